@@ -1,0 +1,119 @@
+//! What resolve, verify and search answer.
+
+use serde::{Deserialize, Serialize};
+
+use super::{IdentityId, Similarity, TemplateId};
+
+/// One identity of an answer, by its most similar template.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    pub identity: IdentityId,
+    pub template: TemplateId,
+    pub similarity: Similarity,
+}
+
+/// The open-set answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecisionKind {
+    /// The best candidate is the person.
+    Known,
+    /// Nobody here matches.
+    New,
+    /// The numbers do not tell; a human should look.
+    Uncertain,
+    /// The sample is unfit to decide from.
+    Rejected,
+}
+
+impl DecisionKind {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Known => "known",
+            Self::New => "new",
+            Self::Uncertain => "uncertain",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// Why an answer is what it is, or what to keep in mind with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// Nobody is enrolled in this space yet.
+    EmptyGallery,
+    /// The gallery is too small to rehearse; the thresholds come from the model package's own measurements.
+    PackageCalibration,
+    /// Neither the gallery nor the package knows how similar strangers are.
+    NoCalibration,
+    /// The thresholds were made at another gallery size; new ones are on their way.
+    CalibrationStale,
+    /// The target is rarer than the trials could show: its threshold is extrapolated from the tail.
+    Extrapolated,
+    /// The best similarity lies between the two thresholds.
+    BetweenThresholds,
+    /// The runner-up is about as similar as the best.
+    SmallMargin,
+}
+
+impl Reason {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EmptyGallery => "empty_gallery",
+            Self::PackageCalibration => "package_calibration",
+            Self::NoCalibration => "no_calibration",
+            Self::CalibrationStale => "calibration_stale",
+            Self::Extrapolated => "extrapolated",
+            Self::BetweenThresholds => "between_thresholds",
+            Self::SmallMargin => "small_margin",
+        }
+    }
+}
+
+/// Where thresholds came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ThresholdSource {
+    /// The gallery rehearsed itself.
+    Rehearsal,
+    /// The model package's measurements.
+    Package,
+    /// There are none.
+    None,
+}
+
+impl ThresholdSource {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rehearsal => "rehearsal",
+            Self::Package => "package",
+            Self::None => "none",
+        }
+    }
+}
+
+/// The thresholds in force and the errors they stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct OperatingPoint {
+    /// The share of strangers that may come back as somebody, at this gallery size.
+    pub target_fpir: f64,
+    /// The share of impostors that a verification may accept.
+    pub target_fmr: f64,
+    /// At or above: KNOWN. `None` when there is no calibration.
+    pub threshold_known: Option<Similarity>,
+    /// Below: NEW.
+    pub threshold_new: Option<Similarity>,
+    /// At or above: a verification matches.
+    pub threshold_verify: Option<Similarity>,
+    /// The share of enrolled people that a resolve at `threshold_known` misses, where genuine pairs are known.
+    pub expected_fnir: Option<f64>,
+    pub source: ThresholdSource,
+    /// How many non-mated trials the thresholds rest on.
+    pub trials: u64,
+    /// How many identities the searched gallery holds.
+    pub gallery_identities: u64,
+}

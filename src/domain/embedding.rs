@@ -1,0 +1,162 @@
+//! Embeddings and how alike two of them are.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::EmbeddingSpace;
+
+/// The most numbers an embedding may have.
+pub const DIMENSION_MAX: u32 = 8192;
+
+/// Below this length a vector has no direction worth keeping.
+const NORM_MIN: f32 = 1e-6;
+
+/// How alike two embeddings of one space are: the cosine of their angle, -1 to 1, higher is more alike.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Similarity(pub f32);
+
+impl Similarity {
+    /// Below every similarity that two embeddings can have.
+    pub const LOWEST: Self = Self(-2.0);
+
+    #[must_use]
+    pub fn total_cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+impl fmt::Display for Similarity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.4}", self.0)
+    }
+}
+
+/// Why numbers are no embedding.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum EmbeddingError {
+    #[error("an embedding of this space has {expected} numbers, this one has {found}")]
+    WrongDimension { expected: u32, found: usize },
+    #[error("number {0} of the embedding is not finite")]
+    NotFinite(usize),
+    #[error("the embedding has no direction: its length is zero")]
+    NoDirection,
+}
+
+/// A point of an embedding space: finite numbers, unit length, as many as the space has dimensions.
+///
+/// Its `Debug` form shows the space and never the numbers: embeddings describe bodies and stay out of logs.
+#[derive(Clone, PartialEq)]
+pub struct Embedding {
+    space: EmbeddingSpace,
+    values: Arc<[f32]>,
+}
+
+impl Embedding {
+    /// Scales `values` to unit length.
+    ///
+    /// # Errors
+    /// When the count is not the space's dimension, a number is not finite, or all are (nearly) zero.
+    pub fn new(space: EmbeddingSpace, values: &[f32]) -> Result<Self, EmbeddingError> {
+        if values.len() != space.dimension as usize {
+            return Err(EmbeddingError::WrongDimension { expected: space.dimension, found: values.len() });
+        }
+        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+            return Err(EmbeddingError::NotFinite(at));
+        }
+        // Scaled by the largest number first, so that the squares of huge or tiny inputs neither overflow nor vanish.
+        let largest = values.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+        if largest < NORM_MIN {
+            return Err(EmbeddingError::NoDirection);
+        }
+        let norm = values.iter().map(|v| f64::from(v / largest).powi(2)).sum::<f64>().sqrt() * f64::from(largest);
+        #[expect(clippy::cast_possible_truncation, reason = "a unit vector's numbers are f32 by definition")]
+        let values = values.iter().map(|v| (f64::from(*v) / norm) as f32).collect();
+        Ok(Self { space, values })
+    }
+
+    #[must_use]
+    pub fn space(&self) -> EmbeddingSpace {
+        self.space
+    }
+
+    /// The numbers, unit length.
+    #[must_use]
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// The direction between several embeddings of one space: their mean, scaled to unit length.
+    ///
+    /// # Errors
+    /// When there are none, or they cancel out.
+    pub fn mean(of: &[Self]) -> Result<Self, EmbeddingError> {
+        let Some(first) = of.first() else {
+            return Err(EmbeddingError::NoDirection);
+        };
+        let mut sum = vec![0.0; first.values.len()];
+        for embedding in of {
+            assert_eq!(embedding.space, first.space, "embeddings of different spaces never meet");
+            for (total, value) in sum.iter_mut().zip(embedding.values.iter()) {
+                *total += value;
+            }
+        }
+        Self::new(first.space, &sum)
+    }
+
+    /// The cosine between two embeddings; `None` when they live in different spaces.
+    #[must_use]
+    pub fn similarity(&self, other: &Self) -> Option<Similarity> {
+        (self.space == other.space)
+            .then(|| Similarity(self.values.iter().zip(other.values.iter()).map(|(a, b)| a * b).sum()))
+    }
+}
+
+impl fmt::Debug for Embedding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Embedding").field("space", &self.space).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::{Modality, ModelDigest};
+
+    fn space(dimension: u32) -> EmbeddingSpace {
+        EmbeddingSpace { modality: Modality::Face, digest: ModelDigest([7; 32]), dimension }
+    }
+
+    #[test]
+    fn degenerate_vectors_are_refused() {
+        assert_eq!(
+            Embedding::new(space(3), &[1.0, 2.0]),
+            Err(EmbeddingError::WrongDimension { expected: 3, found: 2 })
+        );
+        assert_eq!(Embedding::new(space(3), &[1.0, f32::NAN, 2.0]), Err(EmbeddingError::NotFinite(1)));
+        assert_eq!(Embedding::new(space(2), &[f32::INFINITY, 2.0]), Err(EmbeddingError::NotFinite(0)));
+        assert_eq!(Embedding::new(space(2), &[0.0, 0.0]), Err(EmbeddingError::NoDirection));
+    }
+
+    #[test]
+    fn numbers_stay_out_of_the_debug_form() {
+        let embedding = Embedding::new(space(2), &[0.6, 0.8]).expect("valid");
+        assert!(!format!("{embedding:?}").contains("0.6"));
+    }
+
+    proptest! {
+        #[test]
+        fn every_embedding_is_unit_length(values in prop::collection::vec(-1e30_f32..1e30, 1..64)) {
+            let dimension = u32::try_from(values.len()).expect("short");
+            if let Ok(embedding) = Embedding::new(space(dimension), &values) {
+                let norm: f32 = embedding.values().iter().map(|v| v * v).sum();
+                prop_assert!((norm - 1.0).abs() < 1e-5);
+                prop_assert!((embedding.similarity(&embedding).expect("one space").0 - 1.0).abs() < 1e-5);
+            }
+        }
+    }
+}

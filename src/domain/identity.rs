@@ -1,0 +1,48 @@
+//! Identities and the templates they own.
+
+use serde::{Deserialize, Serialize};
+
+use super::{EmbeddingSpace, IdentityId, Labels, Position, Revision, SpaceName, TemplateId, Timestamp};
+
+/// A subject's record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    pub id: IdentityId,
+    pub labels: Labels,
+    /// From then on the identity is nobody: no search finds it, and a sweep removes it.
+    pub expire_time: Option<Timestamp>,
+    pub revision: Revision,
+    pub create_time: Timestamp,
+    pub update_time: Timestamp,
+}
+
+impl Identity {
+    #[must_use]
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expire_time.is_some_and(|at| at <= now)
+    }
+}
+
+/// What is known of a stored template beside its numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Template {
+    pub id: TemplateId,
+    pub identity: IdentityId,
+    pub space: EmbeddingSpace,
+    /// What the space was called when the template was enrolled.
+    pub model: SpaceName,
+    pub origin: TemplateOrigin,
+    /// Where in the collection's log the template was admitted.
+    pub position: Position,
+    pub create_time: Timestamp,
+}
+
+/// Where the numbers came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TemplateOrigin {
+    /// An encoder here made them from a sample.
+    Sample,
+    /// A client sent them.
+    Embedding,
+}

@@ -1,0 +1,32 @@
+//! The words of the house: values and rules that every room shares.
+//!
+//! Nothing here reads a clock, a file or a socket, starts a thread, or names tokio, tch, sqlx or tonic. A value that
+//! can be built here is valid: an [`Embedding`] is finite and unit length, an id has the letters that an id may have.
+
+mod calibration;
+mod clock;
+mod collection;
+mod decision;
+mod embedding;
+mod filter;
+mod id;
+mod identity;
+mod labels;
+mod log;
+mod sample;
+mod space;
+
+pub use calibration::{PackageCalibration, PackageCalibrationError, Rehearsal};
+pub use clock::{Clock, IdSource, Timestamp};
+pub use collection::{Collection, CollectionStats, Policy, PolicyError, Revision, SpaceBinding, SpaceRole};
+pub use decision::{Candidate, DecisionKind, OperatingPoint, Reason, ThresholdSource};
+pub use embedding::{Embedding, EmbeddingError, Similarity};
+pub use filter::{Filter, FilterError};
+pub use id::{CollectionId, CollectionUid, DecisionId, IdError, IdentityId, SpaceName, TemplateId};
+pub use identity::{Identity, Template, TemplateOrigin};
+pub use labels::{Labels, LabelsError};
+pub use log::{Change, Entry, EntryKind, Position, StoredTemplate};
+pub use sample::{
+    Alignment, Frame, Geometry, ImageBytes, JOINTS, Joint, Landmarks, PixelBox, Sample, SampleContent, Skeleton,
+};
+pub use space::{EmbeddingSpace, Modality, ModelDigest};

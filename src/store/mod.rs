@@ -1,0 +1,259 @@
+//! Who is enrolled, for good: collections, identities, the template log, in Postgres or in embedded SQLite.
+//!
+//! One trait, one contract suite, two databases. The room keeps bytes and order; it never decides who somebody is,
+//! never searches, and is never on the path of a search.
+//!
+//! All that happens to the identities of a collection happens in its *turn*: a transaction that one writer at a time
+//! holds, on any replica. Positions are assigned inside it, so they commit in order and without gaps.
+
+mod postgres;
+mod sqlite;
+
+use std::{fmt::Debug, sync::Arc};
+
+use async_trait::async_trait;
+use thiserror::Error;
+
+use crate::domain::{
+    Change, Collection, CollectionId, CollectionUid, DecisionId, Entry, Identity, IdentityId, Position, Revision,
+    StoredTemplate, Template, TemplateId, Timestamp,
+};
+
+/// The result of asking the store.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// What can go wrong in the store.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// Another collection has that id.
+    #[error("a collection of this id exists already")]
+    CollectionExists,
+    /// The collection was deleted, perhaps just now.
+    #[error("the collection is not there any more")]
+    CollectionGone,
+    /// The identity that a change names is not there.
+    #[error("the identity is not there any more")]
+    IdentityGone,
+    /// The record was changed by somebody else since it was read.
+    #[error("the record was changed since it was read")]
+    RevisionMoved,
+    /// The database cannot be reached, or not in time. Nothing is wrong with the request.
+    #[error("the database is not available")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A row does not say what this program would have written.
+    #[error("the database holds something unreadable: {0}")]
+    Corrupt(String),
+    /// The schema is older or newer than this program.
+    #[error("{0}")]
+    Schema(String),
+    /// The address of the database makes no sense.
+    #[error("{0}")]
+    BadUrl(String),
+    /// Anything else the database said.
+    #[error("the database refused")]
+    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// How to reach the database; filled from the configuration.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// `sqlite:PATH`, `sqlite::memory:` or `postgres://...`.
+    pub url: String,
+    /// The most connections held open.
+    pub connections_max: u32,
+    /// How long to wait for a connection before the store counts as unavailable.
+    pub acquire_timeout: std::time::Duration,
+}
+
+/// Connects to the database that the URL names. Creates an embedded database that does not exist yet; changes no schema.
+///
+/// # Errors
+/// When the URL names no database of a known kind, or the database cannot be reached.
+pub async fn connect(options: &StoreOptions) -> Result<Arc<dyn Store>> {
+    match options.url.split_once(':').map(|(scheme, _)| scheme) {
+        Some("sqlite") => Ok(Arc::new(sqlite::SqliteStore::connect(options).await?)),
+        Some("postgres" | "postgresql") => Ok(Arc::new(postgres::PostgresStore::connect(options).await?)),
+        _ => Err(StoreError::BadUrl(
+            "DATABASE_URL must start with sqlite: or postgres:, such as sqlite:data/semblance.db or \
+             postgres://user:password@host/database"
+                .to_owned(),
+        )),
+    }
+}
+
+/// Who asked for what under which key, so that asking again changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey {
+    pub principal: String,
+    pub method: &'static str,
+    /// The collection's id; empty for methods above collections.
+    pub collection: String,
+    pub key: String,
+}
+
+/// What was answered then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyRecord {
+    /// Of the request; another request under the same key is a mistake.
+    pub body_hash: [u8; 32],
+    /// The answer, as the matcher serialised it.
+    pub answer: Vec<u8>,
+    pub expire_time: Timestamp,
+}
+
+/// What resolve saw and said, kept so that it can be shown later.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DecisionRecord {
+    pub id: DecisionId,
+    pub time: Timestamp,
+    /// As the matcher serialised it; holds no numbers of an embedding.
+    pub body: serde_json::Value,
+}
+
+/// Where a collection's log and record stand, for followers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    pub uid: CollectionUid,
+    pub id: CollectionId,
+    pub revision: Revision,
+    pub position: Position,
+}
+
+/// One page of rows, in id or position order. The page is the last one when it is shorter than its limit.
+pub type Page<T> = Vec<T>;
+
+/// The store's door. Methods outside a turn read, or change what no log entry tells of.
+#[async_trait]
+pub trait Store: Send + Sync + Debug {
+    /// A short name for logs and metrics: `sqlite` or `postgres`.
+    fn kind(&self) -> &'static str;
+
+    /// Brings the schema to this program's version. Safe to run at once from many replicas.
+    async fn migrate(&self) -> Result<()>;
+
+    /// Whether the schema is exactly this program's; the error says what to do.
+    async fn check_schema(&self) -> Result<()>;
+
+    /// Whether the database answers at all.
+    async fn ping(&self) -> Result<()>;
+
+    /// Waits for what is under way and closes every connection.
+    async fn close(&self);
+
+    /// # Errors
+    /// [`StoreError::CollectionExists`].
+    async fn create_collection(&self, collection: &Collection) -> Result<()>;
+
+    async fn collection(&self, id: &CollectionId) -> Result<Option<Collection>>;
+
+    /// Collections in id order, those after `after`.
+    async fn collections(&self, after: Option<&CollectionId>, limit: u32) -> Result<Page<Collection>>;
+
+    /// Writes the record (name, policy, spaces, revision, update time) if its revision is still `expected`.
+    ///
+    /// # Errors
+    /// [`StoreError::RevisionMoved`], [`StoreError::CollectionGone`].
+    async fn update_collection(&self, collection: &Collection, expected: Revision) -> Result<()>;
+
+    /// Deletes the collection with all that it holds: identities, templates and their bytes, log, decisions,
+    /// idempotency records. Its uid is never used again. Answers whether there was one.
+    async fn delete_collection(&self, uid: CollectionUid) -> Result<bool>;
+
+    /// The head of every collection.
+    async fn heads(&self) -> Result<Vec<Head>>;
+
+    async fn identity(&self, uid: CollectionUid, id: &IdentityId) -> Result<Option<Identity>>;
+
+    /// Identities in id order, those after `after`.
+    async fn identities(
+        &self,
+        uid: CollectionUid,
+        after: Option<&IdentityId>,
+        limit: u32,
+    ) -> Result<Page<Identity>>;
+
+    /// Identities whose time has come.
+    async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<(CollectionUid, IdentityId)>>;
+
+    /// The templates of an identity in id order, those after `after`, without their numbers.
+    async fn templates_of(
+        &self,
+        uid: CollectionUid,
+        identity: &IdentityId,
+        after: Option<TemplateId>,
+        limit: u32,
+    ) -> Result<Page<Template>>;
+
+    async fn template(&self, uid: CollectionUid, id: TemplateId) -> Result<Option<Template>>;
+
+    /// All templates that a collection holds now, with their numbers, in position order, those after `after`.
+    /// With [`Store::identities`] and [`Store::heads`] this is the fold of the log, read at once.
+    async fn stored_templates(
+        &self,
+        uid: CollectionUid,
+        after: Position,
+        limit: u32,
+    ) -> Result<Page<StoredTemplate>>;
+
+    /// Log entries after a position, in order.
+    async fn entries_after(&self, uid: CollectionUid, after: Position, limit: u32) -> Result<Page<Entry>>;
+
+    /// Takes the collection's turn: waits until no other writer, on any replica, holds it.
+    ///
+    /// # Errors
+    /// [`StoreError::CollectionGone`], [`StoreError::Unavailable`].
+    async fn take_turn(&self, uid: CollectionUid) -> Result<Box<dyn Turn>>;
+
+    /// An answer given earlier under this key, unless it has expired by `now`.
+    async fn idempotent(&self, key: &IdempotencyKey, now: Timestamp) -> Result<Option<IdempotencyRecord>>;
+
+    /// Keeps an answer; for methods that take no turn. The first answer under a key stays.
+    async fn keep_idempotent(&self, key: &IdempotencyKey, record: &IdempotencyRecord) -> Result<()>;
+
+    /// Removes idempotency records that have expired; answers how many.
+    async fn sweep_idempotent(&self, now: Timestamp) -> Result<u64>;
+
+    /// Keeps decision records that changed nothing. Those of collections that are gone are dropped.
+    async fn keep_decisions(&self, records: &[(CollectionUid, DecisionRecord)]) -> Result<()>;
+
+    async fn decision(&self, uid: CollectionUid, id: DecisionId) -> Result<Option<DecisionRecord>>;
+}
+
+/// A collection's turn. Dropped without [`Turn::commit`], it leaves no trace.
+#[async_trait]
+pub trait Turn: Send + Debug {
+    /// The position of the last entry, this turn's own included.
+    fn head(&self) -> Position;
+
+    /// The collection's record as it is in this turn.
+    fn collection(&self) -> &Collection;
+
+    /// Entries after a position, in order, this turn's own included.
+    async fn entries_after(&mut self, after: Position, limit: u32) -> Result<Page<Entry>>;
+
+    async fn identity(&mut self, id: &IdentityId) -> Result<Option<Identity>>;
+
+    async fn template(&mut self, id: TemplateId) -> Result<Option<Template>>;
+
+    /// How many templates an identity has.
+    async fn template_count(&mut self, identity: &IdentityId) -> Result<u64>;
+
+    /// Appends changes in order and answers their entries as a follower would read them.
+    ///
+    /// # Errors
+    /// [`StoreError::IdentityGone`] when a change names an identity that is not there. Forgetting a template that is
+    /// not there appends nothing.
+    async fn append(&mut self, changes: &[Change], now: Timestamp) -> Result<Vec<Entry>>;
+
+    /// Writes the collection's record (spaces above all); its revision must be the next one.
+    async fn put_collection(&mut self, collection: &Collection) -> Result<()>;
+
+    async fn idempotent(&mut self, key: &IdempotencyKey, now: Timestamp) -> Result<Option<IdempotencyRecord>>;
+
+    async fn keep_idempotent(&mut self, key: &IdempotencyKey, record: &IdempotencyRecord) -> Result<()>;
+
+    async fn keep_decision(&mut self, record: &DecisionRecord) -> Result<()>;
+
+    /// Makes it all durable: once this has answered, a power cut loses nothing of it.
+    async fn commit(self: Box<Self>) -> Result<()>;
+}
