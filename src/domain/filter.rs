@@ -160,13 +160,13 @@ impl Parser<'_> {
                     self.at += offset + 1;
                     return Ok(value);
                 }
-                '\\' => match characters.next() {
-                    Some((_, escaped @ ('"' | '\\'))) => value.push(escaped),
-                    _ => {
+                '\\' => {
+                    let Some((_, escaped @ ('"' | '\\'))) = characters.next() else {
                         self.at += offset;
                         return Err(self.expected("\\\" or \\\\ after a backslash"));
-                    }
-                },
+                    };
+                    value.push(escaped);
+                }
                 other => value.push(other),
             }
         }

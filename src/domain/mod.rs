@@ -20,11 +20,11 @@ pub use calibration::{PackageCalibration, PackageCalibrationError, Rehearsal};
 pub use clock::{Clock, IdSource, Timestamp};
 pub use collection::{Collection, CollectionStats, Policy, PolicyError, Revision, SpaceBinding, SpaceRole};
 pub use decision::{Candidate, DecisionKind, OperatingPoint, Reason, ThresholdSource};
-pub use embedding::{Embedding, EmbeddingError, Similarity};
-pub use filter::{Filter, FilterError};
-pub use id::{CollectionId, CollectionUid, DecisionId, IdError, IdentityId, SpaceName, TemplateId};
+pub use embedding::{DIMENSION_MAX, Embedding, EmbeddingError, Similarity};
+pub use filter::{FILTER_BYTES_MAX, FILTER_DEPTH_MAX, Filter, FilterError};
+pub use id::{CollectionId, CollectionUid, DecisionId, ID_CHARS_MAX, IdError, IdentityId, SpaceName, TemplateId};
 pub use identity::{Identity, Template, TemplateOrigin};
-pub use labels::{Labels, LabelsError};
+pub use labels::{LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, Labels, LabelsError};
 pub use log::{Change, Entry, EntryKind, Position, StoredTemplate};
 pub use sample::{
     Alignment, Frame, Geometry, ImageBytes, JOINTS, Joint, Landmarks, PixelBox, Sample, SampleContent, Skeleton,
