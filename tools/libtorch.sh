@@ -17,6 +17,7 @@ fi
 for need in python3 cc sha256sum; do
     command -v "$need" >/dev/null || { echo "tools/libtorch.sh needs $need on the PATH" >&2; exit 1; }
 done
+python3 -m pip --version >/dev/null 2>&1 || { echo "tools/libtorch.sh needs pip for $(command -v python3)" >&2; exit 1; }
 
 mkdir -p "$(dirname "$dir")"
 work=$(mktemp -d "$dir.XXXXXX")
@@ -60,6 +61,7 @@ if missing:
 PY
 
 # The wheel's libtorch.so carries no code and pulls in CUDA; an empty one that needs the CPU libraries stands in for it.
+# shellcheck disable=SC2016  # $ORIGIN is for the loader to expand
 cc -shared -o "$work/libtorch/lib/libtorch.so" -Wl,-soname,libtorch.so -Wl,--no-as-needed \
     -L"$work/libtorch/lib" -l:libtorch_cpu.so -l:libc10.so -Wl,-rpath,'$ORIGIN' -Wl,--allow-shlib-undefined -x c /dev/null
 command -v strip >/dev/null && strip --strip-unneeded "$work/libtorch/lib/libtorch_cpu.so"

@@ -1,0 +1,41 @@
+# Everything starts here; `make` alone lists it. Targets can be run again and do no work twice.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL: # cargo uses every core by itself, and the quick checks are to fail before the slow ones start
+.PHONY: help run build test check fmt clippy doc bench chart libtorch
+
+BINARY := $(or $(CARGO_TARGET_DIR),target)/release/semblance
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## build, then serve on 127.0.0.1:8080 (REST) and :50051 (gRPC) with the data in ./data; ARGS="--flags of serve"
+	@exec $(BINARY) serve $(ARGS)
+
+build: libtorch ## build target/release/semblance
+	cargo build --release --bin semblance
+
+test: libtorch ## run all tests, with a PostgreSQL of their own; ARGS="a test's name"
+	tools/postgres.sh run cargo test --release $(ARGS)
+
+check: fmt clippy doc test ## what CI runs: formatting, lints, docs, tests
+
+fmt: ## fail on code that cargo fmt would change
+	cargo fmt --check
+
+clippy: libtorch ## fail on any lint
+	cargo clippy --release --all-targets -- -D warnings
+
+doc: libtorch ## fail on any flaw of the docs
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps
+
+bench: libtorch ## run the benchmarks; ARGS="a benchmark's name"
+	cargo bench $(ARGS)
+
+chart: ## lint and render the Helm chart, where helm is installed
+	@tools/chart.sh
+
+# A machine that brings its own libtorch says so in LIBTORCH; any other gets one beside the sources, once.
+libtorch:
+	@if [ -z "$${LIBTORCH:-}" ]; then tools/libtorch.sh; fi

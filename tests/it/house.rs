@@ -1,0 +1,256 @@
+//! The house rules that a compiler does not hold, read off the sources: who may import whom, which crate is named where,
+//! what opens a door. CONTRIBUTING.md gives the reasons. A rule that has to change is changed here, in the open.
+
+mod paths;
+
+use std::{fs, path::Path};
+
+use paths::{NamedPath, named_paths};
+
+/// The rooms, and what each may import besides itself. Tests of any room may also use `testdata`.
+const IMPORTS: [(&str, &str); 17] = [
+    ("lib", ""),
+    ("main", "cli config telemetry"),
+    ("cli", "app api matcher encoder gallery store decision torch train evaluate domain config telemetry"),
+    ("app", "api matcher encoder gallery store decision torch domain config telemetry"),
+    ("api", "matcher domain"),
+    ("matcher", "encoder gallery store decision domain"),
+    ("encoder", "torch domain"),
+    ("gallery", "domain"),
+    ("store", "domain"),
+    ("decision", "torch domain"),
+    ("torch", "domain"),
+    ("train", "encoder decision torch domain"),
+    ("evaluate", "encoder decision torch domain"),
+    ("config", "domain"),
+    ("telemetry", "domain"),
+    ("domain", ""),
+    ("testdata", ""),
+];
+
+/// Crates, each with its family (`tonic` and `tonic_health`), that live in one folder or file.
+const HOMES: [(&str, &str); 6] = [
+    ("tch", "src/torch/"),
+    ("torch_sys", "src/torch/"),
+    ("hnsw_rs", "src/gallery/graph.rs"),
+    ("sqlx", "src/store/"),
+    ("tonic", "src/api/"),
+    ("prost", "src/api/"),
+];
+
+/// What `domain` does without: it holds values and rules, and does nothing by itself.
+const NEVER_IN_DOMAIN: [&[&str]; 5] =
+    [&["tokio"], &["std", "fs"], &["std", "net"], &["std", "process"], &["std", "thread"]];
+
+/// Words for work that was put off. An issue is the place for it.
+const PUT_OFF: [&str; 3] = ["TODO", "FIXME", "XXX"];
+
+#[test]
+fn every_source_keeps_the_house_rules() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = sources_below(root, "src");
+    assert!(sources.iter().any(|source| source.path == "src/lib.rs"), "the sources were not found");
+    let faults: Vec<String> = sources.iter().flat_map(faults_of).collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn no_room_reaches_itself_through_others() {
+    for (room, _) in IMPORTS {
+        let mut reached = imports_of(room).expect("the room is in the table");
+        let mut next = 0;
+        while let Some(other) = reached.get(next) {
+            let further = imports_of(other).expect("only rooms of the table are imported");
+            let unseen: Vec<&str> = further.into_iter().filter(|room| !reached.contains(room)).collect();
+            reached.extend(unseen);
+            next += 1;
+        }
+        assert!(!reached.contains(&room), "{room} reaches itself");
+    }
+}
+
+struct Source {
+    /// From the project's root, with `/`.
+    path: String,
+    text: String,
+}
+
+fn sources_below(root: &Path, folder: &str) -> Vec<Source> {
+    let mut sources = Vec::new();
+    for entry in fs::read_dir(root.join(folder)).expect("the folder is part of the project") {
+        let entry = entry.expect("the folder can be listed");
+        let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
+        if entry.path().is_dir() {
+            sources.extend(sources_below(root, &path));
+        } else if entry.path().extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(entry.path()).expect("a source is UTF-8");
+            sources.push(Source { path, text });
+        }
+    }
+    sources
+}
+
+/// Everything that is wrong with a source, each as `file:line: what`.
+fn faults_of(source: &Source) -> Vec<String> {
+    let module = module_of(&source.path);
+    let room = room_of(&source.path);
+    let Some(imports) = imports_of(room) else {
+        return vec![format!("{}:1: `{room}` is no room of the house", source.path)];
+    };
+    let paths = match named_paths(&source.text, &module) {
+        Ok(paths) => paths,
+        Err(error) => return vec![format!("{}:1: not read as Rust: {error}", source.path)],
+    };
+    let mut faults = Vec::new();
+    for path in &paths {
+        let wrong = wrong_import(room, &imports, path)
+            .or_else(|| away_from_home(&source.path, path))
+            .or_else(|| (room == "domain").then(|| doing_in_domain(path)).flatten());
+        faults.extend(wrong.map(|wrong| format!("{}:{}: {wrong}", source.path, path.line)));
+    }
+    faults.extend(silent_door(source));
+    faults.extend(wrong_words(source));
+    faults
+}
+
+fn imports_of(room: &str) -> Option<Vec<&'static str>> {
+    IMPORTS.iter().find(|(name, _)| *name == room).map(|(_, imports)| imports.split_whitespace().collect())
+}
+
+/// `src/store/mod.rs` -> `store`, `src/app.rs` -> `app`.
+fn room_of(path: &str) -> &str {
+    let inside = path.strip_prefix("src/").unwrap_or(path);
+    inside.split('/').next().unwrap_or(inside).trim_end_matches(".rs")
+}
+
+/// `src/store/postgres/turn.rs` -> `[store, postgres, turn]`; the crate's root is empty.
+fn module_of(path: &str) -> Vec<String> {
+    let inside = path.strip_prefix("src/").unwrap_or(path).trim_end_matches(".rs");
+    match inside {
+        "lib" | "main" => Vec::new(),
+        _ => inside.split('/').filter(|part| *part != "mod").map(str::to_owned).collect(),
+    }
+}
+
+fn wrong_import(room: &str, imports: &[&str], path: &NamedPath) -> Option<String> {
+    let inside = path.segments.strip_prefix(&["crate".to_owned()])?;
+    let Some(target) = inside.first().filter(|target| imports_of(target).is_some()) else {
+        // A name at the crate's root would be a way around the rooms.
+        return Some(format!("`{}` does not go through the door of a room", path.segments.join("::")));
+    };
+    let allowed = target == room || target == "testdata" || imports.contains(&target.as_str());
+    (!allowed).then(|| format!("`{room}` must not import `{target}`"))
+}
+
+fn away_from_home(file: &str, path: &NamedPath) -> Option<String> {
+    let first = path.segments.first()?;
+    let (_, home) = HOMES.iter().find(|(name, _)| {
+        first.strip_prefix(name).is_some_and(|family| family.is_empty() || family.starts_with('_'))
+    })?;
+    (!file.starts_with(home)).then(|| format!("`{first}` is named in {home} only"))
+}
+
+fn doing_in_domain(path: &NamedPath) -> Option<String> {
+    let never = NEVER_IN_DOMAIN.iter().find(|never| {
+        path.segments.len() >= never.len() && path.segments.iter().zip(never.iter()).all(|(one, other)| one == other)
+    })?;
+    Some(format!("`domain` does nothing by itself and must not name `{}`", never.join("::")))
+}
+
+/// A room's door opens with what the room is for.
+fn silent_door(source: &Source) -> Option<String> {
+    let is_door = source.path.ends_with("/mod.rs") || (source.path.matches('/').count() == 1);
+    let silent = is_door && source.path != "src/main.rs" && !source.text.starts_with("//! ");
+    silent.then(|| format!("{}:1: a door opens with `//!`, what it is for and what it must never do", source.path))
+}
+
+fn wrong_words(source: &Source) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (line, number) in source.text.lines().zip(1..) {
+        let words = line.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+        for word in words.filter(|word| PUT_OFF.contains(word)) {
+            faults.push(format!("{}:{number}: {word}: work is put off in issues, not in sources", source.path));
+        }
+        // It would let a file stand in one room and belong to another.
+        if line.trim_start().starts_with("#[path") {
+            faults.push(format!("{}:{number}: a module lies where its name says", source.path));
+        }
+    }
+    faults
+}
+
+fn faults_in(path: &str, text: &str) -> Vec<String> {
+    let door = if path.ends_with("/mod.rs") { "//! A door. " } else { "" };
+    faults_of(&Source { path: path.to_owned(), text: format!("{door}\n{text}") })
+}
+
+#[test]
+fn what_breaks_the_rules_is_found() {
+    let wrong = [
+        ("src/gallery/scan.rs", "use crate::store::Store;", "2: `gallery` must not import `store`"),
+        ("src/gallery/scan.rs", "use crate::{domain::Id, store::{self, Page}};", "must not import `store`"),
+        ("src/gallery/scan.rs", "use {std::fmt, crate::store};", "must not import `store`"),
+        ("src/gallery/scan.rs", "fn f() { let _ = crate::store::connect(); }", "must not import `store`"),
+        ("src/gallery/scan.rs", "fn f() { assert!(crate::store::up()); }", "must not import `store`"),
+        ("src/gallery/scan.rs", "macro_rules! m { () => { $crate::store::up() } }", "must not import `store`"),
+        ("src/gallery/scan.rs", "use super::super::store::Store;", "must not import `store`"),
+        ("src/gallery/scan.rs", "mod tests { use super::super::super::store::A; }", "must not import `store`"),
+        ("src/gallery/scan.rs", "use crate::r#store::Store as Rows;", "must not import `store`"),
+        ("src/gallery/mod.rs", "pub use super::store::Store;", "must not import `store`"),
+        ("src/gallery/mod.rs", "\n\nuse semblance::store;", "4: `gallery` must not import `store`"),
+        ("src/gallery/mod.rs", "struct A<T: crate::store::Store>(T);", "must not import `store`"),
+        ("src/gallery/mod.rs", "use super::*;", "does not go through the door"),
+        ("src/gallery/mod.rs", "use crate as house;", "does not go through the door"),
+        ("src/gallery/mod.rs", "use crate::Store;", "does not go through the door"),
+        ("src/lib.rs", "pub use store::Store; use crate::store::Store;", "`lib` must not import `store`"),
+        ("src/main.rs", "fn main() { semblance::store::connect(); }", "`main` must not import `store`"),
+        ("src/matcher/search.rs", "use crate::torch::Network;", "`matcher` must not import `torch`"),
+        ("src/matcher/search.rs", "use crate::api::Status;", "`matcher` must not import `api`"),
+        ("src/app.rs", "use crate::evaluate::report;", "`app` must not import `evaluate`"),
+        ("src/api/mod.rs", "use crate::config::Config;", "`api` must not import `config`"),
+        ("src/api/mod.rs", "use crate::telemetry;", "`api` must not import `telemetry`"),
+        ("src/domain/id.rs", "use crate::store::Store;", "`domain` must not import `store`"),
+        ("src/domain/id.rs", "use std::{fmt, thread};", "must not name `std::thread`"),
+        ("src/domain/id.rs", "async fn f() { tokio::task::yield_now().await }", "must not name `tokio`"),
+        ("src/encoder/queue.rs", "use tch::Tensor;", "`tch` is named in src/torch/ only"),
+        ("src/encoder/queue.rs", "fn f(_: ::tch::Tensor) {}", "`tch` is named in src/torch/ only"),
+        ("src/encoder/queue.rs", "extern crate tch;", "`tch` is named in src/torch/ only"),
+        ("src/gallery/scan.rs", "use hnsw_rs::prelude::*;", "`hnsw_rs` is named in src/gallery/graph.rs only"),
+        ("src/matcher/fault.rs", "impl From<sqlx::Error> for A {}", "`sqlx` is named in src/store/ only"),
+        ("src/matcher/fault.rs", "#[derive(prost::Message)] struct A;", "`prost` is named in src/api/ only"),
+        ("src/app.rs", "use tonic_health::server;", "`tonic_health` is named in src/api/ only"),
+        ("src/helpers/mod.rs", "", "`helpers` is no room"),
+        ("src/app.rs", "fn main() {}", "a door opens with"),
+        ("src/store/rows.rs", "// TODO later", "2: TODO"),
+        ("src/store/rows.rs", "fn f() {} // (FIXME)", "2: FIXME"),
+        ("src/store/rows.rs", "#[path = \"../api/mod.rs\"] mod api;", "a module lies where its name says"),
+        ("src/store/rows.rs", "fn f() { (", "not read as Rust"),
+    ];
+    for (path, text, fault) in wrong {
+        let faults = faults_in(path, text);
+        assert!(faults.iter().any(|found| found.contains(fault)), "{path}: {text}\nfound only {faults:?}");
+    }
+}
+
+#[test]
+fn what_keeps_the_rules_is_left_alone() {
+    let right = [
+        ("src/gallery/mod.rs", "pub(crate) mod scan; pub(super) use self::scan::Scan; use crate::domain::Id;"),
+        ("src/gallery/scan.rs", "mod tests { use super::*; use crate::testdata; }"),
+        ("src/gallery/scan.rs", "use super::graph::Graph; use crate::gallery::slots;"),
+        ("src/gallery/scan.rs", "// use crate::store::Store;\n/* sqlx::query */ const A: &str = \"crate::store::A\";"),
+        ("src/gallery/scan.rs", "/// Not [`crate::store::Store`].\nfn f<'store>(store: &'store str) { store.len(); }"),
+        ("src/gallery/scan.rs", "fn f() { let store = r#\"use crate::store\"#; store::<u8>(':', b'\"'); }"),
+        ("src/gallery/scan.rs", "fn f<'a>() -> impl Sized + use<'a> {}"),
+        ("src/gallery/graph.rs", "use hnsw_rs::prelude::*;"),
+        ("src/store/postgres/turn.rs", "use super::super::rows; use sqlx::{PgPool, query}; mod sqlx_free {}"),
+        ("src/torch/mod.rs", "use tch::{nn, Tensor}; const XXXL: u8 = 1;"),
+        ("src/domain/id.rs", "use std::{fmt, sync::Arc};"),
+        ("src/cli/mod.rs", "use crate::{app, evaluate::report, train, store};"),
+        ("src/api/grpc.rs", "use crate::{domain::Id, matcher::{self, Fault}}; use tonic::{Request, Status};"),
+        ("src/main.rs", "use semblance::{cli, config::Config, telemetry}; fn main() {}"),
+    ];
+    for (path, text) in right {
+        assert_eq!(faults_in(path, text), Vec::<String>::new(), "{path}: {text}");
+    }
+}
