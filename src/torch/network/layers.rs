@@ -1,0 +1,339 @@
+//! The layers that networks are made of.
+//!
+//! Batch normalisation is `(x - mean) / sqrt(variance + 1e-5) * weight + bias` with the numbers of training. Behind a
+//! linear layer it is one more linear step, so folding multiplies it into that layer's weight and bias, in f64.
+
+use std::fmt;
+
+use tch::{TchError, Tensor};
+
+use super::{Folding, NetworkError, parameters::Parameters};
+
+/// What every network of the house was trained with.
+const NORM_EPSILON: f64 = 1e-5;
+
+/// Something that makes a tensor of a tensor.
+pub(super) trait Layer: fmt::Debug {
+    fn forward(&self, input: &Tensor) -> Result<Tensor, TchError>;
+}
+
+/// A convolution, its normalisation unless folded, its activation.
+#[derive(Debug)]
+pub(super) struct Conv {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    norm: Option<Norm>,
+    activation: Activation,
+    shape: ConvShape,
+}
+
+/// Sides of a convolution; of two, the first is along height (or time), the second along width (or joints).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ConvShape {
+    inputs: usize,
+    outputs: usize,
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    padding: [usize; 2],
+    groups: usize,
+}
+
+impl ConvShape {
+    /// A 1 x 1 convolution.
+    pub(super) fn point(inputs: usize, outputs: usize) -> Self {
+        Self { inputs, outputs, kernel: [1, 1], stride: [1, 1], padding: [0, 0], groups: 1 }
+    }
+
+    /// A convolution of each channel by itself.
+    pub(super) fn depthwise(channels: usize) -> Self {
+        Self { groups: channels, ..Self::point(channels, channels) }
+    }
+
+    pub(super) fn kernel(self, kernel: [usize; 2]) -> Self {
+        Self { kernel, ..self }
+    }
+
+    pub(super) fn stride(self, stride: [usize; 2]) -> Self {
+        Self { stride, ..self }
+    }
+
+    pub(super) fn padding(self, padding: [usize; 2]) -> Self {
+        Self { padding, ..self }
+    }
+
+    fn weight(&self) -> [usize; 4] {
+        [self.outputs, self.inputs / self.groups, self.kernel[0], self.kernel[1]]
+    }
+}
+
+/// Whether a layer has a bias of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bias {
+    Present,
+    Absent,
+}
+
+#[derive(Debug)]
+pub(super) enum Activation {
+    None,
+    Relu,
+    /// One slope a channel for what is below zero.
+    Prelu(Tensor),
+}
+
+impl Activation {
+    pub(super) fn prelu(parameters: &mut Parameters<'_>, key: &str, channels: usize) -> Result<Self, NetworkError> {
+        let slopes = parameters.take(&format!("{key}.weight"), &[channels])?;
+        Ok(Self::Prelu(tensor(&slopes, &[channels])?))
+    }
+
+    fn apply(&self, mut input: Tensor) -> Result<Tensor, TchError> {
+        match self {
+            Self::None => Ok(input),
+            Self::Relu => input.f_relu_(),
+            Self::Prelu(slopes) => input.f_prelu(slopes),
+        }
+    }
+}
+
+impl Conv {
+    /// A convolution alone: `{key}.weight`, `{key}.bias`.
+    pub(super) fn plain(
+        parameters: &mut Parameters<'_>,
+        key: &str,
+        shape: ConvShape,
+        bias: Bias,
+    ) -> Result<Self, NetworkError> {
+        Self::from(Affine::take(parameters, key, &shape.weight(), bias)?, shape, Activation::None)
+    }
+
+    /// A convolution and the normalisation that follows it, by the names of both.
+    pub(super) fn normed(
+        parameters: &mut Parameters<'_>,
+        [conv, norm]: [&str; 2],
+        (shape, bias): (ConvShape, Bias),
+        activation: Activation,
+    ) -> Result<Self, NetworkError> {
+        let affine = Affine::take(parameters, conv, &shape.weight(), bias)?;
+        let scale = Scale::take(parameters, norm, shape.outputs)?;
+        match parameters.folding {
+            Folding::Folded => Self::from(affine.followed_by(&scale), shape, activation),
+            Folding::Unfolded => {
+                let norm = Some(Norm::new(&scale)?);
+                Ok(Self { norm, ..Self::from(affine, shape, activation)? })
+            }
+        }
+    }
+
+    pub(super) fn from(affine: Affine, shape: ConvShape, activation: Activation) -> Result<Self, NetworkError> {
+        let weight = tensor(&affine.weight, &shape.weight())?;
+        let bias = affine.bias.map(|bias| tensor(&bias, &[shape.outputs])).transpose()?;
+        Ok(Self { weight, bias, norm: None, activation, shape })
+    }
+}
+
+impl Layer for Conv {
+    fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        let ConvShape { stride, padding, groups, .. } = self.shape;
+        let (stride, padding) = (stride.map(side), padding.map(side));
+        let output = input.f_conv2d(&self.weight, self.bias.as_ref(), stride, padding, [1, 1], side(groups))?;
+        let output = match &self.norm {
+            None => output,
+            Some(norm) => norm.forward(&output)?,
+        };
+        self.activation.apply(output)
+    }
+}
+
+/// A full connection, its normalisation unless folded.
+#[derive(Debug)]
+pub(super) struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    norm: Option<Norm>,
+}
+
+impl Linear {
+    pub(super) fn plain(
+        parameters: &mut Parameters<'_>,
+        key: &str,
+        [inputs, outputs]: [usize; 2],
+    ) -> Result<Self, NetworkError> {
+        Self::from(Affine::take(parameters, key, &[outputs, inputs], Bias::Present)?, [inputs, outputs])
+    }
+
+    pub(super) fn normed(
+        parameters: &mut Parameters<'_>,
+        [linear, norm]: [&str; 2],
+        [inputs, outputs]: [usize; 2],
+    ) -> Result<Self, NetworkError> {
+        let affine = Affine::take(parameters, linear, &[outputs, inputs], Bias::Present)?;
+        let scale = Scale::take(parameters, norm, outputs)?;
+        match parameters.folding {
+            Folding::Folded => Self::from(affine.followed_by(&scale), [inputs, outputs]),
+            Folding::Unfolded => Ok(Self { norm: Some(Norm::new(&scale)?), ..Self::from(affine, [inputs, outputs])? }),
+        }
+    }
+
+    fn from(affine: Affine, [inputs, outputs]: [usize; 2]) -> Result<Self, NetworkError> {
+        let weight = tensor(&affine.weight, &[outputs, inputs])?;
+        let bias = affine.bias.map(|bias| tensor(&bias, &[outputs])).transpose()?;
+        Ok(Self { weight, bias, norm: None })
+    }
+}
+
+impl Layer for Linear {
+    fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        let output = input.f_linear(&self.weight, self.bias.as_ref())?;
+        match &self.norm {
+            None => Ok(output),
+            Some(norm) => norm.forward(&output),
+        }
+    }
+}
+
+/// Batch normalisation by itself.
+#[derive(Debug)]
+pub(super) struct Norm {
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+}
+
+impl Norm {
+    pub(super) fn new(scale: &Scale) -> Result<Self, NetworkError> {
+        let channels = &[scale.weight.len()];
+        Ok(Self {
+            weight: tensor(&scale.weight, channels)?,
+            bias: tensor(&scale.bias, channels)?,
+            mean: tensor(&scale.mean, channels)?,
+            variance: tensor(&scale.variance, channels)?,
+        })
+    }
+}
+
+impl Layer for Norm {
+    fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        let (weight, bias) = (Some(&self.weight), Some(&self.bias));
+        let (mean, variance) = (Some(&self.mean), Some(&self.variance));
+        let (training, momentum, cudnn) = (false, 0.0, false);
+        input.f_batch_norm(weight, bias, mean, variance, training, momentum, NORM_EPSILON, cudnn)
+    }
+}
+
+/// The numbers of a linear step: a weight whose first side counts the outputs, and a bias for each output.
+pub(super) struct Affine {
+    outputs: usize,
+    weight: Vec<f32>,
+    bias: Option<Vec<f32>>,
+}
+
+impl Affine {
+    pub(super) fn take(
+        parameters: &mut Parameters<'_>,
+        key: &str,
+        shape: &[usize],
+        bias: Bias,
+    ) -> Result<Self, NetworkError> {
+        let weight = parameters.take(&format!("{key}.weight"), shape)?;
+        let bias = match bias {
+            Bias::Present => Some(parameters.take(&format!("{key}.bias"), &shape[..1])?),
+            Bias::Absent => None,
+        };
+        Ok(Self { outputs: shape[0], weight, bias })
+    }
+
+    /// This step and then the normalisation, as one step.
+    pub(super) fn followed_by(self, scale: &Scale) -> Self {
+        let (factors, shifts) = scale.steps();
+        let scaled = self.scaled(&factors);
+        let own = scaled.bias.iter().flatten().copied().chain(std::iter::repeat(0.0));
+        let bias = own.zip(&shifts).map(|(own, shift)| narrow(f64::from(own) + shift)).collect();
+        Self { bias: Some(bias), ..scaled }
+    }
+
+    /// The normalisation and then this step, as one step; for steps that see one place of the input at a time.
+    pub(super) fn preceded_by(self, scale: &Scale) -> Self {
+        let (factors, shifts) = scale.steps();
+        let rows = self.weight.chunks_exact(factors.len());
+        let shift =
+            |row: &[f32]| row.iter().zip(&shifts).map(|(number, shift)| f64::from(*number) * shift).sum::<f64>();
+        let own = self.bias.iter().flatten().copied().chain(std::iter::repeat(0.0));
+        let bias = rows.clone().zip(own).map(|(row, own)| narrow(f64::from(own) + shift(row))).collect();
+        let scaled = rows.flat_map(|row| row.iter().zip(&factors).map(|(number, by)| narrow(f64::from(*number) * by)));
+        Self { outputs: self.outputs, weight: scaled.collect(), bias: Some(bias) }
+    }
+
+    /// Each output times its factor; where there are fewer factors than outputs, they are gone through again.
+    pub(super) fn scaled(self, factors: &[f64]) -> Self {
+        let row = self.weight.len() / self.outputs;
+        let times = |(number, by): (&f32, &f64)| narrow(f64::from(*number) * by);
+        let by_row = factors.iter().cycle().flat_map(|factor| std::iter::repeat_n(factor, row));
+        Self {
+            outputs: self.outputs,
+            weight: self.weight.iter().zip(by_row).map(times).collect(),
+            bias: self.bias.map(|bias| bias.iter().zip(factors.iter().cycle()).map(times).collect()),
+        }
+    }
+}
+
+/// The numbers of a batch normalisation, one of each a channel.
+pub(super) struct Scale {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    mean: Vec<f32>,
+    variance: Vec<f32>,
+}
+
+impl Scale {
+    pub(super) fn take(parameters: &mut Parameters<'_>, key: &str, channels: usize) -> Result<Self, NetworkError> {
+        let shape = &[channels];
+        Ok(Self {
+            weight: parameters.take(&format!("{key}.weight"), shape)?,
+            bias: parameters.take(&format!("{key}.bias"), shape)?,
+            mean: parameters.take(&format!("{key}.running_mean"), shape)?,
+            variance: parameters.take_variance(&format!("{key}.running_var"), shape)?,
+        })
+    }
+
+    /// Normalisation as `x * factor + shift`: factors and shifts, one of each a channel.
+    pub(super) fn steps(&self) -> (Vec<f64>, Vec<f64>) {
+        let channels = self.weight.iter().zip(&self.bias).zip(self.mean.iter().zip(&self.variance));
+        let step = |((weight, bias), (mean, variance)): ((&f32, &f32), (&f32, &f32))| {
+            let factor = f64::from(*weight) / (f64::from(*variance) + NORM_EPSILON).sqrt();
+            (factor, f64::from(*bias) - f64::from(*mean) * factor)
+        };
+        channels.map(step).unzip()
+    }
+}
+
+/// Several layers, one after the other.
+#[derive(Debug)]
+pub(super) struct Chain<L>(pub(super) Vec<L>);
+
+impl<L: Layer> Layer for Chain<L> {
+    fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        self.0.iter().try_fold(input.shallow_clone(), |value, layer| layer.forward(&value))
+    }
+}
+
+/// The same numbers with the channels innermost in memory, where convolutions of pictures are faster.
+pub(super) fn channels_last(input: &Tensor) -> Result<Tensor, TchError> {
+    input.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])
+}
+
+pub(super) fn tensor(numbers: &[f32], shape: &[usize]) -> Result<Tensor, NetworkError> {
+    let shape: Vec<i64> = shape.iter().copied().map(side).collect();
+    Ok(Tensor::f_from_slice(numbers)?.f_reshape(shape)?)
+}
+
+/// A side of a tensor as libtorch counts it.
+pub(super) fn side(side: usize) -> i64 {
+    i64::try_from(side).expect("no tensor has 2^63 numbers")
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "networks run in f32")]
+pub(super) fn narrow(number: f64) -> f32 {
+    number as f32
+}

@@ -1,0 +1,210 @@
+//! The two forms of a PyTorch checkpoint: a zip archive, and before PyTorch 1.6 a stream of pickles and storages.
+
+use std::{
+    borrow::Cow,
+    collections::{HashMap, hash_map},
+    io::{Cursor, Read},
+};
+
+use zip::{CompressionMethod, ZipArchive};
+
+use super::{
+    StateDict, WeightsError,
+    pickle::{Object, ObjectId, Pickle, Storage},
+};
+
+/// The most bytes of tensors that a file may unfold to, in multiples of its own length. Tied weights are stored once
+/// and unfold twice; a tensor of stride zero would otherwise unfold without end.
+const EXPANSION_MAX: usize = 8;
+/// How many entries an error names.
+const CANDIDATES_MAX: usize = 16;
+
+/// What the first pickle of a legacy stream holds, as `LONG1` writes it.
+const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+const LEGACY_PROTOCOL: i64 = 1001;
+
+pub(super) fn is_zip(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"PK\x03\x04")
+}
+
+pub(super) fn is_legacy(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&0x80) && bytes.get(4..14) == Some(LEGACY_MAGIC.as_slice())
+}
+
+pub(super) fn read_zip(bytes: &[u8], entry: Option<&str>) -> Result<StateDict, WeightsError> {
+    let mut archive = Archive::open(bytes)?;
+    if archive.member("byteorder")?.is_some_and(|order| order != b"little") {
+        return Err(WeightsError::BigEndian);
+    }
+    let pickle = archive.member("data.pkl")?.ok_or(WeightsError::Damaged("its archive has no data.pkl"))?;
+    let pickle = Pickle::read(&pickle)?;
+    let mut storages = HashMap::new();
+    let tensors = Tensors::find(&pickle, entry)?;
+    for storage in tensors.storages() {
+        if let hash_map::Entry::Vacant(free) = storages.entry(storage.key) {
+            let member = archive.member(&format!("data/{}", storage.key))?;
+            free.insert(Cow::Owned(member.ok_or(WeightsError::Damaged("its archive lacks a storage"))?));
+        }
+    }
+    tensors.unfold(&storages, bytes.len())
+}
+
+pub(super) fn read_legacy(bytes: &[u8], entry: Option<&str>) -> Result<StateDict, WeightsError> {
+    let mut rest = bytes;
+    let mut next = || -> Result<Pickle<'_>, WeightsError> {
+        let pickle = Pickle::read(rest)?;
+        rest = &rest[pickle.length..];
+        Ok(pickle)
+    };
+    let (magic, protocol, machine, object, keys) = (next()?, next()?, next()?, next()?, next()?);
+    if *magic.root() != Object::Long(&LEGACY_MAGIC) || *protocol.root() != Object::Int(LEGACY_PROTOCOL) {
+        return Err(WeightsError::UnknownForm);
+    }
+    if let Object::Dict(facts) = machine.root()
+        && machine.lookup(facts, "little_endian") != Some(&Object::Bool(true))
+    {
+        return Err(WeightsError::BigEndian);
+    }
+    let storages = legacy_storages(rest, &object, &keys)?;
+    Tensors::find(&object, entry)?.unfold(&storages, bytes.len())
+}
+
+type Storages<'a> = HashMap<&'a str, Cow<'a, [u8]>>;
+
+/// After the pickles come the storages in the order of `keys`: a count of numbers (8 bytes), then the numbers.
+fn legacy_storages<'a>(
+    mut rest: &'a [u8],
+    object: &Pickle<'a>,
+    keys: &Pickle<'a>,
+) -> Result<Storages<'a>, WeightsError> {
+    let described: HashMap<&str, Storage<'_>> = object.storages().map(|storage| (storage.key, storage)).collect();
+    let Object::List(order) = keys.root() else {
+        return Err(WeightsError::Damaged("its list of storages is missing"));
+    };
+    let mut storages = HashMap::new();
+    for key in order {
+        let Object::Text(key) = keys.get(*key) else {
+            return Err(WeightsError::Damaged("a storage has no name"));
+        };
+        let storage = described.get(key).ok_or(WeightsError::Damaged("it holds a storage that nothing uses"))?;
+        let (elements, after) = rest.split_first_chunk::<8>().ok_or(WeightsError::Truncated("a storage"))?;
+        if u64::from_le_bytes(*elements) != storage.elements as u64 {
+            return Err(WeightsError::Damaged("a storage's length is not what its tensor says"));
+        }
+        let length = storage.elements.checked_mul(storage.dtype.bytes());
+        let numbers = length.and_then(|length| after.split_at_checked(length));
+        let (numbers, after) = numbers.ok_or(WeightsError::Truncated("a storage"))?;
+        storages.insert(*key, Cow::Borrowed(numbers));
+        rest = after;
+    }
+    Ok(storages)
+}
+
+/// The tensors of the state dict that was asked for, by name.
+struct Tensors<'p, 'a> {
+    pickle: &'p Pickle<'a>,
+    members: &'p [(ObjectId, ObjectId)],
+    /// The top level's members: what an error can propose instead.
+    top: &'p [(ObjectId, ObjectId)],
+}
+
+impl<'p, 'a> Tensors<'p, 'a> {
+    fn find(pickle: &'p Pickle<'a>, entry: Option<&str>) -> Result<Self, WeightsError> {
+        let Object::Dict(top) = pickle.root() else {
+            return Err(WeightsError::NotAStateDict);
+        };
+        let members = match entry {
+            None => top,
+            Some(entry) => match pickle.lookup(top, entry) {
+                Some(Object::Dict(members)) => members,
+                _ => {
+                    let candidates = candidates(pickle, top);
+                    return Err(WeightsError::NoEntry { entry: entry.to_owned(), candidates });
+                }
+            },
+        };
+        Ok(Self { pickle, members, top })
+    }
+
+    fn storages(&self) -> impl Iterator<Item = Storage<'a>> {
+        self.members.iter().filter_map(|(_, value)| match self.pickle.get(*value) {
+            Object::Tensor(storage, _) => Some(*storage),
+            _ => None,
+        })
+    }
+
+    fn unfold(&self, storages: &Storages<'_>, file_bytes: usize) -> Result<StateDict, WeightsError> {
+        let mut budget = file_bytes.saturating_mul(EXPANSION_MAX);
+        let mut dict = StateDict::default();
+        for (key, value) in self.members {
+            let Object::Text(key) = *self.pickle.get(*key) else {
+                return Err(WeightsError::NotAStateDict);
+            };
+            let Object::Tensor(storage, layout) = self.pickle.get(*value) else {
+                let candidates = candidates(self.pickle, self.top);
+                return Err(WeightsError::NotATensor { key: key.to_owned(), candidates });
+            };
+            let bad = |why| WeightsError::BadTensor { key: key.to_owned(), why };
+            let numbers = storages.get(storage.key).ok_or_else(|| bad("its storage is missing"))?;
+            if Some(numbers.len()) != storage.elements.checked_mul(storage.dtype.bytes()) {
+                return Err(bad("its storage has another length than the tensor says"));
+            }
+            let bytes = layout.elements().and_then(|elements| elements.checked_mul(storage.dtype.bytes()));
+            budget = bytes.and_then(|bytes| budget.checked_sub(bytes)).ok_or(WeightsError::Expands(EXPANSION_MAX))?;
+            dict.insert(key.to_owned(), layout.materialise(storage.dtype, numbers).map_err(bad)?)?;
+        }
+        Ok(dict)
+    }
+}
+
+/// The entries of a checkpoint that are dicts themselves.
+fn candidates(pickle: &Pickle<'_>, top: &[(ObjectId, ObjectId)]) -> Vec<String> {
+    let dicts = top.iter().filter_map(|(key, value)| match (pickle.get(*key), pickle.get(*value)) {
+        (Object::Text(key), Object::Dict(_)) => Some((*key).to_owned()),
+        _ => None,
+    });
+    dicts.take(CANDIDATES_MAX).collect()
+}
+
+/// A zip archive of stored (never compressed) members below one folder.
+struct Archive<'a> {
+    zip: ZipArchive<Cursor<&'a [u8]>>,
+    folder: String,
+    /// Stored members together are no longer than the file, unless they overlap to unfold into more.
+    budget: u64,
+}
+
+impl<'a> Archive<'a> {
+    fn open(bytes: &'a [u8]) -> Result<Self, WeightsError> {
+        let zip = ZipArchive::new(Cursor::new(bytes))?;
+        let mut folders = Vec::new();
+        for name in zip.file_names() {
+            folders.extend(name?.strip_suffix("data.pkl").map(str::to_owned));
+        }
+        let [folder] = <[String; 1]>::try_from(folders)
+            .map_err(|_| WeightsError::Damaged("its archive has not exactly one data.pkl"))?;
+        Ok(Self { zip, folder, budget: bytes.len() as u64 })
+    }
+
+    /// The bytes of a member, checked against its checksum; `None` when there is none of that name.
+    fn member(&mut self, name: &str) -> Result<Option<Vec<u8>>, WeightsError> {
+        let name = format!("{}{name}", self.folder);
+        let Some(index) = self.zip.index_for_name(&name) else {
+            return Ok(None);
+        };
+        let member = self.zip.by_index(index)?;
+        if member.compression() != CompressionMethod::Stored {
+            return Err(WeightsError::Compressed(name));
+        }
+        let size = member.size();
+        self.budget = self.budget.checked_sub(size).ok_or(WeightsError::Damaged("its archive's members overlap"))?;
+        let mut bytes = Vec::new();
+        // One byte more than the size: the checksum is looked at only where the member ends.
+        let read = member.take(size + 1).read_to_end(&mut bytes);
+        read.map_err(|_| WeightsError::Damaged("a member of its archive fails its checksum"))?;
+        if bytes.len() as u64 != size {
+            return Err(WeightsError::Truncated("a member of its archive"));
+        }
+        Ok(Some(bytes))
+    }
+}
