@@ -4,16 +4,20 @@
 //! no clock. Limits hold before the work that they limit, and no error tells what a sample shows.
 
 mod align;
+mod decode;
 mod picture;
 pub mod skeleton;
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use self::{
     align::AlignError,
-    picture::{ColourOrder, ImagePreprocessing, PictureError, PixelScale, Resize},
-    skeleton::{SkeletonError, SkeletonPreprocessing},
+    decode::PictureError,
+    picture::{ColourOrder, ImagePreprocessing, PixelScale, Resize},
+    skeleton::{Centre, SkeletonError, SkeletonPreprocessing},
 };
 use crate::domain::SampleContent;
 
@@ -36,18 +40,24 @@ pub struct Limits {
 impl Default for Limits {
     /// A photo of a large phone camera; two minutes of walking at 30 frames a second.
     fn default() -> Self {
-        Self { image_bytes_max: 16 << 20, image_pixels_max: 64_000_000, skeleton_frames_max: 3_600 }
+        Self { image_bytes_max: 16 << 20, image_pixels_max: 50_000_000, skeleton_frames_max: 3_600 }
     }
 }
 
 /// A network's input, once for each view of the sample.
 ///
 /// There is one view, or with mirroring two: the sample, then its mirror image. The embedding of several views is the
-/// direction of the sum of their outputs.
+/// direction of the sum of their outputs. Its `Debug` form never shows the numbers, which show the sample.
 #[derive(Clone, PartialEq)]
 pub struct Prepared {
     /// Row-major numbers of the shape that [`Preprocessing::shape`] tells.
     pub views: Vec<Vec<f32>>,
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} views", self.views.len())
+    }
 }
 
 /// Why a sample can not be prepared.
@@ -72,7 +82,7 @@ pub enum PreprocessingError {
     Normalisation,
     #[error("the alignment template must be five different points within the input")]
     Template,
-    #[error("frames must be 1 to {}, body_height_px and centre finite and above zero", skeleton::INPUT_FRAMES_MAX)]
+    #[error("frames must be 1 to {}, body_height_px 1 or more", skeleton::INPUT_FRAMES_MAX)]
     Skeleton,
 }
 

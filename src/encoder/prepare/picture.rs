@@ -1,24 +1,20 @@
-//! Pictures: decoded within limits, cut, aligned or resized, normalised.
-
-use std::io::Cursor;
+//! Pictures: cut, aligned or resized, normalised.
 
 use image::{
-    DynamicImage, GenericImageView, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage,
+    GenericImageView, RgbImage,
     imageops::{self, FilterType},
 };
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use super::{
     Limits, PrepareError, Prepared, PreprocessingError,
     align::{AlignError, Placement, SimilarityTransform, placement},
+    decode::{PictureError, decode},
 };
 use crate::domain::{Alignment, Geometry, Landmarks, PixelBox};
 
 /// The longest side of a network's input.
 pub(super) const INPUT_SIDE_MAX: u32 = 4096;
-/// A decoder may use this many bytes for each pixel: 16-bit RGBA and a second copy of it.
-const DECODER_BYTES_PER_PIXEL: u64 = 16;
 
 /// How a picture becomes a network's input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,27 +60,6 @@ pub enum PixelScale {
 pub enum Resize {
     /// Linear between pixels; where the picture shrinks, the mean over the pixels that become one.
     Bilinear,
-}
-
-/// Why a picture can not be used.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum PictureError {
-    #[error("the picture is empty")]
-    Empty,
-    #[error("the picture has {found} bytes, at most {limit} are taken")]
-    TooManyBytes { found: usize, limit: usize },
-    #[error("the picture has {width} x {height} pixels, at most {limit} in all are taken")]
-    TooManyPixels { width: u32, height: u32, limit: u64 },
-    #[error("this is not a JPEG, PNG, WebP or PGM picture")]
-    UnknownFormat,
-    #[error("the picture is cut off before its end")]
-    Truncated,
-    #[error("the picture is damaged or of an unsupported kind: {0}")]
-    Damaged(String),
-    #[error("the region is not a box of finite numbers with a width and a height above zero")]
-    BadRegion,
-    #[error("the region lies outside the picture")]
-    RegionOutside,
 }
 
 impl ImagePreprocessing {
@@ -200,60 +175,131 @@ fn span(start: f32, length: f32, side: u32) -> (u32, u32) {
     (clamp(start), clamp(start + length))
 }
 
-/// The picture as a viewer sees it: 8-bit RGB, turned as its EXIF orientation says, without transparency.
-fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, PictureError> {
-    if bytes.is_empty() {
-        return Err(PictureError::Empty);
-    }
-    if bytes.len() > limits.image_bytes_max {
-        return Err(PictureError::TooManyBytes { found: bytes.len(), limit: limits.image_bytes_max });
-    }
-    let format = image::guess_format(bytes).map_err(|_| PictureError::UnknownFormat)?;
-    if !matches!(format, ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP | ImageFormat::Pnm) {
-        return Err(PictureError::UnknownFormat);
-    }
-    if format == ImageFormat::Jpeg && !jpeg_ends(bytes) {
-        return Err(PictureError::Truncated);
-    }
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    let mut allowed = image::Limits::no_limits();
-    allowed.max_alloc = Some(limits.image_pixels_max.saturating_mul(DECODER_BYTES_PER_PIXEL));
-    reader.limits(allowed);
-    let mut decoder = reader.into_decoder().map_err(|error| fault(&error))?;
-    let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > limits.image_pixels_max {
-        return Err(PictureError::TooManyPixels { width, height, limit: limits.image_pixels_max });
-    }
-    if width == 0 || height == 0 {
-        return Err(PictureError::Empty);
-    }
-    // A broken orientation is no reason to refuse a picture that can be seen.
-    let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| fault(&error))?;
-    picture.apply_orientation(orientation);
-    Ok(picture.into_rgb8())
-}
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
 
-fn fault(error: &ImageError) -> PictureError {
-    match error {
-        ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => PictureError::Truncated,
-        _ => PictureError::Damaged(error.to_string()),
-    }
-}
+    use image::Rgb;
 
-/// Whether a JPEG has its end marker behind the start of its scan.
-///
-/// The decoder fills what is missing with grey and says nothing. Within a scan `FF D9` occurs as the end alone; before
-/// it, in a thumbnail, it is skipped with the segment that holds it.
-fn jpeg_ends(bytes: &[u8]) -> bool {
-    const SCAN: u8 = 0xda;
-    let mut at = 2;
-    while let Some([0xff, marker, high, low]) = bytes.get(at..at + 4).and_then(<[u8]>::as_array) {
-        if *marker == SCAN {
-            return bytes[at..].windows(2).any(|pair| pair == [0xff, 0xd9]);
+    use super::*;
+
+    /// A picture of 6 x 4 with a different colour at each place.
+    fn picture() -> RgbImage {
+        RgbImage::from_fn(6, 4, |x, y| Rgb([x * 40, y * 60, (x + y) * 20].map(|part| u8::try_from(part).unwrap())))
+    }
+
+    /// Takes a picture of 3 x 2 as it is: no scaling, no normalisation.
+    fn plain() -> ImagePreprocessing {
+        ImagePreprocessing {
+            width: 3,
+            height: 2,
+            colour: ColourOrder::Rgb,
+            scale: PixelScale::Bytes,
+            mean: [0.0; 3],
+            std: [1.0; 3],
+            resize: Resize::Bilinear,
+            template: None,
+            mirror: false,
         }
-        at += 2 + usize::from(u16::from_be_bytes([*high, *low]));
     }
-    // Fill bytes or something stranger between segments: let the decoder judge.
-    at < bytes.len()
+
+    fn region(left: f32, top: f32, width: f32, height: f32) -> Geometry {
+        Geometry { region: Some(PixelBox { left, top, width, height }), ..Geometry::default() }
+    }
+
+    fn same(found: &[[f32; 3]], expected: &[[f32; 3]]) {
+        assert_eq!(found.len(), expected.len());
+        let parts = found.iter().flatten().zip(expected.iter().flatten());
+        assert!(parts.into_iter().all(|(a, b)| (a - b).abs() < 1e-2), "{found:?} {expected:?}");
+    }
+
+    #[test]
+    fn a_region_is_cut_out() {
+        let cut_out = plain().place(picture(), &region(2.2, 0.8, 3.0, 2.0)).expect("within the picture");
+        let expected: Vec<_> =
+            picture().view(2, 1, 3, 2).pixels().map(|(_, _, pixel)| pixel.0.map(f32::from)).collect();
+        same(&cut_out, &expected);
+        let hanging_over = plain().place(picture(), &region(3.0, 2.0, 30.0, 20.0)).expect("reaches into the picture");
+        same(&hanging_over[..1], &[picture().get_pixel(3, 2).0.map(f32::from)]);
+    }
+
+    #[test]
+    fn regions_that_show_nothing_are_refused() {
+        let refused = |geometry| plain().place(picture(), &geometry).expect_err("refused");
+        for bad in [region(0.0, 0.0, 0.0, 2.0), region(0.0, 0.0, 2.0, -1.0), region(f32::NAN, 0.0, 2.0, 2.0)] {
+            assert_eq!(refused(bad), PictureError::BadRegion.into());
+        }
+        for outside in [region(6.0, 0.0, 3.0, 3.0), region(0.0, -9.0, 3.0, 3.0), region(1e30, 0.0, 1e30, 1.0)] {
+            assert_eq!(refused(outside), PictureError::RegionOutside.into());
+        }
+    }
+
+    #[test]
+    fn landmarks_count_from_the_whole_picture() {
+        let template = [[5.0, 6.0], [14.0, 6.0], [9.5, 10.0], [6.0, 15.0], [13.0, 15.0]];
+        let how = ImagePreprocessing { width: 20, height: 20, template: Some(template), ..plain() };
+        let wide = RgbImage::from_fn(60, 50, |x, y| Rgb([x * 4, y * 5, 9].map(|part| u8::try_from(part).unwrap())));
+        let landmarks = Some(Landmarks(template.map(|[x, y]| [x + 30.0, y + 20.0])));
+        let whole = Geometry { landmarks, ..Geometry::default() };
+        let part = Geometry { landmarks, ..region(25.0, 15.0, 30.0, 30.0) };
+        let expected: Vec<_> = wide.view(30, 20, 20, 20).pixels().map(|(_, _, pixel)| pixel.0.map(f32::from)).collect();
+        for geometry in [whole, part] {
+            let placed = how.place(wide.clone(), &geometry).expect("a face");
+            same(&placed, &expected);
+        }
+    }
+
+    #[test]
+    fn a_model_without_template_takes_no_alignment() {
+        let asked = Geometry { alignment: Some(Alignment::LfwFunneled), ..Geometry::default() };
+        assert_eq!(plain().place(picture(), &asked), Err(AlignError::NotAligning.into()));
+    }
+
+    #[test]
+    fn shrinking_takes_the_mean() {
+        let stripes = RgbImage::from_fn(60, 40, |x, _| Rgb([if x % 2 == 0 { 0 } else { 200 }; 3]));
+        let placed = plain().place(stripes, &Geometry::default()).expect("a picture");
+        assert!(placed.iter().flatten().all(|part| (part - 100.0).abs() < 5.0), "{placed:?}");
+    }
+
+    #[test]
+    fn numbers_are_normalised_by_channel_and_mirrored() {
+        let how = ImagePreprocessing {
+            colour: ColourOrder::Bgr,
+            scale: PixelScale::Unit,
+            mean: [0.1, 0.2, 0.3],
+            std: [0.5, 0.25, 2.0],
+            mirror: true,
+            ..plain()
+        };
+        let small =
+            RgbImage::from_fn(3, 2, |x, y| Rgb([51, u8::try_from(x * 51).unwrap(), u8::try_from(y * 51).unwrap()]));
+        let mut file = Cursor::new(Vec::new());
+        small.write_to(&mut file, image::ImageFormat::Png).expect("in memory");
+        let Prepared { views } =
+            how.prepare(file.get_ref(), &Geometry::default(), &Limits::default()).expect("a picture");
+        let [view, mirrored] = views.try_into().expect("two views");
+        let near = |found: &[f32], expected: &[f32]| {
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?} {expected:?}");
+        };
+        near(&view[..6], &[-0.2, -0.2, -0.2, 0.2, 0.2, 0.2]);
+        near(&view[6..12], &[-0.8, 0.0, 0.8, -0.8, 0.0, 0.8]);
+        near(&view[12..], &[-0.05; 6]);
+        near(&mirrored[6..12], &[0.8, 0.0, -0.8, 0.8, 0.0, -0.8]);
+    }
+
+    #[test]
+    fn preprocessing_that_makes_no_sense_is_refused() {
+        assert_eq!(plain().check(), Ok(()));
+        let template = Some([[1.0; 2]; 5]);
+        for (wrong, error) in [
+            (ImagePreprocessing { width: 0, ..plain() }, PreprocessingError::Sides),
+            (ImagePreprocessing { height: 4097, ..plain() }, PreprocessingError::Sides),
+            (ImagePreprocessing { std: [1.0, 0.0, 1.0], ..plain() }, PreprocessingError::Normalisation),
+            (ImagePreprocessing { mean: [f32::NAN; 3], ..plain() }, PreprocessingError::Normalisation),
+            (ImagePreprocessing { template, ..plain() }, PreprocessingError::Template),
+        ] {
+            assert_eq!(wrong.check(), Err(error));
+        }
+    }
 }
