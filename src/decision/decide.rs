@@ -1,0 +1,66 @@
+//! Candidates held against thresholds.
+
+use super::Terms;
+use crate::domain::{Candidate, DecisionKind, OperatingPoint, Reason, Similarity};
+
+/// Two identities this close to each other cannot be told apart by a similarity: the same face photographed twice
+/// differs by more.
+const MARGIN_MIN: f32 = 0.02;
+
+/// The answer to "who is this".
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    pub kind: DecisionKind,
+    /// Why, and what to keep in mind.
+    pub reasons: Vec<Reason>,
+    /// Of the best candidate.
+    pub similarity: Option<Similarity>,
+    /// How far the runner-up is behind.
+    pub margin: Option<f32>,
+}
+
+/// Decides who the probe is. The candidates are those of an untrimmed search, best first; two are enough.
+pub fn decide(terms: &Terms, candidates: &[Candidate]) -> Decision {
+    let similarity = candidates.first().map(|c| c.similarity);
+    let runner_up = candidates.get(1).map(|c| c.similarity);
+    let margin = similarity.zip(runner_up).map(|(best, next)| best.0 - next.0);
+    let (kind, reasons) = match similarity {
+        // Needs no threshold: there is nobody whom the probe could be.
+        None if terms.point.gallery_identities == 0 => (DecisionKind::New, vec![Reason::EmptyGallery]),
+        best => {
+            let (kind, own) = judge(&terms.point, best, runner_up);
+            (kind, terms.resolve_reasons.iter().chain(&own).copied().collect())
+        }
+    };
+    Decision { kind, reasons, similarity, margin }
+}
+
+/// Whether a claim to be somebody holds, by the claimed identity's most similar template. Without a calibration no
+/// similarity is enough.
+pub fn verify(point: &OperatingPoint, similarity: Similarity) -> bool {
+    point.threshold_verify.is_some_and(|threshold| similarity >= threshold)
+}
+
+fn judge(
+    point: &OperatingPoint,
+    best: Option<Similarity>,
+    runner_up: Option<Similarity>,
+) -> (DecisionKind, Option<Reason>) {
+    let (Some(known), Some(new)) = (point.threshold_known, point.threshold_new) else {
+        return (DecisionKind::Uncertain, None);
+    };
+    match best {
+        None => (DecisionKind::New, None),
+        Some(best) if best >= known => match runner_up {
+            // Both are the person, as far as the threshold can tell. One person enrolled twice, or twins: a human
+            // should look.
+            Some(next) if best.0 - next.0 < MARGIN_MIN && next >= known => {
+                (DecisionKind::Uncertain, Some(Reason::SmallMargin))
+            }
+            Some(next) if best.0 - next.0 < MARGIN_MIN => (DecisionKind::Known, Some(Reason::SmallMargin)),
+            _ => (DecisionKind::Known, None),
+        },
+        Some(best) if best < new => (DecisionKind::New, None),
+        Some(_) => (DecisionKind::Uncertain, Some(Reason::BetweenThresholds)),
+    }
+}

@@ -1,0 +1,119 @@
+//! The upper tail of a sample: similarities that are rarer than the sample can show.
+
+/// The tail is fitted to the top tenth of the sample.
+const TAIL_PART: usize = 10;
+/// Shapes beyond these come from too small a tail: an end just above the largest trial, or none in sight.
+const SHAPE_MIN: f64 = -0.5;
+const SHAPE_MAX: f64 = 0.3;
+/// Below this the general formula divides by nearly zero, and the tail is exponential.
+const SHAPE_ZERO: f64 = 1e-6;
+
+/// Sorted trials with a generalised Pareto distribution over their top tenth (Pickands 1975).
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Tail {
+    /// Largest first.
+    trials: Vec<f64>,
+    /// Where the tail begins.
+    start: f64,
+    /// The share of trials beyond the start.
+    share: f64,
+    shape: f64,
+    scale: f64,
+}
+
+impl Tail {
+    /// Fits by L-moments (Hosking and Wallis 1987): with b0 the mean excess and b1 the mean of excess times the share
+    /// of excesses above it, shape = 2 - b0 / (b0 - 2 b1) and scale = b0 (1 - shape). The scale is computed from the
+    /// shape after it was limited, so that the mean excess stays what was measured. `None` below 20 trials.
+    pub(super) fn fit(trials: impl Iterator<Item = f32>) -> Option<Self> {
+        let mut trials: Vec<f64> = trials.map(f64::from).collect();
+        trials.sort_by(|a, b| b.total_cmp(a));
+        let beyond = trials.len() / TAIL_PART;
+        if beyond < 2 {
+            return None;
+        }
+        let start = trials[beyond];
+        let excesses = trials[..beyond].iter().map(|trial| trial - start);
+        let count = beyond as f64;
+        let b0 = excesses.clone().sum::<f64>() / count;
+        let b1 = excesses.enumerate().map(|(above, e)| e * above as f64 / (count - 1.0)).sum::<f64>() / count;
+        // Without any spread there is nothing to bend.
+        let shape = if b0 > 2.0 * b1 { (2.0 - b0 / (b0 - 2.0 * b1)).clamp(SHAPE_MIN, SHAPE_MAX) } else { 0.0 };
+        let share = count / trials.len() as f64;
+        Some(Self { trials, start, share, shape, scale: b0 * (1.0 - shape) })
+    }
+
+    pub(super) fn trials(&self) -> usize {
+        self.trials.len()
+    }
+
+    /// The similarity that a share `rate` of the sampled population reaches. Never falls when the rate does.
+    pub(super) fn similarity_at(&self, rate: f64) -> f64 {
+        if rate >= self.share {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count, 0 to all")]
+            let above = (rate * self.trials.len() as f64) as usize;
+            return self.trials[above.min(self.trials.len() - 1)];
+        }
+        let rarity = rate / self.share;
+        let excess = if self.shape.abs() < SHAPE_ZERO {
+            -self.scale * rarity.ln()
+        } else {
+            self.scale / self.shape * (rarity.powf(-self.shape) - 1.0)
+        };
+        self.start + excess
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The sample whose quantiles are exactly those of a generalised Pareto distribution from `start` on.
+    fn sample(count: u32, start: f64, shape: f64, scale: f64) -> Vec<f32> {
+        let excess =
+            |rate: f64| if shape == 0.0 { -scale * rate.ln() } else { scale / shape * (rate.powf(-shape) - 1.0) };
+        #[expect(clippy::cast_possible_truncation, reason = "similarities are f32")]
+        let at = |number: u32| (start + excess((f64::from(number) + 0.5) / f64::from(count))) as f32;
+        (0..count).map(at).collect()
+    }
+
+    /// The tail of a generalised Pareto distribution is one of the same shape.
+    #[test]
+    fn known_quantiles_are_found_again() {
+        for (shape, scale) in [(0.0, 0.05), (0.2, 0.03), (-0.3, 0.08)] {
+            let tail = Tail::fit(sample(5000, 0.1, shape, scale).into_iter()).expect("enough trials");
+            assert!((tail.shape - shape).abs() < 0.03, "shape {shape} was found as {}", tail.shape);
+            for rate in [0.5_f64, 0.1, 0.01, 1e-3, 1e-4] {
+                let truth =
+                    0.1 + if shape == 0.0 { -scale * rate.ln() } else { scale / shape * (rate.powf(-shape) - 1.0) };
+                let found = tail.similarity_at(rate);
+                assert!((found - truth).abs() < 0.05 * (truth - 0.1), "{rate}: {found} instead of {truth}");
+            }
+        }
+    }
+
+    #[test]
+    fn too_few_trials_have_no_tail() {
+        assert_eq!(Tail::fit(sample(19, 0.0, 0.0, 0.1).into_iter()), None);
+        assert!(Tail::fit(sample(20, 0.0, 0.0, 0.1).into_iter()).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn rarer_is_never_less_similar(
+            trials in prop::collection::vec(-1.0_f32..1.0, 20..300), rates in prop::collection::vec(1e-9_f64..1.0, 2),
+        ) {
+            let tail = Tail::fit(trials.into_iter()).expect("enough trials");
+            let (rare, frequent) = (rates[0].min(rates[1]), rates[0].max(rates[1]));
+            prop_assert!(tail.similarity_at(rare) >= tail.similarity_at(frequent));
+        }
+
+        #[test]
+        fn trials_without_spread_have_a_tail_without_length(trial in -1.0_f32..1.0, rate in 1e-9_f64..1.0) {
+            let tail = Tail::fit(std::iter::repeat_n(trial, 300)).expect("enough trials");
+            prop_assert_eq!(tail.similarity_at(rate).to_bits(), f64::from(trial).to_bits());
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! A gallery that tries itself: what its own templates say about strangers and acquaintances.
+//!
+//! Each trial takes a template of the gallery for a probe. Its own identity taken out of the gallery, it is a stranger;
+//! itself taken out, it is an acquaintance.
+
+use std::collections::BTreeMap;
+
+use super::{
+    rows::Rows,
+    scan::{similarities_of, similarity_of},
+    slots::Slot,
+};
+use crate::domain::{Rehearsal, Similarity};
+
+/// From here on two templates were made from one image. Enrolled under two names they would make strangers look like
+/// one person, under one name they would make a person look more like himself than he does: such pairs are left out.
+const SAME_IMAGE: f32 = 0.999;
+
+/// At most `trials_max` trials. The same rows, count and seed give the same trials.
+pub(super) fn rehearse(rows: &Rows, trials_max: usize, seed: u64) -> Rehearsal {
+    let people = people_of(rows);
+    let mut random = SplitMix(seed);
+    let probes = draw(&people, trials_max, &mut random);
+    let impostor = probes.iter().filter_map(|probe| impostor_of(rows, &people, *probe, &mut random)).collect();
+    let (nonmated_best, mated_best) = best_of(rows, &probes);
+    Rehearsal { identities: people.len() as u64, templates: rows.len() as u64, nonmated_best, impostor, mated_best }
+}
+
+/// The rows of each identity, in the order of their templates and not of the rows, which depends on what was
+/// forgotten before.
+fn people_of(rows: &Rows) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_unstable_by_key(|row| rows.template(*row));
+    let mut places: BTreeMap<Slot, usize> = BTreeMap::new();
+    let mut people: Vec<Vec<usize>> = Vec::new();
+    for row in order {
+        let place = *places.entry(rows.owner(row)).or_insert(people.len());
+        if place == people.len() {
+            people.push(Vec::new());
+        }
+        people[place].push(row);
+    }
+    people
+}
+
+/// One row of every identity, in random order, then another one of every identity that has one, and so on: trials of
+/// one person are not independent, so as many persons as possible take part.
+fn draw(people: &[Vec<usize>], trials_max: usize, random: &mut SplitMix) -> Vec<usize> {
+    let mut people: Vec<Vec<usize>> = people.to_vec();
+    random.shuffle(&mut people);
+    for rows in &mut people {
+        random.shuffle(rows);
+    }
+    let rounds = people.iter().map(Vec::len).max().unwrap_or(0);
+    let turns = (0..rounds).flat_map(|round| people.iter().filter_map(move |rows| rows.get(round)));
+    turns.take(trials_max).copied().collect()
+}
+
+/// The probe against one template of one other identity.
+fn impostor_of(rows: &Rows, people: &[Vec<usize>], probe: usize, random: &mut SplitMix) -> Option<Similarity> {
+    if people.len() < 2 {
+        return None;
+    }
+    let drawn = random.below(people.len());
+    let stranger = if rows.owner(people[drawn][0]) == rows.owner(probe) { (drawn + 1) % people.len() } else { drawn };
+    let other = people[stranger][random.below(people[stranger].len())];
+    let similarity = similarity_of(rows.values(probe), rows.values(other));
+    (similarity < SAME_IMAGE).then_some(Similarity(similarity))
+}
+
+/// The highest similarity of each probe to other identities, and to the rest of its own, where there is any. Block by
+/// block, all probes against one block before the next is read: the numbers come from memory once.
+fn best_of(rows: &Rows, probes: &[usize]) -> (Vec<Similarity>, Vec<Similarity>) {
+    let mut nonmated = vec![Similarity::LOWEST; probes.len()];
+    let mut mated = vec![Similarity::LOWEST; probes.len()];
+    let mut similarities = Vec::new();
+    for (first, values) in rows.blocks() {
+        for (trial, probe) in probes.iter().enumerate() {
+            similarities_of(rows.values(*probe), values, &mut similarities);
+            for (row, similarity) in (first..).zip(&similarities) {
+                if *similarity >= SAME_IMAGE || row == *probe {
+                    continue;
+                }
+                let best = if rows.owner(row) == rows.owner(*probe) { &mut mated[trial] } else { &mut nonmated[trial] };
+                best.0 = best.0.max(*similarity);
+            }
+        }
+    }
+    let found = |best: Vec<Similarity>| best.into_iter().filter(|s| *s > Similarity::LOWEST).collect();
+    (found(nonmated), found(mated))
+}
+
+/// SplitMix64 (Steele, Lea and Flood 2014): small, seeded, and the same on every machine.
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// The high half of a product instead of a remainder (Lemire 2019); biased by less than 2^-32 at these sizes.
+    fn below(&mut self, bound: usize) -> usize {
+        let product = u128::from(self.next()) * bound as u128;
+        usize::try_from(product >> 64).expect("below the bound, which is one")
+    }
+
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last + 1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{domain::TemplateId, gallery::testbed::unit_rows};
+
+    /// `people` identities with two templates each, in 32 dimensions.
+    fn gallery(people: u32) -> Rows {
+        let mut rows = Rows::new(32);
+        for (number, values) in (0..).zip(unit_rows(people as usize * 2, 32, 5)) {
+            rows.push(Slot(number / 2), TemplateId(Uuid::from_u128(number.into())), &values);
+        }
+        rows
+    }
+
+    #[test]
+    fn trials_are_what_a_look_at_every_pair_gives() {
+        let rows = gallery(20);
+        let rehearsal = rehearse(&rows, 1000, 3);
+        assert_eq!((rehearsal.identities, rehearsal.templates), (20, 40));
+        assert_eq!(rehearsal.impostor.len(), 40);
+        let best = |row: usize, own: bool| {
+            let others = (0..40).filter(|other| *other != row && (rows.owner(*other) == rows.owner(row)) == own);
+            others.map(|other| similarity_of(rows.values(row), rows.values(other))).fold(-2.0, f32::max)
+        };
+        let sorted = |mut values: Vec<f32>| {
+            values.sort_by(f32::total_cmp);
+            values
+        };
+        let found = |trials: &[Similarity]| sorted(trials.iter().map(|s| s.0).collect());
+        assert_eq!(found(&rehearsal.nonmated_best), sorted((0..40).map(|row| best(row, false)).collect()));
+        assert_eq!(found(&rehearsal.mated_best), sorted((0..40).map(|row| best(row, true)).collect()));
+    }
+
+    #[test]
+    fn every_identity_has_its_turn_before_one_has_two() {
+        let rows = gallery(50);
+        let probes = draw(&people_of(&rows), 50, &mut SplitMix(9));
+        let mut owners: Vec<u32> = probes.iter().map(|row| rows.owner(*row).0).collect();
+        owners.sort_unstable();
+        assert_eq!(owners, (0..50).collect::<Vec<u32>>());
+        assert_eq!(draw(&people_of(&rows), 70, &mut SplitMix(9)).len(), 70);
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_trials_whatever_was_forgotten_before() {
+        let rows = gallery(30);
+        let mut detour = gallery(31);
+        detour.remove(61);
+        detour.remove(60);
+        let extra = TemplateId(Uuid::from_u128(1000));
+        detour.push(Slot(77), extra, &[0.0; 32]);
+        let moved = detour.remove(3);
+        assert_eq!(moved, Some(extra));
+        let (template, values) = (TemplateId(Uuid::from_u128(3)), rows.values(3).to_vec());
+        detour.push(Slot(1), template, &values);
+        detour.remove(3);
+        assert_eq!(rehearse(&detour, 40, 8), rehearse(&rows, 40, 8));
+        assert_ne!(rehearse(&rows, 40, 8), rehearse(&rows, 40, 9));
+    }
+
+    #[test]
+    fn one_image_under_two_names_makes_no_stranger() {
+        let mut rows = gallery(10);
+        let copy = rows.values(0).to_vec();
+        rows.push(Slot(99), TemplateId(Uuid::from_u128(99)), &copy);
+        let rehearsal = rehearse(&rows, 1000, 1);
+        assert!(rehearsal.nonmated_best.iter().chain(&rehearsal.impostor).all(|s| s.0 < SAME_IMAGE));
+    }
+
+    #[test]
+    fn one_person_alone_meets_no_stranger() {
+        let rehearsal = rehearse(&gallery(1), 10, 1);
+        assert!(rehearsal.nonmated_best.is_empty() && rehearsal.impostor.is_empty());
+        assert_eq!(rehearsal.mated_best.len(), 2);
+    }
+}
