@@ -10,6 +10,7 @@ use sqlx::{
 use super::StoreError;
 
 impl From<sqlx::Error> for StoreError {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "an open enum: what is not known to pass is a refusal")]
     fn from(error: sqlx::Error) -> Self {
         use sqlx::Error as Sqlx;
         match error {
@@ -25,6 +26,7 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl From<MigrateError> for StoreError {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "an open enum: what is not known to pass is a refusal")]
     fn from(error: MigrateError) -> Self {
         match error {
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
@@ -113,5 +115,40 @@ fn sqlite_trouble(extended_code: u32) -> Trouble {
         BUSY | LOCKED | IO_ERROR | FULL | CANNOT_OPEN => Trouble::Passing,
         CORRUPT | NOT_A_DATABASE => Trouble::Damage,
         _ => Trouble::Refusal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_told_from_what_will_not() {
+        for passing in ["08006", "53300", "57P01", "57P03", "40001", "40P01", "55P03", "25P03", "25006"] {
+            assert!(matches!(postgres_trouble(passing), Trouble::Passing), "{passing}");
+        }
+        for refusal in ["23505", "42P01", "28P01", "3D000", "25P02", ""] {
+            assert!(matches!(postgres_trouble(refusal), Trouble::Refusal), "{refusal}");
+        }
+        assert!(matches!(postgres_trouble("XX001"), Trouble::Damage));
+        // Extended codes: busy while recovering, no memory of a shared page, disk full, a failed sync.
+        for passing in [5, 261, 6, 10, 1034, 13, 14] {
+            assert!(matches!(sqlite_trouble(passing), Trouble::Passing), "{passing}");
+        }
+        for damage in [11, 267, 26] {
+            assert!(matches!(sqlite_trouble(damage), Trouble::Damage), "{damage}");
+        }
+        for refusal in [0, 1, 787, 2067] {
+            assert!(matches!(sqlite_trouble(refusal), Trouble::Refusal), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn an_unreadable_value_is_not_quoted() {
+        let error = sqlx::Error::ColumnDecode { index: "labels".to_owned(), source: "alice lives here".into() };
+        assert_eq!(
+            StoreError::from(error).to_string(),
+            "the database holds something unreadable: column labels does not hold what it should"
+        );
     }
 }

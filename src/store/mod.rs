@@ -14,7 +14,10 @@ mod rows;
 mod schema;
 mod sqlite;
 
-use std::{fmt::Debug, sync::Arc};
+use std::{
+    fmt::{self, Debug},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -59,8 +62,8 @@ pub enum StoreError {
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// How to reach the database; filled from the configuration.
-#[derive(Debug, Clone)]
+/// How to reach the database; filled from the configuration. Its `Debug` form hides the URL, which may hold a password.
+#[derive(Clone)]
 pub struct StoreOptions {
     /// `sqlite:PATH`, `postgres://...`, or `sqlite::memory:` for a database in a temporary folder that goes with the
     /// store.
@@ -69,6 +72,15 @@ pub struct StoreOptions {
     pub connections_max: u32,
     /// How long to wait for a connection before the store counts as unavailable.
     pub acquire_timeout: std::time::Duration,
+}
+
+impl Debug for StoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreOptions")
+            .field("connections_max", &self.connections_max)
+            .field("acquire_timeout", &self.acquire_timeout)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Connects to the database that the URL names. Creates an embedded database that does not exist yet; changes no schema.

@@ -114,7 +114,9 @@ impl Fold {
             let page = store.entries_after(uid, position, 5).await.expect("entries");
             let Some(last) = page.last() else { return fold };
             position = last.position;
-            page.into_iter().for_each(|entry| fold.apply(entry));
+            for entry in page {
+                fold.apply(entry);
+            }
         }
     }
 }
@@ -133,7 +135,9 @@ async fn replays_to_the_same(turns: Vec<Vec<Wish>>) {
         let mut turn = store.take_turn(uid).await.expect("the turn");
         let entries = turn.append(&changes, at(5)).await.expect("appended");
         turn.commit().await.expect("committed");
-        entries.into_iter().for_each(|entry| live.apply(entry));
+        for entry in entries {
+            live.apply(entry);
+        }
     }
     let tables = Fold::of_tables(&store, uid).await;
     assert_eq!(live, tables, "a follower that was there all along");

@@ -25,12 +25,16 @@ type Transaction = sqlx::Transaction<'static, Postgres>;
 
 /// How long a transaction may hold its locks without saying anything. A replica that froze or was cut off inside a turn
 /// would hold up the others for good.
-const IDLE_IN_TRANSACTION_MAX: Duration = Duration::from_secs(60);
+const IDLE_IN_TRANSACTION_MAX: Duration = Duration::from_mins(1);
 
 /// The connections to one database.
+///
+/// Those that write wait for each other's locks and may all be waiting for one busy collection. Readers, the health
+/// check among them, have their own.
 #[derive(Debug)]
 struct Pools {
-    pool: PgPool,
+    writers: PgPool,
+    readers: PgPool,
     /// How long a transaction waits for somebody else's lock.
     lock_timeout: Duration,
 }
@@ -43,22 +47,26 @@ impl Pools {
         let address = PgConnectOptions::from_str(&options.url)
             .map_err(|error| StoreError::BadUrl(format!("DATABASE_URL names no PostgreSQL database: {error}")))?
             .application_name("semblance");
-        let pool = PgPoolOptions::new()
-            .max_connections(options.connections_max.max(1))
-            .acquire_timeout(options.acquire_timeout)
-            .connect_with(address)
-            .await?;
-        Ok(Self { pool, lock_timeout: options.acquire_timeout })
+        let writers_max = (options.connections_max / 2).max(1);
+        let readers_max = options.connections_max.saturating_sub(writers_max).max(1);
+        let pool = |connections_max| {
+            PgPoolOptions::new().max_connections(connections_max).acquire_timeout(options.acquire_timeout)
+        };
+        Ok(Self {
+            readers: pool(readers_max).connect_with(address.clone()).await?,
+            writers: pool(writers_max).connect_lazy_with(address),
+            lock_timeout: options.acquire_timeout,
+        })
     }
 
     async fn reader(&self) -> Result<PoolConnection<Postgres>> {
-        Ok(self.pool.acquire().await?)
+        Ok(self.readers.acquire().await?)
     }
 
     /// Begins what may write. The limits are of this transaction alone, so that they hold behind a connection pooler
     /// too, which hands the same session to others.
     async fn begin(&self) -> Result<Transaction> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.writers.begin().await?;
         sqlx::query(
             "SELECT set_config('lock_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $2, true)",
         )
@@ -72,7 +80,7 @@ impl Pools {
     /// sqlx holds an advisory lock meanwhile, so that replicas migrate one after the other. It does not let go of the
     /// lock when a migration fails, so the connection that holds it is not given back to the pool.
     async fn migrate(&self) -> Result<()> {
-        let mut connection = self.pool.acquire().await?.detach();
+        let mut connection = self.writers.acquire().await?.detach();
         Self::MIGRATIONS.run_direct(None, &mut connection, false).await?;
         Ok(connection.close().await?)
     }
@@ -88,7 +96,8 @@ impl Pools {
     }
 
     async fn close(&self) {
-        self.pool.close().await;
+        self.readers.close().await;
+        self.writers.close().await;
     }
 }
 

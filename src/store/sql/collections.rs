@@ -7,7 +7,7 @@ use crate::{
     domain::{Collection, CollectionId, CollectionUid, Policy, Position, Revision, SpaceBinding},
     store::{
         Head, Result, StoreError,
-        rows::{CollectionRow, HeadRow, bigint, micros, read_all, role_word},
+        rows::{CollectionRow, HeadRow, bigint, micros, read_all, read_one, role_word},
     },
 };
 
@@ -73,12 +73,13 @@ pub(super) async fn heads(connection: &mut Connection) -> Result<Vec<Head>> {
     read_all(rows)
 }
 
-pub(super) async fn head_position(connection: &mut Connection, uid: CollectionUid) -> Result<Position> {
-    let position: i64 = sqlx::query_scalar("SELECT head_position FROM collections WHERE uid = $1")
-        .bind(uid.0)
-        .fetch_one(connection)
-        .await?;
-    Ok(Position(position.unsigned_abs()))
+pub(super) async fn head(connection: &mut Connection, uid: CollectionUid) -> Result<Option<Head>> {
+    let row: Option<HeadRow> =
+        sqlx::query_as("SELECT uid, id, revision, head_position FROM collections WHERE uid = $1")
+            .bind(uid.0)
+            .fetch_optional(connection)
+            .await?;
+    read_one(row)
 }
 
 pub(super) async fn set_head_position(

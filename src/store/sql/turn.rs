@@ -31,8 +31,8 @@ impl SqlTurn {
             return Err(StoreError::CollectionGone);
         }
         let collection = collections::by_uid(&mut transaction, uid).await?.ok_or(StoreError::CollectionGone)?;
-        let head = collections::head_position(&mut transaction, uid).await?;
-        Ok(Self { transaction: Some(transaction), collection, head })
+        let head = collections::head(&mut transaction, uid).await?.ok_or(StoreError::CollectionGone)?;
+        Ok(Self { transaction: Some(transaction), collection, head: head.position })
     }
 
     fn transaction(&mut self) -> Result<Transaction> {

@@ -1,6 +1,11 @@
 //! The embedded database: one file, one writer, readers that never wait for it.
 
-use std::{fs::DirBuilder, path::Path, str::FromStr, time::Duration};
+use std::{
+    fs::{DirBuilder, OpenOptions},
+    path::Path,
+    str::FromStr,
+    time::Duration,
+};
 
 use sqlx::{
     Sqlite,
@@ -48,10 +53,7 @@ impl Pools {
         let writer = pool(1, options.acquire_timeout)
             .connect_with(
                 // The write-ahead log lets readers go on while a turn is open; FULL syncs it at every commit.
-                file.clone()
-                    .create_if_missing(true)
-                    .journal_mode(SqliteJournalMode::Wal)
-                    .synchronous(SqliteSynchronous::Full),
+                file.clone().journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full),
             )
             .await?;
         let readers = pool(options.connections_max, options.acquire_timeout)
@@ -106,31 +108,37 @@ fn pool(connections_max: u32, acquire_timeout: Duration) -> SqlitePoolOptions {
 /// The file that the URL names. `sqlite::memory:` is a file as well, in a folder that goes with the store: what SQLite
 /// itself keeps in memory has no write-ahead log, so that a reader would wait for every open turn.
 fn place(url: &str) -> Result<(SqliteConnectOptions, Option<TempDir>)> {
-    if url == "sqlite::memory:" {
+    if matches!(url, "sqlite::memory:" | "sqlite://:memory:") {
         let scratch = tempfile::tempdir().map_err(|error| StoreError::Unavailable(error.into()))?;
         let file = SqliteConnectOptions::new().filename(scratch.path().join("semblance.db"));
-        return Ok((file, Some(scratch)));
+        return Ok((file.create_if_missing(true), Some(scratch)));
     }
     let file = SqliteConnectOptions::from_str(url)
         .map_err(|error| StoreError::BadUrl(format!("DATABASE_URL names no SQLite file: {error}")))?;
-    if let Some(folder) = file.get_filename().parent() {
-        make_folder(folder).map_err(|error| {
-            StoreError::BadUrl(format!("the folder {} for the database cannot be made: {error}", folder.display()))
-        })?;
+    let path = file.get_filename();
+    if path.as_os_str().is_empty() {
+        return Err(StoreError::BadUrl("DATABASE_URL names no SQLite file after sqlite:".to_owned()));
     }
+    make_file(path).map_err(|error| {
+        StoreError::BadUrl(format!("DATABASE_URL: the database file {} cannot be opened: {error}", path.display()))
+    })?;
     Ok((file, None))
 }
 
-/// For the owner alone where the system knows owners: the database holds people's bodies.
-fn make_folder(folder: &Path) -> std::io::Result<()> {
-    if folder.as_os_str().is_empty() {
-        return Ok(());
-    }
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
+/// Makes the file and its folder where they are missing, for the owner alone where the system knows owners: the database
+/// holds people's bodies. SQLite takes an empty file for an empty database and gives its other files the same owner.
+fn make_file(path: &Path) -> std::io::Result<()> {
+    let mut folder = DirBuilder::new();
+    let mut file = OpenOptions::new();
     #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
+    {
+        std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
+        std::os::unix::fs::OpenOptionsExt::mode(&mut file, 0o600);
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        folder.recursive(true).create(parent)?;
+    }
+    file.create(true).append(true).open(path).map(drop)
 }
 
 /// Whether the collection is there. The transaction began immediate, so it holds all collections already.

@@ -83,7 +83,12 @@ async fn a_file_that_is_opened_again_has_everything() {
     store.check_schema().await.expect("migrated before");
     is_enrolled(&store).await;
     store.close().await;
-    assert!(folder.path().join("new/deep er/semblance.db").is_file());
+    let file = folder.path().join("new/deep er/semblance.db");
+    #[cfg(unix)]
+    for (path, mode) in [(file.as_path(), 0o600), (file.parent().expect("a folder"), 0o700)] {
+        let permissions = std::fs::metadata(path).expect("made").permissions();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&permissions) & 0o777, mode, "for the owner alone");
+    }
 
     let store = connect(&options(&url)).await.expect("connected");
     is_enrolled(&store).await;
@@ -130,7 +135,15 @@ async fn erased_bytes_are_gone_from_the_file() {
 
 #[tokio::test]
 async fn urls_that_name_no_database_are_refused_with_advice() {
-    for url in ["", "semblance.db", "mysql://host/database", "sqlite:x.db?mode=sideways", "postgres://:port"] {
+    for url in [
+        "",
+        "semblance.db",
+        "sqlite:",
+        "sqlite:/dev/null/semblance.db",
+        "mysql://host/database",
+        "sqlite:x.db?mode=sideways",
+        "postgres://:port",
+    ] {
         let refused = connect(&options(url)).await.map(|_| ());
         let Err(StoreError::BadUrl(what)) = refused else { panic!("{url}: {refused:?}") };
         assert!(what.contains("DATABASE_URL"), "{what}");
