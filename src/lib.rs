@@ -17,6 +17,7 @@ pub mod matcher;
 pub mod decision;
 pub mod encoder;
 pub mod gallery;
+pub mod store;
 
 pub mod evaluate;
 

@@ -13,6 +13,9 @@ pub const DIMENSION_MAX: u32 = 8192;
 /// Below this length a vector has no direction worth keeping.
 const NORM_MIN: f32 = 1e-6;
 
+/// How far from one the squared length of [`DIMENSION_MAX`] numbers may be that were each rounded to f32.
+const UNIT_TOLERANCE: f64 = 1e-5;
+
 /// How alike two embeddings of one space are: the cosine of their angle, -1 to 1, higher is more alike.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -75,6 +78,16 @@ impl Embedding {
         #[expect(clippy::cast_possible_truncation, reason = "a unit vector's numbers are f32 by definition")]
         let values = values.iter().map(|v| (f64::from(*v) / norm) as f32).collect();
         Ok(Self { space, values })
+    }
+
+    /// An embedding as it was kept: bit for bit, not scaled again, so that every replica compares the same numbers.
+    /// `None` when these are not finite numbers of unit length, as many as the space has dimensions.
+    #[must_use]
+    pub fn restored(space: EmbeddingSpace, values: Arc<[f32]>) -> Option<Self> {
+        // NaN and infinity make a length that is not near one.
+        let squared_length = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
+        let is_unit = (squared_length - 1.0).abs() < UNIT_TOLERANCE;
+        (values.len() == space.dimension as usize && is_unit).then_some(Self { space, values })
     }
 
     #[must_use]
@@ -148,7 +161,27 @@ mod tests {
         assert!(!format!("{embedding:?}").contains("0.6"));
     }
 
+    #[test]
+    fn only_unit_vectors_are_restored() {
+        let restored = |values: &[f32]| Embedding::restored(space(2), values.into());
+        assert_eq!(restored(&[0.6, 0.8]).expect("unit length").values(), [0.6, 0.8]);
+        for damaged in
+            [&[0.6, 0.81][..], &[1.0], &[0.6, 0.8, 0.0], &[f32::NAN, 1.0], &[f32::INFINITY, 0.0], &[0.0, 0.0]]
+        {
+            assert_eq!(restored(damaged), None, "{damaged:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn every_embedding_is_restored_bit_for_bit(values in prop::collection::vec(-1e30_f32..1e30, 1..64)) {
+            let dimension = u32::try_from(values.len()).expect("short");
+            if let Ok(embedding) = Embedding::new(space(dimension), &values) {
+                let again = Embedding::restored(space(dimension), embedding.values().into());
+                prop_assert_eq!(again, Some(embedding));
+            }
+        }
+
         #[test]
         fn every_embedding_is_unit_length(values in prop::collection::vec(-1e30_f32..1e30, 1..64)) {
             let dimension = u32::try_from(values.len()).expect("short");

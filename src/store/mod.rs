@@ -6,10 +6,18 @@
 //! All that happens to the identities of a collection happens in its *turn*: a transaction that one writer at a time
 //! holds, on any replica. Positions are assigned inside it, so they commit in order and without gaps.
 
+#[cfg(test)]
+mod contract;
+mod fault;
 mod postgres;
+mod rows;
+mod schema;
 mod sqlite;
 
-use std::{fmt::Debug, sync::Arc};
+use std::{
+    fmt::{self, Debug},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -54,15 +62,25 @@ pub enum StoreError {
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// How to reach the database; filled from the configuration.
-#[derive(Debug, Clone)]
+/// How to reach the database; filled from the configuration. Its `Debug` form hides the URL, which may hold a password.
+#[derive(Clone)]
 pub struct StoreOptions {
-    /// `sqlite:PATH`, `sqlite::memory:` or `postgres://...`.
+    /// `sqlite:PATH`, `postgres://...`, or `sqlite::memory:` for a database in a temporary folder that goes with the
+    /// store.
     pub url: String,
     /// The most connections held open.
     pub connections_max: u32,
     /// How long to wait for a connection before the store counts as unavailable.
     pub acquire_timeout: std::time::Duration,
+}
+
+impl Debug for StoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreOptions")
+            .field("connections_max", &self.connections_max)
+            .field("acquire_timeout", &self.acquire_timeout)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Connects to the database that the URL names. Creates an embedded database that does not exist yet; changes no schema.
@@ -71,8 +89,8 @@ pub struct StoreOptions {
 /// When the URL names no database of a known kind, or the database cannot be reached.
 pub async fn connect(options: &StoreOptions) -> Result<Arc<dyn Store>> {
     match options.url.split_once(':').map(|(scheme, _)| scheme) {
-        Some("sqlite") => Ok(Arc::new(sqlite::SqliteStore::connect(options).await?)),
-        Some("postgres" | "postgresql") => Ok(Arc::new(postgres::PostgresStore::connect(options).await?)),
+        Some("sqlite") => Ok(Arc::new(sqlite::SqlStore::connect(options).await?)),
+        Some("postgres" | "postgresql") => Ok(Arc::new(postgres::SqlStore::connect(options).await?)),
         _ => Err(StoreError::BadUrl(
             "DATABASE_URL must start with sqlite: or postgres:, such as sqlite:data/semblance.db or \
              postgres://user:password@host/database"
@@ -165,12 +183,7 @@ pub trait Store: Send + Sync + Debug {
     async fn identity(&self, uid: CollectionUid, id: &IdentityId) -> Result<Option<Identity>>;
 
     /// Identities in id order, those after `after`.
-    async fn identities(
-        &self,
-        uid: CollectionUid,
-        after: Option<&IdentityId>,
-        limit: u32,
-    ) -> Result<Page<Identity>>;
+    async fn identities(&self, uid: CollectionUid, after: Option<&IdentityId>, limit: u32) -> Result<Page<Identity>>;
 
     /// Identities whose time has come.
     async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<(CollectionUid, IdentityId)>>;
@@ -188,12 +201,7 @@ pub trait Store: Send + Sync + Debug {
 
     /// All templates that a collection holds now, with their numbers, in position order, those after `after`.
     /// With [`Store::identities`] and [`Store::heads`] this is the fold of the log, read at once.
-    async fn stored_templates(
-        &self,
-        uid: CollectionUid,
-        after: Position,
-        limit: u32,
-    ) -> Result<Page<StoredTemplate>>;
+    async fn stored_templates(&self, uid: CollectionUid, after: Position, limit: u32) -> Result<Page<StoredTemplate>>;
 
     /// Log entries after a position, in order.
     async fn entries_after(&self, uid: CollectionUid, after: Position, limit: u32) -> Result<Page<Entry>>;
@@ -207,8 +215,9 @@ pub trait Store: Send + Sync + Debug {
     /// An answer given earlier under this key, unless it has expired by `now`.
     async fn idempotent(&self, key: &IdempotencyKey, now: Timestamp) -> Result<Option<IdempotencyRecord>>;
 
-    /// Keeps an answer; for methods that take no turn. The first answer under a key stays.
-    async fn keep_idempotent(&self, key: &IdempotencyKey, record: &IdempotencyRecord) -> Result<()>;
+    /// Keeps an answer; for methods that take no turn. The first answer under a key stays until it has expired by
+    /// `now`.
+    async fn keep_idempotent(&self, key: &IdempotencyKey, record: &IdempotencyRecord, now: Timestamp) -> Result<()>;
 
     /// Removes idempotency records that have expired; answers how many.
     async fn sweep_idempotent(&self, now: Timestamp) -> Result<u64>;
@@ -220,6 +229,9 @@ pub trait Store: Send + Sync + Debug {
 }
 
 /// A collection's turn. Dropped without [`Turn::commit`], it leaves no trace.
+///
+/// An error from any method rolls the turn back, and so does dropping a method's future before it has answered; after
+/// that every method refuses.
 #[async_trait]
 pub trait Turn: Send + Debug {
     /// The position of the last entry, this turn's own included.
@@ -246,11 +258,16 @@ pub trait Turn: Send + Debug {
     async fn append(&mut self, changes: &[Change], now: Timestamp) -> Result<Vec<Entry>>;
 
     /// Writes the collection's record (spaces above all); its revision must be the next one.
+    ///
+    /// # Errors
+    /// [`StoreError::RevisionMoved`].
     async fn put_collection(&mut self, collection: &Collection) -> Result<()>;
 
     async fn idempotent(&mut self, key: &IdempotencyKey, now: Timestamp) -> Result<Option<IdempotencyRecord>>;
 
-    async fn keep_idempotent(&mut self, key: &IdempotencyKey, record: &IdempotencyRecord) -> Result<()>;
+    /// As [`Store::keep_idempotent`]; the answer is kept if the turn is.
+    async fn keep_idempotent(&mut self, key: &IdempotencyKey, record: &IdempotencyRecord, now: Timestamp)
+    -> Result<()>;
 
     async fn keep_decision(&mut self, record: &DecisionRecord) -> Result<()>;
 

@@ -1,0 +1,155 @@
+//! The gallery is a fold over the log: whoever replays it, at once or as it grows, holds what the tables hold.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    domain::{Entry, EntryKind},
+    store::{StoreOptions, connect},
+};
+
+const PEOPLE: [&str; 3] = ["alice", "bob", "carol"];
+
+/// What somebody might want to change; it becomes a change if its subject is there.
+#[derive(Debug, Clone)]
+enum Wish {
+    Put { person: usize, label: u8 },
+    Admit { person: usize },
+    ForgetTemplate { person: usize, template: u16 },
+    ForgetIdentity { person: usize },
+    ExpireIdentity { person: usize },
+}
+
+fn wish() -> impl Strategy<Value = Wish> {
+    let person = 0..PEOPLE.len();
+    prop_oneof![
+        3 => (person.clone(), 0..4_u8).prop_map(|(person, label)| Wish::Put { person, label }),
+        4 => person.clone().prop_map(|person| Wish::Admit { person }),
+        2 => (person.clone(), 0..12_u16).prop_map(|(person, template)| Wish::ForgetTemplate { person, template }),
+        1 => person.clone().prop_map(|person| Wish::ForgetIdentity { person }),
+        1 => person.prop_map(|person| Wish::ExpireIdentity { person }),
+    ]
+}
+
+/// Makes changes of wishes, and leaves out those about people who are not there.
+#[derive(Debug, Default)]
+struct Wishes {
+    present: BTreeSet<usize>,
+    admitted: u16,
+}
+
+impl Wishes {
+    fn change(&mut self, wish: &Wish) -> Option<Change> {
+        let (Wish::Put { person, .. }
+        | Wish::Admit { person }
+        | Wish::ForgetTemplate { person, .. }
+        | Wish::ForgetIdentity { person }
+        | Wish::ExpireIdentity { person }) = *wish;
+        let is_present = self.present.contains(&person);
+        let name = PEOPLE[person];
+        match wish {
+            Wish::Put { label, .. } => {
+                self.present.insert(person);
+                let labels = labels(&[("floor", &label.to_string())]);
+                Some(Change::PutIdentity(Identity { labels, ..identity(name) }))
+            }
+            Wish::Admit { .. } => is_present.then(|| {
+                self.admitted += 1;
+                admit(self.admitted, name)
+            }),
+            Wish::ForgetTemplate { template, .. } => is_present.then(|| forget_template(*template, name)),
+            Wish::ForgetIdentity { .. } => {
+                self.present.remove(&person).then(|| Change::ForgetIdentity(identity_id(name)))
+            }
+            Wish::ExpireIdentity { .. } => {
+                self.present.remove(&person).then(|| Change::ExpireIdentity(identity_id(name)))
+            }
+        }
+    }
+}
+
+/// What a replica holds of a collection.
+#[derive(Debug, Default, PartialEq)]
+struct Fold {
+    identities: BTreeMap<IdentityId, Identity>,
+    templates: BTreeMap<Position, StoredTemplate>,
+}
+
+impl Fold {
+    fn apply(&mut self, entry: Entry) {
+        match (entry.kind, entry.template) {
+            (EntryKind::Label | EntryKind::Admit | EntryKind::Move, _) => {
+                self.identities.extend(entry.labelled.map(|identity| (identity.id.clone(), identity)));
+                self.templates.extend(entry.admitted.map(|stored| (stored.template.position, stored)));
+            }
+            (EntryKind::Forget | EntryKind::Expire, Some(template)) => {
+                self.templates.retain(|_, stored| stored.template.id != template);
+            }
+            (EntryKind::Forget | EntryKind::Expire, None) => {
+                self.identities.remove(&entry.identity);
+                self.templates.retain(|_, stored| stored.template.identity != entry.identity);
+            }
+        }
+    }
+
+    async fn of_tables(store: &Arc<dyn Store>, uid: CollectionUid) -> Self {
+        let identities = store.identities(uid, None, 1000).await.expect("a page");
+        let templates = store.stored_templates(uid, Position::START, 1000).await.expect("a page");
+        Self {
+            identities: identities.into_iter().map(|identity| (identity.id.clone(), identity)).collect(),
+            templates: templates.into_iter().map(|stored| (stored.template.position, stored)).collect(),
+        }
+    }
+
+    /// Reads the log in small pages, as a follower that comes late.
+    async fn of_log(store: &Arc<dyn Store>, uid: CollectionUid) -> Self {
+        let mut fold = Self::default();
+        let mut position = Position::START;
+        loop {
+            let page = store.entries_after(uid, position, 5).await.expect("entries");
+            let Some(last) = page.last() else { return fold };
+            position = last.position;
+            for entry in page {
+                fold.apply(entry);
+            }
+        }
+    }
+}
+
+async fn replays_to_the_same(turns: Vec<Vec<Wish>>) {
+    let url = "sqlite::memory:".to_owned();
+    let options = StoreOptions { url, connections_max: 1, acquire_timeout: Duration::from_secs(30) };
+    let store = connect(&options).await.expect("connected");
+    store.migrate().await.expect("migrated");
+    let uid = created(&store).await;
+
+    let mut wishes = Wishes::default();
+    let mut live = Fold::default();
+    for turn_wishes in turns {
+        let changes: Vec<Change> = turn_wishes.iter().filter_map(|wish| wishes.change(wish)).collect();
+        let mut turn = store.take_turn(uid).await.expect("the turn");
+        let entries = turn.append(&changes, at(5)).await.expect("appended");
+        turn.commit().await.expect("committed");
+        for entry in entries {
+            live.apply(entry);
+        }
+    }
+    let tables = Fold::of_tables(&store, uid).await;
+    assert_eq!(live, tables, "a follower that was there all along");
+    assert_eq!(Fold::of_log(&store, uid).await, tables, "a follower that comes late");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn replaying_the_log_gives_what_the_tables_hold(turns in prop::collection::vec(prop::collection::vec(wish(), 0..8), 1..8)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(replays_to_the_same(turns));
+    }
+}

@@ -1,0 +1,138 @@
+//! What a store must do, written once and run on both databases.
+//!
+//! Each part is a function of a [`Subject`]: a store with an empty schema of its own, further stores on the same
+//! database (other replicas), and a raw connection for what the door does not show.
+
+mod collections;
+mod fold;
+mod identities;
+mod keys_and_decisions;
+mod schema;
+mod subject;
+mod templates;
+mod turns;
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+pub(super) use self::subject::Subject;
+use super::{Store, Turn};
+use crate::domain::{
+    Change, Collection, CollectionId, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId, Labels, Modality,
+    ModelDigest, Policy, Position, Revision, SpaceBinding, SpaceName, SpaceRole, StoredTemplate, Template, TemplateId,
+    TemplateOrigin, Timestamp,
+};
+
+/// Runs each part of the contract on both databases.
+macro_rules! on_both_databases {
+    ($($part:ident),+ $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test] async fn $part() { crate::store::contract::Subject::on_sqlite(super::$part).await; })+
+        }
+        mod on_postgres {
+            $(#[tokio::test] async fn $part() { crate::store::contract::Subject::on_postgres(super::$part).await; })+
+        }
+    };
+}
+use on_both_databases;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).expect("within the calendar")
+}
+
+fn collection_id(text: &str) -> CollectionId {
+    CollectionId::new(text).expect("an id")
+}
+
+fn identity_id(text: &str) -> IdentityId {
+    IdentityId::new(text).expect("an id")
+}
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    let pairs: std::collections::BTreeMap<_, _> =
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    Labels::try_from(pairs).expect("labels")
+}
+
+fn space(modality: Modality, dimension: u32) -> EmbeddingSpace {
+    EmbeddingSpace { modality, digest: ModelDigest([0xff; 32]), dimension }
+}
+
+fn binding(name: &str, modality: Modality, role: SpaceRole) -> SpaceBinding {
+    let name = SpaceName::new(name).expect("a name");
+    SpaceBinding { name, space: space(modality, 4), role, external: role == SpaceRole::Beside }
+}
+
+/// A collection without spaces.
+fn collection(number: u128, id: &str) -> Collection {
+    Collection {
+        uid: CollectionUid(Uuid::from_u128(number)),
+        id: collection_id(id),
+        display_name: format!("The collection \"{id}\""),
+        policy: Policy::default(),
+        spaces: Vec::new(),
+        revision: Revision::FIRST,
+        create_time: at(1_700_000_000),
+        update_time: at(1_700_000_000),
+    }
+}
+
+fn identity(id: &str) -> Identity {
+    Identity {
+        id: identity_id(id),
+        labels: Labels::default(),
+        expire_time: None,
+        revision: Revision::FIRST,
+        create_time: at(1_700_000_001),
+        update_time: at(1_700_000_002),
+    }
+}
+
+/// A template of four numbers that differ with the template's number.
+fn template(number: u16, identity: &str) -> StoredTemplate {
+    let values = [1.0, f32::from(number), 0.5, -0.25];
+    let space = space(Modality::Face, 4);
+    StoredTemplate {
+        template: Template {
+            id: template_id(number),
+            identity: identity_id(identity),
+            space,
+            model: SpaceName::new("face-test").expect("a name"),
+            origin: TemplateOrigin::Sample,
+            position: Position::START,
+            create_time: at(1_700_000_003),
+        },
+        embedding: Embedding::new(space, &values).expect("an embedding"),
+    }
+}
+
+fn template_id(number: u16) -> TemplateId {
+    TemplateId(Uuid::from_u128(u128::from(number) + 1))
+}
+
+fn put(id: &str) -> Change {
+    Change::PutIdentity(identity(id))
+}
+
+fn admit(number: u16, identity: &str) -> Change {
+    Change::Admit(template(number, identity))
+}
+
+fn forget_template(number: u16, identity: &str) -> Change {
+    Change::ForgetTemplate { identity: identity_id(identity), template: template_id(number) }
+}
+
+/// Creates an empty collection and answers its uid.
+async fn created(store: &Arc<dyn Store>) -> CollectionUid {
+    let collection = collection(7, "staff");
+    store.create_collection(&collection).await.expect("created");
+    collection.uid
+}
+
+/// Appends changes in a turn of their own.
+async fn append(store: &Arc<dyn Store>, uid: CollectionUid, changes: &[Change]) {
+    let mut turn: Box<dyn Turn> = store.take_turn(uid).await.expect("the turn");
+    turn.append(changes, at(1_700_000_100)).await.expect("appended");
+    turn.commit().await.expect("committed");
+}

@@ -1,0 +1,123 @@
+//! Postgres: many replicas, one truth.
+
+use std::{str::FromStr, time::Duration};
+
+use sqlx::{
+    Connection as _, Postgres,
+    migrate::{AppliedMigration, Migrate, Migrator},
+    pool::PoolConnection,
+    postgres::{PgConnectOptions, PgPool, PgPoolOptions},
+};
+
+use super::{Result, StoreError, StoreOptions};
+use crate::domain::CollectionUid;
+
+#[path = "../sql/mod.rs"]
+#[expect(clippy::duplicate_mod, reason = "compiled once for each database; sql/mod.rs says why")]
+mod sql;
+#[cfg(test)]
+mod tests;
+
+pub(super) use sql::SqlStore;
+
+type Connection = sqlx::PgConnection;
+type Transaction = sqlx::Transaction<'static, Postgres>;
+
+/// How long a transaction may hold its locks without saying anything. A replica that froze or was cut off inside a turn
+/// would hold up the others for good.
+const IDLE_IN_TRANSACTION_MAX: Duration = Duration::from_mins(1);
+
+/// The connections to one database.
+///
+/// Those that write wait for each other's locks and may all be waiting for one busy collection. Readers, the health
+/// check among them, have their own.
+#[derive(Debug)]
+struct Pools {
+    writers: PgPool,
+    readers: PgPool,
+    /// How long a transaction waits for somebody else's lock.
+    lock_timeout: Duration,
+}
+
+impl Pools {
+    const KIND: &'static str = "postgres";
+    const MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+
+    async fn open(options: &StoreOptions) -> Result<Self> {
+        let address = PgConnectOptions::from_str(&options.url)
+            .map_err(|error| StoreError::BadUrl(format!("DATABASE_URL names no PostgreSQL database: {error}")))?
+            .application_name("semblance");
+        let writers_max = (options.connections_max / 2).max(1);
+        let readers_max = options.connections_max.saturating_sub(writers_max).max(1);
+        let pool = |connections_max| {
+            PgPoolOptions::new().max_connections(connections_max).acquire_timeout(options.acquire_timeout)
+        };
+        Ok(Self {
+            readers: pool(readers_max).connect_with(address.clone()).await?,
+            writers: pool(writers_max).connect_lazy_with(address),
+            lock_timeout: options.acquire_timeout,
+        })
+    }
+
+    async fn reader(&self) -> Result<PoolConnection<Postgres>> {
+        Ok(self.readers.acquire().await?)
+    }
+
+    /// Begins what may write. The limits are of this transaction alone, so that they hold behind a connection pooler
+    /// too, which hands the same session to others.
+    async fn begin(&self) -> Result<Transaction> {
+        let mut transaction = self.writers.begin().await?;
+        sqlx::query(
+            "SELECT set_config('lock_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $2, true)",
+        )
+        .bind(self.lock_timeout.as_millis().to_string())
+        .bind(IDLE_IN_TRANSACTION_MAX.as_millis().to_string())
+        .execute(&mut *transaction)
+        .await?;
+        Ok(transaction)
+    }
+
+    /// sqlx holds an advisory lock meanwhile, so that replicas migrate one after the other. It does not let go of the
+    /// lock when a migration fails, so the connection that holds it is not given back to the pool.
+    async fn migrate(&self) -> Result<()> {
+        let mut connection = self.writers.acquire().await?.detach();
+        Self::MIGRATIONS.run_direct(None, &mut connection, false).await?;
+        Ok(connection.close().await?)
+    }
+
+    async fn applied_migrations(&self) -> Result<Vec<AppliedMigration>> {
+        let mut reader = self.reader().await?;
+        let table = &Self::MIGRATIONS.table_name;
+        let exists: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
+            .bind(table.as_ref())
+            .fetch_one(&mut *reader)
+            .await?;
+        if exists { Ok(reader.list_applied_migrations(table).await?) } else { Ok(Vec::new()) }
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writers.close().await;
+    }
+}
+
+/// Waits until no other transaction on any replica has locked the collection, and locks it; answers whether it is there.
+///
+/// Not FOR UPDATE, which would also hold up the foreign keys that decision records point at the collection with.
+async fn lock_collection(connection: &mut Connection, uid: CollectionUid) -> Result<bool> {
+    let found: Option<i32> = sqlx::query_scalar("SELECT 1 FROM collections WHERE uid = $1 FOR NO KEY UPDATE")
+        .bind(uid.0)
+        .fetch_optional(connection)
+        .await?;
+    Ok(found.is_some())
+}
+
+/// Keeps the collection from being deleted until the transaction ends, and holds up nobody else's turn; answers whether
+/// it is there.
+async fn hold_collection(connection: &mut Connection, uid: CollectionUid) -> Result<bool> {
+    let found: Option<i32> = sqlx::query_scalar("SELECT 1 FROM collections WHERE uid = $1 FOR KEY SHARE")
+        .bind(uid.0)
+        .fetch_optional(connection)
+        .await?;
+    Ok(found.is_some())
+}

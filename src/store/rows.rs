@@ -1,0 +1,362 @@
+//! Rows as both databases keep them, and the values of the house that they stand for.
+//!
+//! Writing cannot fail. Reading can, because a database may hold what this program did not write: then the error names
+//! the table or the template, never a label and never a number of an embedding.
+
+use sqlx::{FromRow, types::Json};
+use uuid::Uuid;
+
+use super::{DecisionRecord, Head, IdempotencyRecord, Result, StoreError, fault::corrupt};
+use crate::domain::{
+    Collection, CollectionId, CollectionUid, DecisionId, Embedding, EmbeddingSpace, EntryKind, Identity, IdentityId,
+    Labels, Modality, ModelDigest, Policy, Position, Revision, SpaceBinding, SpaceName, SpaceRole, StoredTemplate,
+    Template, TemplateId, TemplateOrigin, Timestamp,
+};
+
+/// The one format that payloads have so far: the numbers of a unit vector, 32-bit floats, little endian.
+pub(super) const F32LE_UNIT: &str = "f32le-unit";
+
+/// Microseconds since the epoch.
+pub(super) fn micros(time: Timestamp) -> i64 {
+    time.as_microsecond()
+}
+
+/// A count as the databases keep it. None of ours comes near 2^63; a position that a client invented may, and then
+/// stands after all others as it should.
+pub(super) fn bigint(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+pub(super) fn payload_bytes(embedding: &Embedding) -> Vec<u8> {
+    embedding.values().iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+pub(super) fn role_word(role: SpaceRole) -> &'static str {
+    match role {
+        SpaceRole::Active => "active",
+        SpaceRole::Beside => "beside",
+    }
+}
+
+pub(super) fn origin_word(origin: TemplateOrigin) -> &'static str {
+    match origin {
+        TemplateOrigin::Sample => "sample",
+        TemplateOrigin::Embedding => "embedding",
+    }
+}
+
+/// A collection beside one of its spaces: as many rows as it has spaces, one without a space when it has none.
+#[derive(Debug, FromRow)]
+pub(super) struct CollectionRow {
+    uid: Uuid,
+    id: String,
+    display_name: String,
+    policy: Json<Policy>,
+    revision: i64,
+    create_time: i64,
+    update_time: i64,
+    space_name: Option<String>,
+    modality: Option<String>,
+    digest: Option<Vec<u8>>,
+    dimension: Option<i64>,
+    role: Option<String>,
+    external: Option<bool>,
+}
+
+impl CollectionRow {
+    /// Collections with their spaces, from rows in which those of one collection follow each other.
+    pub(super) fn fold(rows: Vec<Self>) -> Result<Vec<Collection>> {
+        let mut collections: Vec<Collection> = Vec::new();
+        for row in rows {
+            let space = row.space()?;
+            let uid = CollectionUid(row.uid);
+            if collections.last().is_none_or(|last| last.uid != uid) {
+                collections.push(row.collection()?);
+            }
+            let last = collections.last_mut().expect("a collection was pushed above if there was none");
+            last.spaces.extend(space);
+        }
+        Ok(collections)
+    }
+
+    fn collection(self) -> Result<Collection> {
+        const TABLE: &str = "collections";
+        Ok(Collection {
+            uid: CollectionUid(self.uid),
+            id: collection_id(&self.id)?,
+            display_name: self.display_name,
+            policy: self.policy.0,
+            spaces: Vec::new(),
+            revision: Revision(count(TABLE, self.revision)?),
+            create_time: time(TABLE, self.create_time)?,
+            update_time: time(TABLE, self.update_time)?,
+        })
+    }
+
+    fn space(&self) -> Result<Option<SpaceBinding>> {
+        const TABLE: &str = "collection_spaces";
+        let (Some(name), Some(modality), Some(digest), Some(dimension), Some(role), Some(external)) =
+            (&self.space_name, &self.modality, &self.digest, self.dimension, &self.role, self.external)
+        else {
+            return Ok(None);
+        };
+        let role = [SpaceRole::Active, SpaceRole::Beside].into_iter().find(|known| role_word(*known) == role);
+        Ok(Some(SpaceBinding {
+            name: space_name(TABLE, name)?,
+            space: embedding_space(TABLE, modality, digest, dimension)?,
+            role: role.ok_or_else(|| unreadable(TABLE, "role"))?,
+            external,
+        }))
+    }
+}
+
+#[derive(Debug, FromRow)]
+pub(super) struct HeadRow {
+    uid: Uuid,
+    id: String,
+    revision: i64,
+    head_position: i64,
+}
+
+impl TryFrom<HeadRow> for Head {
+    type Error = StoreError;
+
+    fn try_from(row: HeadRow) -> Result<Self> {
+        const TABLE: &str = "collections";
+        Ok(Self {
+            uid: CollectionUid(row.uid),
+            id: collection_id(&row.id)?,
+            revision: Revision(count(TABLE, row.revision)?),
+            position: Position(count(TABLE, row.head_position)?),
+        })
+    }
+}
+
+#[derive(Debug, FromRow)]
+pub(super) struct IdentityRow {
+    id: String,
+    labels: Json<Labels>,
+    expire_time: Option<i64>,
+    revision: i64,
+    create_time: i64,
+    update_time: i64,
+}
+
+impl TryFrom<IdentityRow> for Identity {
+    type Error = StoreError;
+
+    fn try_from(row: IdentityRow) -> Result<Self> {
+        const TABLE: &str = "identities";
+        Ok(Self {
+            id: identity_id(TABLE, &row.id)?,
+            labels: row.labels.0,
+            expire_time: row.expire_time.map(|at| time(TABLE, at)).transpose()?,
+            revision: Revision(count(TABLE, row.revision)?),
+            create_time: time(TABLE, row.create_time)?,
+            update_time: time(TABLE, row.update_time)?,
+        })
+    }
+}
+
+/// Whose time has come.
+#[derive(Debug, FromRow)]
+pub(super) struct ExpiredRow {
+    collection_uid: Uuid,
+    id: String,
+}
+
+impl TryFrom<ExpiredRow> for (CollectionUid, IdentityId) {
+    type Error = StoreError;
+
+    fn try_from(row: ExpiredRow) -> Result<Self> {
+        Ok((CollectionUid(row.collection_uid), identity_id("identities", &row.id)?))
+    }
+}
+
+#[derive(Debug, FromRow)]
+pub(super) struct TemplateRow {
+    id: Uuid,
+    identity_id: String,
+    modality: String,
+    digest: Vec<u8>,
+    dimension: i64,
+    model: String,
+    origin: String,
+    position: i64,
+    create_time: i64,
+}
+
+impl TryFrom<TemplateRow> for Template {
+    type Error = StoreError;
+
+    fn try_from(row: TemplateRow) -> Result<Self> {
+        const TABLE: &str = "templates";
+        let origin = [TemplateOrigin::Sample, TemplateOrigin::Embedding]
+            .into_iter()
+            .find(|known| origin_word(*known) == row.origin);
+        Ok(Self {
+            id: TemplateId(row.id),
+            identity: identity_id(TABLE, &row.identity_id)?,
+            space: embedding_space(TABLE, &row.modality, &row.digest, row.dimension)?,
+            model: space_name(TABLE, &row.model)?,
+            origin: origin.ok_or_else(|| unreadable(TABLE, "origin"))?,
+            position: Position(count(TABLE, row.position)?),
+            create_time: time(TABLE, row.create_time)?,
+        })
+    }
+}
+
+/// A template beside its payload.
+#[derive(Debug, FromRow)]
+pub(super) struct StoredTemplateRow {
+    #[sqlx(flatten)]
+    template: TemplateRow,
+    format: String,
+    key_id: Option<String>,
+    bytes: Vec<u8>,
+}
+
+impl TryFrom<StoredTemplateRow> for StoredTemplate {
+    type Error = StoreError;
+
+    fn try_from(row: StoredTemplateRow) -> Result<Self> {
+        let template = Template::try_from(row.template)?;
+        if row.format != F32LE_UNIT || row.key_id.is_some() {
+            return Err(corrupt(format!("the payload of template {} has a form unknown to this program", template.id)));
+        }
+        let embedding = embedding(template.space, &row.bytes).ok_or_else(|| {
+            corrupt(format!(
+                "the payload of template {} is not {} finite numbers of unit length",
+                template.id, template.space.dimension
+            ))
+        })?;
+        Ok(Self { template, embedding })
+    }
+}
+
+fn embedding(space: EmbeddingSpace, bytes: &[u8]) -> Option<Embedding> {
+    let (numbers, rest) = bytes.as_chunks();
+    if !rest.is_empty() {
+        return None;
+    }
+    Embedding::restored(space, numbers.iter().map(|number| f32::from_le_bytes(*number)).collect())
+}
+
+/// An entry of the log as it stands in the log.
+#[derive(Debug, FromRow)]
+pub(super) struct LogRow {
+    position: i64,
+    kind: String,
+    identity_id: String,
+    template_id: Option<Uuid>,
+    time: i64,
+}
+
+/// What happened, to whom and when: an entry without the present state of its subject.
+#[derive(Debug)]
+pub(super) struct LogEntry {
+    pub(super) position: Position,
+    pub(super) kind: EntryKind,
+    pub(super) identity: IdentityId,
+    pub(super) template: Option<TemplateId>,
+    pub(super) time: Timestamp,
+}
+
+impl TryFrom<LogRow> for LogEntry {
+    type Error = StoreError;
+
+    fn try_from(row: LogRow) -> Result<Self> {
+        const TABLE: &str = "log_entries";
+        let kind = EntryKind::ALL.into_iter().find(|known| known.as_str() == row.kind);
+        Ok(Self {
+            position: Position(count(TABLE, row.position)?),
+            kind: kind.ok_or_else(|| unreadable(TABLE, "kind"))?,
+            identity: identity_id(TABLE, &row.identity_id)?,
+            template: row.template_id.map(TemplateId),
+            time: time(TABLE, row.time)?,
+        })
+    }
+}
+
+#[derive(Debug, FromRow)]
+pub(super) struct IdempotencyRow {
+    body_hash: Vec<u8>,
+    answer: Vec<u8>,
+    expire_time: i64,
+}
+
+impl TryFrom<IdempotencyRow> for IdempotencyRecord {
+    type Error = StoreError;
+
+    fn try_from(row: IdempotencyRow) -> Result<Self> {
+        const TABLE: &str = "idempotency_keys";
+        Ok(Self {
+            body_hash: row.body_hash.try_into().map_err(|_| unreadable(TABLE, "body_hash"))?,
+            answer: row.answer,
+            expire_time: time(TABLE, row.expire_time)?,
+        })
+    }
+}
+
+#[derive(Debug, FromRow)]
+pub(super) struct DecisionRow {
+    id: Uuid,
+    time: i64,
+    body: Json<serde_json::Value>,
+}
+
+impl TryFrom<DecisionRow> for DecisionRecord {
+    type Error = StoreError;
+
+    fn try_from(row: DecisionRow) -> Result<Self> {
+        Ok(Self { id: DecisionId(row.id), time: time("decisions", row.time)?, body: row.body.0 })
+    }
+}
+
+/// Reads every row, or says what is wrong with the first that cannot be read.
+pub(super) fn read_all<Row, Value>(rows: Vec<Row>) -> Result<Vec<Value>>
+where
+    Value: TryFrom<Row, Error = StoreError>,
+{
+    rows.into_iter().map(Value::try_from).collect()
+}
+
+/// Reads the row if there is one.
+pub(super) fn read_one<Row, Value>(row: Option<Row>) -> Result<Option<Value>>
+where
+    Value: TryFrom<Row, Error = StoreError>,
+{
+    row.map(Value::try_from).transpose()
+}
+
+fn unreadable(table: &str, column: &str) -> StoreError {
+    corrupt(format!("column {column} of a row of {table}"))
+}
+
+fn count(table: &str, value: i64) -> Result<u64> {
+    u64::try_from(value).map_err(|_| corrupt(format!("a negative count in a row of {table}")))
+}
+
+fn time(table: &str, micros: i64) -> Result<Timestamp> {
+    Timestamp::from_microsecond(micros).map_err(|_| corrupt(format!("an impossible time in a row of {table}")))
+}
+
+fn collection_id(text: &str) -> Result<CollectionId> {
+    CollectionId::new(text).map_err(|_| unreadable("collections", "id"))
+}
+
+fn identity_id(table: &str, text: &str) -> Result<IdentityId> {
+    IdentityId::new(text).map_err(|_| corrupt(format!("the identity's id in a row of {table}")))
+}
+
+fn space_name(table: &str, text: &str) -> Result<SpaceName> {
+    SpaceName::new(text).map_err(|_| corrupt(format!("the space's name in a row of {table}")))
+}
+
+fn embedding_space(table: &str, modality: &str, digest: &[u8], dimension: i64) -> Result<EmbeddingSpace> {
+    Ok(EmbeddingSpace {
+        modality: modality.parse::<Modality>().map_err(|_| unreadable(table, "modality"))?,
+        digest: ModelDigest(digest.try_into().map_err(|_| unreadable(table, "digest"))?),
+        dimension: u32::try_from(dimension).map_err(|_| unreadable(table, "dimension"))?,
+    })
+}

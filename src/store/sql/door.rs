@@ -1,0 +1,163 @@
+//! The store's door, the same for both databases.
+
+use async_trait::async_trait;
+
+use super::{
+    Pools, collections, decisions, hold_collection, idempotency, identities, lock_collection, log,
+    templates::{self, TemplatePage},
+    turn::SqlTurn,
+};
+use crate::{
+    domain::{
+        Collection, CollectionId, CollectionUid, DecisionId, Entry, Identity, IdentityId, Position, Revision,
+        StoredTemplate, Template, TemplateId, Timestamp,
+    },
+    store::{
+        DecisionRecord, Head, IdempotencyKey, IdempotencyRecord, Page, Result, Store, StoreError, StoreOptions, Turn,
+        schema,
+    },
+};
+
+#[derive(Debug)]
+pub(in crate::store) struct SqlStore {
+    pools: Pools,
+}
+
+impl SqlStore {
+    pub(in crate::store) async fn connect(options: &StoreOptions) -> Result<Self> {
+        Ok(Self { pools: Pools::open(options).await? })
+    }
+}
+
+#[async_trait]
+impl Store for SqlStore {
+    fn kind(&self) -> &'static str {
+        Pools::KIND
+    }
+
+    async fn migrate(&self) -> Result<()> {
+        self.pools.migrate().await
+    }
+
+    async fn check_schema(&self) -> Result<()> {
+        schema::check(&Pools::MIGRATIONS, &self.pools.applied_migrations().await?)
+    }
+
+    async fn ping(&self) -> Result<()> {
+        sqlx::query("SELECT 1").execute(&mut *self.pools.reader().await?).await?;
+        Ok(())
+    }
+
+    async fn close(&self) {
+        self.pools.close().await;
+    }
+
+    async fn create_collection(&self, collection: &Collection) -> Result<()> {
+        let mut transaction = self.pools.begin().await?;
+        collections::create(&mut transaction, collection).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    async fn collection(&self, id: &CollectionId) -> Result<Option<Collection>> {
+        collections::by_id(&mut *self.pools.reader().await?, id).await
+    }
+
+    async fn collections(&self, after: Option<&CollectionId>, limit: u32) -> Result<Page<Collection>> {
+        collections::page(&mut *self.pools.reader().await?, after, limit).await
+    }
+
+    async fn update_collection(&self, collection: &Collection, expected: Revision) -> Result<()> {
+        let mut transaction = self.pools.begin().await?;
+        if !lock_collection(&mut transaction, collection.uid).await? {
+            return Err(StoreError::CollectionGone);
+        }
+        collections::update(&mut transaction, collection, expected).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    async fn delete_collection(&self, uid: CollectionUid) -> Result<bool> {
+        let mut transaction = self.pools.begin().await?;
+        // Locked first: a turn that is under way may yet keep answers, and they must go with the rest.
+        if !lock_collection(&mut transaction, uid).await? {
+            return Ok(false);
+        }
+        idempotency::delete_of_collection(&mut transaction, uid).await?;
+        collections::delete(&mut transaction, uid).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    async fn heads(&self) -> Result<Vec<Head>> {
+        collections::heads(&mut *self.pools.reader().await?).await
+    }
+
+    async fn identity(&self, uid: CollectionUid, id: &IdentityId) -> Result<Option<Identity>> {
+        identities::by_id(&mut *self.pools.reader().await?, uid, id).await
+    }
+
+    async fn identities(&self, uid: CollectionUid, after: Option<&IdentityId>, limit: u32) -> Result<Page<Identity>> {
+        identities::page(&mut *self.pools.reader().await?, uid, after, limit).await
+    }
+
+    async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<(CollectionUid, IdentityId)>> {
+        identities::expired(&mut *self.pools.reader().await?, now, limit).await
+    }
+
+    async fn templates_of(
+        &self,
+        uid: CollectionUid,
+        identity: &IdentityId,
+        after: Option<TemplateId>,
+        limit: u32,
+    ) -> Result<Page<Template>> {
+        let page = TemplatePage { after, limit };
+        templates::of_identity(&mut *self.pools.reader().await?, uid, identity, page).await
+    }
+
+    async fn template(&self, uid: CollectionUid, id: TemplateId) -> Result<Option<Template>> {
+        templates::by_id(&mut *self.pools.reader().await?, uid, id).await
+    }
+
+    async fn stored_templates(&self, uid: CollectionUid, after: Position, limit: u32) -> Result<Page<StoredTemplate>> {
+        templates::stored_page(&mut *self.pools.reader().await?, uid, after, limit).await
+    }
+
+    async fn entries_after(&self, uid: CollectionUid, after: Position, limit: u32) -> Result<Page<Entry>> {
+        log::entries_after(&mut *self.pools.reader().await?, uid, after, limit).await
+    }
+
+    async fn take_turn(&self, uid: CollectionUid) -> Result<Box<dyn Turn>> {
+        Ok(Box::new(SqlTurn::take(self.pools.begin().await?, uid).await?))
+    }
+
+    async fn idempotent(&self, key: &IdempotencyKey, now: Timestamp) -> Result<Option<IdempotencyRecord>> {
+        idempotency::by_key(&mut *self.pools.reader().await?, key, now).await
+    }
+
+    async fn keep_idempotent(&self, key: &IdempotencyKey, record: &IdempotencyRecord, now: Timestamp) -> Result<()> {
+        let mut transaction = self.pools.begin().await?;
+        idempotency::keep(&mut transaction, key, record, now).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    async fn sweep_idempotent(&self, now: Timestamp) -> Result<u64> {
+        let mut transaction = self.pools.begin().await?;
+        let swept = idempotency::sweep(&mut transaction, now).await?;
+        transaction.commit().await?;
+        Ok(swept)
+    }
+
+    async fn keep_decisions(&self, records: &[(CollectionUid, DecisionRecord)]) -> Result<()> {
+        let mut transaction = self.pools.begin().await?;
+        for (uid, record) in records {
+            if hold_collection(&mut transaction, *uid).await? {
+                decisions::keep(&mut transaction, *uid, record).await?;
+            }
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    async fn decision(&self, uid: CollectionUid, id: DecisionId) -> Result<Option<DecisionRecord>> {
+        decisions::by_id(&mut *self.pools.reader().await?, uid, id).await
+    }
+}

@@ -1,0 +1,128 @@
+//! Identities: who is enrolled, under which labels, until when.
+
+use sqlx::types::Json;
+
+use super::Connection;
+use crate::{
+    domain::{CollectionUid, Identity, IdentityId, Labels, Position, Timestamp},
+    store::{
+        Result,
+        rows::{ExpiredRow, IdentityRow, bigint, micros, read_all, read_one},
+    },
+};
+
+pub(super) async fn by_id(
+    connection: &mut Connection,
+    uid: CollectionUid,
+    id: &IdentityId,
+) -> Result<Option<Identity>> {
+    let row: Option<IdentityRow> = sqlx::query_as(
+        "SELECT id, labels, expire_time, revision, create_time, update_time
+         FROM identities
+         WHERE collection_uid = $1 AND id = $2",
+    )
+    .bind(uid.0)
+    .bind(id.as_str())
+    .fetch_optional(connection)
+    .await?;
+    read_one(row)
+}
+
+pub(super) async fn page(
+    connection: &mut Connection,
+    uid: CollectionUid,
+    after: Option<&IdentityId>,
+    limit: u32,
+) -> Result<Vec<Identity>> {
+    let rows: Vec<IdentityRow> = sqlx::query_as(
+        "SELECT id, labels, expire_time, revision, create_time, update_time
+         FROM identities
+         WHERE collection_uid = $1 AND id > $2
+         ORDER BY id
+         LIMIT $3",
+    )
+    .bind(uid.0)
+    .bind(after.map_or("", IdentityId::as_str)) // an id is never empty, so all ids come after the empty text
+    .bind(i64::from(limit))
+    .fetch_all(connection)
+    .await?;
+    read_all(rows)
+}
+
+/// Those that entries of the log between two positions say were labelled, and that are still there.
+pub(super) async fn labelled_between(
+    connection: &mut Connection,
+    uid: CollectionUid,
+    after: Position,
+    through: Position,
+) -> Result<Vec<Identity>> {
+    let rows: Vec<IdentityRow> = sqlx::query_as(
+        "SELECT id, labels, expire_time, revision, create_time, update_time
+         FROM identities
+         WHERE collection_uid = $1 AND id IN (
+             SELECT identity_id
+             FROM log_entries
+             WHERE collection_uid = $1 AND position > $2 AND position <= $3 AND kind = 'label'
+         )",
+    )
+    .bind(uid.0)
+    .bind(bigint(after.0))
+    .bind(bigint(through.0))
+    .fetch_all(connection)
+    .await?;
+    read_all(rows)
+}
+
+/// The longest expired first.
+pub(super) async fn expired(
+    connection: &mut Connection,
+    now: Timestamp,
+    limit: u32,
+) -> Result<Vec<(CollectionUid, IdentityId)>> {
+    let rows: Vec<ExpiredRow> = sqlx::query_as(
+        "SELECT collection_uid, id
+         FROM identities
+         WHERE expire_time <= $1
+         ORDER BY expire_time, collection_uid, id
+         LIMIT $2",
+    )
+    .bind(micros(now))
+    .bind(i64::from(limit))
+    .fetch_all(connection)
+    .await?;
+    read_all(rows)
+}
+
+/// Creates the identity or replaces its record.
+pub(super) async fn put(connection: &mut Connection, uid: CollectionUid, identity: &Identity) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO identities (collection_uid, id, labels, expire_time, revision, create_time, update_time)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
+         ON CONFLICT (collection_uid, id) DO UPDATE SET
+             labels = excluded.labels,
+             expire_time = excluded.expire_time,
+             revision = excluded.revision,
+             create_time = excluded.create_time,
+             update_time = excluded.update_time",
+    )
+    .bind(uid.0)
+    .bind(identity.id.as_str())
+    .bind(Json::<&Labels>(&identity.labels))
+    .bind(identity.expire_time.map(micros))
+    .bind(bigint(identity.revision.0))
+    .bind(micros(identity.create_time))
+    .bind(micros(identity.update_time))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Removes the identity, and with it its templates and their payloads; answers whether it was there.
+pub(super) async fn delete(connection: &mut Connection, uid: CollectionUid, id: &IdentityId) -> Result<bool> {
+    let deleted = sqlx::query("DELETE FROM identities WHERE collection_uid = $1 AND id = $2")
+        .bind(uid.0)
+        .bind(id.as_str())
+        .execute(connection)
+        .await?;
+    Ok(deleted.rows_affected() > 0)
+}

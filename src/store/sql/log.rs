@@ -1,0 +1,84 @@
+//! The log: what happened, in the order that every replica agrees on.
+
+use std::collections::HashMap;
+
+use super::{Connection, identities, templates};
+use crate::{
+    domain::{CollectionUid, Entry, EntryKind, Position},
+    store::{
+        Result,
+        rows::{LogEntry, LogRow, bigint, micros, read_all},
+    },
+};
+
+/// Entries after a position, each with its subject as it is now.
+///
+/// The subjects are read after the entries and may be newer. That is what an entry promises anyway, so a follower that
+/// reads on reaches the same state.
+pub(super) async fn entries_after(
+    connection: &mut Connection,
+    uid: CollectionUid,
+    after: Position,
+    limit: u32,
+) -> Result<Vec<Entry>> {
+    let noted = page(connection, uid, after, limit).await?;
+    let Some(through) = noted.last().map(|last| last.position) else {
+        return Ok(Vec::new());
+    };
+    let any = |kind| noted.iter().any(|entry| entry.kind == kind);
+
+    let mut admitted = HashMap::new();
+    if any(EntryKind::Admit) {
+        let found = templates::stored_between(connection, uid, after, through).await?;
+        admitted.extend(found.into_iter().map(|stored| (stored.template.position, stored)));
+    }
+    let mut labelled = HashMap::new();
+    if any(EntryKind::Label) {
+        let found = identities::labelled_between(connection, uid, after, through).await?;
+        labelled.extend(found.into_iter().map(|identity| (identity.id.clone(), identity)));
+    }
+
+    let entries = noted.into_iter().map(|LogEntry { position, kind, identity, template, time }| Entry {
+        admitted: admitted.remove(&position),
+        // Not removed: one identity may have been labelled several times.
+        labelled: (kind == EntryKind::Label).then(|| labelled.get(&identity).cloned()).flatten(),
+        position,
+        kind,
+        identity,
+        template,
+        time,
+    });
+    Ok(entries.collect())
+}
+
+async fn page(connection: &mut Connection, uid: CollectionUid, after: Position, limit: u32) -> Result<Vec<LogEntry>> {
+    let rows: Vec<LogRow> = sqlx::query_as(
+        "SELECT position, kind, identity_id, template_id, time
+         FROM log_entries
+         WHERE collection_uid = $1 AND position > $2
+         ORDER BY position
+         LIMIT $3",
+    )
+    .bind(uid.0)
+    .bind(bigint(after.0))
+    .bind(i64::from(limit))
+    .fetch_all(connection)
+    .await?;
+    read_all(rows)
+}
+
+pub(super) async fn append(connection: &mut Connection, uid: CollectionUid, entry: &LogEntry) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO log_entries (collection_uid, position, kind, identity_id, template_id, time)
+         VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(uid.0)
+    .bind(bigint(entry.position.0))
+    .bind(entry.kind.as_str())
+    .bind(entry.identity.as_str())
+    .bind(entry.template.map(|id| id.0))
+    .bind(micros(entry.time))
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,162 @@
+use std::{sync::Arc, time::Duration};
+
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        Change, Collection, CollectionId, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId, Labels,
+        Modality, ModelDigest, Policy, Position, Revision, SpaceName, StoredTemplate, Template, TemplateId,
+        TemplateOrigin, Timestamp,
+    },
+    store::{Store, StoreError, StoreOptions, connect},
+};
+
+fn options(url: &str) -> StoreOptions {
+    StoreOptions { url: url.to_owned(), connections_max: 3, acquire_timeout: Duration::from_secs(30) }
+}
+
+fn collection() -> Collection {
+    Collection {
+        uid: CollectionUid(Uuid::from_u128(1)),
+        id: CollectionId::new("staff").expect("an id"),
+        display_name: String::new(),
+        policy: Policy::default(),
+        spaces: Vec::new(),
+        revision: Revision::FIRST,
+        create_time: Timestamp::UNIX_EPOCH,
+        update_time: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn enrolment() -> [Change; 2] {
+    let id = IdentityId::new("alice").expect("an id");
+    let space = EmbeddingSpace { modality: Modality::Face, digest: ModelDigest([3; 32]), dimension: 2 };
+    let identity = Identity {
+        id: id.clone(),
+        labels: Labels::default(),
+        expire_time: None,
+        revision: Revision::FIRST,
+        create_time: Timestamp::UNIX_EPOCH,
+        update_time: Timestamp::UNIX_EPOCH,
+    };
+    let template = Template {
+        id: TemplateId(Uuid::from_u128(2)),
+        identity: id,
+        space,
+        model: SpaceName::new("face-test").expect("a name"),
+        origin: TemplateOrigin::Sample,
+        position: Position(2),
+        create_time: Timestamp::UNIX_EPOCH,
+    };
+    let embedding = Embedding::new(space, &[3.0, 4.0]).expect("an embedding");
+    [Change::PutIdentity(identity), Change::Admit(StoredTemplate { template, embedding })]
+}
+
+async fn enrolled(store: &Arc<dyn Store>) {
+    store.create_collection(&collection()).await.expect("created");
+    let mut turn = store.take_turn(collection().uid).await.expect("the turn");
+    turn.append(&enrolment(), Timestamp::UNIX_EPOCH).await.expect("appended");
+    turn.commit().await.expect("committed");
+}
+
+async fn is_enrolled(store: &Arc<dyn Store>) {
+    let [Change::PutIdentity(identity), Change::Admit(stored)] = enrolment() else { unreachable!("two changes") };
+    let uid = collection().uid;
+    assert_eq!(store.collection(&collection().id).await.expect("read"), Some(collection()));
+    assert_eq!(store.identities(uid, None, 10).await.expect("a page"), [identity]);
+    assert_eq!(store.stored_templates(uid, Position::START, 10).await.expect("a page"), [stored]);
+    assert_eq!(store.entries_after(uid, Position::START, 10).await.expect("entries").len(), 2);
+    assert_eq!(store.heads().await.expect("heads")[0].position, Position(2));
+}
+
+#[tokio::test]
+async fn a_file_that_is_opened_again_has_everything() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // In a folder that is not there yet, and with characters that a URL must escape.
+    let url = format!("sqlite:{}/new/deep%20er/semblance.db", folder.path().display());
+    let store = connect(&options(&url)).await.expect("connected");
+    store.migrate().await.expect("migrated");
+    enrolled(&store).await;
+    drop(store); // not closed: as if the program had died
+
+    let store = connect(&options(&url)).await.expect("connected");
+    store.check_schema().await.expect("migrated before");
+    is_enrolled(&store).await;
+    store.close().await;
+    let file = folder.path().join("new/deep er/semblance.db");
+    #[cfg(unix)]
+    for (path, mode) in [(file.as_path(), 0o600), (file.parent().expect("a folder"), 0o700)] {
+        let permissions = std::fs::metadata(path).expect("made").permissions();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&permissions) & 0o777, mode, "for the owner alone");
+    }
+
+    let store = connect(&options(&url)).await.expect("connected");
+    is_enrolled(&store).await;
+}
+
+#[tokio::test]
+async fn a_database_in_memory_is_shared_by_its_connections_and_by_nobody_else() {
+    let (one, two) = (options("sqlite::memory:"), options("sqlite::memory:"));
+    let (one, two) = (connect(&one).await.expect("connected"), connect(&two).await.expect("connected"));
+    for store in [&one, &two] {
+        store.migrate().await.expect("migrated");
+    }
+    enrolled(&one).await;
+    let turn = one.take_turn(collection().uid).await.expect("the turn");
+    futures::future::join_all((0..6).map(|_| is_enrolled(&one))).await; // readers go on beside an open turn
+    drop(turn);
+    assert_eq!(two.heads().await.expect("heads"), []);
+}
+
+#[tokio::test]
+async fn erased_bytes_are_gone_from_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("semblance.db");
+    let store = connect(&options(&format!("sqlite:{}", path.display()))).await.expect("connected");
+    store.migrate().await.expect("migrated");
+    enrolled(&store).await;
+    let numbers: Vec<u8> = [0.6_f32, 0.8].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let contains_numbers = || {
+        let bytes = std::fs::read(&path).expect("the file");
+        bytes.windows(numbers.len()).any(|window| window == numbers)
+    };
+
+    store.close().await; // brings the write-ahead log into the file
+    assert!(contains_numbers());
+
+    let store = connect(&options(&format!("sqlite:{}", path.display()))).await.expect("connected");
+    let mut turn = store.take_turn(collection().uid).await.expect("the turn");
+    let alice = IdentityId::new("alice").expect("an id");
+    turn.append(&[Change::ForgetIdentity(alice)], Timestamp::UNIX_EPOCH).await.expect("appended");
+    turn.commit().await.expect("committed");
+    store.close().await;
+    assert!(!contains_numbers());
+}
+
+#[tokio::test]
+async fn urls_that_name_no_database_are_refused_with_advice() {
+    for url in [
+        "",
+        "semblance.db",
+        "sqlite:",
+        "sqlite:/dev/null/semblance.db",
+        "mysql://host/database",
+        "sqlite:x.db?mode=sideways",
+        "postgres://:port",
+    ] {
+        let refused = connect(&options(url)).await.map(|_| ());
+        let Err(StoreError::BadUrl(what)) = refused else { panic!("{url}: {refused:?}") };
+        assert!(what.contains("DATABASE_URL"), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_not_touched() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("notes.txt");
+    let notes = "these are notes, and no database at all\n".repeat(200);
+    std::fs::write(&path, &notes).expect("written");
+    let refused = connect(&options(&format!("sqlite:{}", path.display()))).await.map(|_| ());
+    assert!(matches!(refused, Err(StoreError::Corrupt(_))), "{refused:?}");
+    assert_eq!(std::fs::read_to_string(&path).expect("read"), notes);
+}
