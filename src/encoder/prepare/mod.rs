@@ -13,7 +13,7 @@ use thiserror::Error;
 pub use self::{
     align::AlignError,
     picture::{ColourOrder, ImagePreprocessing, PictureError, PixelScale, Resize},
-    skeleton::{SkeletonError, SkeletonPreprocessing},
+    skeleton::{Centre, SkeletonError, SkeletonPreprocessing},
 };
 use crate::domain::SampleContent;
 
@@ -72,7 +72,7 @@ pub enum PreprocessingError {
     Normalisation,
     #[error("the alignment template must be five different points within the input")]
     Template,
-    #[error("frames must be 1 to {}, body_height_px and centre finite and above zero", skeleton::INPUT_FRAMES_MAX)]
+    #[error("frames must be 1 to {}, body_height_px 1 or more", skeleton::INPUT_FRAMES_MAX)]
     Skeleton,
 }
 

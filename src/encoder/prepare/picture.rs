@@ -235,10 +235,12 @@ fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, PictureError> {
 }
 
 fn fault(error: &ImageError) -> PictureError {
-    match error {
-        ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => PictureError::Truncated,
-        _ => PictureError::Damaged(error.to_string()),
+    if let ImageError::IoError(error) = error
+        && error.kind() == std::io::ErrorKind::UnexpectedEof
+    {
+        return PictureError::Truncated;
     }
+    PictureError::Damaged(error.to_string())
 }
 
 /// Whether a JPEG has its end marker behind the start of its scan.
@@ -247,13 +249,240 @@ fn fault(error: &ImageError) -> PictureError {
 /// it, in a thumbnail, it is skipped with the segment that holds it.
 fn jpeg_ends(bytes: &[u8]) -> bool {
     const SCAN: u8 = 0xda;
+    const FILL: u8 = 0xff;
+    const END: [u8; 2] = [0xff, 0xd9];
     let mut at = 2;
     while let Some([0xff, marker, high, low]) = bytes.get(at..at + 4).and_then(<[u8]>::as_array) {
-        if *marker == SCAN {
-            return bytes[at..].windows(2).any(|pair| pair == [0xff, 0xd9]);
+        match *marker {
+            SCAN => return bytes[at..].windows(2).any(|pair| pair == END),
+            FILL => at += 1,
+            _ => at += 2 + usize::from(u16::from_be_bytes([*high, *low])),
         }
-        at += 2 + usize::from(u16::from_be_bytes([*high, *low]));
     }
-    // Fill bytes or something stranger between segments: let the decoder judge.
-    at < bytes.len()
+    // Something strange between segments: let the decoder judge. Nothing at all: the file ends in its head.
+    at + 4 <= bytes.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{ImageBuffer, Luma, LumaA, Rgb, Rgba};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { image_bytes_max: 100_000, image_pixels_max: 10_000, skeleton_frames_max: 1 };
+
+    /// A picture of 6 x 4 with a different colour at each place.
+    fn picture() -> RgbImage {
+        RgbImage::from_fn(6, 4, |x, y| Rgb([x * 40, y * 60, (x + y) * 20].map(|part| u8::try_from(part).unwrap())))
+    }
+
+    fn encoded(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+        let mut file = Cursor::new(Vec::new());
+        picture.write_to(&mut file, format).expect("in memory");
+        file.into_inner()
+    }
+
+    /// Takes a picture of 3 x 2 as it is: no scaling, no normalisation.
+    fn plain() -> ImagePreprocessing {
+        ImagePreprocessing {
+            width: 3,
+            height: 2,
+            colour: ColourOrder::Rgb,
+            scale: PixelScale::Bytes,
+            mean: [0.0; 3],
+            std: [1.0; 3],
+            resize: Resize::Bilinear,
+            template: None,
+            mirror: false,
+        }
+    }
+
+    fn region(left: f32, top: f32, width: f32, height: f32) -> Geometry {
+        Geometry { region: Some(PixelBox { left, top, width, height }), ..Geometry::default() }
+    }
+
+    fn same(found: &[[f32; 3]], expected: &[[f32; 3]]) {
+        assert_eq!(found.len(), expected.len());
+        let parts = found.iter().flatten().zip(expected.iter().flatten());
+        assert!(parts.into_iter().all(|(a, b)| (a - b).abs() < 1e-2), "{found:?} {expected:?}");
+    }
+
+    #[test]
+    fn lossless_forms_are_decoded_to_the_same_pixels() {
+        for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Pnm] {
+            let file = encoded(&picture().into(), format);
+            assert_eq!(decode(&file, &LIMITS).expect("a picture"), picture(), "{format:?}");
+        }
+        let near = decode(&encoded(&picture().into(), ImageFormat::Jpeg), &LIMITS).expect("a picture");
+        assert_eq!(near.dimensions(), (6, 4));
+    }
+
+    #[test]
+    fn grey_deep_and_transparent_pictures_become_rgb() {
+        let grey = ImageBuffer::from_pixel(2, 2, Luma([77_u8]));
+        let grey_through = ImageBuffer::from_pixel(2, 2, LumaA([77_u8, 10]));
+        let deep_grey = ImageBuffer::from_pixel(2, 2, Luma([77_u16 * 257]));
+        let deep = ImageBuffer::from_pixel(2, 2, Rgb([77_u16 * 257; 3]));
+        let through = ImageBuffer::from_pixel(2, 2, Rgba([77_u8, 77, 77, 0]));
+        let all: [DynamicImage; 5] = [grey.into(), grey_through.into(), deep_grey.into(), deep.into(), through.into()];
+        for picture in all {
+            let file = encoded(&picture, ImageFormat::Png);
+            let expected = RgbImage::from_pixel(2, 2, Rgb([77; 3]));
+            assert_eq!(decode(&file, &LIMITS).expect("a picture"), expected, "{:?}", picture.color());
+        }
+    }
+
+    #[test]
+    fn a_picture_is_turned_as_its_exif_says() {
+        let mut file =
+            encoded(&RgbImage::from_fn(16, 8, |x, _| Rgb([if x < 8 { 250 } else { 5 }; 3])).into(), ImageFormat::Jpeg);
+        // One entry, tag 0x0112 (orientation), a short, value 6: turn by a quarter, clockwise.
+        let exif = b"\xff\xe1\x00\x22Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        file.splice(2..2, exif.iter().copied());
+        let turned = decode(&file, &LIMITS).expect("a picture");
+        assert_eq!(turned.dimensions(), (8, 16));
+        assert!(turned.get_pixel(4, 2)[0] > 200 && turned.get_pixel(4, 13)[0] < 50);
+    }
+
+    #[test]
+    fn bytes_and_pixels_have_limits_that_hold_before_decoding() {
+        let file = encoded(&picture().into(), ImageFormat::Png);
+        let few = Limits { image_bytes_max: file.len() - 1, ..LIMITS };
+        let refused = PictureError::TooManyBytes { found: file.len(), limit: file.len() - 1 };
+        assert_eq!(decode(&file, &few), Err(refused));
+        let small = Limits { image_pixels_max: 23, ..LIMITS };
+        assert_eq!(decode(&file, &small), Err(PictureError::TooManyPixels { width: 6, height: 4, limit: 23 }));
+        let bomb = b"P5 4000000 4000000 255\n0";
+        assert!(matches!(decode(bomb, &LIMITS), Err(PictureError::TooManyPixels { .. })));
+    }
+
+    #[test]
+    fn what_is_no_picture_is_refused() {
+        assert_eq!(decode(b"", &LIMITS), Err(PictureError::Empty));
+        for other in [b"hello".as_slice(), b"GIF89a\x01\0\x01\0\0\0\0;", b"%PDF-1.4", &[0; 100]] {
+            assert_eq!(decode(other, &LIMITS), Err(PictureError::UnknownFormat));
+        }
+    }
+
+    #[test]
+    fn a_picture_cut_anywhere_is_refused() {
+        // PNG ends in a chunk of 12 bytes that says nothing, WebP in a byte that makes its length even.
+        let idle = [(ImageFormat::Jpeg, 0), (ImageFormat::Png, 12), (ImageFormat::WebP, 1), (ImageFormat::Pnm, 0)];
+        for (format, idle) in idle {
+            let file = encoded(&picture().into(), format);
+            for length in 0..file.len() - idle {
+                assert!(decode(&file[..length], &LIMITS).is_err(), "{format:?} {length} of {}", file.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_region_is_cut_out() {
+        let cut_out = plain().place(picture(), &region(2.2, 0.8, 3.0, 2.0)).expect("within the picture");
+        let expected: Vec<_> =
+            picture().view(2, 1, 3, 2).pixels().map(|(_, _, pixel)| pixel.0.map(f32::from)).collect();
+        same(&cut_out, &expected);
+        let hanging_over = plain().place(picture(), &region(3.0, 2.0, 30.0, 20.0)).expect("reaches into the picture");
+        same(&hanging_over[..1], &[picture().get_pixel(3, 2).0.map(f32::from)]);
+    }
+
+    #[test]
+    fn regions_that_show_nothing_are_refused() {
+        let refused = |geometry| plain().place(picture(), &geometry).expect_err("refused");
+        for bad in [region(0.0, 0.0, 0.0, 2.0), region(0.0, 0.0, 2.0, -1.0), region(f32::NAN, 0.0, 2.0, 2.0)] {
+            assert_eq!(refused(bad), PictureError::BadRegion.into());
+        }
+        for outside in [region(6.0, 0.0, 3.0, 3.0), region(0.0, -9.0, 3.0, 3.0), region(1e30, 0.0, 1e30, 1.0)] {
+            assert_eq!(refused(outside), PictureError::RegionOutside.into());
+        }
+    }
+
+    #[test]
+    fn landmarks_count_from_the_whole_picture() {
+        let template = [[5.0, 6.0], [14.0, 6.0], [9.5, 10.0], [6.0, 15.0], [13.0, 15.0]];
+        let how = ImagePreprocessing { width: 20, height: 20, template: Some(template), ..plain() };
+        let wide = RgbImage::from_fn(60, 50, |x, y| Rgb([x * 4, y * 5, 9].map(|part| u8::try_from(part).unwrap())));
+        let landmarks = Some(Landmarks(template.map(|[x, y]| [x + 30.0, y + 20.0])));
+        let whole = Geometry { landmarks, ..Geometry::default() };
+        let part = Geometry { landmarks, ..region(25.0, 15.0, 30.0, 30.0) };
+        let expected: Vec<_> = wide.view(30, 20, 20, 20).pixels().map(|(_, _, pixel)| pixel.0.map(f32::from)).collect();
+        for geometry in [whole, part] {
+            let placed = how.place(wide.clone(), &geometry).expect("a face");
+            same(&placed, &expected);
+        }
+    }
+
+    #[test]
+    fn a_model_without_template_takes_no_alignment() {
+        let asked = Geometry { alignment: Some(Alignment::LfwFunneled), ..Geometry::default() };
+        assert_eq!(plain().place(picture(), &asked), Err(AlignError::NotAligning.into()));
+    }
+
+    #[test]
+    fn shrinking_takes_the_mean() {
+        let stripes = RgbImage::from_fn(60, 40, |x, _| Rgb([if x % 2 == 0 { 0 } else { 200 }; 3]));
+        let placed = plain().place(stripes, &Geometry::default()).expect("a picture");
+        assert!(placed.iter().flatten().all(|part| (part - 100.0).abs() < 5.0), "{placed:?}");
+    }
+
+    #[test]
+    fn numbers_are_normalised_by_channel_and_mirrored() {
+        let how = ImagePreprocessing {
+            colour: ColourOrder::Bgr,
+            scale: PixelScale::Unit,
+            mean: [0.1, 0.2, 0.3],
+            std: [0.5, 0.25, 2.0],
+            mirror: true,
+            ..plain()
+        };
+        let small =
+            RgbImage::from_fn(3, 2, |x, y| Rgb([51, u8::try_from(x * 51).unwrap(), u8::try_from(y * 51).unwrap()]));
+        let file = encoded(&small.into(), ImageFormat::Png);
+        let Prepared { views } = how.prepare(&file, &Geometry::default(), &LIMITS).expect("a picture");
+        let [view, mirrored] = views.try_into().expect("two views");
+        let near = |found: &[f32], expected: &[f32]| {
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?} {expected:?}");
+        };
+        near(&view[..6], &[-0.2, -0.2, -0.2, 0.2, 0.2, 0.2]);
+        near(&view[6..12], &[-0.8, 0.0, 0.8, -0.8, 0.0, 0.8]);
+        near(&view[12..], &[-0.05; 6]);
+        near(&mirrored[6..12], &[0.8, 0.0, -0.8, 0.8, 0.0, -0.8]);
+    }
+
+    #[test]
+    fn preprocessing_that_makes_no_sense_is_refused() {
+        assert_eq!(plain().check(), Ok(()));
+        let template = Some([[1.0; 2]; 5]);
+        for (wrong, error) in [
+            (ImagePreprocessing { width: 0, ..plain() }, PreprocessingError::Sides),
+            (ImagePreprocessing { height: 4097, ..plain() }, PreprocessingError::Sides),
+            (ImagePreprocessing { std: [1.0, 0.0, 1.0], ..plain() }, PreprocessingError::Normalisation),
+            (ImagePreprocessing { mean: [f32::NAN; 3], ..plain() }, PreprocessingError::Normalisation),
+            (ImagePreprocessing { template, ..plain() }, PreprocessingError::Template),
+        ] {
+            assert_eq!(wrong.check(), Err(error));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_flipped_byte_never_hurts(form in 0..4_usize, place in 0.0_f64..1.0, mask in 1_u8..) {
+            let format = [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP, ImageFormat::Pnm][form];
+            let mut file = encoded(&picture().into(), format);
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place within the file")]
+            let at = (place * file.len() as f64) as usize;
+            file[at] ^= mask;
+            if let Ok(picture) = decode(&file, &LIMITS) {
+                prop_assert!(u64::from(picture.width()) * u64::from(picture.height()) <= LIMITS.image_pixels_max);
+            }
+        }
+
+        #[test]
+        fn noise_is_no_picture(noise in prop::collection::vec(any::<u8>(), 0..300)) {
+            for head in [b"".as_slice(), b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"RIFF\0\x01\0\0WEBPVP8 "] {
+                prop_assert!(decode(&[head, &noise].concat(), &LIMITS).is_err());
+            }
+        }
+    }
 }

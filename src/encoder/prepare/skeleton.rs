@@ -1,4 +1,4 @@
-//! Walks: COCO-17 joints over time, scaled to one body height and brought to a fixed number of frames.
+//! Walks: COCO-17 joints over time, scaled to one body height, centred, and brought to a fixed number of frames.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -8,8 +8,13 @@ use crate::domain::{Frame, JOINTS, Joint, Skeleton};
 
 /// The most frames that a network's input has.
 pub(super) const INPUT_FRAMES_MAX: usize = 1024;
-/// A body of this height or less has no shape.
-const BODY_HEIGHT_MIN_PX: f32 = 1e-3;
+/// A body lower than this has no shape.
+const BODY_HEIGHT_MIN_PX: f32 = 1.0;
+/// Farther out than any picture reaches; below it, nothing that is done to a joint overflows.
+const COORDINATE_MAX: f32 = 1e6;
+
+/// COCO's left and right hip.
+const HIPS: [usize; 2] = [11, 12];
 
 /// How a walk becomes a network's input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,10 +22,20 @@ const BODY_HEIGHT_MIN_PX: f32 = 1e-3;
 pub struct SkeletonPreprocessing {
     /// A longer walk gives its middle, a shorter one is gone through again.
     pub frames: usize,
-    /// How tall a body is made, from its highest joint to its lowest.
+    /// How tall a body is made, from its highest joint to its lowest, by the median over the frames.
     pub body_height_px: f32,
-    /// Where the middle of the body is brought to: the middle of the pictures that the model was trained on.
-    pub centre: [f32; 2],
+    pub centre: Centre,
+}
+
+/// What of the body is brought to the origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Centre {
+    /// The middle of the hips, in each frame by itself.
+    ///
+    /// GaitGraph on PsyMo, same view, gallery of normal walks: rank-1 46.5 %; with the whole walk's middle brought to
+    /// one place 31.5 to 32.3 %, with raw pixels 28.8 %.
+    Hips,
 }
 
 /// Why a walk can not be used.
@@ -30,8 +45,8 @@ pub enum SkeletonError {
     Empty,
     #[error("the skeleton sequence has {found} frames, at most {limit} are taken")]
     TooManyFrames { found: usize, limit: usize },
-    #[error("frame {frame} has a joint that is not finite")]
-    NotFinite { frame: usize },
+    #[error("frame {frame} has a joint that is not finite or farther out than {COORDINATE_MAX} pixels")]
+    BadJoint { frame: usize },
     #[error("the joints of the skeleton sequence all lie in one place")]
     NoBody,
     #[error("this is not a JSON list of frames with \"keypoints\": {0}")]
@@ -42,9 +57,8 @@ pub enum SkeletonError {
 
 impl SkeletonPreprocessing {
     pub(super) fn check(&self) -> Result<(), PreprocessingError> {
-        let numbers = [self.body_height_px, self.centre[0], self.centre[1]];
-        let sensible = |number: &f32| number.is_finite() && *number > 0.0;
-        if (1..=INPUT_FRAMES_MAX).contains(&self.frames) && numbers.iter().all(sensible) {
+        let height = BODY_HEIGHT_MIN_PX..=COORDINATE_MAX;
+        if (1..=INPUT_FRAMES_MAX).contains(&self.frames) && height.contains(&self.body_height_px) {
             Ok(())
         } else {
             Err(PreprocessingError::Skeleton)
@@ -58,13 +72,14 @@ impl SkeletonPreprocessing {
     pub(super) fn prepare(&self, skeleton: &Skeleton, limits: &Limits) -> Result<Prepared, SkeletonError> {
         check_frames(&skeleton.frames, limits)?;
         let frames = window(&skeleton.frames, self.frames);
-        let body = Body::of(&frames)?;
-        let scale = self.body_height_px / body.height;
-        let place = |joint: &Joint| {
-            let [x, y] = [joint.x - body.centre[0], joint.y - body.centre[1]];
-            [x * scale + self.centre[0], y * scale + self.centre[1], joint.score]
+        let scale = self.body_height_px / body_height(&frames)?;
+        let place = |frame: &Frame| {
+            let [x, y] = match self.centre {
+                Centre::Hips => hips(frame),
+            };
+            frame.joints.map(|joint| [(joint.x - x) * scale, (joint.y - y) * scale, joint.score])
         };
-        let view = frames.iter().flat_map(|frame| frame.joints.iter().flat_map(place)).collect();
+        let view = frames.iter().flat_map(place).flatten().collect();
         Ok(Prepared { views: vec![view] })
     }
 }
@@ -96,45 +111,133 @@ fn check_frames(frames: &[Frame], limits: &Limits) -> Result<(), SkeletonError> 
     if frames.len() > limits.skeleton_frames_max {
         return Err(SkeletonError::TooManyFrames { found: frames.len(), limit: limits.skeleton_frames_max });
     }
-    let finite = |joint: &Joint| joint.x.is_finite() && joint.y.is_finite() && joint.score.is_finite();
-    match frames.iter().position(|frame| !frame.joints.iter().all(finite)) {
+    // A comparison with NaN is false, so NaN is refused too.
+    let sound = |joint: &Joint| [joint.x, joint.y, joint.score].iter().all(|number| number.abs() <= COORDINATE_MAX);
+    match frames.iter().position(|frame| !frame.joints.iter().all(sound)) {
         None => Ok(()),
-        Some(frame) => Err(SkeletonError::NotFinite { frame }),
+        Some(frame) => Err(SkeletonError::BadJoint { frame }),
     }
 }
 
 /// `length` frames from the middle, going through them again where there are fewer.
-fn window(frames: &[Frame], length: usize) -> Vec<Frame> {
+pub(super) fn window(frames: &[Frame], length: usize) -> Vec<Frame> {
     let start = frames.len().saturating_sub(length) / 2;
     frames[start..].iter().cycle().take(length).copied().collect()
 }
 
-/// How tall a body is and where its middle is, by the median over its frames: single frames with a joint gone astray do
-/// not move it.
-struct Body {
-    height: f32,
-    centre: [f32; 2],
+fn hips(frame: &Frame) -> [f32; 2] {
+    let [left, right] = HIPS.map(|hip| frame.joints[hip]);
+    [f32::midpoint(left.x, right.x), f32::midpoint(left.y, right.y)]
 }
 
-impl Body {
-    fn of(frames: &[Frame]) -> Result<Self, SkeletonError> {
-        let extents = |axis: fn(&Joint) -> f32| {
-            frames.iter().map(move |frame| {
-                let places = frame.joints.iter().map(axis);
-                places.fold((f32::MAX, f32::MIN), |(low, high), place| (low.min(place), high.max(place)))
-            })
-        };
-        let middle = |(low, high): (f32, f32)| low + (high - low) / 2.0;
-        let height = median(extents(|joint| joint.y).map(|(low, high)| high - low).collect());
-        if height < BODY_HEIGHT_MIN_PX {
-            return Err(SkeletonError::NoBody);
-        }
-        let centre = [extents(|joint| joint.x), extents(|joint| joint.y)];
-        Ok(Self { height, centre: centre.map(|extents| median(extents.map(middle).collect())) })
+/// From the highest joint to the lowest, by the median over the frames: single frames with a joint gone astray, or a
+/// person half in view, do not move it.
+fn body_height(frames: &[Frame]) -> Result<f32, SkeletonError> {
+    let extent = |frame: &Frame| {
+        let (high, low) =
+            frame.joints.iter().fold((f32::MAX, f32::MIN), |(high, low), joint| (high.min(joint.y), low.max(joint.y)));
+        low - high
+    };
+    let mut extents: Vec<f32> = frames.iter().map(extent).collect();
+    let middle = extents.len() / 2;
+    let height = *extents.select_nth_unstable_by(middle, f32::total_cmp).1;
+    if height < BODY_HEIGHT_MIN_PX { Err(SkeletonError::NoBody) } else { Ok(height) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HOW: SkeletonPreprocessing =
+        SkeletonPreprocessing { frames: 60, body_height_px: 110.0, centre: Centre::Hips };
+
+    /// A walk whose frame `n` is `n` pixels further right; its joints stand 5 pixels below each other.
+    fn walk(frames: u16) -> Vec<Frame> {
+        let joint =
+            |frame: u16, joint: usize| Joint { x: f32::from(frame), y: 5.0 * joint as f32, score: f32::from(frame) };
+        (0..frames).map(|frame| Frame { joints: std::array::from_fn(|number| joint(frame, number)) }).collect()
     }
-}
 
-fn median(mut numbers: Vec<f32>) -> f32 {
-    let middle = numbers.len() / 2;
-    *numbers.select_nth_unstable_by(middle, f32::total_cmp).1
+    fn prepared(frames: Vec<Frame>) -> Result<Vec<f32>, SkeletonError> {
+        HOW.prepare(&Skeleton { frames }, &Limits::default()).map(|prepared| prepared.views[0].clone())
+    }
+
+    /// The score of the first joint of each frame, which [`walk`] makes the frame's number.
+    fn frame_numbers(view: &[f32]) -> Vec<f32> {
+        view.chunks_exact(JOINTS * 3).map(|frame| frame[2]).collect()
+    }
+
+    #[test]
+    fn a_long_walk_gives_its_middle() {
+        let numbers = frame_numbers(&prepared(walk(101)).expect("a walk"));
+        assert_eq!(numbers, (20_u8..80).map(f32::from).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_short_walk_is_gone_through_again() {
+        let numbers = frame_numbers(&prepared(walk(25)).expect("a walk"));
+        assert_eq!(numbers, (0_u8..60).map(|frame| f32::from(frame % 25)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn every_frame_is_centred_and_scaled() {
+        let view = prepared(walk(60)).expect("a walk");
+        for frame in view.chunks_exact(JOINTS * 3) {
+            let height = frame[16 * 3 + 1] - frame[1];
+            let hips = f32::midpoint(frame[11 * 3 + 1], frame[12 * 3 + 1]);
+            assert!((height - 110.0).abs() < 1e-3 && hips.abs() < 1e-3 && frame[0].abs() < 1e-3);
+        }
+    }
+
+    #[test]
+    fn a_stray_joint_does_not_change_the_scale() {
+        let mut frames = walk(60);
+        frames[30].joints[0].y = -90_000.0;
+        let view = prepared(frames).expect("a walk");
+        assert!((view[16 * 3 + 1] - view[1] - 110.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn walks_that_are_no_walks_are_refused() {
+        assert_eq!(prepared(Vec::new()), Err(SkeletonError::Empty));
+        assert_eq!(prepared(walk(3601)), Err(SkeletonError::TooManyFrames { found: 3601, limit: 3600 }));
+        for bad in [f32::NAN, f32::INFINITY, -2e6] {
+            let mut frames = walk(5);
+            frames[2].joints[9].x = bad;
+            assert_eq!(prepared(frames), Err(SkeletonError::BadJoint { frame: 2 }));
+        }
+        let point = Frame { joints: [Joint { x: 3.0, y: 4.0, score: 1.0 }; JOINTS] };
+        assert_eq!(prepared(vec![point; 8]), Err(SkeletonError::NoBody));
+    }
+
+    #[test]
+    fn json_is_read_and_refused_with_the_reason() {
+        let frame = |count: usize| format!(r#"{{"image_id":"5.jpg","keypoints":{:?}}}"#, vec![1.5_f32; count]);
+        let read = |text: &str| parse_json(text.as_bytes(), &Limits::default());
+        let walk = read(&format!("[{},{}]", frame(51), frame(51))).expect("two frames");
+        assert_eq!(walk.frames[1].joints[16], Joint { x: 1.5, y: 1.5, score: 1.5 });
+        let wrong = read(&format!("[{},{}]", frame(51), frame(52)));
+        assert_eq!(wrong, Err(SkeletonError::WrongKeypoints { frame: 1, found: 52 }));
+        assert_eq!(read("[]"), Err(SkeletonError::Empty));
+        for text in ["", "{", "{}", "[1]", "[{}]", r#"[{"keypoints":"x"}]"#, r#"[{"keypoints":[null]}]"#] {
+            assert!(matches!(read(text), Err(SkeletonError::Json(_))), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_accepted_gives_finite_numbers(
+            joints in prop::collection::vec((-1e6_f32..1e6, -1e6_f32..1e6, 0.0_f32..1.0), JOINTS..JOINTS * 4),
+        ) {
+            let frames = joints.as_chunks::<JOINTS>().0.iter();
+            let frames: Vec<Frame> =
+                frames.map(|joints| Frame { joints: joints.map(|(x, y, score)| Joint { x, y, score }) }).collect();
+            if let Ok(view) = prepared(frames) {
+                prop_assert_eq!(view.len(), 60 * JOINTS * 3);
+                prop_assert!(view.iter().all(|number| number.is_finite()));
+            }
+        }
+    }
 }

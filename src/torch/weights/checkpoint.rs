@@ -113,23 +113,19 @@ impl<'p, 'a> Tensors<'p, 'a> {
         let Object::Dict(top) = pickle.root() else {
             return Err(WeightsError::NotAStateDict);
         };
-        let members = match entry {
-            None => top,
-            Some(entry) => match pickle.lookup(top, entry) {
-                Some(Object::Dict(members)) => members,
-                _ => {
-                    let candidates = candidates(pickle, top);
-                    return Err(WeightsError::NoEntry { entry: entry.to_owned(), candidates });
-                }
-            },
+        let Some(entry) = entry else {
+            return Ok(Self { pickle, members: top, top });
+        };
+        let Some(Object::Dict(members)) = pickle.lookup(top, entry) else {
+            return Err(WeightsError::NoEntry { entry: entry.to_owned(), candidates: candidates(pickle, top) });
         };
         Ok(Self { pickle, members, top })
     }
 
     fn storages(&self) -> impl Iterator<Item = Storage<'a>> {
-        self.members.iter().filter_map(|(_, value)| match self.pickle.get(*value) {
-            Object::Tensor(storage, _) => Some(*storage),
-            _ => None,
+        self.members.iter().filter_map(|(_, value)| {
+            let Object::Tensor(storage, _) = self.pickle.get(*value) else { return None };
+            Some(*storage)
         })
     }
 

@@ -353,10 +353,10 @@ impl<'a> Machine<'a> {
 
     fn append(&mut self, members: Vec<ObjectId>) -> Result<(), WeightsError> {
         let target = self.top()?;
-        match &mut self.objects[target.0 as usize] {
-            Object::List(list) => list.extend(members),
-            _ => return Err(self.malformed("only lists are appended to")),
-        }
+        let Object::List(list) = &mut self.objects[target.0 as usize] else {
+            return Err(self.malformed("only lists are appended to"));
+        };
+        list.extend(members);
         Ok(())
     }
 
@@ -365,10 +365,10 @@ impl<'a> Machine<'a> {
             return Err(self.malformed("a key has no value"));
         };
         let target = self.top()?;
-        match &mut self.objects[target.0 as usize] {
-            Object::Dict(dict) => dict.extend(pairs.iter().map(|[key, value]| (*key, *value))),
-            _ => return Err(self.malformed("only dicts have items set")),
-        }
+        let Object::Dict(dict) = &mut self.objects[target.0 as usize] else {
+            return Err(self.malformed("only dicts have items set"));
+        };
+        dict.extend(pairs.iter().map(|[key, value]| (*key, *value)));
         Ok(())
     }
 
@@ -468,9 +468,9 @@ impl<'a> Machine<'a> {
         if self.spent + list.len() > OBJECTS_MAX {
             return Err(WeightsError::TooManyObjects(OBJECTS_MAX));
         }
-        let pair = |id: &ObjectId| match self.object(*id) {
-            Object::List(pair) | Object::Tuple(pair) => pair.as_array().map(|[key, value]| (*key, *value)),
-            _ => None,
+        let pair = |id: &ObjectId| {
+            let (Object::List(pair) | Object::Tuple(pair)) = self.object(*id) else { return None };
+            pair.as_array().map(|[key, value]| (*key, *value))
         };
         list.iter().map(pair).collect::<Option<_>>().ok_or_else(malformed)
     }
@@ -485,17 +485,16 @@ impl<'a> Machine<'a> {
     }
 
     fn sizes(&self, tuple: ObjectId) -> Result<Vec<usize>, WeightsError> {
+        let size = |id: &ObjectId| {
+            let Object::Int(size) = self.object(*id) else { return None };
+            usize::try_from(*size).ok()
+        };
         let malformed = || self.malformed("a tensor's shape or strides are not a few natural numbers");
-        match self.object(tuple) {
-            Object::Tuple(members) if members.len() <= DIMENSIONS_MAX => {
-                let size = |id: &ObjectId| match self.object(*id) {
-                    Object::Int(size) => usize::try_from(*size).ok(),
-                    _ => None,
-                };
-                members.iter().map(size).collect::<Option<_>>().ok_or_else(malformed)
-            }
-            _ => Err(malformed()),
+        let Object::Tuple(members) = self.object(tuple) else { return Err(malformed()) };
+        if members.len() > DIMENSIONS_MAX {
+            return Err(malformed());
         }
+        members.iter().map(size).collect::<Option<_>>().ok_or_else(malformed)
     }
 
     /// Ordered dicts carry attributes (a state dict's `_metadata`), which say nothing about the tensors.
