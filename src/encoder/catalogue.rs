@@ -12,7 +12,7 @@ const TEXT: &str = include_str!("../../models/catalogue.toml");
 /// Everything that can be pulled by name.
 #[derive(Debug, Clone)]
 pub struct Catalogue {
-    recipes: Vec<Recipe>,
+    pub(super) recipes: Vec<Recipe>,
 }
 
 /// How to make one package of a published file.

@@ -158,7 +158,7 @@ impl Encoders {
             let package =
                 package::load_installed(&folder).map_err(|source| EncoderError::Package { folder, source })?;
             let encoder = Encoder::new(&package, options, Arc::clone(&pool));
-            let threads = encoder.start_workers(package, options.workers_per_model.max(1), all.threads.get_mut());
+            let threads = encoder.start_workers(&package, options.workers_per_model.max(1), all.threads.get_mut());
             all.encoders.push(encoder);
             threads?;
         }
@@ -252,7 +252,7 @@ impl Encoder {
 
     fn start_workers(
         &self,
-        package: Package,
+        package: &Package,
         count: usize,
         threads: &mut Vec<JoinHandle<()>>,
     ) -> Result<(), EncoderError> {

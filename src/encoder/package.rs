@@ -1,7 +1,7 @@
 //! Model packages: a folder with `model.toml` and one file of weights.
 
 use std::{
-    fs,
+    fmt, fs,
     io::Read,
     path::{Path, PathBuf},
 };
@@ -98,7 +98,7 @@ pub struct WeightsFile {
 
 /// A package that was read and checked: its file has the stated sha256 and its manifest makes sense. Whether the weights
 /// fit the architecture shows when the network is built, here by [`Package::prove`].
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Package {
     pub manifest: Manifest,
     pub digest: ModelDigest,
@@ -200,6 +200,12 @@ impl Package {
         let unwritable = |source| PackageError::Unwritable { path: path.clone(), source };
         fs::write(&path, text).map_err(unwritable)?;
         fs::File::open(&path).and_then(|file| file.sync_all()).map_err(unwritable)
+    }
+}
+
+impl fmt::Debug for Package {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ({})", self.manifest.id, self.manifest.version, self.digest)
     }
 }
 

@@ -29,10 +29,9 @@ fn folder(zip: &mut ZipArchive<impl Read + Seek>) -> Result<String, ArchiveError
     }
     let mut folders = Vec::new();
     for index in 0..zip.len() {
-        let member = zip.by_index(index)?;
-        let name = member.name()?.into_owned();
+        let name = zip.by_index(index)?.name()?.into_owned();
         // Such a member could do no harm here, but whoever made the archive meant it to.
-        if member.enclosed_name().is_none() || name.split(['/', '\\']).any(|part| part == "..") {
+        if escapes(&name) {
             return Err(ArchiveError::Escapes(name));
         }
         folders.extend(name.strip_suffix(MANIFEST_FILE).map(str::to_owned));
@@ -43,6 +42,11 @@ fn folder(zip: &mut ZipArchive<impl Read + Seek>) -> Result<String, ArchiveError
         }
         _ => Err(ArchiveError::NoManifest),
     }
+}
+
+/// Unpacked, it would lie outside of the folder that the archive is unpacked to.
+fn escapes(name: &str) -> bool {
+    name.starts_with(['/', '\\']) || name.split(['/', '\\']).any(|part| part == "..")
 }
 
 fn member(zip: &mut ZipArchive<impl Read + Seek>, name: &str, bytes_max: u64) -> Result<Option<Vec<u8>>, ArchiveError> {

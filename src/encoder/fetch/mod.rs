@@ -87,6 +87,8 @@ pub enum FetchError {
     MirrorTooLarge { mirror: PathBuf, limit: usize },
     #[error("{url} is not an address to fetch from: use https (http is for this machine alone)")]
     BadUrl { url: String },
+    #[error("{url} may hold anything; say which sha256 it should have")]
+    NoHash { url: String },
     #[error("cannot reach {url}: {source}")]
     Unreachable { url: String, source: Box<ureq::Error> },
     #[error("{url} answers {status}")]
@@ -124,6 +126,13 @@ pub enum ArchiveError {
     NoWeights(String),
     #[error("its member {name:?} has more than {bytes_max} bytes")]
     TooLarge { name: String, bytes_max: u64 },
+}
+
+impl FetchOptions {
+    #[must_use]
+    pub fn new(models_dir: PathBuf, mirror: Option<PathBuf>) -> Self {
+        Self { models_dir, mirror, silence_max: Duration::from_secs(30) }
+    }
 }
 
 /// Gets a package of the catalogue by its name. Does nothing when a working package of that name is there.
@@ -190,7 +199,7 @@ impl PackageSource {
             _ if path.is_dir() => Ok(Self::Folder(path.to_owned())),
             _ if path.is_file() || !text.contains("://") => Ok(Self::Archive(path.to_owned())),
             Some(sha256) => Address::parse(text).map(|_| Self::Url { url: text.to_owned(), sha256 }),
-            None => Err(FetchError::BadUrl { url: format!("{text} without a sha256") }),
+            None => Err(FetchError::NoHash { url: text.to_owned() }),
         }
     }
 }
@@ -261,13 +270,12 @@ impl Turn {
             return Ok(News::Fresh);
         }
         match package::load_installed(folder) {
-            Err(_) => Ok(News::Replaced),
             Ok(there) if there.digest != package.digest => {
                 remove_folder(incoming)?;
                 Err(FetchError::OtherModel { id: there.manifest.id, folder: self.folder_of(&package.manifest.id) })
             }
             Ok(there) if there.manifest == package::Manifest::load(incoming)? => Ok(News::AlreadyThere),
-            Ok(_) => Ok(News::Replaced),
+            Ok(_) | Err(_) => Ok(News::Replaced),
         }
     }
 

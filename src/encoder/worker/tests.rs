@@ -1,3 +1,5 @@
+#![expect(clippy::float_cmp, reason = "doubling a small number is exact")]
+
 use std::{sync::mpsc::Receiver, time::Duration};
 
 use tokio::sync::oneshot;
