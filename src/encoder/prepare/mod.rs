@@ -4,15 +4,19 @@
 //! no clock. Limits hold before the work that they limit, and no error tells what a sample shows.
 
 mod align;
+mod decode;
 mod picture;
 pub mod skeleton;
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use self::{
     align::AlignError,
-    picture::{ColourOrder, ImagePreprocessing, PictureError, PixelScale, Resize},
+    decode::PictureError,
+    picture::{ColourOrder, ImagePreprocessing, PixelScale, Resize},
     skeleton::{Centre, SkeletonError, SkeletonPreprocessing},
 };
 use crate::domain::SampleContent;
@@ -36,18 +40,24 @@ pub struct Limits {
 impl Default for Limits {
     /// A photo of a large phone camera; two minutes of walking at 30 frames a second.
     fn default() -> Self {
-        Self { image_bytes_max: 16 << 20, image_pixels_max: 64_000_000, skeleton_frames_max: 3_600 }
+        Self { image_bytes_max: 16 << 20, image_pixels_max: 50_000_000, skeleton_frames_max: 3_600 }
     }
 }
 
 /// A network's input, once for each view of the sample.
 ///
 /// There is one view, or with mirroring two: the sample, then its mirror image. The embedding of several views is the
-/// direction of the sum of their outputs.
+/// direction of the sum of their outputs. Its `Debug` form never shows the numbers, which show the sample.
 #[derive(Clone, PartialEq)]
 pub struct Prepared {
     /// Row-major numbers of the shape that [`Preprocessing::shape`] tells.
     pub views: Vec<Vec<f32>>,
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} views", self.views.len())
+    }
 }
 
 /// Why a sample can not be prepared.

@@ -1,24 +1,20 @@
-//! Pictures: decoded within limits, cut, aligned or resized, normalised.
-
-use std::io::Cursor;
+//! Pictures: cut, aligned or resized, normalised.
 
 use image::{
-    DynamicImage, GenericImageView, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage,
+    GenericImageView, RgbImage,
     imageops::{self, FilterType},
 };
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use super::{
     Limits, PrepareError, Prepared, PreprocessingError,
     align::{AlignError, Placement, SimilarityTransform, placement},
+    decode::{PictureError, decode},
 };
 use crate::domain::{Alignment, Geometry, Landmarks, PixelBox};
 
 /// The longest side of a network's input.
 pub(super) const INPUT_SIDE_MAX: u32 = 4096;
-/// A decoder may use this many bytes for each pixel: 16-bit RGBA and a second copy of it.
-const DECODER_BYTES_PER_PIXEL: u64 = 16;
 
 /// How a picture becomes a network's input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,27 +60,6 @@ pub enum PixelScale {
 pub enum Resize {
     /// Linear between pixels; where the picture shrinks, the mean over the pixels that become one.
     Bilinear,
-}
-
-/// Why a picture can not be used.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum PictureError {
-    #[error("the picture is empty")]
-    Empty,
-    #[error("the picture has {found} bytes, at most {limit} are taken")]
-    TooManyBytes { found: usize, limit: usize },
-    #[error("the picture has {width} x {height} pixels, at most {limit} in all are taken")]
-    TooManyPixels { width: u32, height: u32, limit: u64 },
-    #[error("this is not a JPEG, PNG, WebP or PGM picture")]
-    UnknownFormat,
-    #[error("the picture is cut off before its end")]
-    Truncated,
-    #[error("the picture is damaged or of an unsupported kind: {0}")]
-    Damaged(String),
-    #[error("the region is not a box of finite numbers with a width and a height above zero")]
-    BadRegion,
-    #[error("the region lies outside the picture")]
-    RegionOutside,
 }
 
 impl ImagePreprocessing {
@@ -200,87 +175,17 @@ fn span(start: f32, length: f32, side: u32) -> (u32, u32) {
     (clamp(start), clamp(start + length))
 }
 
-/// The picture as a viewer sees it: 8-bit RGB, turned as its EXIF orientation says, without transparency.
-fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, PictureError> {
-    if bytes.is_empty() {
-        return Err(PictureError::Empty);
-    }
-    if bytes.len() > limits.image_bytes_max {
-        return Err(PictureError::TooManyBytes { found: bytes.len(), limit: limits.image_bytes_max });
-    }
-    let format = image::guess_format(bytes).map_err(|_| PictureError::UnknownFormat)?;
-    if !matches!(format, ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP | ImageFormat::Pnm) {
-        return Err(PictureError::UnknownFormat);
-    }
-    if format == ImageFormat::Jpeg && !jpeg_ends(bytes) {
-        return Err(PictureError::Truncated);
-    }
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    let mut allowed = image::Limits::no_limits();
-    allowed.max_alloc = Some(limits.image_pixels_max.saturating_mul(DECODER_BYTES_PER_PIXEL));
-    reader.limits(allowed);
-    let mut decoder = reader.into_decoder().map_err(|error| fault(&error))?;
-    let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > limits.image_pixels_max {
-        return Err(PictureError::TooManyPixels { width, height, limit: limits.image_pixels_max });
-    }
-    if width == 0 || height == 0 {
-        return Err(PictureError::Empty);
-    }
-    // A broken orientation is no reason to refuse a picture that can be seen.
-    let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| fault(&error))?;
-    picture.apply_orientation(orientation);
-    Ok(picture.into_rgb8())
-}
-
-fn fault(error: &ImageError) -> PictureError {
-    if let ImageError::IoError(error) = error
-        && error.kind() == std::io::ErrorKind::UnexpectedEof
-    {
-        return PictureError::Truncated;
-    }
-    PictureError::Damaged(error.to_string())
-}
-
-/// Whether a JPEG has its end marker behind the start of its scan.
-///
-/// The decoder fills what is missing with grey and says nothing. Within a scan `FF D9` occurs as the end alone; before
-/// it, in a thumbnail, it is skipped with the segment that holds it.
-fn jpeg_ends(bytes: &[u8]) -> bool {
-    const SCAN: u8 = 0xda;
-    const FILL: u8 = 0xff;
-    const END: [u8; 2] = [0xff, 0xd9];
-    let mut at = 2;
-    while let Some([0xff, marker, high, low]) = bytes.get(at..at + 4).and_then(<[u8]>::as_array) {
-        match *marker {
-            SCAN => return bytes[at..].windows(2).any(|pair| pair == END),
-            FILL => at += 1,
-            _ => at += 2 + usize::from(u16::from_be_bytes([*high, *low])),
-        }
-    }
-    // Something strange between segments: let the decoder judge. Nothing at all: the file ends in its head.
-    at + 4 <= bytes.len()
-}
-
 #[cfg(test)]
 mod tests {
-    use image::{ImageBuffer, Luma, LumaA, Rgb, Rgba};
-    use proptest::prelude::*;
+    use std::io::Cursor;
+
+    use image::Rgb;
 
     use super::*;
-
-    const LIMITS: Limits = Limits { image_bytes_max: 100_000, image_pixels_max: 10_000, skeleton_frames_max: 1 };
 
     /// A picture of 6 x 4 with a different colour at each place.
     fn picture() -> RgbImage {
         RgbImage::from_fn(6, 4, |x, y| Rgb([x * 40, y * 60, (x + y) * 20].map(|part| u8::try_from(part).unwrap())))
-    }
-
-    fn encoded(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
-        let mut file = Cursor::new(Vec::new());
-        picture.write_to(&mut file, format).expect("in memory");
-        file.into_inner()
     }
 
     /// Takes a picture of 3 x 2 as it is: no scaling, no normalisation.
@@ -306,75 +211,6 @@ mod tests {
         assert_eq!(found.len(), expected.len());
         let parts = found.iter().flatten().zip(expected.iter().flatten());
         assert!(parts.into_iter().all(|(a, b)| (a - b).abs() < 1e-2), "{found:?} {expected:?}");
-    }
-
-    #[test]
-    fn lossless_forms_are_decoded_to_the_same_pixels() {
-        for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Pnm] {
-            let file = encoded(&picture().into(), format);
-            assert_eq!(decode(&file, &LIMITS).expect("a picture"), picture(), "{format:?}");
-        }
-        let near = decode(&encoded(&picture().into(), ImageFormat::Jpeg), &LIMITS).expect("a picture");
-        assert_eq!(near.dimensions(), (6, 4));
-    }
-
-    #[test]
-    fn grey_deep_and_transparent_pictures_become_rgb() {
-        let grey = ImageBuffer::from_pixel(2, 2, Luma([77_u8]));
-        let grey_through = ImageBuffer::from_pixel(2, 2, LumaA([77_u8, 10]));
-        let deep_grey = ImageBuffer::from_pixel(2, 2, Luma([77_u16 * 257]));
-        let deep = ImageBuffer::from_pixel(2, 2, Rgb([77_u16 * 257; 3]));
-        let through = ImageBuffer::from_pixel(2, 2, Rgba([77_u8, 77, 77, 0]));
-        let all: [DynamicImage; 5] = [grey.into(), grey_through.into(), deep_grey.into(), deep.into(), through.into()];
-        for picture in all {
-            let file = encoded(&picture, ImageFormat::Png);
-            let expected = RgbImage::from_pixel(2, 2, Rgb([77; 3]));
-            assert_eq!(decode(&file, &LIMITS).expect("a picture"), expected, "{:?}", picture.color());
-        }
-    }
-
-    #[test]
-    fn a_picture_is_turned_as_its_exif_says() {
-        let mut file =
-            encoded(&RgbImage::from_fn(16, 8, |x, _| Rgb([if x < 8 { 250 } else { 5 }; 3])).into(), ImageFormat::Jpeg);
-        // One entry, tag 0x0112 (orientation), a short, value 6: turn by a quarter, clockwise.
-        let exif = b"\xff\xe1\x00\x22Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
-        file.splice(2..2, exif.iter().copied());
-        let turned = decode(&file, &LIMITS).expect("a picture");
-        assert_eq!(turned.dimensions(), (8, 16));
-        assert!(turned.get_pixel(4, 2)[0] > 200 && turned.get_pixel(4, 13)[0] < 50);
-    }
-
-    #[test]
-    fn bytes_and_pixels_have_limits_that_hold_before_decoding() {
-        let file = encoded(&picture().into(), ImageFormat::Png);
-        let few = Limits { image_bytes_max: file.len() - 1, ..LIMITS };
-        let refused = PictureError::TooManyBytes { found: file.len(), limit: file.len() - 1 };
-        assert_eq!(decode(&file, &few), Err(refused));
-        let small = Limits { image_pixels_max: 23, ..LIMITS };
-        assert_eq!(decode(&file, &small), Err(PictureError::TooManyPixels { width: 6, height: 4, limit: 23 }));
-        let bomb = b"P5 4000000 4000000 255\n0";
-        assert!(matches!(decode(bomb, &LIMITS), Err(PictureError::TooManyPixels { .. })));
-    }
-
-    #[test]
-    fn what_is_no_picture_is_refused() {
-        assert_eq!(decode(b"", &LIMITS), Err(PictureError::Empty));
-        for other in [b"hello".as_slice(), b"GIF89a\x01\0\x01\0\0\0\0;", b"%PDF-1.4", &[0; 100]] {
-            assert_eq!(decode(other, &LIMITS), Err(PictureError::UnknownFormat));
-        }
-    }
-
-    #[test]
-    fn a_picture_cut_anywhere_is_refused() {
-        // PNG ends in a chunk of 12 bytes that says nothing, WebP in a byte that makes its length even.
-        let idle = [(ImageFormat::Jpeg, 0), (ImageFormat::Png, 12), (ImageFormat::WebP, 1), (ImageFormat::Pnm, 0)];
-        for (format, idle) in idle {
-            let file = encoded(&picture().into(), format);
-            for length in 0..file.len() - idle {
-                assert!(decode(&file[..length], &LIMITS).is_err(), "{format:?} {length} of {}", file.len());
-            }
-        }
     }
 
     #[test]
@@ -438,8 +274,10 @@ mod tests {
         };
         let small =
             RgbImage::from_fn(3, 2, |x, y| Rgb([51, u8::try_from(x * 51).unwrap(), u8::try_from(y * 51).unwrap()]));
-        let file = encoded(&small.into(), ImageFormat::Png);
-        let Prepared { views } = how.prepare(&file, &Geometry::default(), &LIMITS).expect("a picture");
+        let mut file = Cursor::new(Vec::new());
+        small.write_to(&mut file, image::ImageFormat::Png).expect("in memory");
+        let Prepared { views } =
+            how.prepare(file.get_ref(), &Geometry::default(), &Limits::default()).expect("a picture");
         let [view, mirrored] = views.try_into().expect("two views");
         let near = |found: &[f32], expected: &[f32]| {
             assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?} {expected:?}");
@@ -462,27 +300,6 @@ mod tests {
             (ImagePreprocessing { template, ..plain() }, PreprocessingError::Template),
         ] {
             assert_eq!(wrong.check(), Err(error));
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_flipped_byte_never_hurts(form in 0..4_usize, place in 0.0_f64..1.0, mask in 1_u8..) {
-            let format = [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP, ImageFormat::Pnm][form];
-            let mut file = encoded(&picture().into(), format);
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place within the file")]
-            let at = (place * file.len() as f64) as usize;
-            file[at] ^= mask;
-            if let Ok(picture) = decode(&file, &LIMITS) {
-                prop_assert!(u64::from(picture.width()) * u64::from(picture.height()) <= LIMITS.image_pixels_max);
-            }
-        }
-
-        #[test]
-        fn noise_is_no_picture(noise in prop::collection::vec(any::<u8>(), 0..300)) {
-            for head in [b"".as_slice(), b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"RIFF\0\x01\0\0WEBPVP8 "] {
-                prop_assert!(decode(&[head, &noise].concat(), &LIMITS).is_err());
-            }
         }
     }
 }

@@ -77,8 +77,7 @@ fn golden(data: &Path, stem: &str) -> Vec<(String, Vec<f32>)> {
     names.lines().map(str::to_owned).zip(numbers.chunks(dimension).map(<[f32]>::to_vec)).collect()
 }
 
-/// The lowest cosine between what the network makes of every `step`-th golden picture that lies in `folder`, and the
-/// golden vector; and how many were compared.
+/// The lowest cosine between what the network makes of a picture and the picture's golden vector.
 fn lowest_cosine(network: &Network, how: &Preprocessing, pictures: &[(Vec<u8>, Vec<f32>)], geometry: Geometry) -> f64 {
     let _settled = runtime::settle_thread();
     let cosines = pictures.iter().map(|(picture, golden)| {
@@ -89,6 +88,7 @@ fn lowest_cosine(network: &Network, how: &Preprocessing, pictures: &[(Vec<u8>, V
     cosines.fold(f64::INFINITY, f64::min)
 }
 
+/// Every `step`-th of the golden pictures that are at hand, with its vector.
 fn sampled(golden: Vec<(String, Vec<f32>)>, path: impl Fn(&str) -> PathBuf, step: usize) -> Vec<(Vec<u8>, Vec<f32>)> {
     let present: Vec<_> =
         golden.into_iter().filter_map(|(name, vector)| Some((fs::read(path(&name)).ok()?, vector))).collect();
@@ -204,4 +204,42 @@ fn walkers_are_found_among_normal_walks() {
     assert!((0.26..0.31).contains(&raw), "{raw}");
     let placed = rank_one(&walks, &walks.iter().map(placed).collect::<Vec<_>>());
     assert!((0.44..0.49).contains(&placed), "{placed}");
+}
+
+#[test]
+fn preprocessing_is_written_and_read_as_toml() {
+    for how in [Preprocessing::Image(face()), Preprocessing::Image(person()), Preprocessing::Skeleton(gait())] {
+        let text = toml::to_string(&how).expect("plain values");
+        assert_eq!(toml::from_str::<Preprocessing>(&text).expect("just written"), how, "{text}");
+        assert_eq!(how.check(), Ok(()));
+        let misspelt = format!("{text}\nmirrored = true\n");
+        assert!(toml::from_str::<Preprocessing>(&misspelt).expect_err("unknown").to_string().contains("mirrored"));
+    }
+    let shapes = [Preprocessing::Image(face()), Preprocessing::Skeleton(gait())].map(|how| how.shape());
+    assert_eq!(shapes, [[3, 112, 96], [60, 17, 3]]);
+}
+
+#[test]
+fn skeletons_of_no_frames_or_no_height_are_no_preprocessing() {
+    for wrong in [
+        SkeletonPreprocessing { frames: 0, ..gait() },
+        SkeletonPreprocessing { frames: 100_000, ..gait() },
+        SkeletonPreprocessing { body_height_px: 0.0, ..gait() },
+        SkeletonPreprocessing { body_height_px: f32::NAN, ..gait() },
+    ] {
+        assert_eq!(Preprocessing::Skeleton(wrong).check(), Err(PreprocessingError::Skeleton));
+    }
+}
+
+#[test]
+fn a_sample_of_another_kind_is_refused() {
+    let image = || SampleContent::Image { bytes: ImageBytes(Bytes::new()), geometry: Geometry::default() };
+    let skeleton = || SampleContent::Skeleton(Skeleton { frames: Vec::new() });
+    let (pictures, walks) = (Preprocessing::Image(person()), Preprocessing::Skeleton(gait()));
+    for (how, content) in [(&pictures, skeleton()), (&walks, image())] {
+        let refused = prepare(how, &content, &Limits::default());
+        assert!(matches!(refused, Err(PrepareError::WrongKind { .. })));
+    }
+    assert_eq!(prepare(&pictures, &image(), &Limits::default()), Err(PictureError::Empty.into()));
+    assert_eq!(prepare(&walks, &skeleton(), &Limits::default()), Err(SkeletonError::Empty.into()));
 }

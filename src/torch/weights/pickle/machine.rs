@@ -1,115 +1,12 @@
-//! A reader of pickles that knows what a state dict needs and nothing else.
-//!
-//! A pickle is a program for a stack machine, and the full machine can call anything. This one has no calls: the few
-//! globals that it knows (ordered dicts, tensors, storages) become plain descriptions. Objects lie in one flat arena and
-//! name each other by number, so that neither deep nesting nor cycles can hurt, and each costs the file at least one
-//! byte.
+//! The stack machine: which opcodes there are, and what each does to the arena.
 
 use std::collections::HashMap;
 
-use super::{DIMENSIONS_MAX, Dtype, WeightsError, strided::Layout};
+use super::{Global, Object, ObjectId, Pickle, Storage};
+use crate::torch::weights::{DIMENSIONS_MAX, WeightsError, strided::Layout};
 
 /// The most objects and members that a pickle may make; a checkpoint with optimizer state makes about 20 a tensor.
 const OBJECTS_MAX: usize = 4_000_000;
-
-/// A pickle that has been read to its end.
-pub(super) struct Pickle<'a> {
-    objects: Vec<Object<'a>>,
-    root: ObjectId,
-    /// How many bytes of the input it took.
-    pub(super) length: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ObjectId(u32);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Object<'a> {
-    Bool(bool),
-    Int(i64),
-    /// An integer of more than eight bytes, as it stands: two's complement, little-endian.
-    Long(&'a [u8]),
-    Text(&'a str),
-    /// None, floats and raw bytes: passed over wherever they stand.
-    Other,
-    Tuple(Vec<ObjectId>),
-    List(Vec<ObjectId>),
-    Dict(Vec<(ObjectId, ObjectId)>),
-    Global(Global),
-    Storage(Storage<'a>),
-    Tensor(Storage<'a>, Layout),
-}
-
-/// Where a tensor's numbers lie: a named run of `elements` numbers beside the pickle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Storage<'a> {
-    pub(super) dtype: Dtype,
-    pub(super) key: &'a str,
-    pub(super) elements: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Global {
-    OrderedDict,
-    RebuildTensor,
-    RebuildParameter,
-    Size,
-    Storage(Dtype),
-}
-
-impl Global {
-    fn find(module: &str, name: &str) -> Result<Self, WeightsError> {
-        Ok(match (module, name) {
-            ("collections", "OrderedDict") => Self::OrderedDict,
-            ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => Self::RebuildTensor,
-            ("torch._utils", "_rebuild_parameter") => Self::RebuildParameter,
-            ("torch", "Size") => Self::Size,
-            ("torch", "DoubleStorage") => Self::Storage(Dtype::F64),
-            ("torch", "FloatStorage") => Self::Storage(Dtype::F32),
-            ("torch", "HalfStorage") => Self::Storage(Dtype::F16),
-            ("torch", "BFloat16Storage") => Self::Storage(Dtype::Bf16),
-            ("torch", "LongStorage") => Self::Storage(Dtype::I64),
-            ("torch", "IntStorage") => Self::Storage(Dtype::I32),
-            ("torch", "ShortStorage") => Self::Storage(Dtype::I16),
-            ("torch", "CharStorage") => Self::Storage(Dtype::I8),
-            ("torch", "ByteStorage") => Self::Storage(Dtype::U8),
-            ("torch", "BoolStorage") => Self::Storage(Dtype::Bool),
-            _ => return Err(WeightsError::ForbiddenGlobal { module: module.to_owned(), name: name.to_owned() }),
-        })
-    }
-}
-
-impl<'a> Pickle<'a> {
-    /// Reads one pickle from the beginning of `input`.
-    pub(super) fn read(input: &'a [u8]) -> Result<Self, WeightsError> {
-        let mut machine = Machine::new(input);
-        loop {
-            if let Some(root) = machine.step()? {
-                return Ok(Self { objects: machine.objects, root, length: machine.at });
-            }
-        }
-    }
-
-    pub(super) fn root(&self) -> &Object<'a> {
-        self.get(self.root)
-    }
-
-    pub(super) fn get(&self, id: ObjectId) -> &Object<'a> {
-        &self.objects[id.0 as usize]
-    }
-
-    /// What a dict holds under a text key.
-    pub(super) fn lookup(&self, dict: &[(ObjectId, ObjectId)], key: &str) -> Option<&Object<'a>> {
-        dict.iter().find(|(name, _)| *self.get(*name) == Object::Text(key)).map(|(_, value)| self.get(*value))
-    }
-
-    /// Every storage that the pickle names.
-    pub(super) fn storages(&self) -> impl Iterator<Item = Storage<'a>> {
-        self.objects
-            .iter()
-            .filter_map(|object| if let Object::Storage(storage) = object { Some(*storage) } else { None })
-    }
-}
 
 /// Opcodes by their names in Python's pickletools.
 mod op {
@@ -157,7 +54,7 @@ mod op {
 
 const PROTOCOLS: std::ops::RangeInclusive<u8> = 2..=5;
 
-struct Machine<'a> {
+pub(super) struct Machine<'a> {
     input: &'a [u8],
     at: usize,
     objects: Vec<Object<'a>>,
@@ -169,8 +66,17 @@ struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    fn new(input: &'a [u8]) -> Self {
+    pub(super) fn new(input: &'a [u8]) -> Self {
         Self { input, at: 0, objects: Vec::new(), spent: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() }
+    }
+
+    /// Reads to the end of the pickle.
+    pub(super) fn run(mut self) -> Result<Pickle<'a>, WeightsError> {
+        loop {
+            if let Some(root) = self.step()? {
+                return Ok(Pickle { objects: self.objects, root, length: self.at });
+            }
+        }
     }
 
     /// Carries out one opcode; the root once the pickle stops.
