@@ -87,6 +87,7 @@ mod tests {
             assert!(commit.is_some_and(|commit| commit.len() == 40), "{} is not pinned to a commit", recipe.url);
         }
         let mut names: Vec<&SpaceName> = catalogue.names().collect();
+        names.sort();
         names.dedup();
         assert_eq!(names.len(), catalogue.recipes().len());
     }

@@ -75,3 +75,21 @@ fn style(has_length: bool) -> ProgressStyle {
     };
     ProgressStyle::with_template(template).expect("the templates are constants")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_is_shown_with_and_without_a_length() {
+        let bars = Bars::default();
+        for total in [Some(100), None] {
+            bars.begin(40, total);
+            bars.advance(60);
+            let (position, length) = bars.bar.lock().as_ref().map(|bar| (bar.position(), bar.length())).expect("begun");
+            assert_eq!((position, length), (100, total));
+            bars.end();
+            assert!(bars.bar.lock().is_none());
+        }
+    }
+}

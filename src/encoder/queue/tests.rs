@@ -190,6 +190,34 @@ async fn abandoning_answers_what_waits_and_what_comes_late() {
     assert_eq!(preparing.put(Urgency::Interactive, 2, soon()).await, Ok(Err(Unanswered::Stopped)));
 }
 
+#[test]
+fn the_queue_is_measured() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let page = recorder.handle();
+    let queue = metrics::with_local_recorder(&recorder, || queue(QueueLimits { places_max: 5, ..limits() }));
+    let abandoned = put(&queue, Urgency::Bulk, 1);
+    let _expired = queue.take_place().expect("free").put(Urgency::Interactive, 2, Instant::now());
+    let _served = [put(&queue, Urgency::Interactive, 3), put(&queue, Urgency::Interactive, 4)];
+    let _stopped = put(&queue, Urgency::Bulk, 5);
+    assert!(queue.take_place().is_err());
+    drop(abandoned);
+    assert!(page.render().contains("semblance_queue_depth{model=\"fake\"} 5"));
+    assert_eq!(next(&queue), [3, 4]);
+    queue.abandon();
+    let page = page.render();
+    for line in [
+        "semblance_queue_depth{model=\"fake\"} 0",
+        "semblance_queue_refused_total{model=\"fake\"} 1",
+        "semblance_queue_dropped_total{model=\"fake\",reason=\"abandoned\"} 1",
+        "semblance_queue_dropped_total{model=\"fake\",reason=\"expired\"} 1",
+        "semblance_queue_dropped_total{model=\"fake\",reason=\"stopped\"} 1",
+        "semblance_batch_length_sum{model=\"fake\"} 2",
+        "semblance_queue_wait_seconds_count{model=\"fake\"} 2",
+    ] {
+        assert!(page.contains(line), "{line} is not in\n{page}");
+    }
+}
+
 proptest! {
     #[test]
     fn every_entry_comes_out_once_in_the_order_of_its_lane(
