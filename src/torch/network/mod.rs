@@ -204,4 +204,4 @@ impl From<Architecture> for String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -62,7 +62,8 @@ impl Random {
     }
 }
 
-fn invented(architecture: Architecture) -> StateDict {
+/// A state dict of the architecture's layout, for tests without real weights. It is the same one every time.
+pub(crate) fn invented(architecture: Architecture) -> StateDict {
     let mut source = Invention { random: Random(41), made: StateDict::default() };
     architecture.layers(&mut Parameters::new(&mut source, Folding::Folded)).expect("the source has everything");
     source.made

@@ -1,0 +1,55 @@
+//! Files from a folder, found by their sha256.
+
+use std::{fs, path::Path};
+
+use super::{FILE_BYTES_MAX, FetchError, FileHash, Wanted, failed};
+
+/// The most files that are looked at.
+const FILES_MAX: usize = 200_000;
+/// The deepest folder that is looked into.
+const DEPTH_MAX: usize = 12;
+
+/// The bytes of the file below `mirror` that is wanted. Where the length is known, only files of that length are read.
+pub(super) fn find(mirror: &Path, wanted: &Wanted) -> Result<Vec<u8>, FetchError> {
+    let mut walk = Walk { mirror, wanted, seen: 0 };
+    walk.folder(mirror, 0)?.ok_or_else(|| FetchError::NotInMirror { mirror: mirror.to_owned(), sha256: wanted.sha256 })
+}
+
+struct Walk<'a> {
+    mirror: &'a Path,
+    wanted: &'a Wanted,
+    seen: usize,
+}
+
+impl Walk<'_> {
+    fn folder(&mut self, folder: &Path, depth: usize) -> Result<Option<Vec<u8>>, FetchError> {
+        for entry in fs::read_dir(folder).map_err(failed("cannot list the mirror", folder))? {
+            let entry = entry.map_err(failed("cannot list the mirror", folder))?;
+            self.seen += 1;
+            if self.seen > FILES_MAX || depth > DEPTH_MAX {
+                return Err(FetchError::MirrorTooLarge { mirror: self.mirror.to_owned(), limit: FILES_MAX });
+            }
+            let path = entry.path();
+            // Of the entry itself: a link to a folder is not followed, so there are no rings.
+            let kind = entry.file_type().map_err(failed("cannot look at", &path))?;
+            let found = if kind.is_dir() { self.folder(&path, depth + 1)? } else { self.file(&path)? };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    fn file(&self, path: &Path) -> Result<Option<Vec<u8>>, FetchError> {
+        // A link that leads nowhere, or a file that is gone by now, is not the one.
+        let Ok(about) = fs::metadata(path) else {
+            return Ok(None);
+        };
+        let length_fits = self.wanted.bytes.map_or(about.len() <= FILE_BYTES_MAX, |bytes| bytes == about.len());
+        if !about.is_file() || !length_fits {
+            return Ok(None);
+        }
+        let bytes = fs::read(path).map_err(failed("cannot read", path))?;
+        Ok((FileHash::of(&bytes) == self.wanted.sha256).then_some(bytes))
+    }
+}

@@ -1,0 +1,312 @@
+//! Getting model packages: from the catalogue, a folder, an archive, or an address.
+//!
+//! Nothing is used before its length and its sha256 were checked, and nothing is installed by halves: a package is made
+//! in a hidden folder, written through to the disk, and then renamed. One installation runs at a time in a models
+//! folder, whichever process it is of. Everything here blocks; it never prints, and tells a [`Progress`] instead.
+
+mod archive;
+mod download;
+mod mirror;
+mod progress;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use thiserror::Error;
+
+use self::download::{Address, Wanted};
+pub use self::progress::{Bars, Progress, Silent};
+use super::{
+    Catalogue, FileHash, Package, PackageError, Recipe,
+    package::{self, MANIFEST_BYTES_MAX},
+};
+use crate::{
+    domain::{ModelDigest, SpaceName},
+    torch::weights::FILE_BYTES_MAX,
+};
+
+/// Where packages go, and where files come from.
+#[derive(Debug, Clone)]
+pub struct FetchOptions {
+    /// The folder of the installed packages; made when it is absent.
+    pub models_dir: PathBuf,
+    /// Files are taken from here by their sha256, wherever below they lie, and never from the network.
+    pub mirror: Option<PathBuf>,
+    /// How long the network may be silent.
+    pub silence_max: Duration,
+}
+
+/// What [`install`] takes a package from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PackageSource {
+    /// A package's folder.
+    Folder(PathBuf),
+    /// A zip archive of a package's folder.
+    Archive(PathBuf),
+    /// The address of such an archive.
+    Url { url: String, sha256: FileHash },
+}
+
+/// A package that is there now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    pub id: SpaceName,
+    pub digest: ModelDigest,
+    pub folder: PathBuf,
+    pub news: News,
+}
+
+/// Whether an installation did anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    Fresh,
+    /// What was there was broken, or said other things about the same model.
+    Replaced,
+    AlreadyThere,
+}
+
+/// What became of looking at one installed package.
+#[derive(Debug)]
+pub struct Verified {
+    pub folder: PathBuf,
+    /// Its file has the stated sha256, and its weights fit its architecture.
+    pub outcome: Result<Package, PackageError>,
+}
+
+/// Why there is no package.
+#[derive(Debug, Error)]
+pub enum FetchError {
+    #[error("the catalogue has no {name:?}; it has {known}")]
+    NotInCatalogue { name: String, known: String },
+    #[error("no file in the mirror {mirror} has the sha256 {sha256}")]
+    NotInMirror { mirror: PathBuf, sha256: FileHash },
+    #[error("the mirror {mirror} holds more than {limit} files or is deeper than it should be; name a smaller folder")]
+    MirrorTooLarge { mirror: PathBuf, limit: usize },
+    #[error("{url} is not an address to fetch from: use https (http is for this machine alone)")]
+    BadUrl { url: String },
+    #[error("{url} may hold anything; say which sha256 it should have")]
+    NoHash { url: String },
+    #[error("cannot reach {url}: {source}")]
+    Unreachable { url: String, source: Box<ureq::Error> },
+    #[error("{url} answers {status}")]
+    Status { url: String, status: u16 },
+    #[error("the connection to {url} broke after {received} bytes; run it again to go on from there")]
+    Cut { url: String, received: u64 },
+    #[error("{url} holds more than {bytes_max} bytes, which is all that was stated")]
+    TooLong { url: String, bytes_max: u64 },
+    #[error("{origin} has the sha256 {found} and not {expected}; it was thrown away")]
+    WrongHash { origin: String, expected: FileHash, found: FileHash },
+    #[error("the archive is no package: {0}")]
+    Archive(#[from] ArchiveError),
+    #[error("{action} {path}: {source}")]
+    File { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("a package {id} of another model is installed; remove {folder} first, if its embeddings are given up")]
+    OtherModel { id: SpaceName, folder: PathBuf },
+    #[error(transparent)]
+    Package(#[from] PackageError),
+}
+
+/// Why an archive is no package.
+#[derive(Debug, Error)]
+pub enum ArchiveError {
+    #[error("it cannot be read as zip: {0}")]
+    Zip(#[from] zip::result::ZipError),
+    #[error("a member cannot be unpacked: {0}")]
+    Io(#[from] io::Error),
+    #[error("it has more than {0} members")]
+    TooManyMembers(usize),
+    #[error("the member {0:?} would lie outside of its folder")]
+    Escapes(String),
+    #[error("it has no model.toml, or several; it should hold one package's folder")]
+    NoManifest,
+    #[error("it lacks the file of the weights, {0:?}")]
+    NoWeights(String),
+    #[error("its member {name:?} has more than {bytes_max} bytes")]
+    TooLarge { name: String, bytes_max: u64 },
+}
+
+impl FetchOptions {
+    #[must_use]
+    pub fn new(models_dir: PathBuf, mirror: Option<PathBuf>) -> Self {
+        Self { models_dir, mirror, silence_max: Duration::from_secs(30) }
+    }
+}
+
+/// Gets a package of the catalogue by its name. Does nothing when a working package of that name is there.
+pub fn pull(
+    catalogue: &Catalogue,
+    name: &str,
+    options: &FetchOptions,
+    progress: &dyn Progress,
+) -> Result<Installed, FetchError> {
+    let recipe = catalogue.named(name).ok_or_else(|| {
+        let known: Vec<&str> = catalogue.names().map(SpaceName::as_str).collect();
+        FetchError::NotInCatalogue { name: name.to_owned(), known: known.join(", ") }
+    })?;
+    let turn = Turn::take(&options.models_dir)?;
+    let folder = turn.folder_of(&recipe.manifest.id);
+    if let Ok(there) = package::load_installed(&folder) {
+        return Ok(Installed { id: there.manifest.id, digest: there.digest, folder, news: News::AlreadyThere });
+    }
+    progress.describe(&recipe.manifest, &recipe.url);
+    let Recipe { url, bytes, manifest, .. } = recipe.clone();
+    let wanted = Wanted { url, sha256: manifest.weights.sha256, bytes: Some(bytes) };
+    let package = turn.with_file(&wanted, options, progress, |bytes| Ok(Package::assemble(manifest, bytes)?))?;
+    turn.install(&package)
+}
+
+/// Installs a package of one's own.
+pub fn install(
+    source: &PackageSource,
+    options: &FetchOptions,
+    progress: &dyn Progress,
+) -> Result<Installed, FetchError> {
+    let turn = Turn::take(&options.models_dir)?;
+    let package = match source {
+        PackageSource::Folder(folder) => Package::load(folder)?,
+        PackageSource::Archive(path) => {
+            let file = fs::File::open(path).map_err(failed("cannot open", path))?;
+            archive::read(io::BufReader::new(file))?
+        }
+        PackageSource::Url { url, sha256 } => {
+            let wanted = Wanted { url: url.clone(), sha256: *sha256, bytes: None };
+            turn.with_file(&wanted, options, progress, |bytes| archive::read(io::Cursor::new(bytes)))?
+        }
+    };
+    turn.install(&package)
+}
+
+/// Looks at every installed package: its sha256, and whether its network can be built.
+pub fn verify(models_dir: &Path) -> Result<Vec<Verified>, FetchError> {
+    let prove = |folder: PathBuf| {
+        let outcome = package::load_installed(&folder).and_then(|package| package.prove().map(|()| package));
+        Verified { folder, outcome }
+    };
+    Ok(package::folders(models_dir)?.into_iter().map(prove).collect())
+}
+
+impl PackageSource {
+    /// Reads what an operator typed: a folder, an archive, or an address with the sha256 that must come with it.
+    ///
+    /// # Errors
+    /// When it is an address that may not be fetched from.
+    pub fn parse(text: &str, sha256: Option<FileHash>) -> Result<Self, FetchError> {
+        let path = Path::new(text);
+        match sha256 {
+            _ if path.is_dir() => Ok(Self::Folder(path.to_owned())),
+            _ if path.is_file() || !text.contains("://") => Ok(Self::Archive(path.to_owned())),
+            Some(sha256) => Address::parse(text).map(|_| Self::Url { url: text.to_owned(), sha256 }),
+            None => Err(FetchError::NoHash { url: text.to_owned() }),
+        }
+    }
+}
+
+/// The right to change a models folder; one process has it at a time.
+struct Turn {
+    models_dir: PathBuf,
+    _locked: fs::File,
+}
+
+impl Turn {
+    const LOCK: &str = ".lock";
+    const PARTIAL: &str = ".partial";
+
+    fn take(models_dir: &Path) -> Result<Self, FetchError> {
+        fs::create_dir_all(models_dir.join(Self::PARTIAL)).map_err(failed("cannot make the folder", models_dir))?;
+        let path = models_dir.join(Self::LOCK);
+        let mut open = fs::OpenOptions::new();
+        let file = open.create(true).truncate(false).write(true).open(&path).map_err(failed("cannot open", &path))?;
+        file.lock().map_err(failed("cannot lock", &path))?;
+        Ok(Self { models_dir: models_dir.to_owned(), _locked: file })
+    }
+
+    fn folder_of(&self, id: &SpaceName) -> PathBuf {
+        self.models_dir.join(id.as_str())
+    }
+
+    /// Hands the bytes of a checked file to `make`. The file is thrown away when a package came of it.
+    fn with_file(
+        &self,
+        wanted: &Wanted,
+        options: &FetchOptions,
+        progress: &dyn Progress,
+        make: impl FnOnce(&[u8]) -> Result<Package, FetchError>,
+    ) -> Result<Package, FetchError> {
+        if let Some(mirror) = &options.mirror {
+            return make(&mirror::find(mirror, wanted)?);
+        }
+        let partial = self.models_dir.join(Self::PARTIAL).join(wanted.sha256.to_string());
+        download::download(wanted, &partial, options.silence_max, progress)?;
+        let package = make(&fs::read(&partial).map_err(failed("cannot read", &partial))?)?;
+        fs::remove_file(&partial).map_err(failed("cannot remove", &partial))?;
+        Ok(package)
+    }
+
+    /// Makes the package in a hidden folder and renames it to its place.
+    fn install(&self, package: &Package) -> Result<Installed, FetchError> {
+        package.prove()?;
+        let id = package.manifest.id.clone();
+        let folder = self.folder_of(&id);
+        let incoming = self.models_dir.join(format!(".incoming-{id}"));
+        remove_folder(&incoming)?;
+        fs::create_dir(&incoming).map_err(failed("cannot make the folder", &incoming))?;
+        package.write(&incoming)?;
+        sync_folder(&incoming)?;
+        let news = self.news(package, &incoming, &folder)?;
+        match news {
+            News::AlreadyThere => remove_folder(&incoming)?,
+            News::Fresh | News::Replaced => self.swap(&incoming, &folder)?,
+        }
+        Ok(Installed { id, digest: package.digest, folder, news })
+    }
+
+    /// Compares a package with what lies at its place. Other words about the same model may replace it; another model
+    /// may not, because templates are bound to the one that is there.
+    fn news(&self, package: &Package, incoming: &Path, folder: &Path) -> Result<News, FetchError> {
+        if !folder.exists() {
+            return Ok(News::Fresh);
+        }
+        match package::load_installed(folder) {
+            Ok(there) if there.digest != package.digest => {
+                remove_folder(incoming)?;
+                Err(FetchError::OtherModel { id: there.manifest.id, folder: self.folder_of(&package.manifest.id) })
+            }
+            Ok(there) if there.manifest == package::Manifest::load(incoming)? => Ok(News::AlreadyThere),
+            Ok(_) | Err(_) => Ok(News::Replaced),
+        }
+    }
+
+    fn swap(&self, incoming: &Path, folder: &Path) -> Result<(), FetchError> {
+        let outgoing = self.models_dir.join(".outgoing");
+        remove_folder(&outgoing)?;
+        if folder.exists() {
+            fs::rename(folder, &outgoing).map_err(failed("cannot move away", folder))?;
+        }
+        fs::rename(incoming, folder).map_err(failed("cannot rename a package to", folder))?;
+        sync_folder(&self.models_dir)?;
+        remove_folder(&outgoing)
+    }
+}
+
+fn remove_folder(folder: &Path) -> Result<(), FetchError> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("cannot remove", folder)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Waits until the names in a folder are on the disk.
+fn sync_folder(folder: &Path) -> Result<(), FetchError> {
+    fs::File::open(folder).and_then(|open| open.sync_all()).map_err(failed("cannot write through", folder))
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FetchError {
+    let path = path.to_owned();
+    move |source| FetchError::File { action, path, source }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! How an installation tells what it does.
+
+use std::io::{self, Write};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
+
+use super::super::Manifest;
+
+/// Hears what an installation does. Its methods are called from the thread that installs.
+pub trait Progress {
+    /// A package is about to be fetched; whoever reads this may think twice.
+    fn describe(&self, manifest: &Manifest, url: &str);
+    /// A download goes on from `already`; `total` is its length where that is known.
+    fn begin(&self, already: u64, total: Option<u64>);
+    /// More bytes came.
+    fn advance(&self, bytes: u64);
+    /// The download ended, well or not.
+    fn end(&self);
+}
+
+/// Tells nobody.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn describe(&self, _manifest: &Manifest, _url: &str) {}
+    fn begin(&self, _already: u64, _total: Option<u64>) {}
+    fn advance(&self, _bytes: u64) {}
+    fn end(&self) {}
+}
+
+/// Tells an operator on standard error: licence and provenance, then a bar where there is a terminal.
+#[derive(Debug, Default)]
+pub struct Bars {
+    bar: Mutex<Option<ProgressBar>>,
+}
+
+impl Progress for Bars {
+    fn describe(&self, manifest: &Manifest, url: &str) {
+        let Manifest { id, version, licence, provenance, intended_use, not_for, .. } = manifest;
+        let mut out = io::stderr().lock();
+        // A closed standard error is no reason to stop.
+        let _closed = writeln!(
+            out,
+            "{id} {version}\n  from        {url}\n  licence     {licence}\n  provenance  {provenance}\n  \
+             meant for   {intended_use}\n  not for     {not_for}"
+        );
+    }
+
+    fn begin(&self, already: u64, total: Option<u64>) {
+        let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new).with_position(already);
+        bar.set_style(style(total.is_some()));
+        *self.bar.lock() = Some(bar);
+    }
+
+    fn advance(&self, bytes: u64) {
+        if let Some(bar) = &*self.bar.lock() {
+            bar.inc(bytes);
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = self.bar.lock().take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn style(has_length: bool) -> ProgressStyle {
+    let template = if has_length {
+        "  {bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}"
+    } else {
+        "  {spinner} {bytes} {bytes_per_sec}"
+    };
+    ProgressStyle::with_template(template).expect("the templates are constants")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_is_shown_with_and_without_a_length() {
+        let bars = Bars::default();
+        for total in [Some(100), None] {
+            bars.begin(40, total);
+            bars.advance(60);
+            let (position, length) = bars.bar.lock().as_ref().map(|bar| (bar.position(), bar.length())).expect("begun");
+            assert_eq!((position, length), (100, total));
+            bars.end();
+            assert!(bars.bar.lock().is_none());
+        }
+    }
+}

@@ -1,0 +1,440 @@
+mod server;
+
+use std::io::{Cursor, Write};
+
+use parking_lot::Mutex;
+use zip::{ZipWriter, write::SimpleFileOptions};
+
+use self::server::{Reply, Server};
+use super::*;
+use crate::encoder::{
+    Manifest,
+    package::{MANIFEST_FILE, WEIGHTS_FILE, load_installed},
+    tests::{invented_package, write_package},
+};
+
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Remembers where downloads went on, and what was described.
+#[derive(Default)]
+struct Diary {
+    begun: Mutex<Vec<(u64, Option<u64>)>>,
+    described: Mutex<Vec<String>>,
+}
+
+impl Progress for Diary {
+    fn describe(&self, manifest: &Manifest, _url: &str) {
+        self.described.lock().push(format!("{}: {}", manifest.id, manifest.licence));
+    }
+    fn begin(&self, already: u64, total: Option<u64>) {
+        self.begun.lock().push((already, total));
+    }
+    fn advance(&self, _bytes: u64) {}
+    fn end(&self) {}
+}
+
+/// A file of 100 kB, and a folder to download it to.
+struct Rig {
+    content: Vec<u8>,
+    folder: tempfile::TempDir,
+    diary: Diary,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let content = (0..100_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+        Self { content, folder: tempfile::tempdir().expect("a folder"), diary: Diary::default() }
+    }
+
+    fn partial(&self) -> PathBuf {
+        self.folder.path().join("partial")
+    }
+
+    fn partial_length(&self) -> Option<u64> {
+        fs::metadata(self.partial()).ok().map(|about| about.len())
+    }
+
+    fn download(&self, server: &Server, bytes: Option<u64>) -> Result<Vec<u8>, FetchError> {
+        let wanted = Wanted { url: server.url("/file"), sha256: FileHash::of(&self.content), bytes };
+        download::download(&wanted, &self.partial(), SILENCE_MAX, &self.diary)?;
+        Ok(fs::read(self.partial()).expect("downloaded"))
+    }
+
+    fn length(&self) -> u64 {
+        self.content.len() as u64
+    }
+}
+
+#[test]
+fn a_cut_connection_is_taken_up_where_it_broke() {
+    let rig = Rig::new();
+    let content = rig.content.clone();
+    let server = Server::start(move |request| match request.from {
+        None => Reply::whole(&content).cut_after(40_000),
+        Some(from) if from < 70_000 => Reply::rest(&content, from).cut_after(30_000),
+        Some(from) => Reply::rest(&content, from),
+    });
+    assert_eq!(rig.download(&server, Some(rig.length())).expect("three parts"), rig.content);
+    assert_eq!(server.ranges(), [None, Some(40_000), Some(70_000)]);
+    assert_eq!(
+        *rig.diary.begun.lock(),
+        [(0, Some(rig.length())), (40_000, Some(rig.length())), (70_000, Some(rig.length()))]
+    );
+}
+
+#[test]
+fn a_later_run_goes_on_from_what_an_earlier_one_got() {
+    let rig = Rig::new();
+    let content = rig.content.clone();
+    let server = Server::start(move |request| {
+        let reply = request.from.map_or_else(|| Reply::whole(&content), |from| Reply::rest(&content, from));
+        if request.number < 3 { reply.cut_after(10_000) } else { reply }
+    });
+    let error = rig.download(&server, Some(rig.length())).expect_err("cut thrice");
+    assert!(matches!(error, FetchError::Cut { received: 30_000, .. }), "{error}");
+    assert_eq!(rig.partial_length(), Some(30_000));
+    assert_eq!(rig.download(&server, Some(rig.length())).expect("the rest"), rig.content);
+    assert_eq!(server.ranges().last(), Some(&Some(30_000)));
+    // A third run finds the file complete and asks nobody.
+    rig.download(&server, Some(rig.length())).expect("it is there");
+    assert_eq!(server.ranges().len(), 4);
+}
+
+#[test]
+fn a_server_that_knows_no_ranges_is_read_from_the_start() {
+    let rig = Rig::new();
+    fs::write(rig.partial(), &rig.content[..50_000]).expect("an earlier part");
+    let content = rig.content.clone();
+    let server = Server::start(move |_| Reply::whole(&content));
+    assert_eq!(rig.download(&server, Some(rig.length())).expect("the whole"), rig.content);
+    assert_eq!(server.ranges(), [Some(50_000)]);
+}
+
+#[test]
+fn a_range_from_another_place_is_not_stitched_in() {
+    let rig = Rig::new();
+    fs::write(rig.partial(), &rig.content[..50_000]).expect("an earlier part");
+    let content = rig.content.clone();
+    let server = Server::start(move |request| match request.from {
+        Some(from) => Reply::rest(&content, from + 1),
+        None => Reply::whole(&content),
+    });
+    assert_eq!(rig.download(&server, Some(rig.length())).expect("the whole"), rig.content);
+    assert_eq!(server.ranges(), [Some(50_000), None]);
+}
+
+#[test]
+fn a_file_of_another_sha256_is_thrown_away() {
+    let rig = Rig::new();
+    let mut content = rig.content.clone();
+    content[77] ^= 1;
+    let server = Server::start(move |_| Reply::whole(&content));
+    let error = rig.download(&server, Some(rig.length())).expect_err("it is another file");
+    assert!(matches!(error, FetchError::WrongHash { .. }), "{error}");
+    assert_eq!(rig.partial_length(), None);
+    assert_eq!(server.ranges().len(), 1, "asking again would bring the same");
+}
+
+#[test]
+fn a_damaged_part_costs_one_run_and_no_more() {
+    let rig = Rig::new();
+    fs::write(rig.partial(), vec![0; 50_000]).expect("a part of something else");
+    let content = rig.content.clone();
+    let server = Server::start(move |request| {
+        request.from.map_or_else(|| Reply::whole(&content), |from| Reply::rest(&content, from))
+    });
+    assert!(matches!(rig.download(&server, Some(rig.length())), Err(FetchError::WrongHash { .. })));
+    assert_eq!(rig.download(&server, Some(rig.length())).expect("the whole"), rig.content);
+}
+
+#[test]
+fn an_answer_that_is_no_file_is_said() {
+    let rig = Rig::new();
+    for status in [404, 302, 500, 204] {
+        let server = Server::start(move |_| Reply::status(status));
+        let error = rig.download(&server, Some(rig.length())).expect_err("no file");
+        assert!(matches!(error, FetchError::Status { status: said, .. } if said == status), "{error}");
+        assert_eq!(server.ranges().len(), 1);
+    }
+}
+
+#[test]
+fn a_body_that_ends_early_is_not_taken_for_the_file() {
+    let rig = Rig::new();
+    let content = rig.content[..60_000].to_vec();
+    let server = Server::start(move |request| match request.from {
+        None => Reply::unmeasured(&content),
+        Some(_) => Reply::status(416),
+    });
+    let error = rig.download(&server, Some(rig.length())).expect_err("it is short");
+    assert!(matches!(error, FetchError::Cut { .. }), "{error}");
+}
+
+#[test]
+fn a_body_that_does_not_end_is_left_and_thrown_away() {
+    let rig = Rig::new();
+    let server = Server::start(|_| Reply::endless());
+    let error = rig.download(&server, Some(rig.length())).expect_err("too long");
+    assert!(matches!(error, FetchError::TooLong { bytes_max: 100_000, .. }), "{error}");
+    assert_eq!(rig.partial_length(), None);
+}
+
+#[test]
+fn a_length_over_the_stated_one_is_refused_unread() {
+    let rig = Rig::new();
+    let server = Server::start(|_| Reply::whole(&vec![0; 100_001]));
+    assert!(matches!(rig.download(&server, Some(rig.length())), Err(FetchError::TooLong { .. })));
+    assert!(rig.diary.begun.lock().is_empty());
+}
+
+#[test]
+fn a_file_of_unstated_length_is_known_by_its_sha256() {
+    let rig = Rig::new();
+    let content = rig.content.clone();
+    let server = Server::start(move |_| Reply::whole(&content));
+    assert_eq!(rig.download(&server, None).expect("the file"), rig.content);
+}
+
+#[test]
+fn nobody_there_is_said() {
+    let rig = Rig::new();
+    let server = Server::start(|_| Reply::status(200));
+    let url = server.url("/file");
+    drop(server);
+    let wanted = Wanted { url, sha256: FileHash::of(b""), bytes: Some(1) };
+    let error = download::download(&wanted, &rig.partial(), SILENCE_MAX, &Silent).expect_err("nobody listens");
+    assert!(matches!(error, FetchError::Unreachable { .. }), "{error}");
+}
+
+/// A catalogue with one package, `model`, whose file a server holds.
+struct Shop {
+    catalogue: Catalogue,
+    published: Vec<u8>,
+    models: tempfile::TempDir,
+    package: Package,
+}
+
+impl Shop {
+    fn new() -> Self {
+        let package = invented_package("model");
+        let published = weights_of(&package);
+        let mut manifest = package.manifest.clone();
+        manifest.weights.file = "published.safetensors".to_owned();
+        manifest.weights.sha256 = FileHash::of(&published);
+        manifest.weights.ignored_prefixes.clear();
+        let recipe = Recipe { starter: true, url: String::new(), bytes: published.len() as u64, manifest };
+        let catalogue = Catalogue { recipes: vec![recipe] };
+        Self { catalogue, published, models: tempfile::tempdir().expect("a folder"), package }
+    }
+
+    fn served(mut self) -> (Self, Server) {
+        let published = self.published.clone();
+        let server = Server::start(move |request| {
+            request.from.map_or_else(|| Reply::whole(&published), |from| Reply::rest(&published, from))
+        });
+        self.catalogue.recipes[0].url = server.url("/published.safetensors");
+        (self, server)
+    }
+
+    fn options(&self) -> FetchOptions {
+        FetchOptions::new(self.models.path().to_owned(), None)
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.models.path().join("model")
+    }
+
+    fn pull(&self, progress: &dyn Progress) -> Result<Installed, FetchError> {
+        pull(&self.catalogue, "model", &self.options(), progress)
+    }
+
+    fn install(&self, source: &PackageSource) -> Result<Installed, FetchError> {
+        install(source, &self.options(), &Silent)
+    }
+
+    /// What lies openly in the models folder.
+    fn listing(&self) -> Vec<String> {
+        let names = fs::read_dir(self.models.path()).expect("a folder");
+        let names = names.map(|entry| entry.expect("listed").file_name().into_string().expect("a name"));
+        names.filter(|name| !name.starts_with('.')).collect()
+    }
+}
+
+fn weights_of(package: &Package) -> Vec<u8> {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_package(package, folder.path());
+    fs::read(folder.path().join(WEIGHTS_FILE)).expect("written")
+}
+
+#[test]
+fn pulling_makes_a_package_once() {
+    let (shop, server) = Shop::new().served();
+    let diary = Diary::default();
+    let installed = shop.pull(&diary).expect("the server has it");
+    assert_eq!((installed.news, installed.digest), (News::Fresh, shop.package.digest));
+    assert_eq!(*diary.described.lock(), [format!("model: {}", shop.package.manifest.licence)]);
+    let loaded = load_installed(&installed.folder).expect("a sound package");
+    assert_eq!(loaded.manifest.weights.file, WEIGHTS_FILE);
+    assert_eq!(shop.pull(&diary).expect("it is there").news, News::AlreadyThere);
+    assert_eq!((server.ranges().len(), diary.described.lock().len()), (1, 1));
+    assert_eq!(shop.listing(), ["model"]);
+    let partial = fs::read_dir(shop.models.path().join(Turn::PARTIAL)).expect("a folder");
+    assert_eq!(partial.count(), 0, "the download was used up");
+}
+
+#[test]
+fn a_pull_that_fails_installs_nothing() {
+    let mut shop = Shop::new();
+    let mut published = shop.published.clone();
+    published[1000] ^= 1;
+    let server = Server::start(move |_| Reply::whole(&published));
+    shop.catalogue.recipes[0].url = server.url("/");
+    assert!(matches!(shop.pull(&Silent), Err(FetchError::WrongHash { .. })));
+    // The right file, but not of this architecture.
+    let (mut shop, _server) = Shop::new().served();
+    shop.catalogue.recipes[0].manifest.architecture = "osnet-x0.5".parse().expect("built in");
+    let error = shop.pull(&Silent).expect_err("the weights do not fit");
+    assert!(matches!(error, FetchError::Package(PackageError::Network(_))), "{error}");
+    assert_eq!(shop.listing(), [""; 0]);
+}
+
+#[test]
+fn a_broken_installation_is_made_anew() {
+    let (shop, _server) = Shop::new().served();
+    shop.pull(&Silent).expect("the server has it");
+    fs::write(shop.folder().join(WEIGHTS_FILE), b"damaged").expect("writable");
+    let leftover = shop.models.path().join(".incoming-model");
+    fs::create_dir(&leftover).expect("of a process that died");
+    fs::write(leftover.join("junk"), b"junk").expect("writable");
+    let broken = verify(shop.models.path()).expect("listed");
+    assert!(matches!(&broken[..], [Verified { outcome: Err(PackageError::WrongHash { .. }), .. }]));
+    assert_eq!(shop.pull(&Silent).expect("again").news, News::Replaced);
+    let sound = verify(shop.models.path()).expect("listed");
+    assert!(matches!(&sound[..], [Verified { outcome: Ok(package), .. }] if package.digest == shop.package.digest));
+    assert!(!leftover.exists() && !shop.models.path().join(".outgoing").exists());
+}
+
+#[test]
+fn the_mirror_stands_for_the_network() {
+    let mut shop = Shop::new();
+    shop.catalogue.recipes[0].url = "https://nowhere.invalid/published.safetensors".to_owned();
+    let mirror = tempfile::tempdir().expect("a folder");
+    let deep = mirror.path().join("some/where");
+    fs::create_dir_all(&deep).expect("a folder");
+    fs::write(mirror.path().join("same-length"), vec![0; shop.published.len()]).expect("writable");
+    let options = FetchOptions { mirror: Some(mirror.path().to_owned()), ..shop.options() };
+    let missing = pull(&shop.catalogue, "model", &options, &Silent).expect_err("not there yet");
+    assert!(matches!(missing, FetchError::NotInMirror { .. }), "{missing}");
+    fs::write(deep.join("another-name"), &shop.published).expect("writable");
+    let installed = pull(&shop.catalogue, "model", &options, &Silent).expect("found by its sha256");
+    assert_eq!(installed.digest, shop.package.digest);
+    assert!(deep.join("another-name").exists(), "a mirror is only read");
+}
+
+#[test]
+fn a_name_that_is_not_in_the_catalogue_is_answered_with_those_that_are() {
+    let shop = Shop::new();
+    let error = pull(&shop.catalogue, "modle", &shop.options(), &Silent).expect_err("a slip");
+    assert!(error.to_string().ends_with("it has model"), "{error}");
+}
+
+#[test]
+fn a_folder_is_installed_and_another_model_does_not_take_its_place() {
+    let shop = Shop::new();
+    let own = tempfile::tempdir().expect("a folder");
+    let source = || PackageSource::parse(own.path().to_str().expect("UTF-8"), None).expect("a folder");
+    let mut package = shop.package.clone();
+    write_package(&package, own.path());
+    assert_eq!(shop.install(&source()).expect("sound").news, News::Fresh);
+    assert_eq!(shop.install(&source()).expect("sound").news, News::AlreadyThere);
+    package.manifest.licence = "another".to_owned();
+    write_package(&package, own.path());
+    assert_eq!(shop.install(&source()).expect("the same model").news, News::Replaced);
+    assert_eq!(load_installed(&shop.folder()).expect("sound").manifest.licence, "another");
+
+    let crate::encoder::prepare::Preprocessing::Image(image) = &mut package.manifest.preprocessing else {
+        panic!("persons are pictures")
+    };
+    image.mirror = true;
+    write_package(&package, own.path());
+    assert!(matches!(shop.install(&source()), Err(FetchError::OtherModel { .. })));
+    let there = load_installed(&shop.folder()).expect("untouched");
+    assert_eq!(there.digest, shop.package.digest);
+}
+
+fn zip_of(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, bytes) in members {
+        zip.start_file(*name, SimpleFileOptions::default()).expect("memory");
+        zip.write_all(bytes).expect("memory");
+    }
+    zip.finish().expect("memory").into_inner()
+}
+
+/// The manifest and the weights of an invented package.
+fn members() -> (Vec<u8>, Vec<u8>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_package(&invented_package("model"), folder.path());
+    let read = |name| fs::read(folder.path().join(name)).expect("written");
+    (read(MANIFEST_FILE), read(WEIGHTS_FILE))
+}
+
+#[test]
+fn an_archive_holds_a_package_at_its_top_or_below_one_folder() {
+    let (manifest, weights) = members();
+    for folder in ["", "model-1.0/"] {
+        let shop = Shop::new();
+        let (of_manifest, of_weights) = (format!("{folder}{MANIFEST_FILE}"), format!("{folder}{WEIGHTS_FILE}"));
+        let zip = zip_of(&[(&of_manifest, &manifest), (&of_weights, &weights), ("README", b"hello")]);
+        let path = shop.models.path().join(".upload.zip");
+        fs::write(&path, zip).expect("writable");
+        let source = PackageSource::parse(path.to_str().expect("UTF-8"), None).expect("a file");
+        assert_eq!(source, PackageSource::Archive(path));
+        assert_eq!(shop.install(&source).expect("sound").digest, shop.package.digest);
+    }
+}
+
+#[test]
+fn an_archive_comes_from_an_address_with_its_sha256() {
+    let (manifest, weights) = members();
+    let zip = zip_of(&[(MANIFEST_FILE, &manifest), (WEIGHTS_FILE, &weights)]);
+    let sha256 = FileHash::of(&zip);
+    let server = Server::start(move |_| Reply::whole(&zip));
+    let (shop, url) = (Shop::new(), server.url("/model.zip"));
+    assert!(matches!(PackageSource::parse(&url, None), Err(FetchError::NoHash { .. })));
+    assert!(matches!(PackageSource::parse("http://example.org/a.zip", Some(sha256)), Err(FetchError::BadUrl { .. })));
+    let wrong = PackageSource::parse(&url, Some(FileHash::of(b"other"))).expect("this machine");
+    assert!(matches!(shop.install(&wrong), Err(FetchError::WrongHash { .. })));
+    let source = PackageSource::parse(&url, Some(sha256)).expect("this machine");
+    assert_eq!(shop.install(&source).expect("sound").news, News::Fresh);
+}
+
+#[test]
+fn archives_that_are_no_package_are_refused() {
+    let (manifest, weights) = members();
+    let read = |zip: Vec<u8>| archive::read(Cursor::new(zip)).expect_err("no package");
+    let refused = |members: &[(&str, &[u8])]| {
+        let error = read(zip_of(members));
+        let FetchError::Archive(error) = error else { panic!("{error}") };
+        error
+    };
+    for name in ["../model.toml", "/etc/passwd", "a/../../b", "a/../model.toml", "..\\model.toml"] {
+        let error = refused(&[(MANIFEST_FILE, &manifest), (WEIGHTS_FILE, &weights), (name, b"")]);
+        assert!(matches!(error, ArchiveError::Escapes(_)), "{name}: {error}");
+    }
+    assert!(matches!(refused(&[(WEIGHTS_FILE, &weights)]), ArchiveError::NoManifest));
+    assert!(matches!(refused(&[("a/b/model.toml", &manifest)]), ArchiveError::NoManifest));
+    assert!(matches!(refused(&[("old-model.toml", &manifest)]), ArchiveError::NoManifest));
+    assert!(matches!(refused(&[("a/model.toml", &manifest), ("b/model.toml", &manifest)]), ArchiveError::NoManifest));
+    assert!(matches!(refused(&[(MANIFEST_FILE, &manifest)]), ArchiveError::NoWeights(_)));
+    assert!(matches!(refused(&[("m/model.toml", &manifest), (WEIGHTS_FILE, &weights)]), ArchiveError::NoWeights(_)));
+    let names: Vec<String> = (0..65).map(|number| number.to_string()).collect();
+    let many: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
+    assert!(matches!(refused(&many), ArchiveError::TooManyMembers(64)));
+    // A bomb: a megabyte and a byte of spaces, compressed to a kilobyte.
+    let bomb = vec![b' '; (1 << 20) + 1];
+    assert!(matches!(refused(&[(MANIFEST_FILE, &bomb)]), ArchiveError::TooLarge { .. }));
+    for garbage in [b"".to_vec(), b"PK\x03\x04".to_vec(), vec![0; 4096]] {
+        assert!(matches!(read(garbage), FetchError::Archive(ArchiveError::Zip(_))));
+    }
+}

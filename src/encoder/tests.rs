@@ -1,0 +1,255 @@
+use std::{fs, io::Cursor, path::Path};
+
+use bytes::Bytes;
+use half::f16;
+use image::{ImageFormat, RgbImage};
+
+use super::*;
+use crate::{
+    domain::{Alignment, Geometry, ImageBytes},
+    testdata,
+    torch::network::tests::invented,
+};
+
+/// A person package with weights that nobody trained.
+pub(super) fn invented_package(id: &str) -> Package {
+    let recipe = Catalogue::built_in().named("person-osnet-x0-25").expect("a starter").clone();
+    let manifest = Manifest { id: SpaceName::new(id).expect("an id"), ..recipe.manifest };
+    let weights = invented(manifest.architecture);
+    let digest = digest::of_model(&weights, manifest.architecture, &manifest.preprocessing);
+    Package { manifest, digest, weights }
+}
+
+pub(super) fn write_package(package: &Package, folder: &Path) {
+    fs::create_dir_all(folder).expect("a folder");
+    package.write(folder).expect("a package");
+}
+
+/// A models folder with one invented person package, and options that serve it.
+fn rig(packages: &[&str]) -> (tempfile::TempDir, EncoderOptions) {
+    let models = tempfile::tempdir().expect("a folder");
+    for id in packages {
+        write_package(&invented_package(id), &models.path().join(id));
+    }
+    let options = EncoderOptions {
+        models_dir: models.path().to_owned(),
+        batch_max: 8,
+        linger: Duration::ZERO,
+        queue_max: 64,
+        workers_per_model: 1,
+        preparation_threads: 2,
+        limits: Limits::default(),
+    };
+    (models, options)
+}
+
+fn picture(shade: u8) -> Sample {
+    let mut png = Cursor::new(Vec::new());
+    RgbImage::from_fn(128, 256, |x, y| image::Rgb([shade, u8::try_from(x).unwrap(), u8::try_from(y).unwrap()]))
+        .write_to(&mut png, ImageFormat::Png)
+        .expect("memory");
+    person(Bytes::from(png.into_inner()))
+}
+
+fn person(bytes: Bytes) -> Sample {
+    let content = SampleContent::Image { bytes: ImageBytes(bytes), geometry: Geometry::default() };
+    Sample { modality: Modality::Person, content }
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_mins(5)
+}
+
+fn cosine(embedding: &Embedding, golden: &[f32]) -> f32 {
+    let golden = Embedding::new(embedding.space(), golden).expect("a golden vector");
+    embedding.similarity(&golden).expect("one space").0
+}
+
+#[tokio::test]
+async fn without_packages_there_are_no_encoders_and_no_error() {
+    let (models, options) = rig(&[]);
+    let encoders = Encoders::start(options.clone()).await.expect("an empty folder");
+    assert_eq!(encoders.all().count(), 0);
+    assert!(encoders.for_modality(Modality::Face).is_none());
+    encoders.stop().await;
+    let absent = EncoderOptions { models_dir: models.path().join("absent"), ..options };
+    assert_eq!(Encoders::start(absent).await.expect("no folder").all().count(), 0);
+}
+
+#[tokio::test]
+async fn packages_are_found_by_modality_name_and_digest() {
+    let (models, options) = rig(&["second", "first"]);
+    fs::create_dir(models.path().join(".incoming-third")).expect("an installation under way");
+    fs::write(models.path().join("README"), "kept by the operator").expect("a file");
+    let encoders = Encoders::start(options).await.expect("sound packages");
+    let names: Vec<&str> = encoders.all().map(|encoder| encoder.name().as_str()).collect();
+    assert_eq!(names, ["first", "second"]);
+    let first = encoders.for_modality(Modality::Person).expect("one of two");
+    assert_eq!(first.name().as_str(), "first");
+    assert_eq!(first.space().dimension, 512);
+    assert!(first.calibration().is_some());
+    assert_eq!(first.card().architecture, "osnet-x0.25");
+    assert!(encoders.by_digest(first.space().digest).is_some());
+    assert!(encoders.by_digest(ModelDigest([0; 32])).is_none());
+    assert!(encoders.by_name(&SpaceName::new("third").expect("an id")).is_none());
+    assert!(encoders.for_modality(Modality::Gait).is_none());
+}
+
+#[tokio::test]
+async fn a_batch_gives_everybody_the_answer_they_would_get_alone() {
+    let (_models, options) = rig(&["model"]);
+    let encoders = Encoders::start(EncoderOptions { workers_per_model: 2, ..options }).await.expect("a package");
+    let encoder = encoders.for_modality(Modality::Person).expect("loaded");
+    let shades = [0, 40, 80, 120, 160, 200, 240];
+    let together = shades.map(|shade| encoder.encode(picture(shade), Urgency::Bulk, soon()));
+    let together = futures::future::try_join_all(together).await.expect("encoded");
+    for (shade, embedding) in shades.into_iter().zip(together) {
+        let alone = encoder.encode(picture(shade), Urgency::Interactive, soon()).await.expect("encoded");
+        assert!(alone.similarity(&embedding).expect("one space").0 > 0.9999);
+    }
+    assert!(encoder.is_healthy());
+    encoders.stop().await;
+    let refused = encoder.encode(picture(0), Urgency::Interactive, soon()).await;
+    assert!(matches!(refused, Err(EncoderError::ShuttingDown)));
+}
+
+#[tokio::test]
+async fn bad_samples_are_the_senders_and_harm_nobody() {
+    let (_models, options) = rig(&["model"]);
+    let encoders = Encoders::start(EncoderOptions { queue_max: 1, ..options }).await.expect("a package");
+    let encoder = encoders.for_modality(Modality::Person).expect("loaded");
+    let encode = |sample| encoder.encode(sample, Urgency::Interactive, soon());
+    for bytes in [&b""[..], b"GIF89a", b"\xff\xd8\xff\xe0 no jpeg"] {
+        let outcome = encode(person(Bytes::from_static(bytes))).await;
+        assert!(matches!(outcome, Err(EncoderError::BadSample(SampleError::Unfit(_)))), "{outcome:?}");
+    }
+    let wrong = Sample { modality: Modality::Face, ..picture(1) };
+    assert!(matches!(encode(wrong).await, Err(EncoderError::BadSample(SampleError::OtherModality { .. }))));
+    // Each gave its place back, or the only one would be gone.
+    assert!(encode(picture(1)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_passed_deadline_and_a_full_queue_are_said() {
+    let (_models, options) = rig(&["model"]);
+    let encoders = Encoders::start(EncoderOptions { queue_max: 1, ..options }).await.expect("a package");
+    let encoder = encoders.for_modality(Modality::Person).expect("loaded");
+    let late = encoder.encode(picture(1), Urgency::Interactive, Instant::now()).await;
+    assert!(matches!(late, Err(EncoderError::DeadlinePassed)), "{late:?}");
+    let place = loop {
+        // The late sample's place comes back when its preparation ends.
+        match encoder.queue.take_place() {
+            Ok(place) => break place,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    let full = encoder.encode(picture(1), Urgency::Interactive, soon()).await;
+    assert!(matches!(full, Err(EncoderError::QueueFull { .. })), "{full:?}");
+    drop(place);
+    assert!(encoder.encode(picture(1), Urgency::Interactive, soon()).await.is_ok());
+}
+
+#[tokio::test]
+async fn stopping_waits_for_places_and_giving_up_does_not() {
+    let (_models, options) = rig(&["model"]);
+    let encoders = Encoders::start(options).await.expect("a package");
+    let encoder = encoders.for_modality(Modality::Person).expect("loaded");
+    let place = encoder.queue.take_place().expect("free");
+    {
+        let mut stopping = std::pin::pin!(encoders.stop());
+        assert!(futures::poll!(stopping.as_mut()).is_pending(), "somebody still has a place");
+    }
+    // Whoever waited gave up, and with that the queue was abandoned.
+    let answered = place.put(Urgency::Interactive, Prepared { views: Vec::new() }, soon()).await;
+    assert_eq!(answered, Ok(Err(Unanswered::Stopped)));
+}
+
+#[tokio::test]
+async fn a_broken_package_is_named_at_start() {
+    for (breakage, sentence) in [(("weights.safetensors", None), "sha256"), (("model.toml", Some("id = ")), "manifest")]
+    {
+        let (models, options) = rig(&["good", "ill"]);
+        let (file, text) = breakage;
+        let path = models.path().join("ill").join(file);
+        let length = fs::metadata(&path).expect("a file").len();
+        match text {
+            Some(text) => fs::write(&path, text).expect("writable"),
+            None => fs::File::options().write(true).open(&path).and_then(|f| f.set_len(length - 1)).expect("writable"),
+        }
+        let error = Encoders::start(options).await.expect_err("one of two is broken").to_string();
+        assert!(error.contains("ill") && error.contains(sentence), "{error}");
+    }
+    let (models, options) = rig(&["good"]);
+    fs::rename(models.path().join("good"), models.path().join("other")).expect("renamed");
+    let error = Encoders::start(options).await.expect_err("the folder has another name").to_string();
+    assert!(error.contains("good") && error.contains("other"), "{error}");
+}
+
+#[tokio::test]
+async fn weights_of_another_architecture_are_an_error_at_start() {
+    let (models, options) = rig(&[]);
+    let wide = invented("osnet-x0.5".parse().expect("built in"));
+    let package = Package { weights: wide, ..invented_package("model") };
+    write_package(&package, &models.path().join("model"));
+    let error = Encoders::start(options).await.expect_err("the weights do not fit");
+    assert!(matches!(error, EncoderError::Unbuildable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn pulled_starters_give_the_golden_vectors() {
+    let Some(data) = testdata::folder() else { return };
+    let (models, options) = rig(&[]);
+    let fetch = fetch::FetchOptions::new(models.path().to_owned(), Some(data.clone()));
+    let catalogue = Catalogue::built_in();
+    for name in catalogue.names() {
+        fetch::pull(&catalogue, name.as_str(), &fetch, &fetch::Silent).expect("the mirror has it");
+    }
+    let encoders = Encoders::start(options).await.expect("sound packages");
+    assert_eq!(encoders.all().count(), 4);
+    assert_eq!(encoders.for_modality(Modality::Person).expect("two").name().as_str(), "person-osnet-x0-25");
+
+    let face = encoders.for_modality(Modality::Face).expect("pulled");
+    let funneled = Geometry { alignment: Some(Alignment::LfwFunneled), ..Geometry::default() };
+    let images = data.join("face/lfw_devtest/images");
+    let place = |name: &str| images.join(name.rsplit_once('_').expect("a name and a number").0).join(name);
+    let compared = check_golden(face, &data, "lfw_mobilefacenet", funneled, place).await;
+    assert_eq!(compared, 16);
+
+    let person = encoders.for_modality(Modality::Person).expect("pulled");
+    let crops = data.join("person/market1501_query_subset");
+    let compared = check_golden(person, &data, "market_osnet", Geometry::default(), |name| crops.join(name)).await;
+    assert_eq!(compared, 16);
+    encoders.stop().await;
+}
+
+/// Encodes the first 16 golden pictures that are here, all at once; tells how many those were.
+async fn check_golden(
+    encoder: &Encoder,
+    data: &Path,
+    stem: &str,
+    geometry: Geometry,
+    place: impl Fn(&str) -> PathBuf,
+) -> usize {
+    let present = golden(data, stem).into_iter().filter(|(name, _)| place(name).is_file()).take(16);
+    let work = present.map(|(name, golden)| {
+        let bytes = ImageBytes(Bytes::from(fs::read(place(&name)).expect("present")));
+        let modality = encoder.space().modality;
+        let sample = Sample { modality, content: SampleContent::Image { bytes, geometry } };
+        async move {
+            let embedding = encoder.encode(sample, Urgency::Interactive, soon()).await.expect("encoded");
+            assert!(cosine(&embedding, &golden) >= 0.999);
+        }
+    });
+    futures::future::join_all(work).await.len()
+}
+
+/// Names and vectors of `embeddings/{stem}.npy`, which holds rows of f16.
+fn golden(data: &Path, stem: &str) -> Vec<(String, Vec<f32>)> {
+    let file = fs::read(data.join(format!("embeddings/{stem}.npy"))).expect("golden vectors");
+    let names = fs::read_to_string(data.join(format!("embeddings/{stem}.names.txt"))).expect("their names");
+    let header = usize::from(u16::from_le_bytes([file[8], file[9]]));
+    let (numbers, _) = file[10 + header..].as_chunks::<2>();
+    let numbers: Vec<f32> = numbers.iter().map(|number| f16::from_le_bytes(*number).to_f32()).collect();
+    let dimension = numbers.len() / names.lines().count();
+    names.lines().map(str::to_owned).zip(numbers.chunks(dimension).map(<[f32]>::to_vec)).collect()
+}

@@ -1,0 +1,170 @@
+//! The threads that run a model: each owns a module of its own and serves batches until its queue is over.
+
+use std::{
+    any::Any,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+use metrics::{Histogram, histogram};
+use tracing::error;
+
+use super::{
+    EncoderError,
+    queue::{Entry, Queue, Unanswered},
+};
+use crate::torch::{network::NetworkError, runtime};
+
+/// After this many failures with no success between them a model counts as failing.
+const FAILURES_MAX: u32 = 8;
+
+/// Makes embeddings of prepared samples, one for each input and in their order. It is used by one thread alone, and must
+/// remain usable after a panic: a worker goes on with it.
+pub(super) trait Encode {
+    type Input: Send + 'static;
+
+    fn encode(&mut self, inputs: &[&Self::Input]) -> Result<Vec<Vec<f32>>, NetworkError>;
+}
+
+/// Whether a model works, as its workers see it.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    failures_in_a_row: AtomicU32,
+}
+
+impl Health {
+    /// The model answered one of its last batches. It goes on serving when it did not: the next success heals it.
+    pub(super) fn is_good(&self) -> bool {
+        self.failures_in_a_row.load(Ordering::Relaxed) < FAILURES_MAX
+    }
+
+    fn note(&self, succeeded: bool) {
+        if succeeded {
+            self.failures_in_a_row.store(0, Ordering::Relaxed);
+        } else {
+            // Saturates in practice: 2^32 batches are years of nothing but failures.
+            self.failures_in_a_row.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Starts a thread that builds its module with `build`, then serves the queue. Blocks until the module is built.
+///
+/// # Errors
+/// When the thread does not start or the module cannot be built.
+pub(super) fn start<E, B>(
+    model: &str,
+    number: usize,
+    (queue, health): (Arc<Queue<E::Input>>, Arc<Health>),
+    build: B,
+) -> Result<JoinHandle<()>, EncoderError>
+where
+    E: Encode,
+    B: FnOnce() -> Result<E, NetworkError> + Send + 'static,
+{
+    let (built, is_built) = mpsc::sync_channel(1);
+    let name = model.to_owned();
+    let body = move || {
+        let _settled = runtime::settle_thread();
+        match build() {
+            Ok(module) => {
+                let inference_seconds = histogram!("semblance_inference_seconds", "model" => name.clone());
+                if built.send(Ok(())).is_ok() {
+                    Worker { model: name, module, queue, health, inference_seconds }.serve();
+                }
+            }
+            // Whoever started this thread waits for the word, so it arrives.
+            Err(problem) => drop(built.send(Err(problem))),
+        }
+    };
+    let thread = thread::Builder::new()
+        .name(format!("encode-{model}-{number}"))
+        .spawn(body)
+        .map_err(|source| EncoderError::NoThread { model: model.to_owned(), source })?;
+    match is_built.recv() {
+        Ok(Ok(())) => Ok(thread),
+        Ok(Err(source)) => Err(EncoderError::Unbuildable { model: model.to_owned(), source }),
+        Err(mpsc::RecvError) => Err(EncoderError::BuildPanicked { model: model.to_owned() }),
+    }
+}
+
+struct Worker<E: Encode> {
+    model: String,
+    module: E,
+    queue: Arc<Queue<E::Input>>,
+    health: Arc<Health>,
+    inference_seconds: Histogram,
+}
+
+impl<E: Encode> Worker<E> {
+    fn serve(mut self) {
+        while let Some(batch) = self.queue.next_batch() {
+            let (began, count) = (Instant::now(), batch.len());
+            self.answer(batch);
+            self.queue.served(count, began.elapsed());
+        }
+    }
+
+    /// Answers a batch. When a batch of several fails, each of its entries is tried alone: a sample that breaks the
+    /// model breaks nobody else's answer.
+    fn answer(&mut self, batch: Vec<Entry<E::Input>>) {
+        match self.encode(&batch) {
+            Ok(outputs) => {
+                for (entry, output) in batch.into_iter().zip(outputs) {
+                    entry.answer(Ok(output));
+                }
+            }
+            Err(_) if batch.len() > 1 => {
+                for entry in batch {
+                    for entry in self.queue.still_wanted(vec![entry]) {
+                        self.answer(vec![entry]);
+                    }
+                }
+            }
+            Err(problem) => {
+                for entry in batch {
+                    entry.answer(Err(Unanswered::Failed(problem.clone())));
+                }
+            }
+        }
+    }
+
+    fn encode(&mut self, batch: &[Entry<E::Input>]) -> Result<Vec<Vec<f32>>, String> {
+        let inputs: Vec<&E::Input> = batch.iter().map(|entry| &entry.input).collect();
+        let began = Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.module.encode(&inputs)));
+        self.inference_seconds.record(began.elapsed().as_secs_f64());
+        let outputs = match outcome {
+            Ok(Ok(outputs)) if outputs.len() == inputs.len() => Ok(outputs),
+            Ok(Ok(outputs)) => Err(format!("it answered {} of {} inputs", outputs.len(), inputs.len())),
+            Ok(Err(problem)) => Err(problem.to_string()),
+            Err(panic) => Err(format!("it panicked: {}", Panic(&*panic))),
+        };
+        self.health.note(outputs.is_ok());
+        if let Err(problem) = &outputs {
+            error!(model = self.model, batch = inputs.len(), problem, "a batch failed");
+        }
+        outputs
+    }
+}
+
+/// What a panic said.
+struct Panic<'a>(&'a (dyn Any + Send));
+
+impl fmt::Display for Panic<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text =
+            self.0.downcast_ref::<&str>().copied().or_else(|| self.0.downcast_ref::<String>().map(String::as_str));
+        f.write_str(text.unwrap_or("it did not say why"))
+    }
+}
+
+#[cfg(test)]
+mod tests;
