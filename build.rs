@@ -1,1 +1,52 @@
-fn main() {}
+//! Compiles the contract and tells the linker where libtorch lies.
+
+#![expect(clippy::disallowed_methods, reason = "cargo speaks to builds through the environment")]
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use prost_build::Config;
+
+const PROTOS: [&str; 5] = [
+    "semblance/v1/collection.proto",
+    "semblance/v1/identity.proto",
+    "semblance/v1/model.proto",
+    "semblance/v1/recognition.proto",
+    "semblance/v1/template.proto",
+];
+
+const UNSHOWN: [&str; 3] = [".semblance.v1.Image", ".semblance.v1.Embedding", ".semblance.v1.Skeleton.Frame"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed=migrations");
+    contract()?;
+    rpaths();
+    Ok(())
+}
+
+/// Rust types and services, and the descriptors with comments: REST routes, JSON and OpenAPI are read from those.
+fn contract() -> Result<(), Box<dyn Error>> {
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_source_info(true).include_imports(true).open_files(PROTOS)?;
+    let descriptors = PathBuf::from(env::var("OUT_DIR")?).join("semblance.bin");
+    fs::write(&descriptors, compiler.encode_file_descriptor_set())?;
+
+    let mut config = Config::new();
+    config.bytes([".semblance.v1.Image"]).btree_map(["."]);
+    // Bodies stay out of logs: these get a Debug form of our own that shows sizes only.
+    config.skip_debug(UNSHOWN);
+    tonic_prost_build::configure()
+        .compile_well_known_types(false)
+        .build_client(true)
+        .build_transport(false)
+        .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
+    Ok(())
+}
+
+/// The program finds libtorch where it was built with it, or beside itself in a container (bin/ and lib/).
+fn rpaths() {
+    if let Ok(folder) = env::var("DEP_TCH_LIBTORCH_LIB") {
+        println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}");
+    }
+    println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib");
+}

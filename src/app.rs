@@ -1,1 +1,304 @@
-//! (being built)
+//! The only place that builds and joins rooms, and the order in which they start and stop.
+//!
+//! Start: configuration, telemetry, store, models, gallery, then the sockets open. Stop: not ready any more, listeners,
+//! requests in flight, writes that were begun, queues and their threads, the store.
+
+use std::{
+    io::IsTerminal,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::{
+    api::{AccessOptions, Api, Parts as ApiParts, Readiness, RequestLimits},
+    config::{PlaceFlags, ServeFlags},
+    domain::{Clock, IdSource, Modality, Timestamp},
+    encoder::{EncoderOptions, Encoders, Limits as SampleLimits},
+    gallery::{Gallery, GalleryOptions},
+    matcher::{Matcher, MatcherOptions, Parts as MatcherParts, ReplayProgress},
+    store::{self, Store, StoreError, StoreOptions},
+    telemetry::Page,
+};
+
+/// The clock on the wall.
+#[derive(Debug)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody is given")]
+    fn now(&self) -> Timestamp {
+        let now = Timestamp::now();
+        Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+    }
+}
+
+/// Version 7 UUIDs.
+#[derive(Debug)]
+pub struct TimedIds;
+
+impl IdSource for TimedIds {
+    #[expect(clippy::disallowed_methods, reason = "this is the source that everybody is given")]
+    fn fresh(&self) -> Uuid {
+        Uuid::now_v7()
+    }
+}
+
+/// Opens the store, with its schema as this program needs it.
+///
+/// # Errors
+/// One sentence: what is wrong with the database and what to do.
+pub async fn open_store(places: &PlaceFlags, serve: Option<&ServeFlags>) -> anyhow::Result<Arc<dyn Store>> {
+    let url = places.database_url();
+    let (connections_max, wait) =
+        serve.map_or((4, 5000), |s| (s.limits.store_connections_max, s.limits.store_wait_ms_max));
+    let options =
+        StoreOptions { url: url.reveal().to_owned(), connections_max, acquire_timeout: Duration::from_millis(wait) };
+    let store = store::connect(&options).await.map_err(unreachable_store)?;
+    if serve.is_some_and(|s| s.auto_migrate) {
+        store.migrate().await.context("the database cannot be brought to this version's schema")?;
+    }
+    Ok(store)
+}
+
+fn unreachable_store(error: StoreError) -> anyhow::Error {
+    anyhow::Error::new(error).context("cannot open the database that DATABASE_URL names")
+}
+
+/// A server that runs.
+pub struct Server {
+    pub http_addr: SocketAddr,
+    pub grpc_addr: SocketAddr,
+    /// What it loaded, for whoever greets the operator.
+    pub loaded: Loaded,
+    readiness: Readiness,
+    matcher: Matcher,
+    encoders: Arc<Encoders>,
+    store: Arc<dyn Store>,
+    stop: CancellationToken,
+    listeners: Vec<JoinHandle<anyhow::Result<()>>>,
+    housekeeping: JoinHandle<()>,
+    drain: Duration,
+    drain_notice: Duration,
+}
+
+/// What a server loaded.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub store: &'static str,
+    pub replayed: ReplayProgress,
+    pub replay_took: Duration,
+    /// The models by modality; `None` where there is none.
+    pub models: Vec<(Modality, Option<String>)>,
+}
+
+/// Starts everything, in order; when this returns, requests are served.
+///
+/// # Errors
+/// One clear sentence when a port, the database or a model package is wrong.
+pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Page) -> anyhow::Result<Server> {
+    flags.check()?;
+    // The ports first: another server on them is the likeliest mistake, and everything else takes longer to find out.
+    let http = bind(flags.http_addr, "REST", "SEMBLANCE_HTTP_ADDR").await?;
+    let grpc = bind(flags.grpc_addr, "gRPC", "SEMBLANCE_GRPC_ADDR").await?;
+    let store = open_store(places, Some(flags)).await?;
+    store.check_schema().await?;
+    let encoders = Arc::new(Encoders::start(encoder_options(places, flags)).await?);
+
+    let parts = MatcherParts {
+        store: Arc::clone(&store),
+        gallery: Arc::new(Gallery::new(GalleryOptions {
+            graph_from: flags.limits.graph_from,
+            templates_max: flags.limits.templates_max,
+            ..GalleryOptions::default()
+        })),
+        encoders: Arc::clone(&encoders),
+        clock: Arc::new(SystemClock),
+        ids: Arc::new(TimedIds),
+    };
+    let matcher = Matcher::new(parts, matcher_options(flags));
+    let began = Instant::now();
+    let replayed = replay(&matcher).await?;
+    let replay_took = began.elapsed();
+
+    let access = AccessOptions {
+        api_key: flags.api_key.as_ref().map(|key| key.reveal().to_owned()),
+        allow_anonymous: flags.allow_anonymous,
+    };
+    let limits = RequestLimits {
+        in_flight_max: flags.limits.requests_max,
+        duration_max: Duration::from_secs(flags.limits.request_seconds_max),
+        body_bytes_max: flags.limits.body_bytes_max,
+    };
+    let measured = measured(matcher.clone(), metrics);
+    let api = Api::new(ApiParts { matcher: matcher.clone(), access, limits, metrics: measured }).await;
+    let stop = CancellationToken::new();
+    let (http_addr, grpc_addr) = (http.local_addr()?, grpc.local_addr()?);
+    let rest = api.serve_rest(http, stop.clone().cancelled_owned());
+    let calls = api.serve_grpc(grpc, stop.clone().cancelled_owned());
+    let listeners = vec![
+        tokio::spawn(async move { rest.await.context("the REST listener failed") }),
+        tokio::spawn(async move { calls.await.context("the gRPC listener failed") }),
+    ];
+    let housekeeping = tokio::spawn({
+        let (matcher, stop) = (matcher.clone(), stop.clone());
+        async move { matcher.keep_house(stop).await }
+    });
+    let readiness = api.readiness();
+    readiness.open().await;
+    let models = Modality::ALL
+        .into_iter()
+        .map(|modality| (modality, encoders.for_modality(modality).map(|e| e.name().to_string())))
+        .collect();
+    Ok(Server {
+        http_addr,
+        grpc_addr,
+        loaded: Loaded { store: store.kind(), replayed, replay_took, models },
+        readiness,
+        matcher,
+        encoders,
+        store,
+        stop,
+        listeners,
+        housekeeping,
+        drain: flags.drain(),
+        drain_notice: Duration::from_secs(flags.drain_notice_seconds),
+    })
+}
+
+impl Server {
+    /// Drains and stops, in order, within the configured time.
+    ///
+    /// # Errors
+    /// When requests were still in flight after that time; they were cut off.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        info!("stopping: no longer ready");
+        self.readiness.close().await;
+        tokio::time::sleep(self.drain_notice).await;
+        self.stop.cancel();
+        let drained = tokio::time::timeout(self.drain, async {
+            for listener in self.listeners {
+                listener.await.context("a listener panicked")??;
+            }
+            self.housekeeping.await.context("housekeeping panicked")?;
+            self.matcher.finish().await;
+            self.encoders.stop().await;
+            anyhow::Ok(())
+        })
+        .await;
+        self.store.close().await;
+        match drained {
+            Ok(drained) => drained.inspect(|()| info!("stopped")),
+            Err(_) => bail!("requests were still in flight after {} s; they were cut off", self.drain.as_secs()),
+        }
+    }
+
+    /// Ends when a listener fails by itself, which it should not.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        let ended = futures::future::select_all(&mut self.listeners).await.0;
+        match ended {
+            Ok(Ok(())) => anyhow::anyhow!("a listener ended by itself"),
+            Ok(Err(error)) => error,
+            Err(panic) => anyhow::Error::new(panic).context("a listener panicked"),
+        }
+    }
+}
+
+async fn bind(addr: SocketAddr, wire: &str, variable: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(addr)
+        .await
+        .with_context(|| format!("cannot listen for {wire} on {addr}; free that port or set {variable} to another"))
+}
+
+fn encoder_options(places: &PlaceFlags, flags: &ServeFlags) -> EncoderOptions {
+    let limits = &flags.limits;
+    EncoderOptions {
+        models_dir: places.models_dir(),
+        batch_max: limits.batch_max,
+        linger: Duration::from_micros(limits.linger_us_max),
+        queue_max: limits.queue_max,
+        workers_per_model: limits.workers_per_model,
+        preparation_threads: cores(),
+        limits: SampleLimits {
+            image_bytes_max: limits.image_bytes_max,
+            image_pixels_max: limits.image_pixels_max,
+            skeleton_frames_max: limits.skeleton_frames_max,
+        },
+    }
+}
+
+fn matcher_options(flags: &ServeFlags) -> MatcherOptions {
+    let limits = &flags.limits;
+    MatcherOptions {
+        samples_max: limits.samples_max,
+        templates_per_identity_max: limits.templates_per_identity_max,
+        candidates_max: limits.candidates_max,
+        search_threads: cores(),
+        search_queue_max: limits.search_queue_max,
+        rehearsal_trials_max: limits.rehearsal_trials_max,
+        calibration_wait: Duration::from_millis(limits.calibration_wait_ms_max),
+        follow_interval: Duration::from_millis(limits.follow_interval_ms),
+        sweep_interval: Duration::from_secs(limits.sweep_interval_seconds),
+        records_queue_max: limits.records_queue_max,
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Fills the gallery, showing how far it is: on a terminal as a line that moves, elsewhere as a log line now and then.
+async fn replay(matcher: &Matcher) -> anyhow::Result<ReplayProgress> {
+    const LOGGED_EVERY: u64 = 100_000;
+    let bar = std::io::stderr().is_terminal().then(|| {
+        let style = ProgressStyle::with_template("{spinner} reading the gallery: {msg}").expect("a template");
+        ProgressBar::new_spinner().with_style(style)
+    });
+    let mut logged = 0;
+    let replayed = matcher
+        .replay(|progress| {
+            let said = format!("{} identities, {} templates", progress.identities, progress.templates);
+            match &bar {
+                Some(bar) => {
+                    bar.set_message(said);
+                    bar.tick();
+                }
+                None if progress.templates >= logged + LOGGED_EVERY => {
+                    logged = progress.templates;
+                    info!("reading the gallery: {said}");
+                }
+                None => {}
+            }
+        })
+        .await
+        .context("the gallery cannot be read from the database")?;
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    Ok(replayed)
+}
+
+/// The metrics page, with what is measured only when it is asked for.
+fn measured(matcher: Matcher, page: Page) -> Page {
+    Arc::new(move || {
+        let totals = matcher.totals();
+        metrics::gauge!("semblance_gallery_collections").set(matcher.collection_count() as f64);
+        metrics::gauge!("semblance_gallery_identities").set(totals.identities as f64);
+        metrics::gauge!("semblance_gallery_templates").set(totals.templates as f64);
+        page()
+    })
+}
+
+/// Warns of what an operator should know before the first request.
+pub fn warn_of_models(loaded: &Loaded) {
+    for (modality, _) in loaded.models.iter().filter(|(_, model)| model.is_none()) {
+        warn!(%modality, "no model is loaded; embeddings of this modality are still served");
+    }
+}

@@ -1,1 +1,84 @@
-//! (being built)
+//! The commands. What a command answers goes to standard output; what it is doing goes to standard error.
+
+mod evaluate;
+mod migrate;
+mod models;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::{
+    config::{self, LogFlags, LogFormat, PlaceFlags},
+    telemetry::{self, LogLines},
+};
+
+/// The open identity-matching server: who is this, is it nobody here, or can it not be told?
+#[derive(Debug, Parser)]
+#[command(name = "semblance", version, max_term_width = 100)]
+struct Program {
+    #[command(flatten)]
+    places: PlaceFlags,
+    #[command(flatten)]
+    log: LogFlags,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve REST and gRPC.
+    Serve(Box<config::ServeFlags>),
+    /// Bring the database to this version's schema.
+    Migrate,
+    /// List, fetch, install and verify model packages.
+    #[command(subcommand)]
+    Models(models::ModelsCommand),
+    /// Measure a model on a labelled set, through the same code that serves.
+    Evaluate(evaluate::EvaluateFlags),
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a command that failed, logs or no logs")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("semblance: {error:#}");
+}
+
+fn run() -> anyhow::Result<()> {
+    let matches = config::with_file(Program::command())?.get_matches();
+    let program = Program::from_arg_matches(&matches)?;
+    let lines = match program.log.log_format {
+        LogFormat::Text => LogLines::Text,
+        LogFormat::Json => LogLines::Json,
+    };
+    telemetry::start_logs(&program.log.log, lines)?;
+    let places = program.places;
+    match program.command {
+        Command::Serve(flags) => reactor()?.block_on(serve::run(&places, &flags)),
+        Command::Migrate => reactor()?.block_on(migrate::run(&places)),
+        Command::Models(command) => models::run(&places, command),
+        Command::Evaluate(flags) => evaluate::run(&places, &flags),
+    }
+}
+
+fn reactor() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+/// A line of a command's answer.
+#[expect(clippy::print_stdout, reason = "commands answer on standard output")]
+fn say(line: impl std::fmt::Display) {
+    println!("{line}");
+}

@@ -3,8 +3,9 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use super::IdError;
+use super::{IdError, SpaceName};
 
 /// What of a body a sample shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -51,6 +52,20 @@ pub struct UnknownModality;
 /// architecture, preprocessing, alignment, mirroring), or over a client's declaration of a space of its own.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ModelDigest(pub [u8; 32]);
+
+impl ModelDigest {
+    /// The digest of a space that a client declares for embeddings of its own.
+    #[must_use]
+    pub fn of_external(name: &SpaceName, modality: Modality, dimension: u32) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(b"semblance external space 1\0");
+        hash.update(name.as_str().as_bytes());
+        hash.update([0]);
+        hash.update(modality.as_str().as_bytes());
+        hash.update(dimension.to_le_bytes());
+        Self(hash.finalize().into())
+    }
+}
 
 impl fmt::Display for ModelDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -151,12 +151,23 @@ impl Encoders {
     }
 
     fn start_blocking(options: &EncoderOptions) -> Result<Self, EncoderError> {
+        let mut packages = Vec::new();
+        for folder in package::folders(&options.models_dir).map_err(EncoderError::ModelsFolder)? {
+            let package = package::load_installed(&folder);
+            packages.push(package.map_err(|source| EncoderError::Package { folder, source })?);
+        }
+        Self::of(packages, options)
+    }
+
+    /// Starts the threads of packages that were loaded before.
+    ///
+    /// # Errors
+    /// When the weights of one do not fit its architecture.
+    pub fn of(packages: Vec<Package>, options: &EncoderOptions) -> Result<Self, EncoderError> {
         let pool = Arc::new(Pool::new(options.preparation_threads, options.limits));
         // Filled as it goes, so that an error on the way stops the threads that run already.
         let mut all = Self { encoders: Vec::new(), threads: Mutex::default() };
-        for folder in package::folders(&options.models_dir).map_err(EncoderError::ModelsFolder)? {
-            let package =
-                package::load_installed(&folder).map_err(|source| EncoderError::Package { folder, source })?;
+        for package in packages {
             let encoder = Encoder::new(&package, options, Arc::clone(&pool));
             let threads = encoder.start_workers(&package, options.workers_per_model.max(1), all.threads.get_mut());
             all.encoders.push(encoder);

@@ -173,6 +173,22 @@ impl Package {
         EmbeddingSpace { modality, digest: self.digest, dimension }
     }
 
+    /// The tensors, under the names that the architecture knows.
+    #[must_use]
+    pub fn weights(&self) -> &StateDict {
+        &self.weights
+    }
+
+    /// The same model, encoding each picture together with its mirror image: another space, with another digest.
+    #[must_use]
+    pub fn mirrored(mut self) -> Self {
+        if let Preprocessing::Image(image) = &mut self.manifest.preprocessing {
+            image.mirror = true;
+        }
+        self.digest = digest::of_model(&self.weights, self.manifest.architecture, &self.manifest.preprocessing);
+        self
+    }
+
     /// Builds the network and lets it go: tells whether the weights fit the architecture.
     pub fn prove(&self) -> Result<(), PackageError> {
         Network::build(self.manifest.architecture, self.weights.clone(), Folding::Folded)?;

@@ -1,1 +1,196 @@
-//! (being built)
+//! How good is it: labelled sets through the real encoder, and the measures of the field.
+//!
+//! Reached from the command line alone. It encodes through the same queue and the same preparation that serve requests
+//! and never writes to a store.
+
+mod lfw;
+mod market;
+pub mod metrics;
+mod psymo;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::{
+    domain::{Embedding, Sample},
+    encoder::{Encoder, EncoderError, Urgency},
+};
+use metrics::{Retrieval, Verification};
+
+/// Which set, and how it is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// LFW View 1 pairs (`pairsDevTest.txt`, `images/`): verification. The deep-funneled pictures, by their fixed landmarks.
+    LfwPairs,
+    /// Market-1501 crops named `PPPP_cC...`: every crop against all others, those of the same person and camera left out.
+    Market,
+    /// PsyMo skeleton sequences: every walk against the normal walks of the same viewpoint and direction, itself left out.
+    Psymo,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    pub protocol: Protocol,
+    pub data: PathBuf,
+    pub model: String,
+    pub model_digest: String,
+    /// Samples that were encoded.
+    pub samples: usize,
+    /// Samples that could not be encoded. They count as wrong, not as missing.
+    pub refused: usize,
+    pub results: Results,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Results {
+    Verification(Verification),
+    Retrieval(Retrieval),
+}
+
+/// Why a set cannot be measured.
+#[derive(Debug, Error)]
+pub enum EvaluateError {
+    #[error("cannot read {path}")]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("{path} is not laid out as this protocol needs: {problem}")]
+    Layout { path: PathBuf, problem: String },
+    #[error("{path} cannot be encoded")]
+    Sample { path: PathBuf, source: Box<EncoderError> },
+}
+
+/// Runs a protocol on the set in `data`.
+///
+/// # Errors
+/// When the set is not laid out as the protocol says, or the encoder fails for another reason than a bad sample.
+pub async fn run(
+    protocol: Protocol,
+    data: &Path,
+    encoder: &Encoder,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Report, EvaluateError> {
+    let (results, samples, refused) = match protocol {
+        Protocol::LfwPairs => lfw::pairs(data, encoder, progress).await?,
+        Protocol::Market => market::all_against_all(data, encoder, progress).await?,
+        Protocol::Psymo => psymo::same_view(data, encoder, progress).await?,
+    };
+    Ok(Report {
+        protocol,
+        data: data.to_owned(),
+        model: encoder.name().to_string(),
+        model_digest: encoder.space().digest.to_string(),
+        samples,
+        refused,
+        results,
+    })
+}
+
+/// The longest that one sample of a set may take to encode, waiting included.
+const SAMPLE_WAIT_MAX: Duration = Duration::from_mins(10);
+/// Samples that are under way at once: enough to fill batches.
+const UNDER_WAY: usize = 32;
+
+/// Encodes files in order; `None` for those that cannot be used.
+async fn encode_all(
+    encoder: &Encoder,
+    files: &[PathBuf],
+    sample: impl Fn(&Path) -> Result<Sample, EvaluateError>,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Vec<Option<Embedding>>, EvaluateError> {
+    let mut embeddings = Vec::with_capacity(files.len());
+    for batch in files.chunks(UNDER_WAY) {
+        let one = async |path: &PathBuf| {
+            let deadline = Instant::now() + SAMPLE_WAIT_MAX;
+            match encoder.encode(sample(path)?, Urgency::Bulk, deadline).await {
+                Ok(embedding) => Ok(Some(embedding)),
+                Err(EncoderError::BadSample(_)) => Ok(None),
+                Err(source) => Err(EvaluateError::Sample { path: path.clone(), source: Box::new(source) }),
+            }
+        };
+        embeddings.extend(futures::future::try_join_all(batch.iter().map(one)).await?);
+        progress(embeddings.len(), files.len());
+    }
+    Ok(embeddings)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, EvaluateError> {
+    std::fs::read(path).map_err(|source| EvaluateError::Unreadable { path: path.to_owned(), source })
+}
+
+/// The files of a folder with one of these endings, sorted by name.
+fn files_in(folder: &Path, endings: &[&str]) -> Result<Vec<PathBuf>, EvaluateError> {
+    let unreadable = |source| EvaluateError::Unreadable { path: folder.to_owned(), source };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let ending = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
+        if ending.is_some_and(|e| endings.contains(&e.as_str())) {
+            files.push(path);
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
+}
+
+fn similarity(a: Option<&Embedding>, b: Option<&Embedding>) -> f32 {
+    // A sample without an embedding is like nobody: it costs what a wrong answer costs.
+    a.zip(b).and_then(|(a, b)| a.similarity(b)).map_or(-1.0, |s| s.0)
+}
+
+/// Ranks gallery items for a probe, the most similar first, as right or wrong; those that `counts` refuses are left out.
+fn rank(
+    probe: usize,
+    embeddings: &[Option<Embedding>],
+    counts: impl Fn(usize) -> bool,
+    is_right: impl Fn(usize) -> bool,
+) -> metrics::Ranking {
+    let mut found: Vec<(f32, bool)> = (0..embeddings.len())
+        .filter(|item| *item != probe && counts(*item))
+        .map(|item| (similarity(embeddings[probe].as_ref(), embeddings[item].as_ref()), is_right(item)))
+        .collect();
+    found.sort_by(|a, b| b.0.total_cmp(&a.0));
+    found.into_iter().map(|(_, right)| right).collect()
+}
+
+impl fmt::Display for Report {
+    /// The table that the console shows.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = |share: f64| format!("{:.2} %", 100.0 * share);
+        writeln!(f, "model      {} ({})", self.model, &self.model_digest[..12])?;
+        writeln!(f, "data       {}", self.data.display())?;
+        writeln!(f, "samples    {} encoded, {} refused", self.samples, self.refused)?;
+        let rows = match &self.results {
+            Results::Verification(v) => vec![
+                ("pairs", format!("{} genuine, {} impostor", v.genuine_pairs, v.impostor_pairs)),
+                (
+                    "accuracy",
+                    format!("{} at {:.4}, the best threshold on these pairs", percent(v.accuracy), v.threshold),
+                ),
+                ("AUC", format!("{:.4}", v.auc)),
+                ("TAR @ FMR 1 %", percent(v.tar_at_fmr_1_percent)),
+                ("EER", percent(v.equal_error_rate)),
+                ("mean similarity", format!("{:.3} genuine, {:.3} impostor", v.genuine_mean, v.impostor_mean)),
+            ],
+            Results::Retrieval(r) => vec![
+                ("probes", format!("{} against {}", r.probes, r.gallery)),
+                ("rank-1", percent(r.rank_1)),
+                ("rank-5", percent(r.rank_5)),
+                ("rank-10", percent(r.rank_10)),
+                ("mAP", percent(r.map)),
+            ],
+        };
+        let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+        for (name, value) in rows {
+            writeln!(f, "{name:width$}  {value}")?;
+        }
+        Ok(())
+    }
+}

@@ -121,6 +121,11 @@ impl Shelf {
         self.fold.read().spaces.get(&space).map_or(0, |space| space.identities() as u64)
     }
 
+    /// How many templates the space holds.
+    pub fn templates_in(&self, space: EmbeddingSpace) -> u64 {
+        self.fold.read().spaces.get(&space).map_or(0, |space| space.rows().len() as u64)
+    }
+
     pub fn stats(&self) -> CollectionStats {
         let fold = self.fold.read();
         CollectionStats {

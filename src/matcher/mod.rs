@@ -1,1 +1,162 @@
-//! (being built)
+//! The use cases: enroll, verify, search, resolve and the care of collections, identities and templates, one file
+//! each, under both transports.
+//!
+//! This room joins the middle rooms, which never see each other: the encoders make embeddings, the gallery finds the
+//! nearest, decision judges, the store keeps. It never names a wire format, a status code, a database or a tensor.
+//!
+//! Searches run on the gallery alone, so they survive an outage of the database. Whatever changes a collection takes
+//! its turn first (see [`turn`]).
+
+mod calibrate;
+mod collections;
+mod compare;
+mod context;
+mod directory;
+mod enroll;
+mod fault;
+mod idempotency;
+mod identities;
+mod models;
+mod pool;
+mod probe;
+mod records;
+mod replay;
+mod resolve;
+mod search;
+mod templates;
+mod turn;
+mod verify;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio_util::task::TaskTracker;
+
+pub use collections::{CollectionDraft, CollectionPatch, DeclaredSpace};
+pub use compare::{Extracted, Extraction};
+pub use context::{Context, Once, Principal};
+pub use enroll::{Enrolled, Enrollment};
+pub use fault::{Fault, FaultKind};
+pub use identities::{IdentityDraft, IdentityPatch};
+pub use models::Model;
+pub use replay::ReplayProgress;
+pub use resolve::{Resolution, ResolveMode, Resolved};
+pub use search::{Found, Search};
+pub use turn::ConsistencyToken;
+pub use verify::{Verification, Verified};
+
+use crate::{
+    domain::{Clock, CollectionStats, IdSource},
+    encoder::Encoders,
+    gallery::Gallery,
+    store::Store,
+};
+
+/// The limits of the use cases; filled from the configuration.
+#[derive(Debug, Clone)]
+pub struct MatcherOptions {
+    /// The most samples of one request.
+    pub samples_max: usize,
+    /// The most templates of one identity: near-duplicates by the hundred spoil a graph for everybody.
+    pub templates_per_identity_max: u64,
+    /// The most candidates of one answer.
+    pub candidates_max: usize,
+    /// How many gallery searches run at once.
+    pub search_threads: usize,
+    /// How many searches may wait for their turn on those threads.
+    pub search_queue_max: usize,
+    /// The most templates that a rehearsal tries.
+    pub rehearsal_trials_max: usize,
+    /// How long a request waits for a calibration that is being made, before it goes on with what there is.
+    pub calibration_wait: Duration,
+    /// How often the logs are asked for what other replicas appended; zero for never.
+    pub follow_interval: Duration,
+    /// How often what has expired is removed; zero for never.
+    pub sweep_interval: Duration,
+    /// The most decision records that wait to be written.
+    pub records_queue_max: usize,
+}
+
+/// What the use cases are made of.
+#[derive(Debug)]
+pub struct Parts {
+    pub store: Arc<dyn Store>,
+    pub gallery: Arc<Gallery>,
+    pub encoders: Arc<Encoders>,
+    pub clock: Arc<dyn Clock>,
+    pub ids: Arc<dyn IdSource>,
+}
+
+/// The use cases. Cheap to clone; all clones are one.
+#[derive(Debug, Clone)]
+pub struct Matcher {
+    store: Arc<dyn Store>,
+    gallery: Arc<Gallery>,
+    encoders: Arc<Encoders>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdSource>,
+    options: Arc<MatcherOptions>,
+    directory: Arc<directory::Directory>,
+    calibrations: Arc<calibrate::Calibrations>,
+    pool: Arc<pool::Pool>,
+    records: Arc<records::Records>,
+    /// What goes on when its caller hangs up: writes that were begun, calibrations.
+    tasks: TaskTracker,
+}
+
+impl Matcher {
+    /// Joins the rooms. Nothing is served before [`Matcher::replay`].
+    #[must_use]
+    pub fn new(parts: Parts, options: MatcherOptions) -> Self {
+        let Parts { store, gallery, encoders, clock, ids } = parts;
+        let tasks = TaskTracker::new();
+        let records = records::Records::start(Arc::clone(&store), &tasks, options.records_queue_max);
+        Self {
+            store,
+            gallery,
+            encoders,
+            clock,
+            ids,
+            directory: Arc::default(),
+            calibrations: Arc::default(),
+            pool: Arc::new(pool::Pool::new(options.search_threads, options.search_queue_max)),
+            records: Arc::new(records),
+            tasks,
+            options: Arc::new(options),
+        }
+    }
+
+    /// Whether writes would find a database.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn ping_store(&self) -> Result<(), Fault> {
+        Ok(self.store.ping().await?)
+    }
+
+    /// How many collections are open.
+    #[must_use]
+    pub fn collection_count(&self) -> usize {
+        self.directory.len()
+    }
+
+    /// How much all of them hold in memory.
+    #[must_use]
+    pub fn totals(&self) -> CollectionStats {
+        self.gallery.totals()
+    }
+
+    /// Waits until everything that was begun has ended; afterwards the store may be closed.
+    pub async fn finish(&self) {
+        self.records.close();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Runs a write to its end even if its caller hangs up: a turn that is being committed must also reach the gallery.
+    async fn detached<T: Send + 'static>(
+        &self,
+        write: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    ) -> Result<T, Fault> {
+        self.tasks.spawn(write).await.map_err(Fault::internal)?
+    }
+}

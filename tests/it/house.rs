@@ -45,6 +45,9 @@ const NEVER_IN_DOMAIN: [&[&str]; 5] =
 /// Words for work that was put off. An issue is the place for it.
 const PUT_OFF: [&str; 3] = ["TODO", "FIXME", "XXX"];
 
+/// The two databases that compile one folder of SQL, each against its own connections; src/store/sql/mod.rs says why.
+const SHARE_A_MODULE: [&str; 2] = ["src/store/postgres/mod.rs", "src/store/sqlite/mod.rs"];
+
 #[test]
 fn every_source_keeps_the_house_rules() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -172,7 +175,7 @@ fn wrong_words(source: &Source) -> Vec<String> {
             faults.push(format!("{}:{number}: {word}: work is put off in issues, not in sources", source.path));
         }
         // It would let a file stand in one room and belong to another.
-        if line.trim_start().starts_with("#[path") {
+        if line.trim_start().starts_with("#[path") && !SHARE_A_MODULE.contains(&source.path.as_str()) {
             faults.push(format!("{}:{number}: a module lies where its name says", source.path));
         }
     }

@@ -1,3 +1,17 @@
 //! The one integration binary: the house from outside.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "tests have no configuration and no log: they read the environment, say what they skip, and wait"
+)]
+
+mod bad_input;
+mod evaluate;
+mod grpc;
 mod house;
+mod life;
+mod people;
+mod rest;
+mod support;

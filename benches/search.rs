@@ -1,0 +1,134 @@
+//! What a search costs, beside the physical limit: the scan reads every number of the gallery once, so it cannot be
+//! faster than memory. The read bandwidth is measured in the same run, and the ratio is what to look at.
+//!
+//! `cargo bench --bench search`
+
+mod table;
+
+use std::{hint::black_box, sync::Arc};
+
+use semblance::{
+    domain::{
+        CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId, Labels, Modality, ModelDigest, Position,
+        Revision, SpaceName, StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp,
+    },
+    gallery::{Gallery, GalleryOptions, Query, Shelf},
+};
+use table::{Random, Table, say, seconds};
+use uuid::Uuid;
+
+const DIMENSION: u32 = 512;
+const TEMPLATES_PER_IDENTITY: usize = 4;
+
+fn main() {
+    let bandwidth = read_bandwidth();
+    let mut table = Table::new(["templates", "how", "ms a search", "GB/s", "of memory bandwidth"]);
+    for templates in [1_000, 20_000, 100_000] {
+        let shelf = gallery(templates, usize::MAX);
+        let took = search(&shelf);
+        let bytes = templates as f64 * f64::from(DIMENSION) * 4.0;
+        table.row([
+            templates.to_string(),
+            "exact scan".to_owned(),
+            format!("{:.3}", took * 1e3),
+            format!("{:.1}", bytes / took / 1e9),
+            format!("{:.2}", bytes / took / bandwidth),
+        ]);
+    }
+    let templates = 20_000;
+    let shelf = gallery(templates, 1_000);
+    shelf.maintain();
+    let took = search(&shelf);
+    let unread = || "-".to_owned();
+    table.row([templates.to_string(), "graph".to_owned(), format!("{:.3}", took * 1e3), unread(), unread()]);
+    say(format_args!(
+        "search: {DIMENSION} numbers a template, one thread, memory reads at {:.1} GB/s",
+        bandwidth / 1e9
+    ));
+    say(table);
+}
+
+/// Bytes a second that one thread reads from memory too large for any cache.
+fn read_bandwidth() -> f64 {
+    let numbers = vec![1.0_f32; 64 << 20];
+    let took = seconds(5, || {
+        let mut lanes = [0.0_f32; 64];
+        for chunk in black_box(&numbers).chunks_exact(64) {
+            for (lane, number) in lanes.iter_mut().zip(chunk) {
+                *lane += number;
+            }
+        }
+        lanes.iter().sum::<f32>()
+    });
+    (numbers.len() * 4) as f64 / took
+}
+
+fn space() -> EmbeddingSpace {
+    EmbeddingSpace { modality: Modality::Face, digest: ModelDigest([1; 32]), dimension: DIMENSION }
+}
+
+/// Face-like embeddings: identities far apart, the templates of one at a cosine of about .7.
+fn gallery(templates: usize, graph_from: usize) -> Arc<Shelf> {
+    let gallery = Gallery::new(GalleryOptions { graph_from, ..GalleryOptions::default() });
+    let shelf = gallery.open(CollectionUid(Uuid::nil()));
+    let (identities, templates) = people(templates);
+    let mut restore = shelf.restore(Position(templates.len() as u64));
+    restore.identities(&identities);
+    restore.templates(templates);
+    restore.finish();
+    shelf
+}
+
+fn people(templates: usize) -> (Vec<Identity>, Vec<StoredTemplate>) {
+    let mut random = Random(7);
+    let time = Timestamp::UNIX_EPOCH;
+    let mut identities = Vec::new();
+    let mut stored = Vec::new();
+    for person in 0..templates / TEMPLATES_PER_IDENTITY {
+        let identity = IdentityId::new(&format!("person-{person}")).expect("a valid id");
+        identities.push(Identity {
+            id: identity.clone(),
+            labels: Labels::default(),
+            expire_time: None,
+            revision: Revision::FIRST,
+            create_time: time,
+            update_time: time,
+        });
+        let centre = direction(&mut random);
+        for _ in 0..TEMPLATES_PER_IDENTITY {
+            let position = stored.len() as u64 + 1;
+            let template = Template {
+                id: TemplateId(Uuid::from_u128(u128::from(position))),
+                identity: identity.clone(),
+                space: space(),
+                model: SpaceName::new("bench").expect("a valid name"),
+                origin: TemplateOrigin::Embedding,
+                position: Position(position),
+                create_time: time,
+            };
+            stored.push(StoredTemplate { template, embedding: near(&mut random, &centre) });
+        }
+    }
+    (identities, stored)
+}
+
+fn near(random: &mut Random, centre: &[f32]) -> Embedding {
+    let noise = direction(random);
+    let values: Vec<f32> = centre.iter().zip(noise).map(|(c, n)| c + 0.65 * n).collect();
+    Embedding::new(space(), &values).expect("random numbers have a direction")
+}
+
+fn direction(random: &mut Random) -> Vec<f32> {
+    let numbers: Vec<f32> = (0..DIMENSION).map(|_| random.normal()).collect();
+    let norm = numbers.iter().map(|n| n * n).sum::<f32>().sqrt();
+    numbers.into_iter().map(|n| n / norm).collect()
+}
+
+fn search(shelf: &Shelf) -> f64 {
+    let mut random = Random(99);
+    let centre = direction(&mut random);
+    let probes: Vec<Embedding> = (0..16).map(|_| near(&mut random, &centre)).collect();
+    let query = Query { limit: 10, filter: None, now: Timestamp::UNIX_EPOCH, similarity_min: None };
+    let mut next = probes.iter().cycle();
+    seconds(48, || shelf.search(next.next().expect("it cycles"), &query))
+}

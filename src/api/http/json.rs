@@ -1,0 +1,281 @@
+//! JSON of the contract: protobuf's own mapping, with enums as lower snake case words without their prefix, lists of
+//! numbers also nested (`[[x, y], ..]`), and unknown fields refused by name.
+
+use prost_reflect::{
+    DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value as Field,
+    prost_types::Timestamp,
+};
+use serde::{
+    Serialize, Serializer,
+    ser::{SerializeMap, SerializeSeq},
+};
+use serde_json::{Map, Value};
+
+use crate::matcher::Fault;
+
+/// How deep a body may nest; the deepest message of the contract needs 6.
+const DEPTH_MAX: usize = 16;
+
+/// Reads a message from JSON.
+///
+/// # Errors
+/// Names the field that is unknown or wrong.
+pub(super) fn to_message(descriptor: &MessageDescriptor, mut json: Value) -> Result<DynamicMessage, Fault> {
+    normalize_message(descriptor, &mut json, "", 0)?;
+    let options = prost_reflect::DeserializeOptions::new().deny_unknown_fields(true);
+    DynamicMessage::deserialize_with_options(descriptor.clone(), json, &options)
+        .map_err(|problem| Fault::invalid("body", problem))
+}
+
+/// Rewrites our JSON into protobuf's.
+fn normalize_message(descriptor: &MessageDescriptor, json: &mut Value, path: &str, depth: usize) -> Result<(), Fault> {
+    if descriptor.full_name().starts_with("google.protobuf.") {
+        return Ok(());
+    }
+    if depth > DEPTH_MAX {
+        return Err(Fault::invalid(shown(path), format!("the body nests deeper than {DEPTH_MAX}")));
+    }
+    let Value::Object(object) = json else {
+        return Err(Fault::invalid(shown(path), format!("an object is expected here, not {}", kind_of(json))));
+    };
+    for (key, value) in object {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let Some(field) = descriptor.get_field_by_json_name(key).or_else(|| descriptor.get_field_by_name(key)) else {
+            let fields: Vec<String> = descriptor.fields().map(|f| f.json_name().to_owned()).collect();
+            return Err(Fault::invalid(path, format!("there is no such field here; there are {}", fields.join(", "))));
+        };
+        normalize_field(&field, value, &path, depth)?;
+    }
+    Ok(())
+}
+
+fn normalize_field(field: &FieldDescriptor, json: &mut Value, path: &str, depth: usize) -> Result<(), Fault> {
+    if field.is_map() || json.is_null() {
+        return Ok(());
+    }
+    if !field.is_list() {
+        return normalize_value(&field.kind(), json, path, depth);
+    }
+    if matches!(field.kind(), Kind::Float | Kind::Double) {
+        flatten(json);
+    }
+    let Value::Array(items) = json else {
+        return Err(Fault::invalid(path, format!("a list is expected here, not {}", kind_of(json))));
+    };
+    items
+        .iter_mut()
+        .enumerate()
+        .try_for_each(|(at, item)| normalize_value(&field.kind(), item, &format!("{path}[{at}]"), depth))
+}
+
+fn normalize_value(kind: &Kind, json: &mut Value, path: &str, depth: usize) -> Result<(), Fault> {
+    match (kind, &mut *json) {
+        (Kind::Message(message), json) => normalize_message(message, json, path, depth + 1),
+        (Kind::Enum(descriptor), Value::String(word)) => {
+            *word = name_of(descriptor, word).ok_or_else(|| {
+                let words: Vec<String> = descriptor.values().skip(1).map(|v| word_of(descriptor, v.name())).collect();
+                Fault::invalid(path, format!("{word:?} is none of {}", words.join(", ")))
+            })?;
+            Ok(())
+        }
+        (Kind::Enum(_), json) => Err(Fault::invalid(path, format!("a word is expected here, not {}", kind_of(json)))),
+        _ => Ok(()),
+    }
+}
+
+/// `[[1, 2], [3, 4]]` becomes `[1, 2, 3, 4]`: points are more readable in pairs.
+fn flatten(json: &mut Value) {
+    if let Value::Array(items) = json
+        && items.iter().any(Value::is_array)
+    {
+        *items = items
+            .drain(..)
+            .flat_map(|item| match item {
+                Value::Array(inner) => inner,
+                other => vec![other],
+            })
+            .collect();
+    }
+}
+
+fn shown(path: &str) -> String {
+    if path.is_empty() { "body".to_owned() } else { path.to_owned() }
+}
+
+fn kind_of(json: &Value) -> &'static str {
+    match json {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// `MODALITY_` of the enum `Modality`.
+fn prefix(descriptor: &EnumDescriptor) -> String {
+    let mut prefix = String::new();
+    for (at, letter) in descriptor.name().chars().enumerate() {
+        if letter.is_ascii_uppercase() && at > 0 {
+            prefix.push('_');
+        }
+        prefix.push(letter.to_ascii_uppercase());
+    }
+    prefix.push('_');
+    prefix
+}
+
+/// The word for a value: `face` for `MODALITY_FACE`.
+pub(super) fn word_of(descriptor: &EnumDescriptor, value: &str) -> String {
+    value.strip_prefix(&prefix(descriptor)).unwrap_or(value).to_ascii_lowercase()
+}
+
+/// The value's name in the contract: `MODALITY_FACE` for `face`. The name itself is understood too.
+fn name_of(descriptor: &EnumDescriptor, word: &str) -> Option<String> {
+    let lower = word.to_ascii_lowercase();
+    let found = descriptor.values().find(|v| word_of(descriptor, v.name()) == lower || v.name() == word);
+    found.map(|v| v.name().to_owned())
+}
+
+/// A query parameter as JSON of its field's kind.
+///
+/// # Errors
+/// When the text is not of that kind.
+pub(super) fn from_query(field: &FieldDescriptor, text: &str) -> Result<Value, Fault> {
+    let value = match field.kind() {
+        Kind::Bool => text.parse().ok().map(Value::Bool),
+        Kind::Int32 | Kind::Sint32 | Kind::Uint32 | Kind::Int64 | Kind::Sint64 | Kind::Uint64 => {
+            text.parse::<i64>().ok().map(Value::from)
+        }
+        Kind::Float | Kind::Double => text.parse::<f64>().ok().filter(|n| n.is_finite()).map(Value::from),
+        // A field mask is a text in JSON too.
+        _ => Some(Value::from(text)),
+    };
+    value.ok_or_else(|| Fault::invalid(field.json_name(), format!("{text:?} cannot be read")))
+}
+
+/// Sets `value` at a dotted path of field names, by their names in JSON.
+pub(super) fn set(descriptor: &MessageDescriptor, object: &mut Map<String, Value>, path: &str, value: Value) {
+    let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+    let field = descriptor.get_field_by_name(first).expect("routes name fields that there are");
+    // What the path or the query says wins over a field of the body, under either of its two names.
+    if rest.is_none() {
+        object.remove(field.name());
+        object.insert(field.json_name().to_owned(), value);
+        return;
+    }
+    let entry = object.entry(field.json_name()).or_insert_with(|| Value::Object(Map::new()));
+    if let (Value::Object(inner), Some(rest), Some(message)) = (entry, rest, field.kind().as_message()) {
+        set(message, inner, rest, value);
+    }
+}
+
+/// A message as JSON. Fields without presence are always there, so that a reader sees `"match": false`.
+pub(super) struct Json<'m>(pub(super) &'m DynamicMessage);
+
+impl Serialize for Json<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let descriptor = self.0.descriptor();
+        if descriptor.full_name() == "google.protobuf.Timestamp" {
+            let time: Timestamp = self.0.transcode_to().map_err(serde::ser::Error::custom)?;
+            return serializer.collect_str(&time);
+        }
+        let mut map = serializer.serialize_map(None)?;
+        for field in descriptor.fields().filter(|f| !f.supports_presence() || self.0.has_field(f)) {
+            map.serialize_entry(field.json_name(), &JsonValue(&self.0.get_field(&field), &field.kind()))?;
+        }
+        map.end()
+    }
+}
+
+struct JsonValue<'v>(&'v Field, &'v Kind);
+
+impl Serialize for JsonValue<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use base64::{Engine, engine::general_purpose::STANDARD};
+        match (self.0, self.1) {
+            (Field::EnumNumber(number), Kind::Enum(descriptor)) => match descriptor.get_value(*number) {
+                Some(value) => serializer.serialize_str(&word_of(descriptor, value.name())),
+                None => serializer.serialize_i32(*number),
+            },
+            (Field::Bool(value), _) => serializer.serialize_bool(*value),
+            (Field::I32(value) | Field::EnumNumber(value), _) => serializer.serialize_i32(*value),
+            (Field::I64(value), _) => serializer.serialize_i64(*value),
+            (Field::U32(value), _) => serializer.serialize_u32(*value),
+            (Field::U64(value), _) => serializer.serialize_u64(*value),
+            (Field::F32(value), _) => serializer.serialize_f32(*value),
+            (Field::F64(value), _) => serializer.serialize_f64(*value),
+            (Field::String(value), _) => serializer.serialize_str(value),
+            (Field::Bytes(value), _) => serializer.serialize_str(&STANDARD.encode(value)),
+            (Field::Message(message), _) => Json(message).serialize(serializer),
+            (Field::List(items), kind) => {
+                let mut list = serializer.serialize_seq(Some(items.len()))?;
+                items.iter().try_for_each(|item| list.serialize_element(&JsonValue(item, kind)))?;
+                list.end()
+            }
+            (Field::Map(entries), kind) => {
+                let of = kind.as_message().map(MessageDescriptor::map_entry_value_field);
+                let kind = of.as_ref().map_or_else(|| kind.clone(), FieldDescriptor::kind);
+                let mut sorted: Vec<(&str, &Field)> =
+                    entries.iter().filter_map(|(key, value)| Some((MapKey::as_str(key)?, value))).collect();
+                sorted.sort_unstable_by_key(|(key, _)| *key);
+                serializer.collect_map(sorted.into_iter().map(|(key, value)| (key, JsonValue(value, &kind))))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::{http::contract, proto};
+
+    fn read<M: prost::Message + Default>(name: &str, body: Value) -> Result<M, Fault> {
+        let descriptor = contract().get_message_by_name(name).expect("in the contract");
+        Ok(to_message(&descriptor, body)?.transcode_to().expect("the same message"))
+    }
+
+    #[test]
+    fn words_points_and_bytes_are_read() {
+        let body = json!({"samples": [{
+            "modality": "face", "image": {"data": "AQID"}, "alignment": "lfw_funneled",
+            "landmarks": [[1, 2], [3, 4.5], [5, 6], [7, 8], [9, 10]],
+        }], "topK": 3, "min_similarity": 0.25});
+        let request: proto::SearchRequest = read("semblance.v1.SearchRequest", body).expect("valid");
+        assert_eq!(request.top_k, 3);
+        assert_eq!(request.min_similarity, Some(0.25));
+        let sample = &request.samples[0];
+        assert_eq!(sample.modality(), proto::Modality::Face);
+        assert_eq!(sample.alignment(), proto::Alignment::LfwFunneled);
+        assert_eq!(sample.landmarks, [1.0, 2.0, 3.0, 4.5, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0]);
+        assert!(matches!(&sample.content, Some(proto::sample::Content::Image(i)) if i.data[..] == [1, 2, 3]));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let said =
+            |body| read::<proto::SearchRequest>("semblance.v1.SearchRequest", body).expect_err("wrong").to_string();
+        assert!(
+            said(json!({"sampels": []})).starts_with("sampels: there is no such field here; there are parent, samples")
+        );
+        assert!(said(json!({"samples": [{"imge": {}}]})).starts_with("samples[0].imge: there is no such field"));
+        assert_eq!(said(json!({"modality": "voice"})), "modality: \"voice\" is none of face, person, gait");
+        assert_eq!(said(json!({"samples": {}})), "samples: a list is expected here, not an object");
+        assert_eq!(said(json!([1])), "body: an object is expected here, not a list");
+        assert!(said(json!({"topK": "many"})).starts_with("body: "));
+        assert!(said(json!({"samples": [{"image": {"data": "no base64!"}}]})).starts_with("body: "));
+    }
+
+    #[test]
+    fn answers_show_false_and_hide_what_is_absent() {
+        let answer = proto::VerifyResponse { reasons: vec![2], similarity: Some(0.71), ..Default::default() };
+        let descriptor = contract().get_message_by_name("semblance.v1.VerifyResponse").expect("in the contract");
+        let mut message = DynamicMessage::new(descriptor);
+        message.transcode_from(&answer).expect("the same message");
+        let json = serde_json::to_string(&Json(&message)).expect("json");
+        assert_eq!(json, r#"{"match":false,"similarity":0.71,"template":"","reasons":["package_calibration"]}"#);
+    }
+}

@@ -1,0 +1,215 @@
+//! The one table from faults to codes, and the two forms that a fault takes on the wire. No other file names a code.
+
+use std::collections::HashMap;
+
+use http::StatusCode;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::matcher::{Fault, FaultKind};
+
+/// Whose codes `ErrorInfo.reason` are.
+const DOMAIN: &str = "semblance";
+/// The key in `ErrorInfo.metadata` under which the kind stands.
+const KIND: &str = "kind";
+
+/// What a kind of fault is called on each wire.
+struct Row {
+    grpc: Code,
+    http: StatusCode,
+    word: &'static str,
+}
+
+/// The table.
+fn row(kind: FaultKind) -> Row {
+    let (grpc, http, word) = match kind {
+        FaultKind::InvalidArgument => (Code::InvalidArgument, StatusCode::BAD_REQUEST, "INVALID_ARGUMENT"),
+        FaultKind::UnusableSample => (Code::InvalidArgument, StatusCode::UNPROCESSABLE_ENTITY, "UNUSABLE_SAMPLE"),
+        FaultKind::NotFound => (Code::NotFound, StatusCode::NOT_FOUND, "NOT_FOUND"),
+        FaultKind::AlreadyExists => (Code::AlreadyExists, StatusCode::CONFLICT, "ALREADY_EXISTS"),
+        FaultKind::FailedPrecondition => (Code::FailedPrecondition, StatusCode::CONFLICT, "FAILED_PRECONDITION"),
+        FaultKind::Aborted => (Code::Aborted, StatusCode::CONFLICT, "ABORTED"),
+        FaultKind::ResourceExhausted => (Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED"),
+        FaultKind::DeadlineExceeded => (Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED"),
+        FaultKind::Unavailable => (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
+        FaultKind::Internal => (Code::Internal, StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
+    };
+    Row { grpc, http, word }
+}
+
+/// Faults of the wire itself, before any use case is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WireFault {
+    NoSuchRoute,
+    MethodNotAllowed,
+    UnsupportedMediaType,
+    BodyTooLarge,
+    Unauthenticated,
+    Forbidden,
+}
+
+impl WireFault {
+    const ALL: [Self; 6] = [
+        Self::NoSuchRoute,
+        Self::MethodNotAllowed,
+        Self::UnsupportedMediaType,
+        Self::BodyTooLarge,
+        Self::Unauthenticated,
+        Self::Forbidden,
+    ];
+
+    fn row(self) -> Row {
+        let (grpc, http, word) = match self {
+            Self::NoSuchRoute => (Code::Unimplemented, StatusCode::NOT_FOUND, "NO_SUCH_ROUTE"),
+            Self::MethodNotAllowed => (Code::Unimplemented, StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED"),
+            Self::UnsupportedMediaType => {
+                (Code::InvalidArgument, StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE")
+            }
+            Self::BodyTooLarge => (Code::OutOfRange, StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE"),
+            Self::Unauthenticated => (Code::Unauthenticated, StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
+            Self::Forbidden => (Code::PermissionDenied, StatusCode::FORBIDDEN, "PERMISSION_DENIED"),
+        };
+        Row { grpc, http, word }
+    }
+
+    /// The fault as a status, with a sentence that says what to do.
+    pub(super) fn status(self, sentence: impl Into<String>) -> Status {
+        let row = self.row();
+        Status::with_error_details(row.grpc, sentence, details(row.word, row.word))
+    }
+}
+
+fn details(code: &str, kind: &str) -> ErrorDetails {
+    ErrorDetails::with_error_info(code, DOMAIN, HashMap::from([(KIND.to_owned(), kind.to_owned())]))
+}
+
+/// The fault as gRPC says it. What went wrong inside is logged here, once, and not said.
+pub(super) fn status(fault: &Fault) -> Status {
+    let row = row(fault.kind());
+    if matches!(fault.kind(), FaultKind::Internal | FaultKind::Unavailable) {
+        log(fault);
+    }
+    let mut details = details(fault.code(), row.word);
+    if let Some(field) = fault.field() {
+        details.add_bad_request_violation(field, fault.to_string());
+    }
+    if let Some(wait) = fault.retry_after() {
+        details.set_retry_info(Some(wait));
+    }
+    Status::with_error_details(row.grpc, fault.to_string(), details)
+}
+
+fn log(fault: &Fault) {
+    let mut causes = Vec::new();
+    let mut source = std::error::Error::source(fault);
+    while let Some(cause) = source {
+        causes.push(cause.to_string());
+        source = cause.source();
+    }
+    tracing::error!(code = fault.code(), causes = causes.join(": "), "a request failed");
+}
+
+/// The HTTP code of a status, whether this table or tonic itself made it.
+pub(super) fn http(status: &Status) -> StatusCode {
+    let kind = status.get_details_error_info().and_then(|info| info.metadata.get(KIND).cloned());
+    let rows = FaultKind::ALL.into_iter().map(row).chain(WireFault::ALL.into_iter().map(WireFault::row));
+    match kind.and_then(|kind| rows.into_iter().find(|r| r.word == kind)) {
+        Some(row) => row.http,
+        None => http_of_code(status.code()),
+    }
+}
+
+/// The HTTP code for a status of tonic's own, as the Google API conventions have it.
+fn http_of_code(code: Code) -> StatusCode {
+    match code {
+        Code::Ok => StatusCode::OK,
+        Code::Cancelled => StatusCode::from_u16(499).expect("499 is a code"),
+        Code::InvalidArgument | Code::FailedPrecondition => StatusCode::BAD_REQUEST,
+        Code::OutOfRange => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Unknown | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// A word for the code in metrics, the same on both wires.
+pub(super) fn word(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::{CollectionId, IdentityId, Modality};
+
+    #[test]
+    fn the_table_is_what_clients_were_told() {
+        let faults = [
+            (Fault::invalid("topK", "topK is 1 to 1000"), Code::InvalidArgument, 400),
+            (Fault::UnusableSample("the picture ends early".into()), Code::InvalidArgument, 422),
+            (Fault::NoCollection(CollectionId::new("c").expect("valid")), Code::NotFound, 404),
+            (Fault::IdentityExists(IdentityId::new("i").expect("valid")), Code::AlreadyExists, 409),
+            (Fault::RequestIdReused, Code::AlreadyExists, 409),
+            (Fault::NoEncoder(Modality::Gait), Code::FailedPrecondition, 409),
+            (Fault::EtagMoved, Code::Aborted, 409),
+            (Fault::Busy { retry_after: Duration::from_secs(2) }, Code::ResourceExhausted, 429),
+            (Fault::TooLate, Code::DeadlineExceeded, 504),
+            (Fault::ShuttingDown, Code::Unavailable, 503),
+            (Fault::internal("boom"), Code::Internal, 500),
+        ];
+        for (fault, grpc, code) in faults {
+            let said = status(&fault);
+            assert_eq!(said.code(), grpc, "{fault:?}");
+            assert_eq!(http(&said).as_u16(), code, "{fault:?}");
+            assert_eq!(said.get_details_error_info().expect("always").reason, fault.code());
+        }
+        for (fault, code) in WireFault::ALL.into_iter().zip([404, 405, 415, 413, 401, 403]) {
+            assert_eq!(http(&fault.status("said")).as_u16(), code, "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn kinds_have_words_of_their_own() {
+        let mut words: Vec<_> = FaultKind::ALL
+            .into_iter()
+            .map(row)
+            .chain(WireFault::ALL.into_iter().map(WireFault::row))
+            .map(|r| r.word)
+            .collect();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), FaultKind::ALL.len() + WireFault::ALL.len());
+    }
+
+    #[test]
+    fn what_went_wrong_inside_is_not_said() {
+        let said = status(&Fault::internal("password=hunter2"));
+        assert!(!said.message().contains("hunter2"));
+    }
+}

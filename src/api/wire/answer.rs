@@ -1,0 +1,211 @@
+//! Answers as they go out.
+
+use std::collections::BTreeMap;
+
+use super::{CollectionName, IdentityName, ModelName, count, etag, to_wire};
+use crate::{
+    api::proto,
+    domain::{
+        Candidate, Collection, CollectionId, CollectionStats, DecisionKind, Identity, Modality, OperatingPoint, Reason,
+        Similarity, SpaceBinding, SpaceRole, Template, TemplateOrigin, ThresholdSource,
+    },
+    matcher::{Enrolled, Extracted, Found, Model, Resolved, Verified},
+};
+
+fn modality(modality: Modality) -> i32 {
+    let wire = match modality {
+        Modality::Face => proto::Modality::Face,
+        Modality::Person => proto::Modality::Person,
+        Modality::Gait => proto::Modality::Gait,
+    };
+    wire.into()
+}
+
+fn dimension(dimension: u32) -> i32 {
+    i32::try_from(dimension).expect("a dimension is bounded far below")
+}
+
+fn embedding_space(binding: &SpaceBinding) -> proto::EmbeddingSpace {
+    proto::EmbeddingSpace {
+        model: binding.name.to_string(),
+        modality: modality(binding.space.modality),
+        dimension: dimension(binding.space.dimension),
+        digest: binding.space.digest.to_string(),
+        active: binding.role == SpaceRole::Active,
+        external: binding.external,
+    }
+}
+
+pub(in crate::api) fn collection(collection: &Collection, stats: CollectionStats) -> proto::Collection {
+    proto::Collection {
+        name: CollectionName(collection.id.clone()).to_string(),
+        uid: collection.uid.to_string(),
+        display_name: collection.display_name.clone(),
+        policy: Some(proto::Policy {
+            target_fpir: Some(collection.policy.target_fpir),
+            target_fmr: Some(collection.policy.target_fmr),
+        }),
+        spaces: collection.spaces.iter().map(embedding_space).collect(),
+        identity_count: count(stats.identities),
+        template_count: count(stats.templates),
+        etag: etag(collection.revision),
+        create_time: Some(to_wire(collection.create_time)),
+        update_time: Some(to_wire(collection.update_time)),
+    }
+}
+
+pub(in crate::api) fn identity(of: &CollectionId, identity: &Identity) -> proto::Identity {
+    proto::Identity {
+        name: CollectionName(of.clone()).identity(&identity.id).to_string(),
+        labels: identity.labels.clone().into(),
+        expire_time: identity.expire_time.map(to_wire),
+        etag: etag(identity.revision),
+        create_time: Some(to_wire(identity.create_time)),
+        update_time: Some(to_wire(identity.update_time)),
+    }
+}
+
+pub(in crate::api) fn template(of: &IdentityName, template: &Template) -> proto::Template {
+    proto::Template {
+        name: of.template(template.id).to_string(),
+        modality: modality(template.space.modality),
+        model: template.model.to_string(),
+        model_digest: template.space.digest.to_string(),
+        dimension: dimension(template.space.dimension),
+        origin: match template.origin {
+            TemplateOrigin::Sample => proto::template::Origin::Sample,
+            TemplateOrigin::Embedding => proto::template::Origin::Embedding,
+        }
+        .into(),
+        create_time: Some(to_wire(template.create_time)),
+    }
+}
+
+pub(in crate::api) fn enrolled(of: &IdentityName, enrolled: &Enrolled) -> proto::EnrollResponse {
+    proto::EnrollResponse {
+        identity: of.to_string(),
+        templates: enrolled.templates.iter().map(|t| template(of, t)).collect(),
+        consistency_token: enrolled.token.to_string(),
+    }
+}
+
+fn candidate(of: &CollectionId, rank: usize, candidate: &Candidate, probe: Modality) -> proto::Candidate {
+    let name = CollectionName(of.clone()).identity(&candidate.identity);
+    proto::Candidate {
+        rank: i32::try_from(rank).expect("lists are short"),
+        identity: name.to_string(),
+        similarity: candidate.similarity.0,
+        scores: BTreeMap::from([(probe.as_str().to_owned(), candidate.similarity.0)]),
+        template: name.template(candidate.template).to_string(),
+    }
+}
+
+fn candidates(of: &CollectionId, candidates: &[Candidate], probe: Modality) -> Vec<proto::Candidate> {
+    candidates.iter().zip(1..).map(|(c, rank)| candidate(of, rank, c, probe)).collect()
+}
+
+pub(in crate::api) fn found(of: &CollectionId, found: &Found, probe: Modality) -> proto::SearchResponse {
+    proto::SearchResponse {
+        candidates: candidates(of, &found.candidates, probe),
+        gallery_size: count(found.gallery_identities),
+        model: ModelName(found.model.clone()).to_string(),
+    }
+}
+
+fn operating_point(point: &OperatingPoint) -> proto::OperatingPoint {
+    use proto::operating_point::Calibration;
+    let value = |similarity: Option<Similarity>| similarity.map(|s| s.0);
+    proto::OperatingPoint {
+        target_fpir: point.target_fpir,
+        target_fmr: point.target_fmr,
+        threshold_known: value(point.threshold_known),
+        threshold_new: value(point.threshold_new),
+        threshold_verify: value(point.threshold_verify),
+        expected_fnir: point.expected_fnir,
+        calibration: match point.source {
+            ThresholdSource::Rehearsal => Calibration::Rehearsal,
+            ThresholdSource::Package => Calibration::Package,
+            ThresholdSource::None => Calibration::None,
+        }
+        .into(),
+        trials: count(point.trials),
+        gallery_size: count(point.gallery_identities),
+    }
+}
+
+fn reasons(reasons: &[Reason]) -> Vec<i32> {
+    let wire = |reason: &Reason| match reason {
+        Reason::EmptyGallery => proto::Reason::EmptyGallery,
+        Reason::PackageCalibration => proto::Reason::PackageCalibration,
+        Reason::NoCalibration => proto::Reason::NoCalibration,
+        Reason::CalibrationStale => proto::Reason::CalibrationStale,
+        Reason::Extrapolated => proto::Reason::Extrapolated,
+        Reason::BetweenThresholds => proto::Reason::BetweenThresholds,
+        Reason::SmallMargin => proto::Reason::SmallMargin,
+    };
+    reasons.iter().map(|r| wire(r).into()).collect()
+}
+
+pub(in crate::api) fn verified(of: &IdentityName, verified: &Verified) -> proto::VerifyResponse {
+    proto::VerifyResponse {
+        r#match: verified.matches,
+        similarity: verified.best.as_ref().map(|b| b.similarity.0),
+        template: verified.best.as_ref().map(|b| of.template(b.template).to_string()).unwrap_or_default(),
+        operating_point: Some(operating_point(&verified.operating_point)),
+        reasons: reasons(&verified.reasons),
+    }
+}
+
+pub(in crate::api) fn resolved(of: &CollectionId, resolved: &Resolved, probe: Modality) -> proto::ResolveResponse {
+    use proto::resolve_response::Decision;
+    let name = |id| CollectionName(of.clone()).identity(id).to_string();
+    proto::ResolveResponse {
+        decision: match resolved.kind {
+            DecisionKind::Known => Decision::Known,
+            DecisionKind::New => Decision::New,
+            DecisionKind::Uncertain => Decision::Uncertain,
+            DecisionKind::Rejected => Decision::Rejected,
+        }
+        .into(),
+        reasons: reasons(&resolved.reasons),
+        identity: resolved.identity.as_ref().map(name).unwrap_or_default(),
+        enrolled: resolved.enrolled,
+        candidates: candidates(of, &resolved.candidates, probe),
+        similarity: resolved.similarity.map(|s| s.0),
+        margin: resolved.margin,
+        operating_point: Some(operating_point(&resolved.operating_point)),
+        model: ModelName(resolved.model.clone()).to_string(),
+        decision_id: resolved.id.to_string(),
+        consistency_token: resolved.token.to_string(),
+    }
+}
+
+pub(in crate::api) fn extracted(extracted: &[Extracted]) -> proto::ExtractResponse {
+    let one = |e: &Extracted| proto::ExtractedTemplate {
+        modality: modality(e.embedding.space().modality),
+        embedding: Some(proto::Embedding { model: e.model.to_string(), values: e.embedding.values().to_vec() }),
+        model_digest: e.embedding.space().digest.to_string(),
+    };
+    proto::ExtractResponse { templates: extracted.iter().map(one).collect() }
+}
+
+pub(in crate::api) fn compare(rows: &[Vec<Similarity>]) -> proto::CompareResponse {
+    let row = |row: &Vec<Similarity>| proto::compare_response::Row { similarities: row.iter().map(|s| s.0).collect() };
+    proto::CompareResponse { rows: rows.iter().map(row).collect() }
+}
+
+pub(in crate::api) fn model(model: &Model) -> proto::Model {
+    proto::Model {
+        name: ModelName(model.name.clone()).to_string(),
+        version: model.card.version.clone(),
+        modality: modality(model.space.modality),
+        architecture: model.card.architecture.clone(),
+        dimension: dimension(model.space.dimension),
+        digest: model.space.digest.to_string(),
+        licence: model.card.licence.clone(),
+        provenance: model.card.provenance.clone(),
+        intended_use: model.card.intended_use.clone(),
+        not_for: model.card.not_for.clone(),
+        serving: model.serving,
+    }
+}

@@ -1,0 +1,138 @@
+//! Resource names: `collections/{c}/identities/{i}/templates/{t}`, `models/{m}`.
+
+use std::fmt;
+
+use crate::{
+    domain::{CollectionId, IdentityId, SpaceName, TemplateId},
+    matcher::Fault,
+};
+
+/// Splits a name by its pattern, whose `*` stand for ids.
+fn split<const N: usize>(field: &str, name: &str, pattern: &str) -> Result<[String; N], Fault> {
+    let wrong = || Fault::invalid(field, format!("{name:?} is no name of the form {}", shown(pattern)));
+    let (parts, forms): (Vec<&str>, Vec<&str>) = (name.split('/').collect(), pattern.split('/').collect());
+    if parts.len() != forms.len() || parts.iter().zip(&forms).any(|(part, form)| *form != "*" && part != form) {
+        return Err(wrong());
+    }
+    let ids: Vec<String> =
+        parts.iter().zip(&forms).filter(|(_, form)| **form == "*").map(|(part, _)| (*part).to_owned()).collect();
+    ids.try_into().map_err(|_| wrong())
+}
+
+fn shown(pattern: &str) -> String {
+    pattern
+        .replacen("collections/*", "collections/{collection}", 1)
+        .replacen("identities/*", "identities/{identity}", 1)
+        .replacen("templates/*", "templates/{template}", 1)
+        .replacen("models/*", "models/{model}", 1)
+}
+
+fn in_field<T>(field: &str, id: Result<T, crate::domain::IdError>) -> Result<T, Fault> {
+    id.map_err(|problem| Fault::invalid(field, problem))
+}
+
+/// `collections/{c}`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::api) struct CollectionName(pub CollectionId);
+
+impl CollectionName {
+    pub(in crate::api) fn parse(field: &str, name: &str) -> Result<Self, Fault> {
+        let [collection] = split(field, name, "collections/*")?;
+        Ok(Self(in_field(field, CollectionId::new(&collection))?))
+    }
+
+    pub(in crate::api) fn identity(&self, identity: &IdentityId) -> IdentityName {
+        IdentityName { collection: self.0.clone(), identity: identity.clone() }
+    }
+}
+
+impl fmt::Display for CollectionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "collections/{}", self.0)
+    }
+}
+
+/// `collections/{c}/identities/{i}`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::api) struct IdentityName {
+    pub collection: CollectionId,
+    pub identity: IdentityId,
+}
+
+impl IdentityName {
+    pub(in crate::api) fn parse(field: &str, name: &str) -> Result<Self, Fault> {
+        let [collection, identity] = split(field, name, "collections/*/identities/*")?;
+        Ok(Self {
+            collection: in_field(field, CollectionId::new(&collection))?,
+            identity: in_field(field, IdentityId::new(&identity))?,
+        })
+    }
+
+    pub(in crate::api) fn template(&self, template: TemplateId) -> TemplateName {
+        TemplateName { identity: self.clone(), template }
+    }
+}
+
+impl fmt::Display for IdentityName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "collections/{}/identities/{}", self.collection, self.identity)
+    }
+}
+
+/// `collections/{c}/identities/{i}/templates/{t}`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::api) struct TemplateName {
+    pub identity: IdentityName,
+    pub template: TemplateId,
+}
+
+impl TemplateName {
+    pub(in crate::api) fn parse(field: &str, name: &str) -> Result<Self, Fault> {
+        let [collection, identity, template] = split(field, name, "collections/*/identities/*/templates/*")?;
+        let identity = IdentityName {
+            collection: in_field(field, CollectionId::new(&collection))?,
+            identity: in_field(field, IdentityId::new(&identity))?,
+        };
+        Ok(Self { identity, template: in_field(field, template.parse())? })
+    }
+}
+
+impl fmt::Display for TemplateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/templates/{}", self.identity, self.template)
+    }
+}
+
+/// `models/{m}`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::api) struct ModelName(pub SpaceName);
+
+impl ModelName {
+    pub(in crate::api) fn parse(field: &str, name: &str) -> Result<Self, Fault> {
+        let [model] = split(field, name, "models/*")?;
+        Ok(Self(in_field(field, SpaceName::new(&model))?))
+    }
+}
+
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "models/{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_and_written_alike() {
+        let text = "collections/staff/identities/alice/templates/01890a5d-ac96-774b-bcce-b302099a8057";
+        assert_eq!(TemplateName::parse("name", text).expect("valid").to_string(), text);
+        for bad in
+            ["", "collections", "collections/", "collections/a/b", "staff", "collections/a b", "collections/../x"]
+        {
+            assert!(CollectionName::parse("name", bad).is_err(), "{bad}");
+            assert!(IdentityName::parse("name", bad).is_err(), "{bad}");
+        }
+    }
+}

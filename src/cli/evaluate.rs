@@ -1,0 +1,101 @@
+//! `semblance evaluate`
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::say;
+use crate::{
+    config::PlaceFlags,
+    domain::SpaceName,
+    encoder::{EncoderOptions, Encoders, Limits, Package},
+    evaluate::{self, Protocol},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct EvaluateFlags {
+    /// Which set, and how it is measured.
+    #[arg(long)]
+    protocol: ProtocolName,
+    /// The folder of the set.
+    #[arg(long)]
+    data: PathBuf,
+    /// The package to measure; the starter of the set's modality when absent.
+    #[arg(long)]
+    model: Option<String>,
+    /// Encode each picture together with its mirror image.
+    #[arg(long)]
+    mirror: bool,
+    /// Also write the report here, as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ProtocolName {
+    /// LFW View 1 pairs, deep-funneled: `pairsDevTest.txt` and `images/`.
+    LfwPairs,
+    /// Market-1501 crops: every crop against all others, those of the same person and camera left out.
+    Market,
+    /// PsyMo skeletons: every walk against the normal walks of its viewpoint and direction, itself left out.
+    Psymo,
+}
+
+impl ProtocolName {
+    fn protocol(self) -> Protocol {
+        match self {
+            Self::LfwPairs => Protocol::LfwPairs,
+            Self::Market => Protocol::Market,
+            Self::Psymo => Protocol::Psymo,
+        }
+    }
+
+    fn starter(self) -> &'static str {
+        match self {
+            Self::LfwPairs => "face-mobilefacenet",
+            Self::Market => "person-osnet-x0-25",
+            Self::Psymo => "gait-graph",
+        }
+    }
+}
+
+pub(super) fn run(places: &PlaceFlags, flags: &EvaluateFlags) -> anyhow::Result<()> {
+    let name = flags.model.as_deref().unwrap_or(flags.protocol.starter());
+    let mut package = Package::load(&places.models_dir().join(name))
+        .with_context(|| format!("the package {name} cannot be loaded; semblance models pull {name} gets a starter"))?;
+    if flags.mirror {
+        package = package.mirrored();
+    }
+    let name = SpaceName::new(name)?;
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let options = EncoderOptions {
+        models_dir: places.models_dir(),
+        batch_max: 16,
+        linger: Duration::ZERO,
+        queue_max: 256,
+        workers_per_model: workers,
+        preparation_threads: workers,
+        limits: Limits::default(),
+    };
+    let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta}")?);
+    let report = super::reactor()?.block_on(async {
+        let encoders = Encoders::of(vec![package], &options)?;
+        let encoder = encoders.by_name(&name).context("the package was just loaded")?;
+        let progress = |done: usize, all: usize| {
+            bar.set_length(all as u64);
+            bar.set_position(done as u64);
+        };
+        let report = evaluate::run(flags.protocol.protocol(), &flags.data, encoder, &progress).await?;
+        encoders.stop().await;
+        anyhow::Ok(report)
+    })?;
+    bar.finish_and_clear();
+    if let Some(path) = &flags.json {
+        let json = serde_json::to_vec_pretty(&report)?;
+        std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    say(report);
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! `semblance models`
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use tracing::warn;
+
+use super::say;
+use crate::{
+    config::PlaceFlags,
+    encoder::{
+        Catalogue, FileHash,
+        fetch::{self, Bars, FetchOptions, Installed, News, PackageSource},
+    },
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ModelsCommand {
+    /// What is installed, and what the catalogue offers.
+    List,
+    /// Fetch a package of the catalogue, check it and install it.
+    Pull {
+        /// Its name in the catalogue.
+        name: String,
+    },
+    /// Install a package of your own: a folder, a zip archive, or an https address of one.
+    Install {
+        source: String,
+        /// What the file at the address must hash to.
+        #[arg(long)]
+        sha256: Option<FileHash>,
+    },
+    /// Check every installed package: its sha256, its shapes, that its network can be built.
+    Verify,
+}
+
+pub(super) fn run(places: &PlaceFlags, command: ModelsCommand) -> anyhow::Result<()> {
+    let options = options(places);
+    match command {
+        ModelsCommand::List => list(&options.models_dir),
+        ModelsCommand::Pull { name } => {
+            report(&fetch::pull(&Catalogue::built_in(), &name, &options, &Bars::default())?);
+            Ok(())
+        }
+        ModelsCommand::Install { source, sha256 } => {
+            let source = PackageSource::parse(&source, sha256)?;
+            report(&fetch::install(&source, &options, &Bars::default())?);
+            Ok(())
+        }
+        ModelsCommand::Verify => verify(&options.models_dir),
+    }
+}
+
+/// Gets the starter packages when the models folder has none. What cannot be got is said, and no reason not to serve:
+/// embeddings need no model.
+pub(super) fn pull_starters_if_none(places: &PlaceFlags) {
+    let options = options(places);
+    let installed = fetch::verify(&options.models_dir).unwrap_or_default();
+    if !installed.is_empty() {
+        return;
+    }
+    let catalogue = Catalogue::built_in();
+    for recipe in catalogue.starters() {
+        let name = recipe.manifest.id.as_str();
+        if let Err(error) = fetch::pull(&catalogue, name, &options, &Bars::default()) {
+            warn!(
+                model = name,
+                "not installed: {:#}; get it later with: semblance models pull {name}",
+                anyhow::Error::new(error)
+            );
+        }
+    }
+}
+
+fn options(places: &PlaceFlags) -> FetchOptions {
+    FetchOptions::new(places.models_dir(), places.model_mirror.clone())
+}
+
+fn report(installed: &Installed) {
+    let news = match installed.news {
+        News::Fresh => "is installed",
+        News::Replaced => "is installed anew",
+        News::AlreadyThere => "was installed already",
+    };
+    say(format_args!("{} {news} in {}\n  digest {}", installed.id, installed.folder.display(), installed.digest));
+}
+
+fn list(models_dir: &Path) -> anyhow::Result<()> {
+    let installed = fetch::verify(models_dir)?;
+    say(format_args!("installed in {}:", models_dir.display()));
+    for verified in &installed {
+        match &verified.outcome {
+            Ok(package) => {
+                let manifest = &package.manifest;
+                say(format_args!(
+                    "  {:<28} {:<7} {:>4} numbers   licence: {}\n    digest      {}\n    provenance  {}\n    meant for   {}\n    not for     {}",
+                    manifest.id.as_str(),
+                    manifest.modality.as_str(),
+                    manifest.dimension,
+                    manifest.licence,
+                    package.digest,
+                    manifest.provenance,
+                    manifest.intended_use,
+                    manifest.not_for
+                ));
+            }
+            Err(error) => say(format_args!("  {} is broken: {error}", verified.folder.display())),
+        }
+    }
+    if installed.is_empty() {
+        say("  none");
+    }
+    say("in the catalogue (semblance models pull NAME):");
+    for recipe in Catalogue::built_in().recipes() {
+        let manifest = &recipe.manifest;
+        let starter = if recipe.starter { "starter" } else { "" };
+        say(format_args!(
+            "  {:<28} {:<7} {:>5.1} MB {starter:<8} licence: {}",
+            manifest.id.as_str(),
+            manifest.modality.as_str(),
+            recipe.bytes as f64 / 1e6,
+            manifest.licence
+        ));
+    }
+    Ok(())
+}
+
+fn verify(models_dir: &Path) -> anyhow::Result<()> {
+    let verified = fetch::verify(models_dir).context("the models folder cannot be read")?;
+    let mut broken = 0;
+    for one in &verified {
+        match &one.outcome {
+            Ok(package) => say(format_args!("{} is whole: {}", package.manifest.id, package.digest)),
+            Err(error) => {
+                broken += 1;
+                say(format_args!("{} is broken: {error}", one.folder.display()));
+            }
+        }
+    }
+    if broken > 0 {
+        bail!("{broken} of {} packages are broken; install them again", verified.len());
+    }
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! Calibrations in force: made by the gallery's own rehearsal, made again when it has grown or shrunk by a fifth.
+//!
+//! A rehearsal runs in the background, one at a time for each gallery. A request waits for it a little and then goes
+//! on with what there is, saying so.
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::{Matcher, directory::Open};
+use crate::{
+    decision::{Calibration, TRIALS_MIN, Terms},
+    domain::{CollectionUid, EmbeddingSpace, PackageCalibration},
+    encoder::Encoder,
+};
+
+/// How much the number of identities may move before thresholds are made again.
+const MOVE_MAX: f64 = 0.2;
+/// Rehearsals draw their trials from this seed: the same gallery always gives the same thresholds.
+const SEED: u64 = 1;
+
+#[derive(Debug, Default)]
+pub(super) struct Calibrations(Mutex<HashMap<(CollectionUid, EmbeddingSpace), Slot>>);
+
+#[derive(Debug)]
+struct Slot {
+    made: watch::Sender<Option<Rehearsed>>,
+    /// A rehearsal is under way.
+    rehearsing: bool,
+}
+
+/// A calibration and the gallery size at which it was made.
+#[derive(Debug, Clone)]
+struct Rehearsed {
+    /// `None` when the trials were too few after all.
+    calibration: Option<Arc<Calibration>>,
+    identities: u64,
+}
+
+impl Rehearsed {
+    fn is_stale(&self, identities: u64) -> bool {
+        let moved = identities.abs_diff(self.identities) as f64;
+        moved > MOVE_MAX * self.identities as f64
+    }
+}
+
+impl Calibrations {
+    pub(super) fn remove(&self, uid: CollectionUid) {
+        self.0.lock().retain(|(of, _), _| *of != uid);
+    }
+
+    /// What there is, and whether the caller shall make it anew: at most one caller at a time is told so.
+    fn ask(&self, key: (CollectionUid, EmbeddingSpace), identities: u64) -> (watch::Receiver<Option<Rehearsed>>, bool) {
+        let mut slots = self.0.lock();
+        let slot = slots.entry(key).or_insert_with(|| Slot { made: watch::channel(None).0, rehearsing: false });
+        let fresh = slot.made.borrow().as_ref().is_some_and(|r| !r.is_stale(identities));
+        let shall_make = !fresh && !slot.rehearsing;
+        slot.rehearsing |= shall_make;
+        (slot.made.subscribe(), shall_make)
+    }
+
+    fn put(&self, key: (CollectionUid, EmbeddingSpace), rehearsed: Option<Rehearsed>) {
+        if let Some(slot) = self.0.lock().get_mut(&key) {
+            slot.rehearsing = false;
+            if rehearsed.is_some() {
+                slot.made.send_replace(rehearsed);
+            }
+        }
+    }
+}
+
+impl Matcher {
+    /// The terms for this gallery as it is now: by its own rehearsal, else by the package's measurements, else none.
+    pub(super) async fn terms(&self, open: &Open, space: EmbeddingSpace) -> Terms {
+        let identities = open.shelf.identities_in(space);
+        let policy = open.collection.policy;
+        let rehearsed = self.rehearsed(open, space, identities).await.and_then(|r| r.calibration);
+        let packaged = || self.package_calibration(space).and_then(Calibration::from_package).map(Arc::new);
+        match rehearsed.or_else(packaged) {
+            Some(calibration) => calibration.terms(policy, identities),
+            None => Terms::uncalibrated(policy, identities),
+        }
+    }
+
+    fn package_calibration(&self, space: EmbeddingSpace) -> Option<&PackageCalibration> {
+        self.encoders.by_digest(space.digest).and_then(Encoder::calibration)
+    }
+
+    async fn rehearsed(&self, open: &Open, space: EmbeddingSpace, identities: u64) -> Option<Rehearsed> {
+        if open.shelf.templates_in(space) < TRIALS_MIN as u64 {
+            return None;
+        }
+        let (mut made, shall_make) = self.calibrations.ask((open.collection.uid, space), identities);
+        if shall_make {
+            self.begin_rehearsal(open, space);
+        }
+        let fresh = made.wait_for(|r| r.as_ref().is_some_and(|r| !r.is_stale(identities)));
+        if let Ok(Ok(fresh)) = tokio::time::timeout(self.options.calibration_wait, fresh).await {
+            return fresh.clone();
+        }
+        made.borrow().clone()
+    }
+
+    fn begin_rehearsal(&self, open: &Open, space: EmbeddingSpace) {
+        let (matcher, open) = (self.clone(), open.clone());
+        let package = self.package_calibration(space).cloned();
+        self.tasks.spawn(async move {
+            let key = (open.collection.uid, space);
+            let trials_max = matcher.options.rehearsal_trials_max;
+            let made = tokio::task::spawn_blocking(move || {
+                let rehearsal = open.shelf.rehearse(space, trials_max, SEED);
+                let calibration = Calibration::from_rehearsal(&rehearsal, package.as_ref()).map(Arc::new);
+                Rehearsed { calibration, identities: rehearsal.identities }
+            })
+            .await;
+            if let Err(error) = &made {
+                tracing::error!(%error, "a rehearsal failed");
+            }
+            matcher.calibrations.put(key, made.ok());
+        });
+    }
+}

@@ -1,0 +1,183 @@
+//! Collections: make, show, list, change, delete.
+
+use std::sync::Arc;
+
+use super::{Context, Fault, Matcher, idempotency};
+use crate::{
+    domain::{
+        Collection, CollectionId, CollectionStats, CollectionUid, DIMENSION_MAX, EmbeddingSpace, Modality, ModelDigest,
+        Policy, Revision, SpaceBinding, SpaceName, SpaceRole,
+    },
+    store::StoreError,
+};
+
+/// The longest display name, in characters.
+const DISPLAY_NAME_CHARS_MAX: usize = 200;
+/// The most spaces that a collection may know.
+const SPACES_MAX: usize = 32;
+
+/// What a client says of a collection to be.
+#[derive(Debug, Clone, Default)]
+pub struct CollectionDraft {
+    pub id: Option<CollectionId>,
+    pub display_name: String,
+    pub policy: Policy,
+    pub spaces: Vec<DeclaredSpace>,
+}
+
+/// A space for embeddings that a client makes itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredSpace {
+    pub name: SpaceName,
+    pub modality: Modality,
+    pub dimension: u32,
+}
+
+/// What to change of a collection.
+#[derive(Debug, Clone, Default)]
+pub struct CollectionPatch {
+    pub display_name: Option<String>,
+    pub target_fpir: Option<f64>,
+    pub target_fmr: Option<f64>,
+    /// External spaces to declare beside those that there are; none is ever taken away.
+    pub spaces: Vec<DeclaredSpace>,
+    /// Change only if the record is still this one.
+    pub expected: Option<Revision>,
+}
+
+impl Matcher {
+    pub async fn create_collection(&self, context: &Context, draft: CollectionDraft) -> Result<Collection, Fault> {
+        let key = idempotency::key(context, draft.id.as_ref());
+        let now = self.clock.now();
+        if let Some(key) = &key
+            && let Some(answer) = idempotency::answer(context, self.store.idempotent(key, now).await?)?
+        {
+            return Ok(answer);
+        }
+        let uid = CollectionUid(self.ids.fresh());
+        let id = match draft.id {
+            Some(id) => id,
+            None => CollectionId::new(&uid.to_string())?,
+        };
+        let mut collection = Collection {
+            uid,
+            id: id.clone(),
+            display_name: display_name(draft.display_name)?,
+            policy: draft.policy.checked()?,
+            spaces: Vec::new(),
+            revision: Revision::FIRST,
+            create_time: now,
+            update_time: now,
+        };
+        declare(&mut collection, &draft.spaces)?;
+        match self.store.create_collection(&collection).await {
+            Err(StoreError::CollectionExists) => return Err(Fault::CollectionExists(id)),
+            made => made?,
+        }
+        if let (Some(key), Some(record)) = (key, idempotency::record(context, &collection, now)?) {
+            self.store.keep_idempotent(&key, &record, now).await?;
+        }
+        self.load(collection.clone()).await?;
+        Ok(collection)
+    }
+
+    pub async fn collection(&self, id: &CollectionId) -> Result<Collection, Fault> {
+        self.store.collection(id).await?.ok_or_else(|| Fault::NoCollection(id.clone()))
+    }
+
+    /// Collections in order of their ids, those after `after`.
+    pub async fn collections(&self, after: Option<&CollectionId>, limit: u32) -> Result<Vec<Collection>, Fault> {
+        Ok(self.store.collections(after, limit).await?)
+    }
+
+    /// How much a collection holds in memory now.
+    #[must_use]
+    pub fn stats(&self, id: &CollectionId) -> CollectionStats {
+        self.directory.get(id).map(|open| open.shelf.stats()).unwrap_or_default()
+    }
+
+    pub async fn update_collection(&self, id: &CollectionId, patch: CollectionPatch) -> Result<Collection, Fault> {
+        let mut collection = self.collection(id).await?;
+        let read = collection.revision;
+        if patch.expected.is_some_and(|expected| expected != read) {
+            return Err(Fault::EtagMoved);
+        }
+        if let Some(name) = patch.display_name {
+            collection.display_name = display_name(name)?;
+        }
+        collection.policy = Policy {
+            target_fpir: patch.target_fpir.unwrap_or(collection.policy.target_fpir),
+            target_fmr: patch.target_fmr.unwrap_or(collection.policy.target_fmr),
+        }
+        .checked()?;
+        declare(&mut collection, &patch.spaces)?;
+        collection.revision = read.next();
+        collection.update_time = self.clock.now();
+        match self.store.update_collection(&collection, read).await {
+            Err(StoreError::CollectionGone) => return Err(Fault::NoCollection(id.clone())),
+            updated => updated?,
+        }
+        self.directory.refresh(&Arc::new(collection.clone()));
+        Ok(collection)
+    }
+
+    pub async fn delete_collection(&self, id: &CollectionId, expected: Option<Revision>) -> Result<(), Fault> {
+        let collection = self.collection(id).await?;
+        if expected.is_some_and(|expected| expected != collection.revision) {
+            return Err(Fault::EtagMoved);
+        }
+        let open = self.open(id).await?;
+        let matcher = self.clone();
+        self.detached(async move {
+            let _writer = open.writers.lock().await;
+            let deleted = matcher.store.delete_collection(collection.uid).await?;
+            matcher.close(&open);
+            if deleted { Ok(()) } else { Err(Fault::NoCollection(collection.id)) }
+        })
+        .await
+    }
+}
+
+fn display_name(name: String) -> Result<String, Fault> {
+    if name.chars().count() > DISPLAY_NAME_CHARS_MAX || name.chars().any(char::is_control) {
+        return Err(Fault::invalid(
+            "displayName",
+            format!("a display name has at most {DISPLAY_NAME_CHARS_MAX} characters and no control characters"),
+        ));
+    }
+    Ok(name)
+}
+
+/// Adds external spaces. Declaring the same again changes nothing; declaring another under the same name is refused,
+/// because what is enrolled already would change its meaning.
+fn declare(collection: &mut Collection, declared: &[DeclaredSpace]) -> Result<(), Fault> {
+    for space in declared {
+        if !(1..=DIMENSION_MAX).contains(&space.dimension) {
+            return Err(Fault::invalid("spaces.dimension", format!("a dimension is 1 to {DIMENSION_MAX}")));
+        }
+        let binding = SpaceBinding {
+            name: space.name.clone(),
+            space: EmbeddingSpace {
+                modality: space.modality,
+                digest: ModelDigest::of_external(&space.name, space.modality, space.dimension),
+                dimension: space.dimension,
+            },
+            role: SpaceRole::Beside,
+            external: true,
+        };
+        match collection.space_named(&space.name) {
+            Some(known) if known.space == binding.space => {}
+            Some(_) => {
+                return Err(Fault::invalid(
+                    "spaces.model",
+                    format!("{} names another space of this collection", space.name),
+                ));
+            }
+            None => collection.spaces.push(binding),
+        }
+    }
+    if collection.spaces.len() > SPACES_MAX {
+        return Err(Fault::invalid("spaces", format!("a collection knows at most {SPACES_MAX} spaces")));
+    }
+    Ok(())
+}

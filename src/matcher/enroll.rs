@@ -1,0 +1,130 @@
+//! Enroll: samples become templates of an identity.
+
+use futures::FutureExt;
+use serde::{Deserialize, Serialize};
+
+use super::{ConsistencyToken, Context, Fault, Matcher, probe::Encoded, turn::Turn};
+use crate::domain::{
+    Change, CollectionId, Identity, IdentityId, Labels, Position, Revision, Sample, SpaceBinding, SpaceRole,
+    StoredTemplate, Template, TemplateId,
+};
+
+/// Whom to enroll, from what.
+#[derive(Debug, Clone)]
+pub struct Enrollment {
+    pub collection: CollectionId,
+    pub identity: IdentityId,
+    pub samples: Vec<Sample>,
+    /// Written over the labels that the identity has.
+    pub labels: Labels,
+}
+
+/// What was enrolled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrolled {
+    pub identity: IdentityId,
+    pub templates: Vec<Template>,
+    pub token: ConsistencyToken,
+}
+
+impl Matcher {
+    /// Adds one template for each sample to the identity, which is made if it is missing. Once this has answered, they
+    /// are durable and found by the next search.
+    pub async fn enroll(&self, context: &Context, enrollment: Enrollment) -> Result<Enrolled, Fault> {
+        let Enrollment { collection, identity, samples, labels } = enrollment;
+        let open = self.open(&collection).await?;
+        if let Some(answer) = self.answered_before(context, &collection).await? {
+            return Ok(answer);
+        }
+        let encoded = self.encode(context, Some(&open.collection), samples).await?;
+        self.change(context, &collection, move |turn| {
+            async move {
+                let templates = turn.admit(&identity, &labels, encoded).await?;
+                Ok(Enrolled { identity, templates, token: turn.token() })
+            }
+            .boxed()
+        })
+        .await
+    }
+}
+
+impl Turn {
+    /// Makes or relabels the identity and appends its templates.
+    pub(super) async fn admit(
+        &mut self,
+        id: &IdentityId,
+        labels: &Labels,
+        encoded: Vec<Encoded>,
+    ) -> Result<Vec<Template>, Fault> {
+        self.check_room(id, encoded.len() as u64).await?;
+        self.bind_spaces(&encoded).await?;
+        let now = self.matcher().clock.now();
+        let mut changes = Vec::with_capacity(encoded.len() + 1);
+        match self.store().identity(id).await? {
+            None => changes.push(Change::PutIdentity(Identity {
+                id: id.clone(),
+                labels: labels.clone(),
+                expire_time: None,
+                revision: Revision::FIRST,
+                create_time: now,
+                update_time: now,
+            })),
+            Some(known) => {
+                let merged = known.labels.merged(labels)?;
+                if merged != known.labels {
+                    let revision = known.revision.next();
+                    changes.push(Change::PutIdentity(Identity { labels: merged, revision, update_time: now, ..known }));
+                }
+            }
+        }
+        let head = self.token();
+        let mut templates = Vec::with_capacity(encoded.len());
+        for part in encoded {
+            let template = Template {
+                id: TemplateId(self.matcher().ids.fresh()),
+                identity: id.clone(),
+                space: part.embedding.space(),
+                model: part.model,
+                origin: part.origin,
+                position: Position(head.position().0 + changes.len() as u64 + 1),
+                create_time: now,
+            };
+            templates.push(template.clone());
+            changes.push(Change::Admit(StoredTemplate { template, embedding: part.embedding }));
+        }
+        self.append(&changes).await?;
+        Ok(templates)
+    }
+
+    async fn check_room(&mut self, id: &IdentityId, more: u64) -> Result<(), Fault> {
+        let limit = self.matcher().options.templates_per_identity_max;
+        if self.store().template_count(id).await? + more > limit {
+            return Err(Fault::TooManyTemplates { identity: id.clone(), limit });
+        }
+        Ok(self.matcher().gallery.check_room(more)?)
+    }
+
+    /// Pins the space of each modality at its first use; another space of the modality is filled beside it.
+    async fn bind_spaces(&mut self, encoded: &[Encoded]) -> Result<(), Fault> {
+        let mut collection = (*self.open().collection).clone();
+        for part in encoded {
+            let space = part.embedding.space();
+            let has_active = collection.active_space(space.modality).is_some();
+            match collection.spaces.iter_mut().find(|b| b.space == space) {
+                Some(known) if !has_active => known.role = SpaceRole::Active,
+                Some(_) => {}
+                None => {
+                    let role = if has_active { SpaceRole::Beside } else { SpaceRole::Active };
+                    let (name, external) = (part.model.clone(), part.external);
+                    collection.spaces.push(SpaceBinding { name, space, role, external });
+                }
+            }
+        }
+        if collection.spaces == self.open().collection.spaces {
+            return Ok(());
+        }
+        collection.revision = collection.revision.next();
+        collection.update_time = self.matcher().clock.now();
+        self.put_collection(collection).await
+    }
+}

@@ -1,0 +1,277 @@
+//! What a use case answers when it cannot answer, and of which kind it is.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::{
+    domain::{
+        CollectionId, EmbeddingError, FilterError, IdError, IdentityId, LabelsError, Modality, PolicyError, SpaceName,
+        TemplateId,
+    },
+    encoder::EncoderError,
+    gallery::GalleryError,
+    store::StoreError,
+};
+
+/// Why a use case has no answer. What it displays is safe to show to the caller: it names what the caller named, and
+/// never what somebody else stored.
+#[derive(Debug, Error)]
+pub enum Fault {
+    #[error("{field}: {problem}")]
+    Invalid { field: String, problem: String },
+    #[error("there is no collection {0}")]
+    NoCollection(CollectionId),
+    #[error("there is no identity {0} in this collection")]
+    NoIdentity(IdentityId),
+    #[error("there is no template {0} of this identity")]
+    NoTemplate(TemplateId),
+    #[error("there is no model {0}; GET /v1/models lists those that are loaded")]
+    NoModel(SpaceName),
+    #[error("there is a collection {0} already")]
+    CollectionExists(CollectionId),
+    #[error("there is an identity {0} already; enroll adds templates to it")]
+    IdentityExists(IdentityId),
+    #[error("the record was changed since it was read: its etag is another one now; read it again")]
+    EtagMoved,
+    #[error("this request id was used for another request; choose a fresh one")]
+    RequestIdReused,
+    #[error(
+        "no {0} model is loaded, so a {0} sample cannot be encoded; install one with `semblance models pull`, or send embeddings"
+    )]
+    NoEncoder(Modality),
+    #[error(
+        "the {modality} gallery of this collection was made by {model}, whose digest no loaded model has; install that package again, or send its embeddings"
+    )]
+    EncoderGone { modality: Modality, model: SpaceName },
+    #[error(
+        "the {modality} gallery of this collection holds embeddings of {model}; send embeddings of that space, not samples"
+    )]
+    ExternalSpace { modality: Modality, model: SpaceName },
+    #[error(
+        "the {modality} gallery of this collection is searched in the space {active}; this embedding is of {given}, and the two do not compare"
+    )]
+    OtherSpace { modality: Modality, active: SpaceName, given: SpaceName },
+    #[error("the space {0} is unknown here: it is neither a loaded model nor declared by the collection")]
+    UnknownSpace(SpaceName),
+    #[error("identity {identity} has {limit} templates, as many as the server allows; delete some first")]
+    TooManyTemplates { identity: IdentityId, limit: u64 },
+    #[error("the gallery is full: it holds {0} templates, as many as the server allows")]
+    GalleryFull(u64),
+    #[error("this server has not seen that write yet; ask again in a moment")]
+    NotCaughtUp,
+    #[error("{0}")]
+    UnusableSample(String),
+    #[error("the server is busy; ask again later")]
+    Busy { retry_after: Duration },
+    #[error("the answer did not come within the time that the request allows")]
+    TooLate,
+    #[error("the server is shutting down; ask another replica, or this one in a moment")]
+    ShuttingDown,
+    #[error("the database is not available; searches go on, writes must wait")]
+    StoreUnavailable(#[source] StoreError),
+    #[error("something went wrong in the server; its log says what")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What a fault means to a caller. The wire has one table from these to codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FaultKind {
+    /// The request says something that cannot be right, whatever the state of the server.
+    InvalidArgument,
+    /// A picture, walk or embedding that cannot be used.
+    UnusableSample,
+    NotFound,
+    AlreadyExists,
+    /// Right, but not in the present state.
+    FailedPrecondition,
+    /// Somebody else was first; read again and retry.
+    Aborted,
+    /// Busy: retry after a while.
+    ResourceExhausted,
+    DeadlineExceeded,
+    Unavailable,
+    Internal,
+}
+
+impl FaultKind {
+    pub const ALL: [Self; 10] = [
+        Self::InvalidArgument,
+        Self::UnusableSample,
+        Self::NotFound,
+        Self::AlreadyExists,
+        Self::FailedPrecondition,
+        Self::Aborted,
+        Self::ResourceExhausted,
+        Self::DeadlineExceeded,
+        Self::Unavailable,
+        Self::Internal,
+    ];
+}
+
+impl Fault {
+    #[expect(clippy::needless_pass_by_value, reason = "an error or a sentence, as it comes")]
+    pub fn invalid(field: impl Into<String>, problem: impl ToString) -> Self {
+        Self::Invalid { field: field.into(), problem: problem.to_string() }
+    }
+
+    pub fn internal(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Internal(source.into())
+    }
+
+    #[must_use]
+    pub fn kind(&self) -> FaultKind {
+        match self {
+            Self::Invalid { .. } | Self::UnknownSpace(_) => FaultKind::InvalidArgument,
+            Self::UnusableSample(_) => FaultKind::UnusableSample,
+            Self::NoCollection(_) | Self::NoIdentity(_) | Self::NoTemplate(_) | Self::NoModel(_) => FaultKind::NotFound,
+            Self::CollectionExists(_) | Self::IdentityExists(_) | Self::RequestIdReused => FaultKind::AlreadyExists,
+            Self::NoEncoder(_)
+            | Self::EncoderGone { .. }
+            | Self::ExternalSpace { .. }
+            | Self::OtherSpace { .. }
+            | Self::TooManyTemplates { .. }
+            | Self::GalleryFull(_)
+            | Self::NotCaughtUp => FaultKind::FailedPrecondition,
+            Self::EtagMoved => FaultKind::Aborted,
+            Self::Busy { .. } => FaultKind::ResourceExhausted,
+            Self::TooLate => FaultKind::DeadlineExceeded,
+            Self::ShuttingDown | Self::StoreUnavailable(_) => FaultKind::Unavailable,
+            Self::Internal(_) => FaultKind::Internal,
+        }
+    }
+
+    /// A word for programs that tell faults of one kind apart.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid { .. } => "INVALID_ARGUMENT",
+            Self::UnknownSpace(_) => "UNKNOWN_SPACE",
+            Self::UnusableSample(_) => "UNUSABLE_SAMPLE",
+            Self::NoCollection(_) => "COLLECTION_NOT_FOUND",
+            Self::NoIdentity(_) => "IDENTITY_NOT_FOUND",
+            Self::NoTemplate(_) => "TEMPLATE_NOT_FOUND",
+            Self::NoModel(_) => "MODEL_NOT_FOUND",
+            Self::CollectionExists(_) | Self::IdentityExists(_) => "ALREADY_EXISTS",
+            Self::RequestIdReused => "REQUEST_ID_REUSED",
+            Self::EtagMoved => "ETAG_MOVED",
+            Self::NoEncoder(_) => "NO_MODEL",
+            Self::EncoderGone { .. } => "MODEL_GONE",
+            Self::ExternalSpace { .. } | Self::OtherSpace { .. } => "OTHER_EMBEDDING_SPACE",
+            Self::TooManyTemplates { .. } => "TOO_MANY_TEMPLATES",
+            Self::GalleryFull(_) => "GALLERY_FULL",
+            Self::NotCaughtUp => "NOT_CAUGHT_UP",
+            Self::Busy { .. } => "BUSY",
+            Self::TooLate => "DEADLINE_EXCEEDED",
+            Self::ShuttingDown => "SHUTTING_DOWN",
+            Self::StoreUnavailable(_) => "STORE_UNAVAILABLE",
+            Self::Internal(_) => "INTERNAL",
+        }
+    }
+
+    /// When asking again may help: how long to wait first.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { retry_after } => Some(*retry_after),
+            Self::ShuttingDown | Self::NotCaughtUp => Some(Duration::from_secs(1)),
+            Self::StoreUnavailable(_) => Some(Duration::from_secs(5)),
+            Self::Invalid { .. }
+            | Self::UnknownSpace(_)
+            | Self::UnusableSample(_)
+            | Self::NoCollection(_)
+            | Self::NoIdentity(_)
+            | Self::NoTemplate(_)
+            | Self::NoModel(_)
+            | Self::CollectionExists(_)
+            | Self::IdentityExists(_)
+            | Self::RequestIdReused
+            | Self::EtagMoved
+            | Self::NoEncoder(_)
+            | Self::EncoderGone { .. }
+            | Self::ExternalSpace { .. }
+            | Self::OtherSpace { .. }
+            | Self::TooManyTemplates { .. }
+            | Self::GalleryFull(_)
+            | Self::TooLate
+            | Self::Internal(_) => None,
+        }
+    }
+
+    /// The field of the request that is at fault, where one is.
+    #[must_use]
+    pub fn field(&self) -> Option<&str> {
+        if let Self::Invalid { field, .. } = self { Some(field) } else { None }
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => Self::StoreUnavailable(error),
+            StoreError::RevisionMoved => Self::EtagMoved,
+            StoreError::CollectionExists
+            | StoreError::CollectionGone
+            | StoreError::IdentityGone
+            | StoreError::Corrupt(_)
+            | StoreError::Schema(_)
+            | StoreError::BadUrl(_)
+            | StoreError::Refused(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<GalleryError> for Fault {
+    fn from(error: GalleryError) -> Self {
+        match error {
+            GalleryError::Full { templates_max, .. } => Self::GalleryFull(templates_max),
+            GalleryError::Gap { .. } | GalleryError::UnknownChange(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<EncoderError> for Fault {
+    fn from(error: EncoderError) -> Self {
+        match error {
+            EncoderError::BadSample(problem) => Self::UnusableSample(problem.to_string()),
+            EncoderError::QueueFull { retry_after, .. } => Self::Busy { retry_after },
+            EncoderError::DeadlinePassed => Self::TooLate,
+            EncoderError::ShuttingDown => Self::ShuttingDown,
+            EncoderError::ModelFailed { .. }
+            | EncoderError::PreparationPanicked
+            | EncoderError::Package { .. }
+            | EncoderError::ModelsFolder(_)
+            | EncoderError::Unbuildable { .. }
+            | EncoderError::BuildPanicked { .. }
+            | EncoderError::NoThread { .. } => Self::internal(error),
+        }
+    }
+}
+
+impl From<EmbeddingError> for Fault {
+    fn from(error: EmbeddingError) -> Self {
+        Self::UnusableSample(error.to_string())
+    }
+}
+
+macro_rules! invalid_from {
+    ($($error:ty => $field:literal),* $(,)?) => {$(
+        impl From<$error> for Fault {
+            fn from(error: $error) -> Self {
+                Self::invalid($field, error)
+            }
+        }
+    )*};
+}
+
+invalid_from! {
+    IdError => "name",
+    LabelsError => "labels",
+    FilterError => "filter",
+}
+
+impl From<PolicyError> for Fault {
+    fn from(error: PolicyError) -> Self {
+        Self::invalid(error.field, &error)
+    }
+}

@@ -1,0 +1,153 @@
+//! Identities: make, show, list, change, delete.
+
+use futures::FutureExt;
+
+use super::{Context, Fault, Matcher, turn::Turn};
+use crate::domain::{Change, CollectionId, Filter, Identity, IdentityId, Labels, Revision, Timestamp};
+
+/// What a client says of an identity to be.
+#[derive(Debug, Clone, Default)]
+pub struct IdentityDraft {
+    pub id: Option<IdentityId>,
+    pub labels: Labels,
+    pub expire_time: Option<Timestamp>,
+}
+
+/// What to change of an identity.
+#[derive(Debug, Clone, Default)]
+pub struct IdentityPatch {
+    pub labels: Option<Labels>,
+    /// `Some(None)` takes the expire time away.
+    pub expire_time: Option<Option<Timestamp>>,
+    /// Change only if the record is still this one.
+    pub expected: Option<Revision>,
+}
+
+impl Matcher {
+    pub async fn create_identity(
+        &self,
+        context: &Context,
+        collection: &CollectionId,
+        draft: IdentityDraft,
+    ) -> Result<Identity, Fault> {
+        let now = self.clock.now();
+        let id = match draft.id {
+            Some(id) => id,
+            None => IdentityId::new(&self.ids.fresh().to_string())?,
+        };
+        let identity = Identity {
+            id: id.clone(),
+            labels: draft.labels,
+            expire_time: draft.expire_time,
+            revision: Revision::FIRST,
+            create_time: now,
+            update_time: now,
+        };
+        self.change(context, collection, move |turn| {
+            async move {
+                if turn.store().identity(&id).await?.is_some() {
+                    return Err(Fault::IdentityExists(id));
+                }
+                turn.append(&[Change::PutIdentity(identity.clone())]).await?;
+                Ok(identity)
+            }
+            .boxed()
+        })
+        .await
+    }
+
+    pub async fn identity(&self, collection: &CollectionId, id: &IdentityId) -> Result<Identity, Fault> {
+        let open = self.open(collection).await?;
+        self.store.identity(open.collection.uid, id).await?.ok_or_else(|| Fault::NoIdentity(id.clone()))
+    }
+
+    /// Identities in order of their ids, those after `after` that pass the filter, and where to go on from; `None` when
+    /// there are no more. Looks at a bounded number of identities, so a page may be short and still not be the last.
+    pub async fn identities(
+        &self,
+        collection: &CollectionId,
+        after: Option<&IdentityId>,
+        limit: u32,
+        filter: Option<&Filter>,
+    ) -> Result<(Vec<Identity>, Option<IdentityId>), Fault> {
+        /// Rows read at once, and how many such reads one page may cost.
+        const READ: u32 = 1000;
+        const READS_MAX: u32 = 20;
+        let uid = self.open(collection).await?.collection.uid;
+        let mut passed = Vec::new();
+        let mut after = after.cloned();
+        let read = if filter.is_some() { READ } else { limit };
+        for _ in 0..READS_MAX {
+            let page = self.store.identities(uid, after.as_ref(), read).await?;
+            let last = page.len() < read as usize;
+            for identity in page {
+                after = Some(identity.id.clone());
+                if filter.is_none_or(|f| f.accepts(&identity.labels)) {
+                    passed.push(identity);
+                }
+                if passed.len() == limit as usize {
+                    return Ok((passed, after));
+                }
+            }
+            if last {
+                return Ok((passed, None));
+            }
+        }
+        Ok((passed, after))
+    }
+
+    pub async fn update_identity(
+        &self,
+        context: &Context,
+        collection: &CollectionId,
+        id: &IdentityId,
+        patch: IdentityPatch,
+    ) -> Result<Identity, Fault> {
+        let id = id.clone();
+        self.change(context, collection, move |turn| {
+            async move {
+                let mut identity = present(turn, &id, patch.expected).await?;
+                if let Some(labels) = patch.labels {
+                    identity.labels = labels;
+                }
+                if let Some(expire_time) = patch.expire_time {
+                    identity.expire_time = expire_time;
+                }
+                identity.revision = identity.revision.next();
+                identity.update_time = turn.matcher().clock.now();
+                turn.append(&[Change::PutIdentity(identity.clone())]).await?;
+                Ok(identity)
+            }
+            .boxed()
+        })
+        .await
+    }
+
+    pub async fn delete_identity(
+        &self,
+        context: &Context,
+        collection: &CollectionId,
+        id: &IdentityId,
+        expected: Option<Revision>,
+    ) -> Result<(), Fault> {
+        let id = id.clone();
+        self.change(context, collection, move |turn| {
+            async move {
+                present(turn, &id, expected).await?;
+                turn.append(&[Change::ForgetIdentity(id)]).await?;
+                Ok(())
+            }
+            .boxed()
+        })
+        .await
+    }
+}
+
+/// The identity, if it is there and still as the caller knows it.
+async fn present(turn: &mut Turn, id: &IdentityId, expected: Option<Revision>) -> Result<Identity, Fault> {
+    let identity = turn.store().identity(id).await?.ok_or_else(|| Fault::NoIdentity(id.clone()))?;
+    if expected.is_some_and(|expected| expected != identity.revision) {
+        return Err(Fault::EtagMoved);
+    }
+    Ok(identity)
+}

@@ -1,0 +1,126 @@
+//! From samples to embeddings of the right space.
+
+use super::{Context, Fault, Matcher};
+use crate::{
+    domain::{Collection, Embedding, EmbeddingSpace, Modality, Sample, SampleContent, SpaceName, TemplateOrigin},
+    encoder::Urgency,
+};
+
+/// An embedding with what is known of where it came from.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Encoded {
+    pub(super) embedding: Embedding,
+    pub(super) model: SpaceName,
+    pub(super) origin: TemplateOrigin,
+    /// The space is one that a client declared.
+    pub(super) external: bool,
+}
+
+/// What is searched with: one embedding in the space that the collection searches.
+#[derive(Debug, Clone)]
+pub(super) struct Probe {
+    pub(super) embedding: Embedding,
+    pub(super) model: SpaceName,
+    /// The samples it was made of, one by one.
+    pub(super) parts: Vec<Encoded>,
+}
+
+impl Matcher {
+    /// Encodes samples in the spaces that the collection uses, in the order of the samples. Without a collection, in
+    /// the spaces that the server serves.
+    pub(super) async fn encode(
+        &self,
+        context: &Context,
+        collection: Option<&Collection>,
+        samples: Vec<Sample>,
+    ) -> Result<Vec<Encoded>, Fault> {
+        if samples.is_empty() {
+            return Err(Fault::invalid("samples", "at least one sample is needed"));
+        }
+        if samples.len() > self.options.samples_max {
+            let problem =
+                format!("a request has at most {} samples, this one has {}", self.options.samples_max, samples.len());
+            return Err(Fault::invalid("samples", problem));
+        }
+        // All start at once: those of one model meet in its queue and make a batch.
+        futures::future::try_join_all(samples.into_iter().map(|s| self.encode_one(context, collection, s))).await
+    }
+
+    async fn encode_one(
+        &self,
+        context: &Context,
+        collection: Option<&Collection>,
+        sample: Sample,
+    ) -> Result<Encoded, Fault> {
+        let modality = sample.modality;
+        if let SampleContent::Embedding { model, values } = sample.content {
+            let (space, external) = self.space_named(collection, &model)?;
+            if space.modality != modality {
+                return Err(Fault::invalid("samples.modality", format!("{model} is a space of {}", space.modality)));
+            }
+            let embedding = Embedding::new(space, &values)?;
+            return Ok(Encoded { embedding, model, origin: TemplateOrigin::Embedding, external });
+        }
+        let encoder = match collection.and_then(|c| c.active_space(modality)) {
+            None => self.encoders.for_modality(modality).ok_or(Fault::NoEncoder(modality))?,
+            Some(active) if active.external => {
+                return Err(Fault::ExternalSpace { modality, model: active.name.clone() });
+            }
+            Some(active) => self
+                .encoders
+                .by_digest(active.space.digest)
+                .ok_or_else(|| Fault::EncoderGone { modality, model: active.name.clone() })?,
+        };
+        let embedding = encoder.encode(sample, Urgency::Interactive, context.deadline).await?;
+        Ok(Encoded { embedding, model: encoder.name().clone(), origin: TemplateOrigin::Sample, external: false })
+    }
+
+    /// The space that an embedding of a client's own says it is of.
+    fn space_named(&self, collection: Option<&Collection>, name: &SpaceName) -> Result<(EmbeddingSpace, bool), Fault> {
+        if let Some(binding) = collection.and_then(|c| c.space_named(name)) {
+            return Ok((binding.space, binding.external));
+        }
+        let encoder = self.encoders.by_name(name).ok_or_else(|| Fault::UnknownSpace(name.clone()))?;
+        Ok((encoder.space(), false))
+    }
+
+    /// One embedding to search with, made of samples of one modality.
+    ///
+    /// # Errors
+    /// When the samples are of several modalities, or of a space that is not the one searched.
+    pub(super) async fn probe(
+        &self,
+        context: &Context,
+        collection: &Collection,
+        samples: Vec<Sample>,
+    ) -> Result<Probe, Fault> {
+        one_modality(&samples)?;
+        let parts = self.encode(context, Some(collection), samples).await?;
+        let first = parts.first().expect("encode answers as many as it got, and refuses none");
+        let space = first.embedding.space();
+        let model = first.model.clone();
+        if let Some(active) = collection.active_space(space.modality)
+            && let Some(other) = parts.iter().find(|p| p.embedding.space() != active.space)
+        {
+            let (active, given) = (active.name.clone(), other.model.clone());
+            return Err(Fault::OtherSpace { modality: space.modality, active, given });
+        }
+        if let Some(other) = parts.iter().find(|p| p.embedding.space() != space) {
+            return Err(Fault::OtherSpace { modality: space.modality, active: model, given: other.model.clone() });
+        }
+        let embeddings: Vec<Embedding> = parts.iter().map(|p| p.embedding.clone()).collect();
+        Ok(Probe { embedding: Embedding::mean(&embeddings)?, model, parts })
+    }
+}
+
+fn one_modality(samples: &[Sample]) -> Result<(), Fault> {
+    let mut modalities: Vec<Modality> = samples.iter().map(|s| s.modality).collect();
+    modalities.dedup();
+    if modalities.len() > 1 {
+        return Err(Fault::invalid(
+            "samples",
+            "all samples of a probe are of one modality; ask once for each modality",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,237 @@
+//! The gallery is a fold over the logs: read at the start, followed from then on.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use futures::{FutureExt, future::BoxFuture};
+use tokio::{sync::Mutex, time::MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Fault, Matcher, directory::Open};
+use crate::{
+    domain::{Change, Collection, CollectionUid, Position},
+    gallery::Upkeep,
+};
+
+/// Rows read at once while a collection is loaded.
+const PAGE: u32 = 2000;
+/// How often the gallery is asked whether it wants upkeep.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How far a replay is, for whoever shows it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReplayProgress {
+    pub collections: u64,
+    pub identities: u64,
+    pub templates: u64,
+}
+
+impl Matcher {
+    /// Loads every collection from the store. Until this has ended, nothing may be served.
+    ///
+    /// # Errors
+    /// When the store fails, or holds what cannot be read.
+    pub async fn replay(&self, mut progress: impl FnMut(ReplayProgress) + Send) -> Result<ReplayProgress, Fault> {
+        let mut done = ReplayProgress::default();
+        let mut after = None;
+        loop {
+            let page = self.store.collections(after.as_ref(), PAGE).await?;
+            let last = page.len() < PAGE as usize;
+            after = page.last().map(|c| c.id.clone());
+            for collection in page {
+                let open = self.load_with(collection, &mut done, &mut progress).await?;
+                self.directory.put_first(open);
+                done.collections += 1;
+                progress(done);
+            }
+            if last {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// Opens a collection that was not there before.
+    pub(super) async fn load(&self, collection: Collection) -> Result<Open, Fault> {
+        let open = self.load_with(collection, &mut ReplayProgress::default(), &mut |_| ()).await?;
+        // Two requests may have loaded it at once: the first to come stays, so that there is one lock for writers.
+        Ok(self.directory.put_first(open))
+    }
+
+    async fn load_with(
+        &self,
+        collection: Collection,
+        done: &mut ReplayProgress,
+        progress: &mut (impl FnMut(ReplayProgress) + Send),
+    ) -> Result<Open, Fault> {
+        let uid = collection.uid;
+        // The head is read first: whatever is appended while the rows are read has a higher position and is followed.
+        let head = self.head_of(uid).await?;
+        let shelf = self.gallery.open(uid);
+        let mut restore = shelf.restore(head);
+        let mut after = None;
+        loop {
+            let page = self.store.identities(uid, after.as_ref(), PAGE).await?;
+            let last = page.len() < PAGE as usize;
+            after = page.last().map(|i| i.id.clone());
+            done.identities += page.len() as u64;
+            restore.identities(&page);
+            progress(*done);
+            if last {
+                break;
+            }
+        }
+        let mut after = Position::START;
+        loop {
+            let page = self.store.stored_templates(uid, after, PAGE).await?;
+            let last = page.len() < PAGE as usize;
+            after = page.last().map_or(after, |t| t.template.position);
+            done.templates += page.len() as u64;
+            restore.templates(page);
+            progress(*done);
+            if last {
+                break;
+            }
+        }
+        restore.finish();
+        Ok(Open { collection: Arc::new(collection), shelf, writers: Arc::new(Mutex::new(())) })
+    }
+
+    async fn head_of(&self, uid: CollectionUid) -> Result<Position, Fault> {
+        let heads = self.store.heads().await?;
+        Ok(heads.iter().find(|h| h.uid == uid).map_or(Position::START, |h| h.position))
+    }
+
+    /// Lets go of a collection that was deleted.
+    pub(super) fn close(&self, open: &Open) {
+        self.directory.remove(&open.collection.id, open.collection.uid);
+        self.gallery.remove(open.collection.uid);
+        self.calibrations.remove(open.collection.uid);
+    }
+
+    /// Follows the logs and keeps house until told to stop: takes in what other replicas appended, removes what has
+    /// expired, gives the gallery its time for upkeep.
+    pub async fn keep_house(&self, stop: CancellationToken) {
+        let follow = every(self.options.follow_interval, &stop, "follow", || self.follow().boxed());
+        let sweep = every(self.options.sweep_interval, &stop, "sweep", || self.sweep().boxed());
+        let upkeep = every(UPKEEP_INTERVAL, &stop, "upkeep", || self.upkeep().boxed());
+        tokio::join!(follow, sweep, upkeep);
+    }
+
+    async fn upkeep(&self) -> Result<(), Fault> {
+        let gallery = Arc::clone(&self.gallery);
+        let maintain = move || {
+            for (uid, shelf) in gallery.shelves() {
+                let done = shelf.maintain();
+                if done != Upkeep::default() {
+                    info!(collection = %uid, ?done, "kept up the gallery");
+                }
+            }
+        };
+        tokio::task::spawn_blocking(maintain).await.map_err(Fault::internal)
+    }
+
+    /// Takes in what other replicas did since.
+    async fn follow(&self) -> Result<(), Fault> {
+        let heads = self.store.heads().await?;
+        for head in &heads {
+            let open = match self.directory.get(&head.id).filter(|o| o.collection.uid == head.uid) {
+                Some(open) => open,
+                None => match self.open(&head.id).await {
+                    Ok(open) => open,
+                    Err(Fault::NoCollection(_)) => continue,
+                    Err(fault) => return Err(fault),
+                },
+            };
+            if open.collection.revision < head.revision
+                && let Some(collection) = self.store.collection(&head.id).await?
+            {
+                self.directory.refresh(&Arc::new(collection));
+            }
+            if open.shelf.position() < head.position {
+                self.catch_up(&open).await?;
+            }
+        }
+        let alive: HashSet<CollectionUid> = heads.iter().map(|h| h.uid).collect();
+        for open in self.directory.all() {
+            // One that was made after the heads were read is not among them: ask before letting go.
+            if !alive.contains(&open.collection.uid)
+                && self.store.collection(&open.collection.id).await?.is_none_or(|c| c.uid != open.collection.uid)
+            {
+                self.close(&open);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes identities whose time has come, and answers that are no longer kept.
+    async fn sweep(&self) -> Result<(), Fault> {
+        const SWEPT_AT_ONCE: u32 = 500;
+        let now = self.clock.now();
+        for (uid, identity) in self.store.expired(now, SWEPT_AT_ONCE).await? {
+            let Some(open) = self.directory.all().into_iter().find(|o| o.collection.uid == uid) else {
+                continue;
+            };
+            let matcher = self.clone();
+            self.detached(async move {
+                let mut turn = match matcher.take_turn(&open).await {
+                    Ok(turn) => turn,
+                    Err(Fault::NoCollection(_)) => return Ok(()),
+                    Err(fault) => return Err(fault),
+                };
+                // Its time may have been put off since.
+                if turn.store().identity(&identity).await?.is_some_and(|i| i.is_expired(now)) {
+                    turn.append(&[Change::ExpireIdentity(identity)]).await?;
+                    turn.commit().await?;
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        self.store.sweep_idempotent(now).await?;
+        Ok(())
+    }
+}
+
+/// Does `work` at every interval until told to stop; never when the interval is zero.
+async fn every<'w>(
+    interval: Duration,
+    stop: &CancellationToken,
+    what: &'static str,
+    work: impl Fn() -> BoxFuture<'w, Result<(), Fault>>,
+) {
+    if interval.is_zero() {
+        return;
+    }
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let worked = work().await;
+        // Said once when it begins and once when it ends, not every second in between.
+        match &worked {
+            Ok(()) if failing => info!(what, "works again"),
+            Err(fault) if !failing => warn!(what, error = %Chain(fault), "fails, and is tried again"),
+            Ok(()) | Err(_) => {}
+        }
+        failing = worked.is_err();
+    }
+}
+
+/// An error with its sources, on one line.
+struct Chain<'e>(&'e dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}

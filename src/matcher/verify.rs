@@ -1,0 +1,43 @@
+//! Verify: is this the person whom the claim names.
+
+use super::{ConsistencyToken, Context, Fault, Matcher};
+use crate::{
+    decision,
+    domain::{Candidate, CollectionId, IdentityId, OperatingPoint, Reason, Sample},
+};
+
+/// A claim and its evidence.
+#[derive(Debug, Clone)]
+pub struct Verification {
+    pub collection: CollectionId,
+    pub identity: IdentityId,
+    pub samples: Vec<Sample>,
+    pub token: Option<ConsistencyToken>,
+}
+
+/// Whether the claim holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verified {
+    pub matches: bool,
+    /// The identity's most similar template; `None` when it has none in the searched space.
+    pub best: Option<Candidate>,
+    pub operating_point: OperatingPoint,
+    pub reasons: Vec<Reason>,
+}
+
+impl Matcher {
+    pub async fn verify(&self, context: &Context, verification: Verification) -> Result<Verified, Fault> {
+        let Verification { collection, identity, samples, token } = verification;
+        let open = self.open(&collection).await?;
+        let probe = self.probe(context, &open.collection, samples).await?;
+        self.reach(&open, token).await?;
+        let now = self.clock.now();
+        if open.shelf.identity(&identity).is_none_or(|i| i.expire_time.is_some_and(|at| at <= now)) {
+            return Err(Fault::NoIdentity(identity));
+        }
+        let best = open.shelf.nearest_of(&probe.embedding, &identity, now);
+        let terms = self.terms(&open, probe.embedding.space()).await;
+        let matches = best.as_ref().is_some_and(|b| decision::verify(&terms.point, b.similarity));
+        Ok(Verified { matches, best, operating_point: terms.point, reasons: terms.verify_reasons })
+    }
+}

@@ -1,0 +1,68 @@
+//! `semblance evaluate` on the real labelled sets reaches what a correct implementation reaches.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::{data, models, program};
+
+fn evaluate(protocol: &str, data: &Path, more: &[&str]) -> Value {
+    let folder = tempfile::tempdir().expect("a folder");
+    let json = folder.path().join("report.json");
+    let ended = program()
+        .args(["evaluate", "--protocol", protocol, "--data"])
+        .arg(data)
+        .arg("--json")
+        .arg(&json)
+        .args(more)
+        .env("SEMBLANCE_MODELS_DIR", models().expect("checked before"))
+        .output()
+        .expect("the program runs");
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    println!("{}", String::from_utf8_lossy(&ended.stdout));
+    serde_json::from_slice(&std::fs::read(json).expect("written")).expect("a report")
+}
+
+fn number(report: &Value, kind: &str, measure: &str) -> f64 {
+    report["results"][kind][measure].as_f64().unwrap_or_else(|| panic!("{report} has no {measure}"))
+}
+
+#[test]
+fn faces_of_lfw() {
+    let (Some(data), Some(_)) = (data(), models()) else { return };
+    let set = data.join("face/lfw_devtest");
+    let one_view = evaluate("lfw-pairs", &set, &[]);
+    assert_eq!((one_view["samples"].as_u64(), one_view["refused"].as_u64()), (Some(1549), Some(0)));
+    assert!(number(&one_view, "verification", "accuracy") >= 0.968, "{one_view}");
+    assert!(number(&one_view, "verification", "auc") >= 0.990, "{one_view}");
+    let mirrored = evaluate("lfw-pairs", &set, &["--mirror"]);
+    assert!(number(&mirrored, "verification", "accuracy") >= 0.971, "{mirrored}");
+    assert!(number(&mirrored, "verification", "auc") >= 0.990, "{mirrored}");
+    assert_ne!(mirrored["model_digest"], one_view["model_digest"], "mirroring makes another space");
+}
+
+#[test]
+fn people_of_market() {
+    let (Some(data), Some(_)) = (data(), models()) else { return };
+    let report = evaluate("market", &data.join("person/market1501_query_subset"), &[]);
+    assert!((number(&report, "retrieval", "rank_1") - 0.883).abs() <= 0.003, "{report}");
+    assert!((number(&report, "retrieval", "map") - 0.817).abs() <= 0.003, "{report}");
+}
+
+#[test]
+fn walks_of_psymo() {
+    let (Some(data), Some(_)) = (data(), models()) else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let unpacked = std::process::Command::new("tar")
+        .arg("-xJf")
+        .arg(data.join("gait/psymo_subset/skeletons.tar.xz"))
+        .arg("-C")
+        .arg(folder.path())
+        .status()
+        .expect("tar runs");
+    assert!(unpacked.success());
+    let report = evaluate("psymo", &folder.path().join("skeletons"), &[]);
+    assert_eq!(report["samples"].as_u64(), Some(480), "{report}");
+    // Chance is 10 %; the published weights transfer weakly to these poses, to about 30 %.
+    assert!(number(&report, "retrieval", "rank_1") >= 0.27, "{report}");
+}

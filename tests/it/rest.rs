@@ -1,0 +1,245 @@
+//! REST as an operator with curl sees it. Embeddings of a space of the client's own: no model is needed.
+
+use reqwest::{Method, StatusCode};
+use semblance::api::proto::{ListModelsRequest, model_service_client::ModelServiceClient};
+use serde_json::{Value, json};
+
+use crate::support::{Database, Home, Server, Start, answer, databases};
+
+/// A client's own space of 4 numbers.
+pub(crate) async fn make_collection(server: &Server, id: &str) -> Value {
+    let spaces = json!([{"model": "mine", "modality": "face", "dimension": 4, "external": true}]);
+    server.expect(Method::POST, &format!("/v1/collections?collectionId={id}"), Some(json!({"spaces": spaces}))).await
+}
+
+pub(crate) fn embedding(values: [f32; 4]) -> Value {
+    json!({"modality": "face", "embedding": {"model": "mine", "values": values}})
+}
+
+pub(crate) async fn enroll(server: &Server, identity: &str, values: [f32; 4], labels: Value) -> Value {
+    let body = json!({"samples": [embedding(values)], "labels": labels});
+    server.expect(Method::POST, &format!("/v1/collections/staff/identities/{identity}:enroll"), Some(body)).await
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    list.as_array().expect("a list").iter().map(|i| i["name"].as_str().expect("a name")).collect()
+}
+
+#[tokio::test]
+async fn enroll_search_verify_delete_on_every_database() {
+    for database in databases() {
+        let home = Home::new(&database).await;
+        let server = Server::start(&home, &Start::default());
+        let made = make_collection(&server, "staff").await;
+        assert_eq!(made["name"], "collections/staff");
+        assert_eq!(made["policy"], json!({"targetFpir": 0.01, "targetFmr": 0.001}));
+        assert_eq!(made["spaces"][0]["active"], false);
+
+        let alice = enroll(&server, "alice", [1.0, 0.0, 0.0, 0.0], json!({"site": "north"})).await;
+        assert_eq!(alice["identity"], "collections/staff/identities/alice");
+        assert_eq!(alice["templates"][0]["origin"], "embedding");
+        enroll(&server, "bob", [0.0, 2.0, 0.0, 0.0], json!({"site": "south"})).await;
+
+        let probe =
+            json!({"samples": [embedding([0.9, 0.1, 0.0, 0.0])], "consistencyToken": alice["consistencyToken"]});
+        let found = server.expect(Method::POST, "/v1/collections/staff/identities:search", Some(probe.clone())).await;
+        assert_eq!(found["gallerySize"], 2);
+        assert_eq!(found["candidates"][0]["rank"], 1);
+        assert_eq!(found["candidates"][0]["identity"], "collections/staff/identities/alice");
+        let similarity = found["candidates"][0]["similarity"].as_f64().expect("a number");
+        assert!((similarity - 0.9 / 0.82_f64.sqrt()).abs() < 1e-5, "{similarity}");
+
+        let mut filtered = probe.clone();
+        filtered["filter"] = json!("labels.site != \"north\"");
+        let found = server.expect(Method::POST, "/v1/collections/staff/identities:search", Some(filtered)).await;
+        assert_eq!(found["candidates"].as_array().expect("a list").len(), 1);
+        assert_eq!(found["candidates"][0]["identity"], "collections/staff/identities/bob");
+
+        // Nobody knows how similar strangers are in this space: verify says the similarity and does not pretend.
+        let verified =
+            server.expect(Method::POST, "/v1/collections/staff/identities/alice:verify", Some(probe.clone())).await;
+        assert_eq!(verified["match"], false);
+        assert_eq!(verified["reasons"], json!(["no_calibration"]));
+        assert_eq!(verified["operatingPoint"]["calibration"], "none");
+        let resolved =
+            server.expect(Method::POST, "/v1/collections/staff/identities:resolve", Some(probe.clone())).await;
+        assert_eq!(resolved["decision"], "uncertain");
+        assert_eq!(resolved["enrolled"], false);
+
+        let template = alice["templates"][0]["name"].as_str().expect("a name");
+        assert_eq!(server.expect(Method::GET, &format!("/v1/{template}"), None).await["name"], template);
+        server.expect(Method::DELETE, "/v1/collections/staff/identities/alice", None).await;
+        assert_eq!(server.ask(Method::GET, &format!("/v1/{template}"), None).await.0, StatusCode::NOT_FOUND);
+        let found = server.expect(Method::POST, "/v1/collections/staff/identities:search", Some(probe)).await;
+        assert_eq!(found["candidates"][0]["identity"], "collections/staff/identities/bob");
+        assert_eq!(found["gallerySize"], 1);
+        drop(server);
+        home.tidy().await;
+    }
+}
+
+#[tokio::test]
+async fn lists_come_in_pages_in_order_and_tokens_are_bound_to_their_filter() {
+    let home = Home::new(&Database::Sqlite).await;
+    let server = Server::start(&home, &Start::default());
+    make_collection(&server, "staff").await;
+    for number in 0..25 {
+        let body = json!({"labels": {"site": if number % 5 == 0 { "north" } else { "south" }}});
+        let path = format!("/v1/collections/staff/identities?identityId=p{number:02}");
+        server.expect(Method::POST, &path, Some(body)).await;
+    }
+    let (mut seen, mut token) = (Vec::new(), String::new());
+    loop {
+        let path = format!("/v1/collections/staff/identities?pageSize=10&pageToken={token}");
+        let page = server.expect(Method::GET, &path, None).await;
+        seen.extend(names(&page["identities"]).into_iter().map(str::to_owned));
+        token = page["nextPageToken"].as_str().expect("a token").to_owned();
+        if token.is_empty() {
+            break;
+        }
+    }
+    let expected: Vec<String> = (0..25).map(|n| format!("collections/staff/identities/p{n:02}")).collect();
+    assert_eq!(seen, expected);
+
+    let filter = "filter=labels.site%20%3D%20%22north%22";
+    let page = server.expect(Method::GET, &format!("/v1/collections/staff/identities?pageSize=3&{filter}"), None).await;
+    assert_eq!(names(&page["identities"]).len(), 3);
+    let token = page["nextPageToken"].as_str().expect("a token");
+    let rest =
+        server.expect(Method::GET, &format!("/v1/collections/staff/identities?pageToken={token}&{filter}"), None).await;
+    assert_eq!(names(&rest["identities"]), ["collections/staff/identities/p15", "collections/staff/identities/p20"]);
+    let (status, problem) =
+        server.ask(Method::GET, &format!("/v1/collections/staff/identities?pageToken={token}"), None).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(problem["violations"][0]["field"], "pageToken");
+}
+
+#[tokio::test]
+async fn etags_masks_and_conflicts() {
+    let home = Home::new(&Database::Sqlite).await;
+    let server = Server::start(&home, &Start::default());
+    make_collection(&server, "staff").await;
+    let (status, problem) = server.ask(Method::POST, "/v1/collections?collectionId=staff", Some(json!({}))).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("ALREADY_EXISTS")));
+
+    let path = "/v1/collections/staff/identities/alice";
+    let made = server
+        .expect(Method::POST, "/v1/collections/staff/identities?identityId=alice", Some(json!({"labels": {"a": "1"}})))
+        .await;
+    let moved = server.expect(Method::PATCH, path, Some(json!({"labels": {"a": "2"}, "etag": made["etag"]}))).await;
+    assert_ne!(moved["etag"], made["etag"]);
+    let (status, problem) = server.ask(Method::PATCH, path, Some(json!({"labels": {}, "etag": made["etag"]}))).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("ETAG_MOVED")));
+    // A mask that names a field which the body leaves out clears it.
+    let cleared = server.expect(Method::PATCH, &format!("{path}?updateMask=labels"), Some(json!({}))).await;
+    assert_eq!(cleared["labels"], json!({}));
+    let (status, _) = server.ask(Method::PATCH, &format!("{path}?updateMask=name"), Some(json!({}))).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+
+    let policy = json!({"policy": {"targetFpir": 0.05}});
+    let updated = server.expect(Method::PATCH, "/v1/collections/staff", Some(policy)).await;
+    assert_eq!(updated["policy"], json!({"targetFpir": 0.05, "targetFmr": 0.001}));
+    let (status, _) =
+        server.ask(Method::PATCH, "/v1/collections/staff", Some(json!({"policy": {"targetFmr": 7}}))).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn asking_again_under_one_key_changes_nothing() {
+    for database in databases() {
+        let home = Home::new(&database).await;
+        let server = Server::start(&home, &Start::default());
+        make_collection(&server, "staff").await;
+        let ask = async |key: &str, values: [f32; 4]| {
+            let request = server
+                .request(Method::POST, "/v1/collections/staff/identities/alice:enroll")
+                .header("idempotency-key", key)
+                .json(&json!({"samples": [embedding(values)], "labels": {"b": "2", "a": "1"}}));
+            answer(request).await
+        };
+        let (status, first) = ask("one", [1.0, 0.0, 0.0, 0.0]).await;
+        assert_eq!(status, StatusCode::OK, "{first}");
+        assert_eq!(ask("one", [1.0, 0.0, 0.0, 0.0]).await.1, first);
+        let (status, problem) = ask("one", [0.0, 1.0, 0.0, 0.0]).await;
+        assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("REQUEST_ID_REUSED")));
+        assert_ne!(ask("two", [1.0, 0.0, 0.0, 0.0]).await.1, first);
+        let templates = server.expect(Method::GET, "/v1/collections/staff/identities/alice/templates", None).await;
+        assert_eq!(names(&templates["templates"]).len(), 2);
+        drop(server);
+        home.tidy().await;
+    }
+}
+
+#[tokio::test]
+async fn what_operators_ask_is_answered_without_a_key_and_everything_else_is_not() {
+    let home = Home::new(&Database::Sqlite).await;
+    let server = Server::start(&home, &Start { env: &[("SEMBLANCE_API_KEY", "open-sesame")], ..Start::default() });
+    for path in ["/livez", "/readyz", "/metrics", "/openapi.json", "/docs"] {
+        let response = server.request(Method::GET, path).send().await.expect("answered");
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+    }
+    let (status, problem) = server.ask(Method::GET, "/v1/models", None).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::UNAUTHORIZED, &json!("UNAUTHENTICATED")));
+    let with_key = server.request(Method::GET, "/v1/models").bearer_auth("open-sesame");
+    assert_eq!(answer(with_key).await, (StatusCode::OK, json!({"models": [], "nextPageToken": ""})));
+    let metrics = server.request(Method::GET, "/metrics").send().await.expect("answered").text().await.expect("text");
+    assert!(
+        metrics.contains("semblance_requests_total{transport=\"rest\",method=\"ListModels\",code=\"OK\"} 1"),
+        "{metrics}"
+    );
+
+    let mut client = ModelServiceClient::new(server.channel().await);
+    let refused = client.list_models(ListModelsRequest::default()).await.expect_err("no key");
+    assert_eq!(refused.code(), tonic::Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn a_restart_loses_nothing_and_a_deleted_collection_comes_back_empty() {
+    for database in databases() {
+        let home = Home::new(&database).await;
+        let server = Server::start(&home, &Start::default());
+        make_collection(&server, "staff").await;
+        enroll(&server, "alice", [1.0, 0.0, 0.0, 0.0], json!({})).await;
+        enroll(&server, "alice", [0.9, 0.1, 0.0, 0.0], json!({})).await;
+        enroll(&server, "bob", [0.0, 1.0, 0.0, 0.0], json!({})).await;
+        server.kill();
+
+        let server = Server::start(&home, &Start::default());
+        assert!(server.greeting().contains("1 collections, 2 identities, 3 templates"), "{}", server.greeting());
+        let probe = json!({"samples": [embedding([1.0, 0.0, 0.0, 0.0])]});
+        let found = server.expect(Method::POST, "/v1/collections/staff/identities:search", Some(probe.clone())).await;
+        assert_eq!(found["candidates"][0]["identity"], "collections/staff/identities/alice");
+        assert_eq!(found["candidates"][0]["similarity"], 1.0);
+
+        server.expect(Method::DELETE, "/v1/collections/staff", None).await;
+        let (status, _) =
+            server.ask(Method::POST, "/v1/collections/staff/identities:search", Some(probe.clone())).await;
+        assert_eq!(status, StatusCode::NOT_FOUND);
+        make_collection(&server, "staff").await;
+        let found = server.expect(Method::POST, "/v1/collections/staff/identities:search", Some(probe)).await;
+        assert_eq!(found["candidates"], json!([]));
+        drop(server);
+        home.tidy().await;
+    }
+}
+
+#[tokio::test]
+async fn an_expired_identity_is_nobody() {
+    let home = Home::new(&Database::Sqlite).await;
+    let server = Server::start(&home, &Start { env: &[("SEMBLANCE_SWEEP_INTERVAL_SECONDS", "1")], ..Start::default() });
+    make_collection(&server, "staff").await;
+    enroll(&server, "guest", [1.0, 0.0, 0.0, 0.0], json!({})).await;
+    let body = json!({"expireTime": "2020-01-01T00:00:00Z"});
+    server.expect(Method::PATCH, "/v1/collections/staff/identities/guest", Some(body)).await;
+    let probe = json!({"samples": [embedding([1.0, 0.0, 0.0, 0.0])]});
+    let found = server.expect(Method::POST, "/v1/collections/staff/identities:search", Some(probe)).await;
+    assert_eq!(found["candidates"], json!([]));
+    // The sweep removes the record too; it runs every second here, so a bounded number of looks sees it gone.
+    for _ in 0..600 {
+        if server.ask(Method::GET, "/v1/collections/staff/identities/guest", None).await.0 == StatusCode::NOT_FOUND {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("the sweep never came");
+}

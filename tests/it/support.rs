@@ -1,0 +1,256 @@
+//! The real program as a child process, on ports of its own, with a data folder of its own.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Mutex, OnceLock},
+    time::{Duration, Instant},
+};
+
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+use tempfile::TempDir;
+use tonic::transport::Channel;
+
+/// How long a start or a stop may take on a machine that is busy with other tests.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// The real data, on machines that have it; says so where it is missing.
+pub(crate) fn data() -> Option<PathBuf> {
+    let given = std::env::var_os("SEMBLANCE_TEST_DATA").map(PathBuf::from);
+    let folder = given.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"));
+    if folder.join("MANIFEST.md").is_file() {
+        return Some(folder);
+    }
+    eprintln!("skipped: no test data at {}", folder.display());
+    None
+}
+
+/// The databases to run on: the embedded one always, PostgreSQL where the tests were given one.
+pub(crate) fn databases() -> Vec<Database> {
+    let mut databases = vec![Database::Sqlite];
+    match std::env::var("SEMBLANCE_TEST_POSTGRES_URL") {
+        Ok(url) => databases.push(Database::Postgres(url)),
+        Err(_) => eprintln!("skipped on PostgreSQL: SEMBLANCE_TEST_POSTGRES_URL is not set"),
+    }
+    databases
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Database {
+    Sqlite,
+    /// The address of a server; each test makes a database of its own there.
+    Postgres(String),
+}
+
+/// The program itself, with nothing of this process's environment that it would read.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_semblance"));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("SEMBLANCE_") || name == "DATABASE_URL" {
+            command.env_remove(&*name);
+        }
+    }
+    command.env("SEMBLANCE_LOG", "warn").env("NO_COLOR", "1");
+    command
+}
+
+/// A folder with the starter packages, made from the real data once for all tests.
+pub(crate) fn models() -> Option<&'static Path> {
+    static MODELS: OnceLock<Option<TempDir>> = OnceLock::new();
+    let folder = MODELS.get_or_init(|| {
+        let mirror = data()?;
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in ["face-mobilefacenet", "person-osnet-x0-25", "gait-graph"] {
+            let pulled = program()
+                .args(["models", "pull", name])
+                .env("SEMBLANCE_MODELS_DIR", folder.path())
+                .env("SEMBLANCE_MODEL_MIRROR", &mirror)
+                .output()
+                .expect("the program runs");
+            assert!(pulled.status.success(), "{}", String::from_utf8_lossy(&pulled.stderr));
+        }
+        Some(folder)
+    });
+    folder.as_ref().map(TempDir::path)
+}
+
+/// Where a server keeps its things; outlives the server, so that another can be started on them.
+pub(crate) struct Home {
+    folder: TempDir,
+    pub(crate) database_url: String,
+    /// Dropped with the home.
+    postgres: Option<(String, String)>,
+}
+
+impl Home {
+    pub(crate) async fn new(database: &Database) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        match database {
+            Database::Sqlite => {
+                let database_url = format!("sqlite:{}", folder.path().join("semblance.db").display());
+                Self { folder, database_url, postgres: None }
+            }
+            Database::Postgres(server) => {
+                let name = format!("semblance_it_{}", uuid::Uuid::now_v7().simple());
+                execute(server, &format!("CREATE DATABASE {name}")).await;
+                let (base, _) = server.rsplit_once('/').expect("an address names a database");
+                let database_url = format!("{base}/{name}");
+                Self { folder, database_url, postgres: Some((server.clone(), name)) }
+            }
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Removes what a folder does not remove by itself.
+    pub(crate) async fn tidy(self) {
+        if let Some((server, name)) = &self.postgres {
+            execute(server, &format!("DROP DATABASE {name} WITH (FORCE)")).await;
+        }
+    }
+}
+
+async fn execute(server: &str, statement: &str) {
+    use sqlx::Connection;
+    let mut connection = sqlx::PgConnection::connect(server).await.expect("the tests' PostgreSQL answers");
+    sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut connection).await.expect(statement);
+}
+
+/// A server that runs. Killed when it is dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) http: String,
+    pub(crate) grpc: String,
+    client: reqwest::Client,
+    greeting: String,
+    errors: std::sync::Arc<Mutex<String>>,
+}
+
+/// How to start one.
+#[derive(Default)]
+pub(crate) struct Start<'s> {
+    pub(crate) models: Option<&'s Path>,
+    pub(crate) env: &'s [(&'s str, &'s str)],
+}
+
+impl Server {
+    pub(crate) fn start(home: &Home, start: &Start<'_>) -> Self {
+        let empty = home.path().join("no-models");
+        let mut command = program();
+        command
+            .arg("serve")
+            .env("SEMBLANCE_DATA_DIR", home.path())
+            .env("SEMBLANCE_MODELS_DIR", start.models.unwrap_or(&empty))
+            .env("DATABASE_URL", &home.database_url)
+            .env("SEMBLANCE_HTTP_ADDR", "127.0.0.1:0")
+            .env("SEMBLANCE_GRPC_ADDR", "127.0.0.1:0")
+            .env("SEMBLANCE_NO_PULL", "true")
+            .envs(start.env.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program runs");
+        let errors = std::sync::Arc::new(Mutex::new(String::new()));
+        let stderr = BufReader::new(child.stderr.take().expect("piped"));
+        std::thread::spawn({
+            let errors = errors.clone();
+            move || {
+                for line in stderr.lines().map_while(Result::ok) {
+                    let mut errors = errors.lock().expect("nobody panics while holding it");
+                    errors.push_str(&line);
+                    errors.push('\n');
+                }
+            }
+        });
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let mut greeting = String::new();
+        // The greeting comes when requests are served; its last line is the last curl.
+        while !greeting.contains(":resolve") {
+            let read = stdout.read_line(&mut greeting).expect("readable");
+            let said = || errors.lock().expect("nobody panics while holding it").clone();
+            assert!(read > 0, "the server ended before it served: {greeting}{}", said());
+        }
+        let word_after = |name: &str| {
+            let line = greeting.lines().find_map(|l| l.trim().strip_prefix(name)).expect("the greeting says it");
+            line.split_whitespace().next().expect("an address").to_owned()
+        };
+        let (http, grpc) = (word_after("REST"), format!("http://{}", word_after("gRPC")));
+        Self { child, http, grpc, client: reqwest::Client::new(), greeting, errors }
+    }
+
+    pub(crate) fn greeting(&self) -> &str {
+        &self.greeting
+    }
+
+    /// What the server logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.errors.lock().expect("nobody panics while holding it").clone()
+    }
+
+    pub(crate) async fn channel(&self) -> Channel {
+        Channel::from_shared(self.grpc.clone()).expect("an address").connect().await.expect("gRPC answers")
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.http))
+    }
+
+    /// Sends JSON and reads JSON.
+    pub(crate) async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+        let mut request = self.request(method, path);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        answer(request).await
+    }
+
+    /// The same, for what must go well.
+    pub(crate) async fn expect(&self, method: Method, path: &str, body: Option<Value>) -> Value {
+        let (status, answer) = self.ask(method.clone(), path, body).await;
+        assert!(status.is_success(), "{method} {path}: {status} {answer}");
+        answer
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// Waits for the end; the exit status tells how.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it is a child of this process") {
+                return status;
+            }
+            assert!(Instant::now() < until, "the server does not end: {}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// As a power cut would.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Status and JSON body of an answer.
+pub(crate) async fn answer(request: reqwest::RequestBuilder) -> (StatusCode, Value) {
+    let response = request.send().await.expect("the server answers");
+    let status = response.status();
+    let body = response.bytes().await.expect("a body");
+    let json = serde_json::from_slice(&body).unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&body)));
+    (status, json)
+}
