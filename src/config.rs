@@ -130,7 +130,7 @@ pub struct PlaceFlags {
     /// The folder of the installed model packages; `models` in the data folder when absent.
     #[arg(long, global = true, env = "SEMBLANCE_MODELS_DIR")]
     pub models_dir: Option<PathBuf>,
-    /// A folder that is asked for model files, by their sha256, before the network.
+    /// A folder that model files are taken from, by their sha256, instead of the network.
     #[arg(long, global = true, env = "SEMBLANCE_MODEL_MIRROR")]
     pub model_mirror: Option<PathBuf>,
     /// The database: `sqlite:PATH` or `postgres://...`; an embedded one in the data folder when absent.

@@ -5,7 +5,7 @@
 //! nearest, decision judges, the store keeps. It never names a wire format, a status code, a database or a tensor.
 //!
 //! Searches run on the gallery alone, so they survive an outage of the database. Whatever changes a collection takes
-//! its turn first (see [`turn`]).
+//! its turn first: `turn.rs` says how.
 
 mod calibrate;
 mod collections;
