@@ -12,7 +12,10 @@ use std::{
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    task::{AbortHandle, JoinHandle},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -25,8 +28,11 @@ use crate::{
     gallery::{Gallery, GalleryOptions},
     matcher::{Matcher, MatcherOptions, Parts as MatcherParts, ReplayProgress},
     store::{self, Store, StoreError, StoreOptions},
-    telemetry::Page,
+    telemetry::{Metrics, Page},
 };
+
+/// How long writes that were begun, queues, threads and the store's connections get to end, once no request is left.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// The clock on the wall.
 #[derive(Debug)]
@@ -84,7 +90,7 @@ pub struct Server {
     store: Arc<dyn Store>,
     stop: CancellationToken,
     listeners: Vec<JoinHandle<anyhow::Result<()>>>,
-    housekeeping: JoinHandle<()>,
+    housekeeping: JoinHandle<((), ())>,
     drain: Duration,
     drain_notice: Duration,
 }
@@ -103,7 +109,7 @@ pub struct Loaded {
 ///
 /// # Errors
 /// One clear sentence when a port, the database or a model package is wrong.
-pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Page) -> anyhow::Result<Server> {
+pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) -> anyhow::Result<Server> {
     flags.check()?;
     // The ports first: another server on them is the likeliest mistake, and everything else takes longer to find out.
     let http = bind(flags.http_addr, "REST", "SEMBLANCE_HTTP_ADDR").await?;
@@ -136,8 +142,10 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Page) -> an
         in_flight_max: flags.limits.requests_max,
         duration_max: Duration::from_secs(flags.limits.request_seconds_max),
         body_bytes_max: flags.limits.body_bytes_max,
+        bodies_bytes_max: flags.limits.bodies_bytes_max.max(flags.limits.body_bytes_max),
+        json_values_max: flags.limits.json_values_max,
     };
-    let measured = measured(matcher.clone(), metrics);
+    let measured = measured(matcher.clone(), Arc::clone(&encoders), metrics.clone());
     let api = Api::new(ApiParts { matcher: matcher.clone(), access, limits, metrics: measured }).await;
     let stop = CancellationToken::new();
     let (http_addr, grpc_addr) = (http.local_addr()?, grpc.local_addr()?);
@@ -149,7 +157,7 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Page) -> an
     ];
     let housekeeping = tokio::spawn({
         let (matcher, stop) = (matcher.clone(), stop.clone());
-        async move { matcher.keep_house(stop).await }
+        async move { tokio::join!(matcher.keep_house(stop.clone()), metrics.keep_up(stop)) }
     });
     let readiness = api.readiness();
     readiness.open().await;
@@ -174,29 +182,46 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Page) -> an
 }
 
 impl Server {
-    /// Drains and stops, in order, within the configured time.
+    /// Drains and stops, in order: requests in flight get the configured time, what they began gets
+    /// [`CLOSING`] more.
     ///
     /// # Errors
     /// When requests were still in flight after that time; they were cut off.
-    pub async fn stop(self) -> anyhow::Result<()> {
+    pub async fn stop(mut self) -> anyhow::Result<()> {
         info!("stopping: no longer ready");
         self.readiness.close().await;
         tokio::time::sleep(self.drain_notice).await;
+        self.readiness.end().await;
         self.stop.cancel();
+        let cut: Vec<AbortHandle> = self.listeners.iter().map(JoinHandle::abort_handle).collect();
         let drained = tokio::time::timeout(self.drain, async {
             for listener in self.listeners {
                 listener.await.context("a listener panicked")??;
             }
-            self.housekeeping.await.context("housekeeping panicked")?;
-            self.matcher.finish().await;
-            self.encoders.stop().await;
             anyhow::Ok(())
         })
         .await;
-        self.store.close().await;
-        match drained {
-            Ok(drained) => drained.inspect(|()| info!("stopped")),
-            Err(_) => bail!("requests were still in flight after {} s; they were cut off", self.drain.as_secs()),
+        if drained.is_err() {
+            cut.iter().for_each(AbortHandle::abort);
+        }
+        let closed = tokio::time::timeout(CLOSING, async {
+            self.housekeeping.await.context("housekeeping panicked")?;
+            self.matcher.finish().await;
+            self.encoders.stop().await;
+            self.store.close().await;
+            anyhow::Ok(())
+        })
+        .await;
+        match (drained, closed) {
+            (Err(_), _) => bail!("requests were still in flight after {} s; they were cut off", self.drain.as_secs()),
+            (Ok(Err(error)), _) | (_, Ok(Err(error))) => Err(error),
+            (_, Err(_)) => {
+                bail!("the store or a model did not close within {} s; nothing acknowledged is lost", CLOSING.as_secs())
+            }
+            (Ok(Ok(())), Ok(Ok(()))) => {
+                info!("stopped");
+                Ok(())
+            }
         }
     }
 
@@ -286,13 +311,17 @@ async fn replay(matcher: &Matcher) -> anyhow::Result<ReplayProgress> {
 }
 
 /// The metrics page, with what is measured only when it is asked for.
-fn measured(matcher: Matcher, page: Page) -> Page {
+fn measured(matcher: Matcher, encoders: Arc<Encoders>, page: Metrics) -> Page {
     Arc::new(move || {
         let totals = matcher.totals();
         metrics::gauge!("semblance_gallery_collections").set(matcher.collection_count() as f64);
         metrics::gauge!("semblance_gallery_identities").set(totals.identities as f64);
         metrics::gauge!("semblance_gallery_templates").set(totals.templates as f64);
-        page()
+        for encoder in encoders.all() {
+            let healthy = f64::from(u8::from(encoder.is_healthy()));
+            metrics::gauge!("semblance_model_healthy", "model" => encoder.name().to_string()).set(healthy);
+        }
+        page.render()
     })
 }
 

@@ -24,7 +24,7 @@ pub struct ServeFlags {
     #[arg(long, env = "SEMBLANCE_GRPC_ADDR", default_value = "127.0.0.1:50051")]
     pub grpc_addr: SocketAddr,
     /// The key that callers must send as `Authorization: Bearer <key>`. Without one, only this machine may ask.
-    #[arg(long, env = "SEMBLANCE_API_KEY", hide_env_values = true)]
+    #[arg(long, env = "SEMBLANCE_API_KEY", hide_env_values = true, hide_default_value = true)]
     pub api_key: Option<Secret>,
     /// Without a key: let others than this machine ask too. For networks that keep strangers out themselves.
     #[arg(long, env = "SEMBLANCE_ALLOW_ANONYMOUS", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
@@ -52,6 +52,12 @@ pub struct LimitFlags {
     /// The largest request body, in bytes.
     #[arg(long, env = "SEMBLANCE_BODY_BYTES_MAX", default_value_t = 32 << 20)]
     pub body_bytes_max: usize,
+    /// The most bytes of REST bodies that are in hand at once; more are answered 429.
+    #[arg(long, env = "SEMBLANCE_BODIES_BYTES_MAX", default_value_t = 512 << 20)]
+    pub bodies_bytes_max: usize,
+    /// The most values of a JSON body, numbers above all.
+    #[arg(long, env = "SEMBLANCE_JSON_VALUES_MAX", default_value_t = 500_000)]
+    pub json_values_max: usize,
     /// The largest encoded picture, in bytes.
     #[arg(long, env = "SEMBLANCE_IMAGE_BYTES_MAX", default_value_t = 16 << 20)]
     pub image_bytes_max: usize,
@@ -134,7 +140,7 @@ pub struct PlaceFlags {
     #[arg(long, global = true, env = "SEMBLANCE_MODEL_MIRROR")]
     pub model_mirror: Option<PathBuf>,
     /// The database: `sqlite:PATH` or `postgres://...`; an embedded one in the data folder when absent.
-    #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true)]
+    #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, hide_default_value = true)]
     pub database_url: Option<Secret>,
 }
 

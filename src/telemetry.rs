@@ -1,10 +1,15 @@
 //! Logs and metrics: started first, before anything has something to say.
 
-use std::{io, sync::Arc};
+use std::{
+    io::{self, IsTerminal},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Bounds of the duration histograms, in seconds: from a small scan to the longest request.
@@ -12,6 +17,9 @@ const DURATIONS: [f64; 15] =
     [0.0001, 0.0003, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 10.0, 30.0];
 /// Bounds of the batch length histogram.
 const LENGTHS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+
+/// How often samples are folded into their histograms.
+const FOLDED_EVERY: Duration = Duration::from_secs(5);
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +41,7 @@ pub fn start_logs(filter: &str, lines: LogLines) -> anyhow::Result<()> {
     let filter = EnvFilter::builder()
         .parse(filter)
         .with_context(|| format!("SEMBLANCE_LOG {filter:?} is no filter such as info or semblance=debug"))?;
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
     let registry = tracing_subscriber::registry().with(filter);
     match lines {
         LogLines::Text => registry.with(layer.with_target(false)).try_init(),
@@ -42,21 +50,41 @@ pub fn start_logs(filter: &str, lines: LogLines) -> anyhow::Result<()> {
     .context("logs are started once")
 }
 
+/// What was measured.
+#[derive(Clone)]
+pub struct Metrics(PrometheusHandle);
+
+impl Metrics {
+    /// The page that Prometheus reads.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// Folds samples into their histograms until told to stop: unfolded they would pile up where nobody reads the page.
+    pub async fn keep_up(&self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(FOLDED_EVERY);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => self.0.run_upkeep(),
+            }
+        }
+    }
+}
+
 /// Metrics, in the form that Prometheus reads.
 ///
 /// # Errors
 /// When they were started before.
-pub fn start_metrics() -> anyhow::Result<Page> {
+pub fn start_metrics() -> anyhow::Result<Metrics> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &DURATIONS)?
         .set_buckets_for_metric(Matcher::Suffix("_length".to_owned()), &LENGTHS)?
         .install_recorder()
         .context("metrics are started once")?;
     describe();
-    Ok(Arc::new(move || {
-        handle.run_upkeep();
-        handle.render()
-    }))
+    Ok(Metrics(handle))
 }
 
 fn describe() {
@@ -71,6 +99,7 @@ fn describe() {
     describe_counter!("semblance_queue_refused_total", "Samples refused because the queue was full.");
     describe_counter!("semblance_queue_dropped_total", "Entries dropped before inference, by reason.");
     describe_histogram!("semblance_search_duration_seconds", Unit::Seconds, "How long gallery searches took.");
+    describe_gauge!("semblance_model_healthy", "1 unless a model failed several times in a row.");
     describe_gauge!("semblance_gallery_templates", "Templates in memory.");
     describe_gauge!("semblance_gallery_identities", "Identities in memory.");
     describe_gauge!("semblance_gallery_collections", "Collections in memory.");

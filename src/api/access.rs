@@ -24,6 +24,9 @@ impl std::fmt::Debug for AccessOptions {
     }
 }
 
+/// Headers by which a proxy says that it speaks for somebody else.
+const PROXIED: [&str; 3] = ["forwarded", "x-forwarded-for", "x-real-ip"];
+
 /// What is refused, and the sentence that says why.
 pub(super) type Refusal = (WireFault, &'static str);
 
@@ -46,6 +49,11 @@ impl AccessOptions {
         if !peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()) {
             let sentence = "without a key this server answers its own machine only; set SEMBLANCE_API_KEY, or \
                             SEMBLANCE_ALLOW_ANONYMOUS=true where the network itself keeps strangers out";
+            return Err((WireFault::Forbidden, sentence));
+        }
+        if PROXIED.iter().any(|header| headers.contains_key(*header)) {
+            let sentence = "this came through a proxy, and without a key this server answers its own machine only; set \
+                            SEMBLANCE_API_KEY";
             return Err((WireFault::Forbidden, sentence));
         }
         if !is_local_call(uri, headers) {
@@ -115,6 +123,8 @@ mod tests {
             assert_eq!(ask(&options, "127.0.0.1:5", &headers).expect_err("another site").0, WireFault::Forbidden);
         }
         assert!(ask(&options, "127.0.0.1:5", &[(header::ORIGIN, "http://localhost:3000")]).is_ok());
+        let proxied = [(HeaderName::from_static("x-forwarded-for"), "203.0.113.9")];
+        assert_eq!(ask(&options, "127.0.0.1:5", &proxied).expect_err("a proxy").0, WireFault::Forbidden);
     }
 
     #[test]

@@ -12,12 +12,13 @@ use std::{
 use axum::{
     extract::{ConnectInfo, Request, State},
     middleware::Next,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use futures::FutureExt;
 use http::HeaderMap;
 use tokio::sync::Semaphore;
 use tonic::{Code, Status, transport::server::TcpConnectInfo};
+use tracing::Instrument;
 
 use super::{
     access::AccessOptions,
@@ -54,6 +55,10 @@ pub struct RequestLimits {
     pub duration_max: Duration,
     /// The largest body.
     pub body_bytes_max: usize,
+    /// The most bytes of REST bodies that are in hand at once.
+    pub bodies_bytes_max: usize,
+    /// The most values of a JSON body: each costs many times its bytes while it is read.
+    pub json_values_max: usize,
 }
 
 /// What the layers know.
@@ -82,8 +87,11 @@ pub(super) async fn admit_grpc(State(gate): State<Arc<Gate>>, request: Request, 
 pub(super) async fn admit_rest(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let instance = request.uri().path().to_owned();
     match admitted(&gate, request, Wire::Rest) {
-        Ok((request, _place)) => next.run(request).await,
-        Err(refused) => super::http::problem(&refused, &instance).into_response(),
+        Ok((request, _place)) => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+            Ok(response) => response,
+            Err(panic) => super::http::problem(&status(&Fault::internal(said(&*panic))), &instance),
+        },
+        Err(refused) => super::http::problem(&refused, &instance),
     }
 }
 
@@ -115,7 +123,8 @@ pub(super) async fn serve(State(gate): State<Arc<Gate>>, mut request: Request, n
     let deadline = began + allowed;
     request.extensions_mut().insert(Deadline(deadline));
 
-    let served = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let span = tracing::info_span!("request", transport = wire.as_str(), method);
+    let served = AssertUnwindSafe(next.run(request).instrument(span)).catch_unwind();
     let response = match tokio::time::timeout_at(deadline.into(), served).await {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => status(&Fault::internal(said(&*panic))).into_http(),

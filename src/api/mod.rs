@@ -80,6 +80,11 @@ impl Readiness {
         self.ready.store(false, Ordering::Release);
         self.health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     }
+
+    /// Lets go of those who watch the health: their calls have no end of their own and would hold up the stop.
+    pub async fn end(&mut self) {
+        self.health.clear_service_status("").await;
+    }
 }
 
 impl Api {

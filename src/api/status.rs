@@ -44,16 +44,18 @@ pub(super) enum WireFault {
     MethodNotAllowed,
     UnsupportedMediaType,
     BodyTooLarge,
+    BodyTooSlow,
     Unauthenticated,
     Forbidden,
 }
 
 impl WireFault {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::NoSuchRoute,
         Self::MethodNotAllowed,
         Self::UnsupportedMediaType,
         Self::BodyTooLarge,
+        Self::BodyTooSlow,
         Self::Unauthenticated,
         Self::Forbidden,
     ];
@@ -66,6 +68,7 @@ impl WireFault {
                 (Code::InvalidArgument, StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE")
             }
             Self::BodyTooLarge => (Code::OutOfRange, StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE"),
+            Self::BodyTooSlow => (Code::DeadlineExceeded, StatusCode::REQUEST_TIMEOUT, "BODY_TOO_SLOW"),
             Self::Unauthenticated => (Code::Unauthenticated, StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
             Self::Forbidden => (Code::PermissionDenied, StatusCode::FORBIDDEN, "PERMISSION_DENIED"),
         };
@@ -86,7 +89,7 @@ fn details(code: &str, kind: &str) -> ErrorDetails {
 /// The fault as gRPC says it. What went wrong inside is logged here, once, and not said.
 pub(super) fn status(fault: &Fault) -> Status {
     let row = row(fault.kind());
-    if matches!(fault.kind(), FaultKind::Internal | FaultKind::Unavailable) {
+    if matches!(fault, Fault::Internal(_) | Fault::StoreUnavailable(_)) {
         log(fault);
     }
     let mut details = details(fault.code(), row.word);
@@ -189,7 +192,7 @@ mod tests {
             assert_eq!(http(&said).as_u16(), code, "{fault:?}");
             assert_eq!(said.get_details_error_info().expect("always").reason, fault.code());
         }
-        for (fault, code) in WireFault::ALL.into_iter().zip([404, 405, 415, 413, 401, 403]) {
+        for (fault, code) in WireFault::ALL.into_iter().zip([404, 405, 415, 413, 408, 401, 403]) {
             assert_eq!(http(&fault.status("said")).as_u16(), code, "{fault:?}");
         }
     }

@@ -67,5 +67,9 @@ pub(super) async fn pairs(
         let score = similarity(by_file[&pair.first].as_ref(), by_file[&pair.second].as_ref());
         if pair.is_genuine { genuine.push(score) } else { impostor.push(score) }
     }
+    if genuine.is_empty() || impostor.is_empty() {
+        let problem = "it needs pairs of one person and pairs of two".to_owned();
+        return Err(EvaluateError::Layout { path: data.join(PAIRS), problem });
+    }
     Ok((Results::Verification(metrics::verification(&genuine, &impostor)), files.len(), refused))
 }

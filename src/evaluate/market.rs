@@ -43,5 +43,9 @@ pub(super) async fn all_against_all(
             rank(probe, &embeddings, other_view, |item| labels[item].0 == labels[probe].0)
         })
         .collect();
+    if !rankings.iter().any(|r| r.contains(&true)) {
+        let problem = "no probe has its person in the gallery".to_owned();
+        return Err(EvaluateError::Layout { path: data.to_owned(), problem });
+    }
     Ok((Results::Retrieval(metrics::retrieval(&rankings, files.len())), files.len(), refused))
 }

@@ -42,9 +42,10 @@ pub struct Report {
     pub data: PathBuf,
     pub model: String,
     pub model_digest: String,
-    /// Samples that were encoded.
+    /// Samples of the set.
     pub samples: usize,
-    /// Samples that could not be encoded. They count as wrong, not as missing.
+    /// Those of them that could not be encoded. They match nobody: a genuine pair with one is missed, and a probe that
+    /// is one finds its person last.
     pub refused: usize,
     pub results: Results,
 }
@@ -141,7 +142,6 @@ fn files_in(folder: &Path, endings: &[&str]) -> Result<Vec<PathBuf>, EvaluateErr
 }
 
 fn similarity(a: Option<&Embedding>, b: Option<&Embedding>) -> f32 {
-    // A sample without an embedding is like nobody: it costs what a wrong answer costs.
     a.zip(b).and_then(|(a, b)| a.similarity(b)).map_or(-1.0, |s| s.0)
 }
 
@@ -156,7 +156,8 @@ fn rank(
         .filter(|item| *item != probe && counts(*item))
         .map(|item| (similarity(embeddings[probe].as_ref(), embeddings[item].as_ref()), is_right(item)))
         .collect();
-    found.sort_by(|a, b| b.0.total_cmp(&a.0));
+    // Without an embedding all are equally unlike: the right ones come last, so that order by name earns nothing.
+    found.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     found.into_iter().map(|(_, right)| right).collect()
 }
 
@@ -166,7 +167,7 @@ impl fmt::Display for Report {
         let percent = |share: f64| format!("{:.2} %", 100.0 * share);
         writeln!(f, "model      {} ({})", self.model, &self.model_digest[..12])?;
         writeln!(f, "data       {}", self.data.display())?;
-        writeln!(f, "samples    {} encoded, {} refused", self.samples, self.refused)?;
+        writeln!(f, "samples    {}, {} of them refused", self.samples, self.refused)?;
         let rows = match &self.results {
             Results::Verification(v) => vec![
                 ("pairs", format!("{} genuine, {} impostor", v.genuine_pairs, v.impostor_pairs)),

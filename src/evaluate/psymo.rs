@@ -73,5 +73,9 @@ pub(super) async fn same_view(
         })
         .collect();
     let gallery = labels.iter().filter(|w| w.is_normal).count();
+    if !rankings.iter().any(|r| r.contains(&true)) {
+        let problem = "no probe has its person in the gallery".to_owned();
+        return Err(EvaluateError::Layout { path: data.to_owned(), problem });
+    }
     Ok((Results::Retrieval(metrics::retrieval(&rankings, gallery)), files.len(), refused))
 }

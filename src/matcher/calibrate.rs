@@ -21,7 +21,11 @@ const MOVE_MAX: f64 = 0.2;
 const SEED: u64 = 1;
 
 #[derive(Debug, Default)]
-pub(super) struct Calibrations(Mutex<HashMap<(CollectionUid, EmbeddingSpace), Slot>>);
+pub(super) struct Calibrations {
+    slots: Mutex<HashMap<(CollectionUid, EmbeddingSpace), Slot>>,
+    /// Held by whoever rehearses: after a restart every collection wants to, and searches need the cores.
+    alone: tokio::sync::Mutex<()>,
+}
 
 #[derive(Debug)]
 struct Slot {
@@ -47,12 +51,12 @@ impl Rehearsed {
 
 impl Calibrations {
     pub(super) fn remove(&self, uid: CollectionUid) {
-        self.0.lock().retain(|(of, _), _| *of != uid);
+        self.slots.lock().retain(|(of, _), _| *of != uid);
     }
 
     /// What there is, and whether the caller shall make it anew: at most one caller at a time is told so.
     fn ask(&self, key: (CollectionUid, EmbeddingSpace), identities: u64) -> (watch::Receiver<Option<Rehearsed>>, bool) {
-        let mut slots = self.0.lock();
+        let mut slots = self.slots.lock();
         let slot = slots.entry(key).or_insert_with(|| Slot { made: watch::channel(None).0, rehearsing: false });
         let fresh = slot.made.borrow().as_ref().is_some_and(|r| !r.is_stale(identities));
         let shall_make = !fresh && !slot.rehearsing;
@@ -61,7 +65,7 @@ impl Calibrations {
     }
 
     fn put(&self, key: (CollectionUid, EmbeddingSpace), rehearsed: Option<Rehearsed>) {
-        if let Some(slot) = self.0.lock().get_mut(&key) {
+        if let Some(slot) = self.slots.lock().get_mut(&key) {
             slot.rehearsing = false;
             if rehearsed.is_some() {
                 slot.made.send_replace(rehearsed);
@@ -95,11 +99,12 @@ impl Matcher {
         if shall_make {
             self.begin_rehearsal(open, space);
         }
-        let fresh = made.wait_for(|r| r.as_ref().is_some_and(|r| !r.is_stale(identities)));
-        if let Ok(Ok(fresh)) = tokio::time::timeout(self.options.calibration_wait, fresh).await {
-            return fresh.clone();
+        // What is stale serves at once, and says that it is; only who has nothing waits a little.
+        if let Some(there) = made.borrow().clone() {
+            return Some(there);
         }
-        made.borrow().clone()
+        let some = made.wait_for(Option::is_some);
+        tokio::time::timeout(self.options.calibration_wait, some).await.ok()?.ok()?.clone()
     }
 
     fn begin_rehearsal(&self, open: &Open, space: EmbeddingSpace) {
@@ -107,6 +112,7 @@ impl Matcher {
         let package = self.package_calibration(space).cloned();
         self.tasks.spawn(async move {
             let key = (open.collection.uid, space);
+            let alone = matcher.calibrations.alone.lock().await;
             let trials_max = matcher.options.rehearsal_trials_max;
             let made = tokio::task::spawn_blocking(move || {
                 let rehearsal = open.shelf.rehearse(space, trials_max, SEED);
@@ -117,6 +123,7 @@ impl Matcher {
             if let Err(error) = &made {
                 tracing::error!(%error, "a rehearsal failed");
             }
+            drop(alone);
             matcher.calibrations.put(key, made.ok());
         });
     }

@@ -6,7 +6,7 @@ use super::{Context, Fault, Matcher, idempotency};
 use crate::{
     domain::{
         Collection, CollectionId, CollectionStats, CollectionUid, DIMENSION_MAX, EmbeddingSpace, Modality, ModelDigest,
-        Policy, Revision, SpaceBinding, SpaceName, SpaceRole,
+        Policy, Position, Revision, SpaceBinding, SpaceName, SpaceRole,
     },
     store::StoreError,
 };
@@ -47,13 +47,7 @@ pub struct CollectionPatch {
 
 impl Matcher {
     pub async fn create_collection(&self, context: &Context, draft: CollectionDraft) -> Result<Collection, Fault> {
-        let key = idempotency::key(context, draft.id.as_ref());
         let now = self.clock.now();
-        if let Some(key) = &key
-            && let Some(answer) = idempotency::answer(context, self.store.idempotent(key, now).await?)?
-        {
-            return Ok(answer);
-        }
         let uid = CollectionUid(self.ids.fresh());
         let id = match draft.id {
             Some(id) => id,
@@ -61,7 +55,7 @@ impl Matcher {
         };
         let mut collection = Collection {
             uid,
-            id: id.clone(),
+            id,
             display_name: display_name(draft.display_name)?,
             policy: draft.policy.checked()?,
             spaces: Vec::new(),
@@ -69,16 +63,25 @@ impl Matcher {
             create_time: now,
             update_time: now,
         };
-        declare(&mut collection, &draft.spaces)?;
-        match self.store.create_collection(&collection).await {
-            Err(StoreError::CollectionExists) => return Err(Fault::CollectionExists(id)),
-            made => made?,
+        self.declare(&mut collection, &draft.spaces)?;
+        let matcher = self.clone();
+        let context = context.clone();
+        self.detached(async move { matcher.create_once(&context, collection).await }).await
+    }
+
+    async fn create_once(&self, context: &Context, collection: Collection) -> Result<Collection, Fault> {
+        let key = idempotency::key(context, None);
+        let record = idempotency::record(context, &collection, collection.create_time)?;
+        match self.store.create_collection(&collection, key.as_ref().zip(record.as_ref())).await {
+            Err(StoreError::CollectionExists) => Err(Fault::CollectionExists(collection.id)),
+            Err(error) => Err(error.into()),
+            Ok(Some(before)) => idempotency::answer(context, Some(before))?
+                .ok_or_else(|| Fault::internal("an answer was kept for a request without an id")),
+            Ok(None) => {
+                self.load_at(collection.clone(), Position::START).await?;
+                Ok(collection)
+            }
         }
-        if let (Some(key), Some(record)) = (key, idempotency::record(context, &collection, now)?) {
-            self.store.keep_idempotent(&key, &record, now).await?;
-        }
-        self.load(collection.clone()).await?;
-        Ok(collection)
     }
 
     pub async fn collection(&self, id: &CollectionId) -> Result<Collection, Fault> {
@@ -97,6 +100,18 @@ impl Matcher {
     }
 
     pub async fn update_collection(&self, id: &CollectionId, patch: CollectionPatch) -> Result<Collection, Fault> {
+        /// An enrollment that pins a space moves the record too; who did not ask about that shall not hear of it.
+        const TRIES: u32 = 5;
+        let mut tries = 1;
+        loop {
+            match self.try_update(id, patch.clone()).await {
+                Err(Fault::EtagMoved) if patch.expected.is_none() && tries < TRIES => tries += 1,
+                updated => return updated,
+            }
+        }
+    }
+
+    async fn try_update(&self, id: &CollectionId, patch: CollectionPatch) -> Result<Collection, Fault> {
         let mut collection = self.collection(id).await?;
         let read = collection.revision;
         if patch.expected.is_some_and(|expected| expected != read) {
@@ -110,7 +125,7 @@ impl Matcher {
             target_fmr: patch.target_fmr.unwrap_or(collection.policy.target_fmr),
         }
         .checked()?;
-        declare(&mut collection, &patch.spaces)?;
+        self.declare(&mut collection, &patch.spaces)?;
         collection.revision = read.next();
         collection.update_time = self.clock.now();
         match self.store.update_collection(&collection, read).await {
@@ -132,6 +147,7 @@ impl Matcher {
             let _writer = open.writers.lock().await;
             let deleted = matcher.store.delete_collection(collection.uid).await?;
             matcher.close(&open);
+            matcher.scrub().await;
             if deleted { Ok(()) } else { Err(Fault::NoCollection(collection.id)) }
         })
         .await
@@ -148,36 +164,43 @@ fn display_name(name: String) -> Result<String, Fault> {
     Ok(name)
 }
 
-/// Adds external spaces. Declaring the same again changes nothing; declaring another under the same name is refused,
-/// because what is enrolled already would change its meaning.
-fn declare(collection: &mut Collection, declared: &[DeclaredSpace]) -> Result<(), Fault> {
-    for space in declared {
-        if !(1..=DIMENSION_MAX).contains(&space.dimension) {
-            return Err(Fault::invalid("spaces.dimension", format!("a dimension is 1 to {DIMENSION_MAX}")));
-        }
-        let binding = SpaceBinding {
-            name: space.name.clone(),
-            space: EmbeddingSpace {
-                modality: space.modality,
-                digest: ModelDigest::of_external(&space.name, space.modality, space.dimension),
-                dimension: space.dimension,
-            },
-            role: SpaceRole::Beside,
-            external: true,
-        };
-        match collection.space_named(&space.name) {
-            Some(known) if known.space == binding.space => {}
-            Some(_) => {
-                return Err(Fault::invalid(
-                    "spaces.model",
-                    format!("{} names another space of this collection", space.name),
-                ));
+impl Matcher {
+    /// Adds external spaces. Declaring the same again changes nothing; declaring another under the same name is refused,
+    /// because what is enrolled already would change its meaning.
+    fn declare(&self, collection: &mut Collection, declared: &[DeclaredSpace]) -> Result<(), Fault> {
+        for space in declared {
+            if self.encoders.by_name(&space.name).is_some() {
+                let problem =
+                    format!("{} is a model of this server; choose another name for your own space", space.name);
+                return Err(Fault::invalid("spaces.model", problem));
             }
-            None => collection.spaces.push(binding),
+            if !(1..=DIMENSION_MAX).contains(&space.dimension) {
+                return Err(Fault::invalid("spaces.dimension", format!("a dimension is 1 to {DIMENSION_MAX}")));
+            }
+            let binding = SpaceBinding {
+                name: space.name.clone(),
+                space: EmbeddingSpace {
+                    modality: space.modality,
+                    digest: ModelDigest::of_external(&space.name, space.modality, space.dimension),
+                    dimension: space.dimension,
+                },
+                role: SpaceRole::Beside,
+                external: true,
+            };
+            match collection.space_named(&space.name) {
+                Some(known) if known.space == binding.space => {}
+                Some(_) => {
+                    return Err(Fault::invalid(
+                        "spaces.model",
+                        format!("{} names another space of this collection", space.name),
+                    ));
+                }
+                None => collection.spaces.push(binding),
+            }
         }
+        if collection.spaces.len() > SPACES_MAX {
+            return Err(Fault::invalid("spaces", format!("a collection knows at most {SPACES_MAX} spaces")));
+        }
+        Ok(())
     }
-    if collection.spaces.len() > SPACES_MAX {
-        return Err(Fault::invalid("spaces", format!("a collection knows at most {SPACES_MAX} spaces")));
-    }
-    Ok(())
 }

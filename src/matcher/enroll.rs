@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{ConsistencyToken, Context, Fault, Matcher, probe::Encoded, turn::Turn};
 use crate::domain::{
     Change, CollectionId, Identity, IdentityId, Labels, Position, Revision, Sample, SpaceBinding, SpaceRole,
-    StoredTemplate, Template, TemplateId,
+    StoredTemplate, Template, TemplateId, TemplateOrigin,
 };
 
 /// Whom to enroll, from what.
@@ -56,11 +56,17 @@ impl Turn {
         labels: &Labels,
         encoded: Vec<Encoded>,
     ) -> Result<Vec<Template>, Fault> {
-        self.check_room(id, encoded.len() as u64).await?;
-        self.bind_spaces(&encoded).await?;
         let now = self.matcher().clock.now();
-        let mut changes = Vec::with_capacity(encoded.len() + 1);
-        match self.store().identity(id).await? {
+        let mut changes = Vec::with_capacity(encoded.len() + 2);
+        let mut known = self.store().identity(id).await?;
+        if known.as_ref().is_some_and(|k| k.is_expired(now)) {
+            // Whoever had expired is nobody: what they left must not come back to life, nor take the new with it.
+            changes.push(Change::ExpireIdentity(id.clone()));
+            known = None;
+        }
+        self.check_room(known.as_ref().map(|k| &k.id), encoded.len() as u64).await?;
+        self.bind_spaces(&encoded).await?;
+        match known {
             None => changes.push(Change::PutIdentity(Identity {
                 id: id.clone(),
                 labels: labels.clone(),
@@ -96,9 +102,11 @@ impl Turn {
         Ok(templates)
     }
 
-    async fn check_room(&mut self, id: &IdentityId, more: u64) -> Result<(), Fault> {
+    async fn check_room(&mut self, known: Option<&IdentityId>, more: u64) -> Result<(), Fault> {
         let limit = self.matcher().options.templates_per_identity_max;
-        if self.store().template_count(id).await? + more > limit {
+        if let Some(id) = known
+            && self.store().template_count(id).await? + more > limit
+        {
             return Err(Fault::TooManyTemplates { identity: id.clone(), limit });
         }
         Ok(self.matcher().gallery.check_room(more)?)
@@ -109,7 +117,16 @@ impl Turn {
         let mut collection = (*self.open().collection).clone();
         for part in encoded {
             let space = part.embedding.space();
-            let has_active = collection.active_space(space.modality).is_some();
+            let active = collection.active_space(space.modality);
+            let has_active = active.is_some();
+            // A sample is encoded for the space that is searched. Another replica may have pinned one meanwhile.
+            if let Some(active) = active.filter(|a| a.space != space && part.origin == TemplateOrigin::Sample) {
+                let (active, given) = (active.name.clone(), part.model.clone());
+                return Err(Fault::OtherSpace { modality: space.modality, active, given });
+            }
+            if collection.space_named(&part.model).is_some_and(|named| named.space != space) {
+                return Err(Fault::SpaceNameTaken(part.model.clone()));
+            }
             match collection.spaces.iter_mut().find(|b| b.space == space) {
                 Some(known) if !has_active => known.role = SpaceRole::Active,
                 Some(_) => {}

@@ -54,6 +54,8 @@ pub enum Fault {
     OtherSpace { modality: Modality, active: SpaceName, given: SpaceName },
     #[error("the space {0} is unknown here: it is neither a loaded model nor declared by the collection")]
     UnknownSpace(SpaceName),
+    #[error("this collection knows another space by the name {0}; embeddings of the two do not compare")]
+    SpaceNameTaken(SpaceName),
     #[error("identity {identity} has {limit} templates, as many as the server allows; delete some first")]
     TooManyTemplates { identity: IdentityId, limit: u64 },
     #[error("the gallery is full: it holds {0} templates, as many as the server allows")]
@@ -130,6 +132,7 @@ impl Fault {
             | Self::EncoderGone { .. }
             | Self::ExternalSpace { .. }
             | Self::OtherSpace { .. }
+            | Self::SpaceNameTaken(_)
             | Self::TooManyTemplates { .. }
             | Self::GalleryFull(_)
             | Self::NotCaughtUp => FaultKind::FailedPrecondition,
@@ -157,7 +160,7 @@ impl Fault {
             Self::EtagMoved => "ETAG_MOVED",
             Self::NoEncoder(_) => "NO_MODEL",
             Self::EncoderGone { .. } => "MODEL_GONE",
-            Self::ExternalSpace { .. } | Self::OtherSpace { .. } => "OTHER_EMBEDDING_SPACE",
+            Self::ExternalSpace { .. } | Self::OtherSpace { .. } | Self::SpaceNameTaken(_) => "OTHER_EMBEDDING_SPACE",
             Self::TooManyTemplates { .. } => "TOO_MANY_TEMPLATES",
             Self::GalleryFull(_) => "GALLERY_FULL",
             Self::NotCaughtUp => "NOT_CAUGHT_UP",
@@ -191,6 +194,7 @@ impl Fault {
             | Self::EncoderGone { .. }
             | Self::ExternalSpace { .. }
             | Self::OtherSpace { .. }
+            | Self::SpaceNameTaken(_)
             | Self::TooManyTemplates { .. }
             | Self::GalleryFull(_)
             | Self::TooLate

@@ -37,6 +37,23 @@ impl Matcher {
     }
 }
 
+impl Matcher {
+    /// Keeps the answer of a request that took no turn; answers the one that stays, which may be an earlier one.
+    pub(super) async fn keep_first<T: Serialize + DeserializeOwned>(
+        &self,
+        context: &Context,
+        collection: &CollectionId,
+        given: T,
+    ) -> Result<T, Fault> {
+        let now = self.clock.now();
+        let (Some(key), Some(record)) = (key(context, Some(collection)), record(context, &given, now)?) else {
+            return Ok(given);
+        };
+        self.store.keep_idempotent(&key, &record, now).await?;
+        Ok(self.answered_before(context, collection).await?.unwrap_or(given))
+    }
+}
+
 /// The answer that was given then.
 ///
 /// # Errors

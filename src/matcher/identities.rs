@@ -45,10 +45,14 @@ impl Matcher {
         };
         self.change(context, collection, move |turn| {
             async move {
-                if turn.store().identity(&id).await?.is_some() {
-                    return Err(Fault::IdentityExists(id));
+                let mut changes = Vec::new();
+                match turn.store().identity(&id).await? {
+                    Some(known) if !known.is_expired(now) => return Err(Fault::IdentityExists(id)),
+                    Some(_) => changes.push(Change::ExpireIdentity(id)),
+                    None => {}
                 }
-                turn.append(&[Change::PutIdentity(identity.clone())]).await?;
+                changes.push(Change::PutIdentity(identity.clone()));
+                turn.append(&changes).await?;
                 Ok(identity)
             }
             .boxed()
@@ -58,7 +62,9 @@ impl Matcher {
 
     pub async fn identity(&self, collection: &CollectionId, id: &IdentityId) -> Result<Identity, Fault> {
         let open = self.open(collection).await?;
-        self.store.identity(open.collection.uid, id).await?.ok_or_else(|| Fault::NoIdentity(id.clone()))
+        let known = self.store.identity(open.collection.uid, id).await?;
+        let now = self.clock.now();
+        known.filter(|k| !k.is_expired(now)).ok_or_else(|| Fault::NoIdentity(id.clone()))
     }
 
     /// Identities in order of their ids, those after `after` that pass the filter, and where to go on from; `None` when
@@ -74,6 +80,7 @@ impl Matcher {
         const READ: u32 = 1000;
         const READS_MAX: u32 = 20;
         let uid = self.open(collection).await?.collection.uid;
+        let now = self.clock.now();
         let mut passed = Vec::new();
         let mut after = after.cloned();
         let read = if filter.is_some() { READ } else { limit };
@@ -82,7 +89,7 @@ impl Matcher {
             let last = page.len() < read as usize;
             for identity in page {
                 after = Some(identity.id.clone());
-                if filter.is_none_or(|f| f.accepts(&identity.labels)) {
+                if !identity.is_expired(now) && filter.is_none_or(|f| f.accepts(&identity.labels)) {
                     passed.push(identity);
                 }
                 if passed.len() == limit as usize {
@@ -134,8 +141,7 @@ impl Matcher {
         self.change(context, collection, move |turn| {
             async move {
                 present(turn, &id, expected).await?;
-                turn.append(&[Change::ForgetIdentity(id)]).await?;
-                Ok(())
+                turn.append(&[Change::ForgetIdentity(id)]).await
             }
             .boxed()
         })

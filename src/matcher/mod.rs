@@ -125,14 +125,6 @@ impl Matcher {
         }
     }
 
-    /// Whether writes would find a database.
-    ///
-    /// # Errors
-    /// When it does not answer.
-    pub async fn ping_store(&self) -> Result<(), Fault> {
-        Ok(self.store.ping().await?)
-    }
-
     /// How many collections are open.
     #[must_use]
     pub fn collection_count(&self) -> usize {
@@ -143,6 +135,13 @@ impl Matcher {
     #[must_use]
     pub fn totals(&self) -> CollectionStats {
         self.gallery.totals()
+    }
+
+    /// Lets the database let go of deleted bytes. What does not succeed now is tried again by the next sweep.
+    async fn scrub(&self) {
+        if let Err(error) = self.store.scrub().await {
+            tracing::warn!(%error, "deleted bytes still lie in the database's files; the next sweep tries again");
+        }
     }
 
     /// Waits until everything that was begun has ended; afterwards the store may be closed.

@@ -43,7 +43,15 @@ impl Matcher {
             return Err(Fault::invalid("samples", problem));
         }
         // All start at once: those of one model meet in its queue and make a batch.
-        futures::future::try_join_all(samples.into_iter().map(|s| self.encode_one(context, collection, s))).await
+        let alone = samples.len() == 1;
+        let one = |(at, sample)| async move {
+            let encoded = self.encode_one(context, collection, sample).await;
+            encoded.map_err(|fault| match fault {
+                Fault::UnusableSample(problem) if !alone => Fault::UnusableSample(format!("samples[{at}]: {problem}")),
+                fault => fault,
+            })
+        };
+        futures::future::try_join_all(samples.into_iter().enumerate().map(one)).await
     }
 
     async fn encode_one(

@@ -1,6 +1,10 @@
 //! The gallery is a fold over the logs: read at the start, followed from then on.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{FutureExt, future::BoxFuture};
 use tokio::{sync::Mutex, time::MissedTickBehavior};
@@ -9,8 +13,9 @@ use tracing::{info, warn};
 
 use super::{Fault, Matcher, directory::Open};
 use crate::{
-    domain::{Change, Collection, CollectionUid, Position},
+    domain::{Change, Collection, CollectionUid, IdentityId, Position, Timestamp},
     gallery::Upkeep,
+    store::Head,
 };
 
 /// Rows read at once while a collection is loaded.
@@ -35,11 +40,14 @@ impl Matcher {
         let mut done = ReplayProgress::default();
         let mut after = None;
         loop {
+            // The heads are read before the rows: whatever is appended meanwhile has a higher position and is followed.
+            let heads = self.positions().await?;
             let page = self.store.collections(after.as_ref(), PAGE).await?;
             let last = page.len() < PAGE as usize;
             after = page.last().map(|c| c.id.clone());
             for collection in page {
-                let open = self.load_with(collection, &mut done, &mut progress).await?;
+                let head = heads.get(&collection.uid).copied().unwrap_or_default();
+                let open = self.load_with(collection, head, &mut done, &mut progress).await?;
                 self.directory.put_first(open);
                 done.collections += 1;
                 progress(done);
@@ -52,20 +60,35 @@ impl Matcher {
 
     /// Opens a collection that was not there before.
     pub(super) async fn load(&self, collection: Collection) -> Result<Open, Fault> {
-        let open = self.load_with(collection, &mut ReplayProgress::default(), &mut |_| ()).await?;
+        let head = self.positions().await?.get(&collection.uid).copied().unwrap_or_default();
+        self.load_at(collection, head).await
+    }
+
+    pub(super) async fn load_at(&self, collection: Collection, head: Position) -> Result<Open, Fault> {
+        let open = self.load_with(collection, head, &mut ReplayProgress::default(), &mut |_| ()).await?;
         // Two requests may have loaded it at once: the first to come stays, so that there is one lock for writers.
-        Ok(self.directory.put_first(open))
+        let open = self.directory.put_first(open);
+        // It may have been deleted while it was read.
+        let id = &open.collection.id;
+        if self.store.collection(id).await?.is_none_or(|c| c.uid != open.collection.uid) {
+            self.close(&open);
+            return Err(Fault::NoCollection(id.clone()));
+        }
+        Ok(open)
+    }
+
+    async fn positions(&self) -> Result<HashMap<CollectionUid, Position>, Fault> {
+        Ok(self.store.heads().await?.into_iter().map(|h| (h.uid, h.position)).collect())
     }
 
     async fn load_with(
         &self,
         collection: Collection,
+        head: Position,
         done: &mut ReplayProgress,
         progress: &mut (impl FnMut(ReplayProgress) + Send),
     ) -> Result<Open, Fault> {
         let uid = collection.uid;
-        // The head is read first: whatever is appended while the rows are read has a higher position and is followed.
-        let head = self.head_of(uid).await?;
         let shelf = self.gallery.open(uid);
         let mut restore = shelf.restore(head);
         let mut after = None;
@@ -94,11 +117,6 @@ impl Matcher {
         }
         restore.finish();
         Ok(Open { collection: Arc::new(collection), shelf, writers: Arc::new(Mutex::new(())) })
-    }
-
-    async fn head_of(&self, uid: CollectionUid) -> Result<Position, Fault> {
-        let heads = self.store.heads().await?;
-        Ok(heads.iter().find(|h| h.uid == uid).map_or(Position::START, |h| h.position))
     }
 
     /// Lets go of a collection that was deleted.
@@ -130,25 +148,14 @@ impl Matcher {
         tokio::task::spawn_blocking(maintain).await.map_err(Fault::internal)
     }
 
-    /// Takes in what other replicas did since.
+    /// Takes in what other replicas did since. A collection that fails leaves the others in peace.
     async fn follow(&self) -> Result<(), Fault> {
         let heads = self.store.heads().await?;
+        let mut failed = None;
         for head in &heads {
-            let open = match self.directory.get(&head.id).filter(|o| o.collection.uid == head.uid) {
-                Some(open) => open,
-                None => match self.open(&head.id).await {
-                    Ok(open) => open,
-                    Err(Fault::NoCollection(_)) => continue,
-                    Err(fault) => return Err(fault),
-                },
-            };
-            if open.collection.revision < head.revision
-                && let Some(collection) = self.store.collection(&head.id).await?
-            {
-                self.directory.refresh(&Arc::new(collection));
-            }
-            if open.shelf.position() < head.position {
-                self.catch_up(&open).await?;
+            match self.follow_one(head).await {
+                Ok(()) | Err(Fault::NoCollection(_)) => {}
+                Err(fault) => failed = Some(fault),
             }
         }
         let alive: HashSet<CollectionUid> = heads.iter().map(|h| h.uid).collect();
@@ -160,6 +167,23 @@ impl Matcher {
                 self.close(&open);
             }
         }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn follow_one(&self, head: &Head) -> Result<(), Fault> {
+        let mut open = self.open(&head.id).await?;
+        if open.collection.uid != head.uid {
+            self.close(&open);
+            open = self.open(&head.id).await?;
+        }
+        if open.collection.revision < head.revision
+            && let Some(collection) = self.store.collection(&head.id).await?
+        {
+            self.directory.refresh(&Arc::new(collection));
+        }
+        if open.shelf.position() < head.position {
+            self.catch_up(&open).await?;
+        }
         Ok(())
     }
 
@@ -167,28 +191,40 @@ impl Matcher {
     async fn sweep(&self) -> Result<(), Fault> {
         const SWEPT_AT_ONCE: u32 = 500;
         let now = self.clock.now();
-        for (uid, identity) in self.store.expired(now, SWEPT_AT_ONCE).await? {
-            let Some(open) = self.directory.all().into_iter().find(|o| o.collection.uid == uid) else {
-                continue;
-            };
-            let matcher = self.clone();
-            self.detached(async move {
-                let mut turn = match matcher.take_turn(&open).await {
-                    Ok(turn) => turn,
-                    Err(Fault::NoCollection(_)) => return Ok(()),
-                    Err(fault) => return Err(fault),
-                };
-                // Its time may have been put off since.
-                if turn.store().identity(&identity).await?.is_some_and(|i| i.is_expired(now)) {
-                    turn.append(&[Change::ExpireIdentity(identity)]).await?;
-                    turn.commit().await?;
+        let mut failed = None;
+        loop {
+            let expired = self.store.expired(now, SWEPT_AT_ONCE).await?;
+            let mut swept = false;
+            for (uid, identity) in &expired {
+                match self.expire(*uid, identity.clone(), now).await {
+                    Ok(()) => swept = true,
+                    Err(Fault::NoCollection(_)) => {}
+                    Err(fault) => failed = Some(fault),
                 }
-                Ok(())
-            })
-            .await?;
+            }
+            if !swept || expired.len() < SWEPT_AT_ONCE as usize {
+                break;
+            }
         }
         self.store.sweep_idempotent(now).await?;
-        Ok(())
+        self.scrub().await;
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn expire(&self, uid: CollectionUid, identity: IdentityId, now: Timestamp) -> Result<(), Fault> {
+        let Some(open) = self.directory.all().into_iter().find(|o| o.collection.uid == uid) else {
+            return Ok(());
+        };
+        let mut turn = self.take_turn(&open).await?;
+        self.detached(async move {
+            // Its time may have been put off since.
+            if turn.store().identity(&identity).await?.is_some_and(|i| i.is_expired(now)) {
+                turn.append(&[Change::ExpireIdentity(identity)]).await?;
+                turn.commit().await?;
+            }
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -210,7 +246,10 @@ async fn every<'w>(
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let worked = work().await;
+        let worked = tokio::select! {
+            () = stop.cancelled() => return,
+            worked = work() => worked,
+        };
         // Said once when it begins and once when it ends, not every second in between.
         match &worked {
             Ok(()) if failing => info!(what, "works again"),

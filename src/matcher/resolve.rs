@@ -75,16 +75,15 @@ impl Matcher {
         if let Some(answer) = self.answered_before(context, &collection).await? {
             return Ok(answer);
         }
-        let open = self.open(&collection).await?;
+        let open = self.open_at(&collection, token).await?;
         let probe = self.probe(context, &open.collection, samples).await?;
-        self.reach(&open, token).await?;
         let terms = self.terms(&open, probe.embedding.space()).await;
         let question = Question { probe, terms, limit, min_similarity, mode, labels };
         let first = self.look(&open, &question).await?;
         if first.kind != DecisionKind::New || mode == ResolveMode::DryRun {
             self.records.keep(open.collection.uid, records::of(&first, mode, self.clock.now()));
             count(&first);
-            return Ok(first);
+            return self.keep_first(context, &collection, first).await;
         }
         let resolved =
             self.change(context, &collection, move |turn| async move { turn.resolve(question).await }.boxed()).await?;

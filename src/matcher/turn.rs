@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{Context, Fault, Matcher, directory::Open, idempotency};
 use crate::{
-    domain::{Change, Collection, CollectionId, CollectionUid, Entry, Position},
+    domain::{Change, Collection, CollectionId, CollectionUid, Entry, EntryKind, Position},
     store::{self, StoreError},
 };
 
@@ -67,8 +67,9 @@ pub(super) struct Turn {
 }
 
 impl Matcher {
-    /// Does `work` in the collection's turn and commits it, unless this very request was answered before. Goes on to
-    /// its end when the caller hangs up.
+    /// Does `work` in the collection's turn and commits it, unless this very request was answered before.
+    ///
+    /// Who hangs up while waiting for the turn leaves the queue; once the turn is held, the write goes on to its end.
     pub(super) async fn change<T>(
         &self,
         context: &Context,
@@ -79,12 +80,13 @@ impl Matcher {
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
         let open = self.open(collection).await?;
-        let (matcher, context) = (self.clone(), context.clone());
+        let taken = tokio::time::timeout_at(context.deadline.into(), self.take_turn(&open)).await;
+        let mut turn = taken.map_err(|_| Fault::TooLate)??;
+        if let Some(answer) = turn.answered(context).await? {
+            return Ok(answer);
+        }
+        let context = context.clone();
         self.detached(async move {
-            let mut turn = matcher.take_turn(&open).await?;
-            if let Some(answer) = turn.answered(&context).await? {
-                return Ok(answer);
-            }
             let answer = work(&mut turn).await?;
             turn.keep_answer(&context, &answer).await?;
             turn.commit().await?;
@@ -123,23 +125,29 @@ impl Matcher {
         }
     }
 
-    /// Waits until the gallery holds what the token stands for.
+    /// The collection, once the gallery holds what the token stands for. Looks once at what others wrote since; its
+    /// record is read anew then too, because they may have pinned a space.
     ///
     /// # Errors
     /// [`Fault::NotCaughtUp`] when the log does not reach that far; an invalid argument when the token is of another
     /// collection.
-    pub(super) async fn reach(&self, open: &Open, token: Option<ConsistencyToken>) -> Result<(), Fault> {
+    pub(super) async fn open_at(&self, id: &CollectionId, token: Option<ConsistencyToken>) -> Result<Open, Fault> {
+        let mut open = self.open(id).await?;
         let Some(token) = token else {
-            return Ok(());
+            return Ok(open);
         };
         if token.uid != open.collection.uid {
             let problem = "the token is of another collection, or of an earlier life of this one";
             return Err(Fault::invalid("consistencyToken", problem));
         }
         if open.shelf.position() < token.position {
-            self.catch_up(open).await?;
+            if let Some(collection) = self.store.collection(id).await? {
+                self.directory.refresh(&Arc::new(collection));
+            }
+            open = self.open(id).await?;
+            self.catch_up(&open).await?;
         }
-        if open.shelf.position() < token.position { Err(Fault::NotCaughtUp) } else { Ok(()) }
+        if open.shelf.position() < token.position { Err(Fault::NotCaughtUp) } else { Ok(open) }
     }
 }
 
@@ -187,7 +195,11 @@ impl Turn {
     pub(super) async fn commit(self) -> Result<(), Fault> {
         self.held.commit().await?;
         self.matcher.directory.refresh(&self.open.collection);
-        Ok(self.open.shelf.apply(&self.appended)?)
+        self.open.shelf.apply(&self.appended)?;
+        if self.appended.iter().any(|e| matches!(e.kind, EntryKind::Forget | EntryKind::Expire)) {
+            self.matcher.scrub().await;
+        }
+        Ok(())
     }
 
     async fn catch_up(&mut self) -> Result<(), Fault> {

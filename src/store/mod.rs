@@ -152,15 +152,26 @@ pub trait Store: Send + Sync + Debug {
     /// Whether the schema is exactly this program's; the error says what to do.
     async fn check_schema(&self) -> Result<()>;
 
+    /// Lets go of bytes that were deleted and still lie in files of the database's own, as far as it can be told to:
+    /// SQLite empties its write-ahead log. In Postgres dead rows go with its vacuum, and old log with its checkpoints.
+    async fn scrub(&self) -> Result<()>;
+
     /// Whether the database answers at all.
     async fn ping(&self) -> Result<()>;
 
     /// Waits for what is under way and closes every connection.
     async fn close(&self);
 
+    /// Makes a collection, and keeps the answer with it when the request is to take effect once. Answers what was
+    /// answered before under that key, if anything; then nothing was made.
+    ///
     /// # Errors
     /// [`StoreError::CollectionExists`].
-    async fn create_collection(&self, collection: &Collection) -> Result<()>;
+    async fn create_collection(
+        &self,
+        collection: &Collection,
+        once: Option<(&IdempotencyKey, &IdempotencyRecord)>,
+    ) -> Result<Option<IdempotencyRecord>>;
 
     async fn collection(&self, id: &CollectionId) -> Result<Option<Collection>>;
 

@@ -236,6 +236,8 @@ async fn wrong_pictures_and_walks_are_refused() {
         ("nothing", "face&alignment=aligned", "image/jpeg", Vec::new()),
         ("noise", "face&alignment=aligned", "image/jpeg", vec![7; 1000]),
         ("a text", "face&alignment=aligned", "image/png", b"not a picture".to_vec()),
+        ("a whole photo said to be aligned", "face&alignment=aligned", "image/jpeg", jpeg.clone()),
+        ("frames beyond all reason", "gait", "application/json", walk(100_000)),
         ("half a picture", "face&alignment=aligned", "image/jpeg", jpeg[..jpeg.len() / 2].to_vec()),
         ("a bomb", "face&alignment=aligned", "image/png", png(30_000, 30_000)),
         ("a header alone", "person", "image/png", png(64, 64)),

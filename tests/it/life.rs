@@ -4,18 +4,25 @@ use std::process::Stdio;
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use tokio_stream::StreamExt;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::{
     rest::{embedding, enroll, make_collection},
     support::{Database, Home, Server, Start, program},
 };
 
-#[tokio::test]
+// The client's own connections need a thread while this one waits for the end of the server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn told_to_terminate_it_drains_and_ends_well() {
     let home = Home::new(&Database::Sqlite).await;
     let mut server =
         Server::start(&home, &Start { env: &[("SEMBLANCE_DRAIN_NOTICE_SECONDS", "2")], ..Start::default() });
     make_collection(&server, "staff").await;
+    // One who watches the health has a call open that never ends by itself; it must not hold up the stop.
+    let mut health = HealthClient::new(server.channel().await);
+    let mut watched = health.watch(HealthCheckRequest::default()).await.expect("watched").into_inner();
+    assert!(watched.next().await.is_some());
     server.signal("TERM");
     // While balancers are given notice it is not ready, and still serves.
     let mut ready = StatusCode::OK;

@@ -221,6 +221,12 @@ async fn each_modality_is_served_in_each_form() {
     let (status, problem) = server.ask(Method::POST, "/v1/collections/c/identities:search", Some(probe)).await;
     assert_eq!(status.as_u16(), 400, "{problem}");
 
+    // A space of one's own must not take the name of a model.
+    let spaces = json!([{"model": "face-mobilefacenet", "modality": "face", "dimension": 4, "external": true}]);
+    let (status, problem) =
+        server.ask(Method::POST, "/v1/collections?collectionId=d", Some(json!({"spaces": spaces}))).await;
+    assert_eq!(status.as_u16(), 400, "{problem}");
+
     let models = server.expect(Method::GET, "/v1/models", None).await;
     for model in models["models"].as_array().expect("a list") {
         for field in ["licence", "provenance", "intendedUse", "notFor", "digest"] {

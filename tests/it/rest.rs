@@ -171,6 +171,124 @@ async fn asking_again_under_one_key_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_decision_is_given_once_for_a_key_and_collections_are_made_once() {
+    let home = Home::new(&Database::Sqlite).await;
+    let server = Server::start(&home, &Start::default());
+    make_collection(&server, "staff").await;
+    enroll(&server, "alice", [1.0, 0.0, 0.0, 0.0], json!({})).await;
+    let resolve = async |values: [f32; 4]| {
+        let request = server
+            .request(Method::POST, "/v1/collections/staff/identities:resolve?mode=enroll_if_new")
+            .header("idempotency-key", "r")
+            .json(&json!({"samples": [embedding(values)]}));
+        answer(request).await
+    };
+    let (status, first) = resolve([0.5, 0.5, 0.0, 0.0]).await;
+    assert_eq!((status, &first["decision"]), (StatusCode::OK, &json!("uncertain")), "{first}");
+    // Were it decided anew, an empty gallery would now make it a new person.
+    server.expect(Method::DELETE, "/v1/collections/staff/identities/alice", None).await;
+    assert_eq!(resolve([0.5, 0.5, 0.0, 0.0]).await.1, first);
+    assert_eq!(resolve([0.0, 0.5, 0.5, 0.0]).await.1["code"], "REQUEST_ID_REUSED");
+
+    let make = async |_: usize| {
+        let request = server.request(Method::POST, "/v1/collections").header("idempotency-key", "c").json(&json!({}));
+        answer(request).await
+    };
+    let made = futures::future::join_all((0..16).map(make)).await;
+    assert!(made.iter().all(|(status, made)| *status == StatusCode::OK && made["uid"] == made["uid"]));
+    let uids: std::collections::BTreeSet<_> = made.iter().map(|(_, made)| made["uid"].to_string()).collect();
+    assert_eq!(uids.len(), 1, "one collection, however often it is asked for");
+    let unreadable =
+        server.request(Method::POST, "/v1/collections").header("idempotency-key", "schön").json(&json!({}));
+    assert_eq!(answer(unreadable).await.0, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn if_match_guards_and_large_forms_are_read() {
+    let home = Home::new(&Database::Sqlite).await;
+    let server = Server::start(&home, &Start::default());
+    make_collection(&server, "staff").await;
+    enroll(&server, "alice", [1.0, 0.0, 0.0, 0.0], json!({})).await;
+    let path = "/v1/collections/staff/identities/alice";
+    let guarded = |method: Method, etag: &str| server.request(method, path).header("if-match", etag);
+    let (status, problem) = answer(guarded(Method::PATCH, "\"9\"").json(&json!({"labels": {"a": "1"}}))).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("ETAG_MOVED")));
+    let (status, moved) = answer(guarded(Method::PATCH, "\"1\"").json(&json!({"labels": {"a": "1"}}))).await;
+    assert_eq!(status, StatusCode::OK, "{moved}");
+    assert_eq!(answer(guarded(Method::DELETE, "\"1\"")).await.0, StatusCode::CONFLICT);
+    let search = server.request(Method::POST, "/v1/collections/staff/identities:search").header("if-match", "\"1\"");
+    assert_eq!(answer(search).await.0, StatusCode::BAD_REQUEST);
+
+    // 3 MB in a form: no model is there to encode it, and it is read all the same.
+    let part = reqwest::multipart::Part::bytes(vec![7; 3 << 20]).mime_str("image/jpeg").expect("a type");
+    let form = reqwest::multipart::Form::new().part("sample", part);
+    let request = server.request(Method::POST, "/v1/collections/staff/identities:search?modality=face").multipart(form);
+    let (status, problem) = answer(request).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("OTHER_EMBEDDING_SPACE")), "{problem}");
+
+    // Of several samples, the bad one is named.
+    let samples = json!({"samples": [embedding([1.0; 4]), embedding([0.0; 4])]});
+    let (_, problem) = server.ask(Method::POST, "/v1/collections/staff/identities:search", Some(samples)).await;
+    assert!(problem["detail"].as_str().is_some_and(|d| d.starts_with("samples[1]: ")), "{problem}");
+}
+
+#[tokio::test]
+async fn a_deleted_person_is_in_no_file_of_the_embedded_database() {
+    use semblance::domain::{Embedding, EmbeddingSpace, Modality, ModelDigest};
+    let home = Home::new(&Database::Sqlite).await;
+    let server = Server::start(&home, &Start::default());
+    make_collection(&server, "staff").await;
+    let values = [0.123, 0.456, -0.789, 0.321];
+    let space = EmbeddingSpace { modality: Modality::Face, digest: ModelDigest([0; 32]), dimension: 4 };
+    let kept = Embedding::new(space, &values).expect("valid");
+    let bytes: Vec<u8> = kept.values().iter().flat_map(|v| v.to_le_bytes()).collect();
+    let is_on_disk = || {
+        std::fs::read_dir(home.path()).expect("readable").any(|file| {
+            let path = file.expect("readable").path();
+            path.is_file() && std::fs::read(path).expect("readable").windows(bytes.len()).any(|w| w == bytes)
+        })
+    };
+    enroll(&server, "alice", values, json!({})).await;
+    assert!(is_on_disk(), "an acknowledged write is on the disk");
+    server.expect(Method::DELETE, "/v1/collections/staff/identities/alice", None).await;
+    assert!(!is_on_disk(), "and an acknowledged deletion has removed it, from the write-ahead log too");
+}
+
+#[tokio::test]
+async fn replicas_on_one_postgres_follow_each_other() {
+    for database in databases().into_iter().filter(|d| matches!(d, Database::Postgres(_))) {
+        let home = Home::new(&database).await;
+        let env = [("SEMBLANCE_FOLLOW_INTERVAL_MS", "100")];
+        let (one, other) = (
+            Server::start(&home, &Start { env: &env, ..Start::default() }),
+            Server::start(&home, &Start { env: &env, ..Start::default() }),
+        );
+        make_collection(&one, "staff").await;
+        let enrolled = enroll(&one, "alice", [1.0, 0.0, 0.0, 0.0], json!({})).await;
+        // With the token there is nothing to wait for.
+        let probe =
+            json!({"samples": [embedding([1.0, 0.0, 0.0, 0.0])], "consistencyToken": enrolled["consistencyToken"]});
+        let path = "/v1/collections/staff/identities:search";
+        let found = other.expect(Method::POST, path, Some(probe)).await;
+        assert_eq!(found["candidates"][0]["identity"], "collections/staff/identities/alice");
+        one.expect(Method::DELETE, "/v1/collections/staff/identities/alice", None).await;
+        let mut left = 1;
+        for _ in 0..600 {
+            let probe = json!({"samples": [embedding([1.0, 0.0, 0.0, 0.0])]});
+            let found = other.expect(Method::POST, path, Some(probe)).await;
+            left = found["candidates"].as_array().expect("a list").len();
+            if left == 0 {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        assert_eq!(left, 0, "the deletion reaches the other replica");
+        drop((one, other));
+        home.tidy().await;
+    }
+}
+
+#[tokio::test]
 async fn what_operators_ask_is_answered_without_a_key_and_everything_else_is_not() {
     let home = Home::new(&Database::Sqlite).await;
     let server = Server::start(&home, &Start { env: &[("SEMBLANCE_API_KEY", "open-sesame")], ..Start::default() });
@@ -232,11 +350,26 @@ async fn an_expired_identity_is_nobody() {
     let body = json!({"expireTime": "2020-01-01T00:00:00Z"});
     server.expect(Method::PATCH, "/v1/collections/staff/identities/guest", Some(body)).await;
     let probe = json!({"samples": [embedding([1.0, 0.0, 0.0, 0.0])]});
-    let found = server.expect(Method::POST, "/v1/collections/staff/identities:search", Some(probe)).await;
+    let found = server.expect(Method::POST, "/v1/collections/staff/identities:search", Some(probe.clone())).await;
     assert_eq!(found["candidates"], json!([]));
+    // Who comes again under that id is somebody new, whom the sweep lets be.
+    enroll(&server, "again", [0.0, 1.0, 0.0, 0.0], json!({"old": "yes"})).await;
+    server
+        .expect(
+            Method::PATCH,
+            "/v1/collections/staff/identities/again",
+            Some(json!({"expireTime": "2020-01-01T00:00:00Z"})),
+        )
+        .await;
+    enroll(&server, "again", [0.0, 0.0, 1.0, 0.0], json!({})).await;
+    let anew = server.expect(Method::GET, "/v1/collections/staff/identities/again", None).await;
+    assert_eq!((&anew["labels"], anew.get("expireTime")), (&json!({}), None), "{anew}");
     // The sweep removes the record too; it runs every second here, so a bounded number of looks sees it gone.
     for _ in 0..600 {
-        if server.ask(Method::GET, "/v1/collections/staff/identities/guest", None).await.0 == StatusCode::NOT_FOUND {
+        let stats = server.expect(Method::GET, "/v1/collections/staff", None).await;
+        if stats["identityCount"] == 1 {
+            let found = server.expect(Method::POST, "/v1/collections/staff/identities:search", Some(probe)).await;
+            assert_eq!(found["candidates"][0]["identity"], "collections/staff/identities/again");
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;

@@ -130,8 +130,9 @@ fn walk(json: &[u8]) -> Result<Content, Fault> {
 pub(super) fn message(
     found: &Found<'_>,
     query: &[(String, String)],
-    request_id: Option<&str>,
+    headers: &Headers,
     body: Body,
+    json_values_max: usize,
 ) -> Result<DynamicMessage, Fault> {
     let input = found.route.rpc.input();
     let (mut object, samples) = match body {
@@ -142,7 +143,14 @@ pub(super) fn message(
             }
             (Map::new(), samples)
         }
-        Body::Json(bytes) => parse(found, &input, &bytes)?,
+        Body::Json(bytes) => {
+            // Counted before anything is made of it: a comma stands before every value but the first of its list.
+            if bytes.split(|byte| *byte == b',').nth(json_values_max).is_some() {
+                let problem = format!("a body of JSON has at most {json_values_max} values; send less at once");
+                return Err(Fault::invalid("body", problem));
+            }
+            parse(found, &input, &bytes)?
+        }
     };
     for (key, text) in query {
         let field = input.get_field_by_json_name(key).or_else(|| input.get_field_by_name(key));
@@ -156,14 +164,36 @@ pub(super) fn message(
     for (path, value) in &found.variables {
         json::set(&input, &mut object, path, Value::from(value.as_str()));
     }
-    if let (Some(request_id), Some(field)) = (request_id, input.get_field_by_name("request_id")) {
-        json::set(&input, &mut object, field.name(), Value::from(request_id));
+    if let (Some(request_id), true) = (&headers.idempotency_key, input.get_field_by_name("request_id").is_some()) {
+        json::set(&input, &mut object, "request_id", Value::from(request_id.as_str()));
+    }
+    if let Some(etag) = &headers.if_match {
+        let path = etag_field(found, &input)?;
+        json::set(&input, &mut object, &path, Value::from(etag.as_str()));
     }
     let mut message = json::to_message(&input, Value::Object(object))?;
     for content in samples {
         add_sample(&mut message, content);
     }
     Ok(message)
+}
+
+/// What headers say of a request.
+#[derive(Debug, Default)]
+pub(super) struct Headers {
+    pub(super) idempotency_key: Option<String>,
+    pub(super) if_match: Option<String>,
+}
+
+/// Where a request carries the etag that `If-Match` names: in itself, or in the resource that its body is.
+fn etag_field(found: &Found<'_>, input: &MessageDescriptor) -> Result<String, Fault> {
+    if input.get_field_by_name("etag").is_some() {
+        return Ok("etag".to_owned());
+    }
+    let BodyPart::Field(field) = &found.route.body else {
+        return Err(Fault::invalid("If-Match", "this method guards nothing by an etag; leave the header away"));
+    };
+    Ok(format!("{field}.etag"))
 }
 
 /// The JSON body as the request's own object. A list is a walk.

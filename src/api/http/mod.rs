@@ -13,7 +13,7 @@ use std::{
 
 use axum::{
     Router,
-    extract::{Query, Request, State},
+    extract::{DefaultBodyLimit, Query, Request, State},
     response::{Html, IntoResponse, Response},
     routing::get,
 };
@@ -21,6 +21,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri::PathAndQuery};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{
     Status,
     client::Grpc,
@@ -37,7 +38,8 @@ use crate::matcher::{Fault, Principal};
 use routes::{NotFound, Route};
 
 /// Bodies from this size on are read on a thread of their own: base64 and JSON of megabytes would hold up the reactor.
-const LARGE_BODY_BYTES: usize = 128 * 1024;
+const LARGE_BODY_BYTES: usize = 128 * KILOBYTE;
+const KILOBYTE: usize = 1024;
 
 /// The contract's descriptors.
 pub(super) fn contract() -> &'static DescriptorPool {
@@ -53,12 +55,19 @@ struct Gateway {
     /// The gRPC services, in process.
     services: Router,
     gate: Arc<Gate>,
+    /// Room for the bodies that are in hand, in kilobytes.
+    bodies: Arc<Semaphore>,
+    /// Large bodies that are translated at once.
+    translations: Arc<Semaphore>,
 }
 
 /// The routes of REST under `/v1`, without the layers that stand before them.
 pub(super) fn gateway(services: Router, gate: Arc<Gate>) -> Router {
-    let gateway = Gateway { routes: routes::all(contract()).into(), services, gate };
-    Router::new().fallback(handle).with_state(gateway)
+    let bodies = Arc::new(Semaphore::new(gate.limits.bodies_bytes_max.div_ceil(KILOBYTE).min(Semaphore::MAX_PERMITS)));
+    let translations = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
+    let gateway = Gateway { routes: routes::all(contract()).into(), services, gate, bodies, translations };
+    // axum's own limit of 2 MB for forms would come before ours.
+    Router::new().fallback(handle).layer(DefaultBodyLimit::disable()).with_state(gateway)
 }
 
 /// What describes the API: needs no access.
@@ -83,22 +92,29 @@ impl Gateway {
         let (verb, uri) = (request.method().clone(), request.uri().clone());
         let rpc = routes::find(&self.routes, &verb, uri.path()).map_err(|none| no_route(none, &uri))?.route.clone();
         let principal = request.extensions().get::<Principal>().cloned();
-        let request_id = header_text(request.headers(), "idempotency-key");
-        let timeout = header_text(request.headers(), "request-timeout");
+        let said = body::Headers {
+            idempotency_key: header_text(request.headers(), "idempotency-key")?,
+            if_match: header_text(request.headers(), "if-match")?,
+        };
+        let timeout = header_text(request.headers(), "request-timeout")?;
         let Query(query) = Query::<Vec<(String, String)>>::try_from_uri(&uri)
             .map_err(|e| status(&Fault::invalid("query", e.body_text())))?;
 
         let body_bytes_max = self.gate.limits.body_bytes_max;
-        let body = tokio::time::timeout(self.gate.limits.duration_max, body::read(request, body_bytes_max))
-            .await
-            .map_err(|_| status(&Fault::TooLate))??;
+        let room = self.room_for(request.headers())?;
+        let body =
+            tokio::time::timeout(self.gate.limits.duration_max, body::read(request, body_bytes_max)).await.map_err(
+                |_| WireFault::BodyTooSlow.status("the body did not arrive in time; send it faster, or a smaller one"),
+            )??;
         let is_large = matches!(&body, body::Body::Json(bytes) if bytes.len() >= LARGE_BODY_BYTES);
         let routes = Arc::clone(&self.routes);
+        let json_values_max = self.gate.limits.json_values_max;
         let translate = move || {
             let found = routes::find(&routes, &verb, uri.path()).expect("it was found above");
-            body::message(&found, &query, request_id.as_deref(), body)
+            body::message(&found, &query, &said, body, json_values_max)
         };
         let message = if is_large {
+            let _turn = self.translations.acquire().await.map_err(|e| status(&Fault::internal(e)))?;
             tokio::task::spawn_blocking(translate).await.map_err(|e| status(&Fault::internal(e)))?
         } else {
             translate()
@@ -110,11 +126,23 @@ impl Gateway {
             call.extensions_mut().insert(principal);
         }
         if let Some(timeout) = timeout {
-            call.set_timeout(seconds(&timeout)?);
+            call.set_timeout(seconds(&timeout)?.min(self.gate.limits.duration_max));
         }
         let answer = self.call(&rpc, call).await?;
+        drop(room);
         let json = serde_json::to_vec(&json::Json(&answer)).map_err(|e| status(&Fault::internal(e)))?;
         Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
+    }
+
+    /// Room for a body of the announced length, or of the largest when none is announced.
+    fn room_for(&self, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, Status> {
+        let most = self.gate.limits.body_bytes_max;
+        let announced = headers.get(header::CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse().ok());
+        let is_chunked = headers.contains_key(header::TRANSFER_ENCODING);
+        let bytes: usize = announced.unwrap_or(if is_chunked { most } else { 0 }).min(most);
+        let kilobytes = u32::try_from(bytes.div_ceil(KILOBYTE)).unwrap_or(u32::MAX);
+        let busy = |_| status(&Fault::Busy { retry_after: Duration::from_secs(1) });
+        Arc::clone(&self.bodies).try_acquire_many_owned(kilobytes).map_err(busy)
     }
 
     async fn call(&self, route: &Route, call: tonic::Request<DynamicMessage>) -> Result<DynamicMessage, Status> {
@@ -125,8 +153,12 @@ impl Gateway {
     }
 }
 
-fn header_text(headers: &HeaderMap, name: &str) -> Option<String> {
-    Some(headers.get(name)?.to_str().ok()?.to_owned())
+fn header_text(headers: &HeaderMap, name: &'static str) -> Result<Option<String>, Status> {
+    let Some(value) = headers.get(name) else {
+        return Ok(None);
+    };
+    let text = value.to_str().map_err(|_| status(&Fault::invalid(name, "a header is read as plain ASCII text")))?;
+    Ok(Some(text.to_owned()))
 }
 
 fn seconds(text: &str) -> Result<Duration, Status> {

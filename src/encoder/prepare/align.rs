@@ -40,6 +40,10 @@ pub enum AlignError {
         "the landmarks do not lie like a face: the order is left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them"
     )]
     LandmarksUnlikeAFace,
+    #[error(
+        "an aligned face for this model has the shape of {0} x {1} pixels, with the eyes and the mouth at their places; this picture is {2} x {3}: send five landmarks instead"
+    )]
+    NotAligned(u32, u32, u32, u32),
     #[error("alignment \"lfw_funneled\" is for whole pictures of {LFW_SIDE} x {LFW_SIDE} pixels")]
     NotLfwFunneled,
 }

@@ -13,6 +13,8 @@ use super::{
 };
 use crate::domain::{Alignment, Geometry, Landmarks, PixelBox};
 
+/// How far the sides of an aligned face may be from the input's shape.
+const ALIGNED_SHAPE_TOLERANCE: f32 = 0.02;
 /// The longest side of a network's input.
 pub(super) const INPUT_SIDE_MAX: u32 = 4096;
 
@@ -110,6 +112,9 @@ impl ImagePreprocessing {
             None => (picture, [0.0; 2]),
             Some(region) => cut(&picture, region)?,
         };
+        if self.template.is_some() && placement == Placement::Fill {
+            self.check_shape(&picture)?;
+        }
         Ok(match (placement, &self.template) {
             (Placement::Warp(Landmarks(landmarks)), Some(template)) => {
                 let landmarks = landmarks.map(|[x, y]| [x - left, y - top]);
@@ -117,6 +122,18 @@ impl ImagePreprocessing {
             }
             (Placement::Fill | Placement::Warp(_), _) => self.fill(picture),
         })
+    }
+
+    /// A face that is said to be aligned has the input's shape. Any other photo would be squeezed into it, and what an
+    /// encoder makes of squeezed faces resembles that of other squeezed faces, whoever is on them.
+    fn check_shape(&self, picture: &RgbImage) -> Result<(), AlignError> {
+        let (width, height) = picture.dimensions();
+        let off = (width as f32 * self.height as f32) / (height as f32 * self.width as f32) - 1.0;
+        if off.abs() <= ALIGNED_SHAPE_TOLERANCE {
+            Ok(())
+        } else {
+            Err(AlignError::NotAligned(self.width, self.height, width, height))
+        }
     }
 
     fn fill(&self, picture: RgbImage) -> Vec<[f32; 3]> {

@@ -3,6 +3,7 @@ use crate::store::{DecisionRecord, Head, IdempotencyKey, IdempotencyRecord, Stor
 
 on_both_databases!(
     a_collection_is_read_as_it_was_created,
+    a_collection_and_the_key_of_its_request_are_made_together,
     an_id_is_taken_once_and_free_again_after_deletion,
     collections_come_bytewise_and_in_pages,
     an_update_replaces_record_and_spaces,
@@ -13,6 +14,32 @@ on_both_databases!(
     deletion_leaves_other_collections_alone,
 );
 
+async fn a_collection_and_the_key_of_its_request_are_made_together(subject: &Subject) {
+    let key = IdempotencyKey {
+        principal: "ops".to_owned(),
+        method: "CreateCollection",
+        collection: String::new(),
+        key: "once".to_owned(),
+    };
+    let make = |number: u8| {
+        let (store, key) = (Arc::clone(&subject.store), key.clone());
+        tokio::spawn(async move {
+            let made = collection(number.into(), &format!("c{number}"));
+            let record = IdempotencyRecord { body_hash: [7; 32], answer: vec![number], expire_time: at(1_800_000_000) };
+            store.create_collection(&made, Some((&key, &record))).await.expect("answered")
+        })
+    };
+    let makers: Vec<_> = (1..=8).map(make).collect();
+    let mut before = Vec::new();
+    for maker in makers {
+        before.extend(maker.await.expect("no panic"));
+    }
+    assert_eq!(before.len(), 7, "one is made, the others are told of it");
+    let there = subject.store.collections(None, 10).await.expect("read");
+    assert_eq!(there.len(), 1);
+    assert!(before.iter().all(|record| there[0].id.as_str() == format!("c{}", record.answer[0])));
+}
+
 async fn a_collection_is_read_as_it_was_created(subject: &Subject) {
     let mut staff = collection(1, "staff");
     staff.display_name = "Größe, \"quoted\", 'single', 名前, \\ and %".to_owned();
@@ -22,18 +49,18 @@ async fn a_collection_is_read_as_it_was_created(subject: &Subject) {
         binding("a-second", Modality::Face, SpaceRole::Beside),
         binding("walks", Modality::Gait, SpaceRole::Active),
     ];
-    subject.store.create_collection(&staff).await.expect("created");
+    subject.store.create_collection(&staff, None).await.expect("created");
     assert_eq!(subject.store.collection(&staff.id).await.expect("read"), Some(staff));
     assert_eq!(subject.store.collection(&collection_id("nobody")).await.expect("read"), None);
 }
 
 async fn an_id_is_taken_once_and_free_again_after_deletion(subject: &Subject) {
-    subject.store.create_collection(&collection(1, "staff")).await.expect("created");
-    let again = subject.store.create_collection(&collection(2, "staff")).await;
+    subject.store.create_collection(&collection(1, "staff"), None).await.expect("created");
+    let again = subject.store.create_collection(&collection(2, "staff"), None).await;
     assert!(matches!(again, Err(StoreError::CollectionExists)), "{again:?}");
 
     assert!(subject.store.delete_collection(collection(1, "staff").uid).await.expect("deleted"));
-    subject.store.create_collection(&collection(3, "staff")).await.expect("created");
+    subject.store.create_collection(&collection(3, "staff"), None).await.expect("created");
     let found = subject.store.collection(&collection_id("staff")).await.expect("read").expect("there");
     assert_eq!(found.uid, collection(3, "staff").uid);
 }
@@ -47,7 +74,7 @@ async fn collections_come_bytewise_and_in_pages(subject: &Subject) {
             binding("one", Modality::Face, SpaceRole::Active),
             binding("two", Modality::Person, SpaceRole::Active),
         ];
-        subject.store.create_collection(&created).await.expect("created");
+        subject.store.create_collection(&created, None).await.expect("created");
     }
     ids.sort_unstable();
 
@@ -68,7 +95,7 @@ async fn collections_come_bytewise_and_in_pages(subject: &Subject) {
 async fn an_update_replaces_record_and_spaces(subject: &Subject) {
     let mut staff = collection(1, "staff");
     staff.spaces = vec![binding("old", Modality::Face, SpaceRole::Active)];
-    subject.store.create_collection(&staff).await.expect("created");
+    subject.store.create_collection(&staff, None).await.expect("created");
 
     staff.display_name = "Renamed".to_owned();
     staff.policy.target_fpir = 0.2;
@@ -83,7 +110,7 @@ async fn an_update_replaces_record_and_spaces(subject: &Subject) {
 
 async fn an_update_of_a_moved_revision_is_refused(subject: &Subject) {
     let staff = collection(1, "staff");
-    subject.store.create_collection(&staff).await.expect("created");
+    subject.store.create_collection(&staff, None).await.expect("created");
     let renamed = Collection { display_name: "Renamed".to_owned(), revision: Revision(2), ..staff.clone() };
     subject.store.update_collection(&renamed, Revision(1)).await.expect("updated");
 
@@ -100,7 +127,7 @@ async fn a_modality_has_one_active_space(subject: &Subject) {
     let mut staff = collection(1, "staff");
     staff.spaces =
         vec![binding("one", Modality::Face, SpaceRole::Active), binding("two", Modality::Face, SpaceRole::Active)];
-    let refused = subject.store.create_collection(&staff).await;
+    let refused = subject.store.create_collection(&staff, None).await;
     assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
     assert_eq!(subject.store.collection(&staff.id).await.expect("read"), None);
 }
@@ -108,7 +135,7 @@ async fn a_modality_has_one_active_space(subject: &Subject) {
 async fn heads_tell_where_every_collection_stands(subject: &Subject) {
     let (busy, idle) = (collection(1, "busy"), collection(2, "idle"));
     for created in [&idle, &busy] {
-        subject.store.create_collection(created).await.expect("created");
+        subject.store.create_collection(created, None).await.expect("created");
     }
     append(&subject.store, busy.uid, &[put("alice"), admit(1, "alice"), put("bob")]).await;
     let renamed = Collection { revision: Revision(2), ..idle.clone() };
@@ -125,7 +152,7 @@ async fn heads_tell_where_every_collection_stands(subject: &Subject) {
 async fn filled(subject: &Subject, number: u128, id: &str) -> CollectionUid {
     let mut filled = collection(number, id);
     filled.spaces = vec![binding("one", Modality::Face, SpaceRole::Active)];
-    subject.store.create_collection(&filled).await.expect("created");
+    subject.store.create_collection(&filled, None).await.expect("created");
     let template_number = u16::try_from(number).expect("small");
     append(&subject.store, filled.uid, &[put("alice"), admit(template_number, "alice")]).await;
 

@@ -61,7 +61,7 @@ async fn identities_come_bytewise_and_in_pages(subject: &Subject) {
 async fn identities_of_one_id_in_two_collections_are_two(subject: &Subject) {
     let (one, two) = (collection(1, "one"), collection(2, "two"));
     for created in [&one, &two] {
-        subject.store.create_collection(created).await.expect("created");
+        subject.store.create_collection(created, None).await.expect("created");
     }
     append(&subject.store, one.uid, &[put("alice"), admit(1, "alice")]).await;
     append(&subject.store, two.uid, &[put("alice"), admit(2, "alice")]).await;

@@ -126,7 +126,7 @@ fn forget_template(number: u16, identity: &str) -> Change {
 /// Creates an empty collection and answers its uid.
 async fn created(store: &Arc<dyn Store>) -> CollectionUid {
     let collection = collection(7, "staff");
-    store.create_collection(&collection).await.expect("created");
+    store.create_collection(&collection, None).await.expect("created");
     collection.uid
 }
 

@@ -43,10 +43,10 @@ async fn a_newer_schema_is_recognised(subject: &Subject) {
 async fn an_altered_schema_is_recognised(subject: &Subject) {
     subject
         .store
-        .create_collection(&Collection {
-            spaces: vec![binding("one", Modality::Face, SpaceRole::Active)],
-            ..collection(1, "staff")
-        })
+        .create_collection(
+            &Collection { spaces: vec![binding("one", Modality::Face, SpaceRole::Active)], ..collection(1, "staff") },
+            None,
+        )
         .await
         .expect("created");
     assert_eq!(
@@ -88,6 +88,6 @@ async fn a_closed_store_is_unavailable(subject: &Subject) {
     replica.close().await;
     let refused = replica.ping().await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
-    let refused = replica.create_collection(&collection(1, "staff")).await;
+    let refused = replica.create_collection(&collection(1, "staff"), None).await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
 }

@@ -18,7 +18,7 @@ on_both_databases!(
 async fn a_turn_sees_the_collection_and_its_own_changes(subject: &Subject) {
     let mut staff = collection(1, "staff");
     staff.spaces = vec![binding("one", Modality::Face, SpaceRole::Active)];
-    subject.store.create_collection(&staff).await.expect("created");
+    subject.store.create_collection(&staff, None).await.expect("created");
     append(&subject.store, staff.uid, &[put("alice")]).await;
 
     let mut turn = subject.store.take_turn(staff.uid).await.expect("the turn");
@@ -144,7 +144,7 @@ async fn turns_of_two_collections_do_not_lose_each_other(subject: &Subject) {
     let writers = collections.clone().map(|created| {
         let store = Arc::clone(&subject.store);
         async move {
-            store.create_collection(&created).await.expect("created");
+            store.create_collection(&created, None).await.expect("created");
             for n in 0..10 {
                 append(&store, created.uid, &[put(&format!("person-{n}"))]).await;
             }

@@ -3,7 +3,7 @@
 use std::{str::FromStr, time::Duration};
 
 use sqlx::{
-    Connection as _, Postgres,
+    ConnectOptions, Connection as _, Postgres,
     migrate::{AppliedMigration, Migrate, Migrator},
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPool, PgPoolOptions},
@@ -47,6 +47,9 @@ impl Pools {
         let address = PgConnectOptions::from_str(&options.url)
             .map_err(|error| StoreError::BadUrl(format!("DATABASE_URL names no PostgreSQL database: {error}")))?
             .application_name("semblance");
+        // The pool tries again until its time is up and then says only that; one attempt says what is wrong.
+        let attempt = tokio::time::timeout(options.acquire_timeout, ConnectOptions::connect(&address)).await;
+        attempt.map_err(|late| StoreError::Unavailable(late.into()))??.close().await?;
         let writers_max = (options.connections_max / 2).max(1);
         let readers_max = options.connections_max.saturating_sub(writers_max).max(1);
         let pool = |connections_max| {
@@ -57,6 +60,12 @@ impl Pools {
             writers: pool(writers_max).connect_lazy_with(address),
             lock_timeout: options.acquire_timeout,
         })
+    }
+
+    /// The server's autovacuum removes dead rows; it needs no telling, and a vacuum of ours would wait for others.
+    #[expect(clippy::unused_async, reason = "the other database has something to wait for")]
+    async fn scrub(&self) -> Result<()> {
+        Ok(())
     }
 
     async fn reader(&self) -> Result<PoolConnection<Postgres>> {

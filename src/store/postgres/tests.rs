@@ -22,7 +22,7 @@ fn collection() -> Collection {
 async fn decisions_do_not_wait_for_a_turn() {
     Subject::on_postgres(async |subject: &Subject| {
         let uid = collection().uid;
-        subject.store.create_collection(&collection()).await.expect("created");
+        subject.store.create_collection(&collection(), None).await.expect("created");
         let turn = subject.store.take_turn(uid).await.expect("the turn");
         let record = DecisionRecord {
             id: DecisionId(Uuid::from_u128(2)),
@@ -40,7 +40,7 @@ async fn decisions_do_not_wait_for_a_turn() {
 async fn a_turn_whose_connection_is_lost_is_unavailable_and_leaves_no_trace() {
     Subject::on_postgres(async |subject: &Subject| {
         let uid = collection().uid;
-        subject.store.create_collection(&collection()).await.expect("created");
+        subject.store.create_collection(&collection(), None).await.expect("created");
         let mut turn = subject.store.take_turn(uid).await.expect("the turn");
         let next = Collection { revision: Revision(2), ..collection() };
         turn.put_collection(&next).await.expect("put");

@@ -48,14 +48,30 @@ impl Store for SqlStore {
         Ok(())
     }
 
+    async fn scrub(&self) -> Result<()> {
+        self.pools.scrub().await
+    }
+
     async fn close(&self) {
         self.pools.close().await;
     }
 
-    async fn create_collection(&self, collection: &Collection) -> Result<()> {
+    async fn create_collection(
+        &self,
+        collection: &Collection,
+        once: Option<(&IdempotencyKey, &IdempotencyRecord)>,
+    ) -> Result<Option<IdempotencyRecord>> {
         let mut transaction = self.pools.begin().await?;
+        if let Some((key, record)) = once {
+            // The key first: of several at once, one gets it, and the others wait here until that one has committed.
+            let now = collection.create_time;
+            if !idempotency::keep(&mut transaction, key, record, now).await? {
+                return idempotency::by_key(&mut transaction, key, now).await;
+            }
+        }
         collections::create(&mut transaction, collection).await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await?;
+        Ok(None)
     }
 
     async fn collection(&self, id: &CollectionId) -> Result<Option<Collection>> {

@@ -31,13 +31,14 @@ pub(super) async fn by_key(
 }
 
 /// The first answer under a key stays until it expires; one that has expired by `now` but was not swept gives way.
+/// Answers whether this one is kept.
 pub(super) async fn keep(
     connection: &mut Connection,
     key: &IdempotencyKey,
     record: &IdempotencyRecord,
     now: Timestamp,
-) -> Result<()> {
-    sqlx::query(
+) -> Result<bool> {
+    let kept = sqlx::query(
         "INSERT INTO idempotency_keys (principal, method, collection, key, body_hash, answer, expire_time)
          VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT (principal, method, collection, key) DO UPDATE SET
@@ -56,7 +57,7 @@ pub(super) async fn keep(
     .bind(micros(now))
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(kept.rows_affected() > 0)
 }
 
 /// Removes what has expired by `now`; answers how many.

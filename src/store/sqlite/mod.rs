@@ -66,6 +66,13 @@ impl Pools {
         Ok(self.readers.acquire().await?)
     }
 
+    /// Moves the write-ahead log into the database file and cuts it to nothing: until then it holds old versions of
+    /// pages, deleted rows among them. A reader that is under way leaves some of it for the next time.
+    async fn scrub(&self) -> Result<()> {
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.writer).await?;
+        Ok(())
+    }
+
     /// Begins what may write. Immediate: a transaction that began as a reader could not wait for another process's
     /// writer, but would fail.
     async fn begin(&self) -> Result<Transaction> {

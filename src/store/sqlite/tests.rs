@@ -53,7 +53,7 @@ fn enrolment() -> [Change; 2] {
 }
 
 async fn enrolled(store: &Arc<dyn Store>) {
-    store.create_collection(&collection()).await.expect("created");
+    store.create_collection(&collection(), None).await.expect("created");
     let mut turn = store.take_turn(collection().uid).await.expect("the turn");
     turn.append(&enrolment(), Timestamp::UNIX_EPOCH).await.expect("appended");
     turn.commit().await.expect("committed");
