@@ -182,8 +182,7 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) ->
 }
 
 impl Server {
-    /// Drains and stops, in order: requests in flight get the configured time, what they began gets
-    /// [`CLOSING`] more.
+    /// Drains and stops, in order: requests in flight get the configured time, and what they began a few seconds more.
     ///
     /// # Errors
     /// When requests were still in flight after that time; they were cut off.
@@ -271,6 +270,7 @@ fn matcher_options(flags: &ServeFlags) -> MatcherOptions {
         calibration_wait: Duration::from_millis(limits.calibration_wait_ms_max),
         follow_interval: Duration::from_millis(limits.follow_interval_ms),
         sweep_interval: Duration::from_secs(limits.sweep_interval_seconds),
+        decisions_kept: Duration::from_hours(24 * limits.decisions_kept_days),
         records_queue_max: limits.records_queue_max,
     }
 }

@@ -121,6 +121,9 @@ pub struct LimitFlags {
     /// How long a request waits for a calibration that is being made, in milliseconds.
     #[arg(long, env = "SEMBLANCE_CALIBRATION_WAIT_MS_MAX", default_value_t = 250)]
     pub calibration_wait_ms_max: u64,
+    /// How long the records of decisions are kept, in days.
+    #[arg(long, env = "SEMBLANCE_DECISIONS_KEPT_DAYS", default_value_t = 90)]
+    pub decisions_kept_days: u64,
     /// The most decision records that wait to be written; more are dropped and counted.
     #[arg(long, env = "SEMBLANCE_RECORDS_QUEUE_MAX", default_value_t = 4096)]
     pub records_queue_max: usize,

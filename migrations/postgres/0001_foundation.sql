@@ -89,7 +89,8 @@ CREATE TABLE decisions (
     body           JSONB  NOT NULL
 );
 
-CREATE INDEX decisions_time ON decisions (collection_uid, time);
+CREATE INDEX decisions_collection ON decisions (collection_uid);
+CREATE INDEX decisions_time ON decisions (time);
 
 -- By the collection's id and not its uid, because a request names the id, and may do so before there is a uid.
 CREATE TABLE idempotency_keys (

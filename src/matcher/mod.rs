@@ -72,6 +72,8 @@ pub struct MatcherOptions {
     pub follow_interval: Duration,
     /// How often what has expired is removed; zero for never.
     pub sweep_interval: Duration,
+    /// How long decision records are kept.
+    pub decisions_kept: Duration,
     /// The most decision records that wait to be written.
     pub records_queue_max: usize,
 }

@@ -187,7 +187,7 @@ impl Matcher {
         Ok(())
     }
 
-    /// Removes identities whose time has come, and answers that are no longer kept.
+    /// Removes identities whose time has come, and answers and decisions that are no longer kept.
     async fn sweep(&self) -> Result<(), Fault> {
         const SWEPT_AT_ONCE: u32 = 500;
         let now = self.clock.now();
@@ -207,6 +207,9 @@ impl Matcher {
             }
         }
         self.store.sweep_idempotent(now).await?;
+        if let Ok(before) = now.checked_sub(self.options.decisions_kept) {
+            self.store.sweep_decisions(before).await?;
+        }
         self.scrub().await;
         failed.map_or(Ok(()), Err)
     }

@@ -233,6 +233,9 @@ pub trait Store: Send + Sync + Debug {
     /// Removes idempotency records that have expired; answers how many.
     async fn sweep_idempotent(&self, now: Timestamp) -> Result<u64>;
 
+    /// Removes decision records from before an instant; answers how many.
+    async fn sweep_decisions(&self, before: Timestamp) -> Result<u64>;
+
     /// Keeps decision records that changed nothing. Those of collections that are gone are dropped.
     async fn keep_decisions(&self, records: &[(CollectionUid, DecisionRecord)]) -> Result<()>;
 

@@ -46,7 +46,7 @@ fn wrong_requests() -> Vec<Wrong> {
         wrong(SEARCH, of(json!([1, 2])), 422, "has 4 numbers, this one has 2"),
         wrong(SEARCH, of(json!(huge)), 422, "has 4 numbers, this one has 5000"),
         wrong(SEARCH, of(json!([1, 2, "NaN", 4])), 422, "number 2 of the embedding is not finite"),
-        wrong(SEARCH, of(json!([1, 2, {}, 4])), 400, "body"),
+        wrong(SEARCH, of(json!([1, 2, {}, 4])), 400, "a number is expected here"),
         wrong(
             SEARCH,
             sample(json!({"modality": "face", "embedding": {"model": "yours", "values": [1]}})),

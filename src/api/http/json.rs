@@ -50,8 +50,11 @@ fn normalize_message(descriptor: &MessageDescriptor, json: &mut Value, path: &st
 }
 
 fn normalize_field(field: &FieldDescriptor, json: &mut Value, path: &str, depth: usize) -> Result<(), Fault> {
-    if field.is_map() || json.is_null() {
+    if json.is_null() {
         return Ok(());
+    }
+    if field.is_map() {
+        return normalize_map(field, json, path, depth);
     }
     if !field.is_list() {
         return normalize_value(&field.kind(), json, path, depth);
@@ -68,6 +71,14 @@ fn normalize_field(field: &FieldDescriptor, json: &mut Value, path: &str, depth:
         .try_for_each(|(at, item)| normalize_value(&field.kind(), item, &format!("{path}[{at}]"), depth))
 }
 
+fn normalize_map(field: &FieldDescriptor, json: &mut Value, path: &str, depth: usize) -> Result<(), Fault> {
+    let Value::Object(entries) = json else {
+        return Err(Fault::invalid(path, format!("an object is expected here, not {}", kind_of(json))));
+    };
+    let kind = field.kind().as_message().expect("a map is a list of entries").map_entry_value_field().kind();
+    entries.iter_mut().try_for_each(|(key, value)| normalize_value(&kind, value, &format!("{path}.{key}"), depth))
+}
+
 fn normalize_value(kind: &Kind, json: &mut Value, path: &str, depth: usize) -> Result<(), Fault> {
     match (kind, &mut *json) {
         (Kind::Message(message), json) => normalize_message(message, json, path, depth + 1),
@@ -79,7 +90,32 @@ fn normalize_value(kind: &Kind, json: &mut Value, path: &str, depth: usize) -> R
             Ok(())
         }
         (Kind::Enum(_), json) => Err(Fault::invalid(path, format!("a word is expected here, not {}", kind_of(json)))),
-        _ => Ok(()),
+        (kind, json) => match expected(kind, json) {
+            None => Ok(()),
+            Some(expected) => Err(Fault::invalid(path, format!("{expected} is expected here, not {}", kind_of(json)))),
+        },
+    }
+}
+
+/// What should stand where this JSON stands; `None` when it may. Texts may stand for numbers, as protobuf has it.
+fn expected(kind: &Kind, json: &Value) -> Option<&'static str> {
+    let is_text = json.is_string();
+    match kind {
+        Kind::String | Kind::Bytes => (!is_text).then_some("a text"),
+        Kind::Bool => (!json.is_boolean()).then_some("true or false"),
+        Kind::Enum(_) | Kind::Message(_) => None,
+        Kind::Double
+        | Kind::Float
+        | Kind::Int32
+        | Kind::Int64
+        | Kind::Uint32
+        | Kind::Uint64
+        | Kind::Sint32
+        | Kind::Sint64
+        | Kind::Fixed32
+        | Kind::Fixed64
+        | Kind::Sfixed32
+        | Kind::Sfixed64 => (!json.is_number() && !is_text).then_some("a number"),
     }
 }
 
@@ -265,6 +301,15 @@ mod tests {
         assert_eq!(said(json!({"modality": "voice"})), "modality: \"voice\" is none of face, person, gait");
         assert_eq!(said(json!({"samples": {}})), "samples: a list is expected here, not an object");
         assert_eq!(said(json!([1])), "body: an object is expected here, not a list");
+        assert_eq!(said(json!({"topK": [1]})), "topK: a number is expected here, not a list");
+        assert_eq!(said(json!({"filter": 5})), "filter: a text is expected here, not a number");
+        let frames = json!({"samples": [{"skeleton": {"frames": [{"keypoints": [1, {}]}]}}]});
+        assert_eq!(
+            said(frames),
+            "samples[0].skeleton.frames[0].keypoints[1]: a number is expected here, not an object"
+        );
+        let labels = read::<proto::EnrollRequest>("semblance.v1.EnrollRequest", json!({"labels": {"a": 5}}));
+        assert_eq!(labels.expect_err("wrong").to_string(), "labels.a: a text is expected here, not a number");
         assert!(said(json!({"topK": "many"})).starts_with("body: "));
         assert!(said(json!({"samples": [{"image": {"data": "no base64!"}}]})).starts_with("body: "));
     }

@@ -14,7 +14,7 @@ use std::{
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Query, Request, State},
-    response::{Html, IntoResponse, Response},
+    response::{Html, IntoResponse, Redirect, Response},
     routing::get,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri::PathAndQuery};
@@ -76,6 +76,7 @@ pub(super) fn documents() -> Router {
         LazyLock::new(|| openapi::document(&routes::all(contract()), contract()).to_string());
     Router::new()
         .route("/openapi.json", get(async || ([(header::CONTENT_TYPE, "application/json")], OPENAPI.as_str())))
+        .route("/", get(async || Redirect::to("/docs")))
         .route("/docs", get(async || Html(include_str!("docs.html"))))
 }
 

@@ -15,6 +15,7 @@ on_both_databases!(
     decisions_are_kept_as_they_were,
     decisions_of_a_collection_that_is_gone_are_dropped,
     a_decision_is_kept_if_its_turn_is,
+    decisions_are_swept_by_their_age,
 );
 
 fn key(key: &str) -> IdempotencyKey {
@@ -111,6 +112,16 @@ async fn decisions_of_a_collection_that_is_gone_are_dropped(subject: &Subject) {
     subject.store.keep_decisions(&[(gone, decision(1)), (uid, decision(2))]).await.expect("kept");
     assert_eq!(subject.store.decision(gone, decision(1).id).await.expect("read"), None);
     assert_eq!(subject.store.decision(uid, decision(2).id).await.expect("read"), Some(decision(2)));
+}
+
+async fn decisions_are_swept_by_their_age(subject: &Subject) {
+    let uid = created(&subject.store).await;
+    let late = DecisionRecord { time: at(78), ..decision(2) };
+    subject.store.keep_decisions(&[(uid, decision(1)), (uid, late.clone())]).await.expect("kept");
+    assert_eq!(subject.store.sweep_decisions(at(77)).await.expect("swept"), 0);
+    assert_eq!(subject.store.sweep_decisions(at(78)).await.expect("swept"), 1);
+    assert_eq!(subject.store.decision(uid, decision(1).id).await.expect("read"), None);
+    assert_eq!(subject.store.decision(uid, late.id).await.expect("read"), Some(late));
 }
 
 async fn a_decision_is_kept_if_its_turn_is(subject: &Subject) {

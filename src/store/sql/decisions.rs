@@ -4,7 +4,7 @@ use sqlx::types::Json;
 
 use super::Connection;
 use crate::{
-    domain::{CollectionUid, DecisionId},
+    domain::{CollectionUid, DecisionId, Timestamp},
     store::{
         DecisionRecord, Result,
         rows::{DecisionRow, micros, read_one},
@@ -23,6 +23,12 @@ pub(super) async fn by_id(
             .fetch_optional(connection)
             .await?;
     read_one(row)
+}
+
+/// Removes the records from before an instant; answers how many.
+pub(super) async fn sweep(connection: &mut Connection, before: Timestamp) -> Result<u64> {
+    let swept = sqlx::query("DELETE FROM decisions WHERE time < $1").bind(micros(before)).execute(connection).await?;
+    Ok(swept.rows_affected())
 }
 
 /// Keeping a record again changes nothing, so that who lost the answer may simply repeat.

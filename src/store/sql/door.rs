@@ -163,6 +163,13 @@ impl Store for SqlStore {
         Ok(swept)
     }
 
+    async fn sweep_decisions(&self, before: Timestamp) -> Result<u64> {
+        let mut transaction = self.pools.begin().await?;
+        let swept = decisions::sweep(&mut transaction, before).await?;
+        transaction.commit().await?;
+        Ok(swept)
+    }
+
     async fn keep_decisions(&self, records: &[(CollectionUid, DecisionRecord)]) -> Result<()> {
         let mut transaction = self.pools.begin().await?;
         for (uid, record) in records {
