@@ -195,7 +195,7 @@ async fn a_decision_is_given_once_for_a_key_and_collections_are_made_once() {
         answer(request).await
     };
     let made = futures::future::join_all((0..16).map(make)).await;
-    assert!(made.iter().all(|(status, made)| *status == StatusCode::OK && made["uid"] == made["uid"]));
+    assert!(made.iter().all(|(status, made)| *status == StatusCode::OK && made["uid"].is_string()), "{made:?}");
     let uids: std::collections::BTreeSet<_> = made.iter().map(|(_, made)| made["uid"].to_string()).collect();
     assert_eq!(uids.len(), 1, "one collection, however often it is asked for");
     let unreadable =
