@@ -56,8 +56,8 @@ pub(super) fn run(places: &PlaceFlags, command: ModelsCommand) -> anyhow::Result
 /// embeddings need no model.
 pub(super) fn pull_starters_if_none(places: &PlaceFlags) {
     let options = options(places);
-    let installed = fetch::verify(&options.models_dir).unwrap_or_default();
-    if !installed.is_empty() {
+    // A folder that cannot be read is told by the start itself, which reads it next.
+    if !fetch::is_empty(&options.models_dir).unwrap_or(false) {
         return;
     }
     let catalogue = Catalogue::built_in();

@@ -179,6 +179,11 @@ pub fn install(
     turn.install(&package)
 }
 
+/// Whether nothing is installed. Looks at names alone; [`verify`] looks inside.
+pub fn is_empty(models_dir: &Path) -> Result<bool, FetchError> {
+    Ok(package::folders(models_dir)?.is_empty())
+}
+
 /// Looks at every installed package: its sha256, and whether its network can be built.
 pub fn verify(models_dir: &Path) -> Result<Vec<Verified>, FetchError> {
     let prove = |folder: PathBuf| {
