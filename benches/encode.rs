@@ -58,8 +58,8 @@ fn main() {
 }
 
 fn network(package: &Package) -> Network {
-    Network::build(package.manifest.architecture, package.weights().clone(), Folding::Folded)
-        .expect("the package is whole")
+    let architecture = package.manifest.encoder().expect("it is an encoder's package").architecture;
+    Network::build(architecture, package.weights().clone(), Folding::Folded).expect("the package is whole")
 }
 
 /// Operations a second of a large matrix product.

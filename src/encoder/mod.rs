@@ -27,9 +27,12 @@ use parking_lot::Mutex;
 use thiserror::Error;
 
 pub use self::{
-    catalogue::{Catalogue, Recipe},
+    catalogue::{Catalogue, Origin, PublishedFile, Recipe, Shipped},
     hash::{FileHash, NotAHash},
-    package::{Manifest, Metric, Package, PackageError, Task, WeightsFile},
+    package::{
+        Detection, DetectorArchitecture, DetectorManifest, EncoderManifest, Kind, Manifest, Metric, Package,
+        PackageError, PadArchitecture, PadManifest, Task, WeightsFile,
+    },
     prepare::{Limits, PrepareError, SkeletonError},
     queue::Urgency,
 };
@@ -45,7 +48,10 @@ use crate::{
         Embedding, EmbeddingError, EmbeddingSpace, Modality, ModelDigest, PackageCalibration, Sample, SampleContent,
         Skeleton, SpaceName,
     },
-    torch::network::NetworkError,
+    torch::{
+        network::{Architecture, NetworkError},
+        weights::StateDict,
+    },
 };
 
 /// Every model that is loaded.
@@ -168,8 +174,11 @@ impl Encoders {
         // Filled as it goes, so that an error on the way stops the threads that run already.
         let mut all = Self { encoders: Vec::new(), threads: Mutex::default() };
         for package in packages {
-            let encoder = Encoder::new(&package, options, Arc::clone(&pool));
-            let threads = encoder.start_workers(&package, options.workers_per_model.max(1), all.threads.get_mut());
+            // Detectors and models against presentation attacks make no embeddings.
+            let Kind::Encoder(manifest) = &package.manifest.kind else { continue };
+            let encoder = Encoder::new(&package, manifest, options, Arc::clone(&pool));
+            let network = (manifest.architecture, &package.weights);
+            let threads = encoder.start_workers(network, options.workers_per_model.max(1), all.threads.get_mut());
             all.encoders.push(encoder);
             threads?;
         }
@@ -241,35 +250,34 @@ fn join(threads: Vec<JoinHandle<()>>) {
 }
 
 impl Encoder {
-    fn new(package: &Package, options: &EncoderOptions, pool: Arc<Pool>) -> Self {
-        let manifest = &package.manifest;
+    fn new(package: &Package, manifest: &EncoderManifest, options: &EncoderOptions, pool: Arc<Pool>) -> Self {
         let limits = QueueLimits {
             places_max: options.queue_max.max(1),
             batch_max: options.batch_max.max(1),
             linger_max: options.linger,
             workers: options.workers_per_model.max(1),
         };
+        let Manifest { id, modality, .. } = &package.manifest;
         Self {
-            name: manifest.id.clone(),
-            space: package.space(),
-            card: ModelCard::from(manifest),
+            name: id.clone(),
+            space: EmbeddingSpace { modality: *modality, digest: package.digest, dimension: manifest.dimension },
+            card: ModelCard::from(&package.manifest),
             calibration: manifest.calibration.clone(),
             preprocessing: Arc::new(manifest.preprocessing.clone()),
             pool,
-            queue: Queue::new(manifest.id.as_str(), limits),
+            queue: Queue::new(id.as_str(), limits),
             health: Arc::default(),
         }
     }
 
     fn start_workers(
         &self,
-        package: &Package,
+        (architecture, weights): (Architecture, &StateDict),
         count: usize,
         threads: &mut Vec<JoinHandle<()>>,
     ) -> Result<(), EncoderError> {
-        let architecture = package.manifest.architecture;
         for number in 0..count {
-            let weights = package.weights.clone();
+            let weights = weights.clone();
             let shared = (Arc::clone(&self.queue), Arc::clone(&self.health));
             let build = move || NetworkEncoder::new(architecture, weights);
             threads.push(worker::start(self.name.as_str(), number, shared, build)?);
@@ -358,7 +366,7 @@ impl From<&Manifest> for ModelCard {
     fn from(manifest: &Manifest) -> Self {
         Self {
             version: manifest.version.clone(),
-            architecture: manifest.architecture.to_string(),
+            architecture: manifest.kind.architecture(),
             licence: manifest.licence.clone(),
             provenance: manifest.provenance.clone(),
             source: manifest.source.clone(),

@@ -15,8 +15,8 @@ use crate::{
 pub(super) fn invented_package(id: &str) -> Package {
     let recipe = Catalogue::built_in().named("person-osnet-x0-25").expect("a starter").clone();
     let manifest = Manifest { id: SpaceName::new(id).expect("an id"), ..recipe.manifest };
-    let weights = invented(manifest.architecture);
-    let digest = digest::of_model(&weights, manifest.architecture, &manifest.preprocessing);
+    let weights = invented(manifest.encoder().expect("an encoder").architecture);
+    let digest = digest::of_tensors(&weights, &manifest.kind);
     Package { manifest, digest, weights }
 }
 
