@@ -24,7 +24,8 @@ pub(super) enum ModelsCommand {
         /// Its name in the catalogue.
         name: String,
     },
-    /// Install a package of your own: a folder, a zip archive, or an https address of one.
+    /// Install a package of your own: a folder, a zip archive, or an https address of one. One of TorchScript holds a
+    /// program that runs within the server: install it only if you trust whoever made it.
     Install {
         source: String,
         /// What the file at the address must hash to.

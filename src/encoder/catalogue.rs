@@ -124,6 +124,9 @@ impl Shipped {
 
 impl Recipe {
     fn checked(self) -> Result<Self, PackageError> {
+        if self.manifest.is_program() {
+            return Err(PackageError::ProgramInCatalogue(self.manifest.id));
+        }
         let (files, addresses) = (self.manifest.weights.len(), self.origin.files());
         if files == addresses {
             Ok(self)

@@ -30,14 +30,15 @@ pub use self::{
     catalogue::{Catalogue, Origin, PublishedFile, Recipe, Shipped},
     hash::{FileHash, NotAHash},
     package::{
-        Detection, DetectorArchitecture, DetectorManifest, EncoderManifest, Kind, Manifest, Metric, Package,
-        PackageError, PadArchitecture, PadManifest, Task, WeightsFile,
+        Detection, DetectorArchitecture, DetectorManifest, EncoderArchitecture, EncoderManifest, Kind, Manifest,
+        Metric, Package, PackageError, PadArchitecture, PadManifest, ScriptManifest, Task, WeightsFile,
     },
     prepare::{Limits, PrepareError, SkeletonError},
     queue::Urgency,
 };
 use self::{
-    inference::NetworkEncoder,
+    inference::Program,
+    package::Weights,
     preparation::Pool,
     prepare::{Prepared, Preprocessing, skeleton},
     queue::{Place, Queue, QueueLimits, Refused, Unanswered},
@@ -48,10 +49,7 @@ use crate::{
         Embedding, EmbeddingError, EmbeddingSpace, Modality, ModelDigest, PackageCalibration, Sample, SampleContent,
         Skeleton, SpaceName,
     },
-    torch::{
-        network::{Architecture, NetworkError},
-        weights::StateDict,
-    },
+    torch::network::NetworkError,
 };
 
 /// Every model that is loaded.
@@ -177,7 +175,7 @@ impl Encoders {
             // Detectors and models against presentation attacks make no embeddings.
             let Kind::Encoder(manifest) = &package.manifest.kind else { continue };
             let encoder = Encoder::new(&package, manifest, options, Arc::clone(&pool));
-            let network = (manifest.architecture, &package.weights);
+            let network = (manifest, &package.weights);
             let threads = encoder.start_workers(network, options.workers_per_model.max(1), all.threads.get_mut());
             all.encoders.push(encoder);
             threads?;
@@ -272,14 +270,14 @@ impl Encoder {
 
     fn start_workers(
         &self,
-        (architecture, weights): (Architecture, &StateDict),
+        (manifest, weights): (&EncoderManifest, &Weights),
         count: usize,
         threads: &mut Vec<JoinHandle<()>>,
     ) -> Result<(), EncoderError> {
         for number in 0..count {
-            let weights = weights.clone();
+            let (manifest, weights) = (manifest.clone(), weights.clone());
             let shared = (Arc::clone(&self.queue), Arc::clone(&self.health));
-            let build = move || NetworkEncoder::new(architecture, weights);
+            let build = move || Program::build(&manifest, weights);
             threads.push(worker::start(self.name.as_str(), number, shared, build)?);
         }
         Ok(())

@@ -7,26 +7,29 @@ use std::{
     fmt, fs,
     io::Read,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use thiserror::Error;
 
 pub use self::{
     manifest::{
-        Detection, DetectorArchitecture, DetectorManifest, EncoderManifest, Kind, Manifest, Metric, PadArchitecture,
-        PadManifest, Task,
+        Detection, DetectorArchitecture, DetectorManifest, EncoderArchitecture, EncoderManifest, Kind, Manifest,
+        Metric, PadArchitecture, PadManifest, ScriptManifest, Task,
     },
     written::WeightsFile,
 };
 use super::{
     digest,
     hash::FileHash,
+    inference::Program,
     prepare::{Preprocessing, PreprocessingError},
 };
 use crate::{
     domain::{Modality, ModelDigest, PackageCalibrationError, SpaceName},
     torch::{
-        network::{Architecture, Folding, Network, NetworkError},
+        network::NetworkError,
+        runtime,
         weights::{FILE_BYTES_MAX, StateDict, WeightsError},
     },
 };
@@ -34,6 +37,8 @@ use crate::{
 pub(super) const MANIFEST_FILE: &str = "model.toml";
 /// The weights of every package that is made here.
 pub(super) const WEIGHTS_FILE: &str = "weights.safetensors";
+/// The program of a package that has one instead.
+pub(super) const PROGRAM_FILE: &str = "weights.pt";
 /// The longest manifest that is read.
 pub(super) const MANIFEST_BYTES_MAX: u64 = 1 << 20;
 
@@ -43,7 +48,16 @@ pub(super) const MANIFEST_BYTES_MAX: u64 = 1 << 20;
 pub struct Package {
     pub manifest: Manifest,
     pub digest: ModelDigest,
-    pub(super) weights: StateDict,
+    pub(super) weights: Weights,
+}
+
+/// What the files of a package hold.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Weights {
+    /// The tensors, under the names that the architecture knows.
+    Tensors(StateDict),
+    /// A TorchScript file, as it is.
+    Program(Arc<[u8]>),
 }
 
 /// What can be wrong with a package.
@@ -82,9 +96,15 @@ pub enum PackageError {
     #[error("no tensor begins with {0:?}, which a network of the architecture needs; see add_prefix")]
     NoTensors(&'static str),
     #[error("{architecture} makes embeddings of {expected} numbers, {MANIFEST_FILE} says {found}")]
-    WrongDimension { architecture: Architecture, expected: usize, found: u32 },
+    WrongDimension { architecture: String, expected: usize, found: u32 },
+    #[error("an embedding has 1 to {max} numbers")]
+    Dimension { max: u32 },
     #[error("{architecture} takes inputs of the shape {expected:?}, the preprocessing makes {found:?}")]
-    WrongInput { architecture: Architecture, expected: [usize; 3], found: [usize; 3] },
+    WrongInput { architecture: String, expected: [usize; 3], found: [usize; 3] },
+    #[error("what {MANIFEST_FILE} says of the program makes no sense: {0}")]
+    Script(&'static str),
+    #[error("{0} is a program, and the catalogue has none: a program is installed by whoever trusts its maker")]
+    ProgramInCatalogue(SpaceName),
     #[error("the preprocessing makes no sense: {0}")]
     Preprocessing(#[from] PreprocessingError),
     #[error("the calibration makes no sense: {0}")]
@@ -114,18 +134,27 @@ impl Package {
     /// A package of a checked manifest and the bytes of its files, in the manifest's order.
     pub(super) fn assemble(manifest: Manifest, files: &[impl AsRef<[u8]>]) -> Result<Self, PackageError> {
         assert_eq!(manifest.weights.len(), files.len(), "whoever reads the files goes by the manifest");
-        let mut weights = StateDict::default();
-        for (stated, bytes) in manifest.weights.iter().zip(files) {
-            weights.join(stated.read(bytes.as_ref())?)?;
-        }
-        let digest = digest::of_tensors(&weights, &manifest.kind);
+        let stated = || manifest.weights.iter().zip(files.iter().map(AsRef::as_ref));
+        stated().try_for_each(|(file, bytes)| file.check(bytes))?;
+        let weights = match stated().next() {
+            Some((_, bytes)) if manifest.is_program() => Weights::Program(bytes.into()),
+            _ => {
+                let mut tensors = StateDict::default();
+                stated().try_for_each(|(file, bytes)| tensors.join(file.tensors(bytes)?))?;
+                Weights::Tensors(tensors)
+            }
+        };
+        let digest = digest::of_model(&weights, &manifest.kind);
         Ok(Self { manifest, digest, weights })
     }
 
-    /// The tensors, under the names that the architecture knows.
+    /// The tensors, under the names that the architecture knows; a program has none that could be seen.
     #[must_use]
-    pub fn weights(&self) -> &StateDict {
-        &self.weights
+    pub fn tensors(&self) -> Option<&StateDict> {
+        match &self.weights {
+            Weights::Tensors(tensors) => Some(tensors),
+            Weights::Program(_) => None,
+        }
     }
 
     /// The same model, encoding each picture together with its mirror image: another space, with another digest.
@@ -136,32 +165,47 @@ impl Package {
         {
             image.mirror = true;
         }
-        self.digest = digest::of_tensors(&self.weights, &self.manifest.kind);
+        self.digest = digest::of_model(&self.weights, &self.manifest.kind);
         self
     }
 
-    /// Builds the network and lets it go: tells whether the weights fit the architecture.
+    /// Builds the network, tries it and lets it go: tells whether the weights fit the architecture. A program is run by
+    /// this.
     pub fn prove(&self) -> Result<(), PackageError> {
+        let _settled = runtime::settle_thread();
         match &self.manifest.kind {
             Kind::Encoder(encoder) => {
-                Network::build(encoder.architecture, self.weights.clone(), Folding::Folded)?;
+                Program::build(encoder, self.weights.clone())?;
                 Ok(())
             }
-            Kind::Detector(detector) => has_networks(&self.weights, detector.architecture.prefixes()),
-            Kind::Pad(pad) => has_networks(&self.weights, pad.architecture.prefixes()),
+            Kind::Detector(detector) => self.has_networks(detector.architecture.prefixes()),
+            Kind::Pad(pad) => self.has_networks(pad.architecture.prefixes()),
         }
     }
 
-    /// Writes the package into an empty folder, its weights as one file of safetensors, and waits for the disk. The
-    /// digest stays.
+    /// Every network of the architecture has tensors, and every tensor has a network.
+    fn has_networks(&self, prefixes: &[&'static str]) -> Result<(), PackageError> {
+        let keys = || self.tensors().into_iter().flat_map(StateDict::iter).map(|(key, _)| key);
+        if let Some(absent) = prefixes.iter().find(|prefix| !keys().any(|key| key.starts_with(**prefix))) {
+            return Err(PackageError::NoTensors(absent));
+        }
+        match keys().find(|key| !prefixes.iter().any(|prefix| key.starts_with(prefix))) {
+            Some(stray) => Err(PackageError::StrayTensor(stray.to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the package into an empty folder, tensors as one file of safetensors and a program as it is, and waits for
+    /// the disk. The digest stays.
     pub(super) fn write(&self, folder: &Path) -> Result<(), PackageError> {
-        let weights = folder.join(WEIGHTS_FILE);
-        self.weights.write_safetensors(&weights)?;
-        let unreadable = |source| PackageError::Unreadable { path: weights.clone(), source };
-        let file = fs::File::open(&weights).map_err(unreadable)?;
+        let name = self.weights.file();
+        let path = folder.join(name);
+        self.weights.write(&path)?;
+        let unreadable = |source| PackageError::Unreadable { path: path.clone(), source };
+        let file = fs::File::open(&path).map_err(unreadable)?;
         file.sync_all().map_err(unreadable)?;
         let sha256 = FileHash::of_reader(file).map_err(unreadable)?;
-        let manifest = Manifest { weights: vec![WeightsFile::plain(WEIGHTS_FILE, sha256)], ..self.manifest.clone() };
+        let manifest = Manifest { weights: vec![WeightsFile::plain(name, sha256)], ..self.manifest.clone() };
         let text = toml::to_string(&manifest).expect("a manifest has only what TOML has");
         let path = folder.join(MANIFEST_FILE);
         let unwritable = |source| PackageError::Unwritable { path: path.clone(), source };
@@ -170,26 +214,40 @@ impl Package {
     }
 }
 
-impl WeightsFile {
-    /// The tensors in a file's bytes, under the names that the architecture knows.
-    fn read(&self, bytes: &[u8]) -> Result<StateDict, PackageError> {
-        let found = FileHash::of(bytes);
-        if found != self.sha256 {
-            return Err(PackageError::WrongHash { file: self.file.clone(), expected: self.sha256, found });
+impl Weights {
+    /// What their file is called.
+    fn file(&self) -> &'static str {
+        match self {
+            Self::Tensors(_) => WEIGHTS_FILE,
+            Self::Program(_) => PROGRAM_FILE,
         }
-        let weights = StateDict::read_bytes(bytes, self.entry.as_deref())?;
-        Ok(weights.strip_prefix(&self.strip_prefix)?.without(&self.ignored_prefixes).add_prefix(&self.add_prefix))
+    }
+
+    fn write(&self, path: &Path) -> Result<(), PackageError> {
+        match self {
+            Self::Tensors(tensors) => Ok(tensors.write_safetensors(path)?),
+            Self::Program(bytes) => {
+                let unwritable = |source| PackageError::Unwritable { path: path.to_owned(), source };
+                fs::write(path, bytes).map_err(unwritable)
+            }
+        }
     }
 }
 
-/// Every network of an architecture has tensors, and every tensor has a network.
-fn has_networks(weights: &StateDict, prefixes: &[&'static str]) -> Result<(), PackageError> {
-    if let Some(absent) = prefixes.iter().find(|prefix| !weights.iter().any(|(key, _)| key.starts_with(**prefix))) {
-        return Err(PackageError::NoTensors(absent));
+impl WeightsFile {
+    /// Whether these are the file's bytes.
+    fn check(&self, bytes: &[u8]) -> Result<(), PackageError> {
+        let found = FileHash::of(bytes);
+        if found == self.sha256 {
+            return Ok(());
+        }
+        Err(PackageError::WrongHash { file: self.file.clone(), expected: self.sha256, found })
     }
-    match weights.iter().find(|(key, _)| !prefixes.iter().any(|prefix| key.starts_with(prefix))) {
-        Some((stray, _)) => Err(PackageError::StrayTensor(stray.to_owned())),
-        None => Ok(()),
+
+    /// The tensors in the file's bytes, under the names that the architecture knows.
+    fn tensors(&self, bytes: &[u8]) -> Result<StateDict, WeightsError> {
+        let tensors = StateDict::read_bytes(bytes, self.entry.as_deref())?;
+        Ok(tensors.strip_prefix(&self.strip_prefix)?.without(&self.ignored_prefixes).add_prefix(&self.add_prefix))
     }
 }
 
@@ -234,6 +292,10 @@ fn read_at_most(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, PackageE
     let unreadable = |source| PackageError::Unreadable { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(unreadable)?;
+    if file.metadata().map_err(unreadable)?.len() > bytes_max {
+        return Ok(None);
+    }
+    // It may grow meanwhile.
     file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     Ok((bytes.len() as u64 <= bytes_max).then_some(bytes))
 }

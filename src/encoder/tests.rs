@@ -8,16 +8,42 @@ use super::*;
 use crate::{
     domain::{Alignment, Geometry, ImageBytes},
     testdata,
-    torch::network::tests::invented,
+    torch::{
+        network::tests::invented,
+        script::tests::{self as script, Manner},
+    },
 };
 
 /// A person package with weights that nobody trained.
 pub(super) fn invented_package(id: &str) -> Package {
     let recipe = Catalogue::built_in().named("person-osnet-x0-25").expect("a starter").clone();
     let manifest = Manifest { id: SpaceName::new(id).expect("an id"), ..recipe.manifest };
-    let weights = invented(manifest.encoder().expect("an encoder").architecture);
-    let digest = digest::of_tensors(&weights, &manifest.kind);
+    let EncoderArchitecture::BuiltIn(architecture) = manifest.encoder().expect("an encoder").architecture else {
+        panic!("the starter is built in")
+    };
+    let weights = Weights::Tensors(invented(architecture));
+    let digest = digest::of_model(&weights, &manifest.kind);
     Package { manifest, digest, weights }
+}
+
+/// A person package whose network is a small program.
+pub(super) fn script_package(id: &str, manner: Manner) -> Package {
+    let mut manifest = Manifest { id: SpaceName::new(id).expect("an id"), ..invented_package(id).manifest };
+    let Kind::Encoder(encoder) = &mut manifest.kind else { panic!("the starter is an encoder") };
+    let (parts, keypoint_channels) = match manner {
+        Manner::Parts => (Some(script::PARTS), 0),
+        Manner::Prompted(channels) => (None, channels),
+        _ => (None, 0),
+    };
+    let [channels, height, width] = script::INPUT;
+    let input_shape = [channels + keypoint_channels, height, width];
+    encoder.architecture = EncoderArchitecture::TorchScript(ScriptManifest { input_shape, parts, keypoint_channels });
+    encoder.dimension = u32::try_from(script::DIMENSION).expect("few");
+    let Preprocessing::Image(image) = &mut encoder.preprocessing else { panic!("persons are pictures") };
+    (image.height, image.width) = (u32::try_from(height).expect("few"), u32::try_from(width).expect("few"));
+    let bytes = script::program(manner);
+    manifest.weights = vec![WeightsFile::plain("program.pt", FileHash::of(&bytes))];
+    Package::assemble(manifest.checked().expect("sound"), &[bytes]).expect("a program")
 }
 
 pub(super) fn write_package(package: &Package, folder: &Path) {
@@ -189,10 +215,43 @@ async fn a_broken_package_is_named_at_start() {
 async fn weights_of_another_architecture_are_an_error_at_start() {
     let (models, options) = rig(&[]);
     let wide = invented("osnet-x0.5".parse().expect("built in"));
-    let package = Package { weights: wide, ..invented_package("model") };
+    let package = Package { weights: Weights::Tensors(wide), ..invented_package("model") };
     write_package(&package, &models.path().join("model"));
     let error = Encoders::start(options).await.expect_err("the weights do not fit");
     assert!(matches!(error, EncoderError::Unbuildable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_program_is_served_like_any_other_model() {
+    let (models, options) = rig(&[]);
+    write_package(&script_package("whole", Manner::Sound), &models.path().join("whole"));
+    write_package(&script_package("parts", Manner::Parts), &models.path().join("parts"));
+    let encoders = Encoders::start(options).await.expect("sound packages");
+    for encoder in encoders.all() {
+        assert_eq!((encoder.card().architecture.as_str(), encoder.space().dimension), ("torchscript", 6));
+        let encode = |shade| encoder.encode(picture(shade), Urgency::Interactive, soon());
+        let (dark, light, again) =
+            futures::future::try_join3(encode(0), encode(255), encode(0)).await.expect("encoded");
+        assert!(dark.similarity(&again).expect("one space").0 > 0.9999);
+        assert!(dark.similarity(&light).expect("one space").0 < 0.9999);
+    }
+    encoders.stop().await;
+}
+
+#[tokio::test]
+async fn a_program_that_goes_by_its_batch_is_named_at_start() {
+    for (manner, sentence) in [
+        (Manner::OverTheBatch, "whole batch"),
+        (Manner::NotANumber, "not finite"),
+        (Manner::Dropout, "dropout"),
+        (Manner::Constant, "does not look"),
+        (Manner::Narrow, "shape [3, 5]"),
+    ] {
+        let (models, options) = rig(&["good"]);
+        write_package(&script_package("ill", manner), &models.path().join("ill"));
+        let error = Encoders::start(options).await.expect_err("one of two is ill").to_string();
+        assert!(error.contains("ill") && error.contains(sentence), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ mod progress;
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -174,7 +174,7 @@ fn wanted(recipe: &Recipe, files: &[PublishedFile]) -> Vec<Wanted> {
         .collect()
 }
 
-/// Installs a package of one's own.
+/// Installs a package of one's own. It is described before anything of it is run: a TorchScript file is a program.
 pub fn install(
     source: &PackageSource,
     options: &FetchOptions,
@@ -192,6 +192,7 @@ pub fn install(
             turn.with_files(&[wanted], options, progress, |files| archive::read(io::Cursor::new(&files[0])))?
         }
     };
+    progress.describe(&package.manifest, &[&source.to_string()]);
     turn.install(&package)
 }
 
@@ -221,6 +222,15 @@ impl PackageSource {
             _ if path.is_file() || !text.contains("://") => Ok(Self::Archive(path.to_owned())),
             Some(sha256) => Address::parse(text).map(|_| Self::Url { url: text.to_owned(), sha256 }),
             None => Err(FetchError::NoHash { url: text.to_owned() }),
+        }
+    }
+}
+
+impl fmt::Display for PackageSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(path) | Self::Archive(path) => path.display().fmt(f),
+            Self::Url { url, .. } => f.write_str(url),
         }
     }
 }

@@ -7,9 +7,13 @@ use parking_lot::Mutex;
 
 use super::super::Manifest;
 
+/// What an operator is told of a TorchScript package.
+const PROGRAM_WARNING: &str = "it holds a program (TorchScript) that runs within this server and can do what the server \
+                               can; install it only if you trust whoever made it";
+
 /// Hears what an installation does. Its methods are called from the thread that installs.
 pub trait Progress {
-    /// A package is about to be fetched; whoever reads this may think twice.
+    /// A package is about to be fetched or installed; whoever reads this may think twice.
     fn describe(&self, manifest: &Manifest, origins: &[&str]);
     /// A download goes on from `already`; `total` is its length where that is known.
     fn begin(&self, already: u64, total: Option<u64>);
@@ -47,6 +51,9 @@ impl Progress for Bars {
             "{id} {version}\n  from        {from}\n  licence     {licence}\n  provenance  {provenance}\n  \
              meant for   {intended_use}\n  not for     {not_for}"
         );
+        if manifest.is_program() {
+            let _closed = writeln!(out, "  beware      {PROGRAM_WARNING}");
+        }
     }
 
     fn begin(&self, already: u64, total: Option<u64>) {

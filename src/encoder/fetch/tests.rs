@@ -9,11 +9,11 @@ use self::server::{Reply, Server};
 use super::*;
 use crate::{
     encoder::{
-        Kind, Manifest, Shipped, WeightsFile,
+        EncoderArchitecture, Kind, Manifest, Shipped, WeightsFile,
         package::{MANIFEST_FILE, WEIGHTS_FILE, load_installed},
-        tests::{invented_package, write_package},
+        tests::{invented_package, script_package, write_package},
     },
-    torch::weights::StateDict,
+    torch::{script::tests::Manner, weights::StateDict},
 };
 
 const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -300,7 +300,7 @@ fn a_pull_that_fails_installs_nothing() {
     // The right file, but not of this architecture.
     let (mut shop, _server) = Shop::new().served();
     let Kind::Encoder(encoder) = &mut shop.catalogue.recipes[0].manifest.kind else { panic!("it is an encoder") };
-    encoder.architecture = "osnet-x0.5".parse().expect("built in");
+    encoder.architecture = EncoderArchitecture::BuiltIn("osnet-x0.5".parse().expect("built in"));
     let error = shop.pull(&Silent).expect_err("the weights do not fit");
     assert!(matches!(error, FetchError::Package(PackageError::Network(_))), "{error}");
     assert_eq!(shop.listing(), [""; 0]);
@@ -342,7 +342,7 @@ fn the_mirror_stands_for_the_network() {
 /// The shop's package in two files, as it is published; answers both, each with its bytes.
 fn split(shop: &mut Shop) -> [(FileHash, Vec<u8>); 2] {
     let mut parts = [StateDict::default(), StateDict::default()];
-    for (key, tensor) in shop.package.weights.iter() {
+    for (key, tensor) in shop.package.tensors().expect("tensors").iter() {
         parts[usize::from(key.starts_with("fc."))].insert(key.to_owned(), tensor.clone()).expect("a new name");
     }
     let files = parts.map(|part| {
@@ -441,6 +441,28 @@ fn a_folder_is_installed_and_another_model_does_not_take_its_place() {
     assert!(matches!(shop.install(&source()), Err(FetchError::OtherModel { .. })));
     let there = load_installed(&shop.folder()).expect("untouched");
     assert_eq!(there.digest, shop.package.digest);
+}
+
+#[test]
+fn a_program_is_installed_from_a_folder_and_never_from_the_catalogue() {
+    let (shop, own, diary) = (Shop::new(), tempfile::tempdir().expect("a folder"), Diary::default());
+    let package = script_package("program", Manner::Sound);
+    write_package(&package, own.path());
+    let source = PackageSource::Folder(own.path().to_owned());
+    let installed = install(&source, &shop.options(), &diary).expect("sound");
+    assert_eq!((installed.news, installed.digest), (News::Fresh, package.digest));
+    assert_eq!(diary.described.lock().len(), 1, "whoever installs is told what it is");
+    let verified = verify(shop.models.path()).expect("listed");
+    assert!(matches!(&verified[..], [Verified { outcome: Ok(there), .. }] if there.digest == package.digest));
+
+    write_package(&script_package("other", Manner::Dropout), own.path());
+    let error = install(&source, &shop.options(), &Silent).expect_err("dropout is on");
+    assert!(matches!(error, FetchError::Package(PackageError::Network(_))), "{error}");
+    assert_eq!(shop.listing(), ["program"]);
+
+    let manifest = fs::read_to_string(own.path().join(MANIFEST_FILE)).expect("written").leak();
+    let offered = Catalogue::parse("package = []", &[Shipped { manifest, weights: b"" }]);
+    assert!(matches!(offered, Err(PackageError::ProgramInCatalogue(_))));
 }
 
 fn zip_of(members: &[(&str, &[u8])]) -> Vec<u8> {

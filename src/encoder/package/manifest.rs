@@ -1,6 +1,6 @@
 //! What `model.toml` says: of every model, and of each task.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, fmt, path::Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,9 +10,13 @@ use super::{
 };
 use crate::{
     domain::{DIMENSION_MAX, Modality, PackageCalibration, SpaceName},
-    torch::network::Architecture,
+    torch::{network::Architecture, script::Signature},
 };
 
+/// What `architecture` says of a program.
+pub(super) const TORCHSCRIPT: &str = "torchscript";
+/// The most parts of an embedding.
+const PARTS_MAX: usize = 64;
 /// The most files that the weights of one package may be in.
 const WEIGHTS_FILES_MAX: usize = 8;
 
@@ -39,6 +43,7 @@ pub struct Manifest {
 }
 
 /// A model, by its task.
+#[expect(clippy::large_enum_variant, reason = "there is one of a model, and it is read in its place")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
     Encoder(EncoderManifest),
@@ -61,12 +66,32 @@ pub enum Task {
 /// What only an encoder has.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EncoderManifest {
-    pub architecture: Architecture,
+    pub architecture: EncoderArchitecture,
     /// How many numbers an embedding has.
     pub dimension: u32,
     pub metric: Metric,
     pub preprocessing: Preprocessing,
     pub calibration: Option<PackageCalibration>,
+}
+
+/// What makes the embeddings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EncoderArchitecture {
+    BuiltIn(Architecture),
+    /// A program that came with the package, for what is not built in.
+    TorchScript(ScriptManifest),
+}
+
+/// What a program declares of itself; it is held to this when it is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ScriptManifest {
+    /// The shape of one input: channels (keypoints' among them), height and width, or frames, joints and channels.
+    pub input_shape: [usize; 3],
+    /// In how many parts it answers, if it does: each is compared by itself, where it is visible.
+    pub parts: Option<usize>,
+    /// How many channels behind the picture's are heat maps of keypoints: none, one for all, or one for each joint of
+    /// COCO-17. A sample without keypoints has zeros there.
+    pub keypoint_channels: usize,
 }
 
 /// How embeddings are compared.
@@ -140,6 +165,12 @@ impl Manifest {
         }
     }
 
+    /// Whether its file is a program, which is run and not read.
+    #[must_use]
+    pub fn is_program(&self) -> bool {
+        self.encoder().is_some_and(|encoder| matches!(encoder.architecture, EncoderArchitecture::TorchScript(_)))
+    }
+
     /// What the types do not hold.
     pub(crate) fn checked(self) -> Result<Self, PackageError> {
         self.check_words()?;
@@ -190,6 +221,10 @@ impl Manifest {
                 return Err(PackageError::SameFile(file.clone()));
             }
         }
+        let as_it_is = |file: &WeightsFile| *file == WeightsFile::plain(&file.file, file.sha256);
+        if self.is_program() && !matches!(&self.weights[..], [file] if as_it_is(file)) {
+            return Err(PackageError::Script("a program is one file, and taken as it is"));
+        }
         Ok(())
     }
 }
@@ -218,16 +253,81 @@ impl Kind {
 impl EncoderManifest {
     fn checked(self) -> Result<Self, PackageError> {
         self.preprocessing.check()?;
-        let (architecture, expected) = (self.architecture, self.architecture.dimension());
-        if self.dimension > DIMENSION_MAX || self.dimension as usize != expected {
-            return Err(PackageError::WrongDimension { architecture, expected, found: self.dimension });
+        let architecture = || self.architecture.to_string();
+        let (expected, found) = (self.architecture.input_shape(), self.preprocessing.shape());
+        match self.architecture {
+            EncoderArchitecture::BuiltIn(network) => {
+                if self.dimension as usize != network.dimension() {
+                    let (expected, found) = (network.dimension(), self.dimension);
+                    return Err(PackageError::WrongDimension { architecture: architecture(), expected, found });
+                }
+                if expected != found {
+                    return Err(PackageError::WrongInput { architecture: architecture(), expected, found });
+                }
+            }
+            EncoderArchitecture::TorchScript(script) => {
+                let found = script.with_heat_maps(&self.preprocessing)?;
+                if expected != found {
+                    return Err(PackageError::WrongInput { architecture: architecture(), expected, found });
+                }
+                script.check_parts(self.dimension as usize)?;
+            }
         }
-        let (expected, found) = (architecture.input_shape(), self.preprocessing.shape());
-        if expected != found {
-            return Err(PackageError::WrongInput { architecture, expected, found });
+        if self.dimension == 0 || self.dimension > DIMENSION_MAX {
+            return Err(PackageError::Dimension { max: DIMENSION_MAX });
         }
         let calibration = self.calibration.map(PackageCalibration::checked).transpose()?;
         Ok(Self { calibration, ..self })
+    }
+}
+
+impl EncoderArchitecture {
+    /// The shape of one input.
+    #[must_use]
+    pub fn input_shape(self) -> [usize; 3] {
+        match self {
+            Self::BuiltIn(architecture) => architecture.input_shape(),
+            Self::TorchScript(script) => script.input_shape,
+        }
+    }
+}
+
+impl fmt::Display for EncoderArchitecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BuiltIn(architecture) => architecture.fmt(f),
+            Self::TorchScript(_) => f.write_str(TORCHSCRIPT),
+        }
+    }
+}
+
+impl ScriptManifest {
+    pub(crate) fn signature(self, dimension: u32) -> Signature {
+        Signature { input: self.input_shape, dimension: dimension as usize, parts: self.parts }
+    }
+
+    /// How many numbers of an input are heat maps of keypoints.
+    pub(crate) fn heat_maps(self) -> usize {
+        let [_, height, width] = self.input_shape;
+        self.keypoint_channels * height * width
+    }
+
+    /// What the preprocessing makes, with the channels of keypoints behind it.
+    fn with_heat_maps(self, preprocessing: &Preprocessing) -> Result<[usize; 3], PackageError> {
+        let [channels, height, width] = preprocessing.shape();
+        match (self.keypoint_channels, preprocessing) {
+            (0, _) => Ok([channels, height, width]),
+            (1 | 17, Preprocessing::Image(_)) => Ok([channels + self.keypoint_channels, height, width]),
+            _ => Err(PackageError::Script("keypoint_channels are of pictures, and 1 or 17")),
+        }
+    }
+
+    fn check_parts(self, dimension: usize) -> Result<(), PackageError> {
+        match self.parts {
+            None => Ok(()),
+            Some(parts) if (2..=PARTS_MAX).contains(&parts) && dimension.is_multiple_of(parts) => Ok(()),
+            Some(_) => Err(PackageError::Script("parts are 2 to 64, all of one length, and make up the dimension")),
+        }
     }
 }
 

@@ -3,10 +3,13 @@ use crate::{
     encoder::{
         Catalogue,
         prepare::Preprocessing,
-        tests::{invented_package, write_package},
+        tests::{invented_package, script_package, write_package},
     },
     testdata,
-    torch::weights::{Dtype, RawTensor},
+    torch::{
+        script::tests::Manner,
+        weights::{Dtype, RawTensor},
+    },
 };
 
 fn folder() -> tempfile::TempDir {
@@ -14,13 +17,18 @@ fn folder() -> tempfile::TempDir {
 }
 
 fn digest_of(package: &Package) -> ModelDigest {
-    digest::of_tensors(&package.weights, &package.manifest.kind)
+    digest::of_model(&package.weights, &package.manifest.kind)
 }
 
 /// What the package says as an encoder, to be changed.
 fn encoder_of(package: &mut Package) -> &mut EncoderManifest {
     let Kind::Encoder(encoder) = &mut package.manifest.kind else { panic!("it is an encoder's package") };
     encoder
+}
+
+fn tensors_of(package: &mut Package) -> &mut StateDict {
+    let Weights::Tensors(tensors) = &mut package.weights else { panic!("it has tensors") };
+    tensors
 }
 
 /// Writes a package, lets `change` edit its manifest's text, and loads it again.
@@ -59,7 +67,7 @@ fn what_changes_no_embedding_changes_no_digest() {
     assert!(words.manifest.encoder().expect("as before").calibration.is_none());
     let mut counted = invented_package("model");
     let count = RawTensor::new(Dtype::I64, Vec::new(), 7_u64.to_le_bytes().to_vec()).expect("one number");
-    counted.weights.insert("conv1.bn.num_batches_tracked".to_owned(), count).expect("a new name");
+    tensors_of(&mut counted).insert("conv1.bn.num_batches_tracked".to_owned(), count).expect("a new name");
     assert_eq!(digest_of(&counted), before);
 }
 
@@ -84,18 +92,18 @@ fn what_changes_an_embedding_changes_the_digest() {
         digests.push(digest_of(&changed));
     }
     let mut wider = package.clone();
-    encoder_of(&mut wider).architecture = "osnet-x0.5".parse().expect("built in");
+    encoder_of(&mut wider).architecture = EncoderArchitecture::BuiltIn("osnet-x0.5".parse().expect("built in"));
     digests.push(digest_of(&wider));
     let name = "conv1.conv.weight";
-    let tensor = package.weights.get(name).expect("the first layer");
+    let tensor = package.tensors().expect("tensors").get(name).expect("the first layer");
     let mut bytes = tensor.bytes().to_vec();
     bytes[0] ^= 1;
     let flipped = RawTensor::new(tensor.dtype(), tensor.shape().to_vec(), bytes).expect("as long as before");
     let flat = RawTensor::new(tensor.dtype(), vec![tensor.elements()], tensor.bytes().to_vec()).expect("as long");
     for (new_name, tensor) in [(name, flipped), (name, flat), ("other", tensor.clone())] {
         let mut changed = package.clone();
-        changed.weights.remove(name);
-        changed.weights.insert(new_name.to_owned(), tensor).expect("a free name");
+        tensors_of(&mut changed).remove(name);
+        tensors_of(&mut changed).insert(new_name.to_owned(), tensor).expect("a free name");
         digests.push(digest_of(&changed));
     }
     let count = digests.len();
@@ -109,7 +117,7 @@ fn the_digest_is_the_same_in_every_version_of_the_program() {
     let mut weights = StateDict::default();
     let tensor = RawTensor::from_f32(vec![2, 1], &[0.5, -1.25]).expect("two numbers");
     weights.insert("conv.weight".to_owned(), tensor).expect("a new name");
-    let package = Package { weights, ..invented_package("model") };
+    let package = Package { weights: Weights::Tensors(weights), ..invented_package("model") };
     assert_eq!(digest_of(&package).to_string(), PINNED);
 }
 
@@ -151,7 +159,7 @@ const PINNED_STARTERS: [&str; 3] = [
 fn prefixes_are_taken_off_before_the_digest() {
     let package = invented_package("model");
     let mut parallel = StateDict::default();
-    for (name, tensor) in package.weights.iter() {
+    for (name, tensor) in package.tensors().expect("tensors").iter() {
         parallel.insert(format!("module.{name}"), tensor.clone()).expect("a new name");
     }
     let head = RawTensor::from_f32(vec![1], &[1.0]).expect("one number");
@@ -186,8 +194,8 @@ fn file_of(name: &str, weights: &StateDict, keep: impl Fn(&str) -> bool) -> (Wei
 fn weights_in_several_files_are_one_model() {
     let package = invented_package("model");
     let is_head = |key: &str| key.starts_with("fc.");
-    let (head, head_bytes) = file_of("head.safetensors", &package.weights, is_head);
-    let (body, body_bytes) = file_of("body.safetensors", &package.weights, |key| !is_head(key));
+    let (head, head_bytes) = file_of("head.safetensors", package.tensors().expect("tensors"), is_head);
+    let (body, body_bytes) = file_of("body.safetensors", package.tensors().expect("tensors"), |key| !is_head(key));
     let manifest = Manifest { weights: vec![head.clone(), body], ..package.manifest.clone() };
     let files = [head_bytes.clone(), body_bytes.clone()];
     let joined = Package::assemble(manifest.clone(), &files).expect("both files");
@@ -266,7 +274,8 @@ fn small_package(name: &str) -> Package {
         let tensor = RawTensor::from_f32(vec![1], &[number as f32]).expect("one number");
         weights.insert(format!("{add_prefix}conv1.weight"), tensor).expect("a new name");
     }
-    let digest = digest::of_tensors(&weights, &manifest.kind);
+    let weights = Weights::Tensors(weights);
+    let digest = digest::of_model(&weights, &manifest.kind);
     Package { manifest, digest, weights }
 }
 
@@ -283,13 +292,15 @@ fn detectors_and_models_against_attacks_are_packages_too() {
         assert_eq!((loaded.manifest.kind.task(), &*loaded.manifest.kind.architecture()), (task, architecture));
         loaded.prove().expect("each network has a tensor");
         for prefix in package.manifest.weights.iter().map(|file| &*file.add_prefix) {
-            let without = Package { weights: package.weights.clone().without(&[prefix]), ..package.clone() };
+            let mut without = package.clone();
+            let tensors = tensors_of(&mut without);
+            *tensors = tensors.clone().without(&[prefix]);
             let error = without.prove().expect_err("a network is missing");
             assert!(matches!(error, PackageError::NoTensors(named) if named == prefix), "{error}");
         }
         let mut stray = package.clone();
         let tensor = RawTensor::from_f32(vec![1], &[0.0]).expect("one number");
-        stray.weights.insert("conv1.weight".to_owned(), tensor).expect("a new name");
+        tensors_of(&mut stray).insert("conv1.weight".to_owned(), tensor).expect("a new name");
         assert!(matches!(stray.prove(), Err(PackageError::StrayTensor(_))));
     }
 }
@@ -343,6 +354,103 @@ const PINNED_SMALL: [&str; 2] = [
     "c8c475a918c7d66c32fc896df7ada58eed0ee8d7fd570b72276d5a2f67dc3b57",
     "5c90b74747b5261b4395b3e46448d7b2566cf2a6f42c0ddcbd57c03bb9a5adc1",
 ];
+
+/// Writes a package of a program, lets `change` edit its manifest's text, and loads it again.
+fn load_changed_program(manner: Manner, change: impl FnOnce(&str) -> String) -> Result<Package, PackageError> {
+    let folder = folder();
+    write_package(&script_package("model", manner), folder.path());
+    let path = folder.path().join(MANIFEST_FILE);
+    let text = fs::read_to_string(&path).expect("written");
+    fs::write(path, change(&text)).expect("writable");
+    Package::load(folder.path())
+}
+
+#[test]
+fn a_program_survives_being_written_and_stays_as_it_is() {
+    for manner in [Manner::Sound, Manner::Parts, Manner::Prompted(1), Manner::Prompted(17)] {
+        let (package, folder) = (script_package("model", manner), folder());
+        write_package(&package, folder.path());
+        let loaded = Package::load(folder.path()).expect("just written");
+        assert_eq!((loaded.digest, &loaded.manifest.kind), (package.digest, &package.manifest.kind));
+        assert_eq!(loaded.weights, package.weights);
+        assert_eq!(loaded.manifest.weights[0].file, PROGRAM_FILE);
+        assert!(loaded.tensors().is_none() && loaded.manifest.is_program());
+        loaded.prove().expect("a sound program");
+    }
+}
+
+#[test]
+fn what_a_program_declares_is_checked_and_changes_its_digest() {
+    let refused = |from: &str, to: &str| {
+        load_changed_program(Manner::Parts, |text| {
+            assert!(text.contains(from), "{from}");
+            text.replacen(from, to, 1)
+        })
+        .expect_err("it makes no sense")
+    };
+    assert!(matches!(refused("input_shape = [3, 8, 4]", "input_shape = [3, 4, 8]"), PackageError::WrongInput { .. }));
+    assert!(matches!(refused("input_shape = [3, 8, 4]", ""), PackageError::Manifest(_)));
+    assert!(matches!(refused("dimension = 6", "dimension = 0\n#"), PackageError::Dimension { .. }));
+    assert!(matches!(refused("dimension = 6", "dimension = 3000000000"), PackageError::Dimension { .. }));
+    for parts in
+        ["parts = 4", "parts = 1", "parts = 0", "parts = 65", "keypoint_channels = 2", "keypoint_channels = 17"]
+    {
+        let error = refused("parts = 3", parts);
+        assert!(matches!(error, PackageError::Script(_) | PackageError::WrongInput { .. }), "{parts}: {error}");
+    }
+    for treatment in ["entry = \"x\"", "strip_prefix = \"x\"", "add_prefix = \"x\"", "ignored_prefixes = [\"x\"]"] {
+        let error = refused("[[weights]]", &format!("[[weights]]\n{treatment}"));
+        assert!(matches!(error, PackageError::Script(_)), "{treatment}: {error}");
+    }
+    let foreign = refused("architecture = \"torchscript\"", "architecture = \"osnet-x0.25\"");
+    assert!(foreign.to_string().contains("input_shape"), "{foreign}");
+
+    let mut digests =
+        vec![script_package("model", Manner::Parts).digest, script_package("model", Manner::Sound).digest];
+    for (from, to) in [("parts = 3", "parts = 2"), ("parts = 3", ""), ("mirror = false", "mirror = true")] {
+        let changed = load_changed_program(Manner::Parts, |text| text.replacen(from, to, 1));
+        digests.push(changed.expect("a sound manifest").digest);
+    }
+    digests.sort();
+    digests.dedup();
+    assert_eq!(digests.len(), 5);
+}
+
+#[test]
+fn a_program_that_is_none_shows_when_it_is_proven() {
+    let good = script_package("model", Manner::Sound);
+    let Weights::Program(bytes) = good.weights.clone() else { panic!("it is a program") };
+    for broken in [&b"no program"[..], &bytes[..bytes.len() / 2]] {
+        let package = Package { weights: Weights::Program(broken.into()), ..good.clone() };
+        let error = package.prove().expect_err("no program");
+        assert!(matches!(error, PackageError::Network(NetworkError::Script(_))), "{error}");
+    }
+    // A state dict is no program either, and a program no state dict.
+    let state = script_package("model", Manner::Sound);
+    let mut manifest = invented_package("model").manifest;
+    manifest.weights = state.manifest.weights;
+    assert!(matches!(Package::assemble(manifest, &[bytes]), Err(PackageError::Weights(_))));
+}
+
+#[test]
+fn a_file_of_weights_that_is_too_long_is_refused_unread() {
+    let (package, folder) = (script_package("model", Manner::Sound), folder());
+    write_package(&package, folder.path());
+    let file = fs::File::options().write(true).open(folder.path().join(PROGRAM_FILE)).expect("written");
+    // Sparse: it takes no room on the disk, and would take all of the memory.
+    file.set_len(FILE_BYTES_MAX + 1).expect("a file system with sparse files");
+    assert!(matches!(Package::load(folder.path()), Err(PackageError::Weights(WeightsError::TooLarge))));
+}
+
+#[test]
+fn the_digest_of_a_program_stays() {
+    let manifest = script_package("model", Manner::Parts).manifest;
+    let digest = digest::of_model(&Weights::Program((*b"as it is").into()), &manifest.kind);
+    assert_eq!(digest.to_string(), PINNED_PROGRAM);
+}
+
+/// Computed without this program, from the layout that `digest.rs` describes.
+const PINNED_PROGRAM: &str = "ab843e28a336273f94a0d16a0064f9e03e384191e5be80ad19aa6838db376b5f";
 
 #[test]
 fn the_published_files_of_face_models_make_packages() {

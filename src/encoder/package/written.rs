@@ -13,7 +13,10 @@ use thiserror::Error;
 
 use super::{
     FileHash, Preprocessing,
-    manifest::{Detection, DetectorManifest, EncoderManifest, Kind, Manifest, Metric, PadManifest, Task},
+    manifest::{
+        Detection, DetectorManifest, EncoderArchitecture, EncoderManifest, Kind, Manifest, Metric, PadManifest,
+        ScriptManifest, TORCHSCRIPT, Task,
+    },
 };
 use crate::domain::{Modality, PackageCalibration, SpaceName};
 
@@ -26,7 +29,13 @@ pub(super) struct Written {
     task: Task,
     architecture: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    input_shape: Option<[usize; 3]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     dimension: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parts: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    keypoint_channels: Option<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     metric: Option<Metric>,
     licence: String,
@@ -66,13 +75,13 @@ pub struct WeightsFile {
     pub add_prefix: String,
 }
 
-/// A key is missing, or belongs to models of another task.
+/// A key is missing, or belongs to other models.
 #[derive(Debug, Error)]
 pub(super) enum Misfit {
-    #[error("a model.toml with task = \"{task}\" needs the key `{key}`", task = .0.as_str(), key = .1)]
-    Missing(Task, &'static str),
-    #[error("`{key}` is no key of a model.toml with task = \"{task}\"", task = .0.as_str(), key = .1)]
-    Foreign(Task, &'static str),
+    #[error("a model.toml with {model} needs the key `{key}`")]
+    Missing { model: String, key: &'static str },
+    #[error("`{key}` is no key of a model.toml with {model}")]
+    Foreign { model: String, key: &'static str },
     #[error("{0}")]
     Architecture(String),
 }
@@ -96,7 +105,7 @@ impl Written {
         self.check_keys()?;
         Ok(match self.task {
             Task::Encoder => Kind::Encoder(EncoderManifest {
-                architecture: self.architecture.parse().map_err(Misfit::architecture)?,
+                architecture: self.encoder_architecture()?,
                 dimension: self.needs("dimension", self.dimension)?,
                 metric: self.needs("metric", self.metric)?,
                 preprocessing: self.needs("preprocessing", self.preprocessing.clone())?,
@@ -110,28 +119,54 @@ impl Written {
         })
     }
 
-    /// Refuses the keys of other tasks.
+    /// Refuses the keys of other models.
     fn check_keys(&self) -> Result<(), Misfit> {
-        let own: &[&str] = match self.task {
-            Task::Encoder => &["dimension", "metric", "preprocessing", "calibration"],
-            Task::Detector => &["detection"],
-            Task::Pad => &[],
+        const OF_ENCODERS: &[&str] = &["dimension", "metric", "preprocessing", "calibration"];
+        const OF_PROGRAMS: &[&str] = &["input_shape", "parts", "keypoint_channels"];
+        let own: [&[&str]; 2] = match self.task {
+            Task::Encoder if self.is_program() => [OF_ENCODERS, OF_PROGRAMS],
+            Task::Encoder => [OF_ENCODERS, &[]],
+            Task::Detector => [&["detection"], &[]],
+            Task::Pad => [&[], &[]],
         };
         let there = [
+            ("input_shape", self.input_shape.is_some()),
             ("dimension", self.dimension.is_some()),
+            ("parts", self.parts.is_some()),
+            ("keypoint_channels", self.keypoint_channels.is_some()),
             ("metric", self.metric.is_some()),
             ("preprocessing", self.preprocessing.is_some()),
             ("calibration", self.calibration.is_some()),
             ("detection", self.detection.is_some()),
         ];
-        match there.into_iter().find(|(key, is_there)| *is_there && !own.contains(key)) {
-            Some((key, _)) => Err(Misfit::Foreign(self.task, key)),
+        match there.into_iter().find(|(key, is_there)| *is_there && !own.concat().contains(key)) {
+            Some((key, _)) => Err(Misfit::Foreign { model: self.model(), key }),
             None => Ok(()),
         }
     }
 
+    fn encoder_architecture(&self) -> Result<EncoderArchitecture, Misfit> {
+        if !self.is_program() {
+            return Ok(EncoderArchitecture::BuiltIn(self.architecture.parse().map_err(Misfit::architecture)?));
+        }
+        Ok(EncoderArchitecture::TorchScript(ScriptManifest {
+            input_shape: self.needs("input_shape", self.input_shape)?,
+            parts: self.parts,
+            keypoint_channels: self.keypoint_channels.unwrap_or_default(),
+        }))
+    }
+
+    fn is_program(&self) -> bool {
+        self.architecture == TORCHSCRIPT
+    }
+
     fn needs<T>(&self, key: &'static str, value: Option<T>) -> Result<T, Misfit> {
-        value.ok_or(Misfit::Missing(self.task, key))
+        value.ok_or_else(|| Misfit::Missing { model: self.model(), key })
+    }
+
+    /// What decides over the keys.
+    fn model(&self) -> String {
+        format!("task = \"{}\" and architecture = \"{}\"", self.task.as_str(), self.architecture)
     }
 
     /// The architecture, of those of its task.
@@ -164,9 +199,12 @@ impl From<Manifest> for Written {
         let Manifest { id, version, modality, licence, provenance, source, intended_use, not_for, weights, kind } =
             manifest;
         let (mut dimension, mut metric, mut preprocessing, mut calibration) = (None, None, None, None);
-        let mut detection = None;
+        let (mut script, mut detection) = (None, None);
         match kind {
             Kind::Encoder(encoder) => {
+                if let EncoderArchitecture::TorchScript(program) = encoder.architecture {
+                    script = Some(program);
+                }
                 (dimension, metric) = (Some(encoder.dimension), Some(encoder.metric));
                 (preprocessing, calibration) = (Some(encoder.preprocessing), encoder.calibration);
             }
@@ -179,7 +217,10 @@ impl From<Manifest> for Written {
             modality,
             task,
             architecture,
+            input_shape: script.map(|script| script.input_shape),
             dimension,
+            parts: script.and_then(|script| script.parts),
+            keypoint_channels: script.map(|script| script.keypoint_channels).filter(|channels| *channels > 0),
             metric,
             licence,
             provenance,

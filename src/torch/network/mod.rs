@@ -22,7 +22,11 @@ use self::{
     osnet::OsNet,
     parameters::{Parameters, StrictSource},
 };
-use super::weights::{Dtype, StateDict};
+use super::{
+    probe::{self, ProbeError},
+    script::ScriptError,
+    weights::{Dtype, StateDict},
+};
 
 /// The networks that are built in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -80,6 +84,10 @@ pub enum NetworkError {
     EmptyBatch,
     #[error("the input has {found} numbers, this batch needs {expected}")]
     WrongInput { expected: usize, found: usize },
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    #[error(transparent)]
+    Script(#[from] ScriptError),
     #[error("libtorch failed: {0}")]
     Torch(String),
 }
@@ -102,6 +110,11 @@ impl Network {
         let layers = architecture.layers(&mut Parameters::new(&mut source, folding))?;
         source.finish(|key| key.ends_with(".num_batches_tracked") || architecture.serves_training_alone(key))?;
         Ok(Self { architecture, layers })
+    }
+
+    /// Runs it once: weights may fit and still be so large that nothing finite comes out.
+    pub fn try_out(&self) -> Result<(), NetworkError> {
+        probe::is_finite(self.architecture.input_shape(), |input, batch| self.forward(input, batch))
     }
 
     pub fn architecture(&self) -> Architecture {
