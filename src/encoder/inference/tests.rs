@@ -1,3 +1,7 @@
+use std::{fs, path::Path};
+
+use serde::Deserialize;
+
 use super::*;
 use crate::{
     encoder::{
@@ -86,6 +90,31 @@ fn a_sample_without_keypoints_has_blank_heat_maps() {
     assert_eq!(program.encode(&[&bare]).expect("it runs"), program.encode(&[&full]).expect("it runs"));
     let short = Prepared { views: vec![vec![0.0; LENGTH - 1]] };
     assert!(matches!(program.encode(&[&short]), Err(NetworkError::WrongInput { .. })));
+}
+
+/// What the converter wrote beside a package.
+#[derive(Deserialize)]
+struct Trial {
+    inputs: Vec<f32>,
+    embeddings: Vec<f32>,
+    visibility: Option<Vec<f32>>,
+}
+
+#[test]
+fn packages_of_the_converter_answer_as_they_did_in_python() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    for name in ["torchscript-tiny", "torchscript-tiny-parts"] {
+        let package = Package::load(&data.join(name)).expect("a package of the converter");
+        package.prove().expect("a sound program");
+        let trial = fs::read(data.join(format!("{name}.json"))).expect("beside the package");
+        let trial: Trial = serde_json::from_slice(&trial).expect("JSON");
+        let program = build(&package);
+        let answers = program.forward(&trial.inputs, 2).expect("it runs");
+        assert_eq!(answers.visibility, trial.visibility);
+        assert_eq!(answers.embeddings.len(), trial.embeddings.len());
+        let mut pairs = answers.embeddings.iter().zip(&trial.embeddings);
+        assert!(pairs.all(|(here, there)| (here - there).abs() < 1e-5), "{:?}", answers.embeddings);
+    }
 }
 
 #[test]
