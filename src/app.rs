@@ -24,7 +24,7 @@ use crate::{
     api::{AccessOptions, Api, Parts as ApiParts, Readiness, RequestLimits},
     config::{PlaceFlags, ServeFlags},
     domain::{Clock, IdSource, Modality, Timestamp},
-    encoder::{EncoderOptions, Encoders, Limits as SampleLimits},
+    encoder::{EncoderOptions, Encoders, Limits as SampleLimits, Placements},
     gallery::{Gallery, GalleryOptions},
     matcher::{Matcher, MatcherOptions, Parts as MatcherParts, ReplayProgress},
     store::{self, Store, StoreError, StoreOptions},
@@ -249,6 +249,7 @@ fn encoder_options(places: &PlaceFlags, flags: &ServeFlags) -> EncoderOptions {
         linger: Duration::from_micros(limits.linger_us_max),
         queue_max: limits.queue_max,
         workers_per_model: limits.workers_per_model,
+        placements: Placements { devices: flags.model_devices.0.clone(), threads: flags.model_threads.0.clone() },
         preparation_threads: cores(),
         limits: SampleLimits {
             image_bytes_max: limits.image_bytes_max,

@@ -5,12 +5,19 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::SocketAddr,
+    num::NonZeroU16,
     path::{Path, PathBuf},
+    str::FromStr,
     time::Duration,
 };
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Command, ValueEnum};
+
+use crate::domain::{Device, SpaceName};
+
+/// More threads than any machine has cores for one model.
+const MODEL_THREADS_MAX: u16 = 1024;
 
 /// What an operator may say. Every flag is also a variable `SEMBLANCE_*` (the database: `DATABASE_URL`), and a key of
 /// the TOML file that `SEMBLANCE_CONFIG` names, in snake case.
@@ -35,6 +42,14 @@ pub struct ServeFlags {
     /// Bring the database to this version's schema at the start.
     #[arg(long, env = "SEMBLANCE_AUTO_MIGRATE", default_value_t = true, action = clap::ArgAction::Set)]
     pub auto_migrate: bool,
+    /// Where models run, as `MODEL=cpu` or `MODEL=cuda:N` with commas between; the rest on the CPU. Networks run in half
+    /// precision on CUDA, which a libtorch for CUDA must have been built in for.
+    #[arg(long, env = "SEMBLANCE_MODEL_DEVICES", default_value = "", hide_default_value = true)]
+    pub model_devices: PerModel<Device>,
+    /// On how many threads one operation of a model runs, as `MODEL=N` with commas between; the rest on one. Several are
+    /// for a large model on cores that are idle otherwise.
+    #[arg(long, env = "SEMBLANCE_MODEL_THREADS", default_value = "", hide_default_value = true)]
+    pub model_threads: PerModel<NonZeroU16>,
     /// How long to wait for requests in flight when told to stop, in seconds.
     #[arg(long, env = "SEMBLANCE_DRAIN_SECONDS", default_value_t = 25)]
     pub drain_seconds: u64,
@@ -167,6 +182,25 @@ pub enum LogFormat {
     Json,
 }
 
+/// A setting for each of some models, written `model=value,model=value`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PerModel<T>(pub BTreeMap<SpaceName, T>);
+
+impl<T: FromStr<Err: fmt::Display>> FromStr for PerModel<T> {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let mut settings = BTreeMap::new();
+        for setting in text.split(',').map(str::trim).filter(|setting| !setting.is_empty()) {
+            let (model, value) = setting.split_once('=').with_context(|| format!("{setting:?} is not MODEL=VALUE"))?;
+            let model = SpaceName::new(model.trim()).with_context(|| format!("{model:?} is no model's name"))?;
+            let value = value.trim().parse().map_err(|error| anyhow::anyhow!("{model}: {error}"))?;
+            ensure!(settings.insert(model.clone(), value).is_none(), "{model} is named twice");
+        }
+        Ok(Self(settings))
+    }
+}
+
 /// A text that no log and no error shows.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -233,6 +267,10 @@ impl ServeFlags {
         ] {
             ensure!(value > 0, "{name} must be at least 1");
         }
+        ensure!(
+            self.model_threads.0.values().all(|threads| threads.get() <= MODEL_THREADS_MAX),
+            "SEMBLANCE_MODEL_THREADS asks for more than {MODEL_THREADS_MAX} threads"
+        );
         ensure!(limits.request_seconds_max > 0, "SEMBLANCE_REQUEST_SECONDS_MAX must be at least 1");
         ensure!(limits.store_connections_max > 0, "SEMBLANCE_STORE_CONNECTIONS_MAX must be at least 1");
         if self.http_addr == self.grpc_addr && self.http_addr.port() != 0 {
@@ -315,6 +353,29 @@ mod tests {
     fn secrets_are_not_shown() {
         let secret = Secret::from("postgres://user:hunter2@host/db");
         assert!(!format!("{secret:?} {secret}").contains("hunter2"));
+    }
+
+    #[test]
+    fn settings_of_models_are_read_and_slips_are_said() {
+        let devices: PerModel<Device> = "face=cuda:0, person = cpu,".parse().expect("two settings");
+        let name = |text| SpaceName::new(text).expect("a name");
+        assert_eq!(devices.0, BTreeMap::from([(name("face"), Device::Cuda(0)), (name("person"), Device::Cpu)]));
+        assert!("".parse::<PerModel<Device>>().expect("none").0.is_empty());
+        let threads: PerModel<NonZeroU16> = "face=2".parse().expect("a setting");
+        assert_eq!(threads.0[&name("face")].get(), 2);
+        for (text, sentence) in [
+            ("face", "not MODEL=VALUE"),
+            ("face=gpu", "face: \"gpu\" is no device"),
+            ("face=cpu,face=cpu", "named twice"),
+            ("fa ce=cpu", "no model's name"),
+            ("=cpu", "no model's name"),
+        ] {
+            let error = format!("{:#}", text.parse::<PerModel<Device>>().expect_err("a slip"));
+            assert!(error.contains(sentence), "{text}: {error}");
+        }
+        for text in ["face=0", "face=-1", "face=two", "face=70000"] {
+            assert!(text.parse::<PerModel<NonZeroU16>>().is_err(), "{text}");
+        }
     }
 
     #[test]

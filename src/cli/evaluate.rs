@@ -1,6 +1,6 @@
 //! `semblance evaluate`
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -9,8 +9,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::say;
 use crate::{
     config::PlaceFlags,
-    domain::SpaceName,
-    encoder::{EncoderOptions, Encoders, Limits, Package},
+    domain::{Device, SpaceName},
+    encoder::{EncoderOptions, Encoders, Limits, Package, Placements},
     evaluate::{self, Protocol},
 };
 
@@ -28,6 +28,9 @@ pub(super) struct EvaluateFlags {
     /// Encode each picture together with its mirror image.
     #[arg(long)]
     mirror: bool,
+    /// Where the model runs: `cpu`, or `cuda:N`, which is in half precision.
+    #[arg(long, default_value_t)]
+    device: Device,
     /// Also write the report here, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -76,6 +79,7 @@ pub(super) fn run(places: &PlaceFlags, flags: &EvaluateFlags) -> anyhow::Result<
         linger: Duration::ZERO,
         queue_max: 256,
         workers_per_model: workers,
+        placements: Placements { devices: BTreeMap::from([(name.clone(), flags.device)]), ..Placements::default() },
         preparation_threads: workers,
         limits: Limits::default(),
     };

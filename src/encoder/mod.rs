@@ -10,6 +10,7 @@ pub mod fetch;
 mod hash;
 mod inference;
 mod package;
+mod placement;
 mod preparation;
 pub mod prepare;
 mod queue;
@@ -33,6 +34,7 @@ pub use self::{
         Detection, DetectorArchitecture, DetectorManifest, EncoderArchitecture, EncoderManifest, Kind, Manifest,
         Metric, Package, PackageError, PadArchitecture, PadManifest, ScriptManifest, Task, WeightsFile,
     },
+    placement::{PlacementError, Placements},
     prepare::{Limits, PrepareError, SkeletonError},
     queue::Urgency,
 };
@@ -49,7 +51,7 @@ use crate::{
         Embedding, EmbeddingError, EmbeddingSpace, Modality, ModelDigest, PackageCalibration, Sample, SampleContent,
         Skeleton, SpaceName,
     },
-    torch::network::NetworkError,
+    torch::{network::NetworkError, runtime},
 };
 
 /// Every model that is loaded.
@@ -73,6 +75,8 @@ pub struct EncoderOptions {
     pub queue_max: usize,
     /// Threads for each model. Each has the weights in memory once more.
     pub workers_per_model: usize,
+    /// Which model runs where.
+    pub placements: Placements,
     /// Samples that are prepared at once.
     pub preparation_threads: usize,
     /// How large a sample may be.
@@ -124,6 +128,8 @@ pub enum EncoderError {
     Package { folder: PathBuf, source: PackageError },
     #[error("the models folder cannot be listed: {0}")]
     ModelsFolder(PackageError),
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
     #[error("the model {model} cannot be built: {source}; install its package again")]
     Unbuildable { model: String, source: NetworkError },
     #[error("building the model {model} panicked")]
@@ -168,6 +174,8 @@ impl Encoders {
     /// # Errors
     /// When the weights of one do not fit its architecture.
     pub fn of(packages: Vec<Package>, options: &EncoderOptions) -> Result<Self, EncoderError> {
+        let installed: Vec<&SpaceName> = packages.iter().map(|package| &package.manifest.id).collect();
+        options.placements.check(&installed)?;
         let pool = Arc::new(Pool::new(options.preparation_threads, options.limits));
         // Filled as it goes, so that an error on the way stops the threads that run already.
         let mut all = Self { encoders: Vec::new(), threads: Mutex::default() };
@@ -175,8 +183,7 @@ impl Encoders {
             // Detectors and models against presentation attacks make no embeddings.
             let Kind::Encoder(manifest) = &package.manifest.kind else { continue };
             let encoder = Encoder::new(&package, manifest, options, Arc::clone(&pool));
-            let network = (manifest, &package.weights);
-            let threads = encoder.start_workers(network, options.workers_per_model.max(1), all.threads.get_mut());
+            let threads = encoder.start_workers((manifest, &package.weights), options, all.threads.get_mut());
             all.encoders.push(encoder);
             threads?;
         }
@@ -271,13 +278,17 @@ impl Encoder {
     fn start_workers(
         &self,
         (manifest, weights): (&EncoderManifest, &Weights),
-        count: usize,
+        options: &EncoderOptions,
         threads: &mut Vec<JoinHandle<()>>,
     ) -> Result<(), EncoderError> {
-        for number in 0..count {
+        let placement = options.placements.of(&self.name);
+        for number in 0..options.workers_per_model.max(1) {
             let (manifest, weights) = (manifest.clone(), weights.clone());
             let shared = (Arc::clone(&self.queue), Arc::clone(&self.health));
-            let build = move || Program::build(&manifest, weights);
+            let build = move || {
+                runtime::run_on(placement)?;
+                Program::build(&manifest, weights)
+            };
             threads.push(worker::start(self.name.as_str(), number, shared, build)?);
         }
         Ok(())

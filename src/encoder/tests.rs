@@ -1,4 +1,4 @@
-use std::{fs, io::Cursor, path::Path};
+use std::{collections::BTreeMap, fs, io::Cursor, num::NonZeroU16, path::Path};
 
 use bytes::Bytes;
 use half::f16;
@@ -6,7 +6,7 @@ use image::{ImageFormat, RgbImage};
 
 use super::*;
 use crate::{
-    domain::{Alignment, Geometry, ImageBytes},
+    domain::{Alignment, Device, Geometry, ImageBytes},
     testdata,
     torch::{
         network::tests::invented,
@@ -63,6 +63,7 @@ fn rig(packages: &[&str]) -> (tempfile::TempDir, EncoderOptions) {
         linger: Duration::ZERO,
         queue_max: 64,
         workers_per_model: 1,
+        placements: Placements::default(),
         preparation_threads: 2,
         limits: Limits::default(),
     };
@@ -137,6 +138,35 @@ async fn a_batch_gives_everybody_the_answer_they_would_get_alone() {
     encoders.stop().await;
     let refused = encoder.encode(picture(0), Urgency::Interactive, soon()).await;
     assert!(matches!(refused, Err(EncoderError::ShuttingDown)));
+}
+
+#[tokio::test]
+async fn several_threads_answer_as_one_does() {
+    let (_models, options) = rig(&["model"]);
+    let name = SpaceName::new("model").expect("a name");
+    let mut embeddings = Vec::new();
+    for threads in [1, 2, 3] {
+        let threads = BTreeMap::from([(name.clone(), NonZeroU16::new(threads).expect("at least one"))]);
+        let placements = Placements { threads, ..Placements::default() };
+        let encoders = Encoders::start(EncoderOptions { placements, ..options.clone() }).await.expect("a package");
+        let encoder = encoders.by_name(&name).expect("loaded");
+        embeddings.push(encoder.encode(picture(7), Urgency::Interactive, soon()).await.expect("encoded"));
+        encoders.stop().await;
+    }
+    assert!(embeddings.iter().all(|other| embeddings[0].similarity(other).expect("one space").0 > 0.9999));
+}
+
+#[tokio::test]
+async fn a_model_that_is_placed_where_it_cannot_be_is_named_at_start() {
+    for (model, device, sentence) in
+        [("slip", Device::Cpu, "not installed; there are model"), ("model", Device::Cuda(u16::MAX), "cuda:65535")]
+    {
+        let (_models, options) = rig(&["model"]);
+        let devices = BTreeMap::from([(SpaceName::new(model).expect("a name"), device)]);
+        let placements = Placements { devices, ..Placements::default() };
+        let error = Encoders::start(EncoderOptions { placements, ..options }).await.expect_err("misplaced").to_string();
+        assert!(error.contains(model) && error.contains(sentence), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -245,6 +245,7 @@ impl From<EncoderError> for Fault {
             | EncoderError::PreparationPanicked
             | EncoderError::Package { .. }
             | EncoderError::ModelsFolder(_)
+            | EncoderError::Placement(_)
             | EncoderError::Unbuildable { .. }
             | EncoderError::BuildPanicked { .. }
             | EncoderError::NoThread { .. } => Self::internal(error),

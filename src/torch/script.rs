@@ -6,7 +6,7 @@
 use tch::{CModule, IValue, Kind, TchError, Tensor};
 use thiserror::Error;
 
-use super::{network::NetworkError, probe, weights::FILE_BYTES_MAX};
+use super::{network::NetworkError, probe, runtime, weights::FILE_BYTES_MAX};
 
 /// A program of one method, `forward`, that takes a batch.
 #[derive(Debug)]
@@ -64,7 +64,8 @@ impl Script {
             return Err(ScriptError::TooLarge.into());
         }
         let _gradients_off = tch::no_grad_guard();
-        let mut module = CModule::load_data(&mut &*bytes).map_err(|error| ScriptError::Unreadable(said(&error)))?;
+        let module = CModule::load_data_on_device(&mut &*bytes, runtime::device());
+        let mut module = module.map_err(|error| ScriptError::Unreadable(said(&error)))?;
         // A program that was exported in training may still know dropout and batch normalisation by this.
         module.f_set_eval()?;
         let script = Self { module, signature };
@@ -89,7 +90,8 @@ impl Script {
         }
         let sides: Vec<i64> = std::iter::once(batch).chain(shape).map(side).collect();
         let _gradients_off = tch::no_grad_guard();
-        let input = Tensor::f_from_slice(input)?.f_reshape(sides)?;
+        // In full precision everywhere: a program computes in what it was exported in.
+        let input = Tensor::f_from_slice(input)?.f_reshape(sides)?.f_to_device(runtime::device())?;
         let failed = |error| ScriptError::Failed { batch, input: shape, problem: said(&error) };
         let answer = self.module.forward_is(&[IValue::Tensor(input)]).map_err(failed)?;
         self.read(answer, batch)
@@ -140,10 +142,7 @@ fn numbers(tensor: &Tensor, what: &'static str, expected: [usize; 2]) -> Result<
     if matches!(tensor.f_kind()?, Kind::ComplexHalf | Kind::ComplexFloat | Kind::ComplexDouble) {
         return Err(ScriptError::NotNumbers(what).into());
     }
-    let mut numbers = vec![0.0; expected.iter().product()];
-    let tensor = tensor.f_to_kind(Kind::Float)?.f_contiguous()?;
-    tensor.f_copy_data(&mut numbers, tensor.numel())?;
-    Ok(numbers)
+    Ok(runtime::given_out(tensor)?)
 }
 
 fn side(side: usize) -> i64 {

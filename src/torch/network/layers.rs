@@ -7,7 +7,7 @@ use std::fmt;
 
 use tch::{TchError, Tensor};
 
-use super::{Folding, NetworkError, parameters::Parameters};
+use super::{super::runtime, Folding, NetworkError, parameters::Parameters};
 
 /// What every network of the house was trained with.
 const NORM_EPSILON: f64 = 1e-5;
@@ -325,7 +325,7 @@ pub(super) fn channels_last(input: &Tensor) -> Result<Tensor, TchError> {
 
 pub(super) fn tensor(numbers: &[f32], shape: &[usize]) -> Result<Tensor, NetworkError> {
     let shape: Vec<i64> = shape.iter().copied().map(side).collect();
-    Ok(Tensor::f_from_slice(numbers)?.f_reshape(shape)?)
+    Ok(runtime::taken_in(Tensor::f_from_slice(numbers)?.f_reshape(shape)?)?)
 }
 
 /// A side of a tensor as libtorch counts it.

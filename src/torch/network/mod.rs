@@ -24,6 +24,7 @@ use self::{
 };
 use super::{
     probe::{self, ProbeError},
+    runtime::{self, RuntimeError},
     script::ScriptError,
     weights::{Dtype, StateDict},
 };
@@ -85,6 +86,8 @@ pub enum NetworkError {
     #[error("the input has {found} numbers, this batch needs {expected}")]
     WrongInput { expected: usize, found: usize },
     #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    #[error(transparent)]
     Probe(#[from] ProbeError),
     #[error(transparent)]
     Script(#[from] ScriptError),
@@ -105,7 +108,7 @@ impl Network {
     ///
     /// What training alone needs is passed over: `num_batches_tracked` everywhere, and OSNet's `classifier`.
     pub fn build(architecture: Architecture, weights: StateDict, folding: Folding) -> Result<Self, NetworkError> {
-        let _settled = super::runtime::settle_thread();
+        let _settled = runtime::settle_thread();
         let mut source = StrictSource::new(weights);
         let layers = architecture.layers(&mut Parameters::new(&mut source, folding))?;
         source.finish(|key| key.ends_with(".num_batches_tracked") || architecture.serves_training_alone(key))?;
@@ -136,10 +139,8 @@ impl Network {
         }
         let sides: Vec<i64> = std::iter::once(batch).chain(shape).map(layers::side).collect();
         let _gradients_off = tch::no_grad_guard();
-        let output = self.layers.forward(&Tensor::f_from_slice(input)?.f_reshape(sides)?)?;
-        let mut numbers = vec![0.0; batch * self.architecture.dimension()];
-        output.f_contiguous()?.f_copy_data(&mut numbers, output.numel())?;
-        Ok(numbers)
+        let input = runtime::taken_in(Tensor::f_from_slice(input)?.f_reshape(sides)?)?;
+        Ok(runtime::given_out(&self.layers.forward(&input)?)?)
     }
 }
 
