@@ -4,6 +4,8 @@
 //! read by a machine of our own that knows tensors and nothing else. It never decodes samples and never scales its
 //! output to unit length: that is the encoder's part.
 
+pub mod detector;
 pub mod network;
+mod plain;
 pub mod runtime;
 pub mod weights;

@@ -61,7 +61,7 @@ impl ConvShape {
         Self { padding, ..self }
     }
 
-    fn weight(&self) -> [usize; 4] {
+    pub(super) fn weight(&self) -> [usize; 4] {
         [self.outputs, self.inputs / self.groups, self.kernel[0], self.kernel[1]]
     }
 }
@@ -175,7 +175,7 @@ impl Linear {
         }
     }
 
-    fn from(affine: Affine, [inputs, outputs]: [usize; 2]) -> Result<Self, NetworkError> {
+    pub(super) fn from(affine: Affine, [inputs, outputs]: [usize; 2]) -> Result<Self, NetworkError> {
         let weight = tensor(&affine.weight, &[outputs, inputs])?;
         let bias = affine.bias.map(|bias| tensor(&bias, &[outputs])).transpose()?;
         Ok(Self { weight, bias, norm: None })

@@ -6,6 +6,7 @@
 mod gaitgraph;
 mod layers;
 mod mobilefacenet;
+pub(super) mod mtcnn;
 mod osnet;
 mod parameters;
 
@@ -80,6 +81,8 @@ pub enum NetworkError {
     EmptyBatch,
     #[error("the input has {found} numbers, this batch needs {expected}")]
     WrongInput { expected: usize, found: usize },
+    #[error("the options of the detector make no sense: {0}")]
+    BadOptions(&'static str),
     #[error("libtorch failed: {0}")]
     Torch(String),
 }

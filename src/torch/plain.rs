@@ -1,0 +1,16 @@
+//! Between plain numbers and tensors.
+
+use tch::{TchError, Tensor};
+
+/// A tensor of the numbers, row-major.
+pub(super) fn tensor<const N: usize>(numbers: &[f32], sides: [usize; N]) -> Result<Tensor, TchError> {
+    let sides = sides.map(|side| i64::try_from(side).expect("no tensor has 2^63 numbers"));
+    Tensor::f_from_slice(numbers)?.f_reshape(sides)
+}
+
+/// All numbers of a tensor, row-major.
+pub(super) fn numbers(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
+    let mut numbers = vec![0.0; tensor.numel()];
+    tensor.f_contiguous()?.f_copy_data(&mut numbers, tensor.numel())?;
+    Ok(numbers)
+}
