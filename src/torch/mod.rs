@@ -6,6 +6,7 @@
 
 pub mod detector;
 pub mod network;
+pub mod pad;
 mod plain;
 pub mod runtime;
 pub mod weights;

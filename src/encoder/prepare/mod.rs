@@ -5,6 +5,7 @@
 
 mod align;
 mod decode;
+pub mod liveness;
 mod picture;
 pub mod skeleton;
 

@@ -54,10 +54,10 @@ pub struct DetectorOptions {
 }
 
 impl Default for DetectorOptions {
-    /// The thresholds and the factor of the published detector.
+    /// The thresholds and the factor of the published detector; faces that are just large enough to tell people apart.
     fn default() -> Self {
         Self {
-            face_px_min: 40.0,
+            face_px_min: 24.0,
             thresholds: [0.6, 0.7, 0.7],
             pyramid_factor: 0.709,
             candidates_max: 1024,

@@ -4,7 +4,10 @@
 //! error that names it. It holds no state between calls and answers the same for the same input.
 
 mod gaitgraph;
+#[cfg(test)]
+pub(crate) mod invented;
 mod layers;
+pub(super) mod minifasnet;
 mod mobilefacenet;
 pub(super) mod mtcnn;
 mod osnet;

@@ -30,14 +30,17 @@ impl Nets {
     /// Builds them from one state dict, in which their names begin with `pnet.`, `rnet.` and `onet.`.
     pub(in crate::torch) fn build(weights: StateDict) -> Result<Self, NetworkError> {
         let mut source = StrictSource::new(weights);
-        let mut parameters = Parameters::new(&mut source, Folding::Folded);
-        let nets = Self {
-            proposal: ProposalNet::new(&mut parameters, "pnet.")?,
-            refinement: RefinementNet::new(&mut parameters, "rnet.")?,
-            landmark: LandmarkNet::new(&mut parameters, "onet.")?,
-        };
+        let nets = Self::new(&mut Parameters::new(&mut source, Folding::Folded))?;
         source.finish(|_| false)?;
         Ok(nets)
+    }
+
+    pub(super) fn new(parameters: &mut Parameters<'_>) -> Result<Self, NetworkError> {
+        Ok(Self {
+            proposal: ProposalNet::new(parameters, "pnet.")?,
+            refinement: RefinementNet::new(parameters, "rnet.")?,
+            landmark: LandmarkNet::new(parameters, "onet.")?,
+        })
     }
 }
 
