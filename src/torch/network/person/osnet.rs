@@ -2,15 +2,15 @@
 
 use tch::{TchError, Tensor};
 
-use super::{
+use crate::torch::network::{
     NetworkError, OsNetWidth,
     layers::{Activation, Bias, Chain, Conv, ConvShape, Layer, Linear, channels_last},
     parameters::Parameters,
 };
 
 /// RGB, height, width.
-pub(super) const INPUT: [usize; 3] = [3, 256, 128];
-pub(super) const DIMENSION: usize = 512;
+pub(in crate::torch::network) const INPUT: [usize; 3] = [3, 256, 128];
+pub(in crate::torch::network) const DIMENSION: usize = 512;
 
 /// A block works on a quarter of its output's channels.
 const REDUCTION: usize = 4;
@@ -30,7 +30,7 @@ impl OsNetWidth {
 }
 
 #[derive(Debug)]
-pub(super) struct OsNet {
+pub(in crate::torch::network) struct OsNet {
     stem: Conv,
     stages: Chain<Stage>,
     top: Conv,
@@ -38,7 +38,10 @@ pub(super) struct OsNet {
 }
 
 impl OsNet {
-    pub(super) fn new(parameters: &mut Parameters<'_>, width: OsNetWidth) -> Result<Self, NetworkError> {
+    pub(in crate::torch::network) fn new(
+        parameters: &mut Parameters<'_>,
+        width: OsNetWidth,
+    ) -> Result<Self, NetworkError> {
         let [stem, conv2, conv3, conv4] = width.channels();
         let look = ConvShape::point(INPUT[0], stem).kernel([7, 7]).stride([2, 2]).padding([3, 3]);
         Ok(Self {
