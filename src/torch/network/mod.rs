@@ -6,6 +6,7 @@
 mod architecture;
 mod face;
 mod gait;
+mod instance;
 mod layers;
 mod parameters;
 mod person;
@@ -13,7 +14,9 @@ mod person;
 use tch::{TchError, Tensor};
 use thiserror::Error;
 
-pub use self::architecture::{Architecture, OsNetWidth};
+pub use self::architecture::{
+    Architecture, IResNetDepth, IResNetLayout, OsNetNorm, OsNetWidth, ResNet50Layout, ResNet50Norm,
+};
 use self::{
     layers::Layer,
     parameters::{Parameters, StrictSource},
@@ -51,6 +54,8 @@ pub enum NetworkError {
     NotFinite(String),
     #[error("{0:?} is a variance and holds a negative number")]
     NegativeVariance(String),
+    #[error("{0:?} is a power to take means by and must be above zero")]
+    NotAPower(String),
     #[error("a batch must hold something")]
     EmptyBatch,
     #[error("the input has {found} numbers, this batch needs {expected}")]
@@ -70,12 +75,12 @@ impl From<TchError> for NetworkError {
 impl Network {
     /// Builds the network from a state dict as it was published, less any prefix.
     ///
-    /// What training alone needs is passed over: `num_batches_tracked` everywhere, and OSNet's `classifier`.
+    /// What training alone needs is passed over: `num_batches_tracked`, classifiers, and what else a family leaves behind.
     pub fn build(architecture: Architecture, weights: StateDict, folding: Folding) -> Result<Self, NetworkError> {
         let _settled = super::runtime::settle_thread();
         let mut source = StrictSource::new(weights);
         let layers = architecture.layers(&mut Parameters::new(&mut source, folding))?;
-        source.finish(|key| key.ends_with(".num_batches_tracked") || architecture.serves_training_alone(key))?;
+        source.finish(|key| architecture.serves_training_alone(key))?;
         Ok(Self { architecture, layers })
     }
 

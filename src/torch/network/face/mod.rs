@@ -3,4 +3,6 @@
 //! One file a family, with the keys of its published state dicts. What a face is cropped and aligned to is the
 //! package's business and never decided here.
 
+pub(super) mod iresnet;
+pub(super) mod mbf;
 pub(super) mod mobilefacenet;

@@ -4,3 +4,4 @@
 //! of their own.
 
 pub(super) mod osnet;
+pub(super) mod resnet50;

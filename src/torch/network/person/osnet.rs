@@ -1,21 +1,36 @@
-//! OSNet (Zhou, Yang, Cavallaro, Xiang 2019): persons of 256 x 128, features at all scales.
+//! OSNet (Zhou, Yang, Cavallaro, Xiang 2019): persons of 256 x 128, features at all scales. With instance normalisation
+//! (OSNet-IBN and OSNet-AIN, Zhou et al. 2021) it carries over better to cameras that it was not trained on.
+//!
+//! The keys are those of torchreid.
 
 use tch::{TchError, Tensor};
 
 use crate::torch::network::{
-    NetworkError, OsNetWidth,
-    layers::{Activation, Bias, Chain, Conv, ConvShape, Layer, Linear, channels_last},
+    NetworkError,
+    instance::InstanceNorm,
+    layers::{Activation, Bias, Chain, Conv, ConvShape, Layer, Linear, channels_last, mean_over_map},
     parameters::Parameters,
 };
 
 /// RGB, height, width.
 pub(in crate::torch::network) const INPUT: [usize; 3] = [3, 256, 128];
 pub(in crate::torch::network) const DIMENSION: usize = 512;
+/// Tensors whose names begin so serve training alone.
+pub(in crate::torch::network) const TRAINING_ALONE: &[&str] = &["classifier."];
 
 /// A block works on a quarter of its output's channels.
 const REDUCTION: usize = 4;
 /// The gate's hidden layer has a sixteenth of the channels that it weighs.
 const GATE_REDUCTION: usize = 16;
+
+/// How wide an OSNet is, as a part of the full one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OsNetWidth {
+    Quarter,
+    Half,
+    ThreeQuarters,
+    Full,
+}
 
 impl OsNetWidth {
     /// Channels behind the stem and each of the three stages.
@@ -29,9 +44,57 @@ impl OsNetWidth {
     }
 }
 
+/// Where an OSNet normalises each picture by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OsNetNorm {
+    /// Nowhere.
+    Batch,
+    /// In the stem, and behind the sums of the first stage: OSNet-IBN.
+    Ibn,
+    /// In the stem, and before the sums of the blocks that an architecture search chose: OSNet-AIN.
+    Ain,
+}
+
+impl OsNetNorm {
+    /// The two blocks of each stage.
+    fn blocks(self) -> [[Instance; 2]; 3] {
+        use Instance::{After, Before, Nowhere};
+        match self {
+            Self::Batch => [[Nowhere; 2]; 3],
+            Self::Ibn => [[After; 2], [Nowhere; 2], [Nowhere; 2]],
+            Self::Ain => [[Before; 2], [Nowhere, Before], [Before, Nowhere]],
+        }
+    }
+
+    /// What the layer between a stage and the next is called, a stage being `conv2` or `conv3`.
+    fn transition(self, stage: usize) -> String {
+        match self {
+            Self::Batch | Self::Ibn => format!("conv{stage}.2.0"),
+            Self::Ain => format!("pool{stage}.0"),
+        }
+    }
+
+    /// What a layer of one of the four streams of a block is called.
+    fn stream(self, stream: usize, layer: usize) -> String {
+        match (self, ["conv2a", "conv2b", "conv2c", "conv2d"][stream]) {
+            (Self::Ain, _) => format!("conv2.{stream}.layers.{layer}"),
+            (Self::Batch | Self::Ibn, "conv2a") => "conv2a".to_owned(),
+            (Self::Batch | Self::Ibn, name) => format!("{name}.{layer}"),
+        }
+    }
+}
+
+/// Where a block normalises each picture by itself, seen from the sum with its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Instance {
+    Nowhere,
+    Before,
+    After,
+}
+
 #[derive(Debug)]
 pub(in crate::torch::network) struct OsNet {
-    stem: Conv,
+    stem: Stem,
     stages: Chain<Stage>,
     top: Conv,
     features: Linear,
@@ -40,19 +103,17 @@ pub(in crate::torch::network) struct OsNet {
 impl OsNet {
     pub(in crate::torch::network) fn new(
         parameters: &mut Parameters<'_>,
+        norm: OsNetNorm,
         width: OsNetWidth,
     ) -> Result<Self, NetworkError> {
         let [stem, conv2, conv3, conv4] = width.channels();
-        let look = ConvShape::point(INPUT[0], stem).kernel([7, 7]).stride([2, 2]).padding([3, 3]);
+        let mut stage = |number: usize, sides: [usize; 2]| Stage::new(parameters, norm, number, sides);
+        let stages = Chain(vec![stage(2, [stem, conv2])?, stage(3, [conv2, conv3])?, stage(4, [conv3, conv4])?]);
         Ok(Self {
-            stem: relu(parameters, "conv1", look)?,
-            stages: Chain(vec![
-                Stage::new(parameters, "conv2", [stem, conv2], Transition::Halved)?,
-                Stage::new(parameters, "conv3", [conv2, conv3], Transition::Halved)?,
-                Stage::new(parameters, "conv4", [conv3, conv4], Transition::None)?,
-            ]),
+            stem: Stem::new(parameters, norm, stem)?,
+            stages,
             top: relu(parameters, "conv5", ConvShape::point(conv4, conv4))?,
-            features: Linear::normed(parameters, ["fc.0", "fc.1"], [conv4, DIMENSION])?,
+            features: Linear::normed(parameters, ["fc.0", "fc.1"], ([conv4, DIMENSION], Bias::Present))?,
         })
     }
 }
@@ -76,18 +137,36 @@ fn linear(parameters: &mut Parameters<'_>, key: &str, shape: ConvShape) -> Resul
     Conv::normed(parameters, [&format!("{key}.conv"), &format!("{key}.bn")], (shape, Bias::Absent), Activation::None)
 }
 
-fn mean_over_map(input: &Tensor) -> Result<Tensor, TchError> {
-    input.f_mean_dim([2_i64, 3].as_slice(), true, None)
+/// The first convolution, its normalisation, ReLU.
+#[derive(Debug)]
+enum Stem {
+    Batch(Conv),
+    Instance(Conv, InstanceNorm),
 }
 
-/// Whether a stage ends in a 1 x 1 convolution and a halving of the map.
-#[derive(Clone, Copy)]
-enum Transition {
-    Halved,
-    None,
+impl Stem {
+    fn new(parameters: &mut Parameters<'_>, norm: OsNetNorm, channels: usize) -> Result<Self, NetworkError> {
+        let look = ConvShape::point(INPUT[0], channels).kernel([7, 7]).stride([2, 2]).padding([3, 3]);
+        Ok(match norm {
+            OsNetNorm::Batch => Self::Batch(relu(parameters, "conv1", look)?),
+            OsNetNorm::Ibn | OsNetNorm::Ain => Self::Instance(
+                Conv::plain(parameters, "conv1.conv", look, Bias::Absent)?,
+                InstanceNorm::take(parameters, "conv1.bn", channels)?,
+            ),
+        })
+    }
 }
 
-/// Two blocks and a transition.
+impl Layer for Stem {
+    fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        match self {
+            Self::Batch(conv) => conv.forward(input),
+            Self::Instance(conv, norm) => norm.forward(&conv.forward(input)?)?.f_relu_(),
+        }
+    }
+}
+
+/// Two blocks, and behind all stages but the last a 1 x 1 convolution and a halving of the map.
 #[derive(Debug)]
 struct Stage {
     blocks: Chain<Block>,
@@ -97,18 +176,22 @@ struct Stage {
 impl Stage {
     fn new(
         parameters: &mut Parameters<'_>,
-        key: &str,
+        norm: OsNetNorm,
+        number: usize,
         [inputs, outputs]: [usize; 2],
-        transition: Transition,
     ) -> Result<Self, NetworkError> {
-        let blocks = Chain(vec![
-            Block::new(parameters, &format!("{key}.0"), [inputs, outputs])?,
-            Block::new(parameters, &format!("{key}.1"), [outputs, outputs])?,
-        ]);
-        let transition = match transition {
-            Transition::None => None,
-            Transition::Halved => Some(relu(parameters, &format!("{key}.2.0"), ConvShape::point(outputs, outputs))?),
+        let mut block = |repeat: usize, inputs: usize| {
+            Block::new(
+                parameters,
+                &format!("conv{number}.{repeat}"),
+                (norm, norm.blocks()[number - 2][repeat]),
+                [inputs, outputs],
+            )
         };
+        let blocks = Chain(vec![block(0, inputs)?, block(1, outputs)?]);
+        let transition = (number < 4)
+            .then(|| relu(parameters, &norm.transition(number), ConvShape::point(outputs, outputs)))
+            .transpose()?;
         Ok(Self { blocks, transition })
     }
 }
@@ -135,26 +218,39 @@ struct Block {
     expand: Conv,
     /// Brings the input to the output's width where they differ.
     shortcut: Option<Conv>,
+    instance: Option<(Instance, InstanceNorm)>,
 }
 
 impl Block {
-    fn new(parameters: &mut Parameters<'_>, key: &str, [inputs, outputs]: [usize; 2]) -> Result<Self, NetworkError> {
+    fn new(
+        parameters: &mut Parameters<'_>,
+        key: &str,
+        (norm, instance): (OsNetNorm, Instance),
+        [inputs, outputs]: [usize; 2],
+    ) -> Result<Self, NetworkError> {
         let middle = outputs / REDUCTION;
-        let mut stream = |name: &str, length: usize| {
-            let layers = (0..length).map(|layer| Light::new(parameters, &format!("{key}.{name}.{layer}"), middle));
+        let mut stream = |stream: usize| {
+            let key = |layer: usize| format!("{key}.{}", norm.stream(stream, layer));
+            let layers = (0..=stream).map(|layer| Light::new(parameters, &key(layer), middle));
             layers.collect::<Result<_, _>>().map(Chain)
         };
-        let (b, c, d) = (stream("conv2b", 2)?, stream("conv2c", 3)?, stream("conv2d", 4)?);
-        let a = Chain(vec![Light::new(parameters, &format!("{key}.conv2a"), middle)?]);
-        let shortcut = (inputs != outputs)
-            .then(|| linear(parameters, &format!("{key}.downsample"), ConvShape::point(inputs, outputs)))
-            .transpose()?;
+        let streams = [stream(0)?, stream(1)?, stream(2)?, stream(3)?];
+        let (name, widen) = (format!("{key}.conv3"), ConvShape::point(middle, outputs));
+        let expand = match instance {
+            Instance::Nowhere | Instance::After => linear(parameters, &name, widen)?,
+            Instance::Before => Conv::plain(parameters, &format!("{name}.conv"), widen, Bias::Absent)?,
+        };
         Ok(Self {
             reduce: relu(parameters, &format!("{key}.conv1"), ConvShape::point(inputs, middle))?,
-            streams: [a, b, c, d],
+            streams,
             gate: Gate::new(parameters, &format!("{key}.gate"), middle)?,
-            expand: linear(parameters, &format!("{key}.conv3"), ConvShape::point(middle, outputs))?,
-            shortcut,
+            expand,
+            shortcut: (inputs != outputs)
+                .then(|| linear(parameters, &format!("{key}.downsample"), ConvShape::point(inputs, outputs)))
+                .transpose()?,
+            instance: (instance != Instance::Nowhere)
+                .then(|| InstanceNorm::take(parameters, &format!("{key}.IN"), outputs).map(|norm| (instance, norm)))
+                .transpose()?,
         })
     }
 
@@ -166,16 +262,25 @@ impl Block {
         }
         Ok(sum)
     }
+
+    /// The map normalised by itself where this is the place for it.
+    fn normalised(&self, here: Instance, map: Tensor) -> Result<Tensor, TchError> {
+        match &self.instance {
+            Some((place, norm)) if *place == here => norm.forward(&map),
+            _ => Ok(map),
+        }
+    }
 }
 
 impl Layer for Block {
     fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
-        let mut output = self.expand.forward(&self.streams(&self.reduce.forward(input)?)?)?;
-        let mut sum = match &self.shortcut {
+        let output = self.expand.forward(&self.streams(&self.reduce.forward(input)?)?)?;
+        let mut output = self.normalised(Instance::Before, output)?;
+        let sum = match &self.shortcut {
             None => output.f_add_(input)?,
             Some(shortcut) => output.f_add_(&shortcut.forward(input)?)?,
         };
-        sum.f_relu_()
+        self.normalised(Instance::After, sum)?.f_relu_()
     }
 }
 
