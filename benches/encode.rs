@@ -8,7 +8,7 @@ mod table;
 use std::path::PathBuf;
 
 use semblance::{
-    encoder::Package,
+    encoder::{EncoderArchitecture, Package},
     torch::{
         network::{Folding, Network},
         runtime,
@@ -58,8 +58,11 @@ fn main() {
 }
 
 fn network(package: &Package) -> Network {
-    Network::build(package.manifest.architecture, package.weights().clone(), Folding::Folded)
-        .expect("the package is whole")
+    let architecture = package.manifest.encoder().map(|encoder| encoder.architecture);
+    let (Some(EncoderArchitecture::BuiltIn(architecture)), Some(tensors)) = (architecture, package.tensors()) else {
+        panic!("the starters are built in")
+    };
+    Network::build(architecture, tensors.clone(), Folding::Folded).expect("the package is whole")
 }
 
 /// Operations a second of a large matrix product.

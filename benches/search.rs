@@ -64,7 +64,7 @@ fn read_bandwidth() -> f64 {
 }
 
 fn space() -> EmbeddingSpace {
-    EmbeddingSpace { modality: Modality::Face, digest: ModelDigest([1; 32]), dimension: DIMENSION }
+    EmbeddingSpace::whole(Modality::Face, ModelDigest([1; 32]), DIMENSION)
 }
 
 /// Face-like embeddings: identities far apart, the templates of one at a cosine of about .7.
@@ -103,6 +103,8 @@ fn people(templates: usize) -> (Vec<Identity>, Vec<StoredTemplate>) {
                 space: space(),
                 model: SpaceName::new("bench").expect("a valid name"),
                 origin: TemplateOrigin::Embedding,
+                quality: None,
+                track: None,
                 position: Position(position),
                 create_time: time,
             };

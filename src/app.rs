@@ -24,7 +24,7 @@ use crate::{
     api::{AccessOptions, Api, Parts as ApiParts, Readiness, RequestLimits},
     config::{PlaceFlags, ServeFlags},
     domain::{Clock, IdSource, Modality, Timestamp},
-    encoder::{EncoderOptions, Encoders, Limits as SampleLimits},
+    encoder::{EncoderOptions, Encoders, Limits as SampleLimits, Placements},
     gallery::{Gallery, GalleryOptions},
     matcher::{Matcher, MatcherOptions, Parts as MatcherParts, ReplayProgress},
     store::{self, Store, StoreError, StoreOptions},
@@ -103,6 +103,8 @@ pub struct Loaded {
     pub replay_took: Duration,
     /// The models by modality; `None` where there is none.
     pub models: Vec<(Modality, Option<String>)>,
+    /// Faces in photos are found, so that a photo needs no alignment.
+    pub finds_faces: bool,
 }
 
 /// Starts everything, in order; when this returns, requests are served.
@@ -168,7 +170,7 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) ->
     Ok(Server {
         http_addr,
         grpc_addr,
-        loaded: Loaded { store: store.kind(), replayed, replay_took, models },
+        loaded: Loaded { store: store.kind(), replayed, replay_took, models, finds_faces: encoders.finds_faces() },
         readiness,
         matcher,
         encoders,
@@ -249,11 +251,14 @@ fn encoder_options(places: &PlaceFlags, flags: &ServeFlags) -> EncoderOptions {
         linger: Duration::from_micros(limits.linger_us_max),
         queue_max: limits.queue_max,
         workers_per_model: limits.workers_per_model,
+        placements: Placements { devices: flags.model_devices.0.clone(), threads: flags.model_threads.0.clone() },
         preparation_threads: cores(),
         limits: SampleLimits {
             image_bytes_max: limits.image_bytes_max,
             image_pixels_max: limits.image_pixels_max,
             skeleton_frames_max: limits.skeleton_frames_max,
+            track_frames_max: limits.track_frames_max,
+            detect_side_px_max: limits.detect_side_px_max,
         },
     }
 }
@@ -317,9 +322,9 @@ fn measured(matcher: Matcher, encoders: Arc<Encoders>, page: Metrics) -> Page {
         metrics::gauge!("semblance_gallery_collections").set(matcher.collection_count() as f64);
         metrics::gauge!("semblance_gallery_identities").set(totals.identities as f64);
         metrics::gauge!("semblance_gallery_templates").set(totals.templates as f64);
-        for encoder in encoders.all() {
-            let healthy = f64::from(u8::from(encoder.is_healthy()));
-            metrics::gauge!("semblance_model_healthy", "model" => encoder.name().to_string()).set(healthy);
+        for (model, is_healthy) in encoders.health() {
+            let healthy = f64::from(u8::from(is_healthy));
+            metrics::gauge!("semblance_model_healthy", "model" => model.to_string()).set(healthy);
         }
         page.render()
     })

@@ -5,12 +5,19 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::SocketAddr,
+    num::NonZeroU16,
     path::{Path, PathBuf},
+    str::FromStr,
     time::Duration,
 };
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Command, ValueEnum};
+
+use crate::domain::{Device, SpaceName};
+
+/// More threads than any machine has cores for one model.
+const MODEL_THREADS_MAX: u16 = 1024;
 
 /// What an operator may say. Every flag is also a variable `SEMBLANCE_*` (the database: `DATABASE_URL`), and a key of
 /// the TOML file that `SEMBLANCE_CONFIG` names, in snake case.
@@ -35,6 +42,14 @@ pub struct ServeFlags {
     /// Bring the database to this version's schema at the start.
     #[arg(long, env = "SEMBLANCE_AUTO_MIGRATE", default_value_t = true, action = clap::ArgAction::Set)]
     pub auto_migrate: bool,
+    /// Where models run, as `MODEL=cpu` or `MODEL=cuda:N` with commas between; the rest on the CPU. Networks run in half
+    /// precision on CUDA, which a libtorch for CUDA must have been built in for.
+    #[arg(long, env = "SEMBLANCE_MODEL_DEVICES", default_value = "", hide_default_value = true)]
+    pub model_devices: PerModel<Device>,
+    /// On how many threads one operation of a model runs, as `MODEL=N` with commas between; the rest on one. Several are
+    /// for a large model on cores that are idle otherwise.
+    #[arg(long, env = "SEMBLANCE_MODEL_THREADS", default_value = "", hide_default_value = true)]
+    pub model_threads: PerModel<NonZeroU16>,
     /// How long to wait for requests in flight when told to stop, in seconds.
     #[arg(long, env = "SEMBLANCE_DRAIN_SECONDS", default_value_t = 25)]
     pub drain_seconds: u64,
@@ -67,6 +82,13 @@ pub struct LimitFlags {
     /// The most frames of a walk.
     #[arg(long, env = "SEMBLANCE_SKELETON_FRAMES_MAX", default_value_t = 3600)]
     pub skeleton_frames_max: usize,
+    /// The most pictures of a track.
+    #[arg(long, env = "SEMBLANCE_TRACK_FRAMES_MAX", default_value_t = 300)]
+    pub track_frames_max: usize,
+    /// The longest side, in pixels, at which faces are looked for in a photo; larger photos are looked at smaller, and
+    /// encoded from all their pixels. Small faces in large photos need more.
+    #[arg(long, env = "SEMBLANCE_DETECT_SIDE_PX_MAX", default_value_t = 1280)]
+    pub detect_side_px_max: u32,
     /// The most samples of one request.
     #[arg(long, env = "SEMBLANCE_SAMPLES_MAX", default_value_t = 32)]
     pub samples_max: usize,
@@ -167,6 +189,25 @@ pub enum LogFormat {
     Json,
 }
 
+/// A setting for each of some models, written `model=value,model=value`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PerModel<T>(pub BTreeMap<SpaceName, T>);
+
+impl<T: FromStr<Err: fmt::Display>> FromStr for PerModel<T> {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let mut settings = BTreeMap::new();
+        for setting in text.split(',').map(str::trim).filter(|setting| !setting.is_empty()) {
+            let (model, value) = setting.split_once('=').with_context(|| format!("{setting:?} is not MODEL=VALUE"))?;
+            let model = SpaceName::new(model.trim()).with_context(|| format!("{model:?} is no model's name"))?;
+            let value = value.trim().parse().map_err(|error| anyhow::anyhow!("{model}: {error}"))?;
+            ensure!(settings.insert(model.clone(), value).is_none(), "{model} is named twice");
+        }
+        Ok(Self(settings))
+    }
+}
+
 /// A text that no log and no error shows.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -223,6 +264,7 @@ impl ServeFlags {
             ("SEMBLANCE_BODY_BYTES_MAX", limits.body_bytes_max),
             ("SEMBLANCE_IMAGE_BYTES_MAX", limits.image_bytes_max),
             ("SEMBLANCE_SKELETON_FRAMES_MAX", limits.skeleton_frames_max),
+            ("SEMBLANCE_TRACK_FRAMES_MAX", limits.track_frames_max),
             ("SEMBLANCE_SAMPLES_MAX", limits.samples_max),
             ("SEMBLANCE_REQUESTS_MAX", limits.requests_max),
             ("SEMBLANCE_QUEUE_MAX", limits.queue_max),
@@ -233,6 +275,17 @@ impl ServeFlags {
         ] {
             ensure!(value > 0, "{name} must be at least 1");
         }
+        let detect_sides = 64..=8192;
+        ensure!(
+            detect_sides.contains(&limits.detect_side_px_max),
+            "SEMBLANCE_DETECT_SIDE_PX_MAX is {} to {}",
+            detect_sides.start(),
+            detect_sides.end()
+        );
+        ensure!(
+            self.model_threads.0.values().all(|threads| threads.get() <= MODEL_THREADS_MAX),
+            "SEMBLANCE_MODEL_THREADS asks for more than {MODEL_THREADS_MAX} threads"
+        );
         ensure!(limits.request_seconds_max > 0, "SEMBLANCE_REQUEST_SECONDS_MAX must be at least 1");
         ensure!(limits.store_connections_max > 0, "SEMBLANCE_STORE_CONNECTIONS_MAX must be at least 1");
         if self.http_addr == self.grpc_addr && self.http_addr.port() != 0 {
@@ -315,6 +368,29 @@ mod tests {
     fn secrets_are_not_shown() {
         let secret = Secret::from("postgres://user:hunter2@host/db");
         assert!(!format!("{secret:?} {secret}").contains("hunter2"));
+    }
+
+    #[test]
+    fn settings_of_models_are_read_and_slips_are_said() {
+        let devices: PerModel<Device> = "face=cuda:0, person = cpu,".parse().expect("two settings");
+        let name = |text| SpaceName::new(text).expect("a name");
+        assert_eq!(devices.0, BTreeMap::from([(name("face"), Device::Cuda(0)), (name("person"), Device::Cpu)]));
+        assert!("".parse::<PerModel<Device>>().expect("none").0.is_empty());
+        let threads: PerModel<NonZeroU16> = "face=2".parse().expect("a setting");
+        assert_eq!(threads.0[&name("face")].get(), 2);
+        for (text, sentence) in [
+            ("face", "not MODEL=VALUE"),
+            ("face=gpu", "face: \"gpu\" is no device"),
+            ("face=cpu,face=cpu", "named twice"),
+            ("fa ce=cpu", "no model's name"),
+            ("=cpu", "no model's name"),
+        ] {
+            let error = format!("{:#}", text.parse::<PerModel<Device>>().expect_err("a slip"));
+            assert!(error.contains(sentence), "{text}: {error}");
+        }
+        for text in ["face=0", "face=-1", "face=two", "face=70000"] {
+            assert!(text.parse::<PerModel<NonZeroU16>>().is_err(), "{text}");
+        }
     }
 
     #[test]

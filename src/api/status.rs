@@ -169,13 +169,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::domain::{CollectionId, IdentityId, Modality};
+    use crate::domain::{CollectionId, IdentityId, Modality, Reason};
 
     #[test]
     fn the_table_is_what_clients_were_told() {
         let faults = [
             (Fault::invalid("topK", "topK is 1 to 1000"), Code::InvalidArgument, 400),
-            (Fault::UnusableSample("the picture ends early".into()), Code::InvalidArgument, 422),
+            (Fault::unusable("NO_FACE", &"no face"), Code::InvalidArgument, 422),
+            (Fault::Refused { sample: 0, reasons: vec![Reason::PadFailed] }, Code::InvalidArgument, 422),
             (Fault::NoCollection(CollectionId::new("c").expect("valid")), Code::NotFound, 404),
             (Fault::IdentityExists(IdentityId::new("i").expect("valid")), Code::AlreadyExists, 409),
             (Fault::RequestIdReused, Code::AlreadyExists, 409),

@@ -1,6 +1,6 @@
 //! `semblance evaluate`
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -9,8 +9,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::say;
 use crate::{
     config::PlaceFlags,
-    domain::SpaceName,
-    encoder::{EncoderOptions, Encoders, Limits, Package},
+    domain::{Device, SpaceName},
+    encoder::{EncoderOptions, Encoders, Limits, Package, Placements},
     evaluate::{self, Protocol},
 };
 
@@ -28,15 +28,23 @@ pub(super) struct EvaluateFlags {
     /// Encode each picture together with its mirror image.
     #[arg(long)]
     mirror: bool,
+    /// Where the model runs: `cpu`, or `cuda:N`, which is in half precision.
+    #[arg(long, default_value_t)]
+    device: Device,
     /// Also write the report here, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+/// The starter that finds faces.
+const DETECTOR: &str = "face-mtcnn";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ProtocolName {
     /// LFW View 1 pairs, deep-funneled: `pairsDevTest.txt` and `images/`.
     LfwPairs,
+    /// The same pairs, each face found and aligned by the installed detector.
+    LfwPairsDetected,
     /// Market-1501 crops: every crop against all others, those of the same person and camera left out.
     Market,
     /// PsyMo skeletons: every walk against the normal walks of its viewpoint and direction, itself left out.
@@ -47,6 +55,7 @@ impl ProtocolName {
     fn protocol(self) -> Protocol {
         match self {
             Self::LfwPairs => Protocol::LfwPairs,
+            Self::LfwPairsDetected => Protocol::LfwPairsDetected,
             Self::Market => Protocol::Market,
             Self::Psymo => Protocol::Psymo,
         }
@@ -54,7 +63,7 @@ impl ProtocolName {
 
     fn starter(self) -> &'static str {
         match self {
-            Self::LfwPairs => "face-mobilefacenet",
+            Self::LfwPairs | Self::LfwPairsDetected => "face-mobilefacenet",
             Self::Market => "person-osnet-x0-25",
             Self::Psymo => "gait-graph",
         }
@@ -68,6 +77,13 @@ pub(super) fn run(places: &PlaceFlags, flags: &EvaluateFlags) -> anyhow::Result<
     if flags.mirror {
         package = package.mirrored();
     }
+    let mut packages = vec![package];
+    if flags.protocol == ProtocolName::LfwPairsDetected {
+        let folder = places.models_dir().join(DETECTOR);
+        packages.push(Package::load(&folder).with_context(|| {
+            format!("the package {DETECTOR} cannot be loaded; semblance models pull {DETECTOR} gets it")
+        })?);
+    }
     let name = SpaceName::new(name)?;
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let options = EncoderOptions {
@@ -76,12 +92,13 @@ pub(super) fn run(places: &PlaceFlags, flags: &EvaluateFlags) -> anyhow::Result<
         linger: Duration::ZERO,
         queue_max: 256,
         workers_per_model: workers,
+        placements: Placements { devices: BTreeMap::from([(name.clone(), flags.device)]), ..Placements::default() },
         preparation_threads: workers,
         limits: Limits::default(),
     };
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta}")?);
     let report = super::reactor()?.block_on(async {
-        let encoders = Encoders::of(vec![package], &options)?;
+        let encoders = Encoders::of(packages, &options)?;
         let encoder = encoders.by_name(&name).context("the package was just loaded")?;
         let progress = |done: usize, all: usize| {
             bar.set_length(all as u64);

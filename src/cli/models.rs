@@ -10,7 +10,7 @@ use super::say;
 use crate::{
     config::PlaceFlags,
     encoder::{
-        Catalogue, FileHash,
+        Catalogue, FileHash, Manifest,
         fetch::{self, Bars, FetchOptions, Installed, News, PackageSource},
     },
 };
@@ -24,7 +24,8 @@ pub(super) enum ModelsCommand {
         /// Its name in the catalogue.
         name: String,
     },
-    /// Install a package of your own: a folder, a zip archive, or an https address of one.
+    /// Install a package of your own: a folder, a zip archive, or an https address of one. One of TorchScript holds a
+    /// program that runs within the server: install it only if you trust whoever made it.
     Install {
         source: String,
         /// What the file at the address must hash to.
@@ -94,10 +95,8 @@ fn list(models_dir: &Path) -> anyhow::Result<()> {
             Ok(package) => {
                 let manifest = &package.manifest;
                 say(format_args!(
-                    "  {:<28} {:<7} {:>4} numbers   licence: {}\n    digest      {}\n    provenance  {}\n    meant for   {}\n    not for     {}",
-                    manifest.id.as_str(),
-                    manifest.modality.as_str(),
-                    manifest.dimension,
+                    "  {}   licence: {}\n    digest      {}\n    provenance  {}\n    meant for   {}\n    not for     {}",
+                    headline(manifest),
                     manifest.licence,
                     package.digest,
                     manifest.provenance,
@@ -116,14 +115,19 @@ fn list(models_dir: &Path) -> anyhow::Result<()> {
         let manifest = &recipe.manifest;
         let starter = if recipe.starter { "starter" } else { "" };
         say(format_args!(
-            "  {:<28} {:<7} {:>5.1} MB {starter:<8} licence: {}",
-            manifest.id.as_str(),
-            manifest.modality.as_str(),
-            recipe.bytes as f64 / 1e6,
+            "  {} {:>5.1} MB {starter:<8} licence: {}",
+            headline(manifest),
+            recipe.origin.bytes() as f64 / 1e6,
             manifest.licence
         ));
     }
     Ok(())
+}
+
+/// Name, modality, task and architecture in columns.
+fn headline(manifest: &Manifest) -> String {
+    let Manifest { id, modality, kind, .. } = manifest;
+    format!("{:<28} {modality:<7} {:<9} {:<24}", id.as_str(), kind.task().as_str(), kind.architecture())
 }
 
 fn verify(models_dir: &Path) -> anyhow::Result<()> {

@@ -65,13 +65,17 @@ fn greet(server: &Server) {
         let model = model.as_deref().unwrap_or("no model: embeddings only (see: semblance models list)");
         say(format_args!("  {modality:<9} {model}"));
     }
+    if !loaded.finds_faces {
+        say("  photos    no face detector: a face must come aligned, or with landmarks");
+    }
+    let aligned = if loaded.finds_faces { "" } else { "&alignment=aligned" };
     say("\nTry:");
     say(format_args!("  curl -X POST '{base}/v1/collections?collectionId=staff'"));
     say(format_args!(
-        "  curl --data-binary @alice.jpg -H 'content-type: image/jpeg' \\\n    '{base}/v1/collections/staff/identities/alice:enroll?modality=face&alignment=aligned'"
+        "  curl --data-binary @alice.jpg -H 'content-type: image/jpeg' \\\n    '{base}/v1/collections/staff/identities/alice:enroll?modality=face{aligned}'"
     ));
     say(format_args!(
-        "  curl --data-binary @someone.jpg -H 'content-type: image/jpeg' \\\n    '{base}/v1/collections/staff/identities:resolve?modality=face&alignment=aligned'"
+        "  curl --data-binary @someone.jpg -H 'content-type: image/jpeg' \\\n    '{base}/v1/collections/staff/identities:resolve?modality=face{aligned}'"
     ));
 }
 

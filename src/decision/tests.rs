@@ -15,7 +15,7 @@ use crate::{
 };
 
 fn policy(target_fpir: f64, target_fmr: f64) -> Policy {
-    Policy { target_fpir, target_fmr }
+    Policy { target_fpir, target_fmr, ..Policy::default() }
 }
 
 fn package() -> PackageCalibration {

@@ -56,6 +56,29 @@ pub enum Reason {
     BetweenThresholds,
     /// The runner-up is about as similar as the best.
     SmallMargin,
+    /// The sample shows a presentation attack: a print, a screen, a mask.
+    PadFailed,
+    /// The policy asks for a living person, and nobody could look: no whole photo, or no model for it.
+    PadNotEvaluated,
+    /// The face has fewer pixels than the policy asks for.
+    FaceTooSmall,
+    /// The body has fewer pixels than the policy asks for.
+    BodyTooSmall,
+    Blurred,
+    TooNoisy,
+    TooDark,
+    TooBright,
+    /// The face is turned to the side, up or down by more than the policy allows.
+    TurnedAway,
+    /// The detector was less sure than the policy asks for.
+    DetectionWeak,
+    /// The encoder's answer is shorter than the policy asks for.
+    EmbeddingWeak,
+    TooFewFrames,
+    /// The pose estimator saw too few joints, or saw them too poorly.
+    TooFewJoints,
+    /// The quality score is below what the policy asks for.
+    LowQuality,
 }
 
 impl Reason {
@@ -69,6 +92,20 @@ impl Reason {
             Self::Extrapolated => "extrapolated",
             Self::BetweenThresholds => "between_thresholds",
             Self::SmallMargin => "small_margin",
+            Self::PadFailed => "pad_failed",
+            Self::PadNotEvaluated => "pad_not_evaluated",
+            Self::FaceTooSmall => "face_too_small",
+            Self::BodyTooSmall => "body_too_small",
+            Self::Blurred => "blurred",
+            Self::TooNoisy => "too_noisy",
+            Self::TooDark => "too_dark",
+            Self::TooBright => "too_bright",
+            Self::TurnedAway => "turned_away",
+            Self::DetectionWeak => "detection_weak",
+            Self::EmbeddingWeak => "embedding_weak",
+            Self::TooFewFrames => "too_few_frames",
+            Self::TooFewJoints => "too_few_joints",
+            Self::LowQuality => "low_quality",
         }
     }
 }

@@ -50,6 +50,8 @@ pub enum EmbeddingError {
 
 /// A point of an embedding space: finite numbers, unit length, as many as the space has dimensions.
 ///
+/// In a space of several parts each part that is seen has the same length, and one that is out of sight is all zeros.
+///
 /// Its `Debug` form shows the space and never the numbers: embeddings describe bodies and stay out of logs.
 #[derive(Clone, PartialEq)]
 pub struct Embedding {
@@ -75,6 +77,9 @@ impl Embedding {
             return Err(EmbeddingError::NoDirection);
         }
         let norm = values.iter().map(|v| f64::from(v / largest).powi(2)).sum::<f64>().sqrt() * f64::from(largest);
+        if space.parts > 1 {
+            return Ok(Self { space, values: even_parts(values, space.parts as usize, largest) });
+        }
         #[expect(clippy::cast_possible_truncation, reason = "a unit vector's numbers are f32 by definition")]
         let values = values.iter().map(|v| (f64::from(*v) / norm) as f32).collect();
         Ok(Self { space, values })
@@ -106,25 +111,76 @@ impl Embedding {
     /// # Errors
     /// When there are none, or they cancel out.
     pub fn mean(of: &[Self]) -> Result<Self, EmbeddingError> {
-        let Some(first) = of.first() else {
-            return Err(EmbeddingError::NoDirection);
-        };
-        let mut sum = vec![0.0; first.values.len()];
-        for embedding in of {
-            assert_eq!(embedding.space, first.space, "embeddings of different spaces never meet");
-            for (total, value) in sum.iter_mut().zip(embedding.values.iter()) {
-                *total += value;
-            }
-        }
-        Self::new(first.space, &sum)
+        Self::weighted_mean(of.iter().map(|embedding| (embedding, 1.0)))
     }
 
-    /// The cosine between two embeddings; `None` when they live in different spaces.
+    /// The same, each counting as much as its weight says.
+    ///
+    /// # Errors
+    /// When there are none, or they cancel out.
+    pub fn weighted_mean<'e>(of: impl IntoIterator<Item = (&'e Self, f32)>) -> Result<Self, EmbeddingError> {
+        let mut of = of.into_iter().peekable();
+        let space = of.peek().ok_or(EmbeddingError::NoDirection)?.0.space;
+        let mut sum = vec![0.0; space.dimension as usize];
+        for (embedding, weight) in of {
+            assert_eq!(embedding.space, space, "embeddings of different spaces never meet");
+            for (total, value) in sum.iter_mut().zip(embedding.values.iter()) {
+                *total += weight * value;
+            }
+        }
+        Self::new(space, &sum)
+    }
+
+    /// The cosine between two embeddings, or in a space of parts the mean cosine over the parts that both show; `None`
+    /// when they live in different spaces.
     #[must_use]
     pub fn similarity(&self, other: &Self) -> Option<Similarity> {
-        (self.space == other.space)
-            .then(|| Similarity(self.values.iter().zip(other.values.iter()).map(|(a, b)| a * b).sum()))
+        let (one, other) = (self.space == other.space).then_some((&self.values, &other.values))?;
+        Some(match self.space.parts {
+            0 | 1 => Similarity(one.iter().zip(other.iter()).map(|(a, b)| a * b).sum()),
+            parts => similarity_by_parts(one, other, parts as usize),
+        })
     }
+}
+
+/// The mean cosine over the parts that both embeddings show (as KPR compares, Somers et al. 2024); -1, as unlike as can
+/// be, where they share none. Each is of unit length with parts of equal length, so that one of `n` visible parts has
+/// the length `1 / sqrt(n)`.
+#[must_use]
+pub fn similarity_by_parts(one: &[f32], other: &[f32], parts: usize) -> Similarity {
+    let width = (one.len() / parts.max(1)).max(1);
+    let (mut shared, mut seen) = (0.0_f32, [0.0_f32; 3]);
+    for (a, b) in one.chunks_exact(width).zip(other.chunks_exact(width)) {
+        let shows = |part: &[f32]| part.iter().any(|number| *number != 0.0);
+        let (a_shows, b_shows) = (shows(a), shows(b));
+        for (count, is_so) in seen.iter_mut().zip([a_shows, b_shows, a_shows && b_shows]) {
+            *count += f32::from(u8::from(is_so));
+        }
+        if a_shows && b_shows {
+            shared += a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        }
+    }
+    let [of_one, of_other, of_both] = seen;
+    if of_both == 0.0 {
+        Similarity(-1.0)
+    } else {
+        Similarity((shared * (of_one * of_other).sqrt() / of_both).clamp(-1.0, 1.0))
+    }
+}
+
+/// Each part that is not all (nearly) zeros at the same length, and all of them together at unit length.
+fn even_parts(values: &[f32], parts: usize, largest: f32) -> Arc<[f32]> {
+    let width = (values.len() / parts).max(1);
+    let length = |part: &[f32]| part.iter().map(|v| f64::from(v / largest).powi(2)).sum::<f64>().sqrt();
+    let lengths: Vec<f64> = values.chunks(width).map(length).collect();
+    let is_seen = |length: f64| length > f64::from(NORM_MIN);
+    let whole = (lengths.iter().filter(|length| is_seen(**length)).count() as f64).sqrt();
+    let scaled = values.chunks(width).zip(lengths).flat_map(|(part, length)| {
+        #[expect(clippy::cast_possible_truncation, reason = "a unit vector's numbers are f32 by definition")]
+        let scale = move |v: &f32| if is_seen(length) { (f64::from(v / largest) / length / whole) as f32 } else { 0.0 };
+        part.iter().map(scale)
+    });
+    scaled.collect()
 }
 
 impl fmt::Debug for Embedding {
@@ -141,7 +197,23 @@ mod tests {
     use crate::domain::{Modality, ModelDigest};
 
     fn space(dimension: u32) -> EmbeddingSpace {
-        EmbeddingSpace { modality: Modality::Face, digest: ModelDigest([7; 32]), dimension }
+        EmbeddingSpace::whole(Modality::Face, ModelDigest([7; 32]), dimension)
+    }
+
+    #[test]
+    fn parts_that_both_show_are_compared_and_no_others() {
+        let space = EmbeddingSpace { parts: 3, ..space(6) };
+        let embedding = |values: [f32; 6]| Embedding::new(space, &values).expect("valid");
+        let whole = embedding([3.0, 0.0, 0.0, 2.0, 1.0, 0.0]);
+        assert!(whole.values().chunks(2).all(|part| (part[0].hypot(part[1]) - 1.0 / 3.0_f32.sqrt()).abs() < 1e-6));
+        let legs_hidden = embedding([5.0, 0.0, 0.0, 0.1, 0.0, 0.0]);
+        let similarity = |a: &Embedding, b: &Embedding| a.similarity(b).expect("one space").0;
+        assert!((similarity(&whole, &legs_hidden) - 1.0).abs() < 1e-6, "what is hidden does not count");
+        let other_head = embedding([0.0, 1.0, 0.0, 1.0, 0.0, 0.0]);
+        assert!((similarity(&whole, &other_head) - 0.5).abs() < 1e-6);
+        let legs_alone = embedding([0.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+        assert!((similarity(&legs_hidden, &legs_alone) + 1.0).abs() < 1e-6, "nothing is shared");
+        assert!(Embedding::restored(space, whole.values().into()).is_some());
     }
 
     #[test]

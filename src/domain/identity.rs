@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{EmbeddingSpace, IdentityId, Labels, Position, Revision, SpaceName, TemplateId, Timestamp};
+use super::{EmbeddingSpace, IdentityId, Labels, Position, Revision, SpaceName, TemplateId, Timestamp, TrackReport};
 
 /// A subject's record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ impl Identity {
 }
 
 /// What is known of a stored template beside its numbers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Template {
     pub id: TemplateId,
     pub identity: IdentityId,
@@ -32,6 +32,12 @@ pub struct Template {
     /// What the space was called when the template was enrolled.
     pub model: SpaceName,
     pub origin: TemplateOrigin,
+    /// The quality score of the sample, 0 to 1; absent for embeddings that a client sent.
+    #[serde(default)]
+    pub quality: Option<f32>,
+    /// What the template was pooled from, where that was a track.
+    #[serde(default)]
+    pub track: Option<TrackReport>,
     /// Where in the collection's log the template was admitted.
     pub position: Position,
     pub create_time: Timestamp,

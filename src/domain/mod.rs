@@ -7,26 +7,35 @@ mod calibration;
 mod clock;
 mod collection;
 mod decision;
+mod device;
 mod embedding;
 mod filter;
 mod id;
 mod identity;
 mod labels;
 mod log;
+mod quality;
+mod report;
 mod sample;
 mod space;
 
 pub use calibration::{PackageCalibration, PackageCalibrationError, Rehearsal};
 pub use clock::{Clock, IdSource, Timestamp};
-pub use collection::{Collection, CollectionStats, Policy, PolicyError, Revision, SpaceBinding, SpaceRole};
+pub use collection::{
+    Collection, CollectionStats, PadMode, PadPolicy, Policy, PolicyError, Revision, SpaceBinding, SpaceRole,
+};
 pub use decision::{Candidate, DecisionKind, OperatingPoint, Reason, ThresholdSource};
-pub use embedding::{DIMENSION_MAX, Embedding, EmbeddingError, Similarity};
+pub use device::{Device, UnknownDevice};
+pub use embedding::{DIMENSION_MAX, Embedding, EmbeddingError, Similarity, similarity_by_parts};
 pub use filter::{FILTER_BYTES_MAX, FILTER_DEPTH_MAX, Filter, FilterError};
 pub use id::{CollectionId, CollectionUid, DecisionId, ID_CHARS_MAX, IdError, IdentityId, SpaceName, TemplateId};
 pub use identity::{Identity, Template, TemplateOrigin};
 pub use labels::{LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, Labels, LabelsError};
 pub use log::{Change, Entry, EntryKind, Position, StoredTemplate};
+pub use quality::{Quality, QualityPolicy};
+pub use report::{Face, Pad, PadVerdict, SampleReport, TrackReport};
 pub use sample::{
-    Alignment, Frame, Geometry, ImageBytes, JOINTS, Joint, Landmarks, PixelBox, Sample, SampleContent, Skeleton,
+    Alignment, FaceSelection, Frame, Geometry, ImageBytes, JOINTS, Joint, Landmarks, Picture, PixelBox, Prompt,
+    PromptRole, Sample, SampleContent, Skeleton,
 };
 pub use space::{EmbeddingSpace, Modality, ModelDigest};

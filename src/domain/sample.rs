@@ -1,8 +1,9 @@
-//! Samples as a client sends them: bytes of a picture, a skeleton sequence, or numbers of its own.
+//! Samples as a client sends them: a picture, several of one subject, a skeleton sequence, or numbers of its own.
 
 use std::fmt;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::{Modality, SpaceName};
 
@@ -18,9 +19,21 @@ pub struct Sample {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum SampleContent {
-    Image { bytes: ImageBytes, geometry: Geometry },
+    Image(Picture),
+    /// Pictures of one subject in order of time: frames of a video, or crops. Of a walk: its silhouettes.
+    Track(Vec<Picture>),
     Skeleton(Skeleton),
-    Embedding { model: SpaceName, values: Vec<f32> },
+    Embedding {
+        model: SpaceName,
+        values: Vec<f32>,
+    },
+}
+
+/// A picture, and where in it the subject is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Picture {
+    pub bytes: ImageBytes,
+    pub geometry: Geometry,
 }
 
 /// An encoded picture: JPEG, PNG, WebP or PGM.
@@ -34,13 +47,42 @@ impl fmt::Debug for ImageBytes {
 }
 
 /// Where in the picture the subject is.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Geometry {
     /// How a face is brought to the encoder's layout.
     pub alignment: Option<Alignment>,
     pub landmarks: Option<Landmarks>,
     /// The part of the picture to look at; all of it when absent.
     pub region: Option<PixelBox>,
+    /// Which of several faces is meant; the largest when absent.
+    pub selection: Option<FaceSelection>,
+    /// Joints that say who of several bodies is meant, for encoders that take prompts.
+    pub prompts: Vec<Prompt>,
+}
+
+/// Which of several faces in a picture is meant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum FaceSelection {
+    #[default]
+    Largest,
+    MostCentral,
+    /// The picture must show one face and no other.
+    ExactlyOne,
+}
+
+/// Joints of one body in a picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prompt {
+    pub joints: Vec<Joint>,
+    pub role: PromptRole,
+}
+
+/// Whether the joints are the subject's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PromptRole {
+    Subject,
+    /// Somebody else's, who is in the picture too.
+    Other,
 }
 
 /// How a face picture is brought to the encoder's layout.
@@ -57,11 +99,11 @@ pub enum Alignment {
 }
 
 /// Left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them; (x, y) in pixels.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Landmarks(pub [[f32; 2]; 5]);
 
 /// Left, top, width, height, in pixels.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PixelBox {
     pub left: f32,
     pub top: f32,

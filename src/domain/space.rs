@@ -108,4 +108,20 @@ pub struct EmbeddingSpace {
     pub digest: ModelDigest,
     /// How many numbers an embedding has.
     pub dimension: u32,
+    /// How many equal stretches of those numbers are compared each by itself: 1 for most encoders, more for those that
+    /// describe parts of a body, of which some may be out of sight.
+    #[serde(default = "one_part")]
+    pub parts: u32,
+}
+
+impl EmbeddingSpace {
+    /// A space whose embeddings are compared as a whole.
+    #[must_use]
+    pub fn whole(modality: Modality, digest: ModelDigest, dimension: u32) -> Self {
+        Self { modality, digest, dimension, parts: 1 }
+    }
+}
+
+fn one_part() -> u32 {
+    1
 }

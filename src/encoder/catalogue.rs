@@ -1,6 +1,6 @@
 //! The catalogue: public weights that `semblance models pull` knows how to make packages of.
 //!
-//! It is part of the program. It names weights of others and holds none.
+//! It is part of the program. It names weights of others and holds none; weights of our own come with the program.
 
 use serde::Deserialize;
 
@@ -9,45 +9,71 @@ use crate::domain::SpaceName;
 
 const TEXT: &str = include_str!("../../models/catalogue.toml");
 
+/// The packages that are part of the program, manifest and weights: they need no network, and a new server gets them by
+/// itself.
+const SHIPPED: [Shipped; 0] = [];
+
 /// Everything that can be pulled by name.
 #[derive(Debug, Clone)]
 pub struct Catalogue {
     pub(super) recipes: Vec<Recipe>,
 }
 
-/// How to make one package of a published file.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// How to make one package of published files, or of one that the program holds.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Recipe {
     /// A new server gets it by itself.
-    #[serde(default)]
     pub starter: bool,
-    /// Where the file of the weights is, at a commit that does not move.
-    pub url: String,
-    /// How long that file is.
-    pub bytes: u64,
-    /// The package's manifest, with the published file as its weights. Packages are written with safetensors instead.
+    pub origin: Origin,
+    /// The package's manifest, with the files as they are published. Packages are written with one file of safetensors
+    /// instead.
     pub manifest: Manifest,
+}
+
+/// Where the files of the weights are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Each at an address with a commit that does not move, in the manifest's order.
+    Published(Vec<PublishedFile>),
+    /// One, and the program holds it.
+    Shipped(&'static [u8]),
+}
+
+/// A file that others keep.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishedFile {
+    pub url: String,
+    /// How long it is.
+    pub bytes: u64,
+}
+
+/// A package that the program holds, as its folder in `models/` has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Shipped {
+    pub manifest: &'static str,
+    pub weights: &'static [u8],
 }
 
 impl Catalogue {
     /// The catalogue of this program.
     #[must_use]
     pub fn built_in() -> Self {
-        Self::parse(TEXT).expect("a test parses the catalogue that is built in")
+        Self::parse(TEXT, &SHIPPED).expect("a test parses the catalogue that is built in")
     }
 
     /// # Errors
     /// When a manifest in it makes no sense.
-    pub fn parse(text: &str) -> Result<Self, PackageError> {
+    pub fn parse(text: &str, shipped: &[Shipped]) -> Result<Self, PackageError> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Written {
-            package: Vec<Recipe>,
+            package: Vec<WrittenRecipe>,
         }
         let written: Written = toml::from_str(text)?;
-        let check = |recipe: Recipe| Ok(Recipe { manifest: recipe.manifest.checked()?, ..recipe });
-        Ok(Self { recipes: written.package.into_iter().map(check).collect::<Result<_, PackageError>>()? })
+        let published = written.package.into_iter().map(WrittenRecipe::recipe);
+        let shipped = shipped.iter().map(Shipped::recipe);
+        Ok(Self { recipes: published.chain(shipped).collect::<Result<_, _>>()? })
     }
 
     /// All recipes, in the catalogue's order.
@@ -72,19 +98,81 @@ impl Catalogue {
     }
 }
 
+/// A recipe as the text has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenRecipe {
+    #[serde(default)]
+    starter: bool,
+    files: Vec<PublishedFile>,
+    manifest: Manifest,
+}
+
+impl WrittenRecipe {
+    fn recipe(self) -> Result<Recipe, PackageError> {
+        let origin = Origin::Published(self.files);
+        Recipe { starter: self.starter, origin, manifest: self.manifest.checked()? }.checked()
+    }
+}
+
+impl Shipped {
+    fn recipe(&self) -> Result<Recipe, PackageError> {
+        let manifest = Manifest::parse(self.manifest.as_bytes())?;
+        Recipe { starter: true, origin: Origin::Shipped(self.weights), manifest }.checked()
+    }
+}
+
+impl Recipe {
+    fn checked(self) -> Result<Self, PackageError> {
+        if self.manifest.is_program() {
+            return Err(PackageError::ProgramInCatalogue(self.manifest.id));
+        }
+        let (files, addresses) = (self.manifest.weights.len(), self.origin.files());
+        if files == addresses {
+            Ok(self)
+        } else {
+            Err(PackageError::WrongAddresses { id: self.manifest.id, files, addresses })
+        }
+    }
+}
+
+impl Origin {
+    /// How long all files are together.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Published(files) => files.iter().map(|file| file.bytes).sum(),
+            Self::Shipped(bytes) => bytes.len() as u64,
+        }
+    }
+
+    fn files(&self) -> usize {
+        match self {
+            Self::Published(files) => files.len(),
+            Self::Shipped(_) => 1,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_built_in_catalogue_is_sound() {
-        let catalogue = Catalogue::parse(TEXT).expect("the committed catalogue");
+        let catalogue = Catalogue::parse(TEXT, &SHIPPED).expect("the committed catalogue");
         let starters: Vec<&str> = catalogue.starters().map(|recipe| recipe.manifest.id.as_str()).collect();
-        assert_eq!(starters, ["face-mobilefacenet", "person-osnet-x0-25", "gait-graph"]);
-        for recipe in catalogue.recipes() {
-            let commit =
-                recipe.url.strip_prefix("https://raw.githubusercontent.com/").and_then(|path| path.split('/').nth(2));
-            assert!(commit.is_some_and(|commit| commit.len() == 40), "{} is not pinned to a commit", recipe.url);
+        assert_eq!(
+            starters,
+            ["face-mobilefacenet", "person-osnet-x0-25", "gait-graph", "face-mtcnn", "face-minifasnet"]
+        );
+        let published = catalogue.recipes().iter().filter_map(|recipe| match &recipe.origin {
+            Origin::Published(files) => Some(files),
+            Origin::Shipped(_) => None,
+        });
+        for PublishedFile { url, .. } in published.flatten() {
+            let commit = url.strip_prefix("https://raw.githubusercontent.com/").and_then(|path| path.split('/').nth(2));
+            assert!(commit.is_some_and(|commit| commit.len() == 40), "{url} is not pinned to a commit");
         }
         let mut names: Vec<&SpaceName> = catalogue.names().collect();
         names.sort();
@@ -94,9 +182,13 @@ mod tests {
 
     #[test]
     fn a_recipe_that_makes_no_sense_is_refused() {
-        let text = TEXT.replacen("dimension = 128", "dimension = 127", 1);
-        assert!(matches!(Catalogue::parse(&text), Err(PackageError::WrongDimension { .. })));
-        let text = TEXT.replacen("starter = true", "starter = true\nsurprise = 1", 1);
-        assert!(matches!(Catalogue::parse(&text), Err(PackageError::Manifest(_))));
+        let parse = |from: &str, to: &str| Catalogue::parse(&TEXT.replacen(from, to, 1), &[]);
+        assert!(matches!(parse("dimension = 128", "dimension = 127"), Err(PackageError::WrongDimension { .. })));
+        assert!(matches!(parse("starter = true", "starter = true\nsurprise = 1"), Err(PackageError::Manifest(_))));
+        let another = "[[package.files]]\nurl = \"https://example.org\"\nbytes = 1\n\n[package.manifest]";
+        assert!(matches!(
+            parse("[package.manifest]", another),
+            Err(PackageError::WrongAddresses { files: 1, addresses: 2, .. })
+        ));
     }
 }

@@ -1,58 +1,67 @@
 //! Encoders: a sample becomes an embedding.
 //!
-//! A model package says how; the sample is prepared on a bounded pool, waits in its model's queue, and is encoded in a
-//! batch on the model's own thread. This room never compares embeddings and never stores a sample, and it never lets
-//! work pile up: a caller has a place before anything is done for it, or is refused at once.
+//! A model package says how. A photo's faces are found, the one that is meant is aligned; what is prepared on a bounded
+//! pool waits in its model's queue and is encoded in a batch on the model's own thread. This room never compares
+//! embeddings and never stores a sample, and it never lets work pile up: a caller has a place before anything is done for
+//! it, or is refused at once.
 
 mod catalogue;
 mod digest;
+mod faces;
 pub mod fetch;
 mod hash;
 mod inference;
+mod model;
 mod package;
+mod placement;
 mod preparation;
 pub mod prepare;
 mod queue;
+mod sample_error;
+mod service;
+mod track;
 mod worker;
 
-use std::{
-    mem,
-    path::PathBuf,
-    sync::Arc,
-    thread::JoinHandle,
-    time::{Duration, Instant},
-};
+use std::{mem, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
 use parking_lot::Mutex;
 use thiserror::Error;
 
 pub use self::{
-    catalogue::{Catalogue, Recipe},
+    catalogue::{Catalogue, Origin, PublishedFile, Recipe, Shipped},
     hash::{FileHash, NotAHash},
-    package::{Manifest, Metric, Package, PackageError, Task, WeightsFile},
+    model::{Ask, Encoder, Encoding},
+    package::{
+        Detection, DetectorArchitecture, DetectorManifest, EncoderArchitecture, EncoderManifest, Kind, Manifest,
+        Metric, Package, PackageError, PadArchitecture, PadManifest, ScriptManifest, Task, WeightsFile,
+    },
+    placement::{PlacementError, Placements},
     prepare::{Limits, PrepareError, SkeletonError},
     queue::Urgency,
+    sample_error::SampleError,
 };
 use self::{
-    inference::NetworkEncoder,
+    faces::{Finder, Judge, start_finder, start_judge},
+    inference::Program,
     preparation::Pool,
-    prepare::{Prepared, Preprocessing, skeleton},
-    queue::{Place, Queue, QueueLimits, Refused, Unanswered},
-    worker::Health,
+    prepare::skeleton,
+    queue::QueueLimits,
+    service::{Served, Service},
 };
 use crate::{
-    domain::{
-        Embedding, EmbeddingError, EmbeddingSpace, Modality, ModelDigest, PackageCalibration, Sample, SampleContent,
-        Skeleton, SpaceName,
-    },
-    torch::network::NetworkError,
+    domain::{Device, EmbeddingSpace, Modality, ModelDigest, Skeleton, SpaceName},
+    torch::{detector::DetectorOptions, network::NetworkError},
 };
 
 /// Every model that is loaded.
 #[derive(Debug)]
 pub struct Encoders {
     /// Sorted by name.
-    encoders: Vec<Encoder>,
+    all: Vec<Encoder>,
+    finder: Option<Arc<Finder>>,
+    judge: Option<Arc<Judge>>,
+    /// What their packages say of the models that make no embeddings.
+    others: Vec<LoadedModel>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -69,23 +78,28 @@ pub struct EncoderOptions {
     pub queue_max: usize,
     /// Threads for each model. Each has the weights in memory once more.
     pub workers_per_model: usize,
+    /// Which model runs where.
+    pub placements: Placements,
     /// Samples that are prepared at once.
     pub preparation_threads: usize,
     /// How large a sample may be.
     pub limits: Limits,
 }
 
-/// One loaded model.
-#[derive(Debug)]
-pub struct Encoder {
-    name: SpaceName,
-    space: EmbeddingSpace,
-    card: ModelCard,
-    calibration: Option<PackageCalibration>,
-    preprocessing: Arc<Preprocessing>,
-    pool: Arc<Pool>,
-    queue: Arc<Queue<Prepared>>,
-    health: Arc<Health>,
+/// A loaded model, whatever it is for.
+#[derive(Debug, Clone)]
+pub struct LoadedModel {
+    pub name: SpaceName,
+    pub modality: Modality,
+    pub task: Task,
+    pub digest: ModelDigest,
+    /// Where its embeddings live, if it makes any.
+    pub space: Option<EmbeddingSpace>,
+    pub card: ModelCard,
+    /// New samples of its modality go to it.
+    pub serving: bool,
+    /// Where it runs.
+    pub device: Device,
 }
 
 /// What a model's package says of it.
@@ -120,23 +134,14 @@ pub enum EncoderError {
     Package { folder: PathBuf, source: PackageError },
     #[error("the models folder cannot be listed: {0}")]
     ModelsFolder(PackageError),
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
     #[error("the model {model} cannot be built: {source}; install its package again")]
     Unbuildable { model: String, source: NetworkError },
     #[error("building the model {model} panicked")]
     BuildPanicked { model: String },
     #[error("no thread starts for the model {model}: {source}")]
     NoThread { model: String, source: std::io::Error },
-}
-
-/// What is wrong with a sample.
-#[derive(Debug, Error)]
-pub enum SampleError {
-    #[error("{model} encodes {expected} samples, and this is a {found} sample")]
-    OtherModality { model: SpaceName, expected: Modality, found: Modality },
-    #[error(transparent)]
-    Unfit(#[from] PrepareError),
-    #[error("the model sees nothing in this sample; send one that shows the subject")]
-    Featureless,
 }
 
 impl Encoders {
@@ -163,45 +168,154 @@ impl Encoders {
     ///
     /// # Errors
     /// When the weights of one do not fit its architecture.
-    pub fn of(packages: Vec<Package>, options: &EncoderOptions) -> Result<Self, EncoderError> {
-        let pool = Arc::new(Pool::new(options.preparation_threads, options.limits));
+    pub fn of(mut packages: Vec<Package>, options: &EncoderOptions) -> Result<Self, EncoderError> {
+        let installed: Vec<&SpaceName> = packages.iter().map(|package| &package.manifest.id).collect();
+        options.placements.check(&installed)?;
+        packages.sort_by(|one, other| one.manifest.id.cmp(&other.manifest.id));
+        let pool = Arc::new(Pool::new(options.preparation_threads));
         // Filled as it goes, so that an error on the way stops the threads that run already.
-        let mut all = Self { encoders: Vec::new(), threads: Mutex::default() };
-        for package in packages {
-            let encoder = Encoder::new(&package, options, Arc::clone(&pool));
-            let threads = encoder.start_workers(&package, options.workers_per_model.max(1), all.threads.get_mut());
-            all.encoders.push(encoder);
-            threads?;
+        let mut all =
+            Self { all: Vec::new(), finder: None, judge: None, others: Vec::new(), threads: Mutex::default() };
+        // Detectors first: encoders of faces are given them.
+        for package in &packages {
+            all.start_other(package, options)?;
         }
-        all.encoders.sort_by(|one, other| one.name.cmp(&other.name));
+        for package in &packages {
+            if let Kind::Encoder(manifest) = &package.manifest.kind {
+                all.start_encoder(package, manifest, (options, &pool))?;
+            }
+        }
         Ok(all)
+    }
+
+    /// Of several detectors, and of several models against attacks, the first by name serves.
+    fn start_other(&mut self, package: &Package, options: &EncoderOptions) -> Result<(), EncoderError> {
+        let Manifest { id, modality, kind, .. } = &package.manifest;
+        let (serving_as, threads) = (served(options, id), self.threads.get_mut());
+        let Some(tensors) = package.tensors() else { return Ok(()) };
+        let (task, serving) = match kind {
+            Kind::Encoder(_) => return Ok(()),
+            Kind::Detector(manifest) => {
+                let serving = self.finder.is_none();
+                if serving {
+                    let found_by = (tensors, DetectorOptions::from(&manifest.detection));
+                    self.finder = Some(Arc::new(start_finder(id, found_by, serving_as, threads)?));
+                }
+                (Task::Detector, serving)
+            }
+            Kind::Pad(_) => {
+                let serving = self.judge.is_none();
+                if serving {
+                    self.judge = Some(Arc::new(start_judge(id, tensors, serving_as, threads)?));
+                }
+                (Task::Pad, serving)
+            }
+        };
+        self.others.push(LoadedModel {
+            name: id.clone(),
+            modality: *modality,
+            task,
+            digest: package.digest,
+            space: None,
+            card: ModelCard::from(&package.manifest),
+            serving,
+            device: options.placements.of(id).device,
+        });
+        Ok(())
+    }
+
+    fn start_encoder(
+        &mut self,
+        package: &Package,
+        manifest: &EncoderManifest,
+        (options, pool): (&EncoderOptions, &Arc<Pool>),
+    ) -> Result<(), EncoderError> {
+        let Manifest { id, modality, .. } = &package.manifest;
+        let (stated, weights) = (manifest.clone(), package.weights.clone());
+        let build = move || Program::build(&stated, weights.clone());
+        let service = Service::start(id, served(options, id), build, self.threads.get_mut())?;
+        let of_faces = manifest.preprocessing.aligns();
+        self.all.push(Encoder {
+            space: EmbeddingSpace {
+                parts: manifest.architecture.parts(),
+                ..EmbeddingSpace::whole(*modality, package.digest, manifest.dimension)
+            },
+            card: ModelCard::from(&package.manifest),
+            calibration: manifest.calibration.clone(),
+            preprocessing: Arc::new(manifest.preprocessing.clone()),
+            keypoint_channels: manifest.architecture.keypoint_channels(),
+            pool: Arc::clone(pool),
+            limits: options.limits,
+            service,
+            device: options.placements.of(id).device,
+            finder: self.finder.clone().filter(|_| of_faces),
+            judge: self.judge.clone().filter(|_| of_faces),
+        });
+        Ok(())
     }
 
     /// All encoders, sorted by name.
     pub fn all(&self) -> impl Iterator<Item = &Encoder> {
-        self.encoders.iter()
+        self.all.iter()
     }
 
     /// The encoder that new samples of a modality go to: of several, the first by name.
     #[must_use]
     pub fn for_modality(&self, modality: Modality) -> Option<&Encoder> {
-        self.all().find(|encoder| encoder.space.modality == modality)
+        self.all().find(|encoder| encoder.space().modality == modality)
     }
 
     #[must_use]
     pub fn by_name(&self, name: &SpaceName) -> Option<&Encoder> {
-        self.all().find(|encoder| encoder.name == *name)
+        self.all().find(|encoder| encoder.name() == name)
     }
 
     #[must_use]
     pub fn by_digest(&self, digest: ModelDigest) -> Option<&Encoder> {
-        self.all().find(|encoder| encoder.space.digest == digest)
+        self.all().find(|encoder| encoder.space().digest == digest)
+    }
+
+    /// Whether faces in photos can be found.
+    #[must_use]
+    pub fn finds_faces(&self) -> bool {
+        self.finder.is_some()
+    }
+
+    /// Every loaded model, sorted by name.
+    #[must_use]
+    pub fn models(&self) -> Vec<LoadedModel> {
+        let serves = |encoder: &Encoder| {
+            self.for_modality(encoder.space().modality).is_some_and(|serving| serving.name() == encoder.name())
+        };
+        let encoders = self.all().map(|encoder| LoadedModel {
+            name: encoder.name().clone(),
+            modality: encoder.space().modality,
+            task: Task::Encoder,
+            digest: encoder.space().digest,
+            space: Some(encoder.space()),
+            card: encoder.card().clone(),
+            serving: serves(encoder),
+            device: encoder.device,
+        });
+        let mut models: Vec<LoadedModel> = self.others.iter().cloned().chain(encoders).collect();
+        models.sort_by(|one, other| one.name.cmp(&other.name));
+        models
+    }
+
+    /// Whether each model that serves works.
+    pub fn health(&self) -> impl Iterator<Item = (&SpaceName, bool)> {
+        let encoders = self.all().map(|encoder| (encoder.name(), encoder.is_healthy()));
+        let finder = self.finder.iter().map(|finder| (finder.name(), finder.is_healthy()));
+        let judge = self.judge.iter().map(|judge| (judge.name(), judge.is_healthy()));
+        encoders.chain(finder).chain(judge)
     }
 
     /// Refuses new samples, serves those that have a place, and joins the threads. A caller that stops waiting for this
     /// gives up what still waits: the threads end after the batch that they are at.
     pub async fn stop(&self) {
-        self.all().for_each(|encoder| encoder.queue.close());
+        self.all().for_each(|encoder| encoder.service.close());
+        self.finder.iter().for_each(|finder| finder.close());
+        self.judge.iter().for_each(|judge| judge.close());
         let threads = mem::take(&mut *self.threads.lock());
         let cut_short = AbandonUnlessDone(self);
         let joined = tokio::task::spawn_blocking(|| join(threads));
@@ -211,7 +325,9 @@ impl Encoders {
     }
 
     fn abandon(&self) {
-        self.all().for_each(|encoder| encoder.queue.abandon());
+        self.all().for_each(|encoder| encoder.service.abandon());
+        self.finder.iter().for_each(|finder| finder.abandon());
+        self.judge.iter().for_each(|judge| judge.abandon());
     }
 }
 
@@ -240,125 +356,22 @@ fn join(threads: Vec<JoinHandle<()>>) {
     }
 }
 
-impl Encoder {
-    fn new(package: &Package, options: &EncoderOptions, pool: Arc<Pool>) -> Self {
-        let manifest = &package.manifest;
-        let limits = QueueLimits {
-            places_max: options.queue_max.max(1),
-            batch_max: options.batch_max.max(1),
-            linger_max: options.linger,
-            workers: options.workers_per_model.max(1),
-        };
-        Self {
-            name: manifest.id.clone(),
-            space: package.space(),
-            card: ModelCard::from(manifest),
-            calibration: manifest.calibration.clone(),
-            preprocessing: Arc::new(manifest.preprocessing.clone()),
-            pool,
-            queue: Queue::new(manifest.id.as_str(), limits),
-            health: Arc::default(),
-        }
-    }
-
-    fn start_workers(
-        &self,
-        package: &Package,
-        count: usize,
-        threads: &mut Vec<JoinHandle<()>>,
-    ) -> Result<(), EncoderError> {
-        let architecture = package.manifest.architecture;
-        for number in 0..count {
-            let weights = package.weights.clone();
-            let shared = (Arc::clone(&self.queue), Arc::clone(&self.health));
-            let build = move || NetworkEncoder::new(architecture, weights);
-            threads.push(worker::start(self.name.as_str(), number, shared, build)?);
-        }
-        Ok(())
-    }
-
-    /// The id of its package.
-    #[must_use]
-    pub fn name(&self) -> &SpaceName {
-        &self.name
-    }
-
-    #[must_use]
-    pub fn space(&self) -> EmbeddingSpace {
-        self.space
-    }
-
-    #[must_use]
-    pub fn card(&self) -> &ModelCard {
-        &self.card
-    }
-
-    /// The quantiles that its package brought.
-    #[must_use]
-    pub fn calibration(&self) -> Option<&PackageCalibration> {
-        self.calibration.as_ref()
-    }
-
-    /// False after several failures in a row. It goes on serving, and the next success heals it.
-    #[must_use]
-    pub fn is_healthy(&self) -> bool {
-        self.health.is_good()
-    }
-
-    /// Makes the embedding of a sample. Dropping the future gives the work up.
-    pub async fn encode(&self, sample: Sample, urgency: Urgency, deadline: Instant) -> Result<Embedding, EncoderError> {
-        let (expected, found) = (self.space.modality, sample.modality);
-        if expected != found {
-            let model = self.name.clone();
-            return Err(SampleError::OtherModality { model, expected, found }.into());
-        }
-        let place = self.queue.take_place().map_err(|refused| self.refusal(refused))?;
-        let numbers = self.encode_in(place, sample.content, urgency, deadline);
-        let in_time = tokio::time::timeout_at(deadline.into(), numbers).await;
-        self.embedding(&in_time.map_err(|_| EncoderError::DeadlinePassed)??)
-    }
-
-    async fn encode_in(
-        &self,
-        place: Place<Prepared>,
-        content: SampleContent,
-        urgency: Urgency,
-        deadline: Instant,
-    ) -> Result<Vec<f32>, EncoderError> {
-        let (place, prepared) = self.pool.prepare(&self.preprocessing, content, urgency, place).await?;
-        match place.put(urgency, prepared, deadline).await {
-            Ok(Ok(numbers)) => Ok(numbers),
-            Ok(Err(Unanswered::TooLate)) => Err(EncoderError::DeadlinePassed),
-            Ok(Err(Unanswered::Stopped)) => Err(EncoderError::ShuttingDown),
-            Ok(Err(Unanswered::Failed(problem))) => Err(self.failed(problem)),
-            Err(_) => Err(self.failed("its thread is gone".to_owned())),
-        }
-    }
-
-    fn embedding(&self, values: &[f32]) -> Result<Embedding, EncoderError> {
-        Embedding::new(self.space, values).map_err(|problem| match problem {
-            EmbeddingError::NoDirection => SampleError::Featureless.into(),
-            EmbeddingError::NotFinite(_) | EmbeddingError::WrongDimension { .. } => self.failed(problem.to_string()),
-        })
-    }
-
-    fn refusal(&self, refused: Refused) -> EncoderError {
-        match refused {
-            Refused::Full { retry_after } => EncoderError::QueueFull { model: self.name.clone(), retry_after },
-            Refused::Closed => EncoderError::ShuttingDown,
-        }
-    }
-
-    fn failed(&self, problem: String) -> EncoderError {
-        EncoderError::ModelFailed { model: self.name.clone(), problem }
-    }
+/// How a model is served.
+fn served(options: &EncoderOptions, model: &SpaceName) -> Served {
+    let limits = QueueLimits {
+        places_max: options.queue_max.max(1),
+        batch_max: options.batch_max.max(1),
+        linger_max: options.linger,
+        workers: options.workers_per_model.max(1),
+    };
+    Served { limits, placement: options.placements.of(model) }
 }
 
 impl From<&Manifest> for ModelCard {
     fn from(manifest: &Manifest) -> Self {
         Self {
             version: manifest.version.clone(),
-            architecture: manifest.architecture.to_string(),
+            architecture: manifest.kind.architecture(),
             licence: manifest.licence.clone(),
             provenance: manifest.provenance.clone(),
             source: manifest.source.clone(),

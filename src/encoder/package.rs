@@ -1,25 +1,37 @@
-//! Model packages: a folder with `model.toml` and one file of weights.
+//! Model packages: a folder with `model.toml` and the files of the weights.
+
+mod manifest;
+mod written;
 
 use std::{
     fmt, fs,
     io::Read,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use self::{
+    manifest::{
+        Detection, DetectorArchitecture, DetectorManifest, EncoderArchitecture, EncoderManifest, Kind, Manifest,
+        Metric, PadArchitecture, PadManifest, ScriptManifest, Task,
+    },
+    written::WeightsFile,
+};
 use super::{
     digest,
     hash::FileHash,
+    inference::Program,
     prepare::{Preprocessing, PreprocessingError},
 };
 use crate::{
-    domain::{
-        DIMENSION_MAX, EmbeddingSpace, Modality, ModelDigest, PackageCalibration, PackageCalibrationError, SpaceName,
-    },
+    domain::{Modality, ModelDigest, PackageCalibrationError, SpaceName},
     torch::{
-        network::{Architecture, Folding, Network, NetworkError},
+        detector::{DetectorOptions, Mtcnn},
+        network::NetworkError,
+        pad::Liveness,
+        runtime,
         weights::{FILE_BYTES_MAX, StateDict, WeightsError},
     },
 };
@@ -27,82 +39,27 @@ use crate::{
 pub(super) const MANIFEST_FILE: &str = "model.toml";
 /// The weights of every package that is made here.
 pub(super) const WEIGHTS_FILE: &str = "weights.safetensors";
+/// The program of a package that has one instead.
+pub(super) const PROGRAM_FILE: &str = "weights.pt";
 /// The longest manifest that is read.
 pub(super) const MANIFEST_BYTES_MAX: u64 = 1 << 20;
 
-/// What `model.toml` says.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Manifest {
-    /// What the package, its folder and its embedding space are called.
-    pub id: SpaceName,
-    pub version: String,
-    pub modality: Modality,
-    pub task: Task,
-    pub architecture: Architecture,
-    /// How many numbers an embedding has.
-    pub dimension: u32,
-    pub metric: Metric,
-    /// As whoever published the weights states it, or "none stated".
-    pub licence: String,
-    /// Who made the weights, from what.
-    pub provenance: String,
-    /// Where they were published.
-    pub source: String,
-    pub intended_use: String,
-    pub not_for: String,
-    pub weights: WeightsFile,
-    pub preprocessing: Preprocessing,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub calibration: Option<PackageCalibration>,
-}
-
-/// What a model is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Task {
-    /// Makes embeddings.
-    Encoder,
-    /// Finds bodies or faces in a picture.
-    Detector,
-    /// Tells a presentation attack from a living person.
-    Pad,
-    /// Tells how fit a sample is.
-    Quality,
-}
-
-/// How embeddings are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Metric {
-    Cosine,
-}
-
-/// The file of the weights, and how the state dict lies in it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WeightsFile {
-    /// A name within the package's folder.
-    pub file: String,
-    pub sha256: FileHash,
-    /// The key under which a checkpoint keeps its state dict; absent when the file is the state dict.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub entry: Option<String>,
-    /// Taken off the names that begin with it.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub strip_prefix: String,
-    /// Tensors whose names begin so serve training alone.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ignored_prefixes: Vec<String>,
-}
-
-/// A package that was read and checked: its file has the stated sha256 and its manifest makes sense. Whether the weights
-/// fit the architecture shows when the network is built, here by [`Package::prove`].
+/// A package that was read and checked: its files have the stated sha256 and its manifest makes sense. Whether the
+/// weights fit the architecture shows when the network is built, here by [`Package::prove`].
 #[derive(Clone)]
 pub struct Package {
     pub manifest: Manifest,
     pub digest: ModelDigest,
-    pub(super) weights: StateDict,
+    pub(super) weights: Weights,
+}
+
+/// What the files of a package hold.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Weights {
+    /// The tensors, under the names that the architecture knows.
+    Tensors(StateDict),
+    /// A TorchScript file, as it is.
+    Program(Arc<[u8]>),
 }
 
 /// What can be wrong with a package.
@@ -120,24 +77,42 @@ pub enum PackageError {
     Manifest(#[from] toml::de::Error),
     #[error("the package {id} lies in the folder {folder:?}; a package's folder has its id as its name")]
     Misplaced { id: SpaceName, folder: String },
-    #[error("the package is a {0:?}, and only encoders are served")]
-    NotAnEncoder(Task),
+    #[error("models of the task {task} are of faces, and {MANIFEST_FILE} says {found}", task = .task.as_str())]
+    WrongModality { task: Task, found: Modality },
     #[error("{0} must not be empty in {MANIFEST_FILE}")]
     Blank(&'static str),
     #[error("a package's id does not begin with a dot; {0} does")]
     HiddenId(SpaceName),
     #[error("{0:?} is not the name of a file in the package's folder")]
     BadFileName(String),
+    #[error("{0:?} is named twice as a file of the weights")]
+    SameFile(String),
+    #[error("the weights are in 1 to {max} files, and {MANIFEST_FILE} names {found}")]
+    FileCount { found: usize, max: usize },
+    #[error("{id} has its weights in {files} files, and the catalogue has {addresses} addresses for it")]
+    WrongAddresses { id: SpaceName, files: usize, addresses: usize },
+    #[error("the detection makes no sense: {0}")]
+    Detection(&'static str),
+    #[error("the tensor {0:?} is of no network of the architecture; see strip_prefix and add_prefix")]
+    StrayTensor(String),
+    #[error("no tensor begins with {0:?}, which a network of the architecture needs; see add_prefix")]
+    NoTensors(&'static str),
     #[error("{architecture} makes embeddings of {expected} numbers, {MANIFEST_FILE} says {found}")]
-    WrongDimension { architecture: Architecture, expected: usize, found: u32 },
+    WrongDimension { architecture: String, expected: usize, found: u32 },
+    #[error("an embedding has 1 to {max} numbers")]
+    Dimension { max: u32 },
     #[error("{architecture} takes inputs of the shape {expected:?}, the preprocessing makes {found:?}")]
-    WrongInput { architecture: Architecture, expected: [usize; 3], found: [usize; 3] },
+    WrongInput { architecture: String, expected: [usize; 3], found: [usize; 3] },
+    #[error("what {MANIFEST_FILE} says of the program makes no sense: {0}")]
+    Script(&'static str),
+    #[error("{0} is a program, and the catalogue has none: a program is installed by whoever trusts its maker")]
+    ProgramInCatalogue(SpaceName),
     #[error("the preprocessing makes no sense: {0}")]
     Preprocessing(#[from] PreprocessingError),
     #[error("the calibration makes no sense: {0}")]
     Calibration(#[from] PackageCalibrationError),
-    #[error("the weights have the sha256 {found}, {MANIFEST_FILE} says {expected}: they were changed or cut off")]
-    WrongHash { expected: FileHash, found: FileHash },
+    #[error("{file} has the sha256 {found}, {MANIFEST_FILE} says {expected}: it was changed or cut off")]
+    WrongHash { file: String, expected: FileHash, found: FileHash },
     #[error(transparent)]
     Weights(#[from] WeightsError),
     #[error(transparent)]
@@ -148,69 +123,103 @@ impl Package {
     /// Reads and checks the package in `folder`.
     pub fn load(folder: &Path) -> Result<Self, PackageError> {
         let manifest = Manifest::load(folder)?;
-        let path = folder.join(&manifest.weights.file);
-        let bytes = read_at_most(&path, FILE_BYTES_MAX)?.ok_or(WeightsError::TooLarge)?;
-        Self::assemble(manifest, &bytes)
+        let mut bytes_left = FILE_BYTES_MAX;
+        let mut files = Vec::new();
+        for WeightsFile { file, .. } in &manifest.weights {
+            let bytes = read_at_most(&folder.join(file), bytes_left)?.ok_or(WeightsError::TooLarge)?;
+            bytes_left -= bytes.len() as u64;
+            files.push(bytes);
+        }
+        Self::assemble(manifest, &files)
     }
 
-    /// A package of a checked manifest and the bytes of its weights.
-    pub(super) fn assemble(manifest: Manifest, bytes: &[u8]) -> Result<Self, PackageError> {
-        let (stated, found) = (&manifest.weights, FileHash::of(bytes));
-        if found != stated.sha256 {
-            return Err(PackageError::WrongHash { expected: stated.sha256, found });
-        }
-        let weights = StateDict::read_bytes(bytes, stated.entry.as_deref())?
-            .strip_prefix(&stated.strip_prefix)?
-            .without(&stated.ignored_prefixes);
-        let digest = digest::of_model(&weights, manifest.architecture, &manifest.preprocessing);
+    /// A package of a checked manifest and the bytes of its files, in the manifest's order.
+    pub(super) fn assemble(manifest: Manifest, files: &[impl AsRef<[u8]>]) -> Result<Self, PackageError> {
+        assert_eq!(manifest.weights.len(), files.len(), "whoever reads the files goes by the manifest");
+        let stated = || manifest.weights.iter().zip(files.iter().map(AsRef::as_ref));
+        stated().try_for_each(|(file, bytes)| file.check(bytes))?;
+        let weights = match stated().next() {
+            Some((_, bytes)) if manifest.is_program() => Weights::Program(bytes.into()),
+            _ => {
+                let mut tensors = StateDict::default();
+                stated().try_for_each(|(file, bytes)| tensors.join(file.tensors(bytes)?))?;
+                Weights::Tensors(tensors)
+            }
+        };
+        let digest = digest::of_model(&weights, &manifest.kind);
         Ok(Self { manifest, digest, weights })
     }
 
-    /// The space of the embeddings that the package makes.
+    /// The tensors, under the names that the architecture knows; a program has none that could be seen.
     #[must_use]
-    pub fn space(&self) -> EmbeddingSpace {
-        let Manifest { modality, dimension, .. } = self.manifest;
-        EmbeddingSpace { modality, digest: self.digest, dimension }
-    }
-
-    /// The tensors, under the names that the architecture knows.
-    #[must_use]
-    pub fn weights(&self) -> &StateDict {
-        &self.weights
+    pub fn tensors(&self) -> Option<&StateDict> {
+        match &self.weights {
+            Weights::Tensors(tensors) => Some(tensors),
+            Weights::Program(_) => None,
+        }
     }
 
     /// The same model, encoding each picture together with its mirror image: another space, with another digest.
     #[must_use]
     pub fn mirrored(mut self) -> Self {
-        if let Preprocessing::Image(image) = &mut self.manifest.preprocessing {
+        if let Kind::Encoder(EncoderManifest { preprocessing: Preprocessing::Image(image), .. }) =
+            &mut self.manifest.kind
+        {
             image.mirror = true;
         }
-        self.digest = digest::of_model(&self.weights, self.manifest.architecture, &self.manifest.preprocessing);
+        self.digest = digest::of_model(&self.weights, &self.manifest.kind);
         self
     }
 
-    /// Builds the network and lets it go: tells whether the weights fit the architecture.
+    /// Builds the network, tries it and lets it go: tells whether the weights fit the architecture. A program is run by
+    /// this.
     pub fn prove(&self) -> Result<(), PackageError> {
-        Network::build(self.manifest.architecture, self.weights.clone(), Folding::Folded)?;
-        Ok(())
+        let _settled = runtime::settle_thread();
+        match &self.manifest.kind {
+            Kind::Encoder(encoder) => {
+                Program::build(encoder, self.weights.clone())?;
+                Ok(())
+            }
+            Kind::Detector(detector) => {
+                self.has_networks(detector.architecture.prefixes())?;
+                Mtcnn::build(self.own_tensors(), DetectorOptions::from(&detector.detection))?;
+                Ok(())
+            }
+            Kind::Pad(pad) => {
+                self.has_networks(pad.architecture.prefixes())?;
+                Liveness::build(self.own_tensors())?;
+                Ok(())
+            }
+        }
     }
 
-    /// Writes the package into an empty folder, its weights as safetensors, and waits for the disk. The digest stays.
+    fn own_tensors(&self) -> StateDict {
+        self.tensors().cloned().unwrap_or_default()
+    }
+
+    /// Every network of the architecture has tensors, and every tensor has a network.
+    fn has_networks(&self, prefixes: &[&'static str]) -> Result<(), PackageError> {
+        let keys = || self.tensors().into_iter().flat_map(StateDict::iter).map(|(key, _)| key);
+        if let Some(absent) = prefixes.iter().find(|prefix| !keys().any(|key| key.starts_with(**prefix))) {
+            return Err(PackageError::NoTensors(absent));
+        }
+        match keys().find(|key| !prefixes.iter().any(|prefix| key.starts_with(prefix))) {
+            Some(stray) => Err(PackageError::StrayTensor(stray.to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the package into an empty folder, tensors as one file of safetensors and a program as it is, and waits for
+    /// the disk. The digest stays.
     pub(super) fn write(&self, folder: &Path) -> Result<(), PackageError> {
-        let weights = folder.join(WEIGHTS_FILE);
-        self.weights.write_safetensors(&weights)?;
-        let unreadable = |source| PackageError::Unreadable { path: weights.clone(), source };
-        let file = fs::File::open(&weights).map_err(unreadable)?;
+        let name = self.weights.file();
+        let path = folder.join(name);
+        self.weights.write(&path)?;
+        let unreadable = |source| PackageError::Unreadable { path: path.clone(), source };
+        let file = fs::File::open(&path).map_err(unreadable)?;
         file.sync_all().map_err(unreadable)?;
         let sha256 = FileHash::of_reader(file).map_err(unreadable)?;
-        let written = WeightsFile {
-            file: WEIGHTS_FILE.to_owned(),
-            sha256,
-            entry: None,
-            strip_prefix: String::new(),
-            ignored_prefixes: Vec::new(),
-        };
-        let manifest = Manifest { weights: written, ..self.manifest.clone() };
+        let manifest = Manifest { weights: vec![WeightsFile::plain(name, sha256)], ..self.manifest.clone() };
         let text = toml::to_string(&manifest).expect("a manifest has only what TOML has");
         let path = folder.join(MANIFEST_FILE);
         let unwritable = |source| PackageError::Unwritable { path: path.clone(), source };
@@ -219,64 +228,46 @@ impl Package {
     }
 }
 
-impl fmt::Debug for Package {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} ({})", self.manifest.id, self.manifest.version, self.digest)
+impl Weights {
+    /// What their file is called.
+    fn file(&self) -> &'static str {
+        match self {
+            Self::Tensors(_) => WEIGHTS_FILE,
+            Self::Program(_) => PROGRAM_FILE,
+        }
+    }
+
+    fn write(&self, path: &Path) -> Result<(), PackageError> {
+        match self {
+            Self::Tensors(tensors) => Ok(tensors.write_safetensors(path)?),
+            Self::Program(bytes) => {
+                let unwritable = |source| PackageError::Unwritable { path: path.to_owned(), source };
+                fs::write(path, bytes).map_err(unwritable)
+            }
+        }
     }
 }
 
-impl Manifest {
-    /// Reads and checks the manifest in `folder`.
-    pub fn load(folder: &Path) -> Result<Self, PackageError> {
-        let path = folder.join(MANIFEST_FILE);
-        if !path.is_file() {
-            return Err(PackageError::NoManifest(folder.to_owned()));
+impl WeightsFile {
+    /// Whether these are the file's bytes.
+    fn check(&self, bytes: &[u8]) -> Result<(), PackageError> {
+        let found = FileHash::of(bytes);
+        if found == self.sha256 {
+            return Ok(());
         }
-        Self::parse(&read_at_most(&path, MANIFEST_BYTES_MAX)?.ok_or(PackageError::ManifestTooLong)?)
+        Err(PackageError::WrongHash { file: self.file.clone(), expected: self.sha256, found })
     }
 
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, PackageError> {
-        toml::from_slice::<Self>(bytes)?.checked()
+    /// The tensors in the file's bytes, under the names that the architecture knows.
+    fn tensors(&self, bytes: &[u8]) -> Result<StateDict, WeightsError> {
+        let tensors = StateDict::read_bytes(bytes, self.entry.as_deref())?;
+        Ok(tensors.strip_prefix(&self.strip_prefix)?.without(&self.ignored_prefixes).add_prefix(&self.add_prefix))
     }
+}
 
-    /// What the types do not hold.
-    pub(super) fn checked(self) -> Result<Self, PackageError> {
-        self.check_words()?;
-        if self.task != Task::Encoder {
-            return Err(PackageError::NotAnEncoder(self.task));
-        }
-        self.preprocessing.check()?;
-        let (architecture, expected) = (self.architecture, self.architecture.dimension());
-        if self.dimension > DIMENSION_MAX || self.dimension as usize != expected {
-            return Err(PackageError::WrongDimension { architecture, expected, found: self.dimension });
-        }
-        let (expected, found) = (architecture.input_shape(), self.preprocessing.shape());
-        if expected != found {
-            return Err(PackageError::WrongInput { architecture, expected, found });
-        }
-        let calibration = self.calibration.map(PackageCalibration::checked).transpose()?;
-        Ok(Self { calibration, ..self })
-    }
-
-    fn check_words(&self) -> Result<(), PackageError> {
-        let words = [
-            ("version", &self.version),
-            ("licence", &self.licence),
-            ("provenance", &self.provenance),
-            ("source", &self.source),
-            ("intended_use", &self.intended_use),
-            ("not_for", &self.not_for),
-        ];
-        if let Some((field, _)) = words.into_iter().find(|(_, text)| text.trim().is_empty()) {
-            return Err(PackageError::Blank(field));
-        }
-        // Hidden folders are installations under way.
-        if self.id.as_str().starts_with('.') {
-            return Err(PackageError::HiddenId(self.id.clone()));
-        }
-        let file = &self.weights.file;
-        let is_plain = Path::new(file).file_name().is_some_and(|name| name == file.as_str()) && !file.contains('\\');
-        if is_plain { Ok(()) } else { Err(PackageError::BadFileName(file.clone())) }
+impl fmt::Debug for Package {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ({})", self.manifest.id, self.manifest.version, self.digest)
     }
 }
 
@@ -315,6 +306,10 @@ fn read_at_most(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, PackageE
     let unreadable = |source| PackageError::Unreadable { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(unreadable)?;
+    if file.metadata().map_err(unreadable)?.len() > bytes_max {
+        return Ok(None);
+    }
+    // It may grow meanwhile.
     file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     Ok((bytes.len() as u64 <= bytes_max).then_some(bytes))
 }

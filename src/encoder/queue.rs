@@ -55,7 +55,7 @@ pub(super) enum Refused {
     Closed,
 }
 
-/// Why an entry was not answered with numbers.
+/// Why an entry was not answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Unanswered {
     /// Its deadline passed while it waited.
@@ -66,19 +66,19 @@ pub(super) enum Unanswered {
     Failed(String),
 }
 
-pub(super) type Answer = Result<Vec<f32>, Unanswered>;
+pub(super) type Answer<O> = Result<O, Unanswered>;
 
-pub(super) struct Queue<I> {
+pub(super) struct Queue<I, O> {
     limits: QueueLimits,
-    state: Mutex<State<I>>,
+    state: Mutex<State<I, O>>,
     /// An entry came, or the queue's life went on to its next part.
     stirred: Condvar,
     meters: Meters,
 }
 
-struct State<I> {
-    interactive: VecDeque<Entry<I>>,
-    bulk: VecDeque<Entry<I>>,
+struct State<I, O> {
+    interactive: VecDeque<Entry<I, O>>,
+    bulk: VecDeque<Entry<I, O>>,
     /// Places given out and not yet given back.
     taken: usize,
     life: Life,
@@ -98,26 +98,26 @@ enum Life {
 }
 
 /// The right to put one entry into a queue. Dropping it gives the place back.
-pub(super) struct Place<I> {
-    queue: Arc<Queue<I>>,
+pub(super) struct Place<I, O> {
+    queue: Arc<Queue<I, O>>,
 }
 
 /// One prepared sample, its caller waiting on the other side of the channel.
-pub(super) struct Entry<I> {
+pub(super) struct Entry<I, O> {
     pub(super) input: I,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<Answer<O>>,
     deadline: Instant,
     since: Instant,
-    place: Place<I>,
+    place: Place<I, O>,
 }
 
-impl<I> fmt::Debug for Queue<I> {
+impl<I, O> fmt::Debug for Queue<I, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Queue").field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 
-impl<I> Queue<I> {
+impl<I, O> Queue<I, O> {
     pub(super) fn new(model: &str, limits: QueueLimits) -> Arc<Self> {
         let state = State {
             interactive: VecDeque::new(),
@@ -131,7 +131,7 @@ impl<I> Queue<I> {
     }
 
     /// Takes a place, or says at once why there is none.
-    pub(super) fn take_place(self: &Arc<Self>) -> Result<Place<I>, Refused> {
+    pub(super) fn take_place(self: &Arc<Self>) -> Result<Place<I, O>, Refused> {
         let mut state = self.state.lock();
         if state.life != Life::Open {
             return Err(Refused::Closed);
@@ -146,7 +146,7 @@ impl<I> Queue<I> {
 
     /// Waits for entries and takes the next batch: at least one entry, at most `batch_max`, none of them expired or
     /// abandoned by its caller. `None` when the queue has been closed and nothing can come any more.
-    pub(super) fn next_batch(&self) -> Option<Vec<Entry<I>>> {
+    pub(super) fn next_batch(&self) -> Option<Vec<Entry<I, O>>> {
         loop {
             let mut state = self.state.lock();
             while state.waiting() == 0 {
@@ -173,7 +173,7 @@ impl<I> Queue<I> {
     }
 
     /// The entries that somebody still waits for; the others are answered and dropped.
-    pub(super) fn still_wanted(&self, entries: Vec<Entry<I>>) -> Vec<Entry<I>> {
+    pub(super) fn still_wanted(&self, entries: Vec<Entry<I, O>>) -> Vec<Entry<I, O>> {
         let now = Instant::now();
         let mut wanted = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -211,7 +211,7 @@ impl<I> Queue<I> {
     pub(super) fn abandon(&self) {
         let mut state = self.state.lock();
         state.life = Life::Abandoned;
-        let left: Vec<Entry<I>> = state.take_all();
+        let left: Vec<Entry<I, O>> = state.take_all();
         self.meters.depth.set(0.0);
         drop(state);
         self.stirred.notify_all();
@@ -222,7 +222,7 @@ impl<I> Queue<I> {
     }
 
     /// Lets a batch that is not full wait for company.
-    fn linger(&self, state: &mut parking_lot::MutexGuard<'_, State<I>>) {
+    fn linger(&self, state: &mut parking_lot::MutexGuard<'_, State<I, O>>) {
         let Some(until) = state.oldest().map(|since| since + self.limits.linger_max) else {
             return;
         };
@@ -233,7 +233,7 @@ impl<I> Queue<I> {
         }
     }
 
-    fn put(&self, urgency: Urgency, entry: Entry<I>) {
+    fn put(&self, urgency: Urgency, entry: Entry<I, O>) {
         let mut state = self.state.lock();
         if state.life == Life::Abandoned {
             drop(state);
@@ -259,7 +259,7 @@ impl<I> Queue<I> {
     }
 }
 
-impl<I> State<I> {
+impl<I, O> State<I, O> {
     fn waiting(&self) -> usize {
         self.interactive.len() + self.bulk.len()
     }
@@ -277,7 +277,7 @@ impl<I> State<I> {
         }
     }
 
-    fn pick(&mut self, count_max: usize) -> Vec<Entry<I>> {
+    fn pick(&mut self, count_max: usize) -> Vec<Entry<I, O>> {
         let bulk_waits = !self.bulk.is_empty();
         let bulk_first = bulk_waits && self.bulk_passed_over >= BULK_PASSED_OVER_MAX;
         let lanes =
@@ -291,7 +291,7 @@ impl<I> State<I> {
         picked
     }
 
-    fn take_all(&mut self) -> Vec<Entry<I>> {
+    fn take_all(&mut self) -> Vec<Entry<I, O>> {
         self.interactive.drain(..).chain(self.bulk.drain(..)).collect()
     }
 
@@ -303,9 +303,9 @@ impl<I> State<I> {
     }
 }
 
-impl<I> Place<I> {
+impl<I, O> Place<I, O> {
     /// Puts an entry in. The answer comes through the channel; dropping its receiving end abandons the entry.
-    pub(super) fn put(self, urgency: Urgency, input: I, deadline: Instant) -> oneshot::Receiver<Answer> {
+    pub(super) fn put(self, urgency: Urgency, input: I, deadline: Instant) -> oneshot::Receiver<Answer<O>> {
         let (answer, answered) = oneshot::channel();
         let queue = Arc::clone(&self.queue);
         queue.put(urgency, Entry { input, answer, deadline, since: Instant::now(), place: self });
@@ -313,16 +313,16 @@ impl<I> Place<I> {
     }
 }
 
-impl<I> Drop for Place<I> {
+impl<I, O> Drop for Place<I, O> {
     fn drop(&mut self) {
         self.queue.give_back();
     }
 }
 
-impl<I> Entry<I> {
+impl<I, O> Entry<I, O> {
     /// Gives the place back, then answers: whoever has an answer finds a place for the next question. A caller that went
     /// away meanwhile does not matter.
-    pub(super) fn answer(self, answer: Answer) {
+    pub(super) fn answer(self, answer: Answer<O>) {
         let Self { answer: caller, place, .. } = self;
         drop(place);
         let _gone = caller.send(answer);
@@ -356,7 +356,7 @@ impl Meters {
         }
     }
 
-    fn began<I>(&self, batch: &[Entry<I>]) {
+    fn began<I, O>(&self, batch: &[Entry<I, O>]) {
         self.batch_length.record(batch.len() as f64);
         for entry in batch {
             self.wait_seconds.record(entry.since.elapsed().as_secs_f64());

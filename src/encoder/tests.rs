@@ -1,23 +1,54 @@
-use std::{fs, io::Cursor, path::Path};
+use std::{collections::BTreeMap, fs, io::Cursor, num::NonZeroU16, path::Path, time::Instant};
 
 use bytes::Bytes;
 use half::f16;
 use image::{ImageFormat, RgbImage};
 
-use super::*;
+use super::{
+    package::Weights,
+    prepare::{Prepared, Preprocessing},
+    queue::Unanswered,
+    *,
+};
 use crate::{
-    domain::{Alignment, Geometry, ImageBytes},
+    domain::{Alignment, Device, Embedding, Geometry, ImageBytes, Picture, Sample, SampleContent},
     testdata,
-    torch::network::tests::invented,
+    torch::{
+        network::tests::invented,
+        script::tests::{self as script, Manner},
+    },
 };
 
 /// A person package with weights that nobody trained.
 pub(super) fn invented_package(id: &str) -> Package {
     let recipe = Catalogue::built_in().named("person-osnet-x0-25").expect("a starter").clone();
     let manifest = Manifest { id: SpaceName::new(id).expect("an id"), ..recipe.manifest };
-    let weights = invented(manifest.architecture);
-    let digest = digest::of_model(&weights, manifest.architecture, &manifest.preprocessing);
+    let EncoderArchitecture::BuiltIn(architecture) = manifest.encoder().expect("an encoder").architecture else {
+        panic!("the starter is built in")
+    };
+    let weights = Weights::Tensors(invented(architecture));
+    let digest = digest::of_model(&weights, &manifest.kind);
     Package { manifest, digest, weights }
+}
+
+/// A person package whose network is a small program.
+pub(super) fn script_package(id: &str, manner: Manner) -> Package {
+    let mut manifest = Manifest { id: SpaceName::new(id).expect("an id"), ..invented_package(id).manifest };
+    let Kind::Encoder(encoder) = &mut manifest.kind else { panic!("the starter is an encoder") };
+    let (parts, keypoint_channels) = match manner {
+        Manner::Parts => (Some(script::PARTS), 0),
+        Manner::Prompted(channels) => (None, channels),
+        _ => (None, 0),
+    };
+    let [channels, height, width] = script::INPUT;
+    let input_shape = [channels + keypoint_channels, height, width];
+    encoder.architecture = EncoderArchitecture::TorchScript(ScriptManifest { input_shape, parts, keypoint_channels });
+    encoder.dimension = u32::try_from(script::DIMENSION).expect("few");
+    let Preprocessing::Image(image) = &mut encoder.preprocessing else { panic!("persons are pictures") };
+    (image.height, image.width) = (u32::try_from(height).expect("few"), u32::try_from(width).expect("few"));
+    let bytes = script::program(manner);
+    manifest.weights = vec![WeightsFile::plain("program.pt", FileHash::of(&bytes))];
+    Package::assemble(manifest.checked().expect("sound"), &[bytes]).expect("a program")
 }
 
 pub(super) fn write_package(package: &Package, folder: &Path) {
@@ -26,7 +57,7 @@ pub(super) fn write_package(package: &Package, folder: &Path) {
 }
 
 /// A models folder with one invented person package, and options that serve it.
-fn rig(packages: &[&str]) -> (tempfile::TempDir, EncoderOptions) {
+pub(super) fn rig(packages: &[&str]) -> (tempfile::TempDir, EncoderOptions) {
     let models = tempfile::tempdir().expect("a folder");
     for id in packages {
         write_package(&invented_package(id), &models.path().join(id));
@@ -37,6 +68,7 @@ fn rig(packages: &[&str]) -> (tempfile::TempDir, EncoderOptions) {
         linger: Duration::ZERO,
         queue_max: 64,
         workers_per_model: 1,
+        placements: Placements::default(),
         preparation_threads: 2,
         limits: Limits::default(),
     };
@@ -52,12 +84,20 @@ fn picture(shade: u8) -> Sample {
 }
 
 fn person(bytes: Bytes) -> Sample {
-    let content = SampleContent::Image { bytes: ImageBytes(bytes), geometry: Geometry::default() };
+    let content = SampleContent::Image(Picture { bytes: ImageBytes(bytes), geometry: Geometry::default() });
     Sample { modality: Modality::Person, content }
 }
 
 fn soon() -> Instant {
     Instant::now() + Duration::from_mins(5)
+}
+
+fn asked(urgency: Urgency, deadline: Instant) -> Ask {
+    Ask { urgency, deadline, pad_score_min: None }
+}
+
+pub(super) fn now() -> Ask {
+    asked(Urgency::Interactive, soon())
 }
 
 fn cosine(embedding: &Embedding, golden: &[f32]) -> f32 {
@@ -101,16 +141,45 @@ async fn a_batch_gives_everybody_the_answer_they_would_get_alone() {
     let encoders = Encoders::start(EncoderOptions { workers_per_model: 2, ..options }).await.expect("a package");
     let encoder = encoders.for_modality(Modality::Person).expect("loaded");
     let shades = [0, 40, 80, 120, 160, 200, 240];
-    let together = shades.map(|shade| encoder.encode(picture(shade), Urgency::Bulk, soon()));
+    let together = shades.map(|shade| encoder.encode(picture(shade), asked(Urgency::Bulk, soon())));
     let together = futures::future::try_join_all(together).await.expect("encoded");
-    for (shade, embedding) in shades.into_iter().zip(together) {
-        let alone = encoder.encode(picture(shade), Urgency::Interactive, soon()).await.expect("encoded");
-        assert!(alone.similarity(&embedding).expect("one space").0 > 0.9999);
+    for (shade, encoding) in shades.into_iter().zip(together) {
+        let alone = encoder.encode(picture(shade), now()).await.expect("encoded");
+        assert!(alone.embedding.similarity(&encoding.embedding).expect("one space").0 > 0.9999);
     }
     assert!(encoder.is_healthy());
     encoders.stop().await;
-    let refused = encoder.encode(picture(0), Urgency::Interactive, soon()).await;
+    let refused = encoder.encode(picture(0), now()).await;
     assert!(matches!(refused, Err(EncoderError::ShuttingDown)));
+}
+
+#[tokio::test]
+async fn several_threads_answer_as_one_does() {
+    let (_models, options) = rig(&["model"]);
+    let name = SpaceName::new("model").expect("a name");
+    let mut embeddings = Vec::new();
+    for threads in [1, 2, 3] {
+        let threads = BTreeMap::from([(name.clone(), NonZeroU16::new(threads).expect("at least one"))]);
+        let placements = Placements { threads, ..Placements::default() };
+        let encoders = Encoders::start(EncoderOptions { placements, ..options.clone() }).await.expect("a package");
+        let encoder = encoders.by_name(&name).expect("loaded");
+        embeddings.push(encoder.encode(picture(7), now()).await.expect("encoded").embedding);
+        encoders.stop().await;
+    }
+    assert!(embeddings.iter().all(|other| embeddings[0].similarity(other).expect("one space").0 > 0.9999));
+}
+
+#[tokio::test]
+async fn a_model_that_is_placed_where_it_cannot_be_is_named_at_start() {
+    for (model, device, sentence) in
+        [("slip", Device::Cpu, "not installed; there are model"), ("model", Device::Cuda(u16::MAX), "cuda:65535")]
+    {
+        let (_models, options) = rig(&["model"]);
+        let devices = BTreeMap::from([(SpaceName::new(model).expect("a name"), device)]);
+        let placements = Placements { devices, ..Placements::default() };
+        let error = Encoders::start(EncoderOptions { placements, ..options }).await.expect_err("misplaced").to_string();
+        assert!(error.contains(model) && error.contains(sentence), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -118,7 +187,7 @@ async fn bad_samples_are_the_senders_and_harm_nobody() {
     let (_models, options) = rig(&["model"]);
     let encoders = Encoders::start(EncoderOptions { queue_max: 1, ..options }).await.expect("a package");
     let encoder = encoders.for_modality(Modality::Person).expect("loaded");
-    let encode = |sample| encoder.encode(sample, Urgency::Interactive, soon());
+    let encode = |sample| encoder.encode(sample, now());
     for bytes in [&b""[..], b"GIF89a", b"\xff\xd8\xff\xe0 no jpeg"] {
         let outcome = encode(person(Bytes::from_static(bytes))).await;
         assert!(matches!(outcome, Err(EncoderError::BadSample(SampleError::Unfit(_)))), "{outcome:?}");
@@ -134,19 +203,19 @@ async fn a_passed_deadline_and_a_full_queue_are_said() {
     let (_models, options) = rig(&["model"]);
     let encoders = Encoders::start(EncoderOptions { queue_max: 1, ..options }).await.expect("a package");
     let encoder = encoders.for_modality(Modality::Person).expect("loaded");
-    let late = encoder.encode(picture(1), Urgency::Interactive, Instant::now()).await;
+    let late = encoder.encode(picture(1), asked(Urgency::Interactive, Instant::now())).await;
     assert!(matches!(late, Err(EncoderError::DeadlinePassed)), "{late:?}");
     let place = loop {
         // The late sample's place comes back when its preparation ends.
-        match encoder.queue.take_place() {
+        match encoder.service.take_place() {
             Ok(place) => break place,
             Err(_) => tokio::task::yield_now().await,
         }
     };
-    let full = encoder.encode(picture(1), Urgency::Interactive, soon()).await;
+    let full = encoder.encode(picture(1), now()).await;
     assert!(matches!(full, Err(EncoderError::QueueFull { .. })), "{full:?}");
     drop(place);
-    assert!(encoder.encode(picture(1), Urgency::Interactive, soon()).await.is_ok());
+    assert!(encoder.encode(picture(1), now()).await.is_ok());
 }
 
 #[tokio::test]
@@ -154,7 +223,7 @@ async fn stopping_waits_for_places_and_giving_up_does_not() {
     let (_models, options) = rig(&["model"]);
     let encoders = Encoders::start(options).await.expect("a package");
     let encoder = encoders.for_modality(Modality::Person).expect("loaded");
-    let place = encoder.queue.take_place().expect("free");
+    let place = encoder.service.take_place().expect("free");
     {
         let mut stopping = std::pin::pin!(encoders.stop());
         assert!(futures::poll!(stopping.as_mut()).is_pending(), "somebody still has a place");
@@ -189,10 +258,43 @@ async fn a_broken_package_is_named_at_start() {
 async fn weights_of_another_architecture_are_an_error_at_start() {
     let (models, options) = rig(&[]);
     let wide = invented("osnet-x0.5".parse().expect("built in"));
-    let package = Package { weights: wide, ..invented_package("model") };
+    let package = Package { weights: Weights::Tensors(wide), ..invented_package("model") };
     write_package(&package, &models.path().join("model"));
     let error = Encoders::start(options).await.expect_err("the weights do not fit");
     assert!(matches!(error, EncoderError::Unbuildable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_program_is_served_like_any_other_model() {
+    let (models, options) = rig(&[]);
+    write_package(&script_package("whole", Manner::Sound), &models.path().join("whole"));
+    write_package(&script_package("parts", Manner::Parts), &models.path().join("parts"));
+    let encoders = Encoders::start(options).await.expect("sound packages");
+    for encoder in encoders.all() {
+        assert_eq!((encoder.card().architecture.as_str(), encoder.space().dimension), ("torchscript", 6));
+        let encode = |shade| encoder.encode(picture(shade), now());
+        let (dark, light, again) =
+            futures::future::try_join3(encode(0), encode(255), encode(0)).await.expect("encoded");
+        assert!(dark.embedding.similarity(&again.embedding).expect("one space").0 > 0.9999);
+        assert!(dark.embedding.similarity(&light.embedding).expect("one space").0 < 0.9999);
+    }
+    encoders.stop().await;
+}
+
+#[tokio::test]
+async fn a_program_that_goes_by_its_batch_is_named_at_start() {
+    for (manner, sentence) in [
+        (Manner::OverTheBatch, "whole batch"),
+        (Manner::NotANumber, "not finite"),
+        (Manner::Dropout, "dropout"),
+        (Manner::Constant, "does not look"),
+        (Manner::Narrow, "shape [3, 5]"),
+    ] {
+        let (models, options) = rig(&["good"]);
+        write_package(&script_package("ill", manner), &models.path().join("ill"));
+        let error = Encoders::start(options).await.expect_err("one of two is ill").to_string();
+        assert!(error.contains("ill") && error.contains(sentence), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -234,10 +336,10 @@ async fn check_golden(
     let work = present.map(|(name, golden)| {
         let bytes = ImageBytes(Bytes::from(fs::read(place(&name)).expect("present")));
         let modality = encoder.space().modality;
-        let sample = Sample { modality, content: SampleContent::Image { bytes, geometry } };
+        let sample = Sample { modality, content: SampleContent::Image(Picture { bytes, geometry: geometry.clone() }) };
         async move {
-            let embedding = encoder.encode(sample, Urgency::Interactive, soon()).await.expect("encoded");
-            assert!(cosine(&embedding, &golden) >= 0.999);
+            let encoding = encoder.encode(sample, now()).await.expect("encoded");
+            assert!(cosine(&encoding.embedding, &golden) >= 0.999);
         }
     });
     futures::future::join_all(work).await.len()

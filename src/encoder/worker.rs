@@ -25,13 +25,16 @@ use crate::torch::{network::NetworkError, runtime};
 /// After this many failures with no success between them a model counts as failing.
 const FAILURES_MAX: u32 = 8;
 
-/// Makes embeddings of prepared samples, one for each input and in their order. It is used by one thread alone, and must
+/// A model that answers batches: one output for each input, in their order. It is used by one thread alone, and must
 /// remain usable after a panic: a worker goes on with it.
-pub(super) trait Encode {
+pub(super) trait Infer {
     type Input: Send + 'static;
+    type Output: Send + 'static;
 
-    fn encode(&mut self, inputs: &[&Self::Input]) -> Result<Vec<Vec<f32>>, NetworkError>;
+    fn infer(&mut self, inputs: &[&Self::Input]) -> Result<Vec<Self::Output>, NetworkError>;
 }
+
+type QueueOf<M> = Arc<Queue<<M as Infer>::Input, <M as Infer>::Output>>;
 
 /// Whether a model works, as its workers see it.
 #[derive(Debug, Default)]
@@ -59,15 +62,15 @@ impl Health {
 ///
 /// # Errors
 /// When the thread does not start or the module cannot be built.
-pub(super) fn start<E, B>(
+pub(super) fn start<M, B>(
     model: &str,
     number: usize,
-    (queue, health): (Arc<Queue<E::Input>>, Arc<Health>),
+    (queue, health): (QueueOf<M>, Arc<Health>),
     build: B,
 ) -> Result<JoinHandle<()>, EncoderError>
 where
-    E: Encode,
-    B: FnOnce() -> Result<E, NetworkError> + Send + 'static,
+    M: Infer,
+    B: FnOnce() -> Result<M, NetworkError> + Send + 'static,
 {
     let (built, is_built) = mpsc::sync_channel(1);
     let name = model.to_owned();
@@ -85,7 +88,7 @@ where
         }
     };
     let thread = thread::Builder::new()
-        .name(format!("encode-{model}-{number}"))
+        .name(format!("{model}-{number}"))
         .spawn(body)
         .map_err(|source| EncoderError::NoThread { model: model.to_owned(), source })?;
     match is_built.recv() {
@@ -95,15 +98,15 @@ where
     }
 }
 
-struct Worker<E: Encode> {
+struct Worker<M: Infer> {
     model: String,
-    module: E,
-    queue: Arc<Queue<E::Input>>,
+    module: M,
+    queue: QueueOf<M>,
     health: Arc<Health>,
     inference_seconds: Histogram,
 }
 
-impl<E: Encode> Worker<E> {
+impl<M: Infer> Worker<M> {
     fn serve(mut self) {
         while let Some(batch) = self.queue.next_batch() {
             let (began, count) = (Instant::now(), batch.len());
@@ -114,8 +117,8 @@ impl<E: Encode> Worker<E> {
 
     /// Answers a batch. When a batch of several fails, each of its entries is tried alone: a sample that breaks the
     /// model breaks nobody else's answer.
-    fn answer(&mut self, batch: Vec<Entry<E::Input>>) {
-        match self.encode(&batch) {
+    fn answer(&mut self, batch: Vec<Entry<M::Input, M::Output>>) {
+        match self.infer(&batch) {
             Ok(outputs) => {
                 for (entry, output) in batch.into_iter().zip(outputs) {
                     entry.answer(Ok(output));
@@ -136,10 +139,10 @@ impl<E: Encode> Worker<E> {
         }
     }
 
-    fn encode(&mut self, batch: &[Entry<E::Input>]) -> Result<Vec<Vec<f32>>, String> {
-        let inputs: Vec<&E::Input> = batch.iter().map(|entry| &entry.input).collect();
+    fn infer(&mut self, batch: &[Entry<M::Input, M::Output>]) -> Result<Vec<M::Output>, String> {
+        let inputs: Vec<&M::Input> = batch.iter().map(|entry| &entry.input).collect();
         let began = Instant::now();
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.module.encode(&inputs)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.module.infer(&inputs)));
         self.inference_seconds.record(began.elapsed().as_secs_f64());
         let outputs = match outcome {
             Ok(Ok(outputs)) if outputs.len() == inputs.len() => Ok(outputs),

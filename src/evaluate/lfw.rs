@@ -7,7 +7,7 @@ use std::{
 
 use super::{EvaluateError, Results, encode_all, metrics, read, similarity};
 use crate::{
-    domain::{Alignment, Geometry, ImageBytes, Modality, Sample, SampleContent},
+    domain::{Alignment, FaceSelection, Geometry, ImageBytes, Modality, Picture, Sample, SampleContent},
     encoder::Encoder,
 };
 
@@ -48,6 +48,7 @@ fn pairs_of(data: &Path) -> Result<Vec<Pair>, EvaluateError> {
 pub(super) async fn pairs(
     data: &Path,
     encoder: &Encoder,
+    alignment: Alignment,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<(Results, usize, usize), EvaluateError> {
     let pairs = pairs_of(data)?;
@@ -55,9 +56,10 @@ pub(super) async fn pairs(
     files.sort_unstable();
     files.dedup();
     let sample = |path: &Path| {
-        let geometry = Geometry { alignment: Some(Alignment::LfwFunneled), ..Geometry::default() };
+        let selection = (alignment == Alignment::Detect).then_some(FaceSelection::MostCentral);
+        let geometry = Geometry { alignment: Some(alignment), selection, ..Geometry::default() };
         let bytes = ImageBytes(read(path)?.into());
-        Ok(Sample { modality: Modality::Face, content: SampleContent::Image { bytes, geometry } })
+        Ok(Sample { modality: Modality::Face, content: SampleContent::Image(Picture { bytes, geometry }) })
     };
     let embeddings = encode_all(encoder, &files, sample, progress).await?;
     let refused = embeddings.iter().filter(|e| e.is_none()).count();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{EvaluateError, Results, encode_all, files_in, metrics, rank, read};
 use crate::{
-    domain::{Geometry, ImageBytes, Modality, Sample, SampleContent},
+    domain::{Geometry, ImageBytes, Modality, Picture, Sample, SampleContent},
     encoder::Encoder,
 };
 
@@ -32,7 +32,7 @@ pub(super) async fn all_against_all(
         let bytes = ImageBytes(read(path)?.into());
         Ok(Sample {
             modality: Modality::Person,
-            content: SampleContent::Image { bytes, geometry: Geometry::default() },
+            content: SampleContent::Image(Picture { bytes, geometry: Geometry::default() }),
         })
     };
     let embeddings = encode_all(encoder, &files, sample, progress).await?;

@@ -18,8 +18,8 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
-    domain::{Embedding, Sample},
-    encoder::{Encoder, EncoderError, Urgency},
+    domain::{Alignment, Embedding, Sample},
+    encoder::{Ask, Encoder, EncoderError, Urgency},
 };
 use metrics::{Retrieval, Verification};
 
@@ -29,6 +29,8 @@ use metrics::{Retrieval, Verification};
 pub enum Protocol {
     /// LFW View 1 pairs (`pairsDevTest.txt`, `images/`): verification. The deep-funneled pictures, by their fixed landmarks.
     LfwPairs,
+    /// The same, each face found by the detector: the one nearest to the middle, for others stand beside it.
+    LfwPairsDetected,
     /// Market-1501 crops named `PPPP_cC...`: every crop against all others, those of the same person and camera left out.
     Market,
     /// PsyMo skeleton sequences: every walk against the normal walks of the same viewpoint and direction, itself left out.
@@ -79,7 +81,8 @@ pub async fn run(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Report, EvaluateError> {
     let (results, samples, refused) = match protocol {
-        Protocol::LfwPairs => lfw::pairs(data, encoder, progress).await?,
+        Protocol::LfwPairs => lfw::pairs(data, encoder, Alignment::LfwFunneled, progress).await?,
+        Protocol::LfwPairsDetected => lfw::pairs(data, encoder, Alignment::Detect, progress).await?,
         Protocol::Market => market::all_against_all(data, encoder, progress).await?,
         Protocol::Psymo => psymo::same_view(data, encoder, progress).await?,
     };
@@ -110,8 +113,9 @@ async fn encode_all(
     for batch in files.chunks(UNDER_WAY) {
         let one = async |path: &PathBuf| {
             let deadline = Instant::now() + SAMPLE_WAIT_MAX;
-            match encoder.encode(sample(path)?, Urgency::Bulk, deadline).await {
-                Ok(embedding) => Ok(Some(embedding)),
+            let ask = Ask { urgency: Urgency::Bulk, deadline, pad_score_min: None };
+            match encoder.encode(sample(path)?, ask).await {
+                Ok(encoding) => Ok(Some(encoding.embedding)),
                 Err(EncoderError::BadSample(_)) => Ok(None),
                 Err(source) => Err(EvaluateError::Sample { path: path.clone(), source: Box::new(source) }),
             }

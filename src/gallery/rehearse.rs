@@ -5,11 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    rows::Rows,
-    scan::{similarities_of, similarity_of},
-    slots::Slot,
-};
+use super::{rows::Rows, slots::Slot};
 use crate::domain::{Rehearsal, Similarity};
 
 /// From here on two templates were made from one image. Enrolled under two names they would make strangers look like
@@ -64,7 +60,7 @@ fn impostor_of(rows: &Rows, people: &[Vec<usize>], probe: usize, random: &mut Sp
     let drawn = random.below(people.len());
     let stranger = if rows.owner(people[drawn][0]) == rows.owner(probe) { (drawn + 1) % people.len() } else { drawn };
     let other = people[stranger][random.below(people[stranger].len())];
-    let similarity = similarity_of(rows.values(probe), rows.values(other));
+    let similarity = rows.measure().of(rows.values(probe), rows.values(other));
     (similarity < SAME_IMAGE).then_some(Similarity(similarity))
 }
 
@@ -76,7 +72,7 @@ fn best_of(rows: &Rows, probes: &[usize]) -> (Vec<Similarity>, Vec<Similarity>) 
     let mut similarities = Vec::new();
     for (first, values) in rows.blocks() {
         for (trial, probe) in probes.iter().enumerate() {
-            similarities_of(rows.values(*probe), values, &mut similarities);
+            rows.measure().of_all(rows.values(*probe), values, &mut similarities);
             for (row, similarity) in (first..).zip(&similarities) {
                 if *similarity >= SAME_IMAGE || row == *probe {
                     continue;
@@ -120,11 +116,17 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::{domain::TemplateId, gallery::testbed::unit_rows};
+    use crate::{
+        domain::TemplateId,
+        gallery::{
+            scan::{Measure, similarity_of},
+            testbed::unit_rows,
+        },
+    };
 
     /// `people` identities with two templates each, in 32 dimensions.
     fn gallery(people: u32) -> Rows {
-        let mut rows = Rows::new(32);
+        let mut rows = Rows::new(32, Measure::Whole);
         for (number, values) in (0..).zip(unit_rows(people as usize * 2, 32, 5)) {
             rows.push(Slot(number / 2), TemplateId(Uuid::from_u128(number.into())), &values);
         }

@@ -6,7 +6,7 @@
 
 use std::{hint::black_box, sync::Arc};
 
-use super::slots::Slot;
+use super::{scan::Measure, slots::Slot};
 use crate::domain::TemplateId;
 
 /// 512 KiB of numbers a block: it stays in a core's second-level cache while several probes pass over it.
@@ -21,6 +21,7 @@ const CACHE_LINE_NUMBERS: usize = CACHE_LINE_BYTES / size_of::<f32>();
 #[derive(Debug, Clone)]
 pub(super) struct Rows {
     dimension: usize,
+    measure: Measure,
     /// A row's block is its number shifted right by this.
     block_shift: u32,
     /// All full but the last. Only a block that is alone may be smaller than the others.
@@ -30,11 +31,12 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub(super) fn new(dimension: u32) -> Self {
+    pub(super) fn new(dimension: u32, measure: Measure) -> Self {
         let dimension = dimension as usize;
         let block_rows = (BLOCK_NUMBERS / dimension.max(1)).max(1);
         Self {
             dimension,
+            measure,
             block_shift: block_rows.ilog2(),
             blocks: Vec::new(),
             owners: Vec::new(),
@@ -44,6 +46,11 @@ impl Rows {
 
     pub(super) fn len(&self) -> usize {
         self.owners.len()
+    }
+
+    /// How the rows are compared.
+    pub(super) fn measure(&self) -> Measure {
+        self.measure
     }
 
     pub(super) fn values(&self, row: usize) -> &[f32] {
@@ -182,7 +189,7 @@ mod tests {
     /// More rows of 4096 numbers than one block of 32 holds.
     #[test]
     fn rows_keep_their_numbers_over_blocks() {
-        let mut rows = Rows::new(4096);
+        let mut rows = Rows::new(4096, Measure::Whole);
         for number in 0..100_u16 {
             assert_eq!(
                 rows.push(Slot(1), template(number.into()), &vec![f32::from(number); 4096]),
@@ -196,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_removed_row_is_overwritten_at_once() {
-        let mut rows = Rows::new(16);
+        let mut rows = Rows::new(16, Measure::Whole);
         rows.push(Slot(1), template(1), &[1.0; 16]);
         rows.push(Slot(2), template(2), &[2.0; 16]);
         assert_eq!(rows.remove(0), Some(template(2)));
@@ -209,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_stays_as_it_was() {
-        let mut rows = Rows::new(4);
+        let mut rows = Rows::new(4, Measure::Whole);
         rows.push(Slot(1), template(1), &[1.0; 4]);
         let snapshot = rows.clone();
         rows.remove(0);
@@ -221,7 +228,7 @@ mod tests {
     proptest! {
         #[test]
         fn removal_moves_the_last_row_and_loses_none(removals in prop::collection::vec(any::<prop::sample::Index>(), 0..90)) {
-            let mut rows = Rows::new(5000);
+            let mut rows = Rows::new(5000, Measure::Whole);
             let mut expected: Vec<u16> = (0..90).collect();
             for number in &expected {
                 rows.push(Slot((*number).into()), template((*number).into()), &vec![f32::from(*number); 5000]);

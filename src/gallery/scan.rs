@@ -8,6 +8,7 @@ use super::{
     rows::Rows,
     slots::Sieve,
 };
+use crate::domain::similarity_by_parts;
 
 /// Independent sums: four registers of eight numbers hide the latency of a fused multiply-add.
 const LANES: usize = 32;
@@ -19,7 +20,7 @@ pub(super) fn scan(rows: &Rows, probe: &[f32], sieve: &Sieve<'_>, best: &mut Bes
     }
     let mut similarities = Vec::new();
     for (first, values) in rows.blocks() {
-        similarities_of(probe, values, &mut similarities);
+        rows.measure().of_all(probe, values, &mut similarities);
         for (row, similarity) in (first..).zip(&similarities) {
             // The comparison turns nearly all rows away before their owner is even looked up.
             if *similarity >= best.floor() && sieve.admits(rows.owner(row)) {
@@ -32,8 +33,41 @@ pub(super) fn scan(rows: &Rows, probe: &[f32], sieve: &Sieve<'_>, best: &mut Bes
 /// The same when most rows are turned away: their numbers are not even read.
 fn scan_admitted(rows: &Rows, probe: &[f32], sieve: &Sieve<'_>, best: &mut Best) {
     for row in (0..rows.len()).filter(|row| sieve.admits(rows.owner(*row))) {
-        let similarity = similarity_of(probe, rows.values(row));
+        let similarity = rows.measure().of(probe, rows.values(row));
         best.offer(Hit { similarity, template: rows.template(row), owner: rows.owner(row) });
+    }
+}
+
+/// How the rows of a space are compared: as a whole, or part by part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Measure {
+    Whole,
+    /// By so many parts, of which those count that both rows show. No graph serves such a space: a walk through one
+    /// needs a distance that holds for all points alike.
+    Parts(usize),
+}
+
+impl Measure {
+    pub(super) fn of_parts(parts: u32) -> Self {
+        if parts > 1 { Self::Parts(parts as usize) } else { Self::Whole }
+    }
+
+    pub(super) fn of(self, one: &[f32], other: &[f32]) -> f32 {
+        match self {
+            Self::Whole => similarity_of(one, other),
+            Self::Parts(parts) => similarity_by_parts(one, other, parts).0,
+        }
+    }
+
+    /// The similarity of the probe to each of the rows that follow each other in `values`.
+    pub(super) fn of_all(self, probe: &[f32], values: &[f32], similarities: &mut Vec<f32>) {
+        match self {
+            Self::Whole => similarities_of(probe, values, similarities),
+            Self::Parts(_) => {
+                similarities.clear();
+                similarities.extend(values.chunks_exact(probe.len()).map(|row| self.of(probe, row)));
+            }
+        }
     }
 }
 
@@ -48,7 +82,7 @@ pub(super) fn similarity_of(one: &[f32], other: &[f32]) -> f32 {
 }
 
 /// The similarity of the probe to each of the rows that follow each other in `values`.
-pub(super) fn similarities_of(probe: &[f32], values: &[f32], similarities: &mut Vec<f32>) {
+fn similarities_of(probe: &[f32], values: &[f32], similarities: &mut Vec<f32>) {
     similarities.clear();
     #[cfg(target_arch = "x86_64")]
     if has_avx2() {

@@ -210,7 +210,7 @@ impl Fold {
             return;
         };
         let key = stored.embedding.space();
-        let space = self.spaces.entry(key).or_insert_with(|| Space::new(key.dimension));
+        let space = self.spaces.entry(key).or_insert_with(|| Space::new(key));
         space.admit(owner, stored.template.id, stored.embedding.values());
     }
 

@@ -7,10 +7,10 @@ use super::{
     best::{Best, Hit},
     graph::Graph,
     rows::Rows,
-    scan::{scan, similarity_of},
+    scan::{Measure, scan},
     slots::{Sieve, Slot},
 };
-use crate::domain::TemplateId;
+use crate::domain::{EmbeddingSpace, TemplateId};
 
 /// A graph that must look at more than so many times its usual width is slower than the scan.
 const WIDTHS_MAX: usize = 8;
@@ -48,9 +48,9 @@ pub(super) struct Space {
 }
 
 impl Space {
-    pub(super) fn new(dimension: u32) -> Self {
+    pub(super) fn new(of: EmbeddingSpace) -> Self {
         Self {
-            rows: Rows::new(dimension),
+            rows: Rows::new(of.dimension, Measure::of_parts(of.parts)),
             places: HashMap::new(),
             owned: HashMap::new(),
             graph: None,
@@ -159,7 +159,11 @@ impl Space {
     /// `None` for a forgotten template.
     fn hit(&self, probe: &[f32], template: TemplateId) -> Option<Hit> {
         let row = *self.places.get(&template)?;
-        Some(Hit { similarity: similarity_of(probe, self.rows.values(row)), template, owner: self.rows.owner(row) })
+        Some(Hit {
+            similarity: self.rows.measure().of(probe, self.rows.values(row)),
+            template,
+            owner: self.rows.owner(row),
+        })
     }
 }
 
@@ -168,7 +172,7 @@ impl Space {
     pub(super) fn need(&self, options: &GalleryOptions) -> Need {
         let rows = self.rows.len();
         match &self.graph {
-            None if rows >= options.graph_from.max(2) => Need::Build,
+            None if rows >= options.graph_from.max(2) && self.rows.measure() == Measure::Whole => Need::Build,
             // Half, so that a space at the limit does not build and drop in turns.
             Some(_) if rows < options.graph_from / 2 => Need::Drop,
             Some(graph) if graph.forgotten_share(rows) >= options.rebuild_share => Need::Build,

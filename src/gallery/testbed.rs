@@ -12,7 +12,7 @@ use crate::domain::{
 };
 
 pub(crate) fn space(dimension: u32) -> EmbeddingSpace {
-    EmbeddingSpace { modality: Modality::Face, digest: ModelDigest([1; 32]), dimension }
+    EmbeddingSpace::whole(Modality::Face, ModelDigest([1; 32]), dimension)
 }
 
 pub(crate) fn now() -> Timestamp {
@@ -82,6 +82,8 @@ impl Writer {
                 space: space(u32::try_from(self.dimension).expect("small")),
                 model: SpaceName::new("test").expect("valid"),
                 origin: TemplateOrigin::Embedding,
+                quality: None,
+                track: None,
                 position: self.head.next(),
                 create_time: now(),
             },

@@ -6,7 +6,7 @@ use super::{Context, Fault, Matcher, idempotency};
 use crate::{
     domain::{
         Collection, CollectionId, CollectionStats, CollectionUid, DIMENSION_MAX, EmbeddingSpace, Modality, ModelDigest,
-        Policy, Position, Revision, SpaceBinding, SpaceName, SpaceRole,
+        PadPolicy, Policy, Position, QualityPolicy, Revision, SpaceBinding, SpaceName, SpaceRole,
     },
     store::StoreError,
 };
@@ -39,6 +39,8 @@ pub struct CollectionPatch {
     pub display_name: Option<String>,
     pub target_fpir: Option<f64>,
     pub target_fmr: Option<f64>,
+    pub quality: Option<QualityPolicy>,
+    pub pad: Option<PadPolicy>,
     /// External spaces to declare beside those that there are; none is ever taken away.
     pub spaces: Vec<DeclaredSpace>,
     /// Change only if the record is still this one.
@@ -123,6 +125,8 @@ impl Matcher {
         collection.policy = Policy {
             target_fpir: patch.target_fpir.unwrap_or(collection.policy.target_fpir),
             target_fmr: patch.target_fmr.unwrap_or(collection.policy.target_fmr),
+            quality: patch.quality.unwrap_or(collection.policy.quality),
+            pad: patch.pad.unwrap_or(collection.policy.pad),
         }
         .checked()?;
         self.declare(&mut collection, &patch.spaces)?;
@@ -179,11 +183,11 @@ impl Matcher {
             }
             let binding = SpaceBinding {
                 name: space.name.clone(),
-                space: EmbeddingSpace {
-                    modality: space.modality,
-                    digest: ModelDigest::of_external(&space.name, space.modality, space.dimension),
-                    dimension: space.dimension,
-                },
+                space: EmbeddingSpace::whole(
+                    space.modality,
+                    ModelDigest::of_external(&space.name, space.modality, space.dimension),
+                    space.dimension,
+                ),
                 role: SpaceRole::Beside,
                 external: true,
             };

@@ -3,10 +3,10 @@
 use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 
-use super::{ConsistencyToken, Context, Fault, Matcher, probe::Encoded, turn::Turn};
+use super::{ConsistencyToken, Context, Fault, Matcher, gate, probe::Encoded, turn::Turn};
 use crate::domain::{
-    Change, CollectionId, Identity, IdentityId, Labels, Position, Revision, Sample, SpaceBinding, SpaceRole,
-    StoredTemplate, Template, TemplateId, TemplateOrigin,
+    Change, CollectionId, Identity, IdentityId, Labels, Position, Revision, Sample, SampleReport, SpaceBinding,
+    SpaceRole, StoredTemplate, Template, TemplateId, TemplateOrigin,
 };
 
 /// Whom to enroll, from what.
@@ -20,11 +20,14 @@ pub struct Enrollment {
 }
 
 /// What was enrolled.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Enrolled {
     pub identity: IdentityId,
     pub templates: Vec<Template>,
     pub token: ConsistencyToken,
+    /// What was seen in each sample, in order.
+    #[serde(default)]
+    pub samples: Vec<SampleReport>,
 }
 
 impl Matcher {
@@ -37,10 +40,12 @@ impl Matcher {
             return Ok(answer);
         }
         let encoded = self.encode(context, Some(&open.collection), samples).await?;
+        gate::admit(&open.collection.policy, &encoded)?;
+        let samples = encoded.iter().map(|part| part.report.clone()).collect();
         self.change(context, &collection, move |turn| {
             async move {
                 let templates = turn.admit(&identity, &labels, encoded).await?;
-                Ok(Enrolled { identity, templates, token: turn.token() })
+                Ok(Enrolled { identity, templates, token: turn.token(), samples })
             }
             .boxed()
         })
@@ -92,6 +97,8 @@ impl Turn {
                 space: part.embedding.space(),
                 model: part.model,
                 origin: part.origin,
+                quality: part.report.quality.map(|quality| quality.score),
+                track: part.report.track,
                 position: Position(head.position().0 + changes.len() as u64 + 1),
                 create_time: now,
             };

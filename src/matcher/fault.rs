@@ -6,8 +6,8 @@ use thiserror::Error;
 
 use crate::{
     domain::{
-        CollectionId, EmbeddingError, FilterError, IdError, IdentityId, LabelsError, Modality, PolicyError, SpaceName,
-        TemplateId,
+        CollectionId, EmbeddingError, FilterError, IdError, IdentityId, LabelsError, Modality, PolicyError, Reason,
+        SpaceName, TemplateId,
     },
     encoder::EncoderError,
     gallery::GalleryError,
@@ -62,8 +62,14 @@ pub enum Fault {
     GalleryFull(u64),
     #[error("this server has not seen that write yet; ask again in a moment")]
     NotCaughtUp,
-    #[error("{0}")]
-    UnusableSample(String),
+    #[error("{problem}")]
+    UnusableSample {
+        /// A word for programs that tell bad samples apart.
+        code: &'static str,
+        problem: String,
+    },
+    #[error("the collection's policy refuses samples[{sample}]: {}", words(reasons))]
+    Refused { sample: usize, reasons: Vec<Reason> },
     #[error("the server is busy; ask again later")]
     Busy { retry_after: Duration },
     #[error("the answer did not come within the time that the request allows")]
@@ -75,6 +81,9 @@ pub enum Fault {
     #[error("something went wrong in the server; its log says what")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
+
+/// The code of a sample that is bad in a way that has no word of its own.
+pub(super) const UNUSABLE: &str = "UNUSABLE_SAMPLE";
 
 /// What a fault means to a caller. The wire has one table from these to codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -117,6 +126,20 @@ impl Fault {
         Self::Invalid { field: field.into(), problem: problem.to_string() }
     }
 
+    pub fn unusable(code: &'static str, problem: &impl ToString) -> Self {
+        Self::UnusableSample { code, problem: problem.to_string() }
+    }
+
+    /// The same, naming which of several samples is at fault.
+    pub(super) fn of_sample(self, at: usize) -> Self {
+        match self {
+            Self::UnusableSample { code, problem } => {
+                Self::UnusableSample { code, problem: format!("samples[{at}]: {problem}") }
+            }
+            fault => fault,
+        }
+    }
+
     pub fn internal(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Internal(source.into())
     }
@@ -125,7 +148,7 @@ impl Fault {
     pub fn kind(&self) -> FaultKind {
         match self {
             Self::Invalid { .. } | Self::UnknownSpace(_) => FaultKind::InvalidArgument,
-            Self::UnusableSample(_) => FaultKind::UnusableSample,
+            Self::UnusableSample { .. } | Self::Refused { .. } => FaultKind::UnusableSample,
             Self::NoCollection(_) | Self::NoIdentity(_) | Self::NoTemplate(_) | Self::NoModel(_) => FaultKind::NotFound,
             Self::CollectionExists(_) | Self::IdentityExists(_) | Self::RequestIdReused => FaultKind::AlreadyExists,
             Self::NoEncoder(_)
@@ -150,7 +173,10 @@ impl Fault {
         match self {
             Self::Invalid { .. } => "INVALID_ARGUMENT",
             Self::UnknownSpace(_) => "UNKNOWN_SPACE",
-            Self::UnusableSample(_) => "UNUSABLE_SAMPLE",
+            Self::UnusableSample { code, .. } => code,
+            Self::Refused { reasons, .. } if reasons.contains(&Reason::PadFailed) => "PAD_FAILED",
+            Self::Refused { reasons, .. } if reasons.contains(&Reason::PadNotEvaluated) => "PAD_NOT_EVALUATED",
+            Self::Refused { .. } => "LOW_QUALITY",
             Self::NoCollection(_) => "COLLECTION_NOT_FOUND",
             Self::NoIdentity(_) => "IDENTITY_NOT_FOUND",
             Self::NoTemplate(_) => "TEMPLATE_NOT_FOUND",
@@ -181,7 +207,8 @@ impl Fault {
             Self::StoreUnavailable(_) => Some(Duration::from_secs(5)),
             Self::Invalid { .. }
             | Self::UnknownSpace(_)
-            | Self::UnusableSample(_)
+            | Self::UnusableSample { .. }
+            | Self::Refused { .. }
             | Self::NoCollection(_)
             | Self::NoIdentity(_)
             | Self::NoTemplate(_)
@@ -237,7 +264,7 @@ impl From<GalleryError> for Fault {
 impl From<EncoderError> for Fault {
     fn from(error: EncoderError) -> Self {
         match error {
-            EncoderError::BadSample(problem) => Self::UnusableSample(problem.to_string()),
+            EncoderError::BadSample(problem) => Self::unusable(problem.code(), &problem),
             EncoderError::QueueFull { retry_after, .. } => Self::Busy { retry_after },
             EncoderError::DeadlinePassed => Self::TooLate,
             EncoderError::ShuttingDown => Self::ShuttingDown,
@@ -245,6 +272,7 @@ impl From<EncoderError> for Fault {
             | EncoderError::PreparationPanicked
             | EncoderError::Package { .. }
             | EncoderError::ModelsFolder(_)
+            | EncoderError::Placement(_)
             | EncoderError::Unbuildable { .. }
             | EncoderError::BuildPanicked { .. }
             | EncoderError::NoThread { .. } => Self::internal(error),
@@ -254,8 +282,12 @@ impl From<EncoderError> for Fault {
 
 impl From<EmbeddingError> for Fault {
     fn from(error: EmbeddingError) -> Self {
-        Self::UnusableSample(error.to_string())
+        Self::unusable(UNUSABLE, &error)
     }
+}
+
+fn words(reasons: &[Reason]) -> String {
+    reasons.iter().map(|reason| reason.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 macro_rules! invalid_from {

@@ -2,8 +2,11 @@
 
 use super::{Context, Fault, Matcher};
 use crate::{
-    domain::{Collection, Embedding, EmbeddingSpace, Modality, Sample, SampleContent, SpaceName, TemplateOrigin},
-    encoder::Urgency,
+    domain::{
+        Collection, Embedding, EmbeddingSpace, Modality, PadMode, PadPolicy, Sample, SampleContent, SampleReport,
+        SpaceName, TemplateOrigin,
+    },
+    encoder::{Ask, Encoder, Encoding, Urgency},
 };
 
 /// An embedding with what is known of where it came from.
@@ -14,6 +17,8 @@ pub(super) struct Encoded {
     pub(super) origin: TemplateOrigin,
     /// The space is one that a client declared.
     pub(super) external: bool,
+    /// What was seen in the sample; nothing of one that came as an embedding.
+    pub(super) report: SampleReport,
 }
 
 /// What is searched with: one embedding in the space that the collection searches.
@@ -25,6 +30,12 @@ pub(super) struct Probe {
     pub(super) parts: Vec<Encoded>,
 }
 
+impl Probe {
+    pub(super) fn reports(&self) -> Vec<SampleReport> {
+        self.parts.iter().map(|part| part.report.clone()).collect()
+    }
+}
+
 impl Matcher {
     /// Encodes samples in the spaces that the collection uses, in the order of the samples. Without a collection, in
     /// the spaces that the server serves.
@@ -34,6 +45,17 @@ impl Matcher {
         collection: Option<&Collection>,
         samples: Vec<Sample>,
     ) -> Result<Vec<Encoded>, Fault> {
+        self.check_count(&samples)?;
+        // All start at once: those of one model meet in its queue and make a batch.
+        let alone = samples.len() == 1;
+        let one = |(at, sample)| async move {
+            let encoded = self.encode_one(context, collection, sample).await;
+            encoded.map_err(|fault| if alone { fault } else { fault.of_sample(at) })
+        };
+        futures::future::try_join_all(samples.into_iter().enumerate().map(one)).await
+    }
+
+    pub(super) fn check_count(&self, samples: &[Sample]) -> Result<(), Fault> {
         if samples.is_empty() {
             return Err(Fault::invalid("samples", "at least one sample is needed"));
         }
@@ -42,16 +64,7 @@ impl Matcher {
                 format!("a request has at most {} samples, this one has {}", self.options.samples_max, samples.len());
             return Err(Fault::invalid("samples", problem));
         }
-        // All start at once: those of one model meet in its queue and make a batch.
-        let alone = samples.len() == 1;
-        let one = |(at, sample)| async move {
-            let encoded = self.encode_one(context, collection, sample).await;
-            encoded.map_err(|fault| match fault {
-                Fault::UnusableSample(problem) if !alone => Fault::UnusableSample(format!("samples[{at}]: {problem}")),
-                fault => fault,
-            })
-        };
-        futures::future::try_join_all(samples.into_iter().enumerate().map(one)).await
+        Ok(())
     }
 
     async fn encode_one(
@@ -67,20 +80,24 @@ impl Matcher {
                 return Err(Fault::invalid("samples.modality", format!("{model} is a space of {}", space.modality)));
             }
             let embedding = Embedding::new(space, &values)?;
-            return Ok(Encoded { embedding, model, origin: TemplateOrigin::Embedding, external });
+            let report = SampleReport::default();
+            return Ok(Encoded { embedding, model, origin: TemplateOrigin::Embedding, external, report });
         }
-        let encoder = match collection.and_then(|c| c.active_space(modality)) {
-            None => self.encoders.for_modality(modality).ok_or(Fault::NoEncoder(modality))?,
-            Some(active) if active.external => {
-                return Err(Fault::ExternalSpace { modality, model: active.name.clone() });
-            }
+        let encoder = self.encoder_for(collection, modality)?;
+        let encoding = encoder.encode(sample, ask(context, collection)).await?;
+        Ok(encoded(encoder, encoding))
+    }
+
+    /// The encoder of samples of a modality: the one whose space the collection searches, or else the one that serves.
+    pub(super) fn encoder_for(&self, collection: Option<&Collection>, modality: Modality) -> Result<&Encoder, Fault> {
+        match collection.and_then(|c| c.active_space(modality)) {
+            None => self.encoders.for_modality(modality).ok_or(Fault::NoEncoder(modality)),
+            Some(active) if active.external => Err(Fault::ExternalSpace { modality, model: active.name.clone() }),
             Some(active) => self
                 .encoders
                 .by_digest(active.space.digest)
-                .ok_or_else(|| Fault::EncoderGone { modality, model: active.name.clone() })?,
-        };
-        let embedding = encoder.encode(sample, Urgency::Interactive, context.deadline).await?;
-        Ok(Encoded { embedding, model: encoder.name().clone(), origin: TemplateOrigin::Sample, external: false })
+                .ok_or_else(|| Fault::EncoderGone { modality, model: active.name.clone() }),
+        }
     }
 
     /// The space that an embedding of a client's own says it is of.
@@ -119,6 +136,18 @@ impl Matcher {
         let embeddings: Vec<Embedding> = parts.iter().map(|p| p.embedding.clone()).collect();
         Ok(Probe { embedding: Embedding::mean(&embeddings)?, model, parts })
     }
+}
+
+/// How samples are to be encoded: as the collection's policy asks, and without a collection with all that there is.
+pub(super) fn ask(context: &Context, collection: Option<&Collection>) -> Ask {
+    let policy = collection.map_or(PadPolicy { mode: PadMode::Report, ..PadPolicy::default() }, |c| c.policy.pad);
+    let pad_score_min = (policy.mode != PadMode::Off).then_some(policy.score_min);
+    Ask { urgency: Urgency::Interactive, deadline: context.deadline, pad_score_min }
+}
+
+pub(super) fn encoded(encoder: &Encoder, encoding: Encoding) -> Encoded {
+    let Encoding { embedding, report } = encoding;
+    Encoded { embedding, model: encoder.name().clone(), origin: TemplateOrigin::Sample, external: false, report }
 }
 
 fn one_modality(samples: &[Sample]) -> Result<(), Fault> {

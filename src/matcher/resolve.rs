@@ -4,13 +4,13 @@ use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ConsistencyToken, Context, Fault, Matcher, directory::Open, probe::Probe, records, search::Wanted, turn::Turn,
+    ConsistencyToken, Context, Fault, Matcher, directory::Open, gate, probe::Probe, records, search::Wanted, turn::Turn,
 };
 use crate::{
     decision::{self, Terms},
     domain::{
         Candidate, CollectionId, DecisionId, DecisionKind, IdentityId, Labels, OperatingPoint, Reason, Sample,
-        Similarity, SpaceName,
+        SampleReport, Similarity, SpaceName,
     },
 };
 
@@ -54,6 +54,9 @@ pub struct Resolved {
     pub operating_point: OperatingPoint,
     pub model: SpaceName,
     pub token: ConsistencyToken,
+    /// What was seen in each sample, in order.
+    #[serde(default)]
+    pub samples: Vec<SampleReport>,
 }
 
 /// What stays the same between the first look and the one inside the turn.
@@ -79,7 +82,12 @@ impl Matcher {
         let probe = self.probe(context, &open.collection, samples).await?;
         let terms = self.terms(&open, probe.embedding.space()).await;
         let question = Question { probe, terms, limit, min_similarity, mode, labels };
-        let first = self.look(&open, &question).await?;
+        let refusals = gate::refusals(&open.collection.policy, &question.probe.parts);
+        let first = if refusals.is_empty() {
+            self.look(&open, &question).await?
+        } else {
+            self.rejected(&open, &question, refusals)
+        };
         if first.kind != DecisionKind::New || mode == ResolveMode::DryRun {
             self.records.keep(open.collection.uid, records::of(&first, mode, self.clock.now()));
             count(&first);
@@ -89,6 +97,24 @@ impl Matcher {
             self.change(context, &collection, move |turn| async move { turn.resolve(question).await }.boxed()).await?;
         count(&resolved);
         Ok(resolved)
+    }
+
+    /// The answer when the policy refuses a sample: nobody was looked for.
+    fn rejected(&self, open: &Open, question: &Question, reasons: Vec<Reason>) -> Resolved {
+        Resolved {
+            id: DecisionId(self.ids.fresh()),
+            kind: DecisionKind::Rejected,
+            reasons,
+            identity: None,
+            enrolled: false,
+            candidates: Vec::new(),
+            similarity: None,
+            margin: None,
+            operating_point: question.terms.point,
+            model: question.probe.model.clone(),
+            token: open.token(),
+            samples: question.probe.reports(),
+        }
     }
 
     async fn look(&self, open: &Open, question: &Question) -> Result<Resolved, Fault> {
@@ -112,6 +138,7 @@ impl Matcher {
             operating_point: question.terms.point,
             model: question.probe.model.clone(),
             token: open.token(),
+            samples: question.probe.reports(),
         })
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::{ConsistencyToken, Context, Fault, Matcher, directory::Open, probe::Probe};
 use crate::{
-    domain::{Candidate, CollectionId, Filter, Sample, Similarity, SpaceName},
+    domain::{Candidate, CollectionId, Filter, Sample, SampleReport, Similarity, SpaceName},
     gallery::Query,
 };
 
@@ -27,6 +27,8 @@ pub struct Found {
     /// How many identities the searched gallery holds.
     pub gallery_identities: u64,
     pub model: SpaceName,
+    /// What was seen in each sample, in order.
+    pub samples: Vec<SampleReport>,
 }
 
 /// Which of the nearest.
@@ -47,6 +49,7 @@ impl Matcher {
         Ok(Found {
             candidates,
             gallery_identities: open.shelf.identities_in(probe.embedding.space()),
+            samples: probe.reports(),
             model: probe.model,
         })
     }

@@ -1,9 +1,9 @@
 //! Verify: is this the person whom the claim names.
 
-use super::{ConsistencyToken, Context, Fault, Matcher};
+use super::{ConsistencyToken, Context, Fault, Matcher, gate};
 use crate::{
     decision,
-    domain::{Candidate, CollectionId, IdentityId, OperatingPoint, Reason, Sample},
+    domain::{Candidate, CollectionId, IdentityId, OperatingPoint, Reason, Sample, SampleReport},
 };
 
 /// A claim and its evidence.
@@ -23,6 +23,8 @@ pub struct Verified {
     pub best: Option<Candidate>,
     pub operating_point: OperatingPoint,
     pub reasons: Vec<Reason>,
+    /// What was seen in each sample, in order.
+    pub samples: Vec<SampleReport>,
 }
 
 impl Matcher {
@@ -36,7 +38,15 @@ impl Matcher {
         }
         let best = open.shelf.nearest_of(&probe.embedding, &identity, now);
         let terms = self.terms(&open, probe.embedding.space()).await;
-        let matches = best.as_ref().is_some_and(|b| decision::verify(&terms.point, b.similarity));
-        Ok(Verified { matches, best, operating_point: terms.point, reasons: terms.verify_reasons })
+        let refusals = gate::refusals(&open.collection.policy, &probe.parts);
+        let is_alike = best.as_ref().is_some_and(|b| decision::verify(&terms.point, b.similarity));
+        Ok(Verified {
+            // A picture of the right person is not the person.
+            matches: is_alike && refusals.is_empty(),
+            best,
+            operating_point: terms.point,
+            reasons: refusals.into_iter().chain(terms.verify_reasons).collect(),
+            samples: probe.reports(),
+        })
     }
 }

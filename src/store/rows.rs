@@ -10,7 +10,7 @@ use super::{DecisionRecord, Head, IdempotencyRecord, Result, StoreError, fault::
 use crate::domain::{
     Collection, CollectionId, CollectionUid, DecisionId, Embedding, EmbeddingSpace, EntryKind, Identity, IdentityId,
     Labels, Modality, ModelDigest, Policy, Position, Revision, SpaceBinding, SpaceName, SpaceRole, StoredTemplate,
-    Template, TemplateId, TemplateOrigin, Timestamp,
+    Template, TemplateId, TemplateOrigin, Timestamp, TrackReport,
 };
 
 /// The one format that payloads have so far: the numbers of a unit vector, 32-bit floats, little endian.
@@ -59,6 +59,7 @@ pub(super) struct CollectionRow {
     modality: Option<String>,
     digest: Option<Vec<u8>>,
     dimension: Option<i64>,
+    parts: Option<i64>,
     role: Option<String>,
     external: Option<bool>,
 }
@@ -95,15 +96,18 @@ impl CollectionRow {
 
     fn space(&self) -> Result<Option<SpaceBinding>> {
         const TABLE: &str = "collection_spaces";
-        let (Some(name), Some(modality), Some(digest), Some(dimension), Some(role), Some(external)) =
-            (&self.space_name, &self.modality, &self.digest, self.dimension, &self.role, self.external)
+        let (Some(name), Some(modality), Some(digest), Some(role), Some(external)) =
+            (&self.space_name, &self.modality, &self.digest, &self.role, self.external)
         else {
+            return Ok(None);
+        };
+        let (Some(dimension), Some(parts)) = (self.dimension, self.parts) else {
             return Ok(None);
         };
         let role = [SpaceRole::Active, SpaceRole::Beside].into_iter().find(|known| role_word(*known) == role);
         Ok(Some(SpaceBinding {
             name: space_name(TABLE, name)?,
-            space: embedding_space(TABLE, modality, digest, dimension)?,
+            space: embedding_space(TABLE, modality, digest, [dimension, parts])?,
             role: role.ok_or_else(|| unreadable(TABLE, "role"))?,
             external,
         }))
@@ -180,8 +184,13 @@ pub(super) struct TemplateRow {
     modality: String,
     digest: Vec<u8>,
     dimension: i64,
+    parts: i64,
     model: String,
     origin: String,
+    quality: Option<f64>,
+    frames_used: Option<i64>,
+    frames_dropped: Option<i64>,
+    spread: Option<f64>,
     position: i64,
     create_time: i64,
 }
@@ -197,12 +206,25 @@ impl TryFrom<TemplateRow> for Template {
         Ok(Self {
             id: TemplateId(row.id),
             identity: identity_id(TABLE, &row.identity_id)?,
-            space: embedding_space(TABLE, &row.modality, &row.digest, row.dimension)?,
+            space: embedding_space(TABLE, &row.modality, &row.digest, [row.dimension, row.parts])?,
             model: space_name(TABLE, &row.model)?,
             origin: origin.ok_or_else(|| unreadable(TABLE, "origin"))?,
+            quality: row.quality.map(narrow),
+            track: row.track()?,
             position: Position(count(TABLE, row.position)?),
             create_time: time(TABLE, row.create_time)?,
         })
+    }
+}
+
+impl TemplateRow {
+    fn track(&self) -> Result<Option<TrackReport>> {
+        let (Some(used), Some(dropped), Some(spread)) = (self.frames_used, self.frames_dropped, self.spread) else {
+            return Ok(None);
+        };
+        let frames = |count: i64| u32::try_from(count).map_err(|_| unreadable("templates", "frames"));
+        let (frames_used, frames_dropped) = (frames(used)?, frames(dropped)?);
+        Ok(Some(TrackReport { frames_used, frames_dropped, spread: narrow(spread) }))
     }
 }
 
@@ -353,10 +375,16 @@ fn space_name(table: &str, text: &str) -> Result<SpaceName> {
     SpaceName::new(text).map_err(|_| corrupt(format!("the space's name in a row of {table}")))
 }
 
-fn embedding_space(table: &str, modality: &str, digest: &[u8], dimension: i64) -> Result<EmbeddingSpace> {
+#[expect(clippy::cast_possible_truncation, reason = "it was an f32 when it was written")]
+fn narrow(number: f64) -> f32 {
+    number as f32
+}
+
+fn embedding_space(table: &str, modality: &str, digest: &[u8], [dimension, parts]: [i64; 2]) -> Result<EmbeddingSpace> {
     Ok(EmbeddingSpace {
         modality: modality.parse::<Modality>().map_err(|_| unreadable(table, "modality"))?,
         digest: ModelDigest(digest.try_into().map_err(|_| unreadable(table, "digest"))?),
         dimension: u32::try_from(dimension).map_err(|_| unreadable(table, "dimension"))?,
+        parts: u32::try_from(parts).map_err(|_| unreadable(table, "parts"))?,
     })
 }

@@ -1,20 +1,191 @@
-//! How a thread that runs networks is set up.
+//! How a thread that runs networks is set up, and where its tensors lie.
 
-use std::marker::PhantomData;
+use std::{cell::Cell, marker::PhantomData, num::NonZeroU16};
 
-/// Gradients are off and libtorch computes on the calling thread alone, until this is dropped.
+use tch::{Kind, TchError, Tensor};
+use thiserror::Error;
+
+use crate::domain::Device;
+
+/// Where a thread runs its networks, and with how many threads beside itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placement {
+    pub device: Device,
+    /// Threads within one operation, on the CPU.
+    pub threads: NonZeroU16,
+}
+
+impl Default for Placement {
+    /// One thread: the house scales over whole workers, and OpenMP teams of several workers on the same cores were
+    /// measured to be slower by more than an order of magnitude.
+    fn default() -> Self {
+        Self { device: Device::Cpu, threads: NonZeroU16::MIN }
+    }
+}
+
+/// Why a thread cannot run where it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum RuntimeError {
+    #[error(
+        "{0} was asked for, and this program runs on a libtorch that finds no CUDA; build it with LIBTORCH set to a \
+         libtorch for CUDA, on a machine with a driver for it, or leave the model on the cpu"
+    )]
+    NoCuda(Device),
+    #[error("{asked} was asked for, and this machine has the CUDA devices 0 to {last}")]
+    NoSuchDevice { asked: Device, last: i64 },
+}
+
+/// Gradients are off and libtorch computes where it was told, until this is dropped.
 #[must_use = "gradients come back on when this is dropped"]
 pub struct Settled {
     _gradients_off: tch::NoGradGuard,
+    /// What the thread had before.
+    before: Option<Placement>,
     /// The settings belong to the thread that made them.
     _stays_here: PhantomData<*const ()>,
 }
 
-/// Settles the calling thread for inference; call it first in every thread that builds or runs a network.
-///
-/// One intra-op thread: the house scales over whole workers, and OpenMP teams of several workers on the same cores
-/// were measured to be slower by more than an order of magnitude.
+thread_local! {
+    /// Where this thread runs its networks, once it is settled.
+    static PLACEMENT: Cell<Option<Placement>> = const { Cell::new(None) };
+}
+
+/// Settles the calling thread for inference; call it first in every thread that builds or runs a network. A thread that
+/// is settled already keeps its placement; another gets the default one.
 pub fn settle_thread() -> Settled {
-    tch::set_num_threads(1);
-    Settled { _gradients_off: tch::no_grad_guard(), _stays_here: PhantomData }
+    let before = PLACEMENT.get();
+    if before.is_none() {
+        place(Placement::default());
+    }
+    Settled { _gradients_off: tch::no_grad_guard(), before, _stays_here: PhantomData }
+}
+
+/// Lets the calling thread, which is settled, run its networks there from now on. On CUDA, networks of ours run in half
+/// precision.
+pub fn run_on(placement: Placement) -> Result<(), RuntimeError> {
+    check(placement.device)?;
+    place(placement);
+    Ok(())
+}
+
+/// Whether networks can run there.
+pub fn check(device: Device) -> Result<(), RuntimeError> {
+    let Device::Cuda(number) = device else { return Ok(()) };
+    let count = if tch::Cuda::is_available() { tch::Cuda::device_count() } else { 0 };
+    match count {
+        0 => Err(RuntimeError::NoCuda(device)),
+        count if i64::from(number) >= count => Err(RuntimeError::NoSuchDevice { asked: device, last: count - 1 }),
+        _ => Ok(()),
+    }
+}
+
+fn place(placement: Placement) {
+    // libtorch keeps the number for the whole process and, when a thread first asks, takes it over from there: asking
+    // before setting lets other threads' numbers be theirs.
+    tch::get_num_threads();
+    tch::set_num_threads(i32::from(placement.threads.get()));
+    PLACEMENT.set(Some(placement));
+}
+
+impl Drop for Settled {
+    fn drop(&mut self) {
+        if let Some(before) = self.before.filter(|before| PLACEMENT.get() != Some(*before)) {
+            place(before);
+        }
+        PLACEMENT.set(self.before);
+    }
+}
+
+/// The calling thread's device.
+pub(super) fn device() -> tch::Device {
+    match PLACEMENT.get().unwrap_or_default().device {
+        Device::Cpu => tch::Device::Cpu,
+        Device::Cuda(number) => tch::Device::Cuda(usize::from(number)),
+    }
+}
+
+/// A tensor of a network of ours, weights or input, where and as the calling thread computes.
+pub(super) fn taken_in(tensor: Tensor) -> Result<Tensor, TchError> {
+    match device() {
+        tch::Device::Cpu => Ok(tensor),
+        device => tensor.f_to_device(device)?.f_to_kind(Kind::Half),
+    }
+}
+
+/// All numbers of a tensor, row-major, wherever and as whatever it was computed.
+pub(super) fn given_out(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
+    let tensor = tensor.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
+    let mut numbers = vec![0.0; tensor.numel()];
+    tensor.f_copy_data(&mut numbers, tensor.numel())?;
+    Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Barrier, thread};
+
+    use super::*;
+
+    fn threads(count: u16) -> Placement {
+        Placement { threads: NonZeroU16::new(count).expect("at least one"), ..Placement::default() }
+    }
+
+    #[test]
+    fn each_thread_keeps_its_own_number_of_threads() {
+        let counts = [1, 3, 2];
+        let all_set = Barrier::new(counts.len());
+        thread::scope(|scope| {
+            let run = |count: u16| {
+                let _settled = settle_thread();
+                run_on(threads(count)).expect("the CPU is there");
+                all_set.wait();
+                // An operation that is worth dividing, so that libtorch makes up its mind.
+                let ones = Tensor::ones([512, 512], (Kind::Float, tch::Device::Cpu));
+                let sum = ones.matmul(&ones).sum(Kind::Double).double_value(&[]);
+                (tch::get_num_threads(), sum)
+            };
+            let running: Vec<_> = counts.map(|count| scope.spawn(move || run(count))).into_iter().collect();
+            for (running, count) in running.into_iter().zip(counts) {
+                let (found, sum) = running.join().expect("it does not panic");
+                assert_eq!(found, i32::from(count));
+                assert!((sum - 512.0_f64.powi(3)).abs() < 0.5);
+            }
+        });
+    }
+
+    #[test]
+    fn settling_again_changes_nothing_and_ends_nothing() {
+        thread::spawn(|| {
+            let _settled = settle_thread();
+            run_on(threads(2)).expect("the CPU is there");
+            {
+                let _again = settle_thread();
+                assert_eq!((PLACEMENT.get(), tch::get_num_threads()), (Some(threads(2)), 2));
+                run_on(threads(3)).expect("the CPU is there");
+            }
+            assert_eq!((PLACEMENT.get(), tch::get_num_threads()), (Some(threads(2)), 2));
+        })
+        .join()
+        .expect("it does not panic");
+    }
+
+    #[test]
+    fn a_device_that_is_not_there_is_refused_with_what_to_do() {
+        assert_eq!(check(Device::Cpu), Ok(()));
+        let absent = Device::Cuda(u16::MAX);
+        let error = check(absent).expect_err("nobody has so many").to_string();
+        assert!(error.contains("cuda:65535") && error.contains("CUDA"), "{error}");
+        let before = PLACEMENT.get();
+        assert!(run_on(Placement { device: absent, ..Placement::default() }).is_err());
+        assert_eq!(PLACEMENT.get(), before);
+    }
+
+    #[test]
+    fn what_is_taken_in_is_given_out() {
+        let numbers = [0.5, -1.25, 3.0];
+        let tensor = taken_in(Tensor::from_slice(&numbers)).expect("the CPU is there");
+        assert_eq!(given_out(&tensor).expect("numbers"), numbers);
+        let half = tensor.f_to_kind(Kind::Half).expect("they fit");
+        assert_eq!(given_out(&half).expect("numbers"), numbers);
+    }
 }

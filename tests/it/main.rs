@@ -13,5 +13,6 @@ mod grpc;
 mod house;
 mod life;
 mod people;
+mod photos;
 mod rest;
 mod support;

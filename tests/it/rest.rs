@@ -32,7 +32,9 @@ async fn enroll_search_verify_delete_on_every_database() {
         let server = Server::start(&home, &Start::default());
         let made = make_collection(&server, "staff").await;
         assert_eq!(made["name"], "collections/staff");
-        assert_eq!(made["policy"], json!({"targetFpir": 0.01, "targetFmr": 0.001}));
+        let standard =
+            json!({"targetFpir": 0.01, "targetFmr": 0.001, "quality": {}, "pad": {"mode": "off", "scoreMin": 0.5}});
+        assert_eq!(made["policy"], standard);
         assert_eq!(made["spaces"][0]["active"], false);
 
         let alice = enroll(&server, "alice", [1.0, 0.0, 0.0, 0.0], json!({"site": "north"})).await;
@@ -138,7 +140,7 @@ async fn etags_masks_and_conflicts() {
 
     let policy = json!({"policy": {"targetFpir": 0.05}});
     let updated = server.expect(Method::PATCH, "/v1/collections/staff", Some(policy)).await;
-    assert_eq!(updated["policy"], json!({"targetFpir": 0.05, "targetFmr": 0.001}));
+    assert_eq!((&updated["policy"]["targetFpir"], &updated["policy"]["targetFmr"]), (&json!(0.05), &json!(0.001)));
     let (status, _) =
         server.ask(Method::PATCH, "/v1/collections/staff", Some(json!({"policy": {"targetFmr": 7}}))).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
@@ -239,7 +241,7 @@ async fn a_deleted_person_is_in_no_file_of_the_embedded_database() {
     let server = Server::start(&home, &Start::default());
     make_collection(&server, "staff").await;
     let values = [0.123, 0.456, -0.789, 0.321];
-    let space = EmbeddingSpace { modality: Modality::Face, digest: ModelDigest([0; 32]), dimension: 4 };
+    let space = EmbeddingSpace::whole(Modality::Face, ModelDigest([0; 32]), 4);
     let kept = Embedding::new(space, &values).expect("valid");
     let bytes: Vec<u8> = kept.values().iter().flat_map(|v| v.to_le_bytes()).collect();
     let is_on_disk = || {

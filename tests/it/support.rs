@@ -63,7 +63,7 @@ pub(crate) fn models() -> Option<&'static Path> {
     let folder = MODELS.get_or_init(|| {
         let mirror = data()?;
         let folder = tempfile::tempdir().expect("a folder");
-        for name in ["face-mobilefacenet", "person-osnet-x0-25", "gait-graph"] {
+        for name in ["face-mobilefacenet", "face-mtcnn", "face-minifasnet", "person-osnet-x0-25", "gait-graph"] {
             let pulled = program()
                 .args(["models", "pull", name])
                 .env("SEMBLANCE_MODELS_DIR", folder.path())

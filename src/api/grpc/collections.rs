@@ -13,6 +13,9 @@ use crate::{
 };
 
 const LIST: &str = "collections";
+/// What an update mask may name.
+const UPDATABLE: [&str; 7] =
+    ["display_name", "policy", "policy.target_fpir", "policy.target_fmr", "policy.quality", "policy.pad", "spaces"];
 
 #[tonic::async_trait]
 impl CollectionService for Services {
@@ -62,12 +65,7 @@ impl Services {
             "" => None,
             id => Some(CollectionId::new(id).map_err(|e| Fault::invalid("collectionId", e))?),
         };
-        let asked = given.policy.unwrap_or_default();
-        let standard = Policy::default();
-        let policy = Policy {
-            target_fpir: asked.target_fpir.unwrap_or(standard.target_fpir),
-            target_fmr: asked.target_fmr.unwrap_or(standard.target_fmr),
-        };
+        let policy = wire::policy(&given.policy.unwrap_or_default(), Policy::default())?;
         let spaces = declared(&given.spaces)?;
         let draft = CollectionDraft { id, display_name: given.display_name, policy, spaces };
         let made = self.0.create_collection(&context, draft).await?;
@@ -93,7 +91,7 @@ impl Services {
     async fn update(&self, request: proto::UpdateCollectionRequest) -> Result<proto::Collection, Fault> {
         let given = request.collection.unwrap_or_default();
         let mask = request.update_mask.as_ref();
-        wire::check_mask(mask, &["display_name", "policy", "policy.target_fpir", "policy.target_fmr", "spaces"])?;
+        wire::check_mask(mask, &UPDATABLE)?;
         let CollectionName(id) = CollectionName::parse("collection.name", &given.name)?;
         let display_name =
             wire::writes(mask, "display_name", !given.display_name.is_empty()).then_some(given.display_name);
@@ -105,10 +103,18 @@ impl Services {
             None if whole => Some(standard),
             asked => asked.filter(|_| whole || wire::writes(mask, field, true)),
         };
+        // The parts that are replaced as a whole.
+        let part = |field: &str, carried: bool| whole || wire::writes(mask, field, carried);
         let patch = CollectionPatch {
             display_name,
             target_fpir: target("policy.target_fpir", asked.target_fpir, standard.target_fpir),
             target_fmr: target("policy.target_fmr", asked.target_fmr, standard.target_fmr),
+            quality: part("policy.quality", asked.quality.is_some())
+                .then(|| wire::quality(&asked.quality.unwrap_or_default()))
+                .transpose()?,
+            pad: part("policy.pad", asked.pad.is_some())
+                .then(|| wire::pad(&asked.pad.unwrap_or_default()))
+                .transpose()?,
             spaces: if wire::writes(mask, "spaces", true) { declared(&given.spaces)? } else { Vec::new() },
             expected: wire::expected(&given.etag)?,
         };

@@ -131,12 +131,13 @@ impl Services {
     async fn enroll(&self, mut request: Request<proto::EnrollRequest>) -> Result<proto::EnrollResponse, Fault> {
         let request_id = std::mem::take(&mut request.get_mut().request_id);
         let context = wire::context_once(&request, "Enroll", &request_id, request.get_ref())?;
-        let proto::EnrollRequest { name, samples, labels, modality, alignment, .. } = request.into_inner();
+        let proto::EnrollRequest { name, samples, labels, modality, alignment, face_selection, .. } =
+            request.into_inner();
         let name = IdentityName::parse("name", &name)?;
         let enrollment = Enrollment {
             collection: name.collection.clone(),
             identity: name.identity.clone(),
-            samples: wire::samples("samples", samples, Defaults { modality, alignment })?,
+            samples: wire::samples("samples", samples, Defaults { modality, alignment, face_selection })?,
             labels: wire::labels(labels)?,
         };
         Ok(wire::enrolled(&name, &self.0.enroll(&context, enrollment).await?))

@@ -52,12 +52,13 @@ impl RecognitionService for Services {
 impl Services {
     async fn verify(&self, request: Request<proto::VerifyRequest>) -> Result<proto::VerifyResponse, Fault> {
         let context = wire::context(&request);
-        let proto::VerifyRequest { name, samples, modality, alignment, consistency_token } = request.into_inner();
+        let proto::VerifyRequest { name, samples, modality, alignment, face_selection, consistency_token } =
+            request.into_inner();
         let name = IdentityName::parse("name", &name)?;
         let verification = Verification {
             collection: name.collection.clone(),
             identity: name.identity.clone(),
-            samples: wire::samples("samples", samples, Defaults { modality, alignment })?,
+            samples: wire::samples("samples", samples, Defaults { modality, alignment, face_selection })?,
             token: token(&consistency_token)?,
         };
         Ok(wire::verified(&name, &self.0.verify(&context, verification).await?))
@@ -67,7 +68,11 @@ impl Services {
         let context = wire::context(&request);
         let request = request.into_inner();
         let CollectionName(collection) = CollectionName::parse("parent", &request.parent)?;
-        let defaults = Defaults { modality: request.modality, alignment: request.alignment };
+        let defaults = Defaults {
+            modality: request.modality,
+            alignment: request.alignment,
+            face_selection: request.face_selection,
+        };
         let search = Search {
             collection: collection.clone(),
             samples: wire::samples("samples", request.samples, defaults)?,
@@ -85,7 +90,11 @@ impl Services {
         let context = wire::context_once(&request, "Resolve", &request_id, request.get_ref())?;
         let request = request.into_inner();
         let CollectionName(collection) = CollectionName::parse("parent", &request.parent)?;
-        let defaults = Defaults { modality: request.modality, alignment: request.alignment };
+        let defaults = Defaults {
+            modality: request.modality,
+            alignment: request.alignment,
+            face_selection: request.face_selection,
+        };
         let resolution = Resolution {
             collection: collection.clone(),
             samples: wire::samples("samples", request.samples, defaults)?,
@@ -101,18 +110,18 @@ impl Services {
 
     async fn extract(&self, request: Request<proto::ExtractRequest>) -> Result<proto::ExtractResponse, Fault> {
         let context = wire::context(&request);
-        let proto::ExtractRequest { samples, modality, alignment } = request.into_inner();
-        let samples = wire::samples("samples", samples, Defaults { modality, alignment })?;
+        let proto::ExtractRequest { samples, modality, alignment, face_selection } = request.into_inner();
+        let samples = wire::samples("samples", samples, Defaults { modality, alignment, face_selection })?;
         Ok(wire::extracted(&self.0.extract(&context, samples).await?))
     }
 
     async fn compare(&self, request: Request<proto::CompareRequest>) -> Result<proto::CompareResponse, Fault> {
         let context = wire::context(&request);
-        let proto::CompareRequest { probes, references, modality, alignment } = request.into_inner();
-        let defaults = Defaults { modality, alignment };
+        let proto::CompareRequest { probes, references, modality, alignment, face_selection } = request.into_inner();
+        let defaults = Defaults { modality, alignment, face_selection };
         let probes = wire::samples("probes", probes, defaults)?;
         let references = wire::samples("references", references, defaults)?;
-        Ok(wire::compare(&self.0.compare(&context, probes, references).await?))
+        Ok(wire::compared(&self.0.compare(&context, probes, references).await?))
     }
 }
 

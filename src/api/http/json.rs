@@ -321,6 +321,9 @@ mod tests {
         let mut message = DynamicMessage::new(descriptor);
         message.transcode_from(&answer).expect("the same message");
         let json = serde_json::to_string(&Json(&message)).expect("json");
-        assert_eq!(json, r#"{"match":false,"similarity":0.71,"template":"","reasons":["package_calibration"]}"#);
+        assert_eq!(
+            json,
+            r#"{"match":false,"similarity":0.71,"template":"","reasons":["package_calibration"],"samples":[]}"#
+        );
     }
 }

@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::{CollectionName, IdentityName, ModelName, count, etag, to_wire};
+use super::{
+    CollectionName, IdentityName, ModelName, count, etag, policy,
+    report::{report, reports, track},
+    to_wire,
+};
 use crate::{
     api::proto,
     domain::{
         Candidate, Collection, CollectionId, CollectionStats, DecisionKind, Identity, Modality, OperatingPoint, Reason,
         Similarity, SpaceBinding, SpaceRole, Template, TemplateOrigin, ThresholdSource,
     },
-    matcher::{Enrolled, Extracted, Found, Model, Resolved, Verified},
+    matcher::{Compared, Enrolled, Extracted, Found, Model, ModelTask, Resolved, Verified},
 };
 
 fn modality(modality: Modality) -> i32 {
@@ -33,6 +37,7 @@ fn embedding_space(binding: &SpaceBinding) -> proto::EmbeddingSpace {
         digest: binding.space.digest.to_string(),
         active: binding.role == SpaceRole::Active,
         external: binding.external,
+        parts: dimension(binding.space.parts),
     }
 }
 
@@ -41,10 +46,7 @@ pub(in crate::api) fn collection(collection: &Collection, stats: CollectionStats
         name: CollectionName(collection.id.clone()).to_string(),
         uid: collection.uid.to_string(),
         display_name: collection.display_name.clone(),
-        policy: Some(proto::Policy {
-            target_fpir: Some(collection.policy.target_fpir),
-            target_fmr: Some(collection.policy.target_fmr),
-        }),
+        policy: Some(policy::to_wire(&collection.policy)),
         spaces: collection.spaces.iter().map(embedding_space).collect(),
         identity_count: count(stats.identities),
         template_count: count(stats.templates),
@@ -78,6 +80,8 @@ pub(in crate::api) fn template(of: &IdentityName, template: &Template) -> proto:
         }
         .into(),
         create_time: Some(to_wire(template.create_time)),
+        quality: template.quality,
+        track: template.track.as_ref().map(track),
     }
 }
 
@@ -86,6 +90,7 @@ pub(in crate::api) fn enrolled(of: &IdentityName, enrolled: &Enrolled) -> proto:
         identity: of.to_string(),
         templates: enrolled.templates.iter().map(|t| template(of, t)).collect(),
         consistency_token: enrolled.token.to_string(),
+        samples: reports(&enrolled.samples),
     }
 }
 
@@ -109,6 +114,7 @@ pub(in crate::api) fn found(of: &CollectionId, found: &Found, probe: Modality) -
         candidates: candidates(of, &found.candidates, probe),
         gallery_size: count(found.gallery_identities),
         model: ModelName(found.model.clone()).to_string(),
+        samples: reports(&found.samples),
     }
 }
 
@@ -142,6 +148,20 @@ fn reasons(reasons: &[Reason]) -> Vec<i32> {
         Reason::Extrapolated => proto::Reason::Extrapolated,
         Reason::BetweenThresholds => proto::Reason::BetweenThresholds,
         Reason::SmallMargin => proto::Reason::SmallMargin,
+        Reason::PadFailed => proto::Reason::PadFailed,
+        Reason::PadNotEvaluated => proto::Reason::PadNotEvaluated,
+        Reason::FaceTooSmall => proto::Reason::FaceTooSmall,
+        Reason::BodyTooSmall => proto::Reason::BodyTooSmall,
+        Reason::Blurred => proto::Reason::Blurred,
+        Reason::TooNoisy => proto::Reason::TooNoisy,
+        Reason::TooDark => proto::Reason::TooDark,
+        Reason::TooBright => proto::Reason::TooBright,
+        Reason::TurnedAway => proto::Reason::TurnedAway,
+        Reason::DetectionWeak => proto::Reason::DetectionWeak,
+        Reason::EmbeddingWeak => proto::Reason::EmbeddingWeak,
+        Reason::TooFewFrames => proto::Reason::TooFewFrames,
+        Reason::TooFewJoints => proto::Reason::TooFewJoints,
+        Reason::LowQuality => proto::Reason::LowQuality,
     };
     reasons.iter().map(|r| wire(r).into()).collect()
 }
@@ -153,6 +173,7 @@ pub(in crate::api) fn verified(of: &IdentityName, verified: &Verified) -> proto:
         template: verified.best.as_ref().map(|b| of.template(b.template).to_string()).unwrap_or_default(),
         operating_point: Some(operating_point(&verified.operating_point)),
         reasons: reasons(&verified.reasons),
+        samples: reports(&verified.samples),
     }
 }
 
@@ -177,6 +198,7 @@ pub(in crate::api) fn resolved(of: &CollectionId, resolved: &Resolved, probe: Mo
         model: ModelName(resolved.model.clone()).to_string(),
         decision_id: resolved.id.to_string(),
         consistency_token: resolved.token.to_string(),
+        samples: reports(&resolved.samples),
     }
 }
 
@@ -185,27 +207,41 @@ pub(in crate::api) fn extracted(extracted: &[Extracted]) -> proto::ExtractRespon
         modality: modality(e.embedding.space().modality),
         embedding: Some(proto::Embedding { model: e.model.to_string(), values: e.embedding.values().to_vec() }),
         model_digest: e.embedding.space().digest.to_string(),
+        sample: i32::try_from(e.sample).expect("a request has few samples"),
+        report: Some(report(&e.report)),
     };
     proto::ExtractResponse { templates: extracted.iter().map(one).collect() }
 }
 
-pub(in crate::api) fn compare(rows: &[Vec<Similarity>]) -> proto::CompareResponse {
+pub(in crate::api) fn compared(compared: &Compared) -> proto::CompareResponse {
     let row = |row: &Vec<Similarity>| proto::compare_response::Row { similarities: row.iter().map(|s| s.0).collect() };
-    proto::CompareResponse { rows: rows.iter().map(row).collect() }
+    proto::CompareResponse {
+        rows: compared.rows.iter().map(row).collect(),
+        probes: reports(&compared.probes),
+        references: reports(&compared.references),
+    }
 }
 
 pub(in crate::api) fn model(model: &Model) -> proto::Model {
     proto::Model {
         name: ModelName(model.name.clone()).to_string(),
         version: model.card.version.clone(),
-        modality: modality(model.space.modality),
+        modality: modality(model.modality),
         architecture: model.card.architecture.clone(),
-        dimension: dimension(model.space.dimension),
-        digest: model.space.digest.to_string(),
+        dimension: model.space.map_or(0, |space| dimension(space.dimension)),
+        digest: model.digest.to_string(),
         licence: model.card.licence.clone(),
         provenance: model.card.provenance.clone(),
         intended_use: model.card.intended_use.clone(),
         not_for: model.card.not_for.clone(),
         serving: model.serving,
+        task: match model.task {
+            ModelTask::Encoder => proto::model::Task::Encoder,
+            ModelTask::Detector => proto::model::Task::Detector,
+            ModelTask::Pad => proto::model::Task::Pad,
+        }
+        .into(),
+        parts: model.space.map_or(0, |space| dimension(space.parts)),
+        device: model.device.to_string(),
     }
 }

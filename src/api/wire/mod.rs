@@ -4,14 +4,17 @@
 mod answer;
 mod name;
 mod page;
+mod policy;
+mod report;
 mod sample;
 mod time;
 
 pub(super) use answer::{
-    collection, compare, enrolled, extracted, found, identity, model, resolved, template, verified,
+    collection, compared, enrolled, extracted, found, identity, model, resolved, template, verified,
 };
 pub(super) use name::{CollectionName, IdentityName, ModelName, TemplateName};
 pub(super) use page::{PageRequest, token};
+pub(super) use policy::{pad, policy, quality};
 pub(super) use sample::{Defaults, modality, samples};
 pub(super) use time::{from_wire, to_wire};
 

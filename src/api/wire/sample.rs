@@ -3,8 +3,8 @@
 use crate::{
     api::proto,
     domain::{
-        Alignment, Frame, Geometry, ImageBytes, JOINTS, Joint, Landmarks, Modality, PixelBox, Sample, SampleContent,
-        Skeleton, SpaceName,
+        Alignment, FaceSelection, Frame, Geometry, ImageBytes, JOINTS, Joint, Landmarks, Modality, Picture, PixelBox,
+        Prompt, PromptRole, Sample, SampleContent, Skeleton, SpaceName,
     },
     matcher::Fault,
 };
@@ -17,6 +17,7 @@ const FRAME_NUMBERS: usize = 3 * JOINTS;
 pub(in crate::api) struct Defaults {
     pub modality: i32,
     pub alignment: i32,
+    pub face_selection: i32,
 }
 
 pub(in crate::api) fn samples(
@@ -31,25 +32,37 @@ fn sample(field: &str, sample: proto::Sample, defaults: Defaults) -> Result<Samp
     use proto::sample::Content;
     let given = if sample.modality == 0 { defaults.modality } else { sample.modality };
     let modality = modality(&format!("{field}.modality"), given)?;
-    let alignment = if sample.alignment == 0 { defaults.alignment } else { sample.alignment };
+    let or = |own: i32, default: i32| if own == 0 { default } else { own };
+    let common = Geometry {
+        alignment: alignment(&format!("{field}.alignment"), or(sample.alignment, defaults.alignment))?,
+        selection: face_selection(
+            &format!("{field}.faceSelection"),
+            or(sample.face_selection, defaults.face_selection),
+        )?,
+        ..Geometry::default()
+    };
     let Some(content) = sample.content else {
-        return Err(Fault::invalid(field, "a sample is an image, a skeleton or an embedding; this one is empty"));
+        let problem = "a sample is an image, a track, a skeleton or an embedding; this one is empty";
+        return Err(Fault::invalid(field, problem));
     };
     let content = match content {
         Content::Image(_) if modality == Modality::Gait => {
-            return Err(Fault::invalid(field, "a gait sample is a skeleton sequence, not an image"));
+            let problem = "a gait sample is a skeleton sequence or a track of silhouettes, not one image";
+            return Err(Fault::invalid(field, problem));
         }
         Content::Skeleton(_) if modality != Modality::Gait => {
             return Err(Fault::invalid(field, format!("a {modality} sample is an image, not a skeleton")));
         }
-        Content::Image(image) => SampleContent::Image {
+        Content::Image(image) => SampleContent::Image(Picture {
             bytes: ImageBytes(image.data),
             geometry: Geometry {
-                alignment: self::alignment(&format!("{field}.alignment"), alignment)?,
                 landmarks: landmarks(&format!("{field}.landmarks"), &sample.landmarks)?,
                 region: region(&format!("{field}.box"), &sample.r#box)?,
+                prompts: prompts(&format!("{field}.prompts"), &sample.prompts)?,
+                ..common
             },
-        },
+        }),
+        Content::Track(track) => SampleContent::Track(self::track(field, track, &common)?),
         Content::Skeleton(skeleton) => SampleContent::Skeleton(self::skeleton(field, &skeleton)?),
         Content::Embedding(embedding) => SampleContent::Embedding {
             model: SpaceName::new(&embedding.model)
@@ -80,6 +93,50 @@ fn alignment(field: &str, value: i32) -> Result<Option<Alignment>, Fault> {
         Ok(proto::Alignment::LfwFunneled) => Ok(Some(Alignment::LfwFunneled)),
         Err(_) => Err(Fault::invalid(field, "an alignment is detect, landmarks, aligned or lfw_funneled")),
     }
+}
+
+fn face_selection(field: &str, value: i32) -> Result<Option<FaceSelection>, Fault> {
+    match proto::FaceSelection::try_from(value) {
+        Ok(proto::FaceSelection::Unspecified) => Ok(None),
+        Ok(proto::FaceSelection::Largest) => Ok(Some(FaceSelection::Largest)),
+        Ok(proto::FaceSelection::MostCentral) => Ok(Some(FaceSelection::MostCentral)),
+        Ok(proto::FaceSelection::ExactlyOne) => Ok(Some(FaceSelection::ExactlyOne)),
+        Err(_) => Err(Fault::invalid(field, "a face selection is largest, most_central or exactly_one")),
+    }
+}
+
+fn track(field: &str, track: proto::Track, common: &Geometry) -> Result<Vec<Picture>, Fault> {
+    let picture = |(at, frame): (usize, proto::track::Frame)| {
+        let field = format!("{field}.track.frames[{at}]");
+        let image = frame.image.ok_or_else(|| Fault::invalid(format!("{field}.image"), "a frame needs its image"))?;
+        let geometry = Geometry {
+            landmarks: landmarks(&format!("{field}.landmarks"), &frame.landmarks)?,
+            region: region(&format!("{field}.box"), &frame.r#box)?,
+            ..common.clone()
+        };
+        Ok(Picture { bytes: ImageBytes(image.data), geometry })
+    };
+    track.frames.into_iter().enumerate().map(picture).collect()
+}
+
+/// The most bodies whose joints may come with one picture.
+const PROMPTS_MAX: usize = 32;
+
+fn prompts(field: &str, prompts: &[proto::KeypointPrompt]) -> Result<Vec<Prompt>, Fault> {
+    if prompts.len() > PROMPTS_MAX {
+        return Err(Fault::invalid(field, format!("a picture takes at most {PROMPTS_MAX} prompts")));
+    }
+    let prompt = |(at, prompt): (usize, &proto::KeypointPrompt)| {
+        let (joints, rest) = prompt.keypoints.as_chunks::<3>();
+        let is_sound = rest.is_empty() && (1..=JOINTS).contains(&joints.len());
+        if !is_sound || prompt.keypoints.iter().any(|number| !number.is_finite()) {
+            let problem = format!("a prompt is 1 to {JOINTS} joints of x, y and score: finite numbers");
+            return Err(Fault::invalid(format!("{field}[{at}].keypoints"), problem));
+        }
+        let joints = joints.iter().map(|[x, y, score]| Joint { x: *x, y: *y, score: *score }).collect();
+        Ok(Prompt { joints, role: if prompt.negative { PromptRole::Other } else { PromptRole::Subject } })
+    };
+    prompts.iter().enumerate().map(prompt).collect()
 }
 
 fn landmarks(field: &str, numbers: &[f32]) -> Result<Option<Landmarks>, Fault> {

@@ -5,9 +5,9 @@ use std::io::{self, Read, Seek};
 use zip::ZipArchive;
 
 use super::{ArchiveError, FILE_BYTES_MAX, FetchError, MANIFEST_BYTES_MAX};
-use crate::encoder::package::{MANIFEST_FILE, Manifest, Package};
+use crate::encoder::package::{MANIFEST_FILE, Manifest, Package, WeightsFile};
 
-/// A package has two files; what else may lie beside them is a readme and a licence.
+/// A package has a few files; what else may lie beside them is a readme and a licence.
 const MEMBERS_MAX: usize = 64;
 
 /// Reads the one package in an archive, at its top or below one folder.
@@ -17,9 +17,15 @@ pub(super) fn read(file: impl Read + Seek) -> Result<Package, FetchError> {
     let text =
         member(&mut zip, &format!("{folder}{MANIFEST_FILE}"), MANIFEST_BYTES_MAX)?.ok_or(ArchiveError::NoManifest)?;
     let manifest = Manifest::parse(&text)?;
-    let name = format!("{folder}{}", manifest.weights.file);
-    let weights = member(&mut zip, &name, FILE_BYTES_MAX)?.ok_or(ArchiveError::NoWeights(name))?;
-    Ok(Package::assemble(manifest, &weights)?)
+    let mut bytes_left = FILE_BYTES_MAX;
+    let mut files = Vec::new();
+    for WeightsFile { file, .. } in &manifest.weights {
+        let name = format!("{folder}{file}");
+        let bytes = member(&mut zip, &name, bytes_left)?.ok_or(ArchiveError::NoWeights(name))?;
+        bytes_left -= bytes.len() as u64;
+        files.push(bytes);
+    }
+    Ok(Package::assemble(manifest, &files)?)
 }
 
 /// What stands before `model.toml`: nothing, or `name/`.

@@ -10,7 +10,8 @@ mod mirror;
 mod progress;
 
 use std::{
-    fs, io,
+    collections::BTreeSet,
+    fmt, fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -20,7 +21,7 @@ use thiserror::Error;
 use self::download::{Address, Wanted};
 pub use self::progress::{Bars, Progress, Silent};
 use super::{
-    Catalogue, FileHash, Package, PackageError, Recipe,
+    Catalogue, FileHash, Origin, Package, PackageError, PublishedFile, Recipe,
     package::{self, MANIFEST_BYTES_MAX},
 };
 use crate::{
@@ -72,7 +73,7 @@ pub enum News {
 #[derive(Debug)]
 pub struct Verified {
     pub folder: PathBuf,
-    /// Its file has the stated sha256, and its weights fit its architecture.
+    /// Its files have the stated sha256, and its weights fit its architecture.
     pub outcome: Result<Package, PackageError>,
 }
 
@@ -151,14 +152,29 @@ pub fn pull(
     if let Ok(there) = package::load_installed(&folder) {
         return Ok(Installed { id: there.manifest.id, digest: there.digest, folder, news: News::AlreadyThere });
     }
-    progress.describe(&recipe.manifest, &recipe.url);
-    let Recipe { url, bytes, manifest, .. } = recipe.clone();
-    let wanted = Wanted { url, sha256: manifest.weights.sha256, bytes: Some(bytes) };
-    let package = turn.with_file(&wanted, options, progress, |bytes| Ok(Package::assemble(manifest, bytes)?))?;
+    let package = match &recipe.origin {
+        Origin::Published(files) => {
+            let addresses: Vec<&str> = files.iter().map(|file| &*file.url).collect();
+            progress.describe(&recipe.manifest, &addresses);
+            let make = |files: &[Vec<u8>]| Ok(Package::assemble(recipe.manifest.clone(), files)?);
+            turn.with_files(&wanted(recipe, files), options, progress, make)?
+        }
+        Origin::Shipped(weights) => {
+            progress.describe(&recipe.manifest, &["this program"]);
+            Package::assemble(recipe.manifest.clone(), &[weights])?
+        }
+    };
     turn.install(&package)
 }
 
-/// Installs a package of one's own.
+fn wanted(recipe: &Recipe, files: &[PublishedFile]) -> Vec<Wanted> {
+    let files = recipe.manifest.weights.iter().zip(files);
+    files
+        .map(|(weights, file)| Wanted { url: file.url.clone(), sha256: weights.sha256, bytes: Some(file.bytes) })
+        .collect()
+}
+
+/// Installs a package of one's own. It is described before anything of it is run: a TorchScript file is a program.
 pub fn install(
     source: &PackageSource,
     options: &FetchOptions,
@@ -173,9 +189,10 @@ pub fn install(
         }
         PackageSource::Url { url, sha256 } => {
             let wanted = Wanted { url: url.clone(), sha256: *sha256, bytes: None };
-            turn.with_file(&wanted, options, progress, |bytes| archive::read(io::Cursor::new(bytes)))?
+            turn.with_files(&[wanted], options, progress, |files| archive::read(io::Cursor::new(&files[0])))?
         }
     };
+    progress.describe(&package.manifest, &[&source.to_string()]);
     turn.install(&package)
 }
 
@@ -209,6 +226,15 @@ impl PackageSource {
     }
 }
 
+impl fmt::Display for PackageSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(path) | Self::Archive(path) => path.display().fmt(f),
+            Self::Url { url, .. } => f.write_str(url),
+        }
+    }
+}
+
 /// The right to change a models folder; one process has it at a time.
 struct Turn {
     models_dir: PathBuf,
@@ -232,21 +258,30 @@ impl Turn {
         self.models_dir.join(id.as_str())
     }
 
-    /// Hands the bytes of a checked file to `make`. The file is thrown away when a package came of it.
-    fn with_file(
+    /// Hands the bytes of checked files to `make`. The files are thrown away when a package came of them; until then
+    /// they lie here, so that another attempt goes on with what this one got.
+    fn with_files(
         &self,
-        wanted: &Wanted,
+        wanted: &[Wanted],
         options: &FetchOptions,
         progress: &dyn Progress,
-        make: impl FnOnce(&[u8]) -> Result<Package, FetchError>,
+        make: impl FnOnce(&[Vec<u8>]) -> Result<Package, FetchError>,
     ) -> Result<Package, FetchError> {
         if let Some(mirror) = &options.mirror {
-            return make(&mirror::find(mirror, wanted)?);
+            let files = wanted.iter().map(|wanted| mirror::find(mirror, wanted));
+            return make(&files.collect::<Result<Vec<_>, _>>()?);
         }
-        let partial = self.models_dir.join(Self::PARTIAL).join(wanted.sha256.to_string());
-        download::download(wanted, &partial, options.silence_max, progress)?;
-        let package = make(&fs::read(&partial).map_err(failed("cannot read", &partial))?)?;
-        fs::remove_file(&partial).map_err(failed("cannot remove", &partial))?;
+        let partial = |wanted: &Wanted| self.models_dir.join(Self::PARTIAL).join(wanted.sha256.to_string());
+        for wanted in wanted {
+            download::download(wanted, &partial(wanted), options.silence_max, progress)?;
+        }
+        let read = |path: PathBuf| fs::read(&path).map_err(failed("cannot read", &path));
+        let files = wanted.iter().map(partial).map(read).collect::<Result<Vec<_>, _>>()?;
+        let package = make(&files)?;
+        // Once each: two names may stand for one file.
+        for path in wanted.iter().map(partial).collect::<BTreeSet<_>>() {
+            fs::remove_file(&path).map_err(failed("cannot remove", &path))?;
+        }
         Ok(package)
     }
 

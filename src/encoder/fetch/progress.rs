@@ -7,10 +7,14 @@ use parking_lot::Mutex;
 
 use super::super::Manifest;
 
+/// What an operator is told of a TorchScript package.
+const PROGRAM_WARNING: &str = "it holds a program (TorchScript) that runs within this server and can do what the server \
+                               can; install it only if you trust whoever made it";
+
 /// Hears what an installation does. Its methods are called from the thread that installs.
 pub trait Progress {
-    /// A package is about to be fetched; whoever reads this may think twice.
-    fn describe(&self, manifest: &Manifest, url: &str);
+    /// A package is about to be fetched or installed; whoever reads this may think twice.
+    fn describe(&self, manifest: &Manifest, origins: &[&str]);
     /// A download goes on from `already`; `total` is its length where that is known.
     fn begin(&self, already: u64, total: Option<u64>);
     /// More bytes came.
@@ -24,7 +28,7 @@ pub trait Progress {
 pub struct Silent;
 
 impl Progress for Silent {
-    fn describe(&self, _manifest: &Manifest, _url: &str) {}
+    fn describe(&self, _manifest: &Manifest, _origins: &[&str]) {}
     fn begin(&self, _already: u64, _total: Option<u64>) {}
     fn advance(&self, _bytes: u64) {}
     fn end(&self) {}
@@ -37,15 +41,19 @@ pub struct Bars {
 }
 
 impl Progress for Bars {
-    fn describe(&self, manifest: &Manifest, url: &str) {
+    fn describe(&self, manifest: &Manifest, origins: &[&str]) {
+        let from = origins.join("\n              ");
         let Manifest { id, version, licence, provenance, intended_use, not_for, .. } = manifest;
         let mut out = io::stderr().lock();
         // A closed standard error is no reason to stop.
         let _closed = writeln!(
             out,
-            "{id} {version}\n  from        {url}\n  licence     {licence}\n  provenance  {provenance}\n  \
+            "{id} {version}\n  from        {from}\n  licence     {licence}\n  provenance  {provenance}\n  \
              meant for   {intended_use}\n  not for     {not_for}"
         );
+        if manifest.is_program() {
+            let _closed = writeln!(out, "  beware      {PROGRAM_WARNING}");
+        }
     }
 
     fn begin(&self, already: u64, total: Option<u64>) {

@@ -7,10 +7,13 @@ use zip::{ZipWriter, write::SimpleFileOptions};
 
 use self::server::{Reply, Server};
 use super::*;
-use crate::encoder::{
-    Manifest,
-    package::{MANIFEST_FILE, WEIGHTS_FILE, load_installed},
-    tests::{invented_package, write_package},
+use crate::{
+    encoder::{
+        EncoderArchitecture, Kind, Manifest, Shipped, WeightsFile,
+        package::{MANIFEST_FILE, WEIGHTS_FILE, load_installed},
+        tests::{invented_package, script_package, write_package},
+    },
+    torch::{script::tests::Manner, weights::StateDict},
 };
 
 const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -23,7 +26,7 @@ struct Diary {
 }
 
 impl Progress for Diary {
-    fn describe(&self, manifest: &Manifest, _url: &str) {
+    fn describe(&self, manifest: &Manifest, _origins: &[&str]) {
         self.described.lock().push(format!("{}: {}", manifest.id, manifest.licence));
     }
     fn begin(&self, already: u64, total: Option<u64>) {
@@ -219,10 +222,9 @@ impl Shop {
         let package = invented_package("model");
         let published = weights_of(&package);
         let mut manifest = package.manifest.clone();
-        manifest.weights.file = "published.safetensors".to_owned();
-        manifest.weights.sha256 = FileHash::of(&published);
-        manifest.weights.ignored_prefixes.clear();
-        let recipe = Recipe { starter: true, url: String::new(), bytes: published.len() as u64, manifest };
+        manifest.weights = vec![WeightsFile::plain("published.safetensors", FileHash::of(&published))];
+        let file = PublishedFile { url: String::new(), bytes: published.len() as u64 };
+        let recipe = Recipe { starter: true, origin: Origin::Published(vec![file]), manifest };
         let catalogue = Catalogue { recipes: vec![recipe] };
         Self { catalogue, published, models: tempfile::tempdir().expect("a folder"), package }
     }
@@ -232,8 +234,13 @@ impl Shop {
         let server = Server::start(move |request| {
             request.from.map_or_else(|| Reply::whole(&published), |from| Reply::rest(&published, from))
         });
-        self.catalogue.recipes[0].url = server.url("/published.safetensors");
+        self.set_url(0, server.url("/published.safetensors"));
         (self, server)
+    }
+
+    fn set_url(&mut self, file: usize, url: String) {
+        let Origin::Published(files) = &mut self.catalogue.recipes[0].origin else { panic!("it is published") };
+        files[file].url = url;
     }
 
     fn options(&self) -> FetchOptions {
@@ -274,7 +281,7 @@ fn pulling_makes_a_package_once() {
     assert_eq!((installed.news, installed.digest), (News::Fresh, shop.package.digest));
     assert_eq!(*diary.described.lock(), [format!("model: {}", shop.package.manifest.licence)]);
     let loaded = load_installed(&installed.folder).expect("a sound package");
-    assert_eq!(loaded.manifest.weights.file, WEIGHTS_FILE);
+    assert_eq!(loaded.manifest.weights[0].file, WEIGHTS_FILE);
     assert_eq!(shop.pull(&diary).expect("it is there").news, News::AlreadyThere);
     assert_eq!((server.ranges().len(), diary.described.lock().len()), (1, 1));
     assert_eq!(shop.listing(), ["model"]);
@@ -288,11 +295,12 @@ fn a_pull_that_fails_installs_nothing() {
     let mut published = shop.published.clone();
     published[1000] ^= 1;
     let server = Server::start(move |_| Reply::whole(&published));
-    shop.catalogue.recipes[0].url = server.url("/");
+    shop.set_url(0, server.url("/"));
     assert!(matches!(shop.pull(&Silent), Err(FetchError::WrongHash { .. })));
     // The right file, but not of this architecture.
     let (mut shop, _server) = Shop::new().served();
-    shop.catalogue.recipes[0].manifest.architecture = "osnet-x0.5".parse().expect("built in");
+    let Kind::Encoder(encoder) = &mut shop.catalogue.recipes[0].manifest.kind else { panic!("it is an encoder") };
+    encoder.architecture = EncoderArchitecture::BuiltIn("osnet-x0.5".parse().expect("built in"));
     let error = shop.pull(&Silent).expect_err("the weights do not fit");
     assert!(matches!(error, FetchError::Package(PackageError::Network(_))), "{error}");
     assert_eq!(shop.listing(), [""; 0]);
@@ -317,7 +325,7 @@ fn a_broken_installation_is_made_anew() {
 #[test]
 fn the_mirror_stands_for_the_network() {
     let mut shop = Shop::new();
-    shop.catalogue.recipes[0].url = "https://nowhere.invalid/published.safetensors".to_owned();
+    shop.set_url(0, "https://nowhere.invalid/published.safetensors".to_owned());
     let mirror = tempfile::tempdir().expect("a folder");
     let deep = mirror.path().join("some/where");
     fs::create_dir_all(&deep).expect("a folder");
@@ -329,6 +337,83 @@ fn the_mirror_stands_for_the_network() {
     let installed = pull(&shop.catalogue, "model", &options, &Silent).expect("found by its sha256");
     assert_eq!(installed.digest, shop.package.digest);
     assert!(deep.join("another-name").exists(), "a mirror is only read");
+}
+
+/// The shop's package in two files, as it is published; answers both, each with its bytes.
+fn split(shop: &mut Shop) -> [(FileHash, Vec<u8>); 2] {
+    let mut parts = [StateDict::default(), StateDict::default()];
+    for (key, tensor) in shop.package.tensors().expect("tensors").iter() {
+        parts[usize::from(key.starts_with("fc."))].insert(key.to_owned(), tensor.clone()).expect("a new name");
+    }
+    let files = parts.map(|part| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("part");
+        part.write_safetensors(&path).expect("writable");
+        let bytes = fs::read(path).expect("written");
+        (FileHash::of(&bytes), bytes)
+    });
+    let recipe = &mut shop.catalogue.recipes[0];
+    let names = ["body.safetensors", "head.safetensors"];
+    recipe.manifest.weights =
+        names.iter().zip(&files).map(|(name, (hash, _))| WeightsFile::plain(name, *hash)).collect();
+    let published = files.iter().map(|(_, bytes)| PublishedFile { url: String::new(), bytes: bytes.len() as u64 });
+    recipe.origin = Origin::Published(published.collect());
+    files
+}
+
+#[test]
+fn a_package_of_several_files_is_pulled_whole_or_not_at_all() {
+    let mut shop = Shop::new();
+    let [(body_hash, body), (_, head)] = split(&mut shop);
+    let (body_server, head_server) = (
+        Server::start(move |_| Reply::whole(&body)),
+        Server::start(move |request| if request.number == 0 { Reply::status(503) } else { Reply::whole(&head) }),
+    );
+    shop.set_url(0, body_server.url("/body"));
+    shop.set_url(1, head_server.url("/head"));
+    let error = shop.pull(&Silent).expect_err("one file did not come");
+    assert!(matches!(error, FetchError::Status { status: 503, .. }), "{error}");
+    assert_eq!(shop.listing(), [""; 0]);
+    assert!(shop.models.path().join(Turn::PARTIAL).join(body_hash.to_string()).exists(), "kept for another attempt");
+    let installed = shop.pull(&Silent).expect("the other came now");
+    assert_eq!((installed.news, installed.digest), (News::Fresh, shop.package.digest));
+    assert_eq!(body_server.ranges().len(), 1, "what was there was not fetched again");
+    assert_eq!(fs::read_dir(shop.models.path().join(Turn::PARTIAL)).expect("a folder").count(), 0);
+}
+
+#[test]
+fn every_file_of_a_package_is_found_in_the_mirror() {
+    let mut shop = Shop::new();
+    let [(_, body), (head_hash, head)] = split(&mut shop);
+    let mirror = tempfile::tempdir().expect("a folder");
+    fs::write(mirror.path().join("one"), body).expect("writable");
+    let options = FetchOptions { mirror: Some(mirror.path().to_owned()), ..shop.options() };
+    let missing = pull(&shop.catalogue, "model", &options, &Silent).expect_err("one of two");
+    assert!(matches!(missing, FetchError::NotInMirror { sha256, .. } if sha256 == head_hash), "{missing}");
+    assert_eq!(shop.listing(), [""; 0]);
+    fs::write(mirror.path().join("other"), head).expect("writable");
+    assert_eq!(pull(&shop.catalogue, "model", &options, &Silent).expect("both").digest, shop.package.digest);
+}
+
+#[test]
+fn a_package_that_the_program_holds_needs_no_network() {
+    let shop = Shop::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let package = invented_package("shipped");
+    write_package(&package, folder.path());
+    let manifest = fs::read_to_string(folder.path().join(MANIFEST_FILE)).expect("written").leak();
+    let weights = fs::read(folder.path().join(WEIGHTS_FILE)).expect("written").leak();
+    let catalogue = Catalogue::parse("package = []", &[Shipped { manifest, weights }]).expect("a sound package");
+    assert_eq!(catalogue.starters().count(), 1, "a new server gets it by itself");
+    // Neither is asked: nobody listens, and the mirror does not exist.
+    let options = FetchOptions { mirror: Some(folder.path().join("absent")), ..shop.options() };
+    let installed = pull(&catalogue, "shipped", &options, &Silent).expect("it is here");
+    assert_eq!((installed.news, installed.digest), (News::Fresh, package.digest));
+    let cut = Shipped { manifest, weights: &weights[..weights.len() - 1] };
+    let catalogue = Catalogue::parse("package = []", &[cut]).expect("the manifest is sound");
+    fs::remove_dir_all(installed.folder).expect("removable");
+    let error = pull(&catalogue, "shipped", &options, &Silent).expect_err("other weights");
+    assert!(matches!(error, FetchError::Package(PackageError::WrongHash { .. })), "{error}");
 }
 
 #[test]
@@ -352,14 +437,32 @@ fn a_folder_is_installed_and_another_model_does_not_take_its_place() {
     assert_eq!(shop.install(&source()).expect("the same model").news, News::Replaced);
     assert_eq!(load_installed(&shop.folder()).expect("sound").manifest.licence, "another");
 
-    let crate::encoder::prepare::Preprocessing::Image(image) = &mut package.manifest.preprocessing else {
-        panic!("persons are pictures")
-    };
-    image.mirror = true;
-    write_package(&package, own.path());
+    write_package(&package.mirrored(), own.path());
     assert!(matches!(shop.install(&source()), Err(FetchError::OtherModel { .. })));
     let there = load_installed(&shop.folder()).expect("untouched");
     assert_eq!(there.digest, shop.package.digest);
+}
+
+#[test]
+fn a_program_is_installed_from_a_folder_and_never_from_the_catalogue() {
+    let (shop, own, diary) = (Shop::new(), tempfile::tempdir().expect("a folder"), Diary::default());
+    let package = script_package("program", Manner::Sound);
+    write_package(&package, own.path());
+    let source = PackageSource::Folder(own.path().to_owned());
+    let installed = install(&source, &shop.options(), &diary).expect("sound");
+    assert_eq!((installed.news, installed.digest), (News::Fresh, package.digest));
+    assert_eq!(diary.described.lock().len(), 1, "whoever installs is told what it is");
+    let verified = verify(shop.models.path()).expect("listed");
+    assert!(matches!(&verified[..], [Verified { outcome: Ok(there), .. }] if there.digest == package.digest));
+
+    write_package(&script_package("other", Manner::Dropout), own.path());
+    let error = install(&source, &shop.options(), &Silent).expect_err("dropout is on");
+    assert!(matches!(error, FetchError::Package(PackageError::Network(_))), "{error}");
+    assert_eq!(shop.listing(), ["program"]);
+
+    let manifest = fs::read_to_string(own.path().join(MANIFEST_FILE)).expect("written").leak();
+    let offered = Catalogue::parse("package = []", &[Shipped { manifest, weights: b"" }]);
+    assert!(matches!(offered, Err(PackageError::ProgramInCatalogue(_))));
 }
 
 fn zip_of(members: &[(&str, &[u8])]) -> Vec<u8> {

@@ -3,10 +3,14 @@ use crate::{
     encoder::{
         Catalogue,
         prepare::Preprocessing,
-        tests::{invented_package, write_package},
+        tests::{invented_package, script_package, write_package},
     },
     testdata,
-    torch::weights::{Dtype, RawTensor},
+    torch::{
+        network::invented::{minifasnet, mtcnn},
+        script::tests::Manner,
+        weights::{Dtype, RawTensor},
+    },
 };
 
 fn folder() -> tempfile::TempDir {
@@ -14,7 +18,18 @@ fn folder() -> tempfile::TempDir {
 }
 
 fn digest_of(package: &Package) -> ModelDigest {
-    digest::of_model(&package.weights, package.manifest.architecture, &package.manifest.preprocessing)
+    digest::of_model(&package.weights, &package.manifest.kind)
+}
+
+/// What the package says as an encoder, to be changed.
+fn encoder_of(package: &mut Package) -> &mut EncoderManifest {
+    let Kind::Encoder(encoder) = &mut package.manifest.kind else { panic!("it is an encoder's package") };
+    encoder
+}
+
+fn tensors_of(package: &mut Package) -> &mut StateDict {
+    let Weights::Tensors(tensors) = &mut package.weights else { panic!("it has tensors") };
+    tensors
 }
 
 /// Writes a package, lets `change` edit its manifest's text, and loads it again.
@@ -50,10 +65,10 @@ fn what_changes_no_embedding_changes_no_digest() {
     });
     let words = words.expect("a sound package");
     assert_eq!(words.digest, before);
-    assert!(words.manifest.calibration.is_none());
+    assert!(words.manifest.encoder().expect("as before").calibration.is_none());
     let mut counted = invented_package("model");
     let count = RawTensor::new(Dtype::I64, Vec::new(), 7_u64.to_le_bytes().to_vec()).expect("one number");
-    counted.weights.insert("conv1.bn.num_batches_tracked".to_owned(), count).expect("a new name");
+    tensors_of(&mut counted).insert("conv1.bn.num_batches_tracked".to_owned(), count).expect("a new name");
     assert_eq!(digest_of(&counted), before);
 }
 
@@ -61,7 +76,10 @@ fn what_changes_no_embedding_changes_no_digest() {
 fn what_changes_an_embedding_changes_the_digest() {
     let package = invented_package("model");
     let before = package.digest;
-    let Preprocessing::Image(image) = package.manifest.preprocessing.clone() else { panic!("persons are pictures") };
+    let image = match &package.manifest.encoder().expect("a person package").preprocessing {
+        Preprocessing::Image(image) => image.clone(),
+        Preprocessing::Skeleton(_) | Preprocessing::Silhouette(_) => panic!("persons are pictures"),
+    };
     let mut mirrored = image.clone();
     mirrored.mirror = true;
     let mut aligned = image.clone();
@@ -70,21 +88,23 @@ fn what_changes_an_embedding_changes_the_digest() {
     brighter.mean[2] += 1e-6;
     let mut digests = vec![before];
     for image in [mirrored, aligned, brighter] {
-        let preprocessing = Preprocessing::Image(image);
-        digests.push(digest::of_model(&package.weights, package.manifest.architecture, &preprocessing));
+        let mut changed = package.clone();
+        encoder_of(&mut changed).preprocessing = Preprocessing::Image(image);
+        digests.push(digest_of(&changed));
     }
-    let wider = "osnet-x0.5".parse().expect("built in");
-    digests.push(digest::of_model(&package.weights, wider, &package.manifest.preprocessing));
+    let mut wider = package.clone();
+    encoder_of(&mut wider).architecture = EncoderArchitecture::BuiltIn("osnet-x0.5".parse().expect("built in"));
+    digests.push(digest_of(&wider));
     let name = "conv1.conv.weight";
-    let tensor = package.weights.get(name).expect("the first layer");
+    let tensor = package.tensors().expect("tensors").get(name).expect("the first layer");
     let mut bytes = tensor.bytes().to_vec();
     bytes[0] ^= 1;
     let flipped = RawTensor::new(tensor.dtype(), tensor.shape().to_vec(), bytes).expect("as long as before");
     let flat = RawTensor::new(tensor.dtype(), vec![tensor.elements()], tensor.bytes().to_vec()).expect("as long");
     for (new_name, tensor) in [(name, flipped), (name, flat), ("other", tensor.clone())] {
         let mut changed = package.clone();
-        changed.weights.remove(name);
-        changed.weights.insert(new_name.to_owned(), tensor).expect("a free name");
+        tensors_of(&mut changed).remove(name);
+        tensors_of(&mut changed).insert(new_name.to_owned(), tensor).expect("a free name");
         digests.push(digest_of(&changed));
     }
     let count = digests.len();
@@ -98,9 +118,8 @@ fn the_digest_is_the_same_in_every_version_of_the_program() {
     let mut weights = StateDict::default();
     let tensor = RawTensor::from_f32(vec![2, 1], &[0.5, -1.25]).expect("two numbers");
     weights.insert("conv.weight".to_owned(), tensor).expect("a new name");
-    let package = invented_package("model");
-    let digest = digest::of_model(&weights, package.manifest.architecture, &package.manifest.preprocessing);
-    assert_eq!(digest.to_string(), PINNED);
+    let package = Package { weights: Weights::Tensors(weights), ..invented_package("model") };
+    assert_eq!(digest_of(&package).to_string(), PINNED);
 }
 
 const PINNED: &str = "4f60c8511e3d8c47ee97b74209be850f18c16873ff2242005e6fc41106427730";
@@ -117,12 +136,12 @@ fn one_model_has_one_digest_in_every_form_of_its_file() {
     for (name, file) in weights {
         let recipe = Catalogue::built_in().named(name).expect("a starter").clone();
         let published = fs::read(data.join(file)).expect("part of the data");
-        assert_eq!(published.len() as u64, recipe.bytes);
-        let package = Package::assemble(recipe.manifest, &published).expect("the published file");
+        assert_eq!(published.len() as u64, recipe.origin.bytes());
+        let package = Package::assemble(recipe.manifest, &[published]).expect("the published file");
         let folder = folder();
         write_package(&package, folder.path());
         let converted = Package::load(folder.path()).expect("just written");
-        assert_eq!(converted.manifest.weights.file, WEIGHTS_FILE);
+        assert_eq!(converted.manifest.weights[0].file, WEIGHTS_FILE);
         assert_eq!(converted.digest, package.digest);
         converted.prove().expect("the weights fit");
         digests.push(package.digest.to_string());
@@ -141,7 +160,7 @@ const PINNED_STARTERS: [&str; 3] = [
 fn prefixes_are_taken_off_before_the_digest() {
     let package = invented_package("model");
     let mut parallel = StateDict::default();
-    for (name, tensor) in package.weights.iter() {
+    for (name, tensor) in package.tensors().expect("tensors").iter() {
         parallel.insert(format!("module.{name}"), tensor.clone()).expect("a new name");
     }
     let head = RawTensor::from_f32(vec![1], &[1.0]).expect("one number");
@@ -151,14 +170,60 @@ fn prefixes_are_taken_off_before_the_digest() {
     parallel.write_safetensors(&path).expect("writable");
     let bytes = fs::read(&path).expect("written");
     let weights = WeightsFile {
-        file: "parallel.safetensors".to_owned(),
-        sha256: FileHash::of(&bytes),
-        entry: None,
         strip_prefix: "module.".to_owned(),
         ignored_prefixes: vec!["classifier.".to_owned()],
+        ..WeightsFile::plain("parallel.safetensors", FileHash::of(&bytes))
     };
-    let manifest = Manifest { weights, ..package.manifest };
-    assert_eq!(Package::assemble(manifest, &bytes).expect("a sound package").digest, package.digest);
+    let manifest = Manifest { weights: vec![weights], ..package.manifest };
+    assert_eq!(Package::assemble(manifest, &[bytes]).expect("a sound package").digest, package.digest);
+}
+
+/// Every tensor of the weights that `keep` wants, as a file of safetensors and its entry in the manifest.
+fn file_of(name: &str, weights: &StateDict, keep: impl Fn(&str) -> bool) -> (WeightsFile, Vec<u8>) {
+    let mut part = StateDict::default();
+    for (key, tensor) in weights.iter().filter(|(key, _)| keep(key)) {
+        part.insert(key.to_owned(), tensor.clone()).expect("a new name");
+    }
+    let place = folder();
+    let path = place.path().join(name);
+    part.write_safetensors(&path).expect("writable");
+    let bytes = fs::read(&path).expect("written");
+    (WeightsFile::plain(name, FileHash::of(&bytes)), bytes)
+}
+
+#[test]
+fn weights_in_several_files_are_one_model() {
+    let package = invented_package("model");
+    let is_head = |key: &str| key.starts_with("fc.");
+    let (head, head_bytes) = file_of("head.safetensors", package.tensors().expect("tensors"), is_head);
+    let (body, body_bytes) = file_of("body.safetensors", package.tensors().expect("tensors"), |key| !is_head(key));
+    let manifest = Manifest { weights: vec![head.clone(), body], ..package.manifest.clone() };
+    let files = [head_bytes.clone(), body_bytes.clone()];
+    let joined = Package::assemble(manifest.clone(), &files).expect("both files");
+    assert_eq!(joined.digest, package.digest);
+
+    let (from, to) = (folder(), folder());
+    fs::write(from.path().join("head.safetensors"), &head_bytes).expect("writable");
+    fs::write(from.path().join(MANIFEST_FILE), toml::to_string(&manifest).expect("TOML")).expect("writable");
+    assert!(matches!(Package::load(from.path()), Err(PackageError::Unreadable { .. })), "one file is missing");
+    fs::write(from.path().join("body.safetensors"), &body_bytes).expect("writable");
+    let loaded = Package::load(from.path()).expect("both files");
+    write_package(&loaded, to.path());
+    let written = Package::load(to.path()).expect("just written");
+    assert_eq!((written.digest, written.manifest.weights.len()), (package.digest, 1));
+
+    let twice = Manifest { weights: vec![head.clone(), head], ..package.manifest };
+    assert!(matches!(twice.clone().checked(), Err(PackageError::SameFile(_))));
+    let same = Package::assemble(twice, &[head_bytes.clone(), head_bytes]);
+    assert!(matches!(same, Err(PackageError::Weights(WeightsError::Duplicate(_)))));
+}
+
+#[test]
+fn a_package_of_before_there_could_be_several_files_still_loads() {
+    let loaded = load_changed(|text| text.replacen("[[weights]]", "[weights]", 1)).expect("an installed package");
+    assert_eq!(loaded.digest, invented_package("model").digest);
+    let surprise = load_changed(|text| text.replacen("[[weights]]", "[weights]\nsurprise = 1", 1));
+    assert!(surprise.expect_err("an unknown key").to_string().contains("surprise"));
 }
 
 #[test]
@@ -169,7 +234,6 @@ fn manifests_that_make_no_sense_are_refused_with_the_reason() {
     };
     assert!(matches!(refused("dimension = 512", "dimension = 128"), PackageError::WrongDimension { .. }));
     assert!(matches!(refused("width = 128", "width = 64"), PackageError::WrongInput { .. }));
-    assert!(matches!(refused("task = \"encoder\"", "task = \"pad\""), PackageError::NotAnEncoder(Task::Pad)));
     assert!(matches!(refused("id = \"model\"", "id = \".model\""), PackageError::HiddenId(_)));
     assert!(matches!(refused("version = \"1\"", "version = \" \""), PackageError::Blank("version")));
     assert!(matches!(refused("0.229", "0.0"), PackageError::Preprocessing(_)));
@@ -181,10 +245,228 @@ fn manifests_that_make_no_sense_are_refused_with_the_reason() {
     for unreadable in ["osnet-x9", "mobilefacenet"] {
         assert!(matches!(refused("osnet-x0.25", unreadable), PackageError::Manifest(_)));
     }
-    assert!(matches!(refused("metric", "surprise = 1\nmetric"), PackageError::Manifest(_)));
+    for (from, to, named) in [
+        ("metric", "surprise = 1\nmetric", "surprise"),
+        ("sha256", "surprise = 1\nsha256", "surprise"),
+        ("metric = \"cosine\"", "", "metric"),
+        ("dimension = 512", "", "dimension"),
+        ("[preprocessing]", "[detection]\nface_px_min = 20\n[preprocessing]", "detection"),
+        ("task = \"encoder\"", "task = \"quality\"", "quality"),
+        ("task = \"encoder\"", "task = \"pad\"", "dimension"),
+        ("[[weights]]", "[[other]]", "other"),
+    ] {
+        let error = refused(from, to);
+        assert!(matches!(error, PackageError::Manifest(_)) && error.to_string().contains(named), "{to}: {error}");
+    }
     for file in ["../weights.safetensors", "/etc/passwd", "a/b", "..", "", "a\\\\b"] {
         let error = refused("file = \"weights.safetensors\"", &format!("file = \"{file}\""));
         assert!(matches!(error, PackageError::BadFileName(_)), "{file}: {error}");
+    }
+}
+
+/// A package whose networks have a tensor each.
+fn small_package(name: &str) -> Package {
+    let mut manifest = Catalogue::built_in().named(name).expect("in the catalogue").manifest.clone();
+    if let Kind::Detector(detector) = &mut manifest.kind {
+        detector.detection = Detection::default();
+    }
+    let mut weights = StateDict::default();
+    for (number, WeightsFile { add_prefix, .. }) in manifest.weights.iter().enumerate() {
+        let tensor = RawTensor::from_f32(vec![1], &[number as f32]).expect("one number");
+        weights.insert(format!("{add_prefix}conv1.weight"), tensor).expect("a new name");
+    }
+    let weights = Weights::Tensors(weights);
+    let digest = digest::of_model(&weights, &manifest.kind);
+    Package { manifest, digest, weights }
+}
+
+#[test]
+fn detectors_and_models_against_attacks_are_packages_too() {
+    for (name, task, architecture) in
+        [("face-mtcnn", Task::Detector, "mtcnn"), ("face-minifasnet", Task::Pad, "minifasnet")]
+    {
+        let mut package = small_package(name);
+        *tensors_of(&mut package) = if task == Task::Pad { minifasnet() } else { mtcnn() };
+        package.digest = digest_of(&package);
+        let folder = folder();
+        write_package(&package, folder.path());
+        let loaded = Package::load(folder.path()).expect("just written");
+        assert_eq!(loaded.digest, package.digest);
+        assert_eq!(loaded.manifest.kind, package.manifest.kind);
+        assert_eq!((loaded.manifest.kind.task(), &*loaded.manifest.kind.architecture()), (task, architecture));
+        loaded.prove().expect("each network has its tensors");
+        for prefix in package.manifest.weights.iter().map(|file| &*file.add_prefix) {
+            let mut without = package.clone();
+            let tensors = tensors_of(&mut without);
+            *tensors = tensors.clone().without(&[prefix]);
+            let error = without.prove().expect_err("a network is missing");
+            assert!(matches!(error, PackageError::NoTensors(named) if named == prefix), "{error}");
+        }
+        let mut stray = package.clone();
+        let tensor = RawTensor::from_f32(vec![1], &[0.0]).expect("one number");
+        tensors_of(&mut stray).insert("conv1.weight".to_owned(), tensor).expect("a new name");
+        assert!(matches!(stray.prove(), Err(PackageError::StrayTensor(_))));
+    }
+}
+
+#[test]
+fn a_detectors_options_are_checked_and_change_its_digest() {
+    let package = small_package("face-mtcnn");
+    let with = |options: &str| {
+        let folder = folder();
+        write_package(&package, folder.path());
+        let path = folder.path().join(MANIFEST_FILE);
+        let text = fs::read_to_string(&path).expect("written");
+        let detection = text.find("[detection]").expect("options are written");
+        fs::write(path, format!("{}{options}", &text[..detection])).expect("writable");
+        Package::load(folder.path())
+    };
+    for published in ["", "[detection]\n", "[detection]\nface_px_min = 20\nthresholds = [0.6, 0.7, 0.7]\n"] {
+        assert_eq!(with(published).expect("the published options").digest, package.digest);
+    }
+    let mut digests = vec![package.digest];
+    for other in ["face_px_min = 40", "thresholds = [0.6, 0.7, 0.8]", "pyramid_factor = 0.5"] {
+        digests.push(with(&format!("[detection]\n{other}")).expect("sound").digest);
+    }
+    digests.sort();
+    digests.dedup();
+    assert_eq!(digests.len(), 4);
+    for wrong in
+        ["face_px_min = 11", "thresholds = [0.6, 0.7, 1.0]", "thresholds = [0.6, nan, 0.7]", "pyramid_factor = 1.0"]
+    {
+        let error = with(&format!("[detection]\n{wrong}")).expect_err("out of range");
+        assert!(matches!(error, PackageError::Detection(_)), "{wrong}: {error}");
+    }
+    for foreign in [
+        "[detection]\nsurprise = 1",
+        "[preprocessing]\nkind = \"skeleton\"\nframes = 60\nbody_height_px = 110.0\ncentre = \"hips\"",
+    ] {
+        assert!(matches!(with(foreign), Err(PackageError::Manifest(_))), "{foreign}");
+    }
+    let person = Manifest { modality: Modality::Person, ..package.manifest.clone() };
+    assert!(matches!(person.checked(), Err(PackageError::WrongModality { task: Task::Detector, .. })));
+}
+
+#[test]
+fn digests_of_detectors_and_models_against_attacks_stay() {
+    let digests = ["face-mtcnn", "face-minifasnet"].map(|name| small_package(name).digest.to_string());
+    assert_eq!(digests, PINNED_SMALL);
+}
+
+/// Computed without this program, from the layout that `digest.rs` describes.
+const PINNED_SMALL: [&str; 2] = [
+    "c8c475a918c7d66c32fc896df7ada58eed0ee8d7fd570b72276d5a2f67dc3b57",
+    "5c90b74747b5261b4395b3e46448d7b2566cf2a6f42c0ddcbd57c03bb9a5adc1",
+];
+
+/// Writes a package of a program, lets `change` edit its manifest's text, and loads it again.
+fn load_changed_program(manner: Manner, change: impl FnOnce(&str) -> String) -> Result<Package, PackageError> {
+    let folder = folder();
+    write_package(&script_package("model", manner), folder.path());
+    let path = folder.path().join(MANIFEST_FILE);
+    let text = fs::read_to_string(&path).expect("written");
+    fs::write(path, change(&text)).expect("writable");
+    Package::load(folder.path())
+}
+
+#[test]
+fn a_program_survives_being_written_and_stays_as_it_is() {
+    for manner in [Manner::Sound, Manner::Parts, Manner::Prompted(1), Manner::Prompted(17)] {
+        let (package, folder) = (script_package("model", manner), folder());
+        write_package(&package, folder.path());
+        let loaded = Package::load(folder.path()).expect("just written");
+        assert_eq!((loaded.digest, &loaded.manifest.kind), (package.digest, &package.manifest.kind));
+        assert_eq!(loaded.weights, package.weights);
+        assert_eq!(loaded.manifest.weights[0].file, PROGRAM_FILE);
+        assert!(loaded.tensors().is_none() && loaded.manifest.is_program());
+        loaded.prove().expect("a sound program");
+    }
+}
+
+#[test]
+fn what_a_program_declares_is_checked_and_changes_its_digest() {
+    let refused = |from: &str, to: &str| {
+        load_changed_program(Manner::Parts, |text| {
+            assert!(text.contains(from), "{from}");
+            text.replacen(from, to, 1)
+        })
+        .expect_err("it makes no sense")
+    };
+    assert!(matches!(refused("input_shape = [3, 8, 4]", "input_shape = [3, 4, 8]"), PackageError::WrongInput { .. }));
+    assert!(matches!(refused("input_shape = [3, 8, 4]", ""), PackageError::Manifest(_)));
+    assert!(matches!(refused("dimension = 6", "dimension = 0\n#"), PackageError::Dimension { .. }));
+    assert!(matches!(refused("dimension = 6", "dimension = 3000000000"), PackageError::Dimension { .. }));
+    for parts in
+        ["parts = 4", "parts = 1", "parts = 0", "parts = 65", "keypoint_channels = 2", "keypoint_channels = 17"]
+    {
+        let error = refused("parts = 3", parts);
+        assert!(matches!(error, PackageError::Script(_) | PackageError::WrongInput { .. }), "{parts}: {error}");
+    }
+    for treatment in ["entry = \"x\"", "strip_prefix = \"x\"", "add_prefix = \"x\"", "ignored_prefixes = [\"x\"]"] {
+        let error = refused("[[weights]]", &format!("[[weights]]\n{treatment}"));
+        assert!(matches!(error, PackageError::Script(_)), "{treatment}: {error}");
+    }
+    let foreign = refused("architecture = \"torchscript\"", "architecture = \"osnet-x0.25\"");
+    assert!(foreign.to_string().contains("input_shape"), "{foreign}");
+
+    let mut digests =
+        vec![script_package("model", Manner::Parts).digest, script_package("model", Manner::Sound).digest];
+    for (from, to) in [("parts = 3", "parts = 2"), ("parts = 3", ""), ("mirror = false", "mirror = true")] {
+        let changed = load_changed_program(Manner::Parts, |text| text.replacen(from, to, 1));
+        digests.push(changed.expect("a sound manifest").digest);
+    }
+    digests.sort();
+    digests.dedup();
+    assert_eq!(digests.len(), 5);
+}
+
+#[test]
+fn a_program_that_is_none_shows_when_it_is_proven() {
+    let good = script_package("model", Manner::Sound);
+    let Weights::Program(bytes) = good.weights.clone() else { panic!("it is a program") };
+    for broken in [&b"no program"[..], &bytes[..bytes.len() / 2]] {
+        let package = Package { weights: Weights::Program(broken.into()), ..good.clone() };
+        let error = package.prove().expect_err("no program");
+        assert!(matches!(error, PackageError::Network(NetworkError::Script(_))), "{error}");
+    }
+    // A state dict is no program either, and a program no state dict.
+    let state = script_package("model", Manner::Sound);
+    let mut manifest = invented_package("model").manifest;
+    manifest.weights = state.manifest.weights;
+    assert!(matches!(Package::assemble(manifest, &[bytes]), Err(PackageError::Weights(_))));
+}
+
+#[test]
+fn a_file_of_weights_that_is_too_long_is_refused_unread() {
+    let (package, folder) = (script_package("model", Manner::Sound), folder());
+    write_package(&package, folder.path());
+    let file = fs::File::options().write(true).open(folder.path().join(PROGRAM_FILE)).expect("written");
+    // Sparse: it takes no room on the disk, and would take all of the memory.
+    file.set_len(FILE_BYTES_MAX + 1).expect("a file system with sparse files");
+    assert!(matches!(Package::load(folder.path()), Err(PackageError::Weights(WeightsError::TooLarge))));
+}
+
+#[test]
+fn the_digest_of_a_program_stays() {
+    let manifest = script_package("model", Manner::Parts).manifest;
+    let digest = digest::of_model(&Weights::Program((*b"as it is").into()), &manifest.kind);
+    assert_eq!(digest.to_string(), PINNED_PROGRAM);
+}
+
+/// Computed without this program, from the layout that `digest.rs` describes.
+const PINNED_PROGRAM: &str = "ab843e28a336273f94a0d16a0064f9e03e384191e5be80ad19aa6838db376b5f";
+
+#[test]
+fn the_published_files_of_face_models_make_packages() {
+    let Some(data) = testdata::folder() else { return };
+    for name in ["face-mtcnn", "face-minifasnet"] {
+        let recipe = Catalogue::built_in().named(name).expect("in the catalogue").clone();
+        let read =
+            |weights: &WeightsFile| fs::read(data.join("face/weights").join(&weights.file)).expect("in the data");
+        let files: Vec<Vec<u8>> = recipe.manifest.weights.iter().map(read).collect();
+        assert_eq!(files.iter().map(|bytes| bytes.len() as u64).sum::<u64>(), recipe.origin.bytes());
+        let package = Package::assemble(recipe.manifest, &files).expect("the published files");
+        package.prove().expect("every network is there");
     }
 }
 

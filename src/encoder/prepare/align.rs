@@ -21,7 +21,7 @@ const SPREAD_MIN: f64 = 1e-3;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AlignError {
     #[error(
-        "say how the face is aligned: alignment is \"landmarks\" (with five landmarks), \"aligned\" or \"lfw_funneled\""
+        "no face detector is installed, so say how the face is aligned: alignment is \"landmarks\" (with five landmarks), \"aligned\" or \"lfw_funneled\""
     )]
     Unsaid,
     #[error("no face detector is installed: send five landmarks, or an aligned crop and say alignment \"aligned\"")]
@@ -122,6 +122,18 @@ impl SimilarityTransform {
         let right = to_centre[0] - (cos * x - sin * y);
         let down = to_centre[1] - (sin * x + cos * y);
         Ok(Self { cos, sin, right, down })
+    }
+
+    /// How many times larger everything becomes.
+    pub(super) fn scale(&self) -> f32 {
+        narrow(self.cos.hypot(self.sin))
+    }
+
+    /// The same into an output `by` times as large. Whole coordinates are the centres of pixels, before and after.
+    pub(super) fn resized(&self, by: f32) -> Self {
+        let by = f64::from(by);
+        let (right, down) = ((self.right + 0.5) * by - 0.5, (self.down + 0.5) * by - 0.5);
+        Self { cos: self.cos * by, sin: self.sin * by, right, down }
     }
 
     fn inverse(&self) -> Self {
@@ -256,7 +268,7 @@ mod tests {
     #[test]
     fn every_alignment_answers() {
         let ask = |alignment, landmarks: Option<[[f32; 2]; 5]>, side| {
-            let geometry = Geometry { alignment, landmarks: landmarks.map(Landmarks), region: None };
+            let geometry = Geometry { alignment, landmarks: landmarks.map(Landmarks), ..Geometry::default() };
             placement(&geometry, [side, side])
         };
         let some = Some(TEMPLATE);

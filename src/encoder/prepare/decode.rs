@@ -101,7 +101,13 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits = Limits { image_bytes_max: 100_000, image_pixels_max: 10_000, skeleton_frames_max: 1 };
+    const LIMITS: Limits = Limits {
+        image_bytes_max: 100_000,
+        image_pixels_max: 10_000,
+        skeleton_frames_max: 1,
+        track_frames_max: 1,
+        detect_side_px_max: 1,
+    };
 
     /// A picture of 6 x 4 with a different colour at each place.
     fn picture() -> RgbImage {

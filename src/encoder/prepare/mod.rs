@@ -5,7 +5,12 @@
 
 mod align;
 mod decode;
+pub mod liveness;
+mod photo;
 mod picture;
+mod prompts;
+mod quality;
+mod silhouette;
 pub mod skeleton;
 
 use std::fmt;
@@ -13,13 +18,15 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub(super) use self::photo::Photo;
 pub use self::{
     align::AlignError,
     decode::PictureError,
     picture::{ColourOrder, ImagePreprocessing, PixelScale, Resize},
+    silhouette::{SilhouetteError, SilhouettePreprocessing},
     skeleton::{Centre, SkeletonError, SkeletonPreprocessing},
 };
-use crate::domain::SampleContent;
+use crate::domain::{Face, Picture, Quality, SampleContent};
 
 /// How samples become a network's input: a part of `model.toml`, and of the model's digest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +34,7 @@ use crate::domain::SampleContent;
 pub enum Preprocessing {
     Image(ImagePreprocessing),
     Skeleton(SkeletonPreprocessing),
+    Silhouette(SilhouettePreprocessing),
 }
 
 /// How large a sample may be.
@@ -35,12 +43,22 @@ pub struct Limits {
     pub image_bytes_max: usize,
     pub image_pixels_max: u64,
     pub skeleton_frames_max: usize,
+    /// Pictures of one track.
+    pub track_frames_max: usize,
+    /// The longest side of a picture that faces are looked for in; larger ones are looked at smaller.
+    pub detect_side_px_max: u32,
 }
 
 impl Default for Limits {
-    /// A photo of a large phone camera; two minutes of walking at 30 frames a second.
+    /// A photo of a large phone camera; two minutes of walking at 30 frames a second; ten seconds of video.
     fn default() -> Self {
-        Self { image_bytes_max: 16 << 20, image_pixels_max: 50_000_000, skeleton_frames_max: 3_600 }
+        Self {
+            image_bytes_max: 16 << 20,
+            image_pixels_max: 50_000_000,
+            skeleton_frames_max: 3_600,
+            track_frames_max: 300,
+            detect_side_px_max: 1280,
+        }
     }
 }
 
@@ -60,17 +78,28 @@ impl fmt::Debug for Prepared {
     }
 }
 
+/// A sample that is prepared, and how fit it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ready {
+    pub prepared: Prepared,
+    pub quality: Quality,
+}
+
 /// Why a sample can not be prepared.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PrepareError {
     #[error("this model takes {expected}, and the sample is {found}")]
     WrongKind { expected: &'static str, found: &'static str },
+    #[error("this model takes no keypoint prompts; leave them away")]
+    NoPrompts,
     #[error(transparent)]
     Picture(#[from] PictureError),
     #[error(transparent)]
     Align(#[from] AlignError),
     #[error(transparent)]
     Skeleton(#[from] SkeletonError),
+    #[error(transparent)]
+    Silhouette(#[from] SilhouetteError),
 }
 
 /// Why a package's preprocessing makes no sense.
@@ -84,6 +113,12 @@ pub enum PreprocessingError {
     Template,
     #[error("frames must be 1 to {}, body_height_px 1 or more", skeleton::INPUT_FRAMES_MAX)]
     Skeleton,
+    #[error(
+        "silhouettes have 1 to {} frames of 8 to {} pixels a side",
+        skeleton::INPUT_FRAMES_MAX,
+        silhouette::SIDE_MAX
+    )]
+    Silhouette,
 }
 
 impl Preprocessing {
@@ -93,6 +128,7 @@ impl Preprocessing {
         match self {
             Self::Image(image) => image.check(),
             Self::Skeleton(skeleton) => skeleton.check(),
+            Self::Silhouette(silhouette) => silhouette.check(),
         }
     }
 
@@ -101,6 +137,7 @@ impl Preprocessing {
         match self {
             Self::Image(image) => image.shape(),
             Self::Skeleton(skeleton) => skeleton.shape(),
+            Self::Silhouette(silhouette) => silhouette.shape(),
         }
     }
 
@@ -108,16 +145,51 @@ impl Preprocessing {
         match self {
             Self::Image(_) => "an image",
             Self::Skeleton(_) => "a skeleton sequence",
+            Self::Silhouette(_) => "a track of silhouettes",
+        }
+    }
+
+    /// Whether it brings faces to a template, so that they can be looked for.
+    pub fn aligns(&self) -> bool {
+        matches!(self, Self::Image(image) if image.aligns())
+    }
+}
+
+/// Makes a network's input of a face in a photo.
+pub(super) fn prepare_face(how: &Preprocessing, photo: &Photo, face: &Face) -> Result<Ready, PrepareError> {
+    match how {
+        Preprocessing::Image(how) => how.prepare_face(&photo.picture, face),
+        Preprocessing::Skeleton(_) | Preprocessing::Silhouette(_) => {
+            Err(PrepareError::WrongKind { expected: how.takes(), found: "a face" })
         }
     }
 }
 
-/// Makes a network's input of a sample.
-pub fn prepare(how: &Preprocessing, content: &SampleContent, limits: &Limits) -> Result<Prepared, PrepareError> {
+/// The same as [`prepare`] for a network that takes keypoint prompts: in so many channels behind those of the picture.
+pub(super) fn prepare_prompted(
+    how: &Preprocessing,
+    keypoint_channels: usize,
+    content: &SampleContent,
+    limits: &Limits,
+) -> Result<Ready, PrepareError> {
     match (how, content) {
-        (Preprocessing::Image(how), SampleContent::Image { bytes, geometry }) => {
+        (Preprocessing::Image(how), SampleContent::Image(picture)) => {
+            if keypoint_channels == 0 && !picture.geometry.prompts.is_empty() {
+                return Err(PrepareError::NoPrompts);
+            }
+            how.prepare_prompted(picture, keypoint_channels, limits)
+        }
+        (how, content) => prepare(how, content, limits),
+    }
+}
+
+/// Makes a network's input of a sample.
+pub fn prepare(how: &Preprocessing, content: &SampleContent, limits: &Limits) -> Result<Ready, PrepareError> {
+    match (how, content) {
+        (Preprocessing::Image(how), SampleContent::Image(Picture { bytes, geometry })) => {
             how.prepare(&bytes.0, geometry, limits)
         }
+        (Preprocessing::Silhouette(how), SampleContent::Track(pictures)) => how.prepare(pictures, limits),
         (Preprocessing::Skeleton(how), SampleContent::Skeleton(skeleton)) => Ok(how.prepare(skeleton, limits)?),
         (how, content) => Err(PrepareError::WrongKind { expected: how.takes(), found: kind(content) }),
     }
@@ -125,7 +197,8 @@ pub fn prepare(how: &Preprocessing, content: &SampleContent, limits: &Limits) ->
 
 fn kind(content: &SampleContent) -> &'static str {
     match content {
-        SampleContent::Image { .. } => "an image",
+        SampleContent::Image(_) => "an image",
+        SampleContent::Track(_) => "a track of pictures",
         SampleContent::Skeleton(_) => "a skeleton sequence",
         SampleContent::Embedding { .. } => "an embedding",
     }

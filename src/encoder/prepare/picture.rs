@@ -7,11 +7,13 @@ use image::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Limits, PrepareError, Prepared, PreprocessingError,
+    Limits, PrepareError, Prepared, PreprocessingError, Ready,
     align::{AlignError, Placement, SimilarityTransform, placement},
     decode::{PictureError, decode},
+    prompts::{Placing, heat_maps},
+    quality,
 };
-use crate::domain::{Alignment, Geometry, Landmarks, PixelBox};
+use crate::domain::{Alignment, Face, Geometry, Landmarks, Picture, PixelBox, Quality};
 
 /// How far the sides of an aligned face may be from the input's shape.
 const ALIGNED_SHAPE_TOLERANCE: f32 = 0.02;
@@ -64,6 +66,19 @@ pub enum Resize {
     Bilinear,
 }
 
+/// A picture in the input's shape, and what was seen on the way.
+#[derive(Debug, PartialEq)]
+struct Placed {
+    /// Row-major RGB on 0..255.
+    pixels: Vec<[f32; 3]>,
+    /// The same where it had to be enlarged, in about as many pixels as it had: enlarging hides noise and makes blur.
+    as_taken: Option<(Vec<[f32; 3]>, usize)>,
+    quality: Quality,
+}
+
+/// Below this many pixels a side there is nothing to measure.
+const MEASURED_SIDE_MIN: f32 = 8.0;
+
 impl ImagePreprocessing {
     pub(super) fn check(&self) -> Result<(), PreprocessingError> {
         let side = 1..=INPUT_SIDE_MAX;
@@ -90,38 +105,109 @@ impl ImagePreprocessing {
     }
 
     /// Decodes, cuts, places and normalises.
-    pub(super) fn prepare(&self, bytes: &[u8], geometry: &Geometry, limits: &Limits) -> Result<Prepared, PrepareError> {
+    pub(super) fn prepare(&self, bytes: &[u8], geometry: &Geometry, limits: &Limits) -> Result<Ready, PrepareError> {
         let picture = decode(bytes, limits)?;
-        let pixels = self.place(picture, geometry)?;
+        Ok(self.ready(self.place(&picture, geometry)?))
+    }
+
+    /// The same, with heat maps of the joints behind the channels of the picture.
+    pub(super) fn prepare_prompted(
+        &self,
+        Picture { bytes, geometry }: &Picture,
+        channels: usize,
+        limits: &Limits,
+    ) -> Result<Ready, PrepareError> {
+        let picture = decode(&bytes.0, limits)?;
+        let mut ready = self.ready(self.place(&picture, geometry)?);
+        if channels > 0 {
+            let (part, corner) = match geometry.region {
+                None => (picture.dimensions(), [0.0; 2]),
+                Some(region) => cut(&picture, region).map(|(part, corner)| (part.dimensions(), corner))?,
+            };
+            let scale = [self.width as f32 / part.0 as f32, self.height as f32 / part.1 as f32];
+            let placing = Placing { corner, scale, input: [self.width as usize, self.height as usize] };
+            let maps = heat_maps(&geometry.prompts, channels, &placing);
+            let mirrored = maps.chunks_exact(self.width as usize).flat_map(|row| row.iter().rev().copied()).collect();
+            let of_views = [maps, mirrored];
+            ready.prepared.views.iter_mut().zip(&of_views).for_each(|(view, maps)| view.extend_from_slice(maps));
+        }
+        Ok(ready)
+    }
+
+    /// The same for a face that a detector found.
+    pub(super) fn prepare_face(&self, picture: &RgbImage, face: &Face) -> Result<Ready, PrepareError> {
+        let template = self.template.as_ref().ok_or(AlignError::NotAligning)?;
+        let mut placed = self.warp(picture, &face.landmarks, template)?;
+        placed.quality.detection_score = Some(face.score);
+        Ok(self.ready(placed))
+    }
+
+    /// Whether a face is brought to a template, so that it can be looked for.
+    pub(super) fn aligns(&self) -> bool {
+        self.template.is_some()
+    }
+
+    fn ready(&self, placed: Placed) -> Ready {
+        let Placed { pixels, as_taken, quality } = placed;
+        let (taken, width) = as_taken.as_ref().map_or((&pixels, self.width as usize), |(taken, width)| (taken, *width));
+        let quality = quality::of_pixels(taken, width, quality);
         let mut views = vec![self.normalise(&pixels)];
         if self.mirror {
             let rows = pixels.chunks_exact(self.width as usize);
             let mirrored: Vec<[f32; 3]> = rows.flat_map(|row| row.iter().rev().copied()).collect();
             views.push(self.normalise(&mirrored));
         }
-        Ok(Prepared { views })
+        Ready { prepared: Prepared { views }, quality: quality::scored(quality) }
     }
 
-    /// The input's pixels, row-major RGB on 0..255.
-    fn place(&self, picture: RgbImage, geometry: &Geometry) -> Result<Vec<[f32; 3]>, PrepareError> {
+    fn place(&self, picture: &RgbImage, geometry: &Geometry) -> Result<Placed, PrepareError> {
         let placement = match &self.template {
             Some(_) => placement(geometry, [picture.width(), picture.height()])?,
             None => as_it_is(geometry)?,
         };
+        let part;
         let (picture, [left, top]) = match geometry.region {
             None => (picture, [0.0; 2]),
-            Some(region) => cut(&picture, region)?,
+            Some(region) => {
+                let (cut_out, corner) = cut(picture, region)?;
+                part = cut_out;
+                (&part, corner)
+            }
         };
         if self.template.is_some() && placement == Placement::Fill {
-            self.check_shape(&picture)?;
+            self.check_shape(picture)?;
         }
-        Ok(match (placement, &self.template) {
+        match (placement, &self.template) {
             (Placement::Warp(Landmarks(landmarks)), Some(template)) => {
-                let landmarks = landmarks.map(|[x, y]| [x - left, y - top]);
-                SimilarityTransform::fit(&landmarks, template)?.warp(&picture, [self.width, self.height])
+                self.warp(picture, &Landmarks(landmarks.map(|[x, y]| [x - left, y - top])), template)
             }
-            (Placement::Fill | Placement::Warp(_), _) => self.fill(picture),
-        })
+            (Placement::Fill | Placement::Warp(_), _) => Ok(self.fill(picture)),
+        }
+    }
+
+    fn warp(
+        &self,
+        picture: &RgbImage,
+        landmarks: &Landmarks,
+        template: &[[f32; 2]; 5],
+    ) -> Result<Placed, PrepareError> {
+        let transform = SimilarityTransform::fit(&landmarks.0, template)?;
+        let [yaw, pitch, roll] = quality::pose(landmarks);
+        let quality = Quality {
+            face_px: Some(self.width as f32 / transform.scale()),
+            yaw_degrees: Some(yaw),
+            pitch_degrees: Some(pitch),
+            roll_degrees: Some(roll),
+            ..Quality::default()
+        };
+        let share = 1.0 / transform.scale();
+        let as_taken = (share < 1.0).then(|| {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of the input's side")]
+            let [width, height] =
+                [self.width, self.height].map(|side| (side as f32 * share).max(MEASURED_SIDE_MIN) as u32);
+            (transform.resized(share).warp(picture, [width, height]), width as usize)
+        });
+        Ok(Placed { pixels: transform.warp(picture, [self.width, self.height]), as_taken, quality })
     }
 
     /// A face that is said to be aligned has the input's shape. Any other photo would be squeezed into it, and what an
@@ -136,14 +222,24 @@ impl ImagePreprocessing {
         }
     }
 
-    fn fill(&self, picture: RgbImage) -> Vec<[f32; 3]> {
-        let picture = if picture.dimensions() == (self.width, self.height) {
-            picture
+    fn fill(&self, picture: &RgbImage) -> Placed {
+        let (width, height) = picture.dimensions();
+        let quality = if self.template.is_some() {
+            Quality { face_px: Some(width as f32), ..Quality::default() }
+        } else {
+            let aspect = width as f32 / height as f32;
+            Quality { height_px: Some(height as f32), aspect: Some(aspect), ..Quality::default() }
+        };
+        let numbers = |picture: &RgbImage| picture.pixels().map(|pixel| pixel.0.map(f32::from)).collect();
+        let is_small = width < self.width && height < self.height && width.min(height) as f32 >= MEASURED_SIDE_MIN;
+        let as_taken = is_small.then(|| (numbers(picture), width as usize));
+        let pixels = if (width, height) == (self.width, self.height) {
+            numbers(picture)
         } else {
             let Resize::Bilinear = self.resize;
-            imageops::resize(&picture, self.width, self.height, FilterType::Triangle)
+            numbers(&imageops::resize(picture, self.width, self.height, FilterType::Triangle))
         };
-        picture.pixels().map(|pixel| pixel.0.map(f32::from)).collect()
+        Placed { pixels, as_taken, quality }
     }
 
     /// Channels, height, width.
@@ -172,7 +268,7 @@ fn as_it_is(geometry: &Geometry) -> Result<Placement, AlignError> {
 }
 
 /// The part of the picture that the region covers, and where its corner was.
-fn cut(picture: &RgbImage, region: PixelBox) -> Result<(RgbImage, [f32; 2]), PictureError> {
+pub(super) fn cut(picture: &RgbImage, region: PixelBox) -> Result<(RgbImage, [f32; 2]), PictureError> {
     let PixelBox { left, top, width, height } = region;
     if ![left, top, width, height].iter().all(|number| number.is_finite()) || width <= 0.0 || height <= 0.0 {
         return Err(PictureError::BadRegion);
@@ -232,17 +328,18 @@ mod tests {
 
     #[test]
     fn a_region_is_cut_out() {
-        let cut_out = plain().place(picture(), &region(2.2, 0.8, 3.0, 2.0)).expect("within the picture");
+        let cut_out = plain().place(&picture(), &region(2.2, 0.8, 3.0, 2.0)).expect("within the picture").pixels;
         let expected: Vec<_> =
             picture().view(2, 1, 3, 2).pixels().map(|(_, _, pixel)| pixel.0.map(f32::from)).collect();
         same(&cut_out, &expected);
-        let hanging_over = plain().place(picture(), &region(3.0, 2.0, 30.0, 20.0)).expect("reaches into the picture");
+        let hanging_over =
+            plain().place(&picture(), &region(3.0, 2.0, 30.0, 20.0)).expect("reaches into the picture").pixels;
         same(&hanging_over[..1], &[picture().get_pixel(3, 2).0.map(f32::from)]);
     }
 
     #[test]
     fn regions_that_show_nothing_are_refused() {
-        let refused = |geometry| plain().place(picture(), &geometry).expect_err("refused");
+        let refused = |geometry| plain().place(&picture(), &geometry).expect_err("refused");
         for bad in [region(0.0, 0.0, 0.0, 2.0), region(0.0, 0.0, 2.0, -1.0), region(f32::NAN, 0.0, 2.0, 2.0)] {
             assert_eq!(refused(bad), PictureError::BadRegion.into());
         }
@@ -261,21 +358,22 @@ mod tests {
         let part = Geometry { landmarks, ..region(25.0, 15.0, 30.0, 30.0) };
         let expected: Vec<_> = wide.view(30, 20, 20, 20).pixels().map(|(_, _, pixel)| pixel.0.map(f32::from)).collect();
         for geometry in [whole, part] {
-            let placed = how.place(wide.clone(), &geometry).expect("a face");
-            same(&placed, &expected);
+            let placed = how.place(&wide, &geometry).expect("a face");
+            same(&placed.pixels, &expected);
+            assert_eq!(placed.quality.face_px.map(f32::round), Some(20.0));
         }
     }
 
     #[test]
     fn a_model_without_template_takes_no_alignment() {
         let asked = Geometry { alignment: Some(Alignment::LfwFunneled), ..Geometry::default() };
-        assert_eq!(plain().place(picture(), &asked), Err(AlignError::NotAligning.into()));
+        assert_eq!(plain().place(&picture(), &asked), Err(AlignError::NotAligning.into()));
     }
 
     #[test]
     fn shrinking_takes_the_mean() {
         let stripes = RgbImage::from_fn(60, 40, |x, _| Rgb([if x % 2 == 0 { 0 } else { 200 }; 3]));
-        let placed = plain().place(stripes, &Geometry::default()).expect("a picture");
+        let placed = plain().place(&stripes, &Geometry::default()).expect("a picture").pixels;
         assert!(placed.iter().flatten().all(|part| (part - 100.0).abs() < 5.0), "{placed:?}");
     }
 
@@ -293,7 +391,7 @@ mod tests {
             RgbImage::from_fn(3, 2, |x, y| Rgb([51, u8::try_from(x * 51).unwrap(), u8::try_from(y * 51).unwrap()]));
         let mut file = Cursor::new(Vec::new());
         small.write_to(&mut file, image::ImageFormat::Png).expect("in memory");
-        let Prepared { views } =
+        let Ready { prepared: Prepared { views }, .. } =
             how.prepare(file.get_ref(), &Geometry::default(), &Limits::default()).expect("a picture");
         let [view, mirrored] = views.try_into().expect("two views");
         let near = |found: &[f32], expected: &[f32]| {

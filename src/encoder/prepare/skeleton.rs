@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Limits, Prepared, PreprocessingError};
+use super::{Limits, Prepared, PreprocessingError, Ready, quality};
 use crate::domain::{Frame, JOINTS, Joint, Skeleton};
 
 /// The most frames that a network's input has.
@@ -69,7 +69,7 @@ impl SkeletonPreprocessing {
         [self.frames, JOINTS, 3]
     }
 
-    pub(super) fn prepare(&self, skeleton: &Skeleton, limits: &Limits) -> Result<Prepared, SkeletonError> {
+    pub(super) fn prepare(&self, skeleton: &Skeleton, limits: &Limits) -> Result<Ready, SkeletonError> {
         check_frames(&skeleton.frames, limits)?;
         let frames = window(&skeleton.frames, self.frames);
         let scale = self.body_height_px / body_height(&frames)?;
@@ -80,7 +80,7 @@ impl SkeletonPreprocessing {
             frame.joints.map(|joint| [(joint.x - x) * scale, (joint.y - y) * scale, joint.score])
         };
         let view = frames.iter().flat_map(place).flatten().collect();
-        Ok(Prepared { views: vec![view] })
+        Ok(Ready { prepared: Prepared { views: vec![view] }, quality: quality::of_walk(&skeleton.frames) })
     }
 }
 
@@ -161,7 +161,7 @@ mod tests {
     }
 
     fn prepared(frames: Vec<Frame>) -> Result<Vec<f32>, SkeletonError> {
-        HOW.prepare(&Skeleton { frames }, &Limits::default()).map(|prepared| prepared.views[0].clone())
+        HOW.prepare(&Skeleton { frames }, &Limits::default()).map(|ready| ready.prepared.views[0].clone())
     }
 
     /// The score of the first joint of each frame, which [`walk`] makes the frame's number.

@@ -9,7 +9,7 @@ use half::f16;
 
 use super::*;
 use crate::{
-    domain::{Alignment, Geometry, ImageBytes, Skeleton},
+    domain::{Alignment, Geometry, ImageBytes, Picture, Skeleton},
     testdata,
     torch::{
         network::{Architecture, Folding, Network},
@@ -78,12 +78,13 @@ fn golden(data: &Path, stem: &str) -> Vec<(String, Vec<f32>)> {
 }
 
 /// The lowest cosine between what the network makes of a picture and the picture's golden vector.
-fn lowest_cosine(network: &Network, how: &Preprocessing, pictures: &[(Vec<u8>, Vec<f32>)], geometry: Geometry) -> f64 {
+fn lowest_cosine(network: &Network, how: &Preprocessing, pictures: &[(Vec<u8>, Vec<f32>)], geometry: &Geometry) -> f64 {
     let _settled = runtime::settle_thread();
     let cosines = pictures.iter().map(|(picture, golden)| {
         let bytes = ImageBytes(Bytes::from(picture.clone()));
-        let prepared = prepare(how, &SampleContent::Image { bytes, geometry }, &Limits::default()).expect("a picture");
-        cosine(&network.forward(&prepared.views[0], 1).expect("an input"), golden)
+        let picture = Picture { bytes, geometry: geometry.clone() };
+        let ready = prepare(how, &SampleContent::Image(picture), &Limits::default()).expect("a picture");
+        cosine(&network.forward(&ready.prepared.views[0], 1).expect("an input"), golden)
     });
     cosines.fold(f64::INFINITY, f64::min)
 }
@@ -105,7 +106,7 @@ fn faces_give_the_golden_vectors() {
     let pictures = sampled(golden(&data, "lfw_mobilefacenet"), path, 6);
     assert_eq!(pictures.len(), 128);
     let geometry = Geometry { alignment: Some(Alignment::LfwFunneled), ..Geometry::default() };
-    let lowest = lowest_cosine(&network, &Preprocessing::Image(face()), &pictures, geometry);
+    let lowest = lowest_cosine(&network, &Preprocessing::Image(face()), &pictures, &geometry);
     assert!(lowest >= 0.999, "{lowest}");
 }
 
@@ -117,7 +118,7 @@ fn persons_give_the_golden_vectors() {
     let path = |name: &str| data.join("person/market1501_query_subset").join(name);
     let pictures = sampled(golden(&data, "market_osnet"), path, 6);
     assert_eq!(pictures.len(), 51);
-    let lowest = lowest_cosine(&network, &Preprocessing::Image(person()), &pictures, Geometry::default());
+    let lowest = lowest_cosine(&network, &Preprocessing::Image(person()), &pictures, &Geometry::default());
     assert!(lowest >= 0.999, "{lowest}");
 }
 
@@ -198,7 +199,9 @@ fn walkers_are_found_among_normal_walks() {
     };
     let placed = |walk: &Walk| {
         let content = SampleContent::Skeleton(walk.skeleton.clone());
-        encode(&prepare(&Preprocessing::Skeleton(gait()), &content, &Limits::default()).expect("a walk").views[0])
+        encode(
+            &prepare(&Preprocessing::Skeleton(gait()), &content, &Limits::default()).expect("a walk").prepared.views[0],
+        )
     };
     let raw = rank_one(&walks, &walks.iter().map(raw).collect::<Vec<_>>());
     assert!((0.26..0.31).contains(&raw), "{raw}");
@@ -233,7 +236,8 @@ fn skeletons_of_no_frames_or_no_height_are_no_preprocessing() {
 
 #[test]
 fn a_sample_of_another_kind_is_refused() {
-    let image = || SampleContent::Image { bytes: ImageBytes(Bytes::new()), geometry: Geometry::default() };
+    let picture = || Picture { bytes: ImageBytes(Bytes::new()), geometry: Geometry::default() };
+    let image = || SampleContent::Image(picture());
     let skeleton = || SampleContent::Skeleton(Skeleton { frames: Vec::new() });
     let (pictures, walks) = (Preprocessing::Image(person()), Preprocessing::Skeleton(gait()));
     for (how, content) in [(&pictures, skeleton()), (&walks, image())] {

@@ -11,7 +11,7 @@ fn limits() -> QueueLimits {
     QueueLimits { places_max: 64, batch_max: 4, linger_max: Duration::ZERO, workers: 1 }
 }
 
-fn queue(limits: QueueLimits) -> Arc<Queue<u32>> {
+fn queue(limits: QueueLimits) -> Arc<Queue<u32, Vec<f32>>> {
     Queue::new("fake", limits)
 }
 
@@ -19,15 +19,15 @@ fn soon() -> Instant {
     Instant::now() + LONG
 }
 
-fn put(queue: &Arc<Queue<u32>>, urgency: Urgency, input: u32) -> Receiver<Answer> {
+fn put(queue: &Arc<Queue<u32, Vec<f32>>>, urgency: Urgency, input: u32) -> Receiver<Answer<Vec<f32>>> {
     queue.take_place().expect("a free place").put(urgency, input, soon())
 }
 
-fn inputs(batch: &[Entry<u32>]) -> Vec<u32> {
+fn inputs(batch: &[Entry<u32, Vec<f32>>]) -> Vec<u32> {
     batch.iter().map(|entry| entry.input).collect()
 }
 
-fn next(queue: &Queue<u32>) -> Vec<u32> {
+fn next(queue: &Queue<u32, Vec<f32>>) -> Vec<u32> {
     inputs(&queue.next_batch().expect("something waits"))
 }
 

@@ -18,10 +18,11 @@ struct Fake {
     go_on: Receiver<()>,
 }
 
-impl Encode for Fake {
+impl Infer for Fake {
     type Input = f32;
+    type Output = Vec<f32>;
 
-    fn encode(&mut self, inputs: &[&f32]) -> Result<Vec<Vec<f32>>, NetworkError> {
+    fn infer(&mut self, inputs: &[&f32]) -> Result<Vec<Vec<f32>>, NetworkError> {
         // A test that stopped listening, or that lets everything pass, hung up on this end.
         let _not_heard = self.began.send(inputs.len());
         let _let_pass = self.go_on.recv();
@@ -34,7 +35,7 @@ impl Encode for Fake {
 }
 
 struct Rig {
-    queue: Arc<Queue<f32>>,
+    queue: Arc<Queue<f32, Vec<f32>>>,
     health: Arc<Health>,
     thread: Option<JoinHandle<()>>,
     began: Receiver<usize>,
@@ -52,16 +53,16 @@ impl Rig {
         Self { queue, health, thread: Some(thread), began, go_on }
     }
 
-    fn put(&self, input: f32) -> oneshot::Receiver<Answer> {
+    fn put(&self, input: f32) -> oneshot::Receiver<Answer<Vec<f32>>> {
         self.put_until(input, Instant::now() + Duration::from_hours(1))
     }
 
-    fn put_until(&self, input: f32, deadline: Instant) -> oneshot::Receiver<Answer> {
+    fn put_until(&self, input: f32, deadline: Instant) -> oneshot::Receiver<Answer<Vec<f32>>> {
         self.queue.take_place().expect("a free place").put(Urgency::Interactive, input, deadline)
     }
 
     /// Lets the worker begin a batch with `input` alone and stay in it, so that what comes next waits together.
-    fn hold(&self, input: f32) -> oneshot::Receiver<Answer> {
+    fn hold(&self, input: f32) -> oneshot::Receiver<Answer<Vec<f32>>> {
         let held = self.put(input);
         assert_eq!(self.began.recv(), Ok(1));
         held
@@ -84,7 +85,7 @@ impl Rig {
     }
 }
 
-async fn doubled(answer: oneshot::Receiver<Answer>) -> f32 {
+async fn doubled(answer: oneshot::Receiver<Answer<Vec<f32>>>) -> f32 {
     answer.await.expect("answered").expect("encoded")[0]
 }
 
@@ -194,6 +195,6 @@ fn a_module_that_cannot_be_built_is_an_error_at_start() {
 #[test]
 fn the_thread_has_the_models_name() {
     let rig = Rig::new(1);
-    assert_eq!(rig.thread.as_ref().and_then(|thread| thread.thread().name()), Some("encode-fake-0"));
+    assert_eq!(rig.thread.as_ref().and_then(|thread| thread.thread().name()), Some("fake-0"));
     rig.finish();
 }

@@ -1,5 +1,8 @@
 use super::*;
-use crate::store::{DecisionRecord, Head, IdempotencyKey, IdempotencyRecord, StoreError};
+use crate::{
+    domain::{PadMode, PadPolicy, QualityPolicy},
+    store::{DecisionRecord, Head, IdempotencyKey, IdempotencyRecord, StoreError},
+};
 
 on_both_databases!(
     a_collection_is_read_as_it_was_created,
@@ -43,11 +46,19 @@ async fn a_collection_and_the_key_of_its_request_are_made_together(subject: &Sub
 async fn a_collection_is_read_as_it_was_created(subject: &Subject) {
     let mut staff = collection(1, "staff");
     staff.display_name = "Größe, \"quoted\", 'single', 名前, \\ and %".to_owned();
-    staff.policy = Policy { target_fpir: 0.003, target_fmr: 1e-6 };
+    staff.policy = Policy {
+        target_fpir: 0.003,
+        target_fmr: 1e-6,
+        quality: QualityPolicy { face_px_min: Some(60.5), frames_min: Some(20), ..QualityPolicy::default() },
+        pad: PadPolicy { mode: PadMode::Require, score_min: 0.75 },
+    };
     staff.spaces = vec![
         binding("z-first", Modality::Face, SpaceRole::Active),
         binding("a-second", Modality::Face, SpaceRole::Beside),
-        binding("walks", Modality::Gait, SpaceRole::Active),
+        SpaceBinding {
+            space: EmbeddingSpace { parts: 2, ..space(Modality::Gait, 4) },
+            ..binding("walks", Modality::Gait, SpaceRole::Active)
+        },
     ];
     subject.store.create_collection(&staff, None).await.expect("created");
     assert_eq!(subject.store.collection(&staff.id).await.expect("read"), Some(staff));

@@ -21,7 +21,7 @@ use super::{Store, Turn};
 use crate::domain::{
     Change, Collection, CollectionId, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId, Labels, Modality,
     ModelDigest, Policy, Position, Revision, SpaceBinding, SpaceName, SpaceRole, StoredTemplate, Template, TemplateId,
-    TemplateOrigin, Timestamp,
+    TemplateOrigin, Timestamp, TrackReport,
 };
 
 /// Runs each part of the contract on both databases.
@@ -56,7 +56,7 @@ fn labels(pairs: &[(&str, &str)]) -> Labels {
 }
 
 fn space(modality: Modality, dimension: u32) -> EmbeddingSpace {
-    EmbeddingSpace { modality, digest: ModelDigest([0xff; 32]), dimension }
+    EmbeddingSpace::whole(modality, ModelDigest([0xff; 32]), dimension)
 }
 
 fn binding(name: &str, modality: Modality, role: SpaceRole) -> SpaceBinding {
@@ -100,6 +100,12 @@ fn template(number: u16, identity: &str) -> StoredTemplate {
             space,
             model: SpaceName::new("face-test").expect("a name"),
             origin: TemplateOrigin::Sample,
+            quality: number.is_multiple_of(2).then_some(0.625),
+            track: number.is_multiple_of(3).then_some(TrackReport {
+                frames_used: 7,
+                frames_dropped: 2,
+                spread: 0.0625,
+            }),
             position: Position::START,
             create_time: at(1_700_000_003),
         },

@@ -14,7 +14,7 @@ use crate::{
 pub(super) async fn by_id(connection: &mut Connection, id: &CollectionId) -> Result<Option<Collection>> {
     let rows: Vec<CollectionRow> = sqlx::query_as(
         "SELECT c.uid, c.id, c.display_name, c.policy, c.revision, c.create_time, c.update_time,
-                s.name AS space_name, s.modality, s.digest, s.dimension, s.role, s.external
+                s.name AS space_name, s.modality, s.digest, s.dimension, s.parts, s.role, s.external
          FROM collections AS c
          LEFT JOIN collection_spaces AS s ON s.collection_uid = c.uid
          WHERE c.id = $1
@@ -29,7 +29,7 @@ pub(super) async fn by_id(connection: &mut Connection, id: &CollectionId) -> Res
 pub(super) async fn by_uid(connection: &mut Connection, uid: CollectionUid) -> Result<Option<Collection>> {
     let rows: Vec<CollectionRow> = sqlx::query_as(
         "SELECT c.uid, c.id, c.display_name, c.policy, c.revision, c.create_time, c.update_time,
-                s.name AS space_name, s.modality, s.digest, s.dimension, s.role, s.external
+                s.name AS space_name, s.modality, s.digest, s.dimension, s.parts, s.role, s.external
          FROM collections AS c
          LEFT JOIN collection_spaces AS s ON s.collection_uid = c.uid
          WHERE c.uid = $1
@@ -48,7 +48,7 @@ pub(super) async fn page(
 ) -> Result<Vec<Collection>> {
     let rows: Vec<CollectionRow> = sqlx::query_as(
         "SELECT c.uid, c.id, c.display_name, c.policy, c.revision, c.create_time, c.update_time,
-                s.name AS space_name, s.modality, s.digest, s.dimension, s.role, s.external
+                s.name AS space_name, s.modality, s.digest, s.dimension, s.parts, s.role, s.external
          FROM (
              SELECT uid, id, display_name, policy, revision, create_time, update_time
              FROM collections
@@ -168,8 +168,8 @@ async fn put_space(
 ) -> Result<()> {
     sqlx::query(
         "INSERT INTO collection_spaces
-             (collection_uid, name, ordinal, modality, digest, dimension, role, external)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+             (collection_uid, name, ordinal, modality, digest, dimension, parts, role, external)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
     )
     .bind(uid.0)
     .bind(binding.name.as_str())
@@ -177,6 +177,7 @@ async fn put_space(
     .bind(binding.space.modality.as_str())
     .bind(binding.space.digest.0.as_slice())
     .bind(i64::from(binding.space.dimension))
+    .bind(i64::from(binding.space.parts))
     .bind(role_word(binding.role))
     .bind(binding.external)
     .execute(connection)

@@ -15,7 +15,8 @@ use crate::{
 
 pub(super) async fn by_id(connection: &mut Connection, uid: CollectionUid, id: TemplateId) -> Result<Option<Template>> {
     let row: Option<TemplateRow> = sqlx::query_as(
-        "SELECT id, identity_id, modality, digest, dimension, model, origin, position, create_time
+        "SELECT id, identity_id, modality, digest, dimension, parts, model, origin, quality, frames_used, frames_dropped,
+                spread, position, create_time
          FROM templates
          WHERE collection_uid = $1 AND id = $2",
     )
@@ -40,7 +41,8 @@ pub(super) async fn of_identity(
     page: TemplatePage,
 ) -> Result<Vec<Template>> {
     let rows: Vec<TemplateRow> = sqlx::query_as(
-        "SELECT id, identity_id, modality, digest, dimension, model, origin, position, create_time
+        "SELECT id, identity_id, modality, digest, dimension, parts, model, origin, quality, frames_used, frames_dropped,
+                spread, position, create_time
          FROM templates
          WHERE collection_uid = $1 AND identity_id = $2 AND id > $3
          ORDER BY id
@@ -77,8 +79,8 @@ pub(super) async fn stored_page(
     limit: u32,
 ) -> Result<Vec<StoredTemplate>> {
     let rows: Vec<StoredTemplateRow> = sqlx::query_as(
-        "SELECT t.id, t.identity_id, t.modality, t.digest, t.dimension, t.model, t.origin, t.position, t.create_time,
-                p.format, p.key_id, p.bytes
+        "SELECT t.id, t.identity_id, t.modality, t.digest, t.dimension, t.parts, t.model, t.origin, t.quality,
+                t.frames_used, t.frames_dropped, t.spread, t.position, t.create_time, p.format, p.key_id, p.bytes
          FROM templates AS t
          JOIN template_payloads AS p ON p.template_id = t.id
          WHERE t.collection_uid = $1 AND t.position > $2
@@ -101,8 +103,8 @@ pub(super) async fn stored_between(
     through: Position,
 ) -> Result<Vec<StoredTemplate>> {
     let rows: Vec<StoredTemplateRow> = sqlx::query_as(
-        "SELECT t.id, t.identity_id, t.modality, t.digest, t.dimension, t.model, t.origin, t.position, t.create_time,
-                p.format, p.key_id, p.bytes
+        "SELECT t.id, t.identity_id, t.modality, t.digest, t.dimension, t.parts, t.model, t.origin, t.quality,
+                t.frames_used, t.frames_dropped, t.spread, t.position, t.create_time, p.format, p.key_id, p.bytes
          FROM templates AS t
          JOIN template_payloads AS p ON p.template_id = t.id
          WHERE t.collection_uid = $1 AND t.position > $2 AND t.position <= $3
@@ -140,8 +142,9 @@ async fn insert(
 ) -> Result<()> {
     sqlx::query(
         "INSERT INTO templates
-             (id, collection_uid, identity_id, modality, digest, dimension, model, origin, position, create_time)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+             (id, collection_uid, identity_id, modality, digest, dimension, parts, model, origin, quality, frames_used,
+              frames_dropped, spread, position, create_time)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
     )
     .bind(template.id.0)
     .bind(uid.0)
@@ -149,8 +152,13 @@ async fn insert(
     .bind(template.space.modality.as_str())
     .bind(template.space.digest.0.as_slice())
     .bind(i64::from(template.space.dimension))
+    .bind(i64::from(template.space.parts))
     .bind(template.model.as_str())
     .bind(origin_word(template.origin))
+    .bind(template.quality.map(f64::from))
+    .bind(template.track.map(|track| i64::from(track.frames_used)))
+    .bind(template.track.map(|track| i64::from(track.frames_dropped)))
+    .bind(template.track.map(|track| f64::from(track.spread)))
     .bind(bigint(position.0))
     .bind(micros(template.create_time))
     .execute(connection)

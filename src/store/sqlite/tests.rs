@@ -30,7 +30,7 @@ fn collection() -> Collection {
 
 fn enrolment() -> [Change; 2] {
     let id = IdentityId::new("alice").expect("an id");
-    let space = EmbeddingSpace { modality: Modality::Face, digest: ModelDigest([3; 32]), dimension: 2 };
+    let space = EmbeddingSpace::whole(Modality::Face, ModelDigest([3; 32]), 2);
     let identity = Identity {
         id: id.clone(),
         labels: Labels::default(),
@@ -45,6 +45,8 @@ fn enrolment() -> [Change; 2] {
         space,
         model: SpaceName::new("face-test").expect("a name"),
         origin: TemplateOrigin::Sample,
+        quality: None,
+        track: None,
         position: Position(2),
         create_time: Timestamp::UNIX_EPOCH,
     };

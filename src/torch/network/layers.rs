@@ -7,10 +7,10 @@ use std::fmt;
 
 use tch::{TchError, Tensor};
 
-use super::{Folding, NetworkError, parameters::Parameters};
+use super::{super::runtime, Folding, NetworkError, parameters::Parameters};
 
 /// What every network of the house was trained with.
-const NORM_EPSILON: f64 = 1e-5;
+pub(super) const NORM_EPSILON: f64 = 1e-5;
 
 /// Something that makes a tensor of a tensor.
 pub(super) trait Layer: fmt::Debug {
@@ -36,17 +36,42 @@ pub(super) struct ConvShape {
     stride: [usize; 2],
     padding: [usize; 2],
     groups: usize,
+    order: Order,
+}
+
+/// Which side of a map is innermost in memory. Weights are kept in the order of the maps that they meet: libtorch would
+/// bring them into it at every call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    ChannelsLast,
+    ChannelsFirst,
 }
 
 impl ConvShape {
     /// A 1 x 1 convolution.
     pub(super) fn point(inputs: usize, outputs: usize) -> Self {
-        Self { inputs, outputs, kernel: [1, 1], stride: [1, 1], padding: [0, 0], groups: 1 }
+        let order = Order::ChannelsLast;
+        Self { inputs, outputs, kernel: [1, 1], stride: [1, 1], padding: [0, 0], groups: 1, order }
     }
 
     /// A convolution of each channel by itself.
     pub(super) fn depthwise(channels: usize) -> Self {
         Self { groups: channels, ..Self::point(channels, channels) }
+    }
+
+    /// A 3 x 3 convolution that keeps the map's size unless it has a stride.
+    pub(super) fn around(inputs: usize, outputs: usize) -> Self {
+        Self::point(inputs, outputs).kernel([3, 3]).padding([1, 1])
+    }
+
+    /// Channels in as many groups, each seen by the outputs of its group alone.
+    pub(super) fn groups(self, groups: usize) -> Self {
+        Self { groups, ..self }
+    }
+
+    /// For maps that do not have their channels innermost.
+    pub(super) fn channels_first(self) -> Self {
+        Self { order: Order::ChannelsFirst, ..self }
     }
 
     pub(super) fn kernel(self, kernel: [usize; 2]) -> Self {
@@ -61,7 +86,7 @@ impl ConvShape {
         Self { padding, ..self }
     }
 
-    fn weight(&self) -> [usize; 4] {
+    pub(super) fn weight(&self) -> [usize; 4] {
         [self.outputs, self.inputs / self.groups, self.kernel[0], self.kernel[1]]
     }
 }
@@ -127,6 +152,10 @@ impl Conv {
 
     pub(super) fn from(affine: Affine, shape: ConvShape, activation: Activation) -> Result<Self, NetworkError> {
         let weight = tensor(&affine.weight, &shape.weight())?;
+        let weight = match shape.order {
+            Order::ChannelsLast => channels_last(&weight)?,
+            Order::ChannelsFirst => weight,
+        };
         let bias = affine.bias.map(|bias| tensor(&bias, &[shape.outputs])).transpose()?;
         Ok(Self { weight, bias, norm: None, activation, shape })
     }
@@ -165,17 +194,26 @@ impl Linear {
     pub(super) fn normed(
         parameters: &mut Parameters<'_>,
         [linear, norm]: [&str; 2],
-        [inputs, outputs]: [usize; 2],
+        ([inputs, outputs], bias): ([usize; 2], Bias),
     ) -> Result<Self, NetworkError> {
-        let affine = Affine::take(parameters, linear, &[outputs, inputs], Bias::Present)?;
+        let affine = Affine::take(parameters, linear, &[outputs, inputs], bias)?;
         let scale = Scale::take(parameters, norm, outputs)?;
-        match parameters.folding {
-            Folding::Folded => Self::from(affine.followed_by(&scale), [inputs, outputs]),
-            Folding::Unfolded => Ok(Self { norm: Some(Norm::new(&scale)?), ..Self::from(affine, [inputs, outputs])? }),
+        Self::followed_by(affine, &scale, ([inputs, outputs], parameters.folding))
+    }
+
+    /// A full connection and the normalisation that follows it.
+    pub(super) fn followed_by(
+        affine: Affine,
+        scale: &Scale,
+        (sides, folding): ([usize; 2], Folding),
+    ) -> Result<Self, NetworkError> {
+        match folding {
+            Folding::Folded => Self::from(affine.followed_by(scale), sides),
+            Folding::Unfolded => Ok(Self { norm: Some(Norm::new(scale)?), ..Self::from(affine, sides)? }),
         }
     }
 
-    fn from(affine: Affine, [inputs, outputs]: [usize; 2]) -> Result<Self, NetworkError> {
+    pub(super) fn from(affine: Affine, [inputs, outputs]: [usize; 2]) -> Result<Self, NetworkError> {
         let weight = tensor(&affine.weight, &[outputs, inputs])?;
         let bias = affine.bias.map(|bias| tensor(&bias, &[outputs])).transpose()?;
         Ok(Self { weight, bias, norm: None })
@@ -247,22 +285,34 @@ impl Affine {
     /// This step and then the normalisation, as one step.
     pub(super) fn followed_by(self, scale: &Scale) -> Self {
         let (factors, shifts) = scale.steps();
-        let scaled = self.scaled(&factors);
+        self.followed_by_steps((&factors, &shifts))
+    }
+
+    /// This step and then `x * factor + shift` for each output, as one step.
+    pub(super) fn followed_by_steps(self, (factors, shifts): (&[f64], &[f64])) -> Self {
+        let scaled = self.scaled(factors);
         let own = scaled.bias.iter().flatten().copied().chain(std::iter::repeat(0.0));
-        let bias = own.zip(&shifts).map(|(own, shift)| narrow(f64::from(own) + shift)).collect();
+        let bias = own.zip(shifts).map(|(own, shift)| narrow(f64::from(own) + shift)).collect();
         Self { bias: Some(bias), ..scaled }
     }
 
-    /// The normalisation and then this step, as one step; for steps that see one place of the input at a time.
-    pub(super) fn preceded_by(self, scale: &Scale) -> Self {
-        let (factors, shifts) = scale.steps();
-        let rows = self.weight.chunks_exact(factors.len());
-        let shift =
-            |row: &[f32]| row.iter().zip(&shifts).map(|(number, shift)| f64::from(*number) * shift).sum::<f64>();
+    /// `x * factor + shift` for each channel and then this step, as one step. Not for a step that fills the borders up
+    /// with zeros: it would have to fill them up with `-shift / factor`.
+    ///
+    /// Each channel has as many numbers of a row, side by side, as the row is longer than the channels are many.
+    pub(super) fn preceded_by(self, (factors, shifts): (&[f64], &[f64])) -> Self {
+        let row = self.weight.len() / self.outputs;
+        let rows = self.weight.chunks_exact(row);
+        let places = row / factors.len();
+        let times = |(numbers, by): (&[f32], &f64)| numbers.iter().map(|number| f64::from(*number) * by).sum::<f64>();
+        let shift = |row: &[f32]| row.chunks_exact(places).zip(shifts).map(times).sum::<f64>();
         let own = self.bias.iter().flatten().copied().chain(std::iter::repeat(0.0));
         let bias = rows.clone().zip(own).map(|(row, own)| narrow(f64::from(own) + shift(row))).collect();
-        let scaled = rows.flat_map(|row| row.iter().zip(&factors).map(|(number, by)| narrow(f64::from(*number) * by)));
-        Self { outputs: self.outputs, weight: scaled.collect(), bias: Some(bias) }
+        let factors = factors.iter().flat_map(|factor| std::iter::repeat_n(factor, places));
+        let scaled = rows
+            .flat_map(|row| row.iter().zip(factors.clone()).map(|(number, by)| narrow(f64::from(*number) * by)))
+            .collect();
+        Self { outputs: self.outputs, weight: scaled, bias: Some(bias) }
     }
 
     /// Each output times its factor; where there are fewer factors than outputs, they are gone through again.
@@ -297,6 +347,17 @@ impl Scale {
         })
     }
 
+    /// A normalisation that learnt no weight and no bias.
+    pub(super) fn take_bare(parameters: &mut Parameters<'_>, key: &str, channels: usize) -> Result<Self, NetworkError> {
+        let shape = &[channels];
+        Ok(Self {
+            weight: vec![1.0; channels],
+            bias: vec![0.0; channels],
+            mean: parameters.take(&format!("{key}.running_mean"), shape)?,
+            variance: parameters.take_variance(&format!("{key}.running_var"), shape)?,
+        })
+    }
+
     /// Normalisation as `x * factor + shift`: factors and shifts, one of each a channel.
     pub(super) fn steps(&self) -> (Vec<f64>, Vec<f64>) {
         let channels = self.weight.iter().zip(&self.bias).zip(self.mean.iter().zip(&self.variance));
@@ -318,6 +379,11 @@ impl<L: Layer> Layer for Chain<L> {
     }
 }
 
+/// The mean of each channel over its whole map: `[batch, channels, 1, 1]`.
+pub(super) fn mean_over_map(input: &Tensor) -> Result<Tensor, TchError> {
+    input.f_mean_dim([2_i64, 3].as_slice(), true, None)
+}
+
 /// The same numbers with the channels innermost in memory, where convolutions of pictures are faster.
 pub(super) fn channels_last(input: &Tensor) -> Result<Tensor, TchError> {
     input.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])
@@ -325,7 +391,7 @@ pub(super) fn channels_last(input: &Tensor) -> Result<Tensor, TchError> {
 
 pub(super) fn tensor(numbers: &[f32], shape: &[usize]) -> Result<Tensor, NetworkError> {
     let shape: Vec<i64> = shape.iter().copied().map(side).collect();
-    Ok(Tensor::f_from_slice(numbers)?.f_reshape(shape)?)
+    Ok(runtime::taken_in(Tensor::f_from_slice(numbers)?.f_reshape(shape)?)?)
 }
 
 /// A side of a tensor as libtorch counts it.

@@ -9,6 +9,9 @@ use crate::torch::weights::{Dtype, RawTensor, StateDict};
 pub(super) trait Source {
     /// The numbers of a tensor, row-major, all finite.
     fn take(&mut self, key: &str, shape: &[usize]) -> Result<Vec<f32>, NetworkError>;
+
+    /// Whether there is a tensor of this name still to be taken.
+    fn has(&self, key: &str) -> bool;
 }
 
 /// What a network is built from: a source of numbers, and how layers are to be made of them.
@@ -24,6 +27,11 @@ impl<'a> Parameters<'a> {
 
     pub(super) fn take(&mut self, key: &str, shape: &[usize]) -> Result<Vec<f32>, NetworkError> {
         self.source.take(key, shape)
+    }
+
+    /// Whether the weights have a tensor that not all of the layout have.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.source.has(key)
     }
 
     /// As [`Parameters::take`], for numbers that must not be negative.
@@ -71,6 +79,10 @@ impl Source for StrictSource {
             return Err(NetworkError::NotFinite(key.to_owned()));
         }
         Ok(numbers)
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.0.get(key).is_some()
     }
 }
 

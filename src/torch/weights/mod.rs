@@ -163,6 +163,20 @@ impl StateDict {
         Ok(stripped)
     }
 
+    /// Puts `prefix` before every name: how the networks of one model are kept apart.
+    #[must_use]
+    pub fn add_prefix(self, prefix: &str) -> Self {
+        Self(self.0.into_iter().map(|(key, tensor)| (format!("{prefix}{key}"), tensor)).collect())
+    }
+
+    /// Adds the tensors of another.
+    ///
+    /// # Errors
+    /// When a name is in both.
+    pub fn join(&mut self, other: Self) -> Result<(), WeightsError> {
+        other.0.into_iter().try_for_each(|(key, tensor)| self.insert(key, tensor))
+    }
+
     /// Leaves out the tensors whose names begin with one of `prefixes`: `"classifier."` serves training alone.
     #[must_use]
     pub fn without(mut self, prefixes: &[impl AsRef<str>]) -> Self {

@@ -5,15 +5,15 @@
 
 use tch::{TchError, Tensor};
 
-use super::{
+use crate::torch::network::{
     Folding, NetworkError,
     layers::{Activation, Affine, Bias, Chain, Conv, ConvShape, Layer, Linear, Norm, Scale, narrow, side, tensor},
     parameters::Parameters,
 };
 
 /// Frames; joints in COCO order; x, y, score.
-pub(super) const INPUT: [usize; 3] = [60, JOINTS, CHANNELS];
-pub(super) const DIMENSION: usize = 128;
+pub(in crate::torch::network) const INPUT: [usize; 3] = [60, JOINTS, CHANNELS];
+pub(in crate::torch::network) const DIMENSION: usize = 128;
 
 const JOINTS: usize = 17;
 const CHANNELS: usize = 3;
@@ -25,7 +25,7 @@ const REDUCTION: usize = 8;
 const WINDOW: usize = 9;
 
 #[derive(Debug)]
-pub(super) struct GaitGraph {
+pub(in crate::torch::network) struct GaitGraph {
     /// Normalises the input where it is not folded into the stem.
     norm: Option<Norm>,
     stem: Stem,
@@ -34,7 +34,7 @@ pub(super) struct GaitGraph {
 }
 
 impl GaitGraph {
-    pub(super) fn new(parameters: &mut Parameters<'_>) -> Result<Self, NetworkError> {
+    pub(in crate::torch::network) fn new(parameters: &mut Parameters<'_>) -> Result<Self, NetworkError> {
         let graph = Adjacency::take(parameters, "input_branches.0.A")?;
         let scale = Scale::take(parameters, "input_branches.0.bn", CHANNELS)?;
         let (norm, scale) = match parameters.folding {
@@ -131,8 +131,13 @@ impl Layer for Unit {
     }
 }
 
+/// Every convolution here runs beside a product over joints, which are therefore innermost.
+fn joint_by_joint(inputs: usize, outputs: usize) -> ConvShape {
+    ConvShape::point(inputs, outputs).channels_first()
+}
+
 fn along_time(channels: usize, stride: usize) -> ConvShape {
-    let shape = ConvShape::point(channels, channels).kernel([WINDOW, 1]);
+    let shape = joint_by_joint(channels, channels).kernel([WINDOW, 1]);
     shape.stride([stride, 1]).padding([WINDOW / 2, 0])
 }
 
@@ -158,10 +163,10 @@ impl<L: Layer> Bottleneck<L> {
         let mut point = |names: [String; 2], shape: ConvShape, activation: Activation| {
             Conv::normed(parameters, [&names[0], &names[1]], (shape, Bias::Present), activation)
         };
-        let project = ConvShape::point(inputs, outputs).stride([stride, 1]);
+        let project = joint_by_joint(inputs, outputs).stride([stride, 1]);
         Ok(Self {
-            down: point(names("conv_down", "bn_down"), ConvShape::point(inputs, width), Activation::Relu)?,
-            up: point(names("conv_up", "bn_up"), ConvShape::point(width, outputs), Activation::None)?,
+            down: point(names("conv_down", "bn_down"), joint_by_joint(inputs, width), Activation::Relu)?,
+            up: point(names("conv_up", "bn_up"), joint_by_joint(width, outputs), Activation::None)?,
             shortcut: (inputs != outputs || stride != 1)
                 .then(|| point(names("residual.0", "residual.1"), project, Activation::None))
                 .transpose()?,
@@ -224,11 +229,12 @@ impl GraphConv {
         graph: &Tensor,
         ([inputs, outputs], input_scale): ([usize; 2], Option<&Scale>),
     ) -> Result<Self, NetworkError> {
-        let shape = ConvShape::point(inputs, DISTANCES * outputs);
+        let shape = joint_by_joint(inputs, DISTANCES * outputs);
         let gcn = format!("{key}.conv.gcn");
         let mut affine = Affine::take(parameters, &gcn, &[DISTANCES * outputs, inputs, 1, 1], Bias::Present)?;
         if let Some(scale) = input_scale {
-            affine = affine.preceded_by(scale);
+            let (factors, shifts) = scale.steps();
+            affine = affine.preceded_by((&factors, &shifts));
         }
         let scale = Scale::take(parameters, &format!("{key}.bn"), outputs)?;
         let after = match parameters.folding {

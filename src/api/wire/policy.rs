@@ -1,0 +1,79 @@
+//! What a collection asks of error rates and samples.
+
+use crate::{
+    api::proto,
+    domain::{PadMode, PadPolicy, Policy, QualityPolicy},
+    matcher::Fault,
+};
+
+/// A policy as a client writes it, over the one that holds where it says nothing.
+pub(in crate::api) fn policy(asked: &proto::Policy, standing: Policy) -> Result<Policy, Fault> {
+    Ok(Policy {
+        target_fpir: asked.target_fpir.unwrap_or(standing.target_fpir),
+        target_fmr: asked.target_fmr.unwrap_or(standing.target_fmr),
+        quality: asked.quality.as_ref().map(quality).transpose()?.unwrap_or(standing.quality),
+        pad: asked.pad.as_ref().map(pad).transpose()?.unwrap_or(standing.pad),
+    })
+}
+
+pub(in crate::api) fn quality(asked: &proto::QualityPolicy) -> Result<QualityPolicy, Fault> {
+    let frames = |frames: i32| u32::try_from(frames).map_err(|e| Fault::invalid("policy.quality.framesMin", e));
+    Ok(QualityPolicy {
+        score_min: asked.score_min,
+        face_px_min: asked.face_px_min,
+        height_px_min: asked.height_px_min,
+        sharpness_min: asked.sharpness_min,
+        noise_max: asked.noise_max,
+        brightness_min: asked.brightness_min,
+        brightness_max: asked.brightness_max,
+        yaw_degrees_max: asked.yaw_degrees_max,
+        pitch_degrees_max: asked.pitch_degrees_max,
+        detection_score_min: asked.detection_score_min,
+        embedding_norm_min: asked.embedding_norm_min,
+        frames_min: asked.frames_min.map(frames).transpose()?,
+        joints_seen_min: asked.joints_seen_min,
+        joint_confidence_min: asked.joint_confidence_min,
+    })
+}
+
+pub(in crate::api) fn pad(asked: &proto::PadPolicy) -> Result<PadPolicy, Fault> {
+    use proto::pad_policy::Mode;
+    let mode = match Mode::try_from(asked.mode) {
+        Ok(Mode::Unspecified | Mode::Off) => PadMode::Off,
+        Ok(Mode::Report) => PadMode::Report,
+        Ok(Mode::Require) => PadMode::Require,
+        Err(_) => return Err(Fault::invalid("policy.pad.mode", "a mode is off, report or require")),
+    };
+    Ok(PadPolicy { mode, score_min: asked.score_min.unwrap_or(PadPolicy::default().score_min) })
+}
+
+pub(in crate::api) fn to_wire(policy: &Policy) -> proto::Policy {
+    use proto::pad_policy::Mode;
+    let mode = match policy.pad.mode {
+        PadMode::Off => Mode::Off,
+        PadMode::Report => Mode::Report,
+        PadMode::Require => Mode::Require,
+    };
+    let asked = &policy.quality;
+    proto::Policy {
+        target_fpir: Some(policy.target_fpir),
+        target_fmr: Some(policy.target_fmr),
+        quality: Some(proto::QualityPolicy {
+            score_min: asked.score_min,
+            face_px_min: asked.face_px_min,
+            height_px_min: asked.height_px_min,
+            sharpness_min: asked.sharpness_min,
+            noise_max: asked.noise_max,
+            brightness_min: asked.brightness_min,
+            brightness_max: asked.brightness_max,
+            yaw_degrees_max: asked.yaw_degrees_max,
+            pitch_degrees_max: asked.pitch_degrees_max,
+            detection_score_min: asked.detection_score_min,
+            embedding_norm_min: asked.embedding_norm_min,
+            frames_min: asked.frames_min.map(|frames| i32::try_from(frames).unwrap_or(i32::MAX)),
+            joints_seen_min: asked.joints_seen_min,
+            joint_confidence_min: asked.joint_confidence_min,
+        }),
+        pad: Some(proto::PadPolicy { mode: mode.into(), score_min: Some(policy.pad.score_min) }),
+    }
+}

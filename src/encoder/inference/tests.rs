@@ -1,0 +1,154 @@
+use std::{fs, path::Path};
+
+use serde::Deserialize;
+
+use super::*;
+use crate::{
+    encoder::{
+        Package, PackageError, ScriptManifest,
+        package::Kind,
+        tests::{invented_package, script_package},
+    },
+    torch::{
+        probe::ProbeError,
+        runtime,
+        script::tests::{DIMENSION, INPUT, Manner, PARTS},
+        weights::{RawTensor, StateDict},
+    },
+};
+
+const LENGTH: usize = INPUT[0] * INPUT[1] * INPUT[2];
+
+fn encoder(package: &Package) -> &EncoderManifest {
+    package.manifest.encoder().expect("an encoder's package")
+}
+
+fn build(package: &Package) -> Program {
+    let _settled = runtime::settle_thread();
+    Program::build(encoder(package), package.weights.clone()).expect("sound")
+}
+
+/// A view whose three channels have these means.
+fn view(means: [f32; 3]) -> Vec<f32> {
+    means.into_iter().flat_map(|mean| vec![mean; LENGTH / 3]).collect()
+}
+
+fn prepared(views: &[[f32; 3]]) -> Prepared {
+    Prepared { views: views.iter().map(|means| view(*means)).collect() }
+}
+
+fn length(numbers: &[f32]) -> f32 {
+    numbers.iter().map(|number| number * number).sum::<f32>().sqrt()
+}
+
+#[test]
+fn a_program_is_an_encoder() {
+    let mut program = build(&script_package("model", Manner::Sound));
+    let samples = [prepared(&[[1.0, 0.0, -1.0]]), prepared(&[[0.5, 0.5, 0.5], [1.0, -1.0, 0.0]])];
+    let together = program.infer(&[&samples[0], &samples[1]]).expect("it runs");
+    let alone = samples.each_ref().map(|sample| program.infer(&[sample]).expect("it runs").remove(0));
+    for (one, other) in together.iter().zip(&alone) {
+        assert_eq!(one.len(), DIMENSION);
+        assert!(one.iter().zip(other).all(|(one, other)| (one - other).abs() < 1e-6));
+    }
+    // It is linear, so that the sum over views shows.
+    let summed = program.infer(&[&prepared(&[[1.5, -0.5, 0.5]])]).expect("it runs").remove(0);
+    assert!(summed.iter().zip(&alone[1]).all(|(one, other)| (one - other).abs() < 1e-5));
+}
+
+#[test]
+fn parts_that_cannot_be_seen_are_zero_and_the_rest_has_length_one() {
+    let mut program = build(&script_package("model", Manner::Parts));
+    let part = DIMENSION / PARTS;
+    let mut encode = |views: &[[f32; 3]]| program.infer(&[&prepared(views)]).expect("it runs").remove(0);
+    let lengths = |vector: &[f32]| -> Vec<f32> { vector.chunks_exact(part).map(length).collect() };
+    let near = |found: Vec<f32>, expected: [f32; 3]| {
+        assert!(found.iter().zip(expected).all(|(one, other)| (one - other).abs() < 1e-6), "{found:?} {expected:?}");
+    };
+    let third = (1.0_f32 / 3.0).sqrt();
+    near(lengths(&encode(&[[1.0, 2.0, 3.0]])), [third; 3]);
+    near(lengths(&encode(&[[1.0, -2.0, 3.0]])), [0.5_f32.sqrt(), 0.0, 0.5_f32.sqrt()]);
+    near(lengths(&encode(&[[-1.0, -2.0, 3.0]])), [0.0, 0.0, 1.0]);
+    assert_eq!(encode(&[[-1.0, -2.0, -3.0]]), [0.0; DIMENSION], "nothing is visible");
+    // A part that one view shows is visible in the sample.
+    near(lengths(&encode(&[[1.0, -2.0, -3.0], [-1.0, 2.0, -3.0]])), [0.5_f32.sqrt(), 0.5_f32.sqrt(), 0.0]);
+    // What cannot be seen in one view does not count there.
+    let one = encode(&[[1.0, -2.0, -3.0]]);
+    let both = encode(&[[1.0, -2.0, -3.0], [-9.0, -2.0, -3.0]]);
+    near(lengths(&both), [1.0, 0.0, 0.0]);
+    assert!(one.iter().zip(&both).all(|(one, other)| (one - other).abs() < 1e-6));
+}
+
+#[test]
+fn a_sample_without_keypoints_has_blank_heat_maps() {
+    let plain = build(&script_package("model", Manner::Prompted(17)));
+    let bare = prepared(&[[1.0, 0.0, -1.0], [0.0, 1.0, 0.0]]);
+    let plane = LENGTH / 3;
+    let full =
+        Prepared { views: bare.views.iter().map(|view| [view.clone(), vec![0.0; 17 * plane]].concat()).collect() };
+    let mut program = plain;
+    assert_eq!(program.infer(&[&bare]).expect("it runs"), program.infer(&[&full]).expect("it runs"));
+    let short = Prepared { views: vec![vec![0.0; LENGTH - 1]] };
+    assert!(matches!(program.infer(&[&short]), Err(NetworkError::WrongInput { .. })));
+}
+
+/// What the converter wrote beside a package.
+#[derive(Deserialize)]
+struct Trial {
+    inputs: Vec<f32>,
+    embeddings: Vec<f32>,
+    visibility: Option<Vec<f32>>,
+}
+
+#[test]
+fn packages_of_the_converter_answer_as_they_did_in_python() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    for name in ["torchscript-tiny", "torchscript-tiny-parts"] {
+        let package = Package::load(&data.join(name)).expect("a package of the converter");
+        package.prove().expect("a sound program");
+        let trial = fs::read(data.join(format!("{name}.json"))).expect("beside the package");
+        let trial: Trial = serde_json::from_slice(&trial).expect("JSON");
+        let program = build(&package);
+        let answers = program.forward(&trial.inputs, 2).expect("it runs");
+        assert_eq!(answers.visibility, trial.visibility);
+        assert_eq!(answers.embeddings.len(), trial.embeddings.len());
+        let mut pairs = answers.embeddings.iter().zip(&trial.embeddings);
+        assert!(pairs.all(|(here, there)| (here - there).abs() < 1e-5), "{:?}", answers.embeddings);
+    }
+}
+
+#[test]
+fn a_network_of_ours_whose_answer_is_not_finite_is_refused() {
+    let mut package = invented_package("model");
+    // Finite weights, layer by layer, and a product of them that is not.
+    let mut large = StateDict::default();
+    for (name, tensor) in package.tensors().expect("tensors").iter() {
+        let numbers = vec![3e38; tensor.elements()];
+        let tensor = match name {
+            "fc.0.weight" | "conv5.conv.weight" => {
+                RawTensor::from_f32(tensor.shape().to_vec(), &numbers).expect("as many")
+            }
+            _ => tensor.clone(),
+        };
+        large.insert(name.to_owned(), tensor).expect("a new name");
+    }
+    package.weights = Weights::Tensors(large);
+    let error = package.prove().expect_err("it is not finite");
+    assert!(matches!(error, PackageError::Network(NetworkError::Probe(ProbeError::NotFinite))), "{error}");
+}
+
+#[test]
+fn weights_of_the_other_sort_are_refused() {
+    let script = script_package("model", Manner::Sound);
+    let built_in = invented_package("model");
+    for (manifest, weights) in [(&script, &built_in), (&built_in, &script)] {
+        let error = Program::build(encoder(manifest), weights.weights.clone()).expect_err("they do not fit");
+        assert!(matches!(error, NetworkError::Script(ScriptError::Misplaced)), "{error}");
+    }
+    let Kind::Encoder(EncoderManifest { architecture: EncoderArchitecture::TorchScript(declared), .. }) =
+        script.manifest.kind
+    else {
+        panic!("it is a program")
+    };
+    assert_eq!(declared, ScriptManifest { input_shape: INPUT, parts: None, keypoint_channels: 0 });
+}

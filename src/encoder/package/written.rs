@@ -1,0 +1,259 @@
+//! The text of `model.toml`: one flat table, of which each task uses its own keys and no others.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{
+        self, MapAccess, SeqAccess, Visitor,
+        value::{MapAccessDeserializer, SeqAccessDeserializer, StrDeserializer},
+    },
+};
+use thiserror::Error;
+
+use super::{
+    FileHash, Preprocessing,
+    manifest::{
+        Detection, DetectorManifest, EncoderArchitecture, EncoderManifest, Kind, Manifest, Metric, PadManifest,
+        ScriptManifest, TORCHSCRIPT, Task,
+    },
+};
+use crate::domain::{Modality, PackageCalibration, SpaceName};
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Written {
+    id: SpaceName,
+    version: String,
+    modality: Modality,
+    task: Task,
+    architecture: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    input_shape: Option<[usize; 3]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dimension: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parts: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    keypoint_channels: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    metric: Option<Metric>,
+    licence: String,
+    provenance: String,
+    source: String,
+    intended_use: String,
+    not_for: String,
+    /// Packages of before there could be several files have a table here, and not an array of tables.
+    #[serde(deserialize_with = "one_or_several")]
+    weights: Vec<WeightsFile>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    preprocessing: Option<Preprocessing>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    calibration: Option<PackageCalibration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    detection: Option<Detection>,
+}
+
+/// A file of weights, and how the state dict lies in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeightsFile {
+    /// A name within the package's folder.
+    pub file: String,
+    pub sha256: FileHash,
+    /// The key under which a checkpoint keeps its state dict; absent when the file is the state dict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<String>,
+    /// Taken off the names that begin with it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub strip_prefix: String,
+    /// Tensors whose names begin so serve training alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignored_prefixes: Vec<String>,
+    /// Put before the names that are left: how the files of one model are kept apart.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub add_prefix: String,
+}
+
+/// A key is missing, or belongs to other models.
+#[derive(Debug, Error)]
+pub(super) enum Misfit {
+    #[error("a model.toml with {model} needs the key `{key}`")]
+    Missing { model: String, key: &'static str },
+    #[error("`{key}` is no key of a model.toml with {model}")]
+    Foreign { model: String, key: &'static str },
+    #[error("{0}")]
+    Architecture(String),
+}
+
+impl WeightsFile {
+    /// A file that is the state dict, under the names that the architecture knows.
+    pub(crate) fn plain(file: &str, sha256: FileHash) -> Self {
+        Self {
+            file: file.to_owned(),
+            sha256,
+            entry: None,
+            strip_prefix: String::new(),
+            ignored_prefixes: Vec::new(),
+            add_prefix: String::new(),
+        }
+    }
+}
+
+impl Written {
+    fn kind(&mut self) -> Result<Kind, Misfit> {
+        self.check_keys()?;
+        Ok(match self.task {
+            Task::Encoder => Kind::Encoder(EncoderManifest {
+                architecture: self.encoder_architecture()?,
+                dimension: self.needs("dimension", self.dimension)?,
+                metric: self.needs("metric", self.metric)?,
+                preprocessing: self.needs("preprocessing", self.preprocessing.clone())?,
+                calibration: self.calibration.take(),
+            }),
+            Task::Detector => Kind::Detector(DetectorManifest {
+                architecture: self.built_in()?,
+                detection: self.detection.unwrap_or_default(),
+            }),
+            Task::Pad => Kind::Pad(PadManifest { architecture: self.built_in()? }),
+        })
+    }
+
+    /// Refuses the keys of other models.
+    fn check_keys(&self) -> Result<(), Misfit> {
+        const OF_ENCODERS: &[&str] = &["dimension", "metric", "preprocessing", "calibration"];
+        const OF_PROGRAMS: &[&str] = &["input_shape", "parts", "keypoint_channels"];
+        let own: [&[&str]; 2] = match self.task {
+            Task::Encoder if self.is_program() => [OF_ENCODERS, OF_PROGRAMS],
+            Task::Encoder => [OF_ENCODERS, &[]],
+            Task::Detector => [&["detection"], &[]],
+            Task::Pad => [&[], &[]],
+        };
+        let there = [
+            ("input_shape", self.input_shape.is_some()),
+            ("dimension", self.dimension.is_some()),
+            ("parts", self.parts.is_some()),
+            ("keypoint_channels", self.keypoint_channels.is_some()),
+            ("metric", self.metric.is_some()),
+            ("preprocessing", self.preprocessing.is_some()),
+            ("calibration", self.calibration.is_some()),
+            ("detection", self.detection.is_some()),
+        ];
+        match there.into_iter().find(|(key, is_there)| *is_there && !own.concat().contains(key)) {
+            Some((key, _)) => Err(Misfit::Foreign { model: self.model(), key }),
+            None => Ok(()),
+        }
+    }
+
+    fn encoder_architecture(&self) -> Result<EncoderArchitecture, Misfit> {
+        if !self.is_program() {
+            return Ok(EncoderArchitecture::BuiltIn(self.architecture.parse().map_err(Misfit::architecture)?));
+        }
+        Ok(EncoderArchitecture::TorchScript(ScriptManifest {
+            input_shape: self.needs("input_shape", self.input_shape)?,
+            parts: self.parts,
+            keypoint_channels: self.keypoint_channels.unwrap_or_default(),
+        }))
+    }
+
+    fn is_program(&self) -> bool {
+        self.architecture == TORCHSCRIPT
+    }
+
+    fn needs<T>(&self, key: &'static str, value: Option<T>) -> Result<T, Misfit> {
+        value.ok_or_else(|| Misfit::Missing { model: self.model(), key })
+    }
+
+    /// What decides over the keys.
+    fn model(&self) -> String {
+        format!("task = \"{}\" and architecture = \"{}\"", self.task.as_str(), self.architecture)
+    }
+
+    /// The architecture, of those of its task.
+    fn built_in<A: for<'de> Deserialize<'de>>(&self) -> Result<A, Misfit> {
+        let name: StrDeserializer<'_, de::value::Error> = de::IntoDeserializer::into_deserializer(&*self.architecture);
+        A::deserialize(name).map_err(Misfit::architecture)
+    }
+}
+
+impl Misfit {
+    fn architecture(error: impl fmt::Display) -> Self {
+        Self::Architecture(error.to_string())
+    }
+}
+
+impl TryFrom<Written> for Manifest {
+    type Error = Misfit;
+
+    fn try_from(mut written: Written) -> Result<Self, Misfit> {
+        let kind = written.kind()?;
+        let Written { id, version, modality, licence, provenance, source, intended_use, not_for, weights, .. } =
+            written;
+        Ok(Self { id, version, modality, licence, provenance, source, intended_use, not_for, weights, kind })
+    }
+}
+
+impl From<Manifest> for Written {
+    fn from(manifest: Manifest) -> Self {
+        let (task, architecture) = (manifest.kind.task(), manifest.kind.architecture());
+        let Manifest { id, version, modality, licence, provenance, source, intended_use, not_for, weights, kind } =
+            manifest;
+        let (mut dimension, mut metric, mut preprocessing, mut calibration) = (None, None, None, None);
+        let (mut script, mut detection) = (None, None);
+        match kind {
+            Kind::Encoder(encoder) => {
+                if let EncoderArchitecture::TorchScript(program) = encoder.architecture {
+                    script = Some(program);
+                }
+                (dimension, metric) = (Some(encoder.dimension), Some(encoder.metric));
+                (preprocessing, calibration) = (Some(encoder.preprocessing), encoder.calibration);
+            }
+            Kind::Detector(detector) => detection = Some(detector.detection),
+            Kind::Pad(_) => {}
+        }
+        Self {
+            id,
+            version,
+            modality,
+            task,
+            architecture,
+            input_shape: script.map(|script| script.input_shape),
+            dimension,
+            parts: script.and_then(|script| script.parts),
+            keypoint_channels: script.map(|script| script.keypoint_channels).filter(|channels| *channels > 0),
+            metric,
+            licence,
+            provenance,
+            source,
+            intended_use,
+            not_for,
+            weights,
+            preprocessing,
+            calibration,
+            detection,
+        }
+    }
+}
+
+/// A table or an array of tables. (An untagged enum would do, and would not say which key is wrong.)
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<WeightsFile>, D::Error> {
+    struct OneOrSeveral;
+
+    impl<'de> Visitor<'de> for OneOrSeveral {
+        type Value = Vec<WeightsFile>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a table or an array of tables, each with a file and its sha256")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            Ok(vec![WeightsFile::deserialize(MapAccessDeserializer::new(map))?])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, files: A) -> Result<Self::Value, A::Error> {
+            Vec::deserialize(SeqAccessDeserializer::new(files))
+        }
+    }
+
+    deserializer.deserialize_any(OneOrSeveral)
+}

@@ -1,0 +1,90 @@
+//! Which model runs where, as the operator wants it: it is no part of a package, for machines differ.
+
+use std::{collections::BTreeMap, num::NonZeroU16};
+
+use thiserror::Error;
+
+use crate::{
+    domain::{Device, SpaceName},
+    torch::runtime::{self, Placement, RuntimeError},
+};
+
+/// Where models run. What is not named runs on the CPU, each operation on one thread.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Placements {
+    pub devices: BTreeMap<SpaceName, Device>,
+    /// Threads within one operation; more than one is worth it for one large model on many cores.
+    pub threads: BTreeMap<SpaceName, NonZeroU16>,
+}
+
+/// Why models cannot run where they should.
+#[derive(Debug, Error)]
+pub enum PlacementError {
+    #[error("{model} is told where to run, and is not installed; there are {installed}")]
+    NotInstalled { model: SpaceName, installed: String },
+    #[error("{model} cannot run where it should: {source}")]
+    Device { model: SpaceName, source: RuntimeError },
+}
+
+impl Placements {
+    /// Where one model runs.
+    pub(super) fn of(&self, model: &SpaceName) -> Placement {
+        let default = Placement::default();
+        Placement {
+            device: self.devices.get(model).copied().unwrap_or(default.device),
+            threads: self.threads.get(model).copied().unwrap_or(default.threads),
+        }
+    }
+
+    /// A slip in a name would leave a model where it is, unnoticed; a device that is not there would be noticed late.
+    pub(super) fn check(&self, installed: &[&SpaceName]) -> Result<(), PlacementError> {
+        let mut named = self.devices.keys().chain(self.threads.keys());
+        if let Some(model) = named.find(|model| !installed.contains(model)) {
+            let names: Vec<&str> = installed.iter().map(|model| model.as_str()).collect();
+            let installed = if names.is_empty() { "no models".to_owned() } else { names.join(", ") };
+            return Err(PlacementError::NotInstalled { model: model.clone(), installed });
+        }
+        self.devices.iter().try_for_each(|(model, device)| {
+            runtime::check(*device).map_err(|source| PlacementError::Device { model: model.clone(), source })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> SpaceName {
+        SpaceName::new(text).expect("a name")
+    }
+
+    #[test]
+    fn what_is_not_named_runs_on_one_thread_of_the_cpu() {
+        let three = NonZeroU16::new(3).expect("above zero");
+        let placements = Placements {
+            devices: BTreeMap::from([(name("card"), Device::Cuda(1))]),
+            threads: BTreeMap::from([(name("wide"), three)]),
+        };
+        assert_eq!(placements.of(&name("other")), Placement::default());
+        assert_eq!(placements.of(&name("card")), Placement { device: Device::Cuda(1), ..Placement::default() });
+        assert_eq!(placements.of(&name("wide")), Placement { threads: three, ..Placement::default() });
+    }
+
+    #[test]
+    fn a_name_that_is_not_installed_is_told_with_those_that_are() {
+        let (face, slip) = (name("face"), name("fase"));
+        let on_cpu = |model: &SpaceName| Placements {
+            devices: BTreeMap::from([(model.clone(), Device::Cpu)]),
+            ..Placements::default()
+        };
+        assert!(on_cpu(&face).check(&[&face]).is_ok());
+        let error = on_cpu(&slip).check(&[&face]).expect_err("a slip").to_string();
+        assert!(error.contains("fase") && error.ends_with("there are face"), "{error}");
+        let wide = Placements { threads: BTreeMap::from([(slip, NonZeroU16::MIN)]), ..Placements::default() };
+        assert!(wide.check(&[]).expect_err("nothing is installed").to_string().ends_with("there are no models"));
+        let absent =
+            Placements { devices: BTreeMap::from([(face.clone(), Device::Cuda(u16::MAX))]), ..Placements::default() };
+        let error = absent.check(&[&face]).expect_err("nobody has so many cards").to_string();
+        assert!(error.contains("face") && error.contains("cuda:65535"), "{error}");
+    }
+}

@@ -1,0 +1,159 @@
+//! A photo that a face is looked for in: the picture itself, and a smaller copy for the detector.
+
+use image::RgbImage;
+
+use super::{Limits, PictureError, decode::decode, picture::cut};
+use crate::{
+    domain::{Face, Geometry, ImageBytes, Landmarks, PixelBox},
+    torch::detector::Detection,
+};
+
+/// A face of which less than this part is in the picture is cut by its border.
+const VISIBLE_SHARE_MIN: f32 = 0.6;
+
+#[derive(Debug)]
+pub(in crate::encoder) struct Photo {
+    pub(in crate::encoder) picture: RgbImage,
+    /// What the detector looks at: the picture, or its region, no longer on a side than it was asked for.
+    looked_at: Option<RgbImage>,
+    /// Where the corner of what is looked at was, and how many pixels of the picture one of its own pixels is.
+    corner: [f32; 2],
+    scale: f32,
+}
+
+impl Photo {
+    pub(in crate::encoder) fn decode(
+        bytes: &ImageBytes,
+        geometry: &Geometry,
+        limits: &Limits,
+    ) -> Result<Self, PictureError> {
+        let picture = decode(&bytes.0, limits)?;
+        let (part, corner) = match geometry.region {
+            None => (None, [0.0; 2]),
+            Some(region) => {
+                let (part, corner) = cut(&picture, region)?;
+                (Some(part), corner)
+            }
+        };
+        let whole = part.as_ref().unwrap_or(&picture);
+        let longest = whole.width().max(whole.height());
+        let looked_at = if longest > limits.detect_side_px_max {
+            let most = u64::from(limits.detect_side_px_max);
+            let side = |side: u32| {
+                let scaled = (u64::from(side) * most).div_ceil(u64::from(longest)).max(1);
+                u32::try_from(scaled).expect("no longer than the side that it was made of")
+            };
+            let (width, height) = (side(whole.width()), side(whole.height()));
+            Some(image::imageops::thumbnail(whole, width, height))
+        } else {
+            part
+        };
+        let scale = longest as f32 / longest.min(limits.detect_side_px_max) as f32;
+        Ok(Self { picture, looked_at, corner, scale })
+    }
+
+    /// What the detector shall look at.
+    pub(in crate::encoder) fn to_look_at(&self) -> RgbImage {
+        self.looked_at.clone().unwrap_or_else(|| self.picture.clone())
+    }
+
+    /// A detection in pixels of the picture. Boxes count from the edges of pixels, landmarks from their centres.
+    pub(in crate::encoder) fn face(&self, found: &Detection) -> Face {
+        let ([right, down], scale) = (self.corner, self.scale);
+        let [left, top, width, height] = found.bounds;
+        let bounds = PixelBox {
+            left: left * scale + right,
+            top: top * scale + down,
+            width: width * scale,
+            height: height * scale,
+        };
+        let place = |at: f32, offset: f32| (at + 0.5) * scale - 0.5 + offset;
+        let landmarks = Landmarks(found.landmarks.map(|[x, y]| [place(x, right), place(y, down)]));
+        Face { bounds, landmarks, score: found.score }
+    }
+
+    /// Whether enough of the face is in the picture.
+    pub(in crate::encoder) fn shows(&self, face: &Face) -> bool {
+        let inside = |start: f32, length: f32, side: u32| {
+            ((start + length).min(side as f32) - start.max(0.0)).max(0.0) / length.max(1.0)
+        };
+        let PixelBox { left, top, width, height } = face.bounds;
+        let share = inside(left, width, self.picture.width()) * inside(top, height, self.picture.height());
+        share >= VISIBLE_SHARE_MIN
+    }
+
+    /// The middle of what was looked at, in pixels of the picture.
+    pub(in crate::encoder) fn centre(&self) -> [f32; 2] {
+        let (width, height) = self.looked_at.as_ref().unwrap_or(&self.picture).dimensions();
+        [(width, self.corner[0]), (height, self.corner[1])]
+            .map(|(side, corner)| side as f32 * self.scale / 2.0 + corner)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::float_cmp, reason = "numbers that no rounding touches")]
+mod tests {
+    use image::{DynamicImage, ImageFormat, Rgb};
+
+    use super::*;
+
+    fn photo(width: u32, height: u32, geometry: &Geometry, detect_side_px_max: u32) -> Photo {
+        let mut file = std::io::Cursor::new(Vec::new());
+        let picture = RgbImage::from_fn(width, height, |x, y| {
+            Rgb([x, y, 9].map(|part| u8::try_from(part % 256).expect("below 256")))
+        });
+        DynamicImage::from(picture).write_to(&mut file, ImageFormat::Png).expect("in memory");
+        let limits = Limits { detect_side_px_max, ..Limits::default() };
+        Photo::decode(&ImageBytes(file.into_inner().into()), geometry, &limits).expect("a picture")
+    }
+
+    fn detection(bounds: [f32; 4]) -> Detection {
+        Detection { bounds, landmarks: [[bounds[0], bounds[1]]; 5], score: 0.9 }
+    }
+
+    #[test]
+    fn a_small_photo_is_looked_at_as_it_is() {
+        let photo = photo(60, 40, &Geometry::default(), 100);
+        assert_eq!(photo.to_look_at().dimensions(), (60, 40));
+        let face = photo.face(&detection([10.0, 5.0, 20.0, 20.0]));
+        assert_eq!(face.bounds, PixelBox { left: 10.0, top: 5.0, width: 20.0, height: 20.0 });
+        assert_eq!(face.landmarks.0[0], [10.0, 5.0]);
+        assert_eq!(photo.centre(), [30.0, 20.0]);
+    }
+
+    #[test]
+    fn a_large_photo_is_looked_at_smaller_and_told_at_its_own_size() {
+        let photo = photo(400, 200, &Geometry::default(), 100);
+        assert_eq!(photo.to_look_at().dimensions(), (100, 50));
+        let face = photo.face(&detection([10.0, 5.0, 20.0, 20.0]));
+        assert_eq!(face.bounds, PixelBox { left: 40.0, top: 20.0, width: 80.0, height: 80.0 });
+        assert_eq!(face.landmarks.0[0], [41.5, 21.5], "centres of pixels move by half of one");
+        assert_eq!(photo.centre(), [200.0, 100.0]);
+    }
+
+    #[test]
+    fn in_a_region_faces_count_from_the_picture() {
+        let region = Some(PixelBox { left: 100.0, top: 50.0, width: 200.0, height: 100.0 });
+        let photo = photo(400, 200, &Geometry { region, ..Geometry::default() }, 100);
+        assert_eq!(photo.to_look_at().dimensions(), (100, 50));
+        let face = photo.face(&detection([10.0, 5.0, 20.0, 20.0]));
+        assert_eq!(face.bounds, PixelBox { left: 120.0, top: 60.0, width: 40.0, height: 40.0 });
+        assert_eq!(photo.centre(), [200.0, 100.0]);
+    }
+
+    #[test]
+    fn a_face_that_the_border_cuts_is_not_shown() {
+        let photo = photo(100, 100, &Geometry::default(), 100);
+        let shown = |left: f32, top: f32| photo.shows(&photo.face(&detection([left, top, 40.0, 40.0])));
+        assert!(shown(0.0, 0.0) && shown(-15.0, 30.0) && shown(75.0, 30.0));
+        assert!(!shown(-17.0, 30.0) && !shown(90.0, 30.0) && !shown(-12.0, -12.0) && !shown(200.0, 0.0));
+    }
+
+    #[test]
+    fn a_photo_one_pixel_wide_is_a_photo() {
+        let photo = photo(1, 1, &Geometry::default(), 100);
+        assert_eq!(photo.to_look_at().dimensions(), (1, 1));
+        let thin = self::photo(3000, 1, &Geometry::default(), 100);
+        assert_eq!(thin.to_look_at().dimensions(), (100, 1));
+    }
+}

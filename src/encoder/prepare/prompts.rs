@@ -1,0 +1,117 @@
+//! Keypoint prompts: joints in a crop as further channels of a network's input, which say who of several people is meant.
+//!
+//! Each joint is a Gaussian of height one, as wide as KPR's (Somers et al. 2024); those of somebody else count negative.
+
+use crate::domain::{JOINTS, Joint, Prompt, PromptRole};
+
+/// A joint that the pose estimator gives less than this says nothing.
+const SCORE_MIN: f32 = 0.3;
+/// A Gaussian reaches this part of the input's width to each side.
+const REACH_SHARE: f32 = 1.0 / 11.0;
+
+/// Where a picture's pixels lie in a network's input.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Placing {
+    /// The corner of the part that is encoded, in pixels of the picture.
+    pub(super) corner: [f32; 2],
+    /// How many pixels of the input one of the picture becomes, along width and height.
+    pub(super) scale: [f32; 2],
+    /// Width and height of the input.
+    pub(super) input: [usize; 2],
+}
+
+/// `channels` heat maps, each row-major: one holds all joints, as many as a body has joints hold one each in COCO's
+/// order. At each place the strongest joint of the subject, less the strongest of the others.
+pub(super) fn heat_maps(prompts: &[Prompt], channels: usize, placing: &Placing) -> Vec<f32> {
+    let [width, height] = placing.input;
+    let mut maps = vec![0.0; channels * width * height];
+    if channels == 0 {
+        return maps;
+    }
+    let mut others = maps.clone();
+    for prompt in prompts {
+        let onto = match prompt.role {
+            PromptRole::Subject => &mut maps,
+            PromptRole::Other => &mut others,
+        };
+        for (number, joint) in prompt.joints.iter().enumerate().filter(|(_, joint)| joint.score >= SCORE_MIN) {
+            let channel = if channels == JOINTS { number } else { 0 };
+            draw(&mut onto[channel * width * height..][..width * height], joint, placing);
+        }
+    }
+    maps.iter_mut().zip(&others).for_each(|(subject, other)| *subject -= other);
+    maps
+}
+
+fn draw(map: &mut [f32], joint: &Joint, placing: &Placing) {
+    let width = placing.input[0];
+    let place = |at: f32, axis: usize| (at - placing.corner[axis] + 0.5) * placing.scale[axis] - 0.5;
+    let (x, y) = (place(joint.x, 0), place(joint.y, 1));
+    let reach = (width as f32 * REACH_SHARE).max(1.0);
+    let deviation = (2.0 * reach + 1.0) / 4.0;
+    for (row, values) in map.chunks_exact_mut(width).enumerate() {
+        let down = row as f32 - y;
+        if down.abs() > reach {
+            continue;
+        }
+        for (column, value) in values.iter_mut().enumerate() {
+            let along = column as f32 - x;
+            if along.abs() <= reach {
+                let height = (-(along * along + down * down) / (2.0 * deviation * deviation)).exp();
+                *value = value.max(height);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::float_cmp, reason = "numbers that no rounding touches")]
+mod tests {
+    use super::*;
+
+    const PLACING: Placing = Placing { corner: [10.0, 20.0], scale: [0.5, 0.5], input: [44, 60] };
+
+    fn prompt(role: PromptRole, joints: &[[f32; 3]]) -> Prompt {
+        let joints = joints.iter().map(|[x, y, score]| Joint { x: *x, y: *y, score: *score }).collect();
+        Prompt { joints, role }
+    }
+
+    fn at(map: &[f32], x: usize, y: usize) -> f32 {
+        map[y * 44 + x]
+    }
+
+    #[test]
+    fn joints_stand_where_the_input_shows_them() {
+        let map = heat_maps(&[prompt(PromptRole::Subject, &[[50.5, 60.5, 0.9]])], 1, &PLACING);
+        assert_eq!(map.len(), 44 * 60);
+        let highest = map.iter().copied().fold(0.0, f32::max);
+        assert!(at(&map, 20, 20) == highest && highest > 0.95, "{highest}");
+        assert!(at(&map, 22, 20) < highest && at(&map, 22, 20) > 0.2);
+        assert_eq!(at(&map, 30, 20), 0.0);
+    }
+
+    #[test]
+    fn others_count_negative_and_unseen_joints_not_at_all() {
+        let both =
+            [prompt(PromptRole::Subject, &[[30.0, 40.0, 0.9]]), prompt(PromptRole::Other, &[[70.0, 100.0, 0.9]])];
+        let map = heat_maps(&both, 1, &PLACING);
+        assert!(at(&map, 10, 10) > 0.9 && at(&map, 30, 40) < -0.9);
+        let unseen = heat_maps(&[prompt(PromptRole::Subject, &[[30.0, 40.0, 0.1]])], 1, &PLACING);
+        assert!(unseen.iter().all(|value| *value == 0.0));
+    }
+
+    #[test]
+    fn seventeen_channels_hold_a_joint_each() {
+        let map = heat_maps(&[prompt(PromptRole::Subject, &[[30.0, 40.0, 0.9], [50.0, 60.0, 0.9]])], JOINTS, &PLACING);
+        let channel = |number: usize| &map[number * 44 * 60..][..44 * 60];
+        assert!(at(channel(0), 10, 10) > 0.9 && at(channel(0), 20, 20) == 0.0);
+        assert!(at(channel(1), 20, 20) > 0.9 && at(channel(1), 10, 10) == 0.0);
+        assert!(channel(2).iter().all(|value| *value == 0.0));
+    }
+
+    #[test]
+    fn joints_outside_of_the_crop_do_no_harm() {
+        let far = prompt(PromptRole::Subject, &[[-1e6, 1e6, 1.0], [1e30, -1e30, 1.0]]);
+        assert!(heat_maps(&[far], 1, &PLACING).iter().all(|value| *value == 0.0));
+    }
+}

@@ -1,0 +1,115 @@
+//! One loaded model as the rest of the room sees it: a queue, the threads that serve it, and whether it works.
+
+use std::{fmt, sync::Arc, thread::JoinHandle, time::Instant};
+
+use super::{
+    EncoderError,
+    queue::{Place, Queue, QueueLimits, Refused, Unanswered, Urgency},
+    worker::{self, Health, Infer},
+};
+use crate::{
+    domain::SpaceName,
+    torch::{
+        network::NetworkError,
+        runtime::{self, Placement},
+    },
+};
+
+pub(super) struct Service<I, O> {
+    name: SpaceName,
+    queue: Arc<Queue<I, O>>,
+    health: Arc<Health>,
+}
+
+/// How a model is served.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Served {
+    pub(super) limits: QueueLimits,
+    pub(super) placement: Placement,
+}
+
+impl<I: Send + 'static, O: Send + 'static> Service<I, O> {
+    /// Starts the model's threads and adds them to `threads`. Blocks until each has built its module with `build`.
+    ///
+    /// # Errors
+    /// When a thread does not start or a module cannot be built; the threads that run already end by themselves.
+    pub(super) fn start<M: Infer<Input = I, Output = O>>(
+        name: &SpaceName,
+        Served { limits, placement }: Served,
+        build: impl Fn() -> Result<M, NetworkError> + Clone + Send + 'static,
+        threads: &mut Vec<JoinHandle<()>>,
+    ) -> Result<Self, EncoderError> {
+        let service = Self { name: name.clone(), queue: Queue::new(name.as_str(), limits), health: Arc::default() };
+        for number in 0..limits.workers {
+            let shared = (Arc::clone(&service.queue), Arc::clone(&service.health));
+            let build = build.clone();
+            let placed = move || {
+                runtime::run_on(placement)?;
+                build()
+            };
+            match worker::start(name.as_str(), number, shared, placed) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    service.abandon();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(service)
+    }
+
+    /// Takes a place for one input, or says at once why there is none.
+    pub(super) fn take_place(&self) -> Result<Place<I, O>, EncoderError> {
+        self.queue.take_place().map_err(|refused| match refused {
+            Refused::Full { retry_after } => EncoderError::QueueFull { model: self.name.clone(), retry_after },
+            Refused::Closed => EncoderError::ShuttingDown,
+        })
+    }
+
+    /// What the model makes of an input. Dropping the future gives the work up.
+    pub(super) async fn answer(
+        &self,
+        place: Place<I, O>,
+        input: I,
+        (urgency, deadline): (Urgency, Instant),
+    ) -> Result<O, EncoderError> {
+        match place.put(urgency, input, deadline).await {
+            Ok(Ok(output)) => Ok(output),
+            Ok(Err(Unanswered::TooLate)) => Err(EncoderError::DeadlinePassed),
+            Ok(Err(Unanswered::Stopped)) => Err(EncoderError::ShuttingDown),
+            Ok(Err(Unanswered::Failed(problem))) => Err(self.failed(problem)),
+            Err(_) => Err(self.failed("its thread is gone".to_owned())),
+        }
+    }
+
+    pub(super) fn failed(&self, problem: String) -> EncoderError {
+        EncoderError::ModelFailed { model: self.name.clone(), problem }
+    }
+}
+
+impl<I, O> Service<I, O> {
+    pub(super) fn name(&self) -> &SpaceName {
+        &self.name
+    }
+
+    /// False after several failures in a row. It goes on serving, and the next success heals it.
+    pub(super) fn is_healthy(&self) -> bool {
+        self.health.is_good()
+    }
+
+    /// Refuses new inputs and serves those that have a place.
+    pub(super) fn close(&self) {
+        self.queue.close();
+    }
+
+    /// Gives up what still waits.
+    pub(super) fn abandon(&self) {
+        self.queue.abandon();
+    }
+}
+
+impl<I, O> fmt::Debug for Service<I, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Service").field(&self.name).finish()
+    }
+}

@@ -1,0 +1,94 @@
+//! What a collection's policy refuses before anybody is searched for or enrolled: attacks, and samples too poor.
+
+use super::{Fault, probe::Encoded};
+use crate::domain::{Modality, PadMode, PadVerdict, Policy, Reason};
+
+/// Why the policy refuses these samples; nothing when all may be used.
+pub(super) fn refusals(policy: &Policy, samples: &[Encoded]) -> Vec<Reason> {
+    let mut reasons: Vec<Reason> = samples.iter().flat_map(|sample| of_sample(policy, sample)).collect();
+    reasons.sort_unstable();
+    reasons.dedup();
+    reasons
+}
+
+/// # Errors
+/// [`Fault::Refused`], which names the first sample that the policy refuses, and why.
+pub(super) fn admit(policy: &Policy, samples: &[Encoded]) -> Result<(), Fault> {
+    for (at, sample) in samples.iter().enumerate() {
+        let reasons: Vec<Reason> = of_sample(policy, sample).collect();
+        if !reasons.is_empty() {
+            return Err(Fault::Refused { sample: at, reasons });
+        }
+    }
+    Ok(())
+}
+
+fn of_sample(policy: &Policy, sample: &Encoded) -> impl Iterator<Item = Reason> {
+    let is_face = sample.embedding.space().modality == Modality::Face;
+    let attack = match (policy.pad.mode, sample.report.pad.verdict) {
+        (PadMode::Require, PadVerdict::Attack) => Some(Reason::PadFailed),
+        // An embedding, or a face without its photo, is not alive because nobody looked.
+        (PadMode::Require, PadVerdict::NotEvaluated) if is_face => Some(Reason::PadNotEvaluated),
+        (PadMode::Require | PadMode::Report | PadMode::Off, _) => None,
+    };
+    let poor = sample.report.quality.map(|quality| policy.quality.failures(&quality)).unwrap_or_default();
+    attack.into_iter().chain(poor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{
+        Embedding, EmbeddingSpace, ModelDigest, Pad, PadPolicy, Quality, QualityPolicy, SampleReport, SpaceName,
+        TemplateOrigin,
+    };
+
+    fn sample(modality: Modality, report: SampleReport) -> Encoded {
+        let space = EmbeddingSpace::whole(modality, ModelDigest([1; 32]), 2);
+        Encoded {
+            embedding: Embedding::new(space, &[1.0, 0.0]).expect("valid"),
+            model: SpaceName::new("m").expect("valid"),
+            origin: TemplateOrigin::Sample,
+            external: false,
+            report,
+        }
+    }
+
+    fn alive(score: f32) -> SampleReport {
+        SampleReport { pad: Pad::of(score, 0.5), ..SampleReport::default() }
+    }
+
+    fn policy(mode: PadMode) -> Policy {
+        Policy { pad: PadPolicy { mode, score_min: 0.5 }, ..Policy::default() }
+    }
+
+    #[test]
+    fn attacks_are_refused_where_a_living_person_is_required() {
+        let (bona_fide, attack, unseen) = (alive(0.9), alive(0.1), SampleReport::default());
+        let refused = |mode, report: &SampleReport| refusals(&policy(mode), &[sample(Modality::Face, report.clone())]);
+        assert_eq!(refused(PadMode::Require, &bona_fide), []);
+        assert_eq!(refused(PadMode::Require, &attack), [Reason::PadFailed]);
+        assert_eq!(refused(PadMode::Require, &unseen), [Reason::PadNotEvaluated]);
+        for mode in [PadMode::Off, PadMode::Report] {
+            assert!([&bona_fide, &attack, &unseen].iter().all(|report| refused(mode, report).is_empty()));
+        }
+        let walk = sample(Modality::Gait, SampleReport::default());
+        assert_eq!(refusals(&policy(PadMode::Require), &[walk]), [], "nothing can be asked of a walk");
+    }
+
+    #[test]
+    fn the_first_poor_sample_is_named() {
+        let quality = |face_px| SampleReport {
+            quality: Some(Quality { face_px: Some(face_px), ..Quality::default() }),
+            ..SampleReport::default()
+        };
+        let asks = QualityPolicy { face_px_min: Some(50.0), ..QualityPolicy::default() };
+        let policy = Policy { quality: asks, ..Policy::default() };
+        let samples = [80.0, 20.0, 10.0].map(|px| sample(Modality::Face, quality(px)));
+        let refused = admit(&policy, &samples);
+        assert!(
+            matches!(refused, Err(Fault::Refused { sample: 1, ref reasons }) if *reasons == [Reason::FaceTooSmall])
+        );
+        assert_eq!(refusals(&policy, &samples), [Reason::FaceTooSmall]);
+    }
+}

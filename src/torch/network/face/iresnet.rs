@@ -1,0 +1,243 @@
+//! IResNet, the residual network of ArcFace (Deng et al. 2019) and AdaFace (Kim et al. 2022): faces of 112 x 112.
+//!
+//! Both train the same layers and name them differently. A block is normalisation, 3 x 3, normalisation, PReLU, 3 x 3 with
+//! the stride, normalisation, and nothing behind the sum.
+
+use tch::{TchError, Tensor};
+
+use crate::torch::network::{
+    Folding, NetworkError,
+    layers::{Activation, Affine, Bias, Chain, Conv, ConvShape, Layer, Linear, Norm, Scale, channels_last},
+    parameters::Parameters,
+};
+
+/// RGB (ArcFace) or BGR (AdaFace), height, width.
+pub(in crate::torch::network) const INPUT: [usize; 3] = [3, 112, 112];
+pub(in crate::torch::network) const DIMENSION: usize = 512;
+
+const STEM: usize = 64;
+const TOP: usize = 512;
+/// The side of the last map: 112 halved four times.
+const LAST_MAP: usize = 7;
+/// Each stage begins with a block that halves the map.
+const STAGES: [usize; 4] = [64, 128, 256, TOP];
+
+/// How many layers an IResNet has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum IResNetDepth {
+    L18,
+    L34,
+    L50,
+    /// AdaFace counts one more and calls it 101.
+    L100,
+}
+
+impl IResNetDepth {
+    /// Blocks of each stage.
+    fn blocks(self) -> [usize; 4] {
+        match self {
+            Self::L18 => [2, 2, 2, 2],
+            Self::L34 => [3, 4, 6, 3],
+            Self::L50 => [3, 4, 14, 3],
+            Self::L100 => [3, 13, 30, 3],
+        }
+    }
+}
+
+/// Whose names the tensors have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum IResNetLayout {
+    /// `conv1`, `layer1.0.bn1`, `fc`, `features`: InsightFace's. A block that halves the map projects its input always.
+    ArcFace,
+    /// `input_layer.0`, `body.0.res_layer.0`, `output_layer.3`: AdaFace's. A block that keeps the channels subsamples its
+    /// input. The length of the answer says how fit the face is, where the published code divides by it.
+    AdaFace,
+}
+
+#[derive(Debug)]
+pub(in crate::torch::network) struct IResNet {
+    stem: Conv,
+    blocks: Chain<Block>,
+    top: Top,
+}
+
+impl IResNet {
+    pub(in crate::torch::network) fn new(
+        parameters: &mut Parameters<'_>,
+        depth: IResNetDepth,
+        layout: IResNetLayout,
+    ) -> Result<Self, NetworkError> {
+        let [conv, norm, slopes] = match layout {
+            IResNetLayout::ArcFace => ["conv1", "bn1", "prelu"],
+            IResNetLayout::AdaFace => ["input_layer.0", "input_layer.1", "input_layer.2"],
+        };
+        let activation = Activation::prelu(parameters, slopes, STEM)?;
+        let look = (ConvShape::around(INPUT[0], STEM), Bias::Absent);
+        let stem = Conv::normed(parameters, [conv, norm], look, activation)?;
+        let mut blocks = Vec::new();
+        let mut inputs = STEM;
+        for (stage, (repeats, outputs)) in depth.blocks().into_iter().zip(STAGES).enumerate() {
+            for repeat in 0..repeats {
+                let keys = Keys::of_block(layout, [stage, repeat, blocks.len()]);
+                let stride = if repeat == 0 { 2 } else { 1 };
+                let shortcut = Shortcut::new(parameters, &keys, layout, ([inputs, outputs], stride))?;
+                blocks.push(Block::new(parameters, &keys, shortcut, ([inputs, outputs], stride))?);
+                inputs = outputs;
+            }
+        }
+        Ok(Self { stem, blocks: Chain(blocks), top: Top::new(parameters, layout)? })
+    }
+}
+
+impl Layer for IResNet {
+    fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        self.top.forward(&self.blocks.forward(&self.stem.forward(&channels_last(input)?)?)?)
+    }
+}
+
+/// What the tensors of a block are called.
+struct Keys {
+    norms: [String; 3],
+    convs: [String; 2],
+    slopes: String,
+    /// A projection of the input, its normalisation.
+    shortcut: [String; 2],
+}
+
+impl Keys {
+    /// `place` is the stage, the block of the stage, the block of all.
+    fn of_block(layout: IResNetLayout, [stage, repeat, block]: [usize; 3]) -> Self {
+        match layout {
+            IResNetLayout::ArcFace => {
+                let name = |layer: &str| format!("layer{}.{repeat}.{layer}", stage + 1);
+                Self {
+                    norms: ["bn1", "bn2", "bn3"].map(name),
+                    convs: ["conv1", "conv2"].map(name),
+                    slopes: name("prelu"),
+                    shortcut: ["downsample.0", "downsample.1"].map(name),
+                }
+            }
+            IResNetLayout::AdaFace => {
+                let name = |layer: &str| format!("body.{block}.{layer}");
+                Self {
+                    norms: ["res_layer.0", "res_layer.2", "res_layer.5"].map(name),
+                    convs: ["res_layer.1", "res_layer.4"].map(name),
+                    slopes: name("res_layer.3"),
+                    shortcut: ["shortcut_layer.0", "shortcut_layer.1"].map(name),
+                }
+            }
+        }
+    }
+}
+
+/// How the input of a block reaches its end.
+#[derive(Debug)]
+enum Shortcut {
+    Kept,
+    /// Every second pixel of every second line.
+    Subsampled,
+    Projected(Conv),
+}
+
+impl Shortcut {
+    fn new(
+        parameters: &mut Parameters<'_>,
+        keys: &Keys,
+        layout: IResNetLayout,
+        ([inputs, outputs], stride): ([usize; 2], usize),
+    ) -> Result<Self, NetworkError> {
+        if stride == 1 {
+            return Ok(Self::Kept);
+        }
+        if inputs == outputs && layout == IResNetLayout::AdaFace {
+            return Ok(Self::Subsampled);
+        }
+        let shape = ConvShape::point(inputs, outputs).stride([stride, stride]);
+        let [conv, norm] = &keys.shortcut;
+        Ok(Self::Projected(Conv::normed(parameters, [conv, norm], (shape, Bias::Absent), Activation::None)?))
+    }
+
+    fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        match self {
+            Self::Kept => Ok(input.shallow_clone()),
+            Self::Subsampled => input.f_max_pool2d([1, 1], [2, 2], [0, 0], [1, 1], false),
+            Self::Projected(conv) => conv.forward(input),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Block {
+    /// Runs by itself in either folding: the convolution behind it fills its borders up with zeros, and those are no
+    /// pixels that were normalised. It is one pass over the map beside two convolutions of it.
+    norm: Norm,
+    convs: Chain<Conv>,
+    shortcut: Shortcut,
+}
+
+impl Block {
+    fn new(
+        parameters: &mut Parameters<'_>,
+        keys: &Keys,
+        shortcut: Shortcut,
+        ([inputs, outputs], stride): ([usize; 2], usize),
+    ) -> Result<Self, NetworkError> {
+        let [first, second, third] = &keys.norms;
+        let [look, tighten] = &keys.convs;
+        let norm = Norm::new(&Scale::take(parameters, first, inputs)?)?;
+        let slopes = Activation::prelu(parameters, &keys.slopes, outputs)?;
+        let shape = (ConvShape::around(inputs, outputs), Bias::Absent);
+        let look = Conv::normed(parameters, [look, second], shape, slopes)?;
+        let shape = (ConvShape::around(outputs, outputs).stride([stride, stride]), Bias::Absent);
+        let tighten = Conv::normed(parameters, [tighten, third], shape, Activation::None)?;
+        Ok(Self { norm, convs: Chain(vec![look, tighten]), shortcut })
+    }
+}
+
+impl Layer for Block {
+    fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        let mut output = self.convs.forward(&self.norm.forward(input)?)?;
+        output.f_add_(&self.shortcut.forward(input)?)
+    }
+}
+
+/// Normalisation, one full connection of the whole map, normalisation.
+#[derive(Debug)]
+struct Top {
+    /// `None` where it is folded, as it can be here: a full connection has no borders.
+    norm: Option<Norm>,
+    features: Linear,
+}
+
+impl Top {
+    fn new(parameters: &mut Parameters<'_>, layout: IResNetLayout) -> Result<Self, NetworkError> {
+        let [norm, full] = match layout {
+            IResNetLayout::ArcFace => ["bn2", "fc"],
+            IResNetLayout::AdaFace => ["output_layer.0", "output_layer.3"],
+        };
+        let inputs = TOP * LAST_MAP * LAST_MAP;
+        let norm = Scale::take(parameters, norm, TOP)?;
+        let full = Affine::take(parameters, full, &[DIMENSION, inputs], Bias::Present)?;
+        let last = match layout {
+            IResNetLayout::ArcFace => Scale::take(parameters, "features", DIMENSION)?,
+            IResNetLayout::AdaFace => Scale::take_bare(parameters, "output_layer.4", DIMENSION)?,
+        };
+        let (norm, full) = match parameters.folding {
+            Folding::Folded => {
+                let (factors, shifts) = norm.steps();
+                (None, full.preceded_by((&factors, &shifts)))
+            }
+            Folding::Unfolded => (Some(Norm::new(&norm)?), full),
+        };
+        let features = Linear::followed_by(full, &last, ([inputs, DIMENSION], parameters.folding))?;
+        Ok(Self { norm, features })
+    }
+}
+
+impl Layer for Top {
+    fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        let normed = self.norm.as_ref().map(|norm| norm.forward(input)).transpose()?;
+        // Channels first: a channel's pixels are neighbours in the weights.
+        self.features.forward(&normed.as_ref().unwrap_or(input).f_flatten(1, -1)?)
+    }
+}

@@ -1,0 +1,285 @@
+//! ResNet-50 (He et al. 2016) as it is trained to tell persons apart: the last stage keeps the map's size, and a
+//! normalisation, the BNNeck of Luo et al. 2019, makes the features. Persons of 256 x 128.
+//!
+//! IBN-a (Pan et al. 2018) normalises half the channels of a bottleneck's first convolution picture by picture, in all
+//! stages but the last.
+
+use tch::{TchError, Tensor};
+
+use crate::torch::network::{
+    Folding, NetworkError,
+    instance::InstanceNorm,
+    layers::{
+        Activation, Affine, Bias, Chain, Conv, ConvShape, Layer, Norm, Scale, channels_last, mean_over_map, side,
+    },
+    parameters::Parameters,
+};
+
+/// RGB, height, width.
+pub(in crate::torch::network) const INPUT: [usize; 3] = [3, 256, 128];
+pub(in crate::torch::network) const DIMENSION: usize = 2048;
+
+const STEM: usize = 64;
+/// A bottleneck's output is four times as wide as its middle.
+const EXPANSION: usize = 4;
+
+/// Bottlenecks of one width: the first of them has the stride.
+struct Stage {
+    middle: usize,
+    repeats: usize,
+    stride: usize,
+}
+
+const STAGES: [Stage; 4] = [
+    Stage { middle: 64, repeats: 3, stride: 1 },
+    Stage { middle: 128, repeats: 4, stride: 2 },
+    Stage { middle: 256, repeats: 6, stride: 2 },
+    Stage { middle: 512, repeats: 3, stride: 1 },
+];
+
+/// What a ResNet-50 normalises by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ResNet50Norm {
+    Batch,
+    IbnA,
+}
+
+/// Whose names the tensors have, and the small ways in which their networks differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ResNet50Layout {
+    /// The baseline of LaST (Shu et al. 2021): `base.0`, `base.1`, `layer1`, `bottleneck`.
+    Last,
+    /// The strong baseline of Luo et al. 2019: `base.conv1`, `base.layer1`, `bottleneck`. Without IBN-a its stem has no
+    /// ReLU, which the published code forgot and the published weights are used to.
+    StrongBaseline,
+    /// DomainMix (Wang et al. 2021): `base.0`, `base.1`, `base.4` to `base.7`, `feat_bn`.
+    DomainMix,
+    /// FastReID (He et al. 2020): `backbone.conv1`, `backbone.layer1`, `heads.bottleneck.0`. The stem's pooling does not
+    /// look over the border. Where there is a `heads.pool_layer.p`, features are pooled by the generalised mean with that
+    /// power, else by the mean; non-local blocks, squeeze and excitation, and heads of several branches are not built.
+    FastReid,
+}
+
+impl ResNet50Layout {
+    /// Tensors whose names begin so serve training alone.
+    pub(in crate::torch::network) fn training_alone(self) -> &'static [&'static str] {
+        match self {
+            Self::Last => &["classifier."],
+            // With IBN-a, ImageNet's classifier was left where it was.
+            Self::StrongBaseline => &["classifier.", "base.fc."],
+            Self::DomainMix => &["classifier.", "classifier_D."],
+            Self::FastReid => &["heads.weight", "heads.classifier.", "pixel_mean", "pixel_std"],
+        }
+    }
+
+    /// The stem's convolution, its normalisation, the normalisation of the features.
+    fn ends(self) -> [&'static str; 3] {
+        match self {
+            Self::Last => ["base.0", "base.1", "bottleneck"],
+            Self::StrongBaseline => ["base.conv1", "base.bn1", "bottleneck"],
+            Self::DomainMix => ["base.0", "base.1", "feat_bn"],
+            Self::FastReid => ["backbone.conv1", "backbone.bn1", "heads.bottleneck.0"],
+        }
+    }
+
+    /// What a stage is called, the first being 0.
+    fn stage(self, stage: usize) -> String {
+        match self {
+            Self::Last => format!("layer{}", stage + 1),
+            Self::StrongBaseline => format!("base.layer{}", stage + 1),
+            Self::DomainMix => format!("base.{}", stage + 4),
+            Self::FastReid => format!("backbone.layer{}", stage + 1),
+        }
+    }
+
+    fn stem_activation(self, norm: ResNet50Norm) -> Activation {
+        match (self, norm) {
+            (Self::StrongBaseline, ResNet50Norm::Batch) => Activation::None,
+            _ => Activation::Relu,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(in crate::torch::network) struct ResNet50 {
+    stem: Conv,
+    layout: ResNet50Layout,
+    bottlenecks: Chain<Bottleneck>,
+    pooling: Pooling,
+    neck: Norm,
+}
+
+impl ResNet50 {
+    pub(in crate::torch::network) fn new(
+        parameters: &mut Parameters<'_>,
+        norm: ResNet50Norm,
+        layout: ResNet50Layout,
+    ) -> Result<Self, NetworkError> {
+        let [conv, stem_norm, neck] = layout.ends();
+        let look = ConvShape::point(INPUT[0], STEM).kernel([7, 7]).stride([2, 2]).padding([3, 3]);
+        let activation = layout.stem_activation(norm);
+        let stem = Conv::normed(parameters, [conv, stem_norm], (look, Bias::Absent), activation)?;
+        let mut bottlenecks = Vec::new();
+        let mut inputs = STEM;
+        for (stage, Stage { middle, repeats, stride }) in STAGES.into_iter().enumerate() {
+            let norm = if stage + 1 < STAGES.len() { norm } else { ResNet50Norm::Batch };
+            for repeat in 0..repeats {
+                let key = format!("{}.{repeat}", layout.stage(stage));
+                let stride = if repeat == 0 { stride } else { 1 };
+                bottlenecks.push(Bottleneck::new(parameters, &key, norm, ([inputs, middle], stride))?);
+                inputs = middle * EXPANSION;
+            }
+        }
+        let pooling = Pooling::new(parameters, layout)?;
+        let neck = Norm::new(&Scale::take(parameters, neck, DIMENSION)?)?;
+        Ok(Self { stem, layout, bottlenecks: Chain(bottlenecks), pooling, neck })
+    }
+}
+
+impl Layer for ResNet50 {
+    fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        let stem = self.stem.forward(&channels_last(input)?)?;
+        let (padding, ceil) = match self.layout {
+            ResNet50Layout::FastReid => (0, true),
+            ResNet50Layout::Last | ResNet50Layout::StrongBaseline | ResNet50Layout::DomainMix => (1, false),
+        };
+        let halved = stem.f_max_pool2d([3, 3], [2, 2], [padding, padding], [1, 1], ceil)?;
+        let pooled = self.pooling.forward(&self.bottlenecks.forward(&halved)?)?;
+        self.neck.forward(&pooled.f_flatten(1, -1)?)
+    }
+}
+
+/// Narrow, look around, widen, add the input.
+#[derive(Debug)]
+struct Bottleneck {
+    narrow: Narrow,
+    layers: Chain<Conv>,
+    /// Brings the input to the output's shape where they differ.
+    shortcut: Option<Conv>,
+}
+
+impl Bottleneck {
+    fn new(
+        parameters: &mut Parameters<'_>,
+        key: &str,
+        norm: ResNet50Norm,
+        ([inputs, middle], stride): ([usize; 2], usize),
+    ) -> Result<Self, NetworkError> {
+        let outputs = middle * EXPANSION;
+        let mut normed = |[conv, norm]: [&str; 2], shape: ConvShape, activation: Activation| {
+            let names = [&*format!("{key}.{conv}"), &*format!("{key}.{norm}")];
+            Conv::normed(parameters, names, (shape, Bias::Absent), activation)
+        };
+        let around = ConvShape::around(middle, middle).stride([stride, stride]);
+        let look = normed(["conv2", "bn2"], around, Activation::Relu)?;
+        let widen = normed(["conv3", "bn3"], ConvShape::point(middle, outputs), Activation::None)?;
+        let project = ConvShape::point(inputs, outputs).stride([stride, stride]);
+        let shortcut = (inputs != outputs || stride != 1)
+            .then(|| normed(["downsample.0", "downsample.1"], project, Activation::None))
+            .transpose()?;
+        let narrow = match norm {
+            ResNet50Norm::Batch => {
+                Narrow::Batch(normed(["conv1", "bn1"], ConvShape::point(inputs, middle), Activation::Relu)?)
+            }
+            ResNet50Norm::IbnA => Narrow::Ibn(Ibn::new(parameters, key, [inputs, middle])?),
+        };
+        Ok(Self { narrow, layers: Chain(vec![look, widen]), shortcut })
+    }
+}
+
+impl Layer for Bottleneck {
+    fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        let narrow = match &self.narrow {
+            Narrow::Batch(conv) => conv.forward(input)?,
+            Narrow::Ibn(ibn) => ibn.forward(input)?,
+        };
+        let mut output = self.layers.forward(&narrow)?;
+        let mut sum = match &self.shortcut {
+            None => output.f_add_(input)?,
+            Some(shortcut) => output.f_add_(&shortcut.forward(input)?)?,
+        };
+        sum.f_relu_()
+    }
+}
+
+/// The first convolution of a bottleneck, its normalisation, ReLU.
+#[derive(Debug)]
+enum Narrow {
+    Batch(Conv),
+    Ibn(Ibn),
+}
+
+/// A 1 x 1 convolution of which the first half of the channels is normalised picture by picture, the second as ever.
+#[derive(Debug)]
+struct Ibn {
+    conv: Conv,
+    instance: InstanceNorm,
+    /// `None` where it is folded into the second half of the convolution.
+    batch: Option<Norm>,
+    half: i64,
+}
+
+impl Ibn {
+    fn new(parameters: &mut Parameters<'_>, key: &str, [inputs, outputs]: [usize; 2]) -> Result<Self, NetworkError> {
+        let shape = ConvShape::point(inputs, outputs);
+        let affine = Affine::take(parameters, &format!("{key}.conv1"), &[outputs, inputs, 1, 1], Bias::Absent)?;
+        let half = outputs / 2;
+        let instance = InstanceNorm::take(parameters, &format!("{key}.bn1.IN"), half)?;
+        let scale = Scale::take(parameters, &format!("{key}.bn1.BN"), outputs - half)?;
+        let (affine, batch) = match parameters.folding {
+            Folding::Folded => {
+                let (factors, shifts) = scale.steps();
+                let (factors, shifts) = ([vec![1.0; half], factors].concat(), [vec![0.0; half], shifts].concat());
+                (affine.followed_by_steps((&factors, &shifts)), None)
+            }
+            Folding::Unfolded => (affine, Some(Norm::new(&scale)?)),
+        };
+        Ok(Self { conv: Conv::from(affine, shape, Activation::None)?, instance, batch, half: side(half) })
+    }
+}
+
+impl Layer for Ibn {
+    fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        let mut map = self.conv.forward(input)?;
+        let rest = map.size()[1] - self.half;
+        let mut first = map.f_narrow(1, 0, self.half)?;
+        first.f_copy_(&self.instance.forward(&first)?)?;
+        if let Some(norm) = &self.batch {
+            let mut second = map.f_narrow(1, self.half, rest)?;
+            second.f_copy_(&norm.forward(&second)?)?;
+        }
+        map.f_relu_()
+    }
+}
+
+/// One number for the map of each channel.
+#[derive(Debug)]
+enum Pooling {
+    Mean,
+    /// The mean of the numbers' powers, and its root.
+    Generalised(f64),
+}
+
+impl Pooling {
+    /// Numbers are raised to the power from here up, so that zero has a root, too.
+    const LEAST: f64 = 1e-6;
+
+    fn new(parameters: &mut Parameters<'_>, layout: ResNet50Layout) -> Result<Self, NetworkError> {
+        let key = "heads.pool_layer.p";
+        if layout != ResNet50Layout::FastReid || !parameters.has(key) {
+            return Ok(Self::Mean);
+        }
+        let power = f64::from(parameters.take(key, &[1])?[0]);
+        if power > 0.0 { Ok(Self::Generalised(power)) } else { Err(NetworkError::NotAPower(key.to_owned())) }
+    }
+
+    fn forward(&self, map: &Tensor) -> Result<Tensor, TchError> {
+        match self {
+            Self::Mean => mean_over_map(map),
+            Self::Generalised(power) => {
+                let powers = map.f_clamp_min(Self::LEAST)?.f_pow_(*power)?;
+                mean_over_map(&powers)?.f_pow_tensor_scalar(1.0 / power)
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Trial runs: whether a network answers as one should, tried before anybody is served by it.
+
+use thiserror::Error;
+
+use super::{network::NetworkError, runtime};
+
+/// How many inputs a trial has.
+const INPUTS: usize = 3;
+/// How much two answers that should be one may differ, as a part of their length. Batches of another length are added up
+/// in another order, which moves an answer by about a millionth.
+const DIFFERENCE_MAX: f64 = 1e-3;
+/// The same on CUDA, where programs multiply in 10 bits if nobody forbids it.
+const CUDA_DIFFERENCE_MAX: f64 = 1e-2;
+/// Answers to inputs that have nothing in common differ by more than this, however little was learnt.
+const DIFFERENCE_MIN: f64 = 1e-6;
+
+/// Why a network is not served, though it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Error)]
+pub enum ProbeError {
+    #[error("its answer to a trial input holds a number that is not finite: its weights or its arithmetic are broken")]
+    NotFinite,
+    #[error(
+        "it answers the same input differently each time, by {0:.1e} of the answer: something random, such as dropout, \
+         was left on when it was exported"
+    )]
+    Random(f64),
+    #[error(
+        "it answers an input alone otherwise than among others, by {0:.1e} of the answer: it goes by the whole batch, as \
+         batch normalisation does in training"
+    )]
+    BatchDependent(f64),
+    #[error("it answers everything the same: it does not look at its input")]
+    Constant,
+}
+
+/// Runs a network of ours once. Its layers are known to be sound; its weights may still be so large that nothing finite
+/// comes out.
+pub(super) fn is_finite(
+    input: [usize; 3],
+    run: impl FnOnce(&[f32], usize) -> Result<Vec<f32>, NetworkError>,
+) -> Result<(), NetworkError> {
+    finite(&run(&inputs(input, 1), 1)?)
+}
+
+/// Runs a network that is not known: it must answer finite numbers, the same ones each time, an input alone as among
+/// others, and different inputs differently. `run` takes a batch and its length, and answers as many rows.
+pub(super) fn is_sound(
+    input: [usize; 3],
+    mut run: impl FnMut(&[f32], usize) -> Result<Vec<f32>, NetworkError>,
+) -> Result<(), NetworkError> {
+    let batch = inputs(input, INPUTS);
+    let together = run(&batch, INPUTS)?;
+    finite(&together)?;
+    one_answer(&together, &run(&batch, INPUTS)?).map_err(ProbeError::Random)?;
+    let rows = || together.chunks_exact(together.len() / INPUTS);
+    for (one, among_others) in batch.chunks_exact(batch.len() / INPUTS).zip(rows()) {
+        one_answer(among_others, &run(one, 1)?).map_err(ProbeError::BatchDependent)?;
+    }
+    let mut pairs = rows().zip(rows().skip(1));
+    if pairs.all(|(one, other)| difference(one, other) <= DIFFERENCE_MIN) {
+        return Err(ProbeError::Constant.into());
+    }
+    Ok(())
+}
+
+/// # Errors
+/// When they are two answers; the difference.
+fn one_answer(one: &[f32], other: &[f32]) -> Result<(), f64> {
+    let difference = difference(one, other);
+    let difference_max = if runtime::device().is_cuda() { CUDA_DIFFERENCE_MAX } else { DIFFERENCE_MAX };
+    // A difference that is no number is no likeness either.
+    if difference <= difference_max { Ok(()) } else { Err(difference) }
+}
+
+fn finite(answer: &[f32]) -> Result<(), NetworkError> {
+    if answer.iter().all(|number| number.is_finite()) { Ok(()) } else { Err(ProbeError::NotFinite.into()) }
+}
+
+/// The length of the difference, as a part of the longer one's length.
+fn difference(one: &[f32], other: &[f32]) -> f64 {
+    let length = |numbers: &mut dyn Iterator<Item = f64>| numbers.map(|number| number * number).sum::<f64>().sqrt();
+    let of = |numbers: &[f32]| length(&mut numbers.iter().map(|number| f64::from(*number)));
+    let between = length(&mut one.iter().zip(other).map(|(one, other)| f64::from(*one) - f64::from(*other)));
+    if between == 0.0 { 0.0 } else { between / of(one).max(of(other)) }
+}
+
+/// Noise between -1 and 1, each input around another mean, so that a network that normalises away the mean or the
+/// spread of one has others to tell apart. It is the same noise every time.
+fn inputs(shape: [usize; 3], count: usize) -> Vec<f32> {
+    let length: usize = shape.iter().product();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut noise = move || {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        let bits = state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 40;
+        bits as f32 / (1_u64 << 23) as f32 - 1.0
+    };
+    (0..count).flat_map(|input| vec![input as f32 / 4.0; length]).map(|mean| mean + noise() * (1.0 - mean)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INPUT: [usize; 3] = [1, 2, 4];
+
+    /// Tries a network that makes a row of each input, knowing the batch and how many runs were before.
+    fn tried(row: impl Fn(&[f32], &[f32], usize) -> Vec<f32>) -> Result<(), NetworkError> {
+        let mut runs = 0;
+        is_sound(INPUT, |batch, count| {
+            runs += 1;
+            assert_eq!(batch.len(), count * 8);
+            Ok(batch.chunks_exact(8).flat_map(|input| row(input, batch, runs)).collect())
+        })
+    }
+
+    #[test]
+    fn a_sound_network_passes_and_each_flaw_has_its_name() {
+        assert!(tried(|input, _, _| input.to_vec()).is_ok());
+        assert!(tried(|input, _, _| vec![0.0, input[3], 0.0]).is_ok());
+        let rounded = |input: &[f32], batch: &[f32], run: usize| {
+            input.iter().map(|number| number * (1.0 + 1e-6 * (batch.len() + run) as f32)).collect()
+        };
+        assert!(tried(rounded).is_ok(), "as batches of other lengths round");
+        let flaw = |outcome: Result<(), NetworkError>| match outcome.expect_err("it is flawed") {
+            NetworkError::Probe(flaw) => flaw,
+            other => panic!("{other}"),
+        };
+        assert_eq!(flaw(tried(|input, _, _| vec![input[0], f32::NAN])), ProbeError::NotFinite);
+        assert_eq!(flaw(tried(|input, _, _| vec![input[0], f32::INFINITY])), ProbeError::NotFinite);
+        let random = |input: &[f32], _: &[f32], run: usize| vec![input[0], run as f32 / 100.0];
+        assert!(matches!(flaw(tried(random)), ProbeError::Random(difference) if difference > 1e-3));
+        let batch_mean =
+            |input: &[f32], batch: &[f32], _| vec![input[0] - batch.iter().sum::<f32>() / batch.len() as f32, 1.0];
+        assert!(matches!(flaw(tried(batch_mean)), ProbeError::BatchDependent(_)));
+        assert_eq!(flaw(tried(|_, _, _| vec![0.5, 0.25])), ProbeError::Constant);
+        assert_eq!(flaw(tried(|_, _, _| vec![0.0, 0.0])), ProbeError::Constant);
+        // Finite in company, and not alone.
+        let alone = |input: &[f32], batch: &[f32], _| vec![if batch.len() == 8 { f32::NAN } else { input[0] }];
+        assert!(matches!(flaw(tried(alone)), ProbeError::BatchDependent(_)));
+    }
+
+    #[test]
+    fn a_network_that_fails_says_why_itself() {
+        let failing = |_: &[f32], _| Err(NetworkError::EmptyBatch);
+        assert!(matches!(is_sound(INPUT, failing), Err(NetworkError::EmptyBatch)));
+        assert!(matches!(is_finite(INPUT, |_, _| Ok(vec![1.0, f32::NAN])), Err(NetworkError::Probe(_))));
+        assert!(is_finite(INPUT, |input, _| Ok(input.to_vec())).is_ok());
+    }
+
+    #[test]
+    fn trial_inputs_are_the_same_every_time_and_differ_from_each_other() {
+        let batch = inputs([3, 16, 16], INPUTS);
+        assert_eq!(batch, inputs([3, 16, 16], INPUTS));
+        assert!(batch.iter().all(|number| (-1.0..=1.0).contains(number)));
+        let means: Vec<f32> = batch.chunks_exact(768).map(|input| input.iter().sum::<f32>() / 768.0).collect();
+        assert!(means.windows(2).all(|pair| pair[1] - pair[0] > 0.1), "{means:?}");
+    }
+}

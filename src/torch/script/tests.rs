@@ -1,0 +1,207 @@
+use std::{
+    io::{Cursor, Read, Write},
+    path::Path,
+};
+
+use tch::Device;
+use zip::{ZipArchive, ZipWriter, write::SimpleFileOptions};
+
+use super::*;
+use crate::torch::{probe::ProbeError, runtime};
+
+/// A small input: three channels of 8 x 4.
+pub(crate) const INPUT: [usize; 3] = [3, 8, 4];
+/// How many numbers a small program answers.
+pub(crate) const DIMENSION: usize = 6;
+/// How many parts those are, where it has parts.
+pub(crate) const PARTS: usize = 3;
+
+/// What a program does, besides its pooling and its matrix product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    Sound,
+    /// Its input has this many channels more than three.
+    Prompted(usize),
+    /// In parts with their visibility; a part is visible while the mean of its channel is not negative.
+    Parts,
+    /// Parts of which none is ever visible to a number from 0 to 1.
+    VisibleBeyondOne,
+    NotANumber,
+    OverTheBatch,
+    Dropout,
+    Noise,
+    Constant,
+    /// One number for each input too few.
+    Narrow,
+    Complex,
+    /// Two tensors, and neither is a visibility.
+    Pair,
+}
+
+/// A TorchScript file, made in here: channels are pooled, multiplied by a fixed matrix, and dealt with as `manner` says.
+pub(crate) fn program(manner: Manner) -> Vec<u8> {
+    let extra = if let Manner::Prompted(channels) = manner { channels } else { 0 };
+    let channels = side(INPUT[0] + extra);
+    let weights: Vec<f32> = (0..channels * side(DIMENSION)).map(|n| ((n * 7 + 3) % 11) as f32 / 11.0 - 0.4).collect();
+    let weights = Tensor::from_slice(&weights).reshape([channels, side(DIMENSION)]);
+    let example = Tensor::ones([2, channels, side(INPUT[1]), side(INPUT[2])], (Kind::Float, Device::Cpu));
+    let mut body = |inputs: &[Tensor]| {
+        let answer = inputs[0].mean_dim([2_i64, 3].as_slice(), false, Kind::Float).matmul(&weights);
+        vec![match manner {
+            Manner::Sound | Manner::Prompted(_) | Manner::Parts | Manner::VisibleBeyondOne | Manner::Pair => answer,
+            Manner::NotANumber => (answer - 10.0).log(),
+            Manner::OverTheBatch => &answer - answer.mean_dim([0_i64].as_slice(), true, Kind::Float),
+            Manner::Dropout => answer.dropout(0.5, true),
+            Manner::Noise => &answer + answer.rand_like() * 0.1,
+            Manner::Constant => answer.zeros_like() + 1.0,
+            Manner::Narrow => answer.narrow(1, 0, side(DIMENSION) - 1),
+            Manner::Complex => answer.to_kind(Kind::ComplexFloat),
+        }]
+    };
+    let module = CModule::create_by_tracing("Model", "forward", &[example], &mut body).expect("it can be traced");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("program.pt");
+    module.save(&path).expect("writable");
+    let traced = std::fs::read(path).expect("written");
+    match manner {
+        Manner::Parts => with_second_answer(&traced, "torch.ge(torch.mean(INPUT, [2, 3]), 0)"),
+        Manner::VisibleBeyondOne => with_second_answer(&traced, "torch.add(torch.mean(INPUT, [2, 3]), 1.5)"),
+        Manner::Pair => with_second_answer(&traced, "ANSWER"),
+        _ => traced,
+    }
+}
+
+/// The program, answering `second` beside what it answers: tch traces programs of one answer alone, but their text can
+/// be edited.
+fn with_second_answer(program: &[u8], second: &str) -> Vec<u8> {
+    let mut from = ZipArchive::new(Cursor::new(program)).expect("a program is an archive");
+    let mut to = ZipWriter::new(Cursor::new(Vec::new()));
+    for index in 0..from.len() {
+        let mut member = from.by_index(index).expect("listed");
+        let name = member.name().expect("UTF-8").into_owned();
+        if Path::new(&name).extension().is_none_or(|extension| extension != "py") {
+            to.raw_copy_file(member).expect("memory");
+            continue;
+        }
+        let mut text = String::new();
+        member.read_to_string(&mut text).expect("a text");
+        let (before, _) = text.split_once(": Tensor) -> Tensor:").expect("one tensor in and one out");
+        let (_, input) = before.rsplit_once(' ').expect("it has a name");
+        let answer = text.trim_end().rsplit_once("return ").expect("it answers").1.to_owned();
+        let second = second.replace("INPUT", input).replace("ANSWER", &answer);
+        let edited = text
+            .replace("-> Tensor:", "-> Tuple[Tensor, Tensor]:")
+            .replace(&format!("return {answer}"), &format!("return ({answer}, {second})"));
+        to.start_file(name, SimpleFileOptions::default()).expect("memory");
+        to.write_all(edited.as_bytes()).expect("memory");
+    }
+    to.finish().expect("memory").into_inner()
+}
+
+fn signature(parts: Option<usize>) -> Signature {
+    Signature { input: INPUT, dimension: DIMENSION, parts }
+}
+
+fn load(manner: Manner) -> Result<Script, NetworkError> {
+    let _settled = runtime::settle_thread();
+    let parts = matches!(manner, Manner::Parts | Manner::VisibleBeyondOne | Manner::Pair).then_some(PARTS);
+    Script::load(&program(manner), signature(parts))
+}
+
+fn flaw(manner: Manner) -> ProbeError {
+    match load(manner).expect_err("it is flawed") {
+        NetworkError::Probe(flaw) => flaw,
+        other => panic!("{manner:?}: {other}"),
+    }
+}
+
+fn fault(manner: Manner) -> ScriptError {
+    match load(manner).expect_err("it is at fault") {
+        NetworkError::Script(fault) => fault,
+        other => panic!("{manner:?}: {other}"),
+    }
+}
+
+#[test]
+fn a_sound_program_answers() {
+    let script = load(Manner::Sound).expect("sound");
+    let length: usize = INPUT.iter().product();
+    let (ones, mut input) = (vec![1.0; length], vec![-1.0; length]);
+    input.extend_from_slice(&ones);
+    let answers = script.forward(&input, 2).expect("it runs");
+    assert_eq!((answers.embeddings.len(), &answers.visibility), (2 * DIMENSION, &None));
+    let (first, second) = answers.embeddings.split_at(DIMENSION);
+    assert!(first.iter().zip(second).all(|(minus, plus)| (minus + plus).abs() < 1e-6));
+    // Three channels of ones: the sums of the matrix's columns, computed by hand for the first.
+    assert!((second[0] - (3.0 + 1.0 + 10.0) / 11.0 + 1.2).abs() < 1e-6, "{second:?}");
+    assert!(matches!(script.forward(&ones, 2), Err(NetworkError::WrongInput { .. })));
+    assert!(matches!(script.forward(&[], 0), Err(NetworkError::EmptyBatch)));
+}
+
+#[test]
+fn a_program_in_parts_says_which_are_visible() {
+    let script = load(Manner::Parts).expect("sound");
+    let plane = INPUT[1] * INPUT[2];
+    let input: Vec<f32> = [1.0, -1.0, 0.0].into_iter().flat_map(|mean| vec![mean; plane]).collect();
+    let answers = script.forward(&input, 1).expect("it runs");
+    assert_eq!(answers.visibility, Some(vec![1.0, 0.0, 1.0]));
+    assert_eq!(answers.embeddings.len(), DIMENSION);
+}
+
+#[test]
+fn a_program_that_does_not_do_what_it_should_is_refused_by_name() {
+    assert_eq!(flaw(Manner::NotANumber), ProbeError::NotFinite);
+    assert!(matches!(flaw(Manner::OverTheBatch), ProbeError::BatchDependent(_)));
+    assert!(matches!(flaw(Manner::Dropout), ProbeError::Random(_)));
+    assert!(matches!(flaw(Manner::Noise), ProbeError::Random(_)));
+    assert_eq!(flaw(Manner::Constant), ProbeError::Constant);
+    let narrow = ScriptError::WrongShape { what: "answer", expected: [3, 6], found: vec![3, 5] };
+    assert_eq!(fault(Manner::Narrow), narrow);
+    assert_eq!(fault(Manner::Complex), ScriptError::NotNumbers("answer"));
+    let pair = ScriptError::WrongShape { what: "visibility", expected: [3, 3], found: vec![3, 6] };
+    assert_eq!(fault(Manner::Pair), pair);
+    assert!(matches!(fault(Manner::VisibleBeyondOne), ScriptError::Visibility(_)));
+}
+
+#[test]
+fn a_program_of_another_signature_is_refused() {
+    let _settled = runtime::settle_thread();
+    let refused = |manner, signature| match Script::load(&program(manner), signature) {
+        Err(NetworkError::Script(fault)) => fault,
+        other => panic!("{other:?}"),
+    };
+    let expected = "a tuple of two tensors";
+    let whole = ScriptError::WrongAnswer { expected, found: "one tensor" };
+    assert_eq!(refused(Manner::Sound, signature(Some(PARTS))), whole);
+    let parts = ScriptError::WrongAnswer { expected: "one tensor", found: "a tuple" };
+    assert_eq!(refused(Manner::Parts, signature(None)), parts);
+    let four = refused(Manner::Sound, Signature { input: [4, 8, 4], ..signature(None) });
+    let ScriptError::Failed { batch: 3, problem, .. } = four else { panic!("{four}") };
+    assert!(problem.contains("mat1 and mat2"), "{problem}");
+}
+
+#[test]
+fn what_is_no_program_is_refused() {
+    let _settled = runtime::settle_thread();
+    let sound = program(Manner::Sound);
+    let garbage: [&[u8]; 5] = [b"", b"PK\x03\x04", &[0; 4096], &sound[..sound.len() / 2], &sound[..sound.len() - 1]];
+    for bytes in garbage {
+        let error = Script::load(bytes, signature(None)).expect_err("no program");
+        assert!(matches!(error, NetworkError::Script(ScriptError::Unreadable(_))), "{error}");
+        assert!(!error.to_string().contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_never_brings_the_process_down() {
+    let _settled = runtime::settle_thread();
+    let sound = program(Manner::Sound);
+    // Whether the program still loads is libtorch's to say; that it answers or refuses is ours.
+    for at in (0..sound.len()).step_by(sound.len() / 97) {
+        let mut flipped = sound.clone();
+        flipped[at] ^= 0x10;
+        if let Ok(script) = Script::load(&flipped, signature(None)) {
+            assert_eq!(script.forward(&vec![1.0; 96], 1).expect("it passed its trial").embeddings.len(), DIMENSION);
+        }
+    }
+}
