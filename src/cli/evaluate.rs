@@ -9,9 +9,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::say;
 use crate::{
     config::PlaceFlags,
-    domain::SpaceName,
     encoder::{EncoderOptions, Encoders, Limits, Package},
-    evaluate::{self, Protocol},
+    evaluate::{self, Protocol, Set},
 };
 
 #[derive(Debug, Args)]
@@ -28,6 +27,9 @@ pub(super) struct EvaluateFlags {
     /// Encode each picture together with its mirror image.
     #[arg(long)]
     mirror: bool,
+    /// For PsyMo: the folder of the same walks' gait-energy images, to be measured beside the model.
+    #[arg(long)]
+    silhouettes: Option<PathBuf>,
     /// Also write the report here, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -39,7 +41,8 @@ enum ProtocolName {
     LfwPairs,
     /// Market-1501 crops: every crop against all others, those of the same person and camera left out.
     Market,
-    /// PsyMo skeletons: every walk against the normal walks of its viewpoint and direction, itself left out.
+    /// PsyMo skeletons: every walk against the normal walks of its viewpoint and direction, itself left out; then against
+    /// those of all other viewpoints, and beside methods that take no learning.
     Psymo,
 }
 
@@ -68,7 +71,24 @@ pub(super) fn run(places: &PlaceFlags, flags: &EvaluateFlags) -> anyhow::Result<
     if flags.mirror {
         package = package.mirrored();
     }
-    let name = SpaceName::new(name)?;
+    let set = Set { data: flags.data.clone(), silhouettes: flags.silhouettes.clone() };
+    let report = measure(places, package, flags.protocol.protocol(), &set)?;
+    if let Some(path) = &flags.json {
+        let json = serde_json::to_vec_pretty(&report)?;
+        std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    say(report);
+    Ok(())
+}
+
+/// Runs a protocol on a set with one package.
+pub(super) fn measure(
+    places: &PlaceFlags,
+    package: Package,
+    protocol: Protocol,
+    set: &Set,
+) -> anyhow::Result<evaluate::Report> {
+    let name = package.manifest.id.clone();
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let options = EncoderOptions {
         models_dir: places.models_dir(),
@@ -87,15 +107,10 @@ pub(super) fn run(places: &PlaceFlags, flags: &EvaluateFlags) -> anyhow::Result<
             bar.set_length(all as u64);
             bar.set_position(done as u64);
         };
-        let report = evaluate::run(flags.protocol.protocol(), &flags.data, encoder, &progress).await?;
+        let report = evaluate::run(protocol, set, encoder, &progress).await?;
         encoders.stop().await;
         anyhow::Ok(report)
     })?;
     bar.finish_and_clear();
-    if let Some(path) = &flags.json {
-        let json = serde_json::to_vec_pretty(&report)?;
-        std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    say(report);
-    Ok(())
+    Ok(report)
 }

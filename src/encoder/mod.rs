@@ -12,6 +12,7 @@ mod inference;
 mod package;
 mod preparation;
 pub mod prepare;
+mod proportions;
 mod queue;
 mod worker;
 
@@ -31,6 +32,7 @@ pub use self::{
     hash::{FileHash, NotAHash},
     package::{Manifest, Metric, Package, PackageError, Task, WeightsFile},
     prepare::{Limits, PrepareError, SkeletonError},
+    proportions::proportions,
     queue::Urgency,
 };
 use self::{

@@ -4,6 +4,7 @@
 //! read by a machine of our own that knows tensors and nothing else. It never decodes samples and never scales its
 //! output to unit length: that is the encoder's part.
 
+pub mod learn;
 pub mod network;
 pub mod runtime;
 pub mod weights;

@@ -4,6 +4,7 @@
 //! error that names it. It holds no state between calls and answers the same for the same input.
 
 mod gaitgraph;
+pub(super) mod gaittcn;
 mod layers;
 mod mobilefacenet;
 mod osnet;
@@ -17,6 +18,7 @@ use thiserror::Error;
 
 use self::{
     gaitgraph::GaitGraph,
+    gaittcn::GaitTcn,
     layers::Layer,
     mobilefacenet::MobileFaceNet,
     osnet::OsNet,
@@ -34,6 +36,8 @@ pub enum Architecture {
     OsNet(OsNetWidth),
     /// Gait: GaitGraph's residual graph network (Teepe et al. 2021), 39 layers, bottleneck reduction 8.
     GaitGraphResGcnN39R8,
+    /// Gait: convolutions along time over 60 frames; our own, learnt on simulated walkers.
+    GaitTcn60,
 }
 
 /// How wide an OSNet is, as a part of the full one.
@@ -131,13 +135,14 @@ impl Network {
 }
 
 impl Architecture {
-    const ALL: [(&'static str, Self); 6] = [
+    const ALL: [(&'static str, Self); 7] = [
         ("mobilefacenet-112x96", Self::MobileFaceNet112x96),
         ("osnet-x0.25", Self::OsNet(OsNetWidth::Quarter)),
         ("osnet-x0.5", Self::OsNet(OsNetWidth::Half)),
         ("osnet-x0.75", Self::OsNet(OsNetWidth::ThreeQuarters)),
         ("osnet-x1.0", Self::OsNet(OsNetWidth::Full)),
         ("gaitgraph-resgcn-n39-r8", Self::GaitGraphResGcnN39R8),
+        ("gait-tcn-60", Self::GaitTcn60),
     ];
 
     /// The shape of one input: channels, height, width of a picture, or frames, joints, channels of a walk.
@@ -146,6 +151,7 @@ impl Architecture {
             Self::MobileFaceNet112x96 => mobilefacenet::INPUT,
             Self::OsNet(_) => osnet::INPUT,
             Self::GaitGraphResGcnN39R8 => gaitgraph::INPUT,
+            Self::GaitTcn60 => gaittcn::INPUT,
         }
     }
 
@@ -155,6 +161,7 @@ impl Architecture {
             Self::MobileFaceNet112x96 => mobilefacenet::DIMENSION,
             Self::OsNet(_) => osnet::DIMENSION,
             Self::GaitGraphResGcnN39R8 => gaitgraph::DIMENSION,
+            Self::GaitTcn60 => gaittcn::DIMENSION,
         }
     }
 
@@ -163,6 +170,7 @@ impl Architecture {
             Self::MobileFaceNet112x96 => Box::new(MobileFaceNet::new(parameters)?),
             Self::OsNet(width) => Box::new(OsNet::new(parameters, width)?),
             Self::GaitGraphResGcnN39R8 => Box::new(GaitGraph::new(parameters)?),
+            Self::GaitTcn60 => Box::new(GaitTcn::new(parameters)?),
         })
     }
 

@@ -5,13 +5,14 @@ use crate::{
 };
 
 /// Every architecture, and how many numbers its weights have: OSNet's paper says 2.2, 1.3, 0.6 and 0.2 million.
-const ALL: [(Architecture, usize); 6] = [
+const ALL: [(Architecture, usize); 7] = [
     (Architecture::MobileFaceNet112x96, 999_552),
     (Architecture::OsNet(OsNetWidth::Quarter), 201_864),
     (Architecture::OsNet(OsNetWidth::Half), 630_034),
     (Architecture::OsNet(OsNetWidth::ThreeQuarters), 1_285_754),
     (Architecture::OsNet(OsNetWidth::Full), 2_169_508),
     (Architecture::GaitGraphResGcnN39R8, 319_530),
+    (Architecture::GaitTcn60, 554_881),
 ];
 
 /// A published checkpoint of each network, with its entry.
