@@ -3,12 +3,12 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # cargo uses every core by itself, and the quick checks are to fail before the slow ones start
-.PHONY: help run build test check fmt clippy doc bench chart libtorch
+.PHONY: help run build test check fmt clippy doc bench bench-onnx chart libtorch
 
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/semblance
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build ## build, then serve on 127.0.0.1:8080 (REST) and :50051 (gRPC) with the data in ./data; ARGS="--flags of serve"
 	@exec $(BINARY) serve $(ARGS)
@@ -32,6 +32,16 @@ doc: libtorch ## fail on any flaw of the docs
 
 bench: libtorch ## run the benchmarks; ARGS="a benchmark's name"
 	cargo bench $(ARGS)
+
+# Both take turns on one core, so that what else the machine does falls on both.
+ONNX_VENV := target/onnx-venv
+bench-onnx: build ## the encoders beside ONNX Runtime on the same weights, as ratios (Python packages into target/); ARGS="--only NAME"
+	test -x $(ONNX_VENV)/bin/python || python3 -m venv $(ONNX_VENV)
+	$(ONNX_VENV)/bin/python -m pip install --quiet --disable-pip-version-check onnx onnxruntime numpy safetensors
+	for name in face-mobilefacenet person-osnet-x0-25 gait-graph; do $(BINARY) models pull $$name; done
+	cargo bench --bench onnx --no-run
+	$(ONNX_VENV)/bin/python benches/onnx/compare.py --ours "cargo bench --quiet --bench onnx" \
+		--models "$${SEMBLANCE_MODELS_DIR:-data/models}" $(ARGS)
 
 chart: ## lint and render the Helm chart, where helm is installed
 	@tools/chart.sh

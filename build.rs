@@ -1,8 +1,13 @@
-//! Compiles the contract and tells the linker where libtorch lies.
+//! Compiles the contract and tells the linker where libtorch lies, and what of it is needed.
 
 #![expect(clippy::disallowed_methods, reason = "cargo speaks to builds through the environment")]
 
-use std::{env, error::Error, fs, path::PathBuf};
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use prost_build::Config;
 
@@ -20,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     println!("cargo:rerun-if-changed=migrations");
     contract()?;
-    rpaths();
+    libtorch();
     Ok(())
 }
 
@@ -44,9 +49,15 @@ fn contract() -> Result<(), Box<dyn Error>> {
 }
 
 /// The program finds libtorch where it was built with it, or beside itself in a container (bin/ and lib/).
-fn rpaths() {
+///
+/// Where that libtorch has CUDA, its library is linked by force: nothing names it, for it registers itself when it is
+/// loaded, and the linker would drop it.
+fn libtorch() {
     if let Ok(folder) = env::var("DEP_TCH_LIBTORCH_LIB") {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}");
+        if Path::new(&folder).join("libtorch_cuda.so").exists() {
+            println!("cargo:rustc-link-arg=-Wl,--push-state,--no-as-needed,-ltorch_cuda,--pop-state");
+        }
     }
     println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib");
 }

@@ -20,6 +20,7 @@ pub mod gallery;
 pub mod store;
 
 pub mod evaluate;
+pub mod train;
 
 pub mod torch;
 

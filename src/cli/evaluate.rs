@@ -9,9 +9,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::say;
 use crate::{
     config::PlaceFlags,
-    domain::{Device, SpaceName},
+    domain::Device,
     encoder::{EncoderOptions, Encoders, Limits, Package, Placements},
-    evaluate::{self, Protocol},
+    evaluate::{self, Protocol, Set},
 };
 
 #[derive(Debug, Args)]
@@ -31,6 +31,9 @@ pub(super) struct EvaluateFlags {
     /// Where the model runs: `cpu`, or `cuda:N`, which is in half precision.
     #[arg(long, default_value_t)]
     device: Device,
+    /// For PsyMo: the folder of the same walks' gait-energy images, to be measured beside the model.
+    #[arg(long)]
+    silhouettes: Option<PathBuf>,
     /// Also write the report here, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -47,7 +50,8 @@ enum ProtocolName {
     LfwPairsDetected,
     /// Market-1501 crops: every crop against all others, those of the same person and camera left out.
     Market,
-    /// PsyMo skeletons: every walk against the normal walks of its viewpoint and direction, itself left out.
+    /// PsyMo skeletons: every walk against the normal walks of its viewpoint and direction, itself left out; then against
+    /// those of all other viewpoints, and beside methods that take no learning.
     Psymo,
 }
 
@@ -77,14 +81,31 @@ pub(super) fn run(places: &PlaceFlags, flags: &EvaluateFlags) -> anyhow::Result<
     if flags.mirror {
         package = package.mirrored();
     }
+    let set = Set { data: flags.data.clone(), silhouettes: flags.silhouettes.clone() };
+    let report = measure(places, (package, flags.device), flags.protocol.protocol(), &set)?;
+    if let Some(path) = &flags.json {
+        let json = serde_json::to_vec_pretty(&report)?;
+        std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    say(report);
+    Ok(())
+}
+
+/// Runs a protocol on a set with one package.
+pub(super) fn measure(
+    places: &PlaceFlags,
+    (package, device): (Package, Device),
+    protocol: Protocol,
+    set: &Set,
+) -> anyhow::Result<evaluate::Report> {
+    let name = package.manifest.id.clone();
     let mut packages = vec![package];
-    if flags.protocol == ProtocolName::LfwPairsDetected {
+    if protocol == Protocol::LfwPairsDetected {
         let folder = places.models_dir().join(DETECTOR);
         packages.push(Package::load(&folder).with_context(|| {
             format!("the package {DETECTOR} cannot be loaded; semblance models pull {DETECTOR} gets it")
         })?);
     }
-    let name = SpaceName::new(name)?;
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let options = EncoderOptions {
         models_dir: places.models_dir(),
@@ -92,7 +113,7 @@ pub(super) fn run(places: &PlaceFlags, flags: &EvaluateFlags) -> anyhow::Result<
         linger: Duration::ZERO,
         queue_max: 256,
         workers_per_model: workers,
-        placements: Placements { devices: BTreeMap::from([(name.clone(), flags.device)]), ..Placements::default() },
+        placements: Placements { devices: BTreeMap::from([(name.clone(), device)]), ..Placements::default() },
         preparation_threads: workers,
         limits: Limits::default(),
     };
@@ -104,15 +125,10 @@ pub(super) fn run(places: &PlaceFlags, flags: &EvaluateFlags) -> anyhow::Result<
             bar.set_length(all as u64);
             bar.set_position(done as u64);
         };
-        let report = evaluate::run(flags.protocol.protocol(), &flags.data, encoder, &progress).await?;
+        let report = evaluate::run(protocol, set, encoder, &progress).await?;
         encoders.stop().await;
         anyhow::Ok(report)
     })?;
     bar.finish_and_clear();
-    if let Some(path) = &flags.json {
-        let json = serde_json::to_vec_pretty(&report)?;
-        std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    say(report);
-    Ok(())
+    Ok(report)
 }

@@ -4,6 +4,7 @@ mod evaluate;
 mod migrate;
 mod models;
 mod serve;
+mod train;
 
 use std::{io::Write, process::ExitCode, time::Duration};
 
@@ -40,6 +41,9 @@ enum Command {
     Models(models::ModelsCommand),
     /// Measure a model on a labelled set, through the same code that serves.
     Evaluate(evaluate::EvaluateFlags),
+    /// Make a model of our own.
+    #[command(subcommand)]
+    Train(train::TrainCommand),
 }
 
 /// Runs the program.
@@ -79,6 +83,7 @@ fn run() -> anyhow::Result<()> {
         Command::Migrate => reactor()?.block_on(migrate::run(&places)),
         Command::Models(command) => models::run(&places, command),
         Command::Evaluate(flags) => evaluate::run(&places, &flags),
+        Command::Train(command) => train::run(&places, command),
     }
 }
 

@@ -11,7 +11,10 @@ const TEXT: &str = include_str!("../../models/catalogue.toml");
 
 /// The packages that are part of the program, manifest and weights: they need no network, and a new server gets them by
 /// itself.
-const SHIPPED: [Shipped; 0] = [];
+const SHIPPED: [Shipped; 1] = [Shipped {
+    manifest: include_str!("../../models/gait-walker/model.toml"),
+    weights: include_bytes!("../../models/gait-walker/weights.safetensors"),
+}];
 
 /// Everything that can be pulled by name.
 #[derive(Debug, Clone)]
@@ -164,7 +167,7 @@ mod tests {
         let starters: Vec<&str> = catalogue.starters().map(|recipe| recipe.manifest.id.as_str()).collect();
         assert_eq!(
             starters,
-            ["face-mobilefacenet", "person-osnet-x0-25", "gait-graph", "face-mtcnn", "face-minifasnet"]
+            ["face-mobilefacenet", "person-osnet-x0-25", "face-mtcnn", "face-minifasnet", "gait-walker"]
         );
         let published = catalogue.recipes().iter().filter_map(|recipe| match &recipe.origin {
             Origin::Published(files) => Some(files),

@@ -16,6 +16,7 @@ mod package;
 mod placement;
 mod preparation;
 pub mod prepare;
+mod proportions;
 mod queue;
 mod sample_error;
 mod service;
@@ -37,6 +38,7 @@ pub use self::{
     },
     placement::{PlacementError, Placements},
     prepare::{Limits, PrepareError, SkeletonError},
+    proportions::proportions,
     queue::Urgency,
     sample_error::SampleError,
 };

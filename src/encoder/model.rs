@@ -302,7 +302,7 @@ impl Encoder {
 fn ready_face(how: &Preprocessing, photo: &Photo, face: Face, is_judged: bool) -> Result<ReadyFace, SampleError> {
     let ready = prepare::prepare_face(how, photo, &face)?;
     let PixelBox { left, top, width, height } = face.bounds;
-    let crops = is_judged.then(|| prepare::liveness::crops(&photo.picture, [left, top, width, height]));
+    let crops = is_judged.then(|| prepare::liveness::crops(photo.picture(), [left, top, width, height]));
     Ok(ReadyFace { face, ready, crops })
 }
 

@@ -307,7 +307,7 @@ async fn pulled_starters_give_the_golden_vectors() {
         fetch::pull(&catalogue, name.as_str(), &fetch, &fetch::Silent).expect("the mirror has it");
     }
     let encoders = Encoders::start(options).await.expect("sound packages");
-    assert_eq!(encoders.all().count(), 4);
+    assert_eq!(encoders.all().count(), 5);
     assert_eq!(encoders.for_modality(Modality::Person).expect("two").name().as_str(), "person-osnet-x0-25");
 
     let face = encoders.for_modality(Modality::Face).expect("pulled");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{EvaluateError, Results, encode_all, files_in, metrics, rank, read};
+use super::{EvaluateError, Results, encode_all, files_in, metrics, rank, read, similarity};
 use crate::{
     domain::{Geometry, ImageBytes, Modality, Picture, Sample, SampleContent},
     encoder::Encoder,
@@ -39,8 +39,9 @@ pub(super) async fn all_against_all(
     let refused = embeddings.iter().filter(|e| e.is_none()).count();
     let rankings: Vec<metrics::Ranking> = (0..files.len())
         .map(|probe| {
-            let other_view = |item: usize| labels[item] != labels[probe];
-            rank(probe, &embeddings, other_view, |item| labels[item].0 == labels[probe].0)
+            let other_views = (0..files.len()).filter(|item| labels[*item] != labels[probe]);
+            let alike = |item: usize| similarity(embeddings[probe].as_ref(), embeddings[item].as_ref());
+            rank(other_views, alike, |item| labels[item].0 == labels[probe].0)
         })
         .collect();
     if !rankings.iter().any(|r| r.contains(&true)) {

@@ -3,6 +3,7 @@
 //! Reached from the command line alone. It encodes through the same queue and the same preparation that serve requests
 //! and never writes to a store.
 
+mod energy;
 mod lfw;
 mod market;
 pub mod metrics;
@@ -33,7 +34,8 @@ pub enum Protocol {
     LfwPairsDetected,
     /// Market-1501 crops named `PPPP_cC...`: every crop against all others, those of the same person and camera left out.
     Market,
-    /// PsyMo skeleton sequences: every walk against the normal walks of the same viewpoint and direction, itself left out.
+    /// PsyMo skeleton sequences: every walk against the normal walks of the same viewpoint and direction, itself left out;
+    /// beside that, against the normal walks of all other viewpoints.
     Psymo,
 }
 
@@ -50,6 +52,32 @@ pub struct Report {
     /// is one finds its person last.
     pub refused: usize,
     pub results: Results,
+    /// What else the set tells: the same model by another protocol, and methods that take no learning.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<Beside>,
+}
+
+/// A row beside the results.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Beside {
+    pub method: &'static str,
+    /// Whom probes were compared with.
+    pub gallery: &'static str,
+    pub retrieval: Retrieval,
+}
+
+/// What a protocol found.
+struct Measured {
+    results: Results,
+    beside: Vec<Beside>,
+    samples: usize,
+    refused: usize,
+}
+
+impl From<(Results, usize, usize)> for Measured {
+    fn from((results, samples, refused): (Results, usize, usize)) -> Self {
+        Self { results, beside: Vec::new(), samples, refused }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -70,21 +98,30 @@ pub enum EvaluateError {
     Sample { path: PathBuf, source: Box<EncoderError> },
 }
 
-/// Runs a protocol on the set in `data`.
+/// A set on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Set {
+    pub data: PathBuf,
+    /// For walks: the folder of their gait-energy images.
+    pub silhouettes: Option<PathBuf>,
+}
+
+/// Runs a protocol on a set.
 ///
 /// # Errors
 /// When the set is not laid out as the protocol says, or the encoder fails for another reason than a bad sample.
 pub async fn run(
     protocol: Protocol,
-    data: &Path,
+    set: &Set,
     encoder: &Encoder,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Report, EvaluateError> {
-    let (results, samples, refused) = match protocol {
-        Protocol::LfwPairs => lfw::pairs(data, encoder, Alignment::LfwFunneled, progress).await?,
-        Protocol::LfwPairsDetected => lfw::pairs(data, encoder, Alignment::Detect, progress).await?,
-        Protocol::Market => market::all_against_all(data, encoder, progress).await?,
-        Protocol::Psymo => psymo::same_view(data, encoder, progress).await?,
+    let data = &*set.data;
+    let Measured { results, beside, samples, refused } = match protocol {
+        Protocol::LfwPairs => lfw::pairs(data, encoder, Alignment::LfwFunneled, progress).await?.into(),
+        Protocol::LfwPairsDetected => lfw::pairs(data, encoder, Alignment::Detect, progress).await?.into(),
+        Protocol::Market => market::all_against_all(data, encoder, progress).await?.into(),
+        Protocol::Psymo => psymo::walks(data, set.silhouettes.as_deref(), encoder, progress).await?,
     };
     Ok(Report {
         protocol,
@@ -94,6 +131,7 @@ pub async fn run(
         samples,
         refused,
         results,
+        beside,
     })
 }
 
@@ -149,17 +187,13 @@ fn similarity(a: Option<&Embedding>, b: Option<&Embedding>) -> f32 {
     a.zip(b).and_then(|(a, b)| a.similarity(b)).map_or(-1.0, |s| s.0)
 }
 
-/// Ranks gallery items for a probe, the most similar first, as right or wrong; those that `counts` refuses are left out.
+/// Ranks gallery items, the most similar first, as right or wrong.
 fn rank(
-    probe: usize,
-    embeddings: &[Option<Embedding>],
-    counts: impl Fn(usize) -> bool,
+    items: impl Iterator<Item = usize>,
+    similarity: impl Fn(usize) -> f32,
     is_right: impl Fn(usize) -> bool,
 ) -> metrics::Ranking {
-    let mut found: Vec<(f32, bool)> = (0..embeddings.len())
-        .filter(|item| *item != probe && counts(*item))
-        .map(|item| (similarity(embeddings[probe].as_ref(), embeddings[item].as_ref()), is_right(item)))
-        .collect();
+    let mut found: Vec<(f32, bool)> = items.map(|item| (similarity(item), is_right(item))).collect();
     // Without an embedding all are equally unlike: the right ones come last, so that order by name earns nothing.
     found.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     found.into_iter().map(|(_, right)| right).collect()
@@ -195,6 +229,13 @@ impl fmt::Display for Report {
         let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
         for (name, value) in rows {
             writeln!(f, "{name:width$}  {value}")?;
+        }
+        if !self.beside.is_empty() {
+            writeln!(f, "\nbeside it                          rank-1   rank-5      mAP")?;
+        }
+        for Beside { method, gallery, retrieval } in &self.beside {
+            let [one, five, map] = [retrieval.rank_1, retrieval.rank_5, retrieval.map].map(percent);
+            writeln!(f, "{method:20}{gallery:11}{one:>10}{five:>9}{map:>9}")?;
         }
         Ok(())
     }

@@ -2,10 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{EvaluateError, Results, encode_all, files_in, metrics, rank, read};
+use super::{
+    Beside, EvaluateError, Measured, Results, encode_all, energy, files_in,
+    metrics::{self, Retrieval},
+    rank, read, similarity,
+};
 use crate::{
-    domain::{Modality, Sample, SampleContent},
-    encoder::{Encoder, read_walk},
+    domain::{Modality, Sample, SampleContent, Skeleton},
+    encoder::{Encoder, proportions, read_walk},
 };
 
 /// What a file name says: `<person>_<viewpoint>_<direction>_<run>_<variation>.json`.
@@ -48,34 +52,144 @@ fn walks_in(data: &Path) -> Result<Vec<PathBuf>, EvaluateError> {
     Ok(files)
 }
 
-pub(super) async fn same_view(
+/// How alike two walks are, by their places.
+type Alike<'a> = Box<dyn Fn(usize, usize) -> f32 + 'a>;
+
+/// Who is compared with whom. The walk itself is always left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gallery {
+    /// The normal walks of the probe's own viewpoint and direction.
+    SameView,
+    /// The normal walks of all other viewpoints, in both directions.
+    OtherViews,
+}
+
+impl Gallery {
+    fn holds(self, item: &Walk, probe: &Walk) -> bool {
+        item.is_normal
+            && match self {
+                Self::SameView => (&item.viewpoint, &item.direction) == (&probe.viewpoint, &probe.direction),
+                Self::OtherViews => item.viewpoint != probe.viewpoint,
+            }
+    }
+}
+
+/// Every walk against the normal walks of its own view; then, beside it, the same across views, and both for what takes
+/// no learning: the body's proportions, and gait-energy images where `silhouettes` is the folder of them.
+pub(super) async fn walks(
     data: &Path,
+    silhouettes: Option<&Path>,
     encoder: &Encoder,
     progress: &(dyn Fn(usize, usize) + Sync),
-) -> Result<(Results, usize, usize), EvaluateError> {
+) -> Result<Measured, EvaluateError> {
     let files = walks_in(data)?;
     let labels: Vec<Walk> = files.iter().map(|f| walk(f)).collect::<Result<_, _>>()?;
-    let sample = |path: &Path| {
-        let skeleton = read_walk(&read(path)?)
-            .map_err(|problem| EvaluateError::Layout { path: path.to_owned(), problem: problem.to_string() })?;
-        Ok(Sample { modality: Modality::Gait, content: SampleContent::Skeleton(skeleton) })
-    };
+    let sample =
+        |path: &Path| Ok(Sample { modality: Modality::Gait, content: SampleContent::Skeleton(skeleton(path)?) });
     let embeddings = encode_all(encoder, &files, sample, progress).await?;
     let refused = embeddings.iter().filter(|e| e.is_none()).count();
-    let rankings: Vec<metrics::Ranking> = (0..files.len())
-        .map(|probe| {
-            let of = &labels[probe];
-            let same_view = |item: usize| {
-                let item = &labels[item];
-                item.is_normal && (&item.viewpoint, &item.direction) == (&of.viewpoint, &of.direction)
-            };
-            rank(probe, &embeddings, same_view, |item| labels[item].person == of.person)
-        })
-        .collect();
-    let gallery = labels.iter().filter(|w| w.is_normal).count();
+    let by_model = |one: usize, other: usize| similarity(embeddings[one].as_ref(), embeddings[other].as_ref());
+    let results = Results::Retrieval(retrieval(data, &labels, Gallery::SameView, &by_model)?);
+    let mut beside = vec![row(data, &labels, "this model", Gallery::OtherViews, &by_model)?];
+    let proportions = files
+        .iter()
+        .map(|file| Ok(proportions(&skeleton(file)?).to_vec()))
+        .collect::<Result<Vec<_>, EvaluateError>>()?;
+    let nearness = |one: usize, other: usize| {
+        -proportions[one].iter().zip(&proportions[other]).map(|(one, other)| (one - other).powi(2)).sum::<f32>()
+    };
+    let mut methods: Vec<(&str, Alike<'_>)> = vec![("static proportions", Box::new(nearness))];
+    if let Some(folder) = silhouettes {
+        let images = files.iter().map(|file| energy::image_of(folder, file)).collect::<Result<Vec<_>, _>>()?;
+        let correlation = move |one: usize, other: usize| energy::correlation(&images[one], &images[other]);
+        methods.push(("gait-energy images", Box::new(correlation)));
+    }
+    for (method, alike) in &methods {
+        for gallery in [Gallery::SameView, Gallery::OtherViews] {
+            beside.push(row(data, &labels, method, gallery, alike)?);
+        }
+    }
+    Ok(Measured { results, beside, samples: files.len(), refused })
+}
+
+fn skeleton(path: &Path) -> Result<Skeleton, EvaluateError> {
+    read_walk(&read(path)?)
+        .map_err(|problem| EvaluateError::Layout { path: path.to_owned(), problem: problem.to_string() })
+}
+
+fn row(
+    data: &Path,
+    labels: &[Walk],
+    method: &'static str,
+    gallery: Gallery,
+    alike: &dyn Fn(usize, usize) -> f32,
+) -> Result<Beside, EvaluateError> {
+    let views = match gallery {
+        Gallery::SameView => "same view",
+        Gallery::OtherViews => "other views",
+    };
+    Ok(Beside { method, gallery: views, retrieval: retrieval(data, labels, gallery, alike)? })
+}
+
+fn retrieval(
+    data: &Path,
+    labels: &[Walk],
+    gallery: Gallery,
+    alike: &dyn Fn(usize, usize) -> f32,
+) -> Result<Retrieval, EvaluateError> {
+    let ranking = |probe: usize| {
+        let items = (0..labels.len()).filter(|item| *item != probe && gallery.holds(&labels[*item], &labels[probe]));
+        rank(items, |item| alike(probe, item), |item| labels[item].person == labels[probe].person)
+    };
+    let rankings: Vec<metrics::Ranking> = (0..labels.len()).map(ranking).collect();
     if !rankings.iter().any(|r| r.contains(&true)) {
         let problem = "no probe has its person in the gallery".to_owned();
         return Err(EvaluateError::Layout { path: data.to_owned(), problem });
     }
-    Ok((Results::Retrieval(metrics::retrieval(&rankings, gallery)), files.len(), refused))
+    Ok(metrics::retrieval(&rankings, labels.iter().filter(|walk| walk.is_normal).count()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str) -> Walk {
+        walk(Path::new(&format!("skeletons/1/{name}.json"))).expect("a walk's name")
+    }
+
+    #[test]
+    fn names_tell_who_walks_how() {
+        let found = named("001_45_1_0_nm");
+        assert_eq!((&*found.person, &*found.viewpoint, &*found.direction), ("001", "45", "1"));
+        assert!(found.is_normal && !named("001_45_1_0_wsf").is_normal);
+        assert!(matches!(walk(Path::new("001_45_1_nm.json")), Err(EvaluateError::Layout { .. })));
+    }
+
+    #[test]
+    fn galleries_hold_normal_walks_of_their_views() {
+        let probe = named("001_45_1_0_bg");
+        for (item, same_view, other_views) in [
+            ("002_45_1_0_nm", true, false),
+            ("002_45_0_0_nm", false, false),
+            ("002_90_1_0_nm", false, true),
+            ("002_90_0_1_nm", false, true),
+            ("002_45_1_0_cl", false, false),
+            ("002_90_1_0_cl", false, false),
+        ] {
+            let item = named(item);
+            assert_eq!(Gallery::SameView.holds(&item, &probe), same_view, "{item:?}");
+            assert_eq!(Gallery::OtherViews.holds(&item, &probe), other_views, "{item:?}");
+        }
+    }
+
+    #[test]
+    fn the_walk_itself_is_never_found() {
+        let labels = ["001_00_0_0_nm", "001_00_0_1_nm", "002_00_0_0_nm", "002_00_0_1_nm"].map(named);
+        let alike = |one: usize, other: usize| if one == other { 9.0 } else { -(one as f32 - other as f32).abs() };
+        let found = retrieval(Path::new("x"), &labels, Gallery::SameView, &alike).expect("people are there twice");
+        // The second walk of the first person and the first of the second are neighbours, too.
+        assert!((0.5..1.0).contains(&found.rank_1), "{found:?}");
+        let alone = retrieval(Path::new("x"), &labels[1..3], Gallery::SameView, &alike);
+        assert!(matches!(alone, Err(EvaluateError::Layout { .. })));
+    }
 }

@@ -5,6 +5,7 @@
 //! and says so. It never decodes samples and never scales its output to unit length: that is the encoder's part.
 
 pub mod detector;
+pub mod learn;
 pub mod network;
 pub mod pad;
 mod plain;

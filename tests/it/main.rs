@@ -16,3 +16,4 @@ mod people;
 mod photos;
 mod rest;
 mod support;
+mod train;

@@ -18,10 +18,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub(super) use self::photo::Photo;
 pub use self::{
     align::AlignError,
     decode::PictureError,
+    photo::Photo,
     picture::{ColourOrder, ImagePreprocessing, PixelScale, Resize},
     silhouette::{SilhouetteError, SilhouettePreprocessing},
     skeleton::{Centre, SkeletonError, SkeletonPreprocessing},
@@ -156,7 +156,7 @@ impl Preprocessing {
 }
 
 /// Makes a network's input of a face in a photo.
-pub(super) fn prepare_face(how: &Preprocessing, photo: &Photo, face: &Face) -> Result<Ready, PrepareError> {
+pub fn prepare_face(how: &Preprocessing, photo: &Photo, face: &Face) -> Result<Ready, PrepareError> {
     match how {
         Preprocessing::Image(how) => how.prepare_face(&photo.picture, face),
         Preprocessing::Skeleton(_) | Preprocessing::Silhouette(_) => {

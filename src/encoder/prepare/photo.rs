@@ -11,9 +11,10 @@ use crate::{
 /// A face of which less than this part is in the picture is cut by its border.
 const VISIBLE_SHARE_MIN: f32 = 0.6;
 
+/// A decoded photo.
 #[derive(Debug)]
-pub(in crate::encoder) struct Photo {
-    pub(in crate::encoder) picture: RgbImage,
+pub struct Photo {
+    pub(super) picture: RgbImage,
     /// What the detector looks at: the picture, or its region, no longer on a side than it was asked for.
     looked_at: Option<RgbImage>,
     /// Where the corner of what is looked at was, and how many pixels of the picture one of its own pixels is.
@@ -22,11 +23,8 @@ pub(in crate::encoder) struct Photo {
 }
 
 impl Photo {
-    pub(in crate::encoder) fn decode(
-        bytes: &ImageBytes,
-        geometry: &Geometry,
-        limits: &Limits,
-    ) -> Result<Self, PictureError> {
+    /// Decodes a photo, and makes the smaller copy where it is larger than the detector shall see.
+    pub fn decode(bytes: &ImageBytes, geometry: &Geometry, limits: &Limits) -> Result<Self, PictureError> {
         let picture = decode(&bytes.0, limits)?;
         let (part, corner) = match geometry.region {
             None => (None, [0.0; 2]),
@@ -52,13 +50,21 @@ impl Photo {
         Ok(Self { picture, looked_at, corner, scale })
     }
 
+    /// All its pixels.
+    #[must_use]
+    pub fn picture(&self) -> &RgbImage {
+        &self.picture
+    }
+
     /// What the detector shall look at.
-    pub(in crate::encoder) fn to_look_at(&self) -> RgbImage {
+    #[must_use]
+    pub fn to_look_at(&self) -> RgbImage {
         self.looked_at.clone().unwrap_or_else(|| self.picture.clone())
     }
 
     /// A detection in pixels of the picture. Boxes count from the edges of pixels, landmarks from their centres.
-    pub(in crate::encoder) fn face(&self, found: &Detection) -> Face {
+    #[must_use]
+    pub fn face(&self, found: &Detection) -> Face {
         let ([right, down], scale) = (self.corner, self.scale);
         let [left, top, width, height] = found.bounds;
         let bounds = PixelBox {
@@ -73,7 +79,8 @@ impl Photo {
     }
 
     /// Whether enough of the face is in the picture.
-    pub(in crate::encoder) fn shows(&self, face: &Face) -> bool {
+    #[must_use]
+    pub fn shows(&self, face: &Face) -> bool {
         let inside = |start: f32, length: f32, side: u32| {
             ((start + length).min(side as f32) - start.max(0.0)).max(0.0) / length.max(1.0)
         };
@@ -83,7 +90,8 @@ impl Photo {
     }
 
     /// The middle of what was looked at, in pixels of the picture.
-    pub(in crate::encoder) fn centre(&self) -> [f32; 2] {
+    #[must_use]
+    pub fn centre(&self) -> [f32; 2] {
         let (width, height) = self.looked_at.as_ref().unwrap_or(&self.picture).dimensions();
         [(width, self.corner[0]), (height, self.corner[1])]
             .map(|(side, corner)| side as f32 * self.scale / 2.0 + corner)

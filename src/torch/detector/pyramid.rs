@@ -225,9 +225,9 @@ mod tests {
             prop_assert!(found.iter().all(|part| (part - f32::from(colour)).abs() < 0.1), "{:?}", found);
         }
 
-        /// A slope read at any size, from whichever plane, has about the value of its centre.
+        /// A slope read smaller than it is, at any size, from whichever plane, has about the value of its centre.
         #[test]
-        fn a_slope_stays_a_slope((width, height) in (32_u32..250, 32_u32..250), out in 4_usize..40) {
+        fn a_slope_stays_a_slope((width, height) in (32_u32..250, 32_u32..250), out in 4_usize..30) {
             let slope = |x: u32| u8::try_from(x).expect("below 250");
             let rgb: Vec<u8> = (0..height).flat_map(|_| (0..width).flat_map(|x| [slope(x); CHANNELS])).collect();
             let pyramid = Pyramid::new(&Pixels { width, height, rgb: &rgb }, 8);
@@ -237,7 +237,7 @@ mod tests {
                 let expected = (at as f32 + 0.5) * step - 0.5;
                 // Halving rounds up, and a pixel of a plane has one value from edge to edge.
                 let off = (found[at * CHANNELS] - expected).abs();
-                prop_assert!(off < 0.75 + step / 8.0, "{} {expected}", found[at * CHANNELS]);
+                prop_assert!(off < 0.6 + step / 8.0, "{} {expected}", found[at * CHANNELS]);
             }
         }
 

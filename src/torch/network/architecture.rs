@@ -16,6 +16,7 @@ use super::{
         gaitgraph::{self, GaitGraph},
         pyramid::{self, Pyramid},
     },
+    gaittcn::{self, GaitTcn},
     layers::Layer,
     parameters::Parameters,
     person::{
@@ -47,6 +48,7 @@ pub use super::{
 /// | `resnet50-domainmix`, `resnet50-ibn-a-domainmix` | persons | 3 x 256 x 128 | 2048 |
 /// | `resnet50-fastreid`, `resnet50-ibn-a-fastreid` | persons | 3 x 256 x 128 | 2048 |
 /// | `gaitgraph-resgcn-n39-r8` | skeletons | 60 frames x 17 joints x (x, y, score) | 128 |
+/// | `gait-tcn-60` | skeletons | 60 frames x 17 joints x (x, y, score) | 128 |
 /// | `skeleton-pyramid` | skeletons | 60 frames x 17 joints x (x, y, score) | 256 |
 /// | `gaitbase` | silhouettes | 30 frames x 64 x 44 | 16 parts of 256 |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -64,6 +66,8 @@ pub enum Architecture {
     ResNet50(ResNet50Norm, ResNet50Layout),
     /// Gait: GaitGraph's residual graph network (Teepe et al. 2021), 39 layers, bottleneck reduction 8.
     GaitGraphResGcnN39R8,
+    /// Gait: convolutions along time over 60 frames; our own, learnt on simulated walkers.
+    GaitTcn60,
     /// Gait: a pyramid of transformers over skeletons, after GaitPT (Catruna et al. 2024).
     SkeletonPyramid,
     /// Gait: GaitBase (Fan et al. 2023), over silhouettes.
@@ -72,8 +76,8 @@ pub enum Architecture {
 
 /// Every architecture by its name.
 #[rustfmt::skip]
-const ALL: [(&str, Architecture); 33] = {
-    use Architecture::{GaitBase, GaitGraphResGcnN39R8, IResNet, MobileFaceNet112x96, MobileFaceNetInsightFace, OsNet, ResNet50, SkeletonPyramid};
+const ALL: [(&str, Architecture); 34] = {
+    use Architecture::{GaitBase, GaitGraphResGcnN39R8, GaitTcn60, IResNet, MobileFaceNet112x96, MobileFaceNetInsightFace, OsNet, ResNet50, SkeletonPyramid};
     use IResNetDepth::{L18, L34, L50, L100};
     use IResNetLayout::{AdaFace, ArcFace};
     use OsNetWidth::{Full, Half, Quarter, ThreeQuarters};
@@ -110,6 +114,7 @@ const ALL: [(&str, Architecture); 33] = {
         ("resnet50-fastreid", ResNet50(ResNet50Norm::Batch, FastReid)),
         ("resnet50-ibn-a-fastreid", ResNet50(ResNet50Norm::IbnA, FastReid)),
         ("gaitgraph-resgcn-n39-r8", GaitGraphResGcnN39R8),
+        ("gait-tcn-60", GaitTcn60),
         ("skeleton-pyramid", SkeletonPyramid),
         ("gaitbase", GaitBase),
     ]
@@ -131,6 +136,7 @@ impl Architecture {
             Self::OsNet(..) => osnet::INPUT,
             Self::ResNet50(..) => resnet50::INPUT,
             Self::GaitGraphResGcnN39R8 => gaitgraph::INPUT,
+            Self::GaitTcn60 => gaittcn::INPUT,
             Self::SkeletonPyramid => pyramid::INPUT,
             Self::GaitBase => gaitbase::INPUT,
         }
@@ -145,6 +151,7 @@ impl Architecture {
             Self::OsNet(..) => osnet::DIMENSION,
             Self::ResNet50(..) => resnet50::DIMENSION,
             Self::GaitGraphResGcnN39R8 => gaitgraph::DIMENSION,
+            Self::GaitTcn60 => gaittcn::DIMENSION,
             Self::SkeletonPyramid => pyramid::DIMENSION,
             Self::GaitBase => gaitbase::DIMENSION,
         }
@@ -161,6 +168,7 @@ impl Architecture {
             | Self::OsNet(..)
             | Self::ResNet50(..)
             | Self::GaitGraphResGcnN39R8
+            | Self::GaitTcn60
             | Self::SkeletonPyramid => 1,
         }
     }
@@ -173,6 +181,7 @@ impl Architecture {
             Self::OsNet(norm, width) => Box::new(OsNet::new(parameters, norm, width)?),
             Self::ResNet50(norm, layout) => Box::new(ResNet50::new(parameters, norm, layout)?),
             Self::GaitGraphResGcnN39R8 => Box::new(GaitGraph::new(parameters)?),
+            Self::GaitTcn60 => Box::new(GaitTcn::new(parameters)?),
             Self::SkeletonPyramid => Box::new(Pyramid::new(parameters)?),
             Self::GaitBase => Box::new(GaitBase::new(parameters)?),
         })
@@ -187,6 +196,7 @@ impl Architecture {
             | Self::MobileFaceNetInsightFace
             | Self::IResNet(..)
             | Self::GaitGraphResGcnN39R8
+            | Self::GaitTcn60
             | Self::SkeletonPyramid => &[],
         };
         key.ends_with(".num_batches_tracked") || beginnings.iter().any(|beginning| key.starts_with(beginning))

@@ -6,6 +6,7 @@
 mod architecture;
 mod face;
 mod gait;
+pub(super) mod gaittcn;
 mod instance;
 #[cfg(test)]
 pub(crate) mod invented;

@@ -6,7 +6,7 @@ use super::*;
 ///
 /// Published are, in millions: ArcFace 24.0, 34.1, 43.6 and 65.2; OSNet 2.2, 1.3, 0.6 and 0.2; ResNet-50 23.5 without its
 /// neck, of which the 2048 numbers of the bias are not trained but kept.
-const TRAINED: [(&str, usize); 33] = [
+const TRAINED: [(&str, usize); 34] = [
     ("mobilefacenet-112x96", 999_552),
     ("mobilefacenet-insightface", 2_059_520),
     ("iresnet18-arcface", 24_025_600),
@@ -39,6 +39,7 @@ const TRAINED: [(&str, usize); 33] = [
     ("resnet50-fastreid", 23_508_032 + 4096),
     ("resnet50-ibn-a-fastreid", 23_508_032 + 4096),
     ("gaitgraph-resgcn-n39-r8", 319_530),
+    ("gait-tcn-60", 554_881),
     ("skeleton-pyramid", 4_499_904),
     ("gaitbase", 6_994_112),
 ];

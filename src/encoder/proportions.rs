@@ -1,0 +1,71 @@
+//! A walk described without any network: the body's proportions as they show in the picture.
+//!
+//! What a learnt gait encoder is measured beside. It knows no motion, and no view but its own.
+
+use crate::domain::{Frame, JOINTS, Skeleton};
+
+/// Pairs of joints; left and right together make one length.
+const LENGTHS: [[(usize, usize); 2]; 9] = [
+    [(5, 7), (6, 8)],
+    [(7, 9), (8, 10)],
+    [(11, 13), (12, 14)],
+    [(13, 15), (14, 16)],
+    [(5, 11), (6, 12)],
+    [(5, 6), (5, 6)],
+    [(11, 12), (11, 12)],
+    [(3, 5), (4, 6)],
+    [(0, 3), (0, 4)],
+];
+/// Joints with a lower score do not count.
+const SCORE_MIN: f32 = 0.4;
+
+/// The median lengths over the frames, each as a share of their sum; all zero where no frame shows them. Alike are those
+/// that are near each other.
+#[must_use]
+pub fn proportions(skeleton: &Skeleton) -> [f32; LENGTHS.len()] {
+    let medians = LENGTHS.map(|sides| {
+        let mut lengths: Vec<f32> =
+            skeleton.frames.iter().flat_map(|frame| sides.map(|ends| length(frame, ends))).flatten().collect();
+        let middle = lengths.len() / 2;
+        if lengths.is_empty() { 0.0 } else { *lengths.select_nth_unstable_by(middle, f32::total_cmp).1 }
+    });
+    let sum: f32 = medians.iter().sum();
+    if sum > 0.0 { medians.map(|length| length / sum) } else { medians }
+}
+
+/// Where both ends are seen, in shares of the frame's whole height, so that it does not grow with the person.
+fn length(frame: &Frame, (from, to): (usize, usize)) -> Option<f32> {
+    let [from, to] = [frame.joints[from], frame.joints[to]];
+    let seen = || frame.joints.iter().filter(|joint| joint.score >= SCORE_MIN);
+    let (high, low) = seen().fold((f32::MAX, f32::MIN), |(high, low), joint| (high.min(joint.y), low.max(joint.y)));
+    let whole = seen().count() * 2 > JOINTS && low > high;
+    (whole && from.score.min(to.score) >= SCORE_MIN).then(|| (from.x - to.x).hypot(from.y - to.y) / (low - high))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Joint;
+
+    fn standing(size: f32, score: f32) -> Skeleton {
+        let joint = |number: usize| Joint { x: size * (number % 2) as f32, y: size * number as f32, score };
+        Skeleton { frames: vec![Frame { joints: std::array::from_fn(joint) }; 3] }
+    }
+
+    #[test]
+    fn size_does_not_matter_and_shape_does() {
+        let one = proportions(&standing(1.0, 0.9));
+        let large = proportions(&standing(7.0, 0.9));
+        assert!((one.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+        assert!(one.iter().zip(large).all(|(one, other)| (one - other).abs() < 1e-5));
+        let mut long = standing(1.0, 0.9);
+        long.frames.iter_mut().for_each(|frame| frame.joints[15].y += 4.0);
+        assert!(proportions(&long)[3] > one[3]);
+    }
+
+    #[test]
+    fn what_is_not_seen_is_no_proportion() {
+        assert!(proportions(&standing(1.0, 0.1)).iter().all(|share| *share == 0.0));
+        assert!(proportions(&Skeleton { frames: Vec::new() }).iter().all(|share| *share == 0.0));
+    }
+}

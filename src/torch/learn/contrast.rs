@@ -1,0 +1,44 @@
+//! Supervised contrast (Khosla et al. 2020, the form that sums outside the logarithm).
+
+use tch::{Kind, TchError, Tensor};
+
+use super::{LearnError, trainable::side};
+
+/// Stands for minus infinity where a walk would be compared with itself; unlike it, it has a slope of zero.
+const NEVER: f64 = -1e9;
+const LENGTH_MIN: f64 = 1e-6;
+
+/// For each walk: how little likelier the other walks of its person are than all others, by their cosines over
+/// `temperature`; the mean over the walks that have such others.
+pub(super) fn supervised(embeddings: &Tensor, people: &[u32], temperature: f64) -> Result<Tensor, LearnError> {
+    let (positives, self_alone) = masks(people)?;
+    let unit = scaled_to_unit(embeddings)?;
+    let alike = unit.f_matmul(&unit.f_transpose(0, 1)?)?.f_div_scalar(temperature)?;
+    let others = alike.f_add(&self_alone.f_mul_scalar(NEVER)?)?;
+    let surprise = others.f_logsumexp([1_i64].as_slice(), true)?.f_sub(&alike)?;
+    Ok(surprise.f_mul(&positives)?.f_sum(Kind::Float)?)
+}
+
+fn scaled_to_unit(embeddings: &Tensor) -> Result<Tensor, TchError> {
+    let squares = embeddings.f_square()?.f_sum_dim_intlist([1_i64].as_slice(), true, None)?;
+    embeddings.f_div(&squares.f_add_scalar(LENGTH_MIN)?.f_sqrt()?)
+}
+
+/// The share of each pair in the loss, and the diagonal: `[walks, walks]`.
+fn masks(people: &[u32]) -> Result<(Tensor, Tensor), LearnError> {
+    let count = people.len();
+    let alike = |one: usize| (0..count).filter(move |other| *other != one && people[*other] == people[one]);
+    let anchors = (0..count).filter(|one| alike(*one).next().is_some()).count();
+    if anchors == 0 {
+        return Err(LearnError::NothingInCommon);
+    }
+    let mut positives = vec![0.0_f32; count * count];
+    let mut self_alone = vec![0.0_f32; count * count];
+    for one in 0..count {
+        self_alone[one * count + one] = 1.0;
+        let share = 1.0 / (alike(one).count() * anchors) as f32;
+        alike(one).for_each(|other| positives[one * count + other] = share);
+    }
+    let square = |numbers: &[f32]| Tensor::f_from_slice(numbers)?.f_reshape([side(count), side(count)]);
+    Ok((square(&positives)?, square(&self_alone)?))
+}

@@ -1,0 +1,185 @@
+//! A gait encoder of our own: convolutions along time over walks of 60 frames of 17 joints, learnt on simulated walkers.
+//!
+//! What it looks at is worked out here, from joints as [`Features`] says, so that a package prepares walks for it as for
+//! GaitGraph. A way through convolutions sees how the body moves, and a short one past them how it is. The way through the layers is written once, in [`embed`]; serving and learning bring steps of their own.
+
+use std::collections::BTreeMap;
+
+use tch::{TchError, Tensor};
+
+use super::{
+    NetworkError,
+    layers::{Activation, Bias, Conv, ConvShape, Layer, Linear},
+    parameters::Parameters,
+};
+use features::{Features, MOVING, STILL};
+
+mod features;
+
+/// Frames; joints in COCO order; x, y, score.
+pub(super) const INPUT: [usize; 3] = [60, 17, 3];
+pub(super) const DIMENSION: usize = 128;
+
+/// A linear step and what follows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::torch) struct Piece {
+    pub(in crate::torch) key: &'static str,
+    pub(in crate::torch) inputs: usize,
+    pub(in crate::torch) outputs: usize,
+    pub(in crate::torch) reach: Reach,
+    pub(in crate::torch) after: After,
+}
+
+/// What a linear step sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::torch) enum Reach {
+    /// So many frames, moving on by so many; `{key}.conv`.
+    Along { window: usize, stride: usize },
+    /// Everything, with nothing along time left; `{key}.linear`.
+    Whole,
+}
+
+/// What a linear step's output goes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::torch) enum After {
+    /// Batch normalisation, `{key}.norm`.
+    Norm,
+    Nothing,
+}
+
+/// Two convolutions and what goes past them.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    first: Piece,
+    second: Piece,
+    /// Brings the input to the output's shape where they differ.
+    shortcut: Option<Piece>,
+}
+
+const NARROW: usize = 96;
+const WIDE: usize = 128;
+const HIDDEN: usize = 384;
+const LAST: usize = 256;
+/// Mean, spread and maximum over time, and what stands still.
+const POOLED: usize = 3 * WIDE + STILL;
+
+const STEM: Piece = along("stem", [MOVING, NARROW], 7, 3);
+const BLOCKS: [Block; 2] = [
+    Block {
+        first: along("blocks.0.first", [NARROW, NARROW], 3, 1),
+        second: along("blocks.0.second", [NARROW, NARROW], 3, 1),
+        shortcut: None,
+    },
+    Block {
+        first: along("blocks.1.first", [NARROW, WIDE], 3, 2),
+        second: along("blocks.1.second", [WIDE, WIDE], 3, 1),
+        shortcut: Some(along("blocks.1.shortcut", [NARROW, WIDE], 1, 2)),
+    },
+];
+/// How much each moment counts.
+const ATTENTION: Piece = Piece { after: After::Nothing, ..along("attention", [WIDE, 1], 1, 1) };
+const HEAD: [Piece; 2] = [whole("head.0", [POOLED, HIDDEN], After::Norm), whole("head.1", [HIDDEN, LAST], After::Norm)];
+const EMBEDDING: Piece = whole("embedding", [LAST, DIMENSION], After::Nothing);
+/// Keeps the root of a spread, and its slope, finite.
+const VARIANCE_MIN: f64 = 1e-4;
+
+const fn along(key: &'static str, [inputs, outputs]: [usize; 2], window: usize, stride: usize) -> Piece {
+    Piece { key, inputs, outputs, reach: Reach::Along { window, stride }, after: After::Norm }
+}
+
+const fn whole(key: &'static str, [inputs, outputs]: [usize; 2], after: After) -> Piece {
+    Piece { key, inputs, outputs, reach: Reach::Whole, after }
+}
+
+/// All pieces, in the order of the way through them.
+pub(in crate::torch) fn pieces() -> impl Iterator<Item = Piece> {
+    let blocks = BLOCKS.into_iter().flat_map(|block| [Some(block.first), Some(block.second), block.shortcut]);
+    std::iter::once(STEM).chain(blocks.flatten()).chain([ATTENTION]).chain(HEAD).chain([EMBEDDING])
+}
+
+/// Runs pieces: with numbers that stay, or with numbers that learn.
+///
+/// Along time: from `[batch, inputs, 1, frames]` to `[batch, outputs, 1, frames / stride]`; whole: from `[batch, inputs]` to
+/// `[batch, outputs]`. Time lies innermost, where libtorch's convolutions are several times faster.
+pub(in crate::torch) trait Steps {
+    /// Normalisation included.
+    fn run(&self, piece: &Piece, input: &Tensor) -> Result<Tensor, TchError>;
+}
+
+/// From joints `[batch, 60, 17, 3]` to embeddings `[batch, 128]`.
+pub(in crate::torch) fn embed(steps: &impl Steps, input: &Tensor) -> Result<Tensor, TchError> {
+    let features = Features::of(input)?;
+    let mut walk = steps.run(&STEM, &features.moving)?.f_relu_()?;
+    for block in &BLOCKS {
+        let inner = steps.run(&block.first, &walk)?.f_relu_()?;
+        let mut outer = steps.run(&block.second, &inner)?;
+        let past = match &block.shortcut {
+            None => walk,
+            Some(shortcut) => steps.run(shortcut, &walk)?,
+        };
+        walk = outer.f_add_(&past)?.f_relu_()?;
+    }
+    let pooled = pool(&walk, &steps.run(&ATTENTION, &walk)?)?;
+    let mut hidden = Tensor::f_cat(&[pooled, features.still], 1)?;
+    for piece in &HEAD {
+        hidden = steps.run(piece, &hidden)?.f_relu_()?;
+    }
+    steps.run(&EMBEDDING, &hidden)
+}
+
+/// Mean and spread over time, each moment as heavy as `attention` makes it, and the maximum: `[batch, 3 channels]`.
+/// Moments in which the person is half in view, or the pose estimator lost track, can so be passed over.
+fn pool(walk: &Tensor, attention: &Tensor) -> Result<Tensor, TchError> {
+    let over_time = [2_i64, 3].as_slice();
+    let weight = attention.f_softmax(3, None)?;
+    let mean = walk.f_mul(&weight)?.f_sum_dim_intlist(over_time, false, None)?;
+    let squares = walk.f_square()?.f_mul(&weight)?.f_sum_dim_intlist(over_time, false, None)?;
+    let spread = squares.f_sub(&mean.f_square()?)?.f_clamp_min(VARIANCE_MIN)?.f_sqrt()?;
+    Tensor::f_cat(&[mean, spread, walk.f_amax(over_time, false)?], 1)
+}
+
+/// The network as it is served.
+#[derive(Debug)]
+pub(super) struct GaitTcn(BTreeMap<&'static str, Box<dyn Layer + Send>>);
+
+impl GaitTcn {
+    pub(super) fn new(parameters: &mut Parameters<'_>) -> Result<Self, NetworkError> {
+        let layers = pieces().map(|piece| Ok((piece.key, layer(parameters, &piece)?)));
+        Ok(Self(layers.collect::<Result<_, NetworkError>>()?))
+    }
+}
+
+fn layer(parameters: &mut Parameters<'_>, piece: &Piece) -> Result<Box<dyn Layer + Send>, NetworkError> {
+    let Piece { key, inputs, outputs, reach, after } = *piece;
+    let norm = format!("{key}.norm");
+    Ok(match reach {
+        Reach::Along { window, stride } => {
+            let shape = ConvShape::point(inputs, outputs).kernel([1, window]);
+            let shape = shape.stride([1, stride]).padding([0, window / 2]);
+            let conv = format!("{key}.conv");
+            Box::new(match after {
+                After::Nothing => Conv::plain(parameters, &conv, shape, Bias::Present)?,
+                After::Norm => Conv::normed(parameters, [&conv, &norm], (shape, Bias::Present), Activation::None)?,
+            })
+        }
+        Reach::Whole => {
+            let (linear, shape) = (format!("{key}.linear"), [inputs, outputs]);
+            Box::new(match after {
+                After::Nothing => Linear::plain(parameters, &linear, shape)?,
+                After::Norm => Linear::normed(parameters, [&linear, &norm], (shape, Bias::Present))?,
+            })
+        }
+    })
+}
+
+impl Steps for GaitTcn {
+    fn run(&self, piece: &Piece, input: &Tensor) -> Result<Tensor, TchError> {
+        self.0[piece.key].forward(input)
+    }
+}
+
+impl Layer for GaitTcn {
+    fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        embed(self, input)
+    }
+}

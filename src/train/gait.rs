@@ -1,0 +1,215 @@
+//! Teaches the gait network to tell simulated walkers apart.
+//!
+//! Every batch is a site of its own with people who were never seen before and never come again, so there is nothing to
+//! learn by heart. A batch follows from the seed and its number alone: a training that was interrupted goes on as if it
+//! had not been.
+
+use std::{
+    f64::consts::PI,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+
+use super::{
+    Random, TrainError,
+    walker::{Condition, Direction, Person, Site, Walk},
+};
+use crate::{
+    domain::{SampleContent, Skeleton},
+    encoder::prepare::{self, Centre, Limits, Preprocessing, SkeletonPreprocessing},
+    torch::{
+        learn::{GaitLearner, Step},
+        weights::{Dtype, RawTensor, StateDict},
+    },
+};
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Plan {
+    pub seed: u64,
+    pub steps: u64,
+    /// People in a batch.
+    pub people: u32,
+    /// Walks of each of them.
+    pub walks: u32,
+    /// At its highest; it rises to that over [`WARM_UP`] and sinks to nothing along half a cosine.
+    pub rate: f64,
+}
+
+impl Default for Plan {
+    /// What the package in the repository was made with.
+    fn default() -> Self {
+        Self { seed: 1, steps: 2500, people: 32, walks: 4, rate: 2e-3 }
+    }
+}
+
+/// Where a training is kept while it is under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoints {
+    pub file: PathBuf,
+    /// Steps from one to the next.
+    pub every: u64,
+    pub found: Found,
+}
+
+/// What becomes of a checkpoint that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    Resume,
+    Overwrite,
+}
+
+/// How far a training is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Stage {
+    pub step: u64,
+    pub steps: u64,
+    pub loss: f64,
+}
+
+/// How the walks are prepared that the network learns from; its package says the same.
+#[must_use]
+pub fn preprocessing() -> Preprocessing {
+    Preprocessing::Skeleton(SkeletonPreprocessing { frames: 60, body_height_px: 110.0, centre: Centre::Hips })
+}
+
+/// Steps; a tenth of a training that is shorter than ten of these.
+const WARM_UP: u64 = 200;
+const DECAY: f64 = 0.05;
+const TEMPERATURE: f64 = 0.1;
+/// Cameras of a site.
+const CAMERAS: u32 = 3;
+/// Random streams for first weights, apart from those of the batches.
+const FIRST_WEIGHTS: u64 = u64::MAX;
+const PEOPLE_MAX: u32 = 1024;
+const WALKS_MAX: u32 = 16;
+const STEPS_MAX: u64 = 10_000_000;
+
+/// Learns, and gives the weights that a package holds.
+pub fn train(
+    plan: &Plan,
+    checkpoints: Option<&Checkpoints>,
+    progress: &mut dyn FnMut(Stage),
+) -> Result<StateDict, TrainError> {
+    plan.check()?;
+    let mut learner = match checkpoints {
+        Some(Checkpoints { file, found: Found::Resume, .. }) if file.exists() => load(plan, file)?,
+        _ => {
+            let mut random = Random::new(plan.seed, FIRST_WEIGHTS);
+            GaitLearner::new(&mut || random.normal())?
+        }
+    };
+    while learner.steps() < plan.steps {
+        let step = learner.steps();
+        let (walks, people) = batch(plan, step);
+        let how = Step { rate: plan.rate_at(step), decay: DECAY, temperature: TEMPERATURE };
+        let loss = learner.step(&walks, &people, how)?;
+        progress(Stage { step: step + 1, steps: plan.steps, loss });
+        if let Some(Checkpoints { file, every, .. }) = checkpoints
+            && ((step + 1) % every.max(&1) == 0 || step + 1 == plan.steps)
+        {
+            save(plan, &learner, file)?;
+        }
+    }
+    Ok(learner.weights()?)
+}
+
+impl Plan {
+    /// # Errors
+    /// When it leads nowhere.
+    pub fn check(&self) -> Result<(), TrainError> {
+        let refuse = |why| Err(TrainError::BadPlan(why));
+        if !(1..=STEPS_MAX).contains(&self.steps) {
+            return refuse("a training has 1 to 10000000 steps");
+        }
+        if !(2..=PEOPLE_MAX).contains(&self.people) || !(2..=WALKS_MAX).contains(&self.walks) {
+            return refuse("a batch has 2 to 1024 people, and 2 to 16 walks of each");
+        }
+        if !(self.rate > 0.0 && self.rate <= 1.0) {
+            return refuse("the rate must be above 0 and at most 1");
+        }
+        Ok(())
+    }
+
+    fn rate_at(&self, step: u64) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52 steps")]
+        let share = |part: u64, whole: u64| part as f64 / whole as f64;
+        let warm = share(step + 1, (self.steps / 10).clamp(1, WARM_UP)).min(1.0);
+        self.rate * warm * f64::midpoint(1.0, (PI * share(step, self.steps)).cos())
+    }
+}
+
+/// The walks of a step, prepared, and whose each is.
+fn batch(plan: &Plan, step: u64) -> (Vec<f32>, Vec<u32>) {
+    let mut random = Random::new(plan.seed, step);
+    let site = Site::drawn(&mut random, CAMERAS as usize);
+    let (mut walks, mut people) = (Vec::new(), Vec::new());
+    for number in 0..plan.people {
+        let person = Person::drawn(&mut random);
+        for _ in 0..plan.walks {
+            let walk = some_walk(&mut random);
+            walks.extend(prepared(&site.watch(&person, walk, &mut random)));
+            people.push(number);
+        }
+    }
+    (walks, people)
+}
+
+fn some_walk(random: &mut Random) -> Walk {
+    let condition = match random.below(10) {
+        0..5 => Condition::Normal,
+        5 | 6 => Condition::Bag,
+        7 | 8 => Condition::Coat,
+        _ => Condition::Phone,
+    };
+    let direction = if random.chance(0.5) { Direction::Forth } else { Direction::Back };
+    Walk { camera: random.below(CAMERAS) as usize, condition, direction, frames: 40 + random.below(45) as usize }
+}
+
+/// A walk as the network takes it.
+pub(super) fn prepared(skeleton: &Skeleton) -> Vec<f32> {
+    let content = SampleContent::Skeleton(skeleton.clone());
+    let mut ready = prepare::prepare(&preprocessing(), &content, &Limits::default())
+        .expect("a simulated walk has frames, joints within reach and a body");
+    ready.prepared.views.remove(0)
+}
+
+/// What a checkpoint says of its training, beside the learner's state.
+fn facts(plan: &Plan) -> [(&'static str, &'static str, u64); 5] {
+    [
+        ("training.seed", "seed", plan.seed),
+        ("training.steps", "number of steps", plan.steps),
+        ("training.people", "number of people", u64::from(plan.people)),
+        ("training.walks", "number of walks", u64::from(plan.walks)),
+        ("training.rate", "rate", plan.rate.to_bits()),
+    ]
+}
+
+fn save(plan: &Plan, learner: &GaitLearner, file: &Path) -> Result<(), TrainError> {
+    let mut state = learner.state()?;
+    for (key, _, number) in facts(plan) {
+        let number = RawTensor::new(Dtype::I64, vec![], number.to_le_bytes().to_vec()).expect("one number");
+        state.insert(key.to_owned(), number)?;
+    }
+    // Renamed when it is whole: an interruption leaves the one before.
+    let unfinished = file.with_extension("unfinished");
+    state.write_safetensors(&unfinished)?;
+    fs::rename(&unfinished, file).map_err(|source| TrainError::Unwritable { path: file.to_owned(), source })
+}
+
+fn load(plan: &Plan, file: &Path) -> Result<GaitLearner, TrainError> {
+    let mut state = StateDict::read(file, None)?;
+    for (key, what, expected) in facts(plan) {
+        let bytes = state.remove(key).and_then(|tensor| <[u8; 8]>::try_from(tensor.bytes()).ok());
+        let found = u64::from_le_bytes(bytes.unwrap_or_default());
+        if found != expected {
+            return Err(TrainError::OtherTraining { path: file.to_owned(), what, found, expected });
+        }
+    }
+    GaitLearner::resume(state).map_err(|source| TrainError::BadCheckpoint { path: file.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests;

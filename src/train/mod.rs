@@ -1,0 +1,43 @@
+//! Models of our own: simulated worlds, and the loops that learn from them.
+//!
+//! Reached from the command line alone. Everything follows from a seed, so that whoever doubts a model can make it again.
+//! It never learns from people, never reads a gallery or a store, and never writes a number that is not finite.
+
+pub mod gait;
+pub mod package;
+mod random;
+pub mod trial;
+pub mod walker;
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+pub use self::random::Random;
+use crate::{
+    encoder::PackageError,
+    torch::{learn::LearnError, network::NetworkError, weights::WeightsError},
+};
+
+/// Why a training can not be done.
+#[derive(Debug, Error)]
+pub enum TrainError {
+    #[error("{0}")]
+    BadPlan(&'static str),
+    #[error("the checkpoint {path} is of another training: its {what} is {found}, and {expected} is asked for")]
+    OtherTraining { path: PathBuf, what: &'static str, found: u64, expected: u64 },
+    #[error("the checkpoint {path} cannot be gone on from: {source}")]
+    BadCheckpoint { path: PathBuf, source: LearnError },
+    #[error("cannot write {path}: {source}")]
+    Unwritable { path: PathBuf, source: std::io::Error },
+    #[error("cannot read {path}: {source}")]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("the package that was made does not load: {0}")]
+    Package(#[from] PackageError),
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error(transparent)]
+    Learn(#[from] LearnError),
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+}

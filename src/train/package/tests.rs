@@ -1,0 +1,93 @@
+//! The package that ships: what it is, and that it does what its card says.
+
+use super::*;
+use crate::{
+    domain::{Frame, Joint, SampleContent, Skeleton},
+    encoder::{
+        EncoderArchitecture, EncoderManifest,
+        prepare::{self, Limits},
+    },
+    torch::{
+        network::{Folding, Network},
+        runtime,
+    },
+    train::{
+        gait,
+        trial::{self, Row, Size},
+    },
+};
+
+fn encoder_of(package: &Package) -> &EncoderManifest {
+    package.manifest.encoder().expect("it makes embeddings")
+}
+
+fn tensors_of(package: &Package) -> &StateDict {
+    package.tensors().expect("it is built in")
+}
+
+fn shipped() -> Package {
+    Package::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(NAME)).expect("a sound package")
+}
+
+/// A walk of nobody, made of whole numbers alone, so that it is the same on every machine.
+fn nobody() -> Skeleton {
+    let wave = |time: usize, period: usize| (time % period).abs_diff(period / 2) as f32;
+    let joint = |joint: usize, frame: usize| Joint {
+        x: 400.0 + 3.0 * frame as f32 + 4.0 * wave(joint * 5 + frame, 14),
+        y: 100.0 + 20.0 * joint as f32 + 2.0 * wave(joint * 3 + frame, 7),
+        score: 0.9,
+    };
+    let frames = (0..70).map(|frame| Frame { joints: std::array::from_fn(|number| joint(number, frame)) });
+    Skeleton { frames: frames.collect() }
+}
+
+#[test]
+fn the_shipped_weights_are_the_published_ones() {
+    let package = shipped();
+    package.prove().expect("the weights fit");
+    assert_eq!(package.digest.to_string(), "d0baf81df5924edf4fa87bf5e3cd21b496a48b0d407cf85551e91d4fd8689bfb");
+    assert_eq!(encoder_of(&package).preprocessing, gait::preprocessing());
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(NAME);
+    assert!(fs::metadata(folder.join("weights.safetensors")).expect("shipped").len() < 4_000_000);
+}
+
+/// The manifest is the one that the command writes: with its defaults it makes these weights again.
+#[test]
+fn the_shipped_manifest_is_the_one_that_the_command_writes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let package = shipped();
+    let written = write(folder.path(), tensors_of(&package), &Plan::default()).expect("sound weights");
+    assert_eq!(written.digest, package.digest);
+    assert_eq!(written.manifest, package.manifest);
+}
+
+#[test]
+fn the_shipped_weights_answer_as_they_did() {
+    const GOLDEN: [f32; 8] =
+        [0.105_353, -0.117_477, -0.028_870, -0.053_604, 0.073_998, -0.036_743, 0.060_639, 0.080_506];
+    let _settled = runtime::settle_thread();
+    let package = shipped();
+    let EncoderArchitecture::BuiltIn(architecture) = encoder_of(&package).architecture else {
+        panic!("it is built in")
+    };
+    let network = Network::build(architecture, tensors_of(&package).clone(), Folding::Folded);
+    let content = SampleContent::Skeleton(nobody());
+    let prepared = prepare::prepare(&encoder_of(&package).preprocessing, &content, &Limits::default()).expect("a walk");
+    let answer = network.expect("its own layout").forward(&prepared.prepared.views[0], 1).expect("runs");
+    let length = answer.iter().map(|number| number * number).sum::<f32>().sqrt();
+    let unit: Vec<f32> = answer.iter().map(|number| number / length).collect();
+    let close = unit.iter().zip(GOLDEN).all(|(found, golden)| (found - golden).abs() < 1e-3);
+    assert!(close, "{:?}", &unit[..GOLDEN.len()]);
+}
+
+#[test]
+fn the_shipped_weights_know_simulated_people_by_motion_and_across_views() {
+    let trial = trial::run(tensors_of(&shipped()), 4711, Size { people: 20, cameras: 4 }).expect("sound weights");
+    let normal = |method: &str| {
+        let row: Option<&Row> = trial.rows.iter().find(|row| row.method == method);
+        row.expect("the method was tried").normal
+    };
+    let (trained, still) = (normal("trained network"), normal("static proportions"));
+    assert!(trained > 2.0 * still && trained > 8.0 * trial.chance, "{trial}");
+    assert!(normal("its frames shuffled") < 0.8 * trained && normal("its motion removed") < 0.8 * trained, "{trial}");
+}

@@ -1,0 +1,219 @@
+//! How well walks of simulated people who were never seen are told apart: CASIA-B's protocol.
+//!
+//! Each of them walks ten times past eleven cameras at once: six times as usual, twice with a bag, twice in a coat. The
+//! gallery is the first four usual walks of one camera, the probes are the others of another; for every pair of different
+//! cameras the nearest walk of the gallery tells who it is, and the share of right answers is averaged over the pairs.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{
+    Random, TrainError, gait,
+    walker::{Camera, Condition, Direction, Estimator, Person, Site, Walk},
+};
+use crate::{
+    domain::{JOINTS, Skeleton},
+    encoder::proportions,
+    torch::{
+        learn::GaitLearner,
+        network::{Folding, Network},
+        weights::StateDict,
+    },
+};
+
+/// How large a trial is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    pub people: u32,
+    /// Evenly from the face at 0 to the back at 180 degrees.
+    pub cameras: usize,
+}
+
+impl Default for Size {
+    /// CASIA-B's.
+    fn default() -> Self {
+        Self { people: 50, cameras: 11 }
+    }
+}
+
+/// Shares of right answers across views.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    pub method: &'static str,
+    pub normal: f64,
+    pub bag: f64,
+    pub coat: f64,
+}
+
+/// What a trial found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Trial {
+    pub people: u32,
+    pub cameras: usize,
+    /// What guessing reaches.
+    pub chance: f64,
+    pub rows: Vec<Row>,
+}
+
+impl fmt::Display for Trial {
+    /// The table that the console and the model card show.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { people, cameras, chance, rows } = self;
+        let guess = 100.0 * chance;
+        writeln!(
+            f,
+            "{people} simulated people never seen, {cameras} cameras, rank-1 across views in % (guessing {guess:.1})"
+        )?;
+        writeln!(f, "{:22}{:>8}{:>8}{:>8}", "", "normal", "bag", "coat")?;
+        for Row { method, normal, bag, coat } in rows {
+            let [normal, bag, coat] = [normal, bag, coat].map(|share| 100.0 * share);
+            writeln!(f, "{method:22}{normal:>8.1}{bag:>8.1}{coat:>8.1}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The world of trials is another one than that of any training.
+const TRIAL_STREAM: u64 = 1 << 63;
+const FRAMES_PER_SECOND: f32 = 25.0;
+const GALLERY_WALKS: usize = 4;
+const WALKS: [Condition; 10] = [
+    Condition::Normal,
+    Condition::Normal,
+    Condition::Normal,
+    Condition::Normal,
+    Condition::Normal,
+    Condition::Normal,
+    Condition::Bag,
+    Condition::Bag,
+    Condition::Coat,
+    Condition::Coat,
+];
+/// Walks that go through the network at once.
+const BATCH: usize = 64;
+
+/// A walk of the trial.
+struct Shown {
+    person: u32,
+    camera: usize,
+    /// Which of [`WALKS`].
+    number: usize,
+    skeleton: Skeleton,
+}
+
+/// Shows a network, its ablations and the static proportions the same people.
+pub fn run(weights: &StateDict, seed: u64, size: Size) -> Result<Trial, TrainError> {
+    let shown = show(seed, size);
+    let network = Network::build(GaitLearner::ARCHITECTURE, weights.clone(), Folding::Folded)?;
+    let prepared: Vec<Vec<f32>> = shown.iter().map(|walk| gait::prepared(&walk.skeleton)).collect();
+    let mut random = Random::new(seed, TRIAL_STREAM + 1);
+    let shuffled = prepared.iter().map(|walk| shuffled(walk, &mut random)).collect::<Vec<_>>();
+    let stilled = prepared.iter().map(|walk| stilled(walk)).collect::<Vec<_>>();
+    let mut rows = Vec::new();
+    for (method, walks) in
+        [("trained network", &prepared), ("its frames shuffled", &shuffled), ("its motion removed", &stilled)]
+    {
+        let embeddings = embed(&network, walks)?;
+        rows.push(row(method, &shown, size, &|one, other| dot(&embeddings[one], &embeddings[other])));
+    }
+    let proportions: Vec<_> = shown.iter().map(|walk| proportions(&walk.skeleton)).collect();
+    let near = |one: usize, other: usize| -squared_distance(&proportions[one], &proportions[other]);
+    rows.push(row("static proportions", &shown, size, &near));
+    Ok(Trial { people: size.people, cameras: size.cameras, chance: 1.0 / f64::from(size.people), rows })
+}
+
+fn show(seed: u64, size: Size) -> Vec<Shown> {
+    let mut random = Random::new(seed, TRIAL_STREAM);
+    let step = 180.0 / (size.cameras.max(2) - 1) as f32;
+    let cameras = (0..size.cameras).map(|camera| Camera::level(step * camera as f32)).collect();
+    let site = Site { frames_per_second: FRAMES_PER_SECOND, cameras, estimator: Estimator::usual() };
+    let mut shown = Vec::new();
+    for person in 0..size.people {
+        let body = Person::drawn(&mut random);
+        for (number, condition) in WALKS.into_iter().enumerate() {
+            for camera in 0..size.cameras {
+                let frames = 50 + random.below(40) as usize;
+                let walk = Walk { camera, condition, direction: Direction::Forth, frames };
+                let skeleton = site.watch(&body, walk, &mut random);
+                shown.push(Shown { person, camera, number, skeleton });
+            }
+        }
+    }
+    shown
+}
+
+fn embed(network: &Network, walks: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, TrainError> {
+    let mut embeddings = Vec::with_capacity(walks.len());
+    for batch in walks.chunks(BATCH) {
+        let numbers = network.forward(&batch.concat(), batch.len())?;
+        embeddings.extend(numbers.chunks_exact(network.architecture().dimension()).map(unit));
+    }
+    Ok(embeddings)
+}
+
+fn row(method: &'static str, shown: &[Shown], size: Size, similarity: &dyn Fn(usize, usize) -> f32) -> Row {
+    let of = |condition: Condition| {
+        let mut shares = Vec::new();
+        for probes in 0..size.cameras {
+            for gallery in (0..size.cameras).filter(|camera| *camera != probes) {
+                shares.push(right_answers(shown, (probes, condition), gallery, similarity));
+            }
+        }
+        shares.iter().sum::<f64>() / shares.len() as f64
+    };
+    Row { method, normal: of(Condition::Normal), bag: of(Condition::Bag), coat: of(Condition::Coat) }
+}
+
+/// The share of probes whose nearest walk of the gallery is of the same person.
+fn right_answers(
+    shown: &[Shown],
+    (camera, condition): (usize, Condition),
+    gallery_camera: usize,
+    similarity: &dyn Fn(usize, usize) -> f32,
+) -> f64 {
+    let numbered = |wanted: &dyn Fn(&Shown) -> bool| -> Vec<usize> {
+        shown.iter().enumerate().filter(|(_, walk)| wanted(walk)).map(|(at, _)| at).collect()
+    };
+    let gallery = numbered(&|walk| walk.camera == gallery_camera && walk.number < GALLERY_WALKS);
+    let is_probe = |walk: &Shown| walk.number >= GALLERY_WALKS && WALKS[walk.number] == condition;
+    let probes = numbered(&|walk| walk.camera == camera && is_probe(walk));
+    let right = probes.iter().filter(|probe| {
+        let nearest =
+            gallery.iter().max_by(|one, other| similarity(**probe, **one).total_cmp(&similarity(**probe, **other)));
+        nearest.is_some_and(|nearest| shown[*nearest].person == shown[**probe].person)
+    });
+    right.count() as f64 / probes.len().max(1) as f64
+}
+
+/// The same frames in another order: what is left is how the body is and how far it moves.
+fn shuffled(walk: &[f32], random: &mut Random) -> Vec<f32> {
+    let mut frames: Vec<&[f32]> = walk.chunks_exact(JOINTS * 3).collect();
+    for last in (1..frames.len()).rev() {
+        let other = random.below(u32::try_from(last + 1).expect("few frames")) as usize;
+        frames.swap(last, other);
+    }
+    frames.concat()
+}
+
+/// The mean pose in every frame: what is left is how the body is.
+fn stilled(walk: &[f32]) -> Vec<f32> {
+    let frames: Vec<&[f32]> = walk.chunks_exact(JOINTS * 3).collect();
+    let mean: Vec<f32> = (0..JOINTS * 3)
+        .map(|number| frames.iter().map(|frame| frame[number]).sum::<f32>() / frames.len() as f32)
+        .collect();
+    mean.repeat(frames.len())
+}
+
+fn unit(numbers: &[f32]) -> Vec<f32> {
+    let length = dot(numbers, numbers).sqrt().max(f32::MIN_POSITIVE);
+    numbers.iter().map(|number| number / length).collect()
+}
+
+fn dot(one: &[f32], other: &[f32]) -> f32 {
+    one.iter().zip(other).map(|(one, other)| one * other).sum()
+}
+
+fn squared_distance(one: &[f32], other: &[f32]) -> f32 {
+    one.iter().zip(other).map(|(one, other)| (one - other).powi(2)).sum()
+}

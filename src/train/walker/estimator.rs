@@ -1,0 +1,223 @@
+//! What a pose estimator makes of a person: joints a little off, for the whole walk or for a moment, swapped sides,
+//! joints gone astray, people half in the picture, frames without anybody; and scores that know of it, mostly.
+
+use super::{super::random::Random, Condition, camera::View};
+use crate::domain::{Frame, JOINTS, Joint, Skeleton};
+
+/// How good an estimator is, in metres at the body where not said otherwise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimator {
+    /// For the whole walk: clothes, hair, the light.
+    pub bias_m: f32,
+    /// For some frames.
+    pub wander_m: f32,
+    /// For one frame.
+    pub jitter_m: f32,
+    /// Places lie on a grid: the heat map's.
+    pub grid_m: f32,
+    /// How much a joint that is hidden loses of its score.
+    pub doubt: f32,
+    /// How much scores scatter.
+    pub score_spread: f32,
+    /// The share of frames in which two joints change sides.
+    pub swaps: f32,
+    /// The share of joints that are somewhere else.
+    pub strays: f32,
+    /// The share of frames that are lost.
+    pub losses: f32,
+    /// The share of walks that begin or end half out of the picture.
+    pub cut_walks: f32,
+}
+
+/// How likely a wandering joint's offset stays from frame to frame.
+const WANDER_KEPT: f32 = 0.7;
+/// Pairs that are taken for one another, left and right.
+const SWAPPED: [&[usize]; 4] = [&[13, 15], &[7, 9], &[5, 7, 9], &[11, 13, 15]];
+/// How much less than the shoulders a joint's place is known: hips are guessed under clothes, wrists and ankles are fast.
+const HARDNESS: [f32; JOINTS] = [0.6, 0.6, 0.6, 0.8, 0.8, 0.9, 0.9, 1.1, 1.1, 1.2, 1.2, 1.5, 1.5, 1.1, 1.1, 1.0, 1.0];
+/// Nearer to one another than this in the picture, the far one of a pair is hidden.
+const HIDING_M: f32 = 0.16;
+/// How long somebody is half out of the picture at most.
+const FRAMES_CUT_MAX: u32 = 16;
+
+impl Estimator {
+    /// A better or a worse one.
+    #[must_use]
+    pub fn drawn(random: &mut Random) -> Self {
+        let quality = random.between(0.5, 1.5);
+        Self {
+            bias_m: 0.010 * quality * random.between(0.6, 1.4),
+            wander_m: 0.014 * quality * random.between(0.6, 1.4),
+            jitter_m: 0.008 * quality * random.between(0.6, 1.4),
+            grid_m: random.between(0.004, 0.018),
+            doubt: random.between(0.2, 0.7),
+            score_spread: random.between(0.04, 0.14),
+            swaps: 0.02 * quality * random.unit(),
+            strays: 0.012 * quality * random.unit(),
+            losses: if random.chance(0.5) { 0.0 } else { random.between(0.0, 0.12) },
+            cut_walks: 0.35,
+        }
+    }
+
+    /// A usual one, for trials.
+    #[must_use]
+    pub fn usual() -> Self {
+        Self {
+            bias_m: 0.010,
+            wander_m: 0.014,
+            jitter_m: 0.008,
+            grid_m: 0.010,
+            doubt: 0.4,
+            score_spread: 0.08,
+            swaps: 0.01,
+            strays: 0.006,
+            losses: 0.03,
+            cut_walks: 0.2,
+        }
+    }
+
+    /// What it tells of what a camera saw. Frames may be lost, but not all of them.
+    pub(super) fn tell(&self, views: &[View], condition: Condition, random: &mut Random) -> Skeleton {
+        let mut drift = Drift::drawn(self, condition, random);
+        let cut = Cut::drawn(views.len(), self.cut_walks, random);
+        let mut frames = Vec::with_capacity(views.len());
+        for (at, view) in views.iter().enumerate() {
+            let mut joints = drift.tell(self, view, random);
+            self.mistake(&mut joints, view.scale, random);
+            cut.apply(at, &mut joints, view.scale, random);
+            if !random.chance(self.losses) {
+                frames.push(Frame { joints });
+            }
+        }
+        if frames.is_empty() {
+            frames.extend(views.iter().map(|view| Frame { joints: drift.tell(self, view, random) }));
+        }
+        Skeleton { frames }
+    }
+
+    /// Joints that change sides, and joints that are somewhere else.
+    fn mistake(&self, joints: &mut [Joint; JOINTS], scale: f32, random: &mut Random) {
+        if random.chance(self.swaps) {
+            for left in SWAPPED[random.below(4) as usize] {
+                joints.swap(*left, left + 1);
+            }
+        }
+        if random.chance(self.strays * JOINTS as f32) {
+            let joint = &mut joints[random.below(17) as usize];
+            joint.x += random.normal() * 0.25 * scale;
+            joint.y += random.normal() * 0.25 * scale;
+            joint.score = if random.chance(0.75) { random.between(0.04, 0.35) } else { random.between(0.4, 0.8) };
+        }
+    }
+}
+
+/// How far off the joints of one walk are told.
+struct Drift {
+    hardness: [f32; JOINTS],
+    /// In metres, as it stays for the whole walk, and as it wanders.
+    bias: [[f32; 2]; JOINTS],
+    wander: [[f32; 2]; JOINTS],
+    /// What each joint loses of its score on this walk.
+    doubt: [f32; JOINTS],
+}
+
+impl Drift {
+    fn drawn(estimator: &Estimator, condition: Condition, random: &mut Random) -> Self {
+        let coat = |joint: usize| if condition == Condition::Coat && (11..15).contains(&joint) { 1.7 } else { 1.0 };
+        let hardness: [f32; JOINTS] = std::array::from_fn(|joint| HARDNESS[joint] * coat(joint));
+        let mut near = |size: f32| hardness.map(|hard| [random.normal(), random.normal()].map(|n| n * size * hard));
+        let (bias, wander) = (near(estimator.bias_m), near(estimator.wander_m));
+        let doubt = std::array::from_fn(|_| random.around(0.0, estimator.score_spread));
+        Self { hardness, bias, wander, doubt }
+    }
+
+    fn tell(&mut self, estimator: &Estimator, view: &View, random: &mut Random) -> [Joint; JOINTS] {
+        let hidden = hidden(view);
+        let fresh = (1.0 - WANDER_KEPT * WANDER_KEPT).sqrt();
+        std::array::from_fn(|joint| {
+            let hard = self.hardness[joint] * (1.0 + 1.6 * hidden[joint]);
+            let mut place = view.joints[joint].place;
+            for axis in 0..2 {
+                let step = random.normal() * estimator.wander_m * self.hardness[joint] * fresh;
+                let wander = &mut self.wander[joint][axis];
+                *wander = WANDER_KEPT * *wander + step;
+                let jitter = random.normal() * estimator.jitter_m * hard;
+                let off = self.bias[joint][axis] + *wander * (1.0 + hidden[joint]) + jitter;
+                place[axis] = snapped(place[axis] + off * view.scale, estimator.grid_m * view.scale);
+            }
+            let doubt = self.doubt[joint] + estimator.doubt * hidden[joint] + 0.04 * (hard - 1.0);
+            let score = random.around(0.87 - doubt, estimator.score_spread);
+            Joint { x: place[0], y: place[1], score: score.clamp(0.03, 0.99) }
+        })
+    }
+}
+
+/// The picture's edge across the body, for the first frames of a walk or the last.
+struct Cut {
+    frames: std::ops::Range<usize>,
+    /// Which axis the edge crosses, and on which side of it there is a picture.
+    axis: usize,
+    sign: f32,
+    /// How much of the body is beyond the edge at most, from 0 to 1.
+    depth: f32,
+}
+
+impl Cut {
+    fn drawn(walk: usize, share: f32, random: &mut Random) -> Self {
+        let length = if random.chance(share) { 1 + random.below(FRAMES_CUT_MAX) as usize } else { 0 };
+        let length = length.min(walk);
+        let frames = if random.chance(0.75) { 0..length } else { walk - length..walk };
+        let axis = usize::from(random.chance(0.6));
+        let sign = if random.chance(0.5) { 1.0 } else { -1.0 };
+        Self { frames, axis, sign, depth: random.between(0.2, 0.9) }
+    }
+
+    /// What is beyond the edge is told on the edge, with low scores.
+    fn apply(&self, frame: usize, joints: &mut [Joint; JOINTS], scale: f32, random: &mut Random) {
+        if !self.frames.contains(&frame) {
+            return;
+        }
+        let along = |joint: &Joint| self.sign * if self.axis == 0 { joint.x } else { joint.y };
+        let (low, high) = joints.iter().map(along).fold((f32::MAX, f32::MIN), |(l, h), a| (l.min(a), h.max(a)));
+        let [first, last] = [self.frames.start, self.frames.end - 1];
+        // Whoever comes in shows more with every frame, whoever goes out shows less.
+        let beyond = if first == 0 { last + 1 - frame } else { frame + 1 - first };
+        let edge = high - (high - low) * self.depth * beyond as f32 / self.frames.len() as f32;
+        for joint in joints {
+            if along(joint) > edge {
+                let told = self.sign * (edge + random.normal() * 0.03 * scale);
+                if self.axis == 0 {
+                    joint.x = told;
+                    joint.y += random.normal() * 0.08 * scale;
+                } else {
+                    joint.y = told;
+                    joint.x += random.normal() * 0.08 * scale;
+                }
+                joint.score = random.between(0.04, 0.35);
+            }
+        }
+    }
+}
+
+/// How much of each joint lies behind its twin of the other side, from 0 to 1.
+fn hidden(view: &View) -> [f32; JOINTS] {
+    let mut hidden = [0.0; JOINTS];
+    for left in (1..JOINTS).step_by(2) {
+        let [one, other] = [view.joints[left], view.joints[left + 1]];
+        let apart = (one.place[0] - other.place[0]).hypot(one.place[1] - other.place[1]) / view.scale;
+        let far = if one.behind > other.behind { left } else { left + 1 };
+        let depth = (one.behind - other.behind).abs();
+        hidden[far] = (1.0 - apart / HIDING_M).clamp(0.0, 1.0) * (depth / 0.12).min(1.0);
+    }
+    // A face that looks away shows no eyes and no nose, and a guess for them.
+    let ears = f32::midpoint(view.joints[3].behind, view.joints[4].behind);
+    let away = ((view.joints[0].behind - ears) / 0.06).clamp(0.0, 1.0);
+    for face in &mut hidden[..3] {
+        *face = face.max(away);
+    }
+    hidden
+}
+
+fn snapped(place: f32, grid: f32) -> f32 {
+    (place / grid).round() * grid
+}

@@ -1,0 +1,157 @@
+use proptest::prelude::*;
+
+use super::{gait::Today, *};
+
+/// Bones that no joint bends: shoulders, hips, arms, legs, and the head's own.
+const BONES: [(usize, usize); 13] =
+    [(5, 6), (11, 12), (5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16), (1, 2), (3, 4), (0, 1)];
+const CONDITIONS: [Condition; 4] = [Condition::Normal, Condition::Bag, Condition::Coat, Condition::Phone];
+
+fn today(seed: u64, condition: Condition) -> Today {
+    let mut random = Random::new(seed, 0);
+    let person = Person::drawn(&mut random);
+    Today::drawn(&person, condition, &mut random)
+}
+
+fn length(pose: &Pose, (from, to): (usize, usize)) -> f32 {
+    (0..3).map(|axis| (pose[from][axis] - pose[to][axis]).powi(2)).sum::<f32>().sqrt()
+}
+
+fn watched(seed: u64, condition: Condition) -> Skeleton {
+    let mut random = Random::new(seed, 0);
+    let person = Person::drawn(&mut random);
+    let site = Site::drawn(&mut random, 1);
+    let walk = Walk { camera: 0, condition, direction: Direction::Forth, frames: 50 };
+    site.watch(&person, walk, &mut random)
+}
+
+/// How far the wrists get from where they are on average, seen from the shoulders, in metres.
+fn arm_motion(today: &Today) -> f32 {
+    let forward: Vec<[f32; 2]> = (0..60)
+        .map(|frame| today.pose(0.05 * frame as f32, 0.0))
+        .map(|pose| [pose[9][0] - pose[5][0], pose[10][0] - pose[6][0]])
+        .collect();
+    let spread = |side: usize| {
+        let mean = forward.iter().map(|pair| pair[side]).sum::<f32>() / 60.0;
+        (forward.iter().map(|pair| (pair[side] - mean).powi(2)).sum::<f32>() / 60.0).sqrt()
+    };
+    spread(0).min(spread(1))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn bones_keep_their_length(seed: u64, condition in prop::sample::select(&CONDITIONS), seconds in 0.0_f32..8.0) {
+        let today = today(seed, condition);
+        let (one, other) = (today.pose(0.0, 0.0), today.pose(seconds, 3.0));
+        for bone in BONES {
+            prop_assert!((length(&one, bone) - length(&other, bone)).abs() < 1e-4, "{:?}", bone);
+        }
+    }
+
+    /// Left and right exchanged and half a stride later, a walk is its own mirror image.
+    #[test]
+    fn the_mirror_image_of_a_walk_is_a_walk(seed: u64, condition in prop::sample::select(&CONDITIONS), seconds in 0.0_f32..4.0) {
+        let today = today(seed, condition);
+        let (seen, mirrored) = (today.looks(seconds, 1.0), today.mirrored().looks(seconds, 1.0));
+        for (joint, place) in mirrored.iter().enumerate() {
+            let twin = if joint == 0 { 0 } else { ((joint - 1) ^ 1) + 1 };
+            let expected = [seen[twin][0], -seen[twin][1], seen[twin][2]];
+            for axis in 0..3 {
+                prop_assert!((place[axis] - expected[axis]).abs() < 1e-3, "{} {:?} {:?}", joint, place, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_is_seen_is_a_skeleton(seed: u64, condition in prop::sample::select(&CONDITIONS)) {
+        let skeleton = watched(seed, condition);
+        prop_assert!((1..=50).contains(&skeleton.frames.len()));
+        for joint in skeleton.frames.iter().flat_map(|frame| frame.joints) {
+            prop_assert!(joint.x.abs() < 1e5 && joint.y.abs() < 1e5 && (0.0..=1.0).contains(&joint.score));
+        }
+    }
+
+    #[test]
+    fn everything_follows_from_the_seed(seed: u64) {
+        prop_assert_eq!(watched(seed, Condition::Normal), watched(seed, Condition::Normal));
+        prop_assert_ne!(watched(seed, Condition::Normal), watched(seed.wrapping_add(1), Condition::Normal));
+    }
+
+    #[test]
+    fn people_stand_upright_and_step_out(seed: u64) {
+        let today = today(seed, Condition::Normal);
+        prop_assert!((0.5..2.5).contains(&today.speed()), "{}", today.speed());
+        let pose = today.pose(0.3, 0.0);
+        let height = |joint: usize| pose[joint][2];
+        prop_assert!(height(0) > height(5) && height(5) > height(11) && height(11) > height(13));
+        prop_assert!(height(15) > -0.2 && height(0) < 2.4);
+    }
+}
+
+#[test]
+fn loads_change_the_walk() {
+    let mean = |condition: Condition| (0..40).map(|seed| arm_motion(&today(seed, condition))).sum::<f32>() / 40.0;
+    let normal = mean(Condition::Normal);
+    assert!(mean(Condition::Bag) < 0.75 * normal && mean(Condition::Phone) < 0.6 * normal);
+    let broader = (0..40).map(|seed| {
+        let width = |condition: Condition| length(&today(seed, condition).pose(0.0, 0.0), (11, 12));
+        width(Condition::Coat) / width(Condition::Normal)
+    });
+    assert!(broader.sum::<f32>() / 40.0 > 1.04);
+}
+
+#[test]
+fn cameras_see_what_is_in_front_of_them() {
+    let today = today(3, Condition::Normal);
+    let pose = today.pose(0.0, 0.0);
+    let face = Camera::level(0.0).see(&pose);
+    // Whoever comes towards a camera has the left shoulder on the picture's right, and the nose before the ears.
+    assert!(face.joints[5].place[0] > face.joints[6].place[0] + 50.0);
+    assert!(face.joints[0].behind < face.joints[3].behind);
+    let back = Camera::level(180.0).see(&pose);
+    assert!(back.joints[5].place[0] < back.joints[6].place[0] - 50.0);
+    let left_side = Camera::level(90.0).see(&pose);
+    assert!(left_side.joints[5].behind < left_side.joints[6].behind);
+    assert!(left_side.joints[0].place[1] < left_side.joints[15].place[1], "the picture's y grows downward");
+    let far = Camera { distance_m: 12.0, ..Camera::level(90.0) }.see(&pose);
+    let tall = |view: &camera::View| view.joints[15].place[1] - view.joints[0].place[1];
+    assert!((tall(&left_side) / tall(&far) - 2.0).abs() < 0.1, "twice as far is half as tall");
+}
+
+#[test]
+fn a_better_estimator_is_nearer_the_truth() {
+    let error = |estimator: Estimator| {
+        let mut random = Random::new(8, 0);
+        let person = Person::drawn(&mut random);
+        let today = Today::drawn(&person, Condition::Normal, &mut random);
+        let views: Vec<_> =
+            (0..40).map(|frame| Camera::level(90.0).see(&today.pose(0.04 * frame as f32, 0.0))).collect();
+        let told = estimator.tell(&views, Condition::Normal, &mut random);
+        let off = told.frames.iter().zip(&views).flat_map(|(frame, view)| {
+            let scale = view.scale;
+            frame
+                .joints
+                .iter()
+                .zip(view.joints)
+                .map(move |(told, seen)| (told.x - seen.place[0]).hypot(told.y - seen.place[1]) / scale)
+        });
+        off.sum::<f32>() / 40.0 / 17.0
+    };
+    let usual = Estimator { losses: 0.0, ..Estimator::usual() };
+    let perfect = Estimator {
+        bias_m: 0.0,
+        wander_m: 0.0,
+        jitter_m: 0.0,
+        grid_m: 1e-4,
+        doubt: 0.0,
+        score_spread: 0.0,
+        swaps: 0.0,
+        strays: 0.0,
+        losses: 0.0,
+        cut_walks: 0.0,
+    };
+    assert!(error(perfect) < 1e-3);
+    assert!((0.01..0.12).contains(&error(usual)), "{}", error(usual));
+}
