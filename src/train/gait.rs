@@ -34,7 +34,7 @@ pub struct Plan {
     pub people: u32,
     /// Walks of each of them.
     pub walks: u32,
-    /// At its highest; it rises to that over [`WARM_UP`] and sinks to nothing along half a cosine.
+    /// At its highest; it rises to that over the first steps and sinks to nothing along half a cosine.
     pub rate: f64,
 }
 
