@@ -137,13 +137,13 @@ impl Drift {
         std::array::from_fn(|joint| {
             let hard = self.hardness[joint] * (1.0 + 1.6 * hidden[joint]);
             let mut place = view.joints[joint].place;
-            for axis in 0..2 {
+            let offsets = self.wander[joint].iter_mut().zip(self.bias[joint]);
+            for (place, (wander, bias)) in place.iter_mut().zip(offsets) {
                 let step = random.normal() * estimator.wander_m * self.hardness[joint] * fresh;
-                let wander = &mut self.wander[joint][axis];
                 *wander = WANDER_KEPT * *wander + step;
                 let jitter = random.normal() * estimator.jitter_m * hard;
-                let off = self.bias[joint][axis] + *wander * (1.0 + hidden[joint]) + jitter;
-                place[axis] = snapped(place[axis] + off * view.scale, estimator.grid_m * view.scale);
+                let off = bias + *wander * (1.0 + hidden[joint]) + jitter;
+                *place = snapped(*place + off * view.scale, estimator.grid_m * view.scale);
             }
             let doubt = self.doubt[joint] + estimator.doubt * hidden[joint] + 0.04 * (hard - 1.0);
             let score = random.around(0.87 - doubt, estimator.score_spread);
