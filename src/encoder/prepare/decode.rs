@@ -145,6 +145,23 @@ mod tests {
         }
     }
 
+    /// One colour each; of what moves, the first frame has it. What lies behind a JPEG's end is not looked at.
+    #[test]
+    fn inks_and_moving_pictures_become_rgb() {
+        const CMYK: &[u8] = include_bytes!("../../../tests/data/pictures/cmyk.jpg");
+        const MOVING: [&[u8]; 2] = [
+            include_bytes!("../../../tests/data/pictures/animated.webp"),
+            include_bytes!("../../../tests/data/pictures/animated.png"),
+        ];
+        let is_near = |pixel: &Rgb<u8>| pixel.0.iter().zip([200_u8, 60, 30]).all(|(a, b)| a.abs_diff(b) <= 6);
+        let trailing = [CMYK, &[7; 300]].concat();
+        for file in [CMYK, &trailing, MOVING[0], MOVING[1]] {
+            let picture = decode(file, &LIMITS).expect("a picture");
+            assert_eq!(picture.dimensions(), (32, 24));
+            assert!(picture.pixels().all(is_near), "{:?}", picture.get_pixel(9, 9));
+        }
+    }
+
     #[test]
     fn a_picture_is_turned_as_its_exif_says() {
         let mut file =
