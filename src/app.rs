@@ -273,6 +273,7 @@ fn matcher_options(flags: &ServeFlags) -> MatcherOptions {
         search_queue_max: limits.search_queue_max,
         rehearsal_trials_max: limits.rehearsal_trials_max,
         calibration_wait: Duration::from_millis(limits.calibration_wait_ms_max),
+        consistency_wait: Duration::from_millis(limits.consistency_wait_ms_max),
         follow_interval: Duration::from_millis(limits.follow_interval_ms),
         sweep_interval: Duration::from_secs(limits.sweep_interval_seconds),
         decisions_kept: Duration::from_hours(24 * limits.decisions_kept_days),
@@ -322,6 +323,7 @@ fn measured(matcher: Matcher, encoders: Arc<Encoders>, page: Metrics) -> Page {
         metrics::gauge!("semblance_gallery_collections").set(matcher.collection_count() as f64);
         metrics::gauge!("semblance_gallery_identities").set(totals.identities as f64);
         metrics::gauge!("semblance_gallery_templates").set(totals.templates as f64);
+        metrics::gauge!("semblance_gallery_lag_positions").set(matcher.lag() as f64);
         for (model, is_healthy) in encoders.health() {
             let healthy = f64::from(u8::from(is_healthy));
             metrics::gauge!("semblance_model_healthy", "model" => model.to_string()).set(healthy);

@@ -131,7 +131,10 @@ pub struct LimitFlags {
     /// How long to wait for a connection or a turn before the database counts as unavailable, in milliseconds.
     #[arg(long, env = "SEMBLANCE_STORE_WAIT_MS_MAX", default_value_t = 5000)]
     pub store_wait_ms_max: u64,
-    /// How often to ask what other replicas wrote, in milliseconds. 0: never.
+    /// How long a read waits for the write that its consistency token stands for, in milliseconds.
+    #[arg(long, env = "SEMBLANCE_CONSISTENCY_WAIT_MS_MAX", default_value_t = 2000)]
+    pub consistency_wait_ms_max: u64,
+    /// How often to ask what other replicas wrote, in milliseconds. PostgreSQL also tells, at once. 0: never.
     #[arg(long, env = "SEMBLANCE_FOLLOW_INTERVAL_MS", default_value_t = 1000)]
     pub follow_interval_ms: u64,
     /// How often to remove what has expired, in seconds. 0: never.

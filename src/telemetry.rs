@@ -103,4 +103,9 @@ fn describe() {
     describe_gauge!("semblance_gallery_templates", "Templates in memory.");
     describe_gauge!("semblance_gallery_identities", "Identities in memory.");
     describe_gauge!("semblance_gallery_collections", "Collections in memory.");
+    describe_gauge!(
+        "semblance_gallery_lag_positions",
+        "Log entries that other replicas wrote and this one has not read."
+    );
+    describe_counter!("semblance_gallery_notifications_total", "What the database told of writes, own ones included.");
 }

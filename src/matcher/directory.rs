@@ -1,14 +1,20 @@
 //! The collections by id, in memory, so that a search asks no database.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use parking_lot::RwLock;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::{Fault, Matcher};
 use crate::{
-    domain::{Collection, CollectionId, CollectionUid},
-    gallery::Shelf,
+    domain::{Collection, CollectionId, CollectionUid, Entry, Position},
+    gallery::{GalleryError, Shelf},
 };
 
 /// A collection that is open: its record, its part of the gallery, and who may write to it.
@@ -16,8 +22,57 @@ use crate::{
 pub(super) struct Open {
     pub(super) collection: Arc<Collection>,
     pub(super) shelf: Arc<Shelf>,
-    /// Held from before a turn until its entries are in the gallery: entries reach it in order.
+    /// Held from before a turn until its entries are in the gallery.
     pub(super) writers: Arc<Mutex<()>>,
+    pub(super) progress: Arc<Progress>,
+}
+
+/// How far the shelf has followed the log, for those who wait for it.
+#[derive(Debug)]
+pub(super) struct Progress {
+    reached: watch::Sender<Position>,
+    /// The furthest head of the log that anybody told of.
+    head: AtomicU64,
+    /// Held by whoever reads the log, so that many who wait read it once.
+    pub(super) reader: Mutex<()>,
+}
+
+impl Open {
+    pub(super) fn new(collection: Collection, shelf: Arc<Shelf>) -> Self {
+        let at = shelf.position();
+        let progress =
+            Progress { reached: watch::Sender::new(at), head: AtomicU64::new(at.0), reader: Mutex::default() };
+        Self { collection: Arc::new(collection), shelf, writers: Arc::default(), progress: Arc::new(progress) }
+    }
+
+    /// Follows the log, in whatever order pages of it come in: what is there already is skipped. Wakes those who wait.
+    pub(super) fn apply(&self, entries: &[Entry]) -> Result<(), GalleryError> {
+        let applied = self.shelf.apply(entries);
+        let at = self.shelf.position();
+        self.head_seen(at);
+        self.progress.reached.send_if_modified(|reached| {
+            let further = at > *reached;
+            *reached = at.max(*reached);
+            further
+        });
+        applied
+    }
+
+    /// Ends when the shelf has followed the log to that position.
+    pub(super) async fn reached(&self, position: Position) {
+        let mut reached = self.progress.reached.subscribe();
+        // Only a sender that is gone fails, and it is not: this collection holds it.
+        let _ = reached.wait_for(|at| *at >= position).await;
+    }
+
+    pub(super) fn head_seen(&self, head: Position) {
+        self.progress.head.fetch_max(head.0, Ordering::Relaxed);
+    }
+
+    /// How many entries are known to be in the log and not in the gallery.
+    pub(super) fn lag(&self) -> u64 {
+        self.progress.head.load(Ordering::Relaxed).saturating_sub(self.shelf.position().0)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -26,6 +81,10 @@ pub(super) struct Directory(RwLock<BTreeMap<CollectionId, Open>>);
 impl Directory {
     pub(super) fn get(&self, id: &CollectionId) -> Option<Open> {
         self.0.read().get(id).cloned()
+    }
+
+    pub(super) fn by_uid(&self, uid: CollectionUid) -> Option<Open> {
+        self.0.read().values().find(|open| open.collection.uid == uid).cloned()
     }
 
     pub(super) fn len(&self) -> usize {

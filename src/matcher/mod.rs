@@ -14,6 +14,7 @@ mod context;
 mod directory;
 mod enroll;
 mod fault;
+mod follow;
 mod gate;
 mod idempotency;
 mod identities;
@@ -69,6 +70,8 @@ pub struct MatcherOptions {
     pub rehearsal_trials_max: usize,
     /// How long a request waits for a calibration that is being made, before it goes on with what there is.
     pub calibration_wait: Duration,
+    /// How long a read waits for the write that its token stands for.
+    pub consistency_wait: Duration,
     /// How often the logs are asked for what other replicas appended; zero for never.
     pub follow_interval: Duration,
     /// How often what has expired is removed; zero for never.

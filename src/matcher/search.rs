@@ -42,7 +42,7 @@ pub(super) struct Wanted {
 impl Matcher {
     pub async fn search(&self, context: &Context, search: Search) -> Result<Found, Fault> {
         self.check_limit(search.limit)?;
-        let open = self.open_at(&search.collection, search.token).await?;
+        let open = self.open_at(context, &search.collection, search.token).await?;
         let probe = self.probe(context, &open.collection, search.samples).await?;
         let wanted = Wanted { limit: search.limit, filter: search.filter, min_similarity: search.min_similarity };
         let candidates = self.nearest(&open, &probe, wanted).await?;

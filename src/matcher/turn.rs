@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Entries read at once while catching up.
-const CATCH_UP_PAGE: u32 = 1000;
+pub(super) const CATCH_UP_PAGE: u32 = 1000;
 
 /// A place in a collection's log that a read can wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,10 @@ pub struct ConsistencyToken {
 }
 
 impl ConsistencyToken {
+    pub(super) fn uid(self) -> CollectionUid {
+        self.uid
+    }
+
     pub(super) fn position(self) -> Position {
         self.position
     }
@@ -112,43 +116,6 @@ impl Matcher {
         turn.catch_up().await?;
         Ok(turn)
     }
-
-    /// Takes in what others appended, if anything.
-    pub(super) async fn catch_up(&self, open: &Open) -> Result<(), Fault> {
-        let _writer = open.writers.lock().await;
-        loop {
-            let entries = self.store.entries_after(open.collection.uid, open.shelf.position(), CATCH_UP_PAGE).await?;
-            open.shelf.apply(&entries)?;
-            if entries.len() < CATCH_UP_PAGE as usize {
-                return Ok(());
-            }
-        }
-    }
-
-    /// The collection, once the gallery holds what the token stands for. Looks once at what others wrote since; its
-    /// record is read anew then too, because they may have pinned a space.
-    ///
-    /// # Errors
-    /// [`Fault::NotCaughtUp`] when the log does not reach that far; an invalid argument when the token is of another
-    /// collection.
-    pub(super) async fn open_at(&self, id: &CollectionId, token: Option<ConsistencyToken>) -> Result<Open, Fault> {
-        let mut open = self.open(id).await?;
-        let Some(token) = token else {
-            return Ok(open);
-        };
-        if token.uid != open.collection.uid {
-            let problem = "the token is of another collection, or of an earlier life of this one";
-            return Err(Fault::invalid("consistencyToken", problem));
-        }
-        if open.shelf.position() < token.position {
-            if let Some(collection) = self.store.collection(id).await? {
-                self.directory.refresh(&Arc::new(collection));
-            }
-            open = self.open(id).await?;
-            self.catch_up(&open).await?;
-        }
-        if open.shelf.position() < token.position { Err(Fault::NotCaughtUp) } else { Ok(open) }
-    }
 }
 
 impl Open {
@@ -195,7 +162,7 @@ impl Turn {
     pub(super) async fn commit(self) -> Result<(), Fault> {
         self.held.commit().await?;
         self.matcher.directory.refresh(&self.open.collection);
-        self.open.shelf.apply(&self.appended)?;
+        self.open.apply(&self.appended)?;
         if self.appended.iter().any(|e| matches!(e.kind, EntryKind::Forget | EntryKind::Expire)) {
             self.matcher.scrub().await;
         }
@@ -208,7 +175,7 @@ impl Turn {
             if entries.is_empty() {
                 return Err(Fault::internal("the log ends before its head"));
             }
-            self.open.shelf.apply(&entries)?;
+            self.open.apply(&entries)?;
         }
         Ok(())
     }

@@ -30,7 +30,7 @@ pub struct Verified {
 impl Matcher {
     pub async fn verify(&self, context: &Context, verification: Verification) -> Result<Verified, Fault> {
         let Verification { collection, identity, samples, token } = verification;
-        let open = self.open_at(&collection, token).await?;
+        let open = self.open_at(context, &collection, token).await?;
         let probe = self.probe(context, &open.collection, samples).await?;
         let now = self.clock.now();
         if open.shelf.identity(&identity).is_none_or(|i| i.expire_time.is_some_and(|at| at <= now)) {

@@ -137,6 +137,26 @@ pub struct Head {
     pub position: Position,
 }
 
+/// What a [`Watch`] tells: where to look, not what is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// The collection's log reaches this position now.
+    Appended { uid: CollectionUid, position: Position },
+    /// The collection was made, changed or deleted.
+    Changed(CollectionUid),
+    /// Anything may have happened: whoever watches begins to hear only now, for the first time or again.
+    Anything,
+}
+
+/// Hears what is committed to the database, by whatever replica, this one included. What it tells is a hint that comes
+/// early: it may be lost, so whoever must not miss anything also asks for [`Store::heads`] from time to time.
+#[async_trait]
+pub trait Watch: Send + Debug {
+    /// Waits for the next news, and mends its own line to the database where that breaks. Where nobody else writes, it
+    /// waits forever.
+    async fn next(&mut self) -> News;
+}
+
 /// One page of rows, in id or position order. The page is the last one when it is shorter than its limit.
 pub type Page<T> = Vec<T>;
 
@@ -190,6 +210,12 @@ pub trait Store: Send + Sync + Debug {
 
     /// The head of every collection.
     async fn heads(&self) -> Result<Vec<Head>>;
+
+    /// The head of one collection; `None` when it was deleted.
+    async fn head(&self, uid: CollectionUid) -> Result<Option<Head>>;
+
+    /// Watches for what is written from now on. One watch at a time.
+    fn watch(&self) -> Box<dyn Watch>;
 
     async fn identity(&self, uid: CollectionUid, id: &IdentityId) -> Result<Option<Identity>>;
 

@@ -9,7 +9,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPool, PgPoolOptions},
 };
 
-use super::{Result, StoreError, StoreOptions};
+use super::{News, Result, StoreError, StoreOptions, Watch};
 use crate::domain::CollectionUid;
 
 #[path = "../sql/mod.rs"]
@@ -17,6 +17,7 @@ use crate::domain::CollectionUid;
 mod sql;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub(super) use sql::SqlStore;
 
@@ -35,6 +36,8 @@ const IDLE_IN_TRANSACTION_MAX: Duration = Duration::from_mins(1);
 struct Pools {
     writers: PgPool,
     readers: PgPool,
+    /// The connection that listens, as long as somebody watches.
+    listener: PgPool,
     /// How long a transaction waits for somebody else's lock.
     lock_timeout: Duration,
 }
@@ -57,6 +60,9 @@ impl Pools {
         };
         Ok(Self {
             readers: pool(readers_max).connect_with(address.clone()).await?,
+            // Nothing is asked over it for hours, and it must not be taken for idle. Two, because one whose other end
+            // went without a word may take long to give up.
+            listener: pool(2).idle_timeout(None).max_lifetime(None).connect_lazy_with(address.clone()),
             writers: pool(writers_max).connect_lazy_with(address),
             lock_timeout: options.acquire_timeout,
         })
@@ -104,7 +110,12 @@ impl Pools {
         if exists { Ok(reader.list_applied_migrations(table).await?) } else { Ok(Vec::new()) }
     }
 
+    fn watch(&self) -> Box<dyn Watch> {
+        Box::new(watch::PgWatch::new(self.listener.clone(), self.readers.clone()))
+    }
+
     async fn close(&self) {
+        self.listener.close().await;
         self.readers.close().await;
         self.writers.close().await;
     }
@@ -119,6 +130,18 @@ async fn lock_collection(connection: &mut Connection, uid: CollectionUid) -> Res
         .fetch_optional(connection)
         .await?;
     Ok(found.is_some())
+}
+
+/// Tells whoever watches once the transaction has committed, and nobody if it has not.
+///
+/// Postgres commits transactions that tell one after the other, in the whole server: it is the price of an order that all
+/// listeners agree on. A turn tells once, whatever it appends.
+async fn announce(connection: &mut Connection, news: &News) -> Result<()> {
+    sqlx::query("SELECT pg_notify('semblance_' || current_schema()::text::regnamespace::oid, $1)")
+        .bind(watch::payload(news))
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Keeps the collection from being deleted until the transaction ends, and holds up nobody else's turn; answers whether

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{
-    Pools, collections, decisions, hold_collection, idempotency, identities, lock_collection, log,
+    Pools, announce, collections, decisions, hold_collection, idempotency, identities, lock_collection, log,
     templates::{self, TemplatePage},
     turn::SqlTurn,
 };
@@ -13,8 +13,8 @@ use crate::{
         StoredTemplate, Template, TemplateId, Timestamp,
     },
     store::{
-        DecisionRecord, Head, IdempotencyKey, IdempotencyRecord, Page, Result, Store, StoreError, StoreOptions, Turn,
-        schema,
+        DecisionRecord, Head, IdempotencyKey, IdempotencyRecord, News, Page, Result, Store, StoreError, StoreOptions,
+        Turn, Watch, schema,
     },
 };
 
@@ -70,6 +70,7 @@ impl Store for SqlStore {
             }
         }
         collections::create(&mut transaction, collection).await?;
+        announce(&mut transaction, &News::Changed(collection.uid)).await?;
         transaction.commit().await?;
         Ok(None)
     }
@@ -88,6 +89,7 @@ impl Store for SqlStore {
             return Err(StoreError::CollectionGone);
         }
         collections::update(&mut transaction, collection, expected).await?;
+        announce(&mut transaction, &News::Changed(collection.uid)).await?;
         Ok(transaction.commit().await?)
     }
 
@@ -99,12 +101,21 @@ impl Store for SqlStore {
         }
         idempotency::delete_of_collection(&mut transaction, uid).await?;
         collections::delete(&mut transaction, uid).await?;
+        announce(&mut transaction, &News::Changed(uid)).await?;
         transaction.commit().await?;
         Ok(true)
     }
 
     async fn heads(&self) -> Result<Vec<Head>> {
         collections::heads(&mut *self.pools.reader().await?).await
+    }
+
+    async fn head(&self, uid: CollectionUid) -> Result<Option<Head>> {
+        collections::head(&mut *self.pools.reader().await?, uid).await
+    }
+
+    fn watch(&self) -> Box<dyn Watch> {
+        self.pools.watch()
     }
 
     async fn identity(&self, uid: CollectionUid, id: &IdentityId) -> Result<Option<Identity>> {

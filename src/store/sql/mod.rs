@@ -19,4 +19,4 @@ mod turn;
 
 pub(in crate::store) use door::SqlStore;
 
-use super::{Connection, Pools, Transaction, hold_collection, lock_collection};
+use super::{Connection, Pools, Transaction, announce, hold_collection, lock_collection};

@@ -8,7 +8,7 @@ use crate::{
         Change, Collection, CollectionUid, Entry, EntryKind, Identity, IdentityId, Position, Template, TemplateId,
         Timestamp,
     },
-    store::{DecisionRecord, IdempotencyKey, IdempotencyRecord, Page, Result, StoreError, Turn, rows::LogEntry},
+    store::{DecisionRecord, IdempotencyKey, IdempotencyRecord, News, Page, Result, StoreError, Turn, rows::LogEntry},
 };
 
 /// The collection's lock is held by the transaction, from before the record and the head were read.
@@ -90,7 +90,10 @@ impl Turn for SqlTurn {
                 head = entry.position;
             }
         }
-        collections::set_head_position(&mut transaction, uid, head).await?;
+        if head > self.head {
+            collections::set_head_position(&mut transaction, uid, head).await?;
+            super::announce(&mut transaction, &News::Appended { uid, position: head }).await?;
+        }
         // Read back rather than put together here: a later change of these may have removed the subject of an earlier.
         let entries = log::entries_after(&mut transaction, uid, self.head, u32::MAX).await?;
         self.head = head;
@@ -105,6 +108,7 @@ impl Turn for SqlTurn {
             return Err(StoreError::RevisionMoved);
         }
         collections::update(&mut transaction, collection, expected).await?;
+        super::announce(&mut transaction, &News::Changed(collection.uid)).await?;
         self.collection = collection.clone();
         self.transaction = Some(transaction);
         Ok(())

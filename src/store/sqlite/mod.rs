@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use sqlx::{
     Sqlite,
     migrate::{AppliedMigration, Migrate, Migrator},
@@ -15,7 +16,7 @@ use sqlx::{
 };
 use tempfile::TempDir;
 
-use super::{Result, StoreError, StoreOptions};
+use super::{News, Result, StoreError, StoreOptions, Watch};
 use crate::domain::CollectionUid;
 
 #[path = "../sql/mod.rs"]
@@ -96,6 +97,11 @@ impl Pools {
         if exists { Ok(reader.list_applied_migrations(table).await?) } else { Ok(Vec::new()) }
     }
 
+    #[expect(clippy::unused_self, reason = "the other database watches over a connection")]
+    fn watch(&self) -> Box<dyn Watch> {
+        Box::new(Silence)
+    }
+
     async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
@@ -146,6 +152,22 @@ fn make_file(path: &Path) -> std::io::Result<()> {
         folder.recursive(true).create(parent)?;
     }
     file.create(true).append(true).open(path).map(drop)
+}
+
+/// Nobody to tell: other processes on the file are rare, and follow by asking.
+async fn announce(_: &mut Connection, _: &News) -> Result<()> {
+    Ok(())
+}
+
+/// Hears nothing: the one process that uses the file knows what it wrote.
+#[derive(Debug)]
+struct Silence;
+
+#[async_trait]
+impl Watch for Silence {
+    async fn next(&mut self) -> News {
+        std::future::pending().await
+    }
 }
 
 /// Whether the collection is there. The transaction began immediate, so it holds all collections already.
