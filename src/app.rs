@@ -273,6 +273,8 @@ fn matcher_options(flags: &ServeFlags) -> MatcherOptions {
         search_queue_max: limits.search_queue_max,
         rehearsal_trials_max: limits.rehearsal_trials_max,
         calibration_wait: Duration::from_millis(limits.calibration_wait_ms_max),
+        commit_writes_max: limits.commit_writes_max,
+        commit_templates_max: limits.commit_templates_max,
         consistency_wait: Duration::from_millis(limits.consistency_wait_ms_max),
         follow_interval: Duration::from_millis(limits.follow_interval_ms),
         sweep_interval: Duration::from_secs(limits.sweep_interval_seconds),

@@ -131,6 +131,12 @@ pub struct LimitFlags {
     /// How long to wait for a connection or a turn before the database counts as unavailable, in milliseconds.
     #[arg(long, env = "SEMBLANCE_STORE_WAIT_MS_MAX", default_value_t = 5000)]
     pub store_wait_ms_max: u64,
+    /// The most enrolls to one collection that share a commit; 1: each has its own.
+    #[arg(long, env = "SEMBLANCE_COMMIT_WRITES_MAX", default_value_t = 128)]
+    pub commit_writes_max: usize,
+    /// The most templates that one commit of several enrolls brings.
+    #[arg(long, env = "SEMBLANCE_COMMIT_TEMPLATES_MAX", default_value_t = 1024)]
+    pub commit_templates_max: usize,
     /// How long a read waits for the write that its consistency token stands for, in milliseconds.
     #[arg(long, env = "SEMBLANCE_CONSISTENCY_WAIT_MS_MAX", default_value_t = 2000)]
     pub consistency_wait_ms_max: u64,
@@ -275,6 +281,8 @@ impl ServeFlags {
             ("SEMBLANCE_WORKERS_PER_MODEL", limits.workers_per_model),
             ("SEMBLANCE_CANDIDATES_MAX", limits.candidates_max),
             ("SEMBLANCE_RECORDS_QUEUE_MAX", limits.records_queue_max),
+            ("SEMBLANCE_COMMIT_WRITES_MAX", limits.commit_writes_max),
+            ("SEMBLANCE_COMMIT_TEMPLATES_MAX", limits.commit_templates_max),
         ] {
             ensure!(value > 0, "{name} must be at least 1");
         }

@@ -100,6 +100,7 @@ fn describe() {
     describe_counter!("semblance_queue_dropped_total", "Entries dropped before inference, by reason.");
     describe_histogram!("semblance_search_duration_seconds", Unit::Seconds, "How long gallery searches took.");
     describe_gauge!("semblance_model_healthy", "1 unless a model failed several times in a row.");
+    describe_histogram!("semblance_commit_length", "Enrolls that shared a commit.");
     describe_gauge!("semblance_gallery_templates", "Templates in memory.");
     describe_gauge!("semblance_gallery_identities", "Identities in memory.");
     describe_gauge!("semblance_gallery_collections", "Collections in memory.");

@@ -11,7 +11,7 @@ use std::{
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, watch};
 
-use super::{Fault, Matcher};
+use super::{Fault, Matcher, together::Company};
 use crate::{
     domain::{Collection, CollectionId, CollectionUid, Entry, Position},
     gallery::{GalleryError, Shelf},
@@ -24,6 +24,8 @@ pub(super) struct Open {
     pub(super) shelf: Arc<Shelf>,
     /// Held from before a turn until its entries are in the gallery.
     pub(super) writers: Arc<Mutex<()>>,
+    /// Those who wait for it, and may be written for by another.
+    pub(super) company: Arc<Company>,
     pub(super) progress: Arc<Progress>,
 }
 
@@ -42,7 +44,13 @@ impl Open {
         let at = shelf.position();
         let progress =
             Progress { reached: watch::Sender::new(at), head: AtomicU64::new(at.0), reader: Mutex::default() };
-        Self { collection: Arc::new(collection), shelf, writers: Arc::default(), progress: Arc::new(progress) }
+        Self {
+            collection: Arc::new(collection),
+            shelf,
+            writers: Arc::default(),
+            company: Arc::default(),
+            progress: Arc::new(progress),
+        }
     }
 
     /// Follows the log, in whatever order pages of it come in: what is there already is skipped. Wakes those who wait.

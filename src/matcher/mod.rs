@@ -19,6 +19,7 @@ mod gate;
 mod idempotency;
 mod identities;
 mod models;
+mod plan;
 mod pool;
 mod probe;
 mod records;
@@ -26,6 +27,7 @@ mod replay;
 mod resolve;
 mod search;
 mod templates;
+mod together;
 mod turn;
 mod verify;
 
@@ -70,6 +72,10 @@ pub struct MatcherOptions {
     pub rehearsal_trials_max: usize,
     /// How long a request waits for a calibration that is being made, before it goes on with what there is.
     pub calibration_wait: Duration,
+    /// The most enrolls that share a commit.
+    pub commit_writes_max: usize,
+    /// The most templates that one commit of several enrolls brings.
+    pub commit_templates_max: usize,
     /// How long a read waits for the write that its token stands for.
     pub consistency_wait: Duration,
     /// How often the logs are asked for what other replicas appended; zero for never.

@@ -28,6 +28,10 @@ pub struct ConsistencyToken {
 }
 
 impl ConsistencyToken {
+    pub(super) fn at(uid: CollectionUid, position: Position) -> Self {
+        Self { uid, position }
+    }
+
     pub(super) fn uid(self) -> CollectionUid {
         self.uid
     }
@@ -86,7 +90,7 @@ impl Matcher {
         let open = self.open(collection).await?;
         let taken = tokio::time::timeout_at(context.deadline.into(), self.take_turn(&open)).await;
         let mut turn = taken.map_err(|_| Fault::TooLate)??;
-        if let Some(answer) = turn.answered(context).await? {
+        if let Some(answer) = turn.answered(context).await?? {
             return Ok(answer);
         }
         let context = context.clone();
@@ -102,6 +106,11 @@ impl Matcher {
     /// Takes the turn of a collection and catches up with all that was committed before.
     pub(super) async fn take_turn(&self, open: &Open) -> Result<Turn, Fault> {
         let writer = Arc::clone(&open.writers).lock_owned().await;
+        self.begin_turn(open, writer).await
+    }
+
+    /// The same, for who holds the lock among this process's writers already.
+    pub(super) async fn begin_turn(&self, open: &Open, writer: OwnedMutexGuard<()>) -> Result<Turn, Fault> {
         let held = match self.store.take_turn(open.collection.uid).await {
             Err(StoreError::CollectionGone) => {
                 self.close(open);
@@ -180,17 +189,24 @@ impl Turn {
         Ok(())
     }
 
-    /// The answer that this request got before, if it is asked again.
-    async fn answered<T: DeserializeOwned>(&mut self, context: &Context) -> Result<Option<T>, Fault> {
+    /// The answer that this request got before, if it is asked again; the inner fault is the request's own.
+    pub(super) async fn answered<T: DeserializeOwned>(
+        &mut self,
+        context: &Context,
+    ) -> Result<Result<Option<T>, Fault>, Fault> {
         let Some(key) = idempotency::key(context, Some(&self.open.collection.id)) else {
-            return Ok(None);
+            return Ok(Ok(None));
         };
         let found = self.held.idempotent(&key, self.matcher.clock.now()).await?;
-        idempotency::answer(context, found)
+        Ok(idempotency::answer(context, found))
     }
 
     /// Keeps the answer, so that asking again gets the same.
-    async fn keep_answer<T: Serialize + Sync>(&mut self, context: &Context, answer: &T) -> Result<(), Fault> {
+    pub(super) async fn keep_answer<T: Serialize + Sync>(
+        &mut self,
+        context: &Context,
+        answer: &T,
+    ) -> Result<(), Fault> {
         let key = idempotency::key(context, Some(&self.open.collection.id));
         if let (Some(key), Some(record)) = (key, idempotency::record(context, answer, self.matcher.clock.now())?) {
             self.held.keep_idempotent(&key, &record, self.matcher.clock.now()).await?;

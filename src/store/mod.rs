@@ -287,8 +287,8 @@ pub trait Turn: Send + Debug {
 
     async fn template(&mut self, id: TemplateId) -> Result<Option<Template>>;
 
-    /// How many templates an identity has.
-    async fn template_count(&mut self, identity: &IdentityId) -> Result<u64>;
+    /// Those of the identities that are there, in no order, each with how many templates it has.
+    async fn enrolled(&mut self, ids: &[IdentityId]) -> Result<Vec<(Identity, u64)>>;
 
     /// Appends changes in order and answers their entries as a follower would read them.
     ///

@@ -21,6 +21,11 @@ pub(super) fn micros(time: Timestamp) -> i64 {
     time.as_microsecond()
 }
 
+/// An instant as it comes back from the database.
+pub(super) fn kept(time: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(micros(time)).unwrap_or(time)
+}
+
 /// A count as the databases keep it. None of ours comes near 2^63; a position that a client invented may, and then
 /// stands after all others as it should.
 pub(super) fn bigint(count: u64) -> i64 {

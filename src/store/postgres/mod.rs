@@ -3,7 +3,7 @@
 use std::{str::FromStr, time::Duration};
 
 use sqlx::{
-    ConnectOptions, Connection as _, Postgres,
+    AssertSqlSafe, ConnectOptions, Connection as _, Postgres,
     migrate::{AppliedMigration, Migrate, Migrator},
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPool, PgPoolOptions},
@@ -21,6 +21,7 @@ mod watch;
 
 pub(super) use sql::SqlStore;
 
+type Database = Postgres;
 type Connection = sqlx::PgConnection;
 type Transaction = sqlx::Transaction<'static, Postgres>;
 
@@ -81,15 +82,13 @@ impl Pools {
     /// Begins what may write. The limits are of this transaction alone, so that they hold behind a connection pooler
     /// too, which hands the same session to others.
     async fn begin(&self) -> Result<Transaction> {
-        let mut transaction = self.writers.begin().await?;
-        sqlx::query(
-            "SELECT set_config('lock_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $2, true)",
-        )
-        .bind(self.lock_timeout.as_millis().to_string())
-        .bind(IDLE_IN_TRANSACTION_MAX.as_millis().to_string())
-        .execute(&mut *transaction)
-        .await?;
-        Ok(transaction)
+        let begin = format!(
+            "BEGIN; SET LOCAL lock_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}",
+            self.lock_timeout.as_millis(),
+            IDLE_IN_TRANSACTION_MAX.as_millis()
+        );
+        // Numbers of ours, and one way to the server and back instead of three.
+        Ok(self.writers.begin_with(AssertSqlSafe(begin)).await?)
     }
 
     /// sqlx holds an advisory lock meanwhile, so that replicas migrate one after the other. It does not let go of the
@@ -121,15 +120,15 @@ impl Pools {
     }
 }
 
-/// Waits until no other transaction on any replica has locked the collection, and locks it; answers whether it is there.
+/// Waits until no other transaction on any replica has locked the collection, and locks it; answers its head if it is
+/// there.
 ///
 /// Not FOR UPDATE, which would also hold up the foreign keys that decision records point at the collection with.
-async fn lock_collection(connection: &mut Connection, uid: CollectionUid) -> Result<bool> {
-    let found: Option<i32> = sqlx::query_scalar("SELECT 1 FROM collections WHERE uid = $1 FOR NO KEY UPDATE")
+async fn lock_collection(connection: &mut Connection, uid: CollectionUid) -> Result<Option<i64>> {
+    Ok(sqlx::query_scalar("SELECT head_position FROM collections WHERE uid = $1 FOR NO KEY UPDATE")
         .bind(uid.0)
         .fetch_optional(connection)
-        .await?;
-    Ok(found.is_some())
+        .await?)
 }
 
 /// Tells whoever watches once the transaction has committed, and nobody if it has not.

@@ -85,7 +85,7 @@ impl Store for SqlStore {
 
     async fn update_collection(&self, collection: &Collection, expected: Revision) -> Result<()> {
         let mut transaction = self.pools.begin().await?;
-        if !lock_collection(&mut transaction, collection.uid).await? {
+        if lock_collection(&mut transaction, collection.uid).await?.is_none() {
             return Err(StoreError::CollectionGone);
         }
         collections::update(&mut transaction, collection, expected).await?;
@@ -96,7 +96,7 @@ impl Store for SqlStore {
     async fn delete_collection(&self, uid: CollectionUid) -> Result<bool> {
         let mut transaction = self.pools.begin().await?;
         // Locked first: a turn that is under way may yet keep answers, and they must go with the rest.
-        if !lock_collection(&mut transaction, uid).await? {
+        if lock_collection(&mut transaction, uid).await?.is_none() {
             return Ok(false);
         }
         idempotency::delete_of_collection(&mut transaction, uid).await?;

@@ -27,6 +27,7 @@ mod tests;
 
 pub(super) use sql::SqlStore;
 
+type Database = Sqlite;
 type Connection = sqlx::SqliteConnection;
 type Transaction = sqlx::Transaction<'static, Sqlite>;
 
@@ -170,15 +171,15 @@ impl Watch for Silence {
     }
 }
 
-/// Whether the collection is there. The transaction began immediate, so it holds all collections already.
-async fn lock_collection(connection: &mut Connection, uid: CollectionUid) -> Result<bool> {
-    Ok(sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM collections WHERE uid = $1)")
+/// The collection's head if it is there. The transaction began immediate, so it holds all collections already.
+async fn lock_collection(connection: &mut Connection, uid: CollectionUid) -> Result<Option<i64>> {
+    Ok(sqlx::query_scalar("SELECT head_position FROM collections WHERE uid = $1")
         .bind(uid.0)
-        .fetch_one(connection)
+        .fetch_optional(connection)
         .await?)
 }
 
-/// The same: here a writer holds everything or nothing.
+/// Whether it is there: here a writer holds everything or nothing.
 async fn hold_collection(connection: &mut Connection, uid: CollectionUid) -> Result<bool> {
-    lock_collection(connection, uid).await
+    Ok(lock_collection(connection, uid).await?.is_some())
 }
