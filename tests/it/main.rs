@@ -8,12 +8,15 @@
 )]
 
 mod bad_input;
+mod cluster;
 mod evaluate;
+mod faults;
 mod grpc;
 mod house;
 mod life;
 mod people;
 mod photos;
+mod replicas;
 mod rest;
 mod support;
 mod train;

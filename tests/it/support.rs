@@ -246,6 +246,20 @@ impl Drop for Server {
     }
 }
 
+/// Waits until it is so, for as long as a busy machine may need.
+pub(crate) async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !is_so().await {
+        assert!(Instant::now() < until, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// How often a test repeats itself: as the variable says, and otherwise so often that it takes seconds.
+pub(crate) fn number(variable: &str, otherwise: usize) -> usize {
+    std::env::var(variable).map_or(otherwise, |text| text.parse().expect("the variable holds a number"))
+}
+
 /// Status and JSON body of an answer.
 pub(crate) async fn answer(request: reqwest::RequestBuilder) -> (StatusCode, Value) {
     let response = request.send().await.expect("the server answers");
