@@ -269,6 +269,7 @@ fn matcher_options(flags: &ServeFlags) -> MatcherOptions {
         samples_max: limits.samples_max,
         templates_per_identity_max: limits.templates_per_identity_max,
         candidates_max: limits.candidates_max,
+        bulk_in_flight_max: limits.bulk_in_flight_max,
         search_threads: cores(),
         search_queue_max: limits.search_queue_max,
         rehearsal_trials_max: limits.rehearsal_trials_max,

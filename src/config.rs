@@ -98,6 +98,10 @@ pub struct LimitFlags {
     /// The longest that a request may take, in seconds.
     #[arg(long, env = "SEMBLANCE_REQUEST_SECONDS_MAX", default_value_t = 30)]
     pub request_seconds_max: u64,
+    /// The most samples of batches that are worked on at once. Below `queue-max`, so that batches leave places to whoever
+    /// waits for an answer.
+    #[arg(long, env = "SEMBLANCE_BULK_IN_FLIGHT_MAX", default_value_t = 64)]
+    pub bulk_in_flight_max: usize,
     /// The most entries that wait before one model; more are answered 429.
     #[arg(long, env = "SEMBLANCE_QUEUE_MAX", default_value_t = 256)]
     pub queue_max: usize,
@@ -267,6 +271,7 @@ impl ServeFlags {
             ("SEMBLANCE_TRACK_FRAMES_MAX", limits.track_frames_max),
             ("SEMBLANCE_SAMPLES_MAX", limits.samples_max),
             ("SEMBLANCE_REQUESTS_MAX", limits.requests_max),
+            ("SEMBLANCE_BULK_IN_FLIGHT_MAX", limits.bulk_in_flight_max),
             ("SEMBLANCE_QUEUE_MAX", limits.queue_max),
             ("SEMBLANCE_BATCH_MAX", limits.batch_max),
             ("SEMBLANCE_WORKERS_PER_MODEL", limits.workers_per_model),

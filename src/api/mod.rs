@@ -40,6 +40,7 @@ pub use access::AccessOptions;
 pub use layers::RequestLimits;
 
 use crate::matcher::Matcher;
+use grpc::Streams;
 use layers::Gate;
 
 /// How often an idle gRPC connection is asked whether its other end is still there.
@@ -66,6 +67,7 @@ pub struct Api {
 pub struct Readiness {
     ready: Arc<AtomicBool>,
     health: HealthReporter,
+    streams: Streams,
 }
 
 impl Readiness {
@@ -81,8 +83,10 @@ impl Readiness {
         self.health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     }
 
-    /// Lets go of those who watch the health: their calls have no end of their own and would hold up the stop.
+    /// Ends what has no end of its own and would hold up the stop: the calls of those who watch the health, and streams,
+    /// which take no more batches.
     pub async fn end(&mut self) {
+        self.streams.end();
         self.health.clear_service_status("").await;
     }
 }
@@ -93,10 +97,11 @@ impl Api {
         let Parts { matcher, access, limits, metrics } = parts;
         let gate = Arc::new(Gate::new(access, limits));
         let (health, health_service) = tonic_health::server::health_reporter();
-        let readiness = Readiness { ready: Arc::default(), health };
+        let streams = Streams::default();
+        let readiness = Readiness { ready: Arc::default(), health, streams: streams.clone() };
         readiness.close().await;
 
-        let services = grpc::services(&matcher, limits.body_bytes_max)
+        let services = grpc::services(&matcher, limits.body_bytes_max, &streams)
             .layer(middleware::from_fn_with_state(Arc::clone(&gate), layers::serve));
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)

@@ -7,6 +7,7 @@
 //! Searches run on the gallery alone, so they survive an outage of the database. Whatever changes a collection takes
 //! its turn first: `turn.rs` says how.
 
+mod batch;
 mod calibrate;
 mod collections;
 mod compare;
@@ -30,11 +31,12 @@ mod verify;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 pub use collections::{CollectionDraft, CollectionPatch, DeclaredSpace};
 pub use compare::{Compared, Extracted, Extraction};
-pub use context::{Context, Once, Principal};
+pub use context::{Context, Once, Principal, Urgency};
 pub use enroll::{Enrolled, Enrollment};
 pub use fault::{Fault, FaultKind};
 pub use identities::{IdentityDraft, IdentityPatch};
@@ -61,6 +63,9 @@ pub struct MatcherOptions {
     pub templates_per_identity_max: u64,
     /// The most candidates of one answer.
     pub candidates_max: usize,
+    /// The most samples of batches that are worked on at once, all batches together. Fewer than a queue has places, so
+    /// that whoever waits for an answer finds one.
+    pub bulk_in_flight_max: usize,
     /// How many gallery searches run at once.
     pub search_threads: usize,
     /// How many searches may wait for their turn on those threads.
@@ -101,6 +106,8 @@ pub struct Matcher {
     directory: Arc<directory::Directory>,
     calibrations: Arc<calibrate::Calibrations>,
     pool: Arc<pool::Pool>,
+    /// Room for the samples of batches.
+    bulk: Arc<Semaphore>,
     records: Arc<records::Records>,
     /// What goes on when its caller hangs up: writes that were begun, calibrations.
     tasks: TaskTracker,
@@ -122,6 +129,7 @@ impl Matcher {
             directory: Arc::default(),
             calibrations: Arc::default(),
             pool: Arc::new(pool::Pool::new(options.search_threads, options.search_queue_max)),
+            bulk: Arc::new(Semaphore::new(options.bulk_in_flight_max)),
             records: Arc::new(records),
             tasks,
             options: Arc::new(options),
