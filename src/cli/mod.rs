@@ -1,5 +1,6 @@
 //! The commands. What a command answers goes to standard output; what it is doing goes to standard error.
 
+mod doctor;
 mod evaluate;
 mod migrate;
 mod models;
@@ -39,6 +40,8 @@ enum Command {
     /// List, fetch, install and verify model packages.
     #[command(subcommand)]
     Models(models::ModelsCommand),
+    /// Compare the database with itself; the exit code and a list say what is not as it should be.
+    Doctor(doctor::DoctorFlags),
     /// Measure a model on a labelled set, through the same code that serves.
     Evaluate(evaluate::EvaluateFlags),
     /// Make a model of our own.
@@ -58,9 +61,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the last word of a command that failed, logs or no logs")]
 fn complain(error: &anyhow::Error) {
-    eprintln!("semblance: {error:#}");
+    warn_plainly(&format!("{error:#}"));
+}
+
+#[expect(clippy::print_stderr, reason = "what an operator must read, logs or no logs")]
+fn warn_plainly(words: &str) {
+    eprintln!("semblance: {words}");
 }
 
 fn run() -> anyhow::Result<()> {
@@ -82,6 +89,7 @@ fn run() -> anyhow::Result<()> {
         }
         Command::Migrate => reactor()?.block_on(migrate::run(&places)),
         Command::Models(command) => models::run(&places, command),
+        Command::Doctor(flags) => reactor()?.block_on(doctor::run(&places, &flags)),
         Command::Evaluate(flags) => evaluate::run(&places, &flags),
         Command::Train(command) => train::run(&places, command),
     }

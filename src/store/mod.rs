@@ -6,9 +6,11 @@
 //! All that happens to the identities of a collection happens in its *turn*: a transaction that one writer at a time
 //! holds, on any replica. Positions are assigned inside it, so they commit in order and without gaps.
 
+mod audit;
 #[cfg(test)]
 mod contract;
 mod fault;
+mod payload;
 mod postgres;
 mod rows;
 mod schema;
@@ -21,6 +23,8 @@ use std::{
 
 use async_trait::async_trait;
 use thiserror::Error;
+
+pub use audit::{Audit, Audited, Finding, FindingKind, Repairs};
 
 use crate::domain::{
     Change, Collection, CollectionId, CollectionUid, DecisionId, Entry, Identity, IdentityId, Position, Revision,
@@ -142,7 +146,7 @@ pub type Page<T> = Vec<T>;
 
 /// The store's door. Methods outside a turn read, or change what no log entry tells of.
 #[async_trait]
-pub trait Store: Send + Sync + Debug {
+pub trait Store: Audit + Send + Sync + Debug {
     /// A short name for logs and metrics: `sqlite` or `postgres`.
     fn kind(&self) -> &'static str;
 

@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod batch;
+mod doctor;
 mod evaluate;
 mod grpc;
 mod house;

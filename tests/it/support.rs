@@ -107,6 +107,16 @@ impl Home {
         self.folder.path()
     }
 
+    /// Does to the database what no server would.
+    pub(crate) async fn execute(&self, statement: &str) {
+        use sqlx::Connection;
+        if self.postgres.is_some() {
+            return execute(&self.database_url, statement).await;
+        }
+        let mut connection = sqlx::SqliteConnection::connect(&self.database_url).await.expect("the database opens");
+        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut connection).await.expect(statement);
+    }
+
     /// Removes what a folder does not remove by itself.
     pub(crate) async fn tidy(self) {
         if let Some((server, name)) = &self.postgres {

@@ -86,6 +86,11 @@ impl Pools {
         Ok(transaction)
     }
 
+    /// A transaction that reads, and sees the database as it was at its first statement for as long as it lasts.
+    async fn snapshot(&self) -> Result<Transaction> {
+        Ok(self.readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
+    }
+
     /// sqlx holds an advisory lock meanwhile, so that replicas migrate one after the other. It does not let go of the
     /// lock when a migration fails, so the connection that holds it is not given back to the pool.
     async fn migrate(&self) -> Result<()> {
@@ -108,6 +113,12 @@ impl Pools {
         self.readers.close().await;
         self.writers.close().await;
     }
+}
+
+/// Nothing: a server checks its pages itself (initdb --data-checksums, `pg_amcheck`), and its foreign keys cannot be left
+/// open.
+async fn check_file(_connection: &mut Connection) -> Result<Vec<String>> {
+    Ok(Vec::new())
 }
 
 /// Waits until no other transaction on any replica has locked the collection, and locks it; answers whether it is there.

@@ -20,7 +20,7 @@ use crate::{
 
 #[derive(Debug)]
 pub(in crate::store) struct SqlStore {
-    pools: Pools,
+    pub(super) pools: Pools,
 }
 
 impl SqlStore {

@@ -8,6 +8,7 @@
 //! Plain functions, one statement each, named columns. Each takes a connection; whoever calls it decides in which
 //! transaction it runs.
 
+mod audit;
 mod collections;
 mod decisions;
 mod door;
@@ -19,4 +20,4 @@ mod turn;
 
 pub(in crate::store) use door::SqlStore;
 
-use super::{Connection, Pools, Transaction, hold_collection, lock_collection};
+use super::{Connection, Pools, Transaction, check_file, hold_collection, lock_collection};

@@ -7,6 +7,7 @@ use crate::{
     domain::{CollectionUid, Embedding, IdentityId, Position, StoredTemplate, Template, TemplateId},
     store::{
         Result, StoreError,
+        payload::checksum,
         rows::{
             F32LE_UNIT, StoredTemplateRow, TemplateRow, bigint, micros, origin_word, payload_bytes, read_all, read_one,
         },
@@ -80,7 +81,7 @@ pub(super) async fn stored_page(
 ) -> Result<Vec<StoredTemplate>> {
     let rows: Vec<StoredTemplateRow> = sqlx::query_as(
         "SELECT t.id, t.identity_id, t.modality, t.digest, t.dimension, t.parts, t.model, t.origin, t.quality,
-                t.frames_used, t.frames_dropped, t.spread, t.position, t.create_time, p.format, p.key_id, p.bytes
+                t.frames_used, t.frames_dropped, t.spread, t.position, t.create_time, p.format, p.key_id, p.bytes, p.crc32
          FROM templates AS t
          JOIN template_payloads AS p ON p.template_id = t.id
          WHERE t.collection_uid = $1 AND t.position > $2
@@ -104,7 +105,7 @@ pub(super) async fn stored_between(
 ) -> Result<Vec<StoredTemplate>> {
     let rows: Vec<StoredTemplateRow> = sqlx::query_as(
         "SELECT t.id, t.identity_id, t.modality, t.digest, t.dimension, t.parts, t.model, t.origin, t.quality,
-                t.frames_used, t.frames_dropped, t.spread, t.position, t.create_time, p.format, p.key_id, p.bytes
+                t.frames_used, t.frames_dropped, t.spread, t.position, t.create_time, p.format, p.key_id, p.bytes, p.crc32
          FROM templates AS t
          JOIN template_payloads AS p ON p.template_id = t.id
          WHERE t.collection_uid = $1 AND t.position > $2 AND t.position <= $3
@@ -171,10 +172,13 @@ async fn insert(
 }
 
 async fn insert_payload(connection: &mut Connection, id: TemplateId, embedding: &Embedding) -> Result<()> {
-    sqlx::query("INSERT INTO template_payloads (template_id, format, bytes) VALUES ($1, $2, $3)")
+    let bytes = payload_bytes(embedding);
+    let checksum = checksum(id, &bytes);
+    sqlx::query("INSERT INTO template_payloads (template_id, format, bytes, crc32) VALUES ($1, $2, $3, $4)")
         .bind(id.0)
         .bind(F32LE_UNIT)
-        .bind(payload_bytes(embedding))
+        .bind(bytes)
+        .bind(i64::from(checksum))
         .execute(connection)
         .await?;
     Ok(())

@@ -79,6 +79,11 @@ impl Pools {
         Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
     }
 
+    /// A transaction that reads, and sees the database as it was at its first statement for as long as it lasts.
+    async fn snapshot(&self) -> Result<Transaction> {
+        Ok(self.readers.begin().await?)
+    }
+
     /// All in one immediate transaction, because sqlx takes no lock of its own here.
     async fn migrate(&self) -> Result<()> {
         let mut transaction = self.begin().await?;
@@ -146,6 +151,23 @@ fn make_file(path: &Path) -> std::io::Result<()> {
         folder.recursive(true).create(parent)?;
     }
     file.create(true).append(true).open(path).map(drop)
+}
+
+/// What the database says of its own file: pages, indexes, constraints, and rows that belong to nothing.
+async fn check_file(connection: &mut Connection) -> Result<Vec<String>> {
+    let mut found: Vec<String> = sqlx::query_scalar("SELECT integrity_check FROM pragma_integrity_check(1000)")
+        .fetch_all(&mut *connection)
+        .await?;
+    found.retain(|said| said != "ok");
+    let orphans: Vec<(String, String, i64)> = sqlx::query_as(
+        "SELECT \"table\", \"parent\", count(*) FROM pragma_foreign_key_check() GROUP BY \"table\", \"parent\"",
+    )
+    .fetch_all(connection)
+    .await?;
+    found.extend(
+        orphans.into_iter().map(|(table, parent, rows)| format!("{rows} rows of {table} belong to no {parent}")),
+    );
+    Ok(found)
 }
 
 /// Whether the collection is there. The transaction began immediate, so it holds all collections already.
