@@ -11,6 +11,7 @@
 //! ```
 
 mod access;
+pub mod client;
 mod grpc;
 mod http;
 mod layers;

@@ -2,6 +2,8 @@
 
 mod doctor;
 mod evaluate;
+mod export;
+mod import;
 mod migrate;
 mod models;
 mod serve;
@@ -40,6 +42,11 @@ enum Command {
     /// List, fetch, install and verify model packages.
     #[command(subcommand)]
     Models(models::ModelsCommand),
+    /// Enroll the rows of a file with a running server: embeddings or pictures. A run that was cut off goes on where it
+    /// ended.
+    Import(Box<import::ImportFlags>),
+    /// Write who is enrolled in a collection to a file, read from the database.
+    Export(export::ExportFlags),
     /// Compare the database with itself; the exit code and a list say what is not as it should be.
     Doctor(doctor::DoctorFlags),
     /// Measure a model on a labelled set, through the same code that serves.
@@ -89,6 +96,8 @@ fn run() -> anyhow::Result<()> {
         }
         Command::Migrate => reactor()?.block_on(migrate::run(&places)),
         Command::Models(command) => models::run(&places, command),
+        Command::Import(flags) => import::run(&flags),
+        Command::Export(flags) => reactor()?.block_on(export::run(&places, &flags)),
         Command::Doctor(flags) => reactor()?.block_on(doctor::run(&places, &flags)),
         Command::Evaluate(flags) => evaluate::run(&places, &flags),
         Command::Train(command) => train::run(&places, command),

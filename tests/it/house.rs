@@ -8,10 +8,10 @@ use std::{fs, path::Path};
 use paths::{NamedPath, named_paths};
 
 /// The rooms, and what each may import besides itself. Tests of any room may also use `testdata`.
-const IMPORTS: [(&str, &str); 17] = [
+const IMPORTS: [(&str, &str); 18] = [
     ("lib", ""),
     ("main", "cli config telemetry"),
-    ("cli", "app api matcher encoder gallery store decision torch train evaluate domain config telemetry"),
+    ("cli", "app api matcher encoder gallery store decision torch train evaluate transfer domain config telemetry"),
     ("app", "api matcher encoder gallery store decision torch domain config telemetry"),
     ("api", "matcher domain"),
     ("matcher", "encoder gallery store decision domain"),
@@ -22,6 +22,7 @@ const IMPORTS: [(&str, &str); 17] = [
     ("torch", "domain"),
     ("train", "encoder decision torch domain"),
     ("evaluate", "encoder decision torch domain"),
+    ("transfer", "domain"),
     ("config", "domain"),
     ("telemetry", "domain"),
     ("domain", ""),
@@ -29,13 +30,14 @@ const IMPORTS: [(&str, &str); 17] = [
 ];
 
 /// Crates, each with its family (`tonic` and `tonic_health`), that live in one folder or file.
-const HOMES: [(&str, &str); 6] = [
+const HOMES: [(&str, &str); 7] = [
     ("tch", "src/torch/"),
     ("torch_sys", "src/torch/"),
     ("hnsw_rs", "src/gallery/graph.rs"),
     ("sqlx", "src/store/"),
     ("tonic", "src/api/"),
     ("prost", "src/api/"),
+    ("arrow", "src/transfer/"),
 ];
 
 /// What `domain` does without: it holds values and rules, and does nothing by itself.

@@ -19,3 +19,4 @@ mod photos;
 mod rest;
 mod support;
 mod train;
+mod transfer;
