@@ -155,9 +155,8 @@ fn make_file(path: &Path) -> std::io::Result<()> {
 
 /// What the database says of its own file: pages, indexes, constraints, and rows that belong to nothing.
 async fn check_file(connection: &mut Connection) -> Result<Vec<String>> {
-    let mut found: Vec<String> = sqlx::query_scalar("SELECT integrity_check FROM pragma_integrity_check(1000)")
-        .fetch_all(&mut *connection)
-        .await?;
+    let mut found: Vec<String> =
+        sqlx::query_scalar("SELECT integrity_check FROM pragma_integrity_check").fetch_all(&mut *connection).await?;
     found.retain(|said| said != "ok");
     let orphans: Vec<(String, String, i64)> = sqlx::query_as(
         "SELECT \"table\", \"parent\", count(*) FROM pragma_foreign_key_check() GROUP BY \"table\", \"parent\"",
