@@ -66,7 +66,7 @@ async fn an_import_that_was_killed_goes_on_and_enrolls_everybody_once() {
         let server = Server::start(&home, &Start { env: &[("SEMBLANCE_BULK_IN_FLIGHT_MAX", "1")], ..Start::default() });
         make_collection(&server, "staff").await;
         let file = home.path().join("people.jsonl");
-        write_rows(&file, 3000);
+        write_rows(&file, 300);
         let progress = home.path().join("people.jsonl.staff.progress");
         let mut first = import(&file, "staff", &server.grpc).stderr(Stdio::null()).spawn().expect("the program runs");
         while !progress.exists() {
@@ -77,20 +77,20 @@ async fn an_import_that_was_killed_goes_on_and_enrolls_everybody_once() {
         assert!(!first.wait().expect("it ends").success(), "it was killed half way");
         let kept: Value = serde_json::from_slice(&fs::read(&progress).expect("kept")).expect("JSON");
         let settled = kept["settled"].as_u64().expect("a number");
-        assert!((1..3000).contains(&settled), "{kept}");
+        assert!((1..300).contains(&settled), "{kept}");
 
         let said = well(&mut import(&file, "staff", &server.grpc));
         assert!(
-            said.contains(&format!("{} rows are enrolled, {settled} before this run, 0 are refused", 3000 - settled)),
+            said.contains(&format!("{} rows are enrolled, {settled} before this run, 0 are refused", 300 - settled)),
             "{said}"
         );
-        assert_eq!(counts(&server, "staff").await, (json!("3000"), json!("3000")));
+        assert_eq!(counts(&server, "staff").await, (json!(300), json!(300)));
         let said = well(&mut import(&file, "staff", &server.grpc));
-        assert!(said.contains("was imported into staff already, all 3000 rows"), "{said}");
+        assert!(said.contains("was imported into staff already, all 300 rows"), "{said}");
         // Without what it kept, it asks for everything again, and the server knows the rows.
         fs::remove_file(&progress).expect("there");
         well(&mut import(&file, "staff", &server.grpc));
-        assert_eq!(counts(&server, "staff").await, (json!("3000"), json!("3000")));
+        assert_eq!(counts(&server, "staff").await, (json!(300), json!(300)));
 
         write_rows(&file, 2);
         let (output, said) = run(&mut import(&file, "staff", &server.grpc));
@@ -98,7 +98,7 @@ async fn an_import_that_was_killed_goes_on_and_enrolls_everybody_once() {
         fs::remove_file(&progress).expect("there");
         well(&mut import(&file, "staff", &server.grpc));
         well(import(&file, "staff", &server.grpc).arg("--again"));
-        assert_eq!(counts(&server, "staff").await, (json!("3000"), json!("3004")));
+        assert_eq!(counts(&server, "staff").await, (json!(300), json!(304)));
         drop(server);
         home.tidy().await;
     }
@@ -137,11 +137,11 @@ async fn a_connection_that_breaks_is_made_again_and_nobody_is_enrolled_twice() {
     let server = Server::start(&home, &Start::default());
     make_collection(&server, "staff").await;
     let file = home.path().join("people.jsonl");
-    write_rows(&file, 1500);
-    let way = cut_once(&server.grpc, 60_000).await;
+    write_rows(&file, 200);
+    let way = cut_once(&server.grpc, 20_000).await;
     let said = tokio::task::spawn_blocking(move || well(&mut import(&file, "staff", &way))).await.expect("well");
-    assert!(said.contains("1500 rows are enrolled, 0 are refused"), "{said}");
-    assert_eq!(counts(&server, "staff").await, (json!("1500"), json!("1500")));
+    assert!(said.contains("200 rows are enrolled, 0 are refused"), "{said}");
+    assert_eq!(counts(&server, "staff").await, (json!(200), json!(200)));
 }
 
 #[tokio::test]
@@ -224,11 +224,11 @@ async fn what_was_exported_is_imported_again_to_the_same_answers() {
         let server = Server::start(&home, &Start::default());
         make_collection(&server, "staff").await;
         let file = home.path().join("people.jsonl");
-        write_rows(&file, 1200);
+        write_rows(&file, 100);
         well(&mut import(&file, "staff", &server.grpc));
         let original = home.path().join("staff.arrow");
         let said = well(&mut export(&home, "staff", &original));
-        assert!(said.contains("biometric data") && said.contains("1200 templates are in"), "{said}");
+        assert!(said.contains("biometric data") && said.contains("100 templates are in"), "{said}");
         let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&original).expect("there").permissions());
         assert_eq!(mode & 0o777, 0o600);
         let search = async |collection: &str| {
@@ -252,7 +252,7 @@ async fn what_was_exported_is_imported_again_to_the_same_answers() {
                 command.arg("--ids").arg(out.with_extension("names.txt"));
             }
             let said = well(&mut command);
-            assert!(said.contains("1200 rows are enrolled, 0 are refused"), "{said}");
+            assert!(said.contains("100 rows are enrolled, 0 are refused"), "{said}");
             let back = home.path().join(format!("{form}.back.arrow"));
             well(&mut export(&home, form, &back));
             let (mut given, mut got) = (rows(&original), rows(&back));
@@ -268,7 +268,7 @@ async fn what_was_exported_is_imported_again_to_the_same_answers() {
         command.args(["export", "--collection", "staff", "--out"]).arg(&names).env("DATABASE_URL", &home.database_url);
         well(&mut command);
         let listed = fs::read_to_string(&names).expect("written");
-        assert_eq!(listed.lines().count(), 1200);
+        assert_eq!(listed.lines().count(), 100);
         assert!(!listed.contains("embedding") && listed.contains("\"site\":\"north\""));
         let (output, said) = run(&mut export(&home, "nobody", &names));
         assert!(!output.status.success() && said.contains("no collection nobody"), "{said}");

@@ -8,10 +8,10 @@ use crate::{
     transfer::{BadRow, Row, Rows, TransferError},
 };
 
-/// The most rows of a batch.
-const BATCH_ROWS_MAX: usize = 256;
+/// The most rows of a batch: what a server works on at once. More would wait there, against the time of a request.
+const BATCH_ROWS_MAX: usize = 64;
 /// How many embeddings a picture counts for: a batch of pictures must be encoded within the time of a request.
-const PICTURE_ROWS: usize = 16;
+const PICTURE_ROWS: usize = 4;
 /// From this many bytes on a batch is full, far below what a server takes at once.
 const BATCH_BYTES: usize = 2 << 20;
 /// Rows after which a batch ends that has nothing but bad ones.

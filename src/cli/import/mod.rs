@@ -234,7 +234,7 @@ impl Import {
         self.check()?;
         if !later.is_empty() {
             waits.wait(wait, || format!("the server has put off rows for {} s", PATIENCE.as_secs())).await?;
-            Box::pin(self.send(later, waits)).await?;
+            self.send(later, waits).await?;
         }
         Ok(())
     }
