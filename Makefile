@@ -3,12 +3,12 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # cargo uses every core by itself, and the quick checks are to fail before the slow ones start
-.PHONY: help run build test check fmt clippy doc bench bench-onnx chart libtorch
+.PHONY: help run build test check fmt clippy doc bench bench-enroll bench-graph bench-onnx chart libtorch
 
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/semblance
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build ## build, then serve on 127.0.0.1:8080 (REST) and :50051 (gRPC) with the data in ./data; ARGS="--flags of serve"
 	@exec $(BINARY) serve $(ARGS)
@@ -32,6 +32,16 @@ doc: libtorch ## fail on any flaw of the docs
 
 bench: libtorch ## run the benchmarks; ARGS="a benchmark's name"
 	cargo bench $(ARGS)
+
+bench-enroll: libtorch ## durable enrolls beside one-row commits of pgbench, on a PostgreSQL of their own
+	tools/postgres.sh durable cargo bench --bench enroll
+
+GRAPH_VENV := target/graph-venv
+bench-graph: libtorch ## the gallery's graphs beside hnswlib and faiss on the same vectors (Python packages into target/); ARGS="--templates N"
+	test -x $(GRAPH_VENV)/bin/python || python3 -m venv $(GRAPH_VENV)
+	$(GRAPH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check faiss-cpu hnswlib numpy
+	cargo bench --bench graph --no-run
+	OMP_NUM_THREADS=1 $(GRAPH_VENV)/bin/python benches/graph/compare.py --ours "cargo bench --quiet --bench graph --" $(ARGS)
 
 # Both take turns on one core, so that what else the machine does falls on both.
 ONNX_VENV := target/onnx-venv

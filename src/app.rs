@@ -22,10 +22,10 @@ use uuid::Uuid;
 
 use crate::{
     api::{AccessOptions, Api, Parts as ApiParts, Readiness, RequestLimits},
-    config::{PlaceFlags, ServeFlags},
+    config::{GraphFlag, PlaceFlags, ServeFlags},
     domain::{Clock, IdSource, Modality, Timestamp},
     encoder::{EncoderOptions, Encoders, Limits as SampleLimits, Placements},
-    gallery::{Gallery, GalleryOptions},
+    gallery::{Claim, CodeBits, Gallery, GalleryOptions, GraphKind},
     matcher::{Matcher, MatcherOptions, Parts as MatcherParts, ReplayProgress},
     store::{self, Store, StoreError, StoreOptions},
     telemetry::{Metrics, Page},
@@ -33,6 +33,9 @@ use crate::{
 
 /// How long writes that were begun, queues, threads and the store's connections get to end, once no request is left.
 const CLOSING: Duration = Duration::from_secs(5);
+
+/// How long the last snapshot may take at a stop.
+const LAST_SNAPSHOT: Duration = Duration::from_secs(15);
 
 /// The clock on the wall.
 #[derive(Debug)]
@@ -88,6 +91,8 @@ pub struct Server {
     matcher: Matcher,
     encoders: Arc<Encoders>,
     store: Arc<dyn Store>,
+    /// Held until the last snapshot is taken.
+    snapshots: Option<Claim>,
     stop: CancellationToken,
     listeners: Vec<JoinHandle<anyhow::Result<()>>>,
     housekeeping: JoinHandle<((), ())>,
@@ -120,11 +125,20 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) ->
     store.check_schema().await?;
     let encoders = Arc::new(Encoders::start(encoder_options(places, flags)).await?);
 
+    let snapshots = claim_snapshots(places, flags).await;
     let parts = MatcherParts {
         store: Arc::clone(&store),
         gallery: Arc::new(Gallery::new(GalleryOptions {
             graph_from: flags.limits.graph_from,
+            graph: match flags.graph {
+                GraphFlag::Compact => GraphKind::Compact,
+                GraphFlag::HnswRs => GraphKind::HnswRs,
+            },
+            graph_build_threads: cores().div_ceil(2),
             templates_max: flags.limits.templates_max,
+            code_bits: if flags.limits.code_bits == 4 { CodeBits::Four } else { CodeBits::Eight },
+            sweep_threads: cores(),
+            snapshots_dir: snapshots.as_ref().map(|_| places.snapshots_dir()),
             ..GalleryOptions::default()
         })),
         encoders: Arc::clone(&encoders),
@@ -175,6 +189,7 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) ->
         matcher,
         encoders,
         store,
+        snapshots,
         stop,
         listeners,
         housekeeping,
@@ -204,6 +219,12 @@ impl Server {
         .await;
         if drained.is_err() {
             cut.iter().for_each(AbortHandle::abort);
+        }
+        if self.snapshots.is_some() && tokio::time::timeout(LAST_SNAPSHOT, self.matcher.keep_last()).await.is_err() {
+            warn!(
+                "the last snapshot takes longer than {} s; the next start reads more of the log",
+                LAST_SNAPSHOT.as_secs()
+            );
         }
         let closed = tokio::time::timeout(CLOSING, async {
             self.housekeeping.await.context("housekeeping panicked")?;
@@ -235,6 +256,24 @@ impl Server {
             Err(panic) => anyhow::Error::new(panic).context("a listener panicked"),
         }
     }
+}
+
+/// The right to keep snapshots in the data folder. Without it the server runs as well, and reads the store at each start.
+async fn claim_snapshots(places: &PlaceFlags, flags: &ServeFlags) -> Option<Claim> {
+    if flags.limits.snapshot_interval_seconds == 0 {
+        return None;
+    }
+    let folder = places.snapshots_dir();
+    let path = folder.display().to_string();
+    match tokio::task::spawn_blocking(move || Claim::of(&folder)).await {
+        Ok(Ok(Some(claim))) => return Some(claim),
+        Ok(Ok(None)) => {
+            warn!(path, "another server keeps its snapshots here; this one goes without, give it a data folder");
+        }
+        Ok(Err(error)) => warn!(path, %error, "no snapshots are kept, because the folder cannot be used"),
+        Err(error) => warn!(%error, "no snapshots are kept"),
+    }
+    None
 }
 
 async fn bind(addr: SocketAddr, wire: &str, variable: &str) -> anyhow::Result<TcpListener> {
@@ -269,11 +308,16 @@ fn matcher_options(flags: &ServeFlags) -> MatcherOptions {
         samples_max: limits.samples_max,
         templates_per_identity_max: limits.templates_per_identity_max,
         candidates_max: limits.candidates_max,
+        bulk_in_flight_max: limits.bulk_in_flight_max,
         search_threads: cores(),
         search_queue_max: limits.search_queue_max,
         rehearsal_trials_max: limits.rehearsal_trials_max,
         calibration_wait: Duration::from_millis(limits.calibration_wait_ms_max),
+        commit_writes_max: limits.commit_writes_max,
+        commit_templates_max: limits.commit_templates_max,
+        consistency_wait: Duration::from_millis(limits.consistency_wait_ms_max),
         follow_interval: Duration::from_millis(limits.follow_interval_ms),
+        snapshot_interval: Duration::from_secs(limits.snapshot_interval_seconds),
         sweep_interval: Duration::from_secs(limits.sweep_interval_seconds),
         decisions_kept: Duration::from_hours(24 * limits.decisions_kept_days),
         records_queue_max: limits.records_queue_max,
@@ -322,6 +366,13 @@ fn measured(matcher: Matcher, encoders: Arc<Encoders>, page: Metrics) -> Page {
         metrics::gauge!("semblance_gallery_collections").set(matcher.collection_count() as f64);
         metrics::gauge!("semblance_gallery_identities").set(totals.identities as f64);
         metrics::gauge!("semblance_gallery_templates").set(totals.templates as f64);
+        metrics::gauge!("semblance_gallery_lag_positions").set(matcher.lag() as f64);
+        let bytes = matcher.gallery_bytes();
+        for (part, bytes) in bytes.by_part() {
+            metrics::gauge!("semblance_gallery_bytes", "part" => part).set(bytes as f64);
+        }
+        // Without a graph answers are exact, and there is nothing to say.
+        metrics::gauge!("semblance_gallery_recall_ratio").set(matcher.recall_ratio().unwrap_or(f64::NAN));
         for (model, is_healthy) in encoders.health() {
             let healthy = f64::from(u8::from(is_healthy));
             metrics::gauge!("semblance_model_healthy", "model" => model.to_string()).set(healthy);

@@ -50,6 +50,9 @@ pub struct ServeFlags {
     /// for a large model on cores that are idle otherwise.
     #[arg(long, env = "SEMBLANCE_MODEL_THREADS", default_value = "", hide_default_value = true)]
     pub model_threads: PerModel<NonZeroU16>,
+    /// Which graph searches spaces that are too large to scan.
+    #[arg(long, env = "SEMBLANCE_GRAPH", default_value = "compact")]
+    pub graph: GraphFlag,
     /// How long to wait for requests in flight when told to stop, in seconds.
     #[arg(long, env = "SEMBLANCE_DRAIN_SECONDS", default_value_t = 25)]
     pub drain_seconds: u64,
@@ -98,6 +101,10 @@ pub struct LimitFlags {
     /// The longest that a request may take, in seconds.
     #[arg(long, env = "SEMBLANCE_REQUEST_SECONDS_MAX", default_value_t = 30)]
     pub request_seconds_max: u64,
+    /// The most samples of batches that are worked on at once. Below `queue-max`, so that batches leave places to whoever
+    /// waits for an answer.
+    #[arg(long, env = "SEMBLANCE_BULK_IN_FLIGHT_MAX", default_value_t = 64)]
+    pub bulk_in_flight_max: usize,
     /// The most entries that wait before one model; more are answered 429.
     #[arg(long, env = "SEMBLANCE_QUEUE_MAX", default_value_t = 256)]
     pub queue_max: usize,
@@ -119,6 +126,10 @@ pub struct LimitFlags {
     /// From how many templates of one space on the graph searches, instead of the exact scan.
     #[arg(long, env = "SEMBLANCE_GRAPH_FROM", default_value_t = 200_000)]
     pub graph_from: usize,
+    /// How many bits a number has in the codes that searches sweep over: 8 or 4. With 8 answers are exact; with 4 they take
+    /// half of the memory and are exact with a probability only.
+    #[arg(long, env = "SEMBLANCE_CODE_BITS", default_value_t = 8)]
+    pub code_bits: u8,
     /// The most candidates of one answer.
     #[arg(long, env = "SEMBLANCE_CANDIDATES_MAX", default_value_t = 1000)]
     pub candidates_max: usize,
@@ -131,9 +142,22 @@ pub struct LimitFlags {
     /// How long to wait for a connection or a turn before the database counts as unavailable, in milliseconds.
     #[arg(long, env = "SEMBLANCE_STORE_WAIT_MS_MAX", default_value_t = 5000)]
     pub store_wait_ms_max: u64,
-    /// How often to ask what other replicas wrote, in milliseconds. 0: never.
+    /// The most enrolls to one collection that share a commit; 1: each has its own.
+    #[arg(long, env = "SEMBLANCE_COMMIT_WRITES_MAX", default_value_t = 128)]
+    pub commit_writes_max: usize,
+    /// The most templates that one commit of several enrolls brings.
+    #[arg(long, env = "SEMBLANCE_COMMIT_TEMPLATES_MAX", default_value_t = 1024)]
+    pub commit_templates_max: usize,
+    /// How long a read waits for the write that its consistency token stands for, in milliseconds.
+    #[arg(long, env = "SEMBLANCE_CONSISTENCY_WAIT_MS_MAX", default_value_t = 2000)]
+    pub consistency_wait_ms_max: u64,
+    /// How often to ask what other replicas wrote, in milliseconds. PostgreSQL also tells, at once. 0: never.
     #[arg(long, env = "SEMBLANCE_FOLLOW_INTERVAL_MS", default_value_t = 1000)]
     pub follow_interval_ms: u64,
+    /// How often to take snapshots of the gallery, where it has changed, in seconds; one is also taken at the stop. They lie
+    /// in the data folder and make the next start short. 0: never, and none is read.
+    #[arg(long, env = "SEMBLANCE_SNAPSHOT_INTERVAL_SECONDS", default_value_t = 300)]
+    pub snapshot_interval_seconds: u64,
     /// How often to remove what has expired, in seconds. 0: never.
     #[arg(long, env = "SEMBLANCE_SWEEP_INTERVAL_SECONDS", default_value_t = 60)]
     pub sweep_interval_seconds: u64,
@@ -155,7 +179,7 @@ pub struct LimitFlags {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Places")]
 pub struct PlaceFlags {
-    /// The folder for the embedded database and the models.
+    /// The folder for the embedded database, the models and the gallery's snapshots.
     #[arg(long, global = true, env = "SEMBLANCE_DATA_DIR", default_value = "data")]
     pub data_dir: PathBuf,
     /// The folder of the installed model packages; `models` in the data folder when absent.
@@ -179,6 +203,14 @@ pub struct LogFlags {
     /// How to write it.
     #[arg(long, global = true, env = "SEMBLANCE_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GraphFlag {
+    /// The one of our own, in a twentieth of the memory.
+    Compact,
+    /// That of hnsw_rs.
+    HnswRs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -243,6 +275,12 @@ impl PlaceFlags {
         self.models_dir.clone().unwrap_or_else(|| self.data_dir.join("models"))
     }
 
+    /// Where snapshots of the gallery lie.
+    #[must_use]
+    pub fn snapshots_dir(&self) -> PathBuf {
+        self.data_dir.join("gallery")
+    }
+
     /// The database's address: as given, or the embedded one in the data folder.
     #[must_use]
     pub fn database_url(&self) -> Secret {
@@ -267,11 +305,14 @@ impl ServeFlags {
             ("SEMBLANCE_TRACK_FRAMES_MAX", limits.track_frames_max),
             ("SEMBLANCE_SAMPLES_MAX", limits.samples_max),
             ("SEMBLANCE_REQUESTS_MAX", limits.requests_max),
+            ("SEMBLANCE_BULK_IN_FLIGHT_MAX", limits.bulk_in_flight_max),
             ("SEMBLANCE_QUEUE_MAX", limits.queue_max),
             ("SEMBLANCE_BATCH_MAX", limits.batch_max),
             ("SEMBLANCE_WORKERS_PER_MODEL", limits.workers_per_model),
             ("SEMBLANCE_CANDIDATES_MAX", limits.candidates_max),
             ("SEMBLANCE_RECORDS_QUEUE_MAX", limits.records_queue_max),
+            ("SEMBLANCE_COMMIT_WRITES_MAX", limits.commit_writes_max),
+            ("SEMBLANCE_COMMIT_TEMPLATES_MAX", limits.commit_templates_max),
         ] {
             ensure!(value > 0, "{name} must be at least 1");
         }
@@ -286,6 +327,7 @@ impl ServeFlags {
             self.model_threads.0.values().all(|threads| threads.get() <= MODEL_THREADS_MAX),
             "SEMBLANCE_MODEL_THREADS asks for more than {MODEL_THREADS_MAX} threads"
         );
+        ensure!(matches!(limits.code_bits, 4 | 8), "SEMBLANCE_CODE_BITS is 8 or 4");
         ensure!(limits.request_seconds_max > 0, "SEMBLANCE_REQUEST_SECONDS_MAX must be at least 1");
         ensure!(limits.store_connections_max > 0, "SEMBLANCE_STORE_CONNECTIONS_MAX must be at least 1");
         if self.http_addr == self.grpc_addr && self.http_addr.port() != 0 {

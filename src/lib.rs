@@ -21,6 +21,7 @@ pub mod store;
 
 pub mod evaluate;
 pub mod train;
+pub mod transfer;
 
 pub mod torch;
 

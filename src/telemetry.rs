@@ -99,8 +99,26 @@ fn describe() {
     describe_counter!("semblance_queue_refused_total", "Samples refused because the queue was full.");
     describe_counter!("semblance_queue_dropped_total", "Entries dropped before inference, by reason.");
     describe_histogram!("semblance_search_duration_seconds", Unit::Seconds, "How long gallery searches took.");
+    describe_histogram!("semblance_search_pass_length", "Searches that shared a sweep over memory.");
+    describe_gauge!(
+        "semblance_gallery_recall_ratio",
+        "The share of the ten nearest identities that graphs have found of late; NaN where none answers."
+    );
+    describe_gauge!("semblance_gallery_bytes", Unit::Bytes, "Bytes that the galleries take, by part.");
+    describe_counter!("semblance_gallery_snapshots_total", "Snapshots of the gallery, by outcome.");
+    describe_histogram!(
+        "semblance_gallery_snapshot_duration_seconds",
+        Unit::Seconds,
+        "How long it took to take a snapshot."
+    );
     describe_gauge!("semblance_model_healthy", "1 unless a model failed several times in a row.");
+    describe_histogram!("semblance_commit_length", "Enrolls that shared a commit.");
     describe_gauge!("semblance_gallery_templates", "Templates in memory.");
     describe_gauge!("semblance_gallery_identities", "Identities in memory.");
     describe_gauge!("semblance_gallery_collections", "Collections in memory.");
+    describe_gauge!(
+        "semblance_gallery_lag_positions",
+        "Log entries that other replicas wrote and this one has not read."
+    );
+    describe_counter!("semblance_gallery_notifications_total", "What the database told of writes, own ones included.");
 }

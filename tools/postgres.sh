@@ -1,22 +1,29 @@
 #!/usr/bin/env bash
-# tools/postgres.sh run COMMAND...   runs COMMAND with a PostgreSQL of its own and answers COMMAND's status.
+# tools/postgres.sh run COMMAND...       runs COMMAND with a PostgreSQL of its own and answers COMMAND's status.
+# tools/postgres.sh durable COMMAND...   the same with one that waits for its disk, as in production, for benchmarks.
 #
 # The cluster lives in a temporary folder, listens on a free port of 127.0.0.1, trusts whoever reaches it and is gone when
-# COMMAND has ended. COMMAND finds it in SEMBLANCE_TEST_POSTGRES_URL; where that is set already, COMMAND just runs.
+# COMMAND has ended. COMMAND finds it in SEMBLANCE_TEST_POSTGRES_URL (durable: SEMBLANCE_BENCH_POSTGRES_URL, and PostgreSQL's
+# programs on its PATH); where that is set already, COMMAND just runs.
 # Without PostgreSQL on the machine, root gets Debian's package; anyone else is told, and COMMAND runs without the variable.
 set -euo pipefail
 
 main() {
-    if [ "${1:-}" != run ] || [ $# -lt 2 ]; then
-        echo "usage: tools/postgres.sh run COMMAND..." >&2
+    case "${1:-}" in
+    run) variable=SEMBLANCE_TEST_POSTGRES_URL careless="-c fsync=off -c synchronous_commit=off -c full_page_writes=off" ;;
+    durable) variable=SEMBLANCE_BENCH_POSTGRES_URL careless="" ;;
+    *) variable="" ;;
+    esac
+    if [ -z "$variable" ] || [ $# -lt 2 ]; then
+        echo "usage: tools/postgres.sh run|durable COMMAND..." >&2
         exit 2
     fi
     shift
-    if [ -z "${SEMBLANCE_TEST_POSTGRES_URL:-}" ]; then
+    if [ -z "${!variable:-}" ]; then
         if find_binaries || { install_package && find_binaries; }; then
             start_cluster
         else
-            echo "tools/postgres.sh: the PostgreSQL tests are skipped: $why_not" >&2
+            echo "tools/postgres.sh: what needs PostgreSQL is skipped: $why_not" >&2
         fi
     fi
     # Not exec: the cluster must be stopped afterwards, whatever the status is.
@@ -92,8 +99,9 @@ start_cluster() {
         port=$((RANDOM % 12000 + 20000)) # below the range that the kernel lends to outgoing connections
         if as_owner "$bin/pg_ctl" start --silent --wait --pgdata="$home/data" --log="$home/server.log" --options="\
             -c listen_addresses=127.0.0.1 -c port=$port -c unix_socket_directories='' -c max_connections=200 \
-            -c fsync=off -c synchronous_commit=off -c full_page_writes=off" >/dev/null 2>&1; then
-            export SEMBLANCE_TEST_POSTGRES_URL=postgres://postgres@127.0.0.1:$port/postgres
+            $careless" >/dev/null 2>&1; then
+            export "$variable=postgres://postgres@127.0.0.1:$port/postgres"
+            if [ -z "$careless" ]; then PATH=$bin:$PATH; fi
             return
         fi
     done

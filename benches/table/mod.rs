@@ -1,6 +1,7 @@
 //! What the benchmarks share: a clock, seeded random numbers, and a table to print.
 
 #![expect(clippy::print_stdout, reason = "a benchmark answers on standard output")]
+#![allow(dead_code, reason = "each benchmark uses a part of it")]
 
 use std::{fmt, hint::black_box, time::Instant};
 

@@ -11,6 +11,7 @@
 //! ```
 
 mod access;
+pub mod client;
 mod grpc;
 mod http;
 mod layers;
@@ -30,16 +31,19 @@ use std::{
 };
 
 use ::http::{StatusCode, header};
-use axum::{Router, middleware, routing::get};
+use axum::{Router, middleware, routing::get, serve::ListenerExt};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{service::Routes, transport::Server};
+use tonic::{
+    service::Routes,
+    transport::{Server, server::TcpIncoming},
+};
 use tonic_health::server::HealthReporter;
 
 pub use access::AccessOptions;
 pub use layers::RequestLimits;
 
 use crate::matcher::Matcher;
+use grpc::Streams;
 use layers::Gate;
 
 /// How often an idle gRPC connection is asked whether its other end is still there.
@@ -66,6 +70,7 @@ pub struct Api {
 pub struct Readiness {
     ready: Arc<AtomicBool>,
     health: HealthReporter,
+    streams: Streams,
 }
 
 impl Readiness {
@@ -81,8 +86,10 @@ impl Readiness {
         self.health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     }
 
-    /// Lets go of those who watch the health: their calls have no end of their own and would hold up the stop.
+    /// Ends what has no end of its own and would hold up the stop: the calls of those who watch the health, and streams,
+    /// which take no more batches.
     pub async fn end(&mut self) {
+        self.streams.end();
         self.health.clear_service_status("").await;
     }
 }
@@ -93,10 +100,11 @@ impl Api {
         let Parts { matcher, access, limits, metrics } = parts;
         let gate = Arc::new(Gate::new(access, limits));
         let (health, health_service) = tonic_health::server::health_reporter();
-        let readiness = Readiness { ready: Arc::default(), health };
+        let streams = Streams::default();
+        let readiness = Readiness { ready: Arc::default(), health, streams: streams.clone() };
         readiness.close().await;
 
-        let services = grpc::services(&matcher, limits.body_bytes_max)
+        let services = grpc::services(&matcher, limits.body_bytes_max, &streams)
             .layer(middleware::from_fn_with_state(Arc::clone(&gate), layers::serve));
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
@@ -132,6 +140,10 @@ impl Api {
         stop: S,
     ) -> impl Future<Output = std::io::Result<()>> + Send + use<S> {
         let service = self.rest.clone().into_make_service_with_connect_info::<SocketAddr>();
+        // An answer is sent at once: held back for company, it waits 40 ms for the other side's delayed acknowledgement.
+        let listener = listener.tap_io(|connection| {
+            let _ = connection.set_nodelay(true);
+        });
         async move { axum::serve(listener, service).with_graceful_shutdown(stop).await }
     }
 
@@ -144,9 +156,9 @@ impl Api {
         listener: TcpListener,
         stop: S,
     ) -> impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<S> {
-        let server =
-            Server::builder().http2_keepalive_interval(Some(KEEPALIVE)).tcp_nodelay(true).add_routes(self.grpc.clone());
-        server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop)
+        let server = Server::builder().http2_keepalive_interval(Some(KEEPALIVE)).add_routes(self.grpc.clone());
+        // The server's own `tcp_nodelay` is for connections that it accepts by itself.
+        server.serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop)
     }
 }
 

@@ -6,6 +6,7 @@ use http::StatusCode;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use super::proto;
 use crate::matcher::{Fault, FaultKind};
 
 /// Whose codes `ErrorInfo.reason` are.
@@ -100,6 +101,18 @@ pub(super) fn status(fault: &Fault) -> Status {
         details.set_retry_info(Some(wait));
     }
     Status::with_error_details(row.grpc, fault.to_string(), details)
+}
+
+/// The fault as the outcome of one entry of a batch.
+pub(super) fn refusal(fault: &Fault) -> proto::Refusal {
+    let said = status(fault);
+    proto::Refusal {
+        status: http(&said).as_u16().into(),
+        code: fault.code().to_owned(),
+        detail: fault.to_string(),
+        grpc_code: said.code().into(),
+        retry_after_seconds: fault.retry_after().map(|wait| wait.as_secs_f64()),
+    }
 }
 
 fn log(fault: &Fault) {

@@ -1,6 +1,9 @@
 //! The commands. What a command answers goes to standard output; what it is doing goes to standard error.
 
+mod doctor;
 mod evaluate;
+mod export;
+mod import;
 mod migrate;
 mod models;
 mod serve;
@@ -39,6 +42,13 @@ enum Command {
     /// List, fetch, install and verify model packages.
     #[command(subcommand)]
     Models(models::ModelsCommand),
+    /// Enroll the rows of a file with a running server: embeddings or pictures. A run that was cut off goes on where it
+    /// ended.
+    Import(Box<import::ImportFlags>),
+    /// Write who is enrolled in a collection to a file, read from the database.
+    Export(export::ExportFlags),
+    /// Compare the database with itself; the exit code and a list say what is not as it should be.
+    Doctor(doctor::DoctorFlags),
     /// Measure a model on a labelled set, through the same code that serves.
     Evaluate(evaluate::EvaluateFlags),
     /// Make a model of our own.
@@ -58,9 +68,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the last word of a command that failed, logs or no logs")]
 fn complain(error: &anyhow::Error) {
-    eprintln!("semblance: {error:#}");
+    warn_plainly(&format!("{error:#}"));
+}
+
+#[expect(clippy::print_stderr, reason = "what an operator must read, logs or no logs")]
+fn warn_plainly(words: &str) {
+    eprintln!("semblance: {words}");
 }
 
 fn run() -> anyhow::Result<()> {
@@ -82,6 +96,9 @@ fn run() -> anyhow::Result<()> {
         }
         Command::Migrate => reactor()?.block_on(migrate::run(&places)),
         Command::Models(command) => models::run(&places, command),
+        Command::Import(flags) => import::run(&flags),
+        Command::Export(flags) => reactor()?.block_on(export::run(&places, &flags)),
+        Command::Doctor(flags) => reactor()?.block_on(doctor::run(&places, &flags)),
         Command::Evaluate(flags) => evaluate::run(&places, &flags),
         Command::Train(command) => train::run(&places, command),
     }

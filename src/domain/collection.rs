@@ -1,5 +1,7 @@
 //! Collections: one gallery per embedding space, a policy, and which space is searched.
 
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -77,6 +79,35 @@ pub struct Policy {
     pub quality: QualityPolicy,
     #[serde(default)]
     pub pad: PadPolicy,
+    /// How the templates of one identity speak together.
+    #[serde(default)]
+    pub pooling: Pooling,
+}
+
+/// How alike a probe and an identity are, given how alike it and each of the identity's templates are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    /// As the most similar template: finds who has one good match, and trusts a single bad template.
+    #[default]
+    Best,
+    /// As the mean of so many of the most similar, or of all where there are fewer: one template alone does not decide.
+    MeanOfBest(NonZeroU32),
+    /// As the mean of all, each as much as the square of its quality; those of which nothing is known count in full.
+    ByQuality,
+}
+
+impl Pooling {
+    /// The most templates that a mean of the best may ask for.
+    pub const BEST_MAX: u32 = 16;
+    /// The worst template still counts a little: otherwise an identity of bad ones would have no similarity at all.
+    const QUALITY_MIN: f64 = 0.05;
+
+    /// What a template of that quality (0 to 1) counts where quality decides.
+    #[must_use]
+    pub fn weight(quality: Option<f32>) -> f64 {
+        quality.map_or(1.0, |quality| f64::from(quality).max(Self::QUALITY_MIN).powi(2))
+    }
 }
 
 /// What is asked about presentation attacks on faces.
@@ -107,7 +138,13 @@ impl Default for PadPolicy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { target_fpir: 0.01, target_fmr: 0.001, quality: QualityPolicy::default(), pad: PadPolicy::default() }
+        Self {
+            target_fpir: 0.01,
+            target_fmr: 0.001,
+            quality: QualityPolicy::default(),
+            pad: PadPolicy::default(),
+            pooling: Pooling::default(),
+        }
     }
 }
 
@@ -133,8 +170,14 @@ impl Policy {
         let demands =
             demands.into_iter().filter_map(|(field, value, most)| value.map(|value| share(field, value, most)));
         let pad = share("policy.pad.scoreMin", self.pad.score_min, 1.0);
+        let best = match self.pooling {
+            Pooling::MeanOfBest(best) => f64::from(best.get()),
+            Pooling::Best | Pooling::ByQuality => 1.0,
+        };
+        let most = f64::from(Pooling::BEST_MAX);
+        let best = PolicyError { field: "policy.pooling.best", value: best, least: 1.0, most };
         let wrong = |asked: &PolicyError| !(asked.least..=asked.most).contains(&asked.value);
-        match rates.into_iter().chain(demands).chain([pad]).find(wrong) {
+        match rates.into_iter().chain(demands).chain([pad, best]).find(wrong) {
             Some(wrong) => Err(wrong),
             None => Ok(self),
         }

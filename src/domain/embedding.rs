@@ -13,6 +13,10 @@ pub const DIMENSION_MAX: u32 = 8192;
 /// Below this length a vector has no direction worth keeping.
 const NORM_MIN: f32 = 1e-6;
 
+/// How far from one the squared length of a vector may be that was scaled here: 2^-22, for its length and its
+/// numbers are each rounded to f32.
+const ROUNDED_TO_UNIT: f64 = 2.4e-7;
+
 /// How far from one the squared length of [`DIMENSION_MAX`] numbers may be that were each rounded to f32.
 const UNIT_TOLERANCE: f64 = 1e-5;
 
@@ -75,6 +79,9 @@ impl Embedding {
         let largest = values.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
         if largest < NORM_MIN {
             return Err(EmbeddingError::NoDirection);
+        }
+        if is_unit_already(space, values) {
+            return Ok(Self { space, values: values.into() });
         }
         let norm = values.iter().map(|v| f64::from(v / largest).powi(2)).sum::<f64>().sqrt() * f64::from(largest);
         if space.parts > 1 {
@@ -168,6 +175,15 @@ pub fn similarity_by_parts(one: &[f32], other: &[f32], parts: usize) -> Similari
     }
 }
 
+/// Whether these numbers are an embedding that was made here before, and exported. Scaling them again would move some by a
+/// last bit, and what was exported would not come back as it was.
+fn is_unit_already(space: EmbeddingSpace, values: &[f32]) -> bool {
+    let squared = |part: &[f32]| part.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
+    let width = (values.len() / space.parts.max(1) as usize).max(1);
+    let parts: Vec<f64> = values.chunks(width).map(squared).filter(|length| *length > 0.0).collect();
+    parts.iter().all(|length| (length * parts.len() as f64 - 1.0).abs() < ROUNDED_TO_UNIT)
+}
+
 /// Each part that is not all (nearly) zeros at the same length, and all of them together at unit length.
 fn even_parts(values: &[f32], parts: usize, largest: f32) -> Arc<[f32]> {
     let width = (values.len() / parts).max(1);
@@ -251,6 +267,15 @@ mod tests {
             if let Ok(embedding) = Embedding::new(space(dimension), &values) {
                 let again = Embedding::restored(space(dimension), embedding.values().into());
                 prop_assert_eq!(again, Some(embedding));
+            }
+        }
+
+        #[test]
+        fn an_embedding_is_made_of_itself_bit_for_bit(values in prop::collection::vec(-10_f32..10.0, 1..64), parts in 1_u32..4) {
+            let values = &values[..values.len() / parts as usize * parts as usize];
+            let space = EmbeddingSpace { parts, ..space(u32::try_from(values.len()).expect("short")) };
+            if let Ok(embedding) = Embedding::new(space, values) {
+                prop_assert_eq!(Embedding::new(space, embedding.values()), Ok(embedding));
             }
         }
 

@@ -84,3 +84,18 @@ pub struct Entry {
     /// `Label`: the identity as it is now, unless it was removed since.
     pub labelled: Option<Identity>,
 }
+
+impl Entry {
+    /// Tells entries of different logs apart that stand at the same position: a checksum over what happened, to whom
+    /// and when.
+    #[must_use]
+    pub fn mark(&self) -> u32 {
+        let mut sum = crc32fast::Hasher::new();
+        sum.update(&self.position.0.to_le_bytes());
+        sum.update(self.kind.as_str().as_bytes());
+        sum.update(self.identity.as_str().as_bytes());
+        sum.update(self.template.map(|t| *t.0.as_bytes()).unwrap_or_default().as_slice());
+        sum.update(&self.time.as_microsecond().to_le_bytes());
+        sum.finalize()
+    }
+}

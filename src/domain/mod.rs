@@ -22,7 +22,7 @@ mod space;
 pub use calibration::{PackageCalibration, PackageCalibrationError, Rehearsal};
 pub use clock::{Clock, IdSource, Timestamp};
 pub use collection::{
-    Collection, CollectionStats, PadMode, PadPolicy, Policy, PolicyError, Revision, SpaceBinding, SpaceRole,
+    Collection, CollectionStats, PadMode, PadPolicy, Policy, PolicyError, Pooling, Revision, SpaceBinding, SpaceRole,
 };
 pub use decision::{Candidate, DecisionKind, OperatingPoint, Reason, ThresholdSource};
 pub use device::{Device, UnknownDevice};

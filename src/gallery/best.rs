@@ -33,6 +33,11 @@ impl Best {
         Self { limit, similarity_min: similarity_min.unwrap_or(Similarity::LOWEST).0, hits: Vec::new() }
     }
 
+    /// One that wants the same and has seen nothing.
+    pub(super) fn emptied(&self) -> Self {
+        Self { limit: self.limit, similarity_min: self.similarity_min, hits: Vec::new() }
+    }
+
     pub(super) fn limit(&self) -> usize {
         self.limit
     }
@@ -40,6 +45,7 @@ impl Best {
     /// Whatever is below this changes nothing any more.
     pub(super) fn floor(&self) -> f32 {
         match self.hits.last() {
+            None if self.limit == 0 => f32::INFINITY,
             Some(worst) if self.hits.len() == self.limit => worst.similarity,
             _ => self.similarity_min,
         }
@@ -47,7 +53,7 @@ impl Best {
 
     /// Takes the hit in if it belongs here. Offering one again changes nothing.
     pub(super) fn offer(&mut self, hit: Hit) {
-        if hit.similarity < self.floor() || self.limit == 0 {
+        if hit.similarity < self.floor() {
             return;
         }
         // A walk over the list is cheap, because few rows come this far once the list is full.

@@ -5,20 +5,27 @@
 
 use std::collections::BTreeMap;
 
-use super::{rows::Rows, slots::Slot};
-use crate::domain::{Rehearsal, Similarity};
+use super::{pooled::Pools, rows::Rows, slots::Slot};
+use crate::domain::{Pooling, Rehearsal, Similarity};
 
 /// From here on two templates were made from one image. Enrolled under two names they would make strangers look like
 /// one person, under one name they would make a person look more like himself than he does: such pairs are left out.
 const SAME_IMAGE: f32 = 0.999;
 
+/// So many trials pass over a block together where several templates speak: each keeps numbers for every identity.
+const TRIALS_AT_ONCE: usize = 16;
+
 /// At most `trials_max` trials. The same rows, count and seed give the same trials.
-pub(super) fn rehearse(rows: &Rows, trials_max: usize, seed: u64) -> Rehearsal {
+pub(super) fn rehearse(rows: &Rows, pooling: Pooling, trials_max: usize, seed: u64) -> Rehearsal {
     let people = people_of(rows);
     let mut random = SplitMix(seed);
     let probes = draw(&people, trials_max, &mut random);
-    let impostor = probes.iter().filter_map(|probe| impostor_of(rows, &people, *probe, &mut random)).collect();
-    let (nonmated_best, mated_best) = best_of(rows, &probes);
+    let impostor =
+        probes.iter().filter_map(|probe| impostor_of(rows, &people, pooling, (*probe, &mut random))).collect();
+    let (nonmated_best, mated_best) = match pooling {
+        Pooling::Best => best_of(rows, &probes),
+        Pooling::MeanOfBest(_) | Pooling::ByQuality => pooled_of(rows, pooling, &probes),
+    };
     Rehearsal { identities: people.len() as u64, templates: rows.len() as u64, nonmated_best, impostor, mated_best }
 }
 
@@ -52,16 +59,28 @@ fn draw(people: &[Vec<usize>], trials_max: usize, random: &mut SplitMix) -> Vec<
     turns.take(trials_max).copied().collect()
 }
 
-/// The probe against one template of one other identity.
-fn impostor_of(rows: &Rows, people: &[Vec<usize>], probe: usize, random: &mut SplitMix) -> Option<Similarity> {
+/// The probe against one other identity: one template of it where the best decides, else all of them.
+fn impostor_of(
+    rows: &Rows,
+    people: &[Vec<usize>],
+    pooling: Pooling,
+    (probe, random): (usize, &mut SplitMix),
+) -> Option<Similarity> {
     if people.len() < 2 {
         return None;
     }
     let drawn = random.below(people.len());
     let stranger = if rows.owner(people[drawn][0]) == rows.owner(probe) { (drawn + 1) % people.len() } else { drawn };
-    let other = people[stranger][random.below(people[stranger].len())];
-    let similarity = rows.measure().of(rows.values(probe), rows.values(other));
-    (similarity < SAME_IMAGE).then_some(Similarity(similarity))
+    let drawn = random.below(people[stranger].len());
+    let others = if pooling == Pooling::Best { &people[stranger][drawn..=drawn] } else { &people[stranger] };
+    let mut pools = Pools::new(pooling, 1);
+    for other in others {
+        let similarity = rows.measure().of(rows.values(probe), rows.values(*other));
+        if similarity < SAME_IMAGE {
+            pools.add(Slot(0), similarity, rows.member(*other).quality);
+        }
+    }
+    pools.of(Slot(0)).map(Similarity)
 }
 
 /// The highest similarity of each probe to other identities, and to the rest of its own, where there is any. Block by
@@ -84,6 +103,34 @@ fn best_of(rows: &Rows, probes: &[usize]) -> (Vec<Similarity>, Vec<Similarity>) 
     }
     let found = |best: Vec<Similarity>| best.into_iter().filter(|s| *s > Similarity::LOWEST).collect();
     (found(nonmated), found(mated))
+}
+
+/// The same where several templates of an identity speak together.
+fn pooled_of(rows: &Rows, pooling: Pooling, probes: &[usize]) -> (Vec<Similarity>, Vec<Similarity>) {
+    let slots = (0..rows.len()).map(|row| rows.owner(row).0 as usize + 1).max().unwrap_or(0);
+    let (mut nonmated, mut mated) = (Vec::new(), Vec::new());
+    let mut similarities = Vec::new();
+    for probes in probes.chunks(TRIALS_AT_ONCE) {
+        let mut pools: Vec<Pools> = probes.iter().map(|_| Pools::new(pooling, slots)).collect();
+        for (first, values) in rows.blocks() {
+            for (pools, probe) in pools.iter_mut().zip(probes) {
+                rows.measure().of_all(rows.values(*probe), values, &mut similarities);
+                for (row, similarity) in (first..).zip(&similarities) {
+                    if *similarity < SAME_IMAGE && row != *probe {
+                        pools.add(rows.owner(row), *similarity, rows.member(row).quality);
+                    }
+                }
+            }
+        }
+        for (pools, probe) in pools.iter().zip(probes) {
+            let own = rows.owner(*probe);
+            let of = |slot: u32| pools.of(Slot(slot)).filter(|_| Slot(slot) != own);
+            let others = (0..slots).filter_map(|slot| of(u32::try_from(slot).ok()?));
+            nonmated.extend(others.max_by(f32::total_cmp).map(Similarity));
+            mated.extend(pools.of(own).map(Similarity));
+        }
+    }
+    (nonmated, mated)
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014): small, seeded, and the same on every machine.
@@ -113,22 +160,18 @@ impl SplitMix {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
-    use crate::{
-        domain::TemplateId,
-        gallery::{
-            scan::{Measure, similarity_of},
-            testbed::unit_rows,
-        },
+    use crate::gallery::{
+        kernel::Packing,
+        scan::{Measure, similarity_of},
+        testbed::{member, unit_rows},
     };
 
     /// `people` identities with two templates each, in 32 dimensions.
     fn gallery(people: u32) -> Rows {
-        let mut rows = Rows::new(32, Measure::Whole);
+        let mut rows = Rows::new(32, Measure::Whole, Packing::Bytes);
         for (number, values) in (0..).zip(unit_rows(people as usize * 2, 32, 5)) {
-            rows.push(Slot(number / 2), TemplateId(Uuid::from_u128(number.into())), &values);
+            rows.push(member(number / 2, number), &values);
         }
         rows
     }
@@ -136,7 +179,7 @@ mod tests {
     #[test]
     fn trials_are_what_a_look_at_every_pair_gives() {
         let rows = gallery(20);
-        let rehearsal = rehearse(&rows, 1000, 3);
+        let rehearsal = rehearse(&rows, Pooling::Best, 1000, 3);
         assert_eq!((rehearsal.identities, rehearsal.templates), (20, 40));
         assert_eq!(rehearsal.impostor.len(), 40);
         let best = |row: usize, own: bool| {
@@ -168,29 +211,29 @@ mod tests {
         let mut detour = gallery(31);
         detour.remove(61);
         detour.remove(60);
-        let extra = TemplateId(Uuid::from_u128(1000));
-        detour.push(Slot(77), extra, &[0.0; 32]);
+        let extra = member(77, 1000);
+        detour.push(extra, &[0.0; 32]);
         let moved = detour.remove(3);
-        assert_eq!(moved, Some(extra));
-        let (template, values) = (TemplateId(Uuid::from_u128(3)), rows.values(3).to_vec());
-        detour.push(Slot(1), template, &values);
+        assert_eq!(moved, Some(extra.template));
+        let values = rows.values(3).to_vec();
+        detour.push(member(1, 3), &values);
         detour.remove(3);
-        assert_eq!(rehearse(&detour, 40, 8), rehearse(&rows, 40, 8));
-        assert_ne!(rehearse(&rows, 40, 8), rehearse(&rows, 40, 9));
+        assert_eq!(rehearse(&detour, Pooling::Best, 40, 8), rehearse(&rows, Pooling::Best, 40, 8));
+        assert_ne!(rehearse(&rows, Pooling::Best, 40, 8), rehearse(&rows, Pooling::Best, 40, 9));
     }
 
     #[test]
     fn one_image_under_two_names_makes_no_stranger() {
         let mut rows = gallery(10);
         let copy = rows.values(0).to_vec();
-        rows.push(Slot(99), TemplateId(Uuid::from_u128(99)), &copy);
-        let rehearsal = rehearse(&rows, 1000, 1);
+        rows.push(member(99, 99), &copy);
+        let rehearsal = rehearse(&rows, Pooling::Best, 1000, 1);
         assert!(rehearsal.nonmated_best.iter().chain(&rehearsal.impostor).all(|s| s.0 < SAME_IMAGE));
     }
 
     #[test]
     fn one_person_alone_meets_no_stranger() {
-        let rehearsal = rehearse(&gallery(1), 10, 1);
+        let rehearsal = rehearse(&gallery(1), Pooling::Best, 10, 1);
         assert!(rehearsal.nonmated_best.is_empty() && rehearsal.impostor.is_empty());
         assert_eq!(rehearsal.mated_best.len(), 2);
     }

@@ -14,11 +14,12 @@ pub struct Restore<'s> {
     shelf: &'s Shelf,
     fold: Fold,
     head: Position,
+    mark: u32,
 }
 
 impl<'s> Restore<'s> {
-    pub(super) fn new(shelf: &'s Shelf, head: Position) -> Self {
-        Self { shelf, fold: Fold::default(), head }
+    pub(super) fn new(shelf: &'s Shelf, head: Position, mark: u32) -> Self {
+        Self { shelf, fold: Fold::new(shelf.packing()), head, mark }
     }
 
     pub fn identities(&mut self, page: &[Identity]) {
@@ -39,6 +40,7 @@ impl<'s> Restore<'s> {
     /// Puts what was loaded in place, at the head. Entries after it are applied as usual.
     pub fn finish(mut self) {
         self.fold.head = self.head;
+        self.fold.mark = self.mark;
         self.shelf.replace(self.fold);
     }
 }

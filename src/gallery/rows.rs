@@ -1,47 +1,74 @@
-//! The numbers of a space: flat rows of f32, one a template, always without holes.
+//! The rows of a space, one a template, always without holes: codes that are scanned, originals that decide, and whose
+//! they are.
 //!
-//! Rows live in blocks that readers may share: a snapshot costs a reference a block, and a writer copies the one
+//! Memory is shared with readers block by block: a snapshot costs a reference a block, and a writer copies the one
 //! block that it changes while a snapshot holds it. Whatever leaves is overwritten with zeros: a removed row at once,
 //! a block when its last holder lets go.
 
-use std::{hint::black_box, sync::Arc};
+use std::sync::Arc;
 
-use super::{scan::Measure, slots::Slot};
-use crate::domain::TemplateId;
+use uuid::Uuid;
 
-/// 512 KiB of numbers a block: it stays in a core's second-level cache while several probes pass over it.
-const BLOCK_NUMBERS: usize = 1 << 17;
-/// The first block starts this small and doubles, because most collections are small.
-const FIRST_ROWS: usize = 16;
-/// Rows of 16 numbers or a multiple of it never straddle a cache line when the block starts on one.
-const CACHE_LINE_BYTES: usize = 64;
-const CACHE_LINE_NUMBERS: usize = CACHE_LINE_BYTES / size_of::<f32>();
+use super::{
+    Bytes, codes::Codes, kernel::Packing, originals::Originals, scan::Measure, slots::Slot, snapshot::RowsFile,
+};
+use crate::domain::{EmbeddingSpace, TemplateId};
+
+/// Whose a row is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Member {
+    pub(super) owner: Slot,
+    pub(super) template: TemplateId,
+    /// How fit the sample was, 0 to 1; NaN where nothing is known.
+    pub(super) quality: f32,
+}
 
 /// Rows with their owners and templates. A clone is a snapshot that later changes do not reach.
 #[derive(Debug, Clone)]
 pub(super) struct Rows {
-    dimension: usize,
     measure: Measure,
-    /// A row's block is its number shifted right by this.
-    block_shift: u32,
-    /// All full but the last. Only a block that is alone may be smaller than the others.
-    blocks: Vec<Arc<Block>>,
+    /// None where rows are compared part by part: a part that is out of sight counts for nothing, and no bound on the
+    /// whole says what that does.
+    codes: Option<Codes>,
+    originals: Originals,
     owners: Vec<Slot>,
     templates: Vec<TemplateId>,
+    qualities: Vec<f32>,
 }
 
 impl Rows {
-    pub(super) fn new(dimension: u32, measure: Measure) -> Self {
+    pub(super) fn new(dimension: u32, measure: Measure, packing: Packing) -> Self {
         let dimension = dimension as usize;
-        let block_rows = (BLOCK_NUMBERS / dimension.max(1)).max(1);
         Self {
-            dimension,
             measure,
-            block_shift: block_rows.ilog2(),
-            blocks: Vec::new(),
+            codes: (measure == Measure::Whole).then(|| Codes::packed(dimension, packing)),
+            originals: Originals::new(dimension),
             owners: Vec::new(),
             templates: Vec::new(),
+            qualities: Vec::new(),
         }
+    }
+
+    /// The rows of a file, whose numbers stay there. Rows without a member were erased, and are left out.
+    pub(super) fn mapped(
+        of: EmbeddingSpace,
+        packing: Packing,
+        file: &Arc<RowsFile>,
+        members: &[Option<Member>],
+    ) -> Self {
+        let mut rows = Self::new(of.dimension, Measure::of_parts(of.parts), packing);
+        rows.originals = Originals::mapped(of.dimension as usize, file);
+        for (row, member) in members.iter().enumerate() {
+            let nobody = Member { owner: Slot(u32::MAX), template: TemplateId(Uuid::nil()), quality: f32::NAN };
+            rows.join(member.unwrap_or(nobody));
+            if let Some(codes) = &mut rows.codes {
+                codes.push(file.values(row..row + 1));
+            }
+        }
+        for (row, _) in members.iter().enumerate().rev().filter(|(_, member)| member.is_none()) {
+            rows.remove(row);
+        }
+        rows
     }
 
     pub(super) fn len(&self) -> usize {
@@ -53,8 +80,24 @@ impl Rows {
         self.measure
     }
 
+    pub(super) fn codes(&self) -> Option<&Codes> {
+        self.codes.as_ref()
+    }
+
+    /// How many bytes the rows take, part by part.
+    pub(super) fn bytes(&self) -> Bytes {
+        let (originals, mapped) = self.originals.bytes();
+        Bytes {
+            codes: self.codes.as_ref().map_or(0, Codes::bytes) as u64,
+            originals: originals as u64,
+            mapped: mapped as u64,
+            rows: (self.len() * (size_of::<Slot>() + size_of::<TemplateId>() + size_of::<f32>())) as u64,
+            ..Bytes::default()
+        }
+    }
+
     pub(super) fn values(&self, row: usize) -> &[f32] {
-        self.blocks[row >> self.block_shift].row(row & self.block_mask(), self.dimension)
+        self.originals.row(row)
     }
 
     pub(super) fn owner(&self, row: usize) -> Slot {
@@ -65,122 +108,61 @@ impl Rows {
         self.templates[row]
     }
 
+    pub(super) fn templates(&self) -> &[TemplateId] {
+        &self.templates
+    }
+
+    pub(super) fn member(&self, row: usize) -> Member {
+        Member { owner: self.owners[row], template: self.templates[row], quality: self.qualities[row] }
+    }
+
     /// Each block's first row and its numbers, row after row.
     pub(super) fn blocks(&self) -> impl Iterator<Item = (usize, &[f32])> {
-        self.blocks.iter().enumerate().map(|(index, block)| {
-            let first = index << self.block_shift;
-            let rows = (self.len() - first).min(self.block_mask() + 1);
-            (first, block.rows(rows, self.dimension))
-        })
+        (0..self.originals.pieces()).map(|index| self.originals.piece(index))
     }
 
     /// Adds a row at the end and answers its number.
-    pub(super) fn push(&mut self, owner: Slot, template: TemplateId, values: &[f32]) -> usize {
+    pub(super) fn push(&mut self, member: Member, values: &[f32]) -> usize {
         let row = self.len();
-        self.make_room(row);
-        self.block_mut(row).copy_from_slice(values);
-        self.owners.push(owner);
-        self.templates.push(template);
+        if let Some(codes) = &mut self.codes {
+            codes.push(values);
+        }
+        self.originals.push(values);
+        self.join(member);
         row
+    }
+
+    fn join(&mut self, member: Member) {
+        self.owners.push(member.owner);
+        self.templates.push(member.template);
+        self.qualities.push(member.quality);
     }
 
     /// Removes a row and overwrites it. The last row takes its place; answers whose that was, unless it was the
     /// removed one itself.
     pub(super) fn remove(&mut self, row: usize) -> Option<TemplateId> {
-        let last = self.len() - 1;
-        let mut carried = self.values(last).to_vec();
-        self.block_mut(row).copy_from_slice(&carried);
-        wipe(&mut carried);
-        wipe(self.block_mut(last));
+        if let Some(codes) = &mut self.codes {
+            codes.swap_remove(row);
+        }
+        self.originals.swap_remove(row);
         self.owners.swap_remove(row);
         self.templates.swap_remove(row);
-        self.blocks.truncate(self.len().div_ceil(self.block_mask() + 1));
+        self.qualities.swap_remove(row);
         self.templates.get(row).copied()
     }
 
-    fn make_room(&mut self, row: usize) {
-        let block_rows = self.block_mask() + 1;
-        if row == 0 {
-            self.blocks.push(Arc::new(Block::zeroed(block_rows.min(FIRST_ROWS) * self.dimension)));
-        } else if row & self.block_mask() == 0 {
-            self.blocks.push(Arc::new(Block::zeroed(block_rows * self.dimension)));
-        } else if row < block_rows && row * self.dimension == self.blocks[0].len {
-            self.blocks[0] = Arc::new(self.blocks[0].grown((row * 2).min(block_rows) * self.dimension));
-        }
+    /// Maps from the file what `written` was written to it from, where that has not changed since.
+    pub(super) fn adopt(&mut self, written: &Self, file: &Arc<RowsFile>) {
+        self.originals.adopt(&written.originals, file);
     }
-
-    fn block_mut(&mut self, row: usize) -> &mut [f32] {
-        let within = row & self.block_mask();
-        let dimension = self.dimension;
-        Arc::make_mut(&mut self.blocks[row >> self.block_shift]).row_mut(within, dimension)
-    }
-
-    fn block_mask(&self) -> usize {
-        (1 << self.block_shift) - 1
-    }
-}
-
-/// A fixed piece of memory that starts on a cache line and is overwritten when it is let go.
-#[derive(Debug)]
-struct Block {
-    memory: Vec<f32>,
-    start: usize,
-    len: usize,
-}
-
-impl Block {
-    fn zeroed(len: usize) -> Self {
-        let memory = vec![0.0_f32; len + CACHE_LINE_NUMBERS];
-        // The offset may be declared unknowable; an unaligned block is slower and right all the same.
-        let start = memory.as_ptr().align_offset(CACHE_LINE_BYTES).min(CACHE_LINE_NUMBERS);
-        Self { memory, start, len }
-    }
-
-    fn grown(&self, len: usize) -> Self {
-        let mut grown = Self::zeroed(len);
-        let start = grown.start;
-        grown.memory[start..start + self.len].copy_from_slice(self.rows(1, self.len));
-        grown
-    }
-
-    fn rows(&self, rows: usize, dimension: usize) -> &[f32] {
-        &self.memory[self.start..][..rows * dimension]
-    }
-
-    fn row(&self, row: usize, dimension: usize) -> &[f32] {
-        &self.memory[self.start + row * dimension..][..dimension]
-    }
-
-    fn row_mut(&mut self, row: usize, dimension: usize) -> &mut [f32] {
-        &mut self.memory[self.start + row * dimension..][..dimension]
-    }
-}
-
-/// Not derived, because a copy of the memory alone would not start on a cache line.
-impl Clone for Block {
-    fn clone(&self) -> Self {
-        self.grown(self.len)
-    }
-}
-
-impl Drop for Block {
-    fn drop(&mut self) {
-        wipe(&mut self.memory);
-    }
-}
-
-/// Overwrites with zeros, in a way that the compiler must believe somebody reads.
-fn wipe(values: &mut [f32]) {
-    values.fill(0.0);
-    black_box(values);
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use uuid::Uuid;
 
     use super::*;
+    use crate::gallery::testbed::member;
 
     fn template(number: u128) -> TemplateId {
         TemplateId(Uuid::from_u128(number))
@@ -189,12 +171,9 @@ mod tests {
     /// More rows of 4096 numbers than one block of 32 holds.
     #[test]
     fn rows_keep_their_numbers_over_blocks() {
-        let mut rows = Rows::new(4096, Measure::Whole);
+        let mut rows = Rows::new(4096, Measure::Whole, Packing::Bytes);
         for number in 0..100_u16 {
-            assert_eq!(
-                rows.push(Slot(1), template(number.into()), &vec![f32::from(number); 4096]),
-                usize::from(number)
-            );
+            assert_eq!(rows.push(member(1, number.into()), &vec![f32::from(number); 4096]), usize::from(number));
         }
         assert!((0..100_u16).all(|n| rows.values(n.into()) == vec![f32::from(n); 4096]));
         let seen: Vec<usize> = rows.blocks().map(|(first, values)| first * 4096 + values.len()).collect();
@@ -202,25 +181,23 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_row_is_overwritten_at_once() {
-        let mut rows = Rows::new(16, Measure::Whole);
-        rows.push(Slot(1), template(1), &[1.0; 16]);
-        rows.push(Slot(2), template(2), &[2.0; 16]);
+    fn a_removed_row_gives_its_place_away() {
+        let mut rows = Rows::new(16, Measure::Whole, Packing::Bytes);
+        rows.push(member(1, 1), &[1.0; 16]);
+        rows.push(member(2, 2), &[2.0; 16]);
         assert_eq!(rows.remove(0), Some(template(2)));
         assert_eq!(rows.remove(0), None);
-        rows.push(Slot(3), template(3), &[3.0; 16]);
-        let block = &rows.blocks[0];
-        assert_eq!(block.rows(1, 16), [3.0; 16]);
-        assert!(block.memory.iter().all(|v| [0.0, 3.0].contains(v)), "nothing of the removed rows is left");
+        rows.push(member(3, 3), &[3.0; 16]);
+        assert_eq!((rows.len(), rows.values(0)), (1, &[3.0; 16][..]));
     }
 
     #[test]
     fn a_snapshot_stays_as_it_was() {
-        let mut rows = Rows::new(4, Measure::Whole);
-        rows.push(Slot(1), template(1), &[1.0; 4]);
+        let mut rows = Rows::new(4, Measure::Whole, Packing::Bytes);
+        rows.push(member(1, 1), &[1.0; 4]);
         let snapshot = rows.clone();
         rows.remove(0);
-        rows.push(Slot(2), template(2), &[2.0; 4]);
+        rows.push(member(2, 2), &[2.0; 4]);
         assert_eq!((snapshot.values(0), snapshot.template(0)), (&[1.0; 4][..], template(1)));
         assert_eq!((rows.values(0), rows.template(0)), (&[2.0; 4][..], template(2)));
     }
@@ -228,10 +205,10 @@ mod tests {
     proptest! {
         #[test]
         fn removal_moves_the_last_row_and_loses_none(removals in prop::collection::vec(any::<prop::sample::Index>(), 0..90)) {
-            let mut rows = Rows::new(5000, Measure::Whole);
+            let mut rows = Rows::new(5000, Measure::Whole, Packing::Bytes);
             let mut expected: Vec<u16> = (0..90).collect();
             for number in &expected {
-                rows.push(Slot((*number).into()), template((*number).into()), &vec![f32::from(*number); 5000]);
+                rows.push(member((*number).into(), (*number).into()), &vec![f32::from(*number); 5000]);
             }
             for removal in removals {
                 let row = removal.index(expected.len());

@@ -1,6 +1,7 @@
-//! How alike a probe and rows are, computed as fast as memory delivers the rows.
+//! How alike a probe and rows are by their originals: the last word on a similarity.
 //!
-//! One kernel serves the scan, the graph's distance and the re-rank, so that all agree to the last bit.
+//! One kernel serves verification, the sweep's second look, the graph's and rehearsals, so that all agree to the last
+//! bit.
 #![expect(unsafe_code, reason = "calls to AVX2 code, after asking the processor whether it has AVX2")]
 
 use super::{
@@ -13,7 +14,7 @@ use crate::domain::similarity_by_parts;
 /// Independent sums: four registers of eight numbers hide the latency of a fused multiply-add.
 const LANES: usize = 32;
 
-/// Offers every row that the sieve admits. Exact.
+/// Offers every row that the sieve admits. Exact; for spaces without codes.
 pub(super) fn scan(rows: &Rows, probe: &[f32], sieve: &Sieve<'_>, best: &mut Best) {
     if sieve.is_selective() {
         return scan_admitted(rows, probe, sieve, best);

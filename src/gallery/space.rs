@@ -1,19 +1,28 @@
 //! One embedding space of one collection: rows, whose they are, and the graph over them once there are many.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
+
+use rayon::ThreadPool;
 
 use super::{
-    GalleryOptions,
+    Bytes, GalleryOptions,
     best::{Best, Hit},
+    codes::Codes,
     graph::Graph,
-    rows::Rows,
-    scan::{Measure, scan},
+    kernel::Packing,
+    pooled::{pooled, sweep_pooled},
+    rows::{Member, Rows},
+    scan::Measure,
     slots::{Sieve, Slot},
+    snapshot::RowsFile,
+    sweep::{Question, sweep},
 };
-use crate::domain::{EmbeddingSpace, TemplateId};
+use crate::domain::{EmbeddingSpace, Pooling, TemplateId};
 
 /// A graph that must look at more than so many times its usual width is slower than the scan.
 const WIDTHS_MAX: usize = 8;
+/// So many searches share a sweep at most: beyond that computing takes longer than reading, and waiting helps nobody.
+pub const PASS_MAX: usize = 8;
 
 /// What a space's graph lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,12 +44,15 @@ pub(super) struct Ask<'a> {
     pub(super) sieve: &'a Sieve<'a>,
     /// How many candidates a walk through the graph weighs at first; at least one.
     pub(super) width: usize,
+    /// How the templates of one identity speak together.
+    pub(super) pooling: Pooling,
 }
 
 #[derive(Debug)]
 pub(super) struct Space {
     rows: Rows,
-    places: HashMap<TemplateId, usize>,
+    /// The row of each template. Numbers of 32 bits, because there is one for each.
+    places: HashMap<TemplateId, u32>,
     owned: HashMap<Slot, Vec<TemplateId>>,
     graph: Option<Graph>,
     /// While a graph is being built from a snapshot of the rows: what was admitted since.
@@ -48,14 +60,22 @@ pub(super) struct Space {
 }
 
 impl Space {
-    pub(super) fn new(of: EmbeddingSpace) -> Self {
-        Self {
-            rows: Rows::new(of.dimension, Measure::of_parts(of.parts)),
-            places: HashMap::new(),
-            owned: HashMap::new(),
-            graph: None,
-            since_snapshot: None,
+    pub(super) fn new(of: EmbeddingSpace, packing: Packing) -> Self {
+        Self::of(Rows::new(of.dimension, Measure::of_parts(of.parts), packing))
+    }
+
+    pub(super) fn of(rows: Rows) -> Self {
+        let mut space = Self { rows, places: HashMap::new(), owned: HashMap::new(), graph: None, since_snapshot: None };
+        for row in 0..space.rows.len() {
+            space.join(row);
         }
+        space
+    }
+
+    fn join(&mut self, row: usize) {
+        let member = self.rows.member(row);
+        self.places.insert(member.template, row_number(row));
+        self.owned.entry(member.owner).or_default().push(member.template);
     }
 
     /// A snapshot of the rows is their clone.
@@ -63,32 +83,60 @@ impl Space {
         &self.rows
     }
 
+    pub(super) fn bytes(&self) -> Bytes {
+        // A bucket of these tables is an entry and a byte.
+        let place = size_of::<(TemplateId, u32)>() + 1;
+        let owned = size_of::<(Slot, Vec<TemplateId>)>() + 1;
+        let places =
+            self.places.capacity() * place + self.owned.capacity() * owned + self.rows.len() * size_of::<TemplateId>();
+        let graph = self.graph.as_ref().map_or(0, Graph::bytes);
+        Bytes { places: places as u64, graph: graph as u64, ..self.rows.bytes() }
+    }
+
+    pub(super) fn has_graph(&self) -> bool {
+        self.graph.is_some()
+    }
+
     pub(super) fn identities(&self) -> usize {
         self.owned.len()
     }
 
-    /// Offers the nearest templates that the sieve admits: from the graph where it can be trusted to have seen
-    /// them all, else from the scan.
-    pub(super) fn search(&self, ask: &Ask<'_>, best: &mut Best) {
-        let answered = self.graph.as_ref().is_some_and(|graph| self.walk(graph, ask, best));
-        if !answered {
-            scan(&self.rows, ask.probe, ask.sieve, best);
+    /// Offers to each question the nearest templates that its sieve admits: from the graph where that can be trusted to
+    /// have seen them all, else from a sweep, which all the others share.
+    pub(super) fn search(&self, questions: Vec<Question<'_, '_>>, threads: Option<&ThreadPool>) {
+        let unanswered = |(ask, best): &mut Question<'_, '_>| {
+            if ask.pooling != Pooling::Best {
+                // A graph finds near templates, and they need not be of the nearest identities.
+                sweep_pooled(&self.rows, ask, |owner| self.rows_of(owner), best);
+                return false;
+            }
+            !self.graph.as_ref().is_some_and(|graph| self.walk(graph, ask, best))
+        };
+        let mut left: Vec<Question<'_, '_>> =
+            questions.into_iter().filter_map(|mut question| unanswered(&mut question).then_some(question)).collect();
+        for pass in left.chunks_mut(PASS_MAX) {
+            sweep(&self.rows, pass, threads);
         }
     }
 
-    pub(super) fn nearest_of(&self, probe: &[f32], owner: Slot) -> Option<Hit> {
-        let hits = self.owned.get(&owner)?.iter().filter_map(|template| self.hit(probe, *template));
-        hits.min_by(Hit::rank)
+    /// How alike an identity is, and its most similar template.
+    pub(super) fn nearest_of(&self, ask: &Ask<'_>, owner: Slot) -> Option<Hit> {
+        pooled(&self.rows, ask, owner, &self.rows_of(owner))
+    }
+
+    fn rows_of(&self, owner: Slot) -> Vec<usize> {
+        let templates = self.owned.get(&owner).map_or(&[][..], Vec::as_slice);
+        templates.iter().filter_map(|template| self.places.get(template)).map(|row| *row as usize).collect()
     }
 
     /// Adds a template; one that is there already stays as it is.
-    pub(super) fn admit(&mut self, owner: Slot, template: TemplateId, values: &[f32]) {
+    pub(super) fn admit(&mut self, member: Member, values: &[f32]) {
+        let template = member.template;
         if self.places.contains_key(&template) {
             return;
         }
-        let row = self.rows.push(owner, template, values);
-        self.places.insert(template, row);
-        self.owned.entry(owner).or_default().push(template);
+        let row = self.rows.push(member, values);
+        self.join(row);
         if let Some(graph) = &mut self.graph {
             graph.await_insertion(template);
         }
@@ -97,11 +145,12 @@ impl Space {
         }
     }
 
-    pub(super) fn forget_template(&mut self, template: TemplateId) {
+    /// Answers whether the template was here.
+    pub(super) fn forget_template(&mut self, template: TemplateId) -> bool {
         let Some(row) = self.places.get(&template) else {
-            return;
+            return false;
         };
-        let owner = self.rows.owner(*row);
+        let owner = self.rows.owner(*row as usize);
         if let Some(left) = self.owned.get_mut(&owner) {
             left.retain(|t| *t != template);
             if left.is_empty() {
@@ -109,17 +158,26 @@ impl Space {
             }
         }
         self.remove_row(template);
+        true
     }
 
-    pub(super) fn forget_owner(&mut self, owner: Slot) {
-        for template in self.owned.remove(&owner).unwrap_or_default() {
-            self.remove_row(template);
+    /// Answers the templates that were forgotten.
+    pub(super) fn forget_owner(&mut self, owner: Slot) -> Vec<TemplateId> {
+        let forgotten = self.owned.remove(&owner).unwrap_or_default();
+        for template in &forgotten {
+            self.remove_row(*template);
         }
+        forgotten
+    }
+
+    /// Maps from the file what `written` was written to it from, where that has not changed since.
+    pub(super) fn adopt(&mut self, written: &Rows, file: &Arc<RowsFile>) {
+        self.rows.adopt(written, file);
     }
 
     fn remove_row(&mut self, template: TemplateId) {
         let row = self.places.remove(&template).expect("every template that is owned has a row");
-        if let Some(moved) = self.rows.remove(row) {
+        if let Some(moved) = self.rows.remove(row as usize) {
             self.places.insert(moved, row);
         }
     }
@@ -137,14 +195,14 @@ impl Space {
         }
         let widths = std::iter::successors(Some(ask.width), |w| Some(w * 2)).take_while(|w| *w <= width_max);
         for width in widths {
-            let near = graph.nearest(ask.probe, width);
-            for (template, _) in &near {
-                self.offer(ask, *template, best);
+            let found = graph.nearest(ask.probe, width);
+            for (template, most) in &found.near {
+                if *most >= best.floor() {
+                    self.offer(ask, *template, best);
+                }
             }
-            match near.last() {
-                Some((_, farthest)) if best.floor() > *farthest => return true,
-                Some(_) if near.len() == width => {}
-                _ => return false,
+            if found.edge < best.floor() {
+                return true;
             }
         }
         false
@@ -158,7 +216,7 @@ impl Space {
 
     /// `None` for a forgotten template.
     fn hit(&self, probe: &[f32], template: TemplateId) -> Option<Hit> {
-        let row = *self.places.get(&template)?;
+        let row = *self.places.get(&template)? as usize;
         Some(Hit {
             similarity: self.rows.measure().of(probe, self.rows.values(row)),
             template,
@@ -172,7 +230,7 @@ impl Space {
     pub(super) fn need(&self, options: &GalleryOptions) -> Need {
         let rows = self.rows.len();
         match &self.graph {
-            None if rows >= options.graph_from.max(2) && self.rows.measure() == Measure::Whole => Need::Build,
+            None if rows >= options.graph_from.max(2) && self.has_codes_for_a_graph() => Need::Build,
             // Half, so that a space at the limit does not build and drop in turns.
             Some(_) if rows < options.graph_from / 2 => Need::Drop,
             Some(graph) if graph.forgotten_share(rows) >= options.rebuild_share => Need::Build,
@@ -181,10 +239,16 @@ impl Space {
         }
     }
 
-    /// The rows to build a graph over.
-    pub(super) fn begin_build(&mut self) -> Rows {
+    fn has_codes_for_a_graph(&self) -> bool {
+        self.rows.codes().is_some_and(|codes| codes.packing() == Packing::Bytes)
+    }
+
+    /// What to build a graph over: codes and their templates. A graph that kept more would keep originals alive that a
+    /// snapshot holds by now.
+    pub(super) fn begin_build(&mut self) -> Option<(Codes, Vec<TemplateId>)> {
+        let codes = self.rows.codes()?.clone();
         self.since_snapshot = Some(Vec::new());
-        self.rows.clone()
+        Some((codes, self.rows.templates().to_vec()))
     }
 
     /// Puts the graph in place; what was admitted while it was built waits for insertion, and what was forgotten has
@@ -213,8 +277,12 @@ impl Space {
             return false;
         };
         if let Some(row) = self.places.get(&template) {
-            graph.insert(template, self.rows.values(*row));
+            graph.insert(template, self.rows.values(*row as usize));
         }
         true
     }
+}
+
+fn row_number(row: usize) -> u32 {
+    u32::try_from(row).expect("memory ends long before 2^32 rows")
 }

@@ -5,10 +5,15 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use uuid::Uuid;
 
-use super::{Gallery, GalleryOptions, Query, Shelf};
+use super::{
+    Gallery, GalleryOptions, Query, Shelf,
+    rows::Member,
+    slots::{Roster, Slot},
+};
 use crate::domain::{
     Candidate, CollectionUid, Embedding, EmbeddingSpace, Entry, EntryKind, Identity, IdentityId, Labels, Modality,
-    ModelDigest, Position, Revision, SpaceName, StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp,
+    ModelDigest, Pooling, Position, Revision, SpaceName, StoredTemplate, Template, TemplateId, TemplateOrigin,
+    Timestamp,
 };
 
 pub(crate) fn space(dimension: u32) -> EmbeddingSpace {
@@ -27,6 +32,27 @@ pub(crate) fn embedding(values: &[f32]) -> Embedding {
     Embedding::new(space(u32::try_from(values.len()).expect("short")), values).expect("tests choose valid numbers")
 }
 
+pub(super) fn member(owner: u32, template: u32) -> Member {
+    Member { owner: Slot(owner), template: TemplateId(Uuid::from_u128(template.into())), quality: f32::NAN }
+}
+
+/// People whose labels say which half and which tenth they are of; a seventh of them have expired.
+pub(super) fn roster(people: usize) -> Roster {
+    let mut roster = Roster::default();
+    for person in 0..people {
+        let labels = [("half".to_owned(), (person % 2).to_string()), ("ten".to_owned(), (person % 10).to_string())];
+        roster.put(&Identity {
+            id: id(&format!("p{person}")),
+            labels: Labels::try_from(BTreeMap::from(labels)).expect("valid"),
+            expire_time: (person % 7 == 3).then_some(Timestamp::UNIX_EPOCH),
+            revision: Revision::FIRST,
+            create_time: now(),
+            update_time: now(),
+        });
+    }
+    roster
+}
+
 pub(crate) fn shelf(options: GalleryOptions) -> std::sync::Arc<Shelf> {
     Gallery::new(options).open(CollectionUid(Uuid::nil()))
 }
@@ -37,7 +63,7 @@ pub(crate) fn names(candidates: &[Candidate]) -> Vec<&str> {
 
 impl Query<'_> {
     pub(crate) fn top(limit: usize) -> Self {
-        Query { limit, filter: None, now: now(), similarity_min: None }
+        Query { limit, filter: None, now: now(), pooling: Pooling::Best, similarity_min: None }
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     *,
 };
 use crate::{
-    domain::{Candidate, EntryKind, Filter, Similarity, StoredTemplate, TemplateId},
+    domain::{Candidate, EntryKind, Filter, Pooling, Similarity, StoredTemplate, TemplateId},
     testdata,
 };
 
@@ -33,8 +33,8 @@ fn collections_share_the_room_and_nothing_else() {
     assert_eq!(gallery.check_room(1), Ok(()));
     assert_eq!(gallery.check_room(2), Err(GalleryError::Full { held: 2, templates_max: 3 }));
 
-    assert!(gallery.remove(uid(1)));
-    assert!(!gallery.remove(uid(1)));
+    assert!(gallery.remove(uid(1)).is_some());
+    assert!(gallery.remove(uid(1)).is_none());
     assert!(gallery.shelf(uid(1)).is_none());
     assert_eq!(gallery.open(uid(1)).position(), Position::START, "a new life starts from nothing");
     assert_eq!(gallery.totals(), CollectionStats { identities: 1, templates: 1 });
@@ -83,12 +83,12 @@ fn what_is_forgotten_is_never_found_again() {
     assert_eq!(names(&best), ["alice", "bob"]);
 
     shelf.apply(&writer.forget_template("alice", best[0].template)).expect("in order");
-    let next = shelf.nearest_of(&probe, &id("alice"), now()).expect("another template is left");
+    let next = shelf.nearest_of(&probe, &id("alice"), Pooling::Best, now()).expect("another template is left");
     assert_ne!(next.template, best[0].template);
 
     shelf.apply(&writer.forget_identity("alice")).expect("in order");
     assert_eq!(names(&shelf.search(&probe, &Query::top(5))), ["bob"]);
-    assert_eq!(shelf.nearest_of(&probe, &id("alice"), now()), None);
+    assert_eq!(shelf.nearest_of(&probe, &id("alice"), Pooling::Best, now()), None);
     assert_eq!((shelf.identity(&id("alice")), shelf.identities_in(space(2))), (None, 1));
 
     shelf.apply(&writer.enroll("alice", &[0.0, 1.0])).expect("in order");
@@ -110,8 +110,8 @@ fn the_expired_are_hidden_before_they_are_swept() {
         assert_eq!(shelf.search(&probe, &query), []);
         assert_eq!(names(&shelf.search(&probe, &Query { now: before, ..query })), ["alice"]);
     }
-    assert_eq!(shelf.nearest_of(&probe, &id("alice"), now()), None);
-    assert!(shelf.nearest_of(&probe, &id("alice"), before).is_some());
+    assert_eq!(shelf.nearest_of(&probe, &id("alice"), Pooling::Best, now()), None);
+    assert!(shelf.nearest_of(&probe, &id("alice"), Pooling::Best, before).is_some());
     assert_eq!(shelf.identity(&id("alice")).and_then(|known| known.expire_time), Some(now()));
 }
 
@@ -131,7 +131,7 @@ fn a_restored_shelf_answers_like_one_that_followed_the_log() {
     let restored = shelf(GalleryOptions::default());
     let identities: Vec<_> = log.iter().filter_map(|entry| entry.labelled.clone()).collect();
     let templates: Vec<StoredTemplate> = log.iter().filter_map(|entry| entry.admitted.clone()).collect();
-    let mut restore = restored.restore(head);
+    let mut restore = restored.restore(head, 0);
     identities.chunks(3).for_each(|page| restore.identities(page));
     templates.chunks(7).for_each(|page| restore.templates(page.to_vec()));
     assert_eq!(restored.position(), Position::START, "nothing is seen before the end");
@@ -446,7 +446,7 @@ fn searches_go_on_while_the_log_is_followed_and_graphs_are_built() {
 #[test]
 fn a_rehearsal_sees_the_space_that_it_is_asked_for() {
     let (shelf, ..) = crowd(60);
-    let rehearsal = shelf.rehearse(space(32), 100, 1);
+    let rehearsal = shelf.rehearse(space(32), Pooling::Best, 100, 1);
     assert_eq!((rehearsal.identities, rehearsal.templates, rehearsal.nonmated_best.len()), (60, 120, 100));
-    assert_eq!(shelf.rehearse(space(31), 100, 1).identities, 0);
+    assert_eq!(shelf.rehearse(space(31), Pooling::Best, 100, 1).identities, 0);
 }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::{Matcher, directory::Open};
 use crate::{
     decision::{Calibration, TRIALS_MIN, Terms},
-    domain::{CollectionUid, EmbeddingSpace, PackageCalibration},
+    domain::{CollectionUid, EmbeddingSpace, PackageCalibration, Pooling},
     encoder::Encoder,
 };
 
@@ -22,9 +22,23 @@ const SEED: u64 = 1;
 
 #[derive(Debug, Default)]
 pub(super) struct Calibrations {
-    slots: Mutex<HashMap<(CollectionUid, EmbeddingSpace), Slot>>,
+    slots: Mutex<HashMap<Key, Slot>>,
     /// Held by whoever rehearses: after a restart every collection wants to, and searches need the cores.
     alone: tokio::sync::Mutex<()>,
+}
+
+/// What a calibration is of. Another pooling makes other similarities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    uid: CollectionUid,
+    space: EmbeddingSpace,
+    pooling: Pooling,
+}
+
+impl Key {
+    fn of(open: &Open, space: EmbeddingSpace) -> Self {
+        Self { uid: open.collection.uid, space, pooling: open.collection.policy.pooling }
+    }
 }
 
 #[derive(Debug)]
@@ -51,11 +65,11 @@ impl Rehearsed {
 
 impl Calibrations {
     pub(super) fn remove(&self, uid: CollectionUid) {
-        self.slots.lock().retain(|(of, _), _| *of != uid);
+        self.slots.lock().retain(|key, _| key.uid != uid);
     }
 
     /// What there is, and whether the caller shall make it anew: at most one caller at a time is told so.
-    fn ask(&self, key: (CollectionUid, EmbeddingSpace), identities: u64) -> (watch::Receiver<Option<Rehearsed>>, bool) {
+    fn ask(&self, key: Key, identities: u64) -> (watch::Receiver<Option<Rehearsed>>, bool) {
         let mut slots = self.slots.lock();
         let slot = slots.entry(key).or_insert_with(|| Slot { made: watch::channel(None).0, rehearsing: false });
         let fresh = slot.made.borrow().as_ref().is_some_and(|r| !r.is_stale(identities));
@@ -64,7 +78,7 @@ impl Calibrations {
         (slot.made.subscribe(), shall_make)
     }
 
-    fn put(&self, key: (CollectionUid, EmbeddingSpace), rehearsed: Option<Rehearsed>) {
+    fn put(&self, key: Key, rehearsed: Option<Rehearsed>) {
         if let Some(slot) = self.slots.lock().get_mut(&key) {
             slot.rehearsing = false;
             if rehearsed.is_some() {
@@ -95,7 +109,7 @@ impl Matcher {
         if open.shelf.templates_in(space) < TRIALS_MIN as u64 {
             return None;
         }
-        let (mut made, shall_make) = self.calibrations.ask((open.collection.uid, space), identities);
+        let (mut made, shall_make) = self.calibrations.ask(Key::of(open, space), identities);
         if shall_make {
             self.begin_rehearsal(open, space);
         }
@@ -111,11 +125,11 @@ impl Matcher {
         let (matcher, open) = (self.clone(), open.clone());
         let package = self.package_calibration(space).cloned();
         self.tasks.spawn(async move {
-            let key = (open.collection.uid, space);
+            let key = Key::of(&open, space);
             let alone = matcher.calibrations.alone.lock().await;
             let trials_max = matcher.options.rehearsal_trials_max;
             let made = tokio::task::spawn_blocking(move || {
-                let rehearsal = open.shelf.rehearse(space, trials_max, SEED);
+                let rehearsal = open.shelf.rehearse(space, key.pooling, trials_max, SEED);
                 let calibration = Calibration::from_rehearsal(&rehearsal, package.as_ref()).map(Arc::new);
                 Rehearsed { calibration, identities: rehearsal.identities }
             })

@@ -6,7 +6,7 @@ use super::{Context, Fault, Matcher, idempotency};
 use crate::{
     domain::{
         Collection, CollectionId, CollectionStats, CollectionUid, DIMENSION_MAX, EmbeddingSpace, Modality, ModelDigest,
-        PadPolicy, Policy, Position, QualityPolicy, Revision, SpaceBinding, SpaceName, SpaceRole,
+        PadPolicy, Policy, Pooling, Position, QualityPolicy, Revision, SpaceBinding, SpaceName, SpaceRole,
     },
     store::StoreError,
 };
@@ -41,6 +41,7 @@ pub struct CollectionPatch {
     pub target_fmr: Option<f64>,
     pub quality: Option<QualityPolicy>,
     pub pad: Option<PadPolicy>,
+    pub pooling: Option<Pooling>,
     /// External spaces to declare beside those that there are; none is ever taken away.
     pub spaces: Vec<DeclaredSpace>,
     /// Change only if the record is still this one.
@@ -127,6 +128,7 @@ impl Matcher {
             target_fmr: patch.target_fmr.unwrap_or(collection.policy.target_fmr),
             quality: patch.quality.unwrap_or(collection.policy.quality),
             pad: patch.pad.unwrap_or(collection.policy.pad),
+            pooling: patch.pooling.unwrap_or(collection.policy.pooling),
         }
         .checked()?;
         self.declare(&mut collection, &patch.spaces)?;
@@ -151,6 +153,7 @@ impl Matcher {
             let _writer = open.writers.lock().await;
             let deleted = matcher.store.delete_collection(collection.uid).await?;
             matcher.close(&open);
+            matcher.end(&open).await;
             matcher.scrub().await;
             if deleted { Ok(()) } else { Err(Fault::NoCollection(collection.id)) }
         })

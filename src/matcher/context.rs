@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc, time::Instant};
 
+pub use crate::encoder::Urgency;
+
 /// Who makes a request, as the access layer found out.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Principal(Arc<str>);
@@ -25,6 +27,8 @@ pub struct Context {
     pub principal: Principal,
     /// The caller does not wait longer.
     pub deadline: Instant,
+    /// Whether somebody waits for the answer, or it is one of many.
+    pub urgency: Urgency,
     /// Set when the caller may ask again under the same id.
     pub once: Option<Once>,
 }

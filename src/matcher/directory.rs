@@ -1,13 +1,19 @@
 //! The collections by id, in memory, so that a search asks no database.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use parking_lot::RwLock;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
-use super::{Fault, Matcher};
+use super::{Fault, Matcher, passes::Passes, together::Company};
 use crate::{
-    domain::{Collection, CollectionId, CollectionUid},
+    domain::{Collection, CollectionId, CollectionUid, Entry, Position},
     gallery::Shelf,
 };
 
@@ -16,8 +22,74 @@ use crate::{
 pub(super) struct Open {
     pub(super) collection: Arc<Collection>,
     pub(super) shelf: Arc<Shelf>,
-    /// Held from before a turn until its entries are in the gallery: entries reach it in order.
+    /// Held from before a turn until its entries are in the gallery.
     pub(super) writers: Arc<Mutex<()>>,
+    /// Those who wait for it, and may be written for by another.
+    pub(super) company: Arc<Company>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) passes: Arc<Passes>,
+}
+
+/// How far the shelf has followed the log, for those who wait for it.
+#[derive(Debug)]
+pub(super) struct Progress {
+    reached: watch::Sender<Position>,
+    /// The furthest head of the log that anybody told of.
+    head: AtomicU64,
+    /// Held by whoever reads the log, so that many who wait read it once.
+    pub(super) reader: Mutex<()>,
+}
+
+impl Open {
+    pub(super) fn new(collection: Collection, shelf: Arc<Shelf>) -> Self {
+        let at = shelf.position();
+        let progress =
+            Progress { reached: watch::Sender::new(at), head: AtomicU64::new(at.0), reader: Mutex::default() };
+        Self {
+            collection: Arc::new(collection),
+            shelf,
+            writers: Arc::default(),
+            company: Arc::default(),
+            progress: Arc::new(progress),
+            passes: Arc::default(),
+        }
+    }
+
+    /// Follows the log, in whatever order pages of it come in: what is there already is skipped. Wakes those who wait.
+    ///
+    /// On a thread of its own: the shelf takes them in when no search holds it any more, and in a large gallery a search
+    /// takes tens of milliseconds.
+    pub(super) async fn apply(&self, entries: Vec<Entry>) -> Result<(), Fault> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let shelf = Arc::clone(&self.shelf);
+        let applied = tokio::task::spawn_blocking(move || shelf.apply(&entries)).await.map_err(Fault::internal)?;
+        let at = self.shelf.position();
+        self.head_seen(at);
+        self.progress.reached.send_if_modified(|reached| {
+            let further = at > *reached;
+            *reached = at.max(*reached);
+            further
+        });
+        Ok(applied?)
+    }
+
+    /// Ends when the shelf has followed the log to that position.
+    pub(super) async fn reached(&self, position: Position) {
+        let mut reached = self.progress.reached.subscribe();
+        // Only a sender that is gone fails, and it is not: this collection holds it.
+        let _ = reached.wait_for(|at| *at >= position).await;
+    }
+
+    pub(super) fn head_seen(&self, head: Position) {
+        self.progress.head.fetch_max(head.0, Ordering::Relaxed);
+    }
+
+    /// How many entries are known to be in the log and not in the gallery.
+    pub(super) fn lag(&self) -> u64 {
+        self.progress.head.load(Ordering::Relaxed).saturating_sub(self.shelf.position().0)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -26,6 +98,10 @@ pub(super) struct Directory(RwLock<BTreeMap<CollectionId, Open>>);
 impl Directory {
     pub(super) fn get(&self, id: &CollectionId) -> Option<Open> {
         self.0.read().get(id).cloned()
+    }
+
+    pub(super) fn by_uid(&self, uid: CollectionUid) -> Option<Open> {
+        self.0.read().values().find(|open| open.collection.uid == uid).cloned()
     }
 
     pub(super) fn len(&self) -> usize {

@@ -7,6 +7,7 @@
 //! Searches run on the gallery alone, so they survive an outage of the database. Whatever changes a collection takes
 //! its turn first: `turn.rs` says how.
 
+mod batch;
 mod calibrate;
 mod collections;
 mod compare;
@@ -14,10 +15,14 @@ mod context;
 mod directory;
 mod enroll;
 mod fault;
+mod follow;
 mod gate;
 mod idempotency;
 mod identities;
+mod keep;
 mod models;
+mod passes;
+mod plan;
 mod pool;
 mod probe;
 mod records;
@@ -25,16 +30,20 @@ mod replay;
 mod resolve;
 mod search;
 mod templates;
+mod together;
 mod turn;
 mod verify;
+mod watch;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 pub use collections::{CollectionDraft, CollectionPatch, DeclaredSpace};
 pub use compare::{Compared, Extracted, Extraction};
-pub use context::{Context, Once, Principal};
+pub use context::{Context, Once, Principal, Urgency};
 pub use enroll::{Enrolled, Enrollment};
 pub use fault::{Fault, FaultKind};
 pub use identities::{IdentityDraft, IdentityPatch};
@@ -48,7 +57,7 @@ pub use verify::{Verification, Verified};
 use crate::{
     domain::{Clock, CollectionStats, IdSource},
     encoder::Encoders,
-    gallery::Gallery,
+    gallery::{Bytes, Gallery, Watched},
     store::Store,
 };
 
@@ -61,6 +70,9 @@ pub struct MatcherOptions {
     pub templates_per_identity_max: u64,
     /// The most candidates of one answer.
     pub candidates_max: usize,
+    /// The most samples of batches that are worked on at once, all batches together. Fewer than a queue has places, so
+    /// that whoever waits for an answer finds one.
+    pub bulk_in_flight_max: usize,
     /// How many gallery searches run at once.
     pub search_threads: usize,
     /// How many searches may wait for their turn on those threads.
@@ -69,8 +81,16 @@ pub struct MatcherOptions {
     pub rehearsal_trials_max: usize,
     /// How long a request waits for a calibration that is being made, before it goes on with what there is.
     pub calibration_wait: Duration,
+    /// The most enrolls that share a commit.
+    pub commit_writes_max: usize,
+    /// The most templates that one commit of several enrolls brings.
+    pub commit_templates_max: usize,
+    /// How long a read waits for the write that its token stands for.
+    pub consistency_wait: Duration,
     /// How often the logs are asked for what other replicas appended; zero for never.
     pub follow_interval: Duration,
+    /// How often snapshots of the gallery are taken, where it has changed; zero for never.
+    pub snapshot_interval: Duration,
     /// How often what has expired is removed; zero for never.
     pub sweep_interval: Duration,
     /// How long decision records are kept.
@@ -101,7 +121,10 @@ pub struct Matcher {
     directory: Arc<directory::Directory>,
     calibrations: Arc<calibrate::Calibrations>,
     pool: Arc<pool::Pool>,
+    /// Room for the samples of batches.
+    bulk: Arc<Semaphore>,
     records: Arc<records::Records>,
+    watched: Arc<Mutex<Watched>>,
     /// What goes on when its caller hangs up: writes that were begun, calibrations.
     tasks: TaskTracker,
 }
@@ -122,7 +145,9 @@ impl Matcher {
             directory: Arc::default(),
             calibrations: Arc::default(),
             pool: Arc::new(pool::Pool::new(options.search_threads, options.search_queue_max)),
+            bulk: Arc::new(Semaphore::new(options.bulk_in_flight_max)),
             records: Arc::new(records),
+            watched: Arc::default(),
             tasks,
             options: Arc::new(options),
         }
@@ -140,8 +165,15 @@ impl Matcher {
         self.gallery.totals()
     }
 
-    /// Lets the database let go of deleted bytes. What does not succeed now is tried again by the next sweep.
+    /// How many bytes the galleries take, part by part.
+    #[must_use]
+    pub fn gallery_bytes(&self) -> Bytes {
+        self.gallery.bytes()
+    }
+
+    /// Lets the database and the snapshots let go of deleted bytes. What does not succeed now is tried again by the next sweep.
     async fn scrub(&self) {
+        self.scrub_snapshots().await;
         if let Err(error) = self.store.scrub().await {
             tracing::warn!(%error, "deleted bytes still lie in the database's files; the next sweep tries again");
         }

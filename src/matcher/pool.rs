@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Fault;
 
@@ -19,13 +19,24 @@ impl Pool {
         Self { threads: Arc::new(Semaphore::new(threads)), places: Arc::new(Semaphore::new(threads + waiting_max)) }
     }
 
-    /// Runs `work` on a thread of its own.
+    /// A place for work that is to come.
     ///
     /// # Errors
-    /// [`Fault::Busy`] when as many wait as may; [`Fault::Internal`] when the work panicked.
-    pub(super) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+    /// [`Fault::Busy`] when as many wait as may.
+    pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, Fault> {
         let busy = |_| Fault::Busy { retry_after: Duration::from_secs(1) };
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(busy)?;
+        Arc::clone(&self.places).try_acquire_owned().map_err(busy)
+    }
+
+    /// Runs `work` on a thread of its own, in a place that was taken for it.
+    ///
+    /// # Errors
+    /// [`Fault::Internal`] when the work panicked.
+    pub(super) async fn run_in<T: Send + 'static>(
+        &self,
+        place: OwnedSemaphorePermit,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Fault> {
         let thread = Arc::clone(&self.threads).acquire_owned().await.map_err(Fault::internal)?;
         tokio::task::spawn_blocking(move || {
             let result = work();
@@ -51,7 +62,8 @@ mod tests {
         let first = tokio::spawn({
             let pool = Arc::clone(&pool);
             async move {
-                pool.run(move || {
+                let place = pool.place().expect("the pool is empty");
+                pool.run_in(place, move || {
                     started.send(()).expect("the test waits");
                     released.recv().expect("the test releases");
                     1
@@ -60,17 +72,19 @@ mod tests {
             }
         });
         has_started.await.expect("it starts");
-        assert!(matches!(pool.run(|| 2).await, Err(Fault::Busy { .. })));
+        assert!(matches!(pool.place(), Err(Fault::Busy { .. })));
         release.send(()).expect("it waits");
         assert_eq!(first.await.expect("no panic").expect("a place"), 1);
-        assert_eq!(pool.run(|| 3).await.expect("the place is free again"), 3);
+        let place = pool.place().expect("the place is free again");
+        assert_eq!(pool.run_in(place, || 3).await.expect("no panic"), 3);
     }
 
     #[tokio::test]
     async fn a_panic_is_an_internal_fault_and_frees_its_place() {
         let pool = Pool::new(1, 0);
-        let panicked = pool.run(|| assert_eq!(1, 2, "on purpose")).await;
+        let place = pool.place().expect("the pool is empty");
+        let panicked = pool.run_in(place, || assert_eq!(1, 2, "on purpose")).await;
         assert!(matches!(panicked, Err(Fault::Internal(_))));
-        pool.run(|| ()).await.expect("the place is free again");
+        drop(pool.place().expect("the place is free again"));
     }
 }

@@ -6,7 +6,7 @@ use crate::{
         Collection, Embedding, EmbeddingSpace, Modality, PadMode, PadPolicy, Sample, SampleContent, SampleReport,
         SpaceName, TemplateOrigin,
     },
-    encoder::{Ask, Encoder, Encoding, Urgency},
+    encoder::{Ask, Encoder, Encoding},
 };
 
 /// An embedding with what is known of where it came from.
@@ -142,7 +142,7 @@ impl Matcher {
 pub(super) fn ask(context: &Context, collection: Option<&Collection>) -> Ask {
     let policy = collection.map_or(PadPolicy { mode: PadMode::Report, ..PadPolicy::default() }, |c| c.policy.pad);
     let pad_score_min = (policy.mode != PadMode::Off).then_some(policy.score_min);
-    Ask { urgency: Urgency::Interactive, deadline: context.deadline, pad_score_min }
+    Ask { urgency: context.urgency, deadline: context.deadline, pad_score_min }
 }
 
 pub(super) fn encoded(encoder: &Encoder, encoding: Encoding) -> Encoded {

@@ -1,13 +1,9 @@
 //! The gallery is a fold over the logs: read at the start, followed from then on.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
-use tokio::{sync::Mutex, time::MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -15,13 +11,15 @@ use super::{Fault, Matcher, directory::Open};
 use crate::{
     domain::{Change, Collection, CollectionUid, IdentityId, Position, Timestamp},
     gallery::Upkeep,
-    store::Head,
 };
 
 /// Rows read at once while a collection is loaded.
 const PAGE: u32 = 2000;
 /// How often the gallery is asked whether it wants upkeep.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often graphs are compared with the scan, at most.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How far a replay is, for whoever shows it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,6 +51,7 @@ impl Matcher {
                 progress(done);
             }
             if last {
+                self.prune_snapshots().await;
                 return Ok(done);
             }
         }
@@ -90,7 +89,14 @@ impl Matcher {
     ) -> Result<Open, Fault> {
         let uid = collection.uid;
         let shelf = self.gallery.open(uid);
-        let mut restore = shelf.restore(head);
+        if self.recall(uid, &shelf, head).await? {
+            let stats = shelf.stats();
+            done.identities += stats.identities;
+            done.templates += stats.templates;
+            progress(*done);
+            return Ok(Open::new(collection, shelf));
+        }
+        let mut restore = shelf.restore(head, self.mark_at(uid, head).await?);
         let mut after = None;
         loop {
             let page = self.store.identities(uid, after.as_ref(), PAGE).await?;
@@ -116,23 +122,34 @@ impl Matcher {
             }
         }
         restore.finish();
-        Ok(Open { collection: Arc::new(collection), shelf, writers: Arc::new(Mutex::new(())) })
+        Ok(Open::new(collection, shelf))
     }
 
     /// Lets go of a collection that was deleted.
     pub(super) fn close(&self, open: &Open) {
         self.directory.remove(&open.collection.id, open.collection.uid);
-        self.gallery.remove(open.collection.uid);
         self.calibrations.remove(open.collection.uid);
+        if self.gallery.remove(open.collection.uid).is_some() {
+            let (matcher, open) = (self.clone(), open.clone());
+            self.tasks.spawn(async move { matcher.end(&open).await });
+        }
     }
 
     /// Follows the logs and keeps house until told to stop: takes in what other replicas appended, removes what has
-    /// expired, gives the gallery its time for upkeep.
+    /// expired, gives the gallery its time for upkeep, for snapshots and for a look at what its graphs miss.
     pub async fn keep_house(&self, stop: CancellationToken) {
+        let listen = async {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.listen() => {}
+            }
+        };
         let follow = every(self.options.follow_interval, &stop, "follow", || self.follow().boxed());
         let sweep = every(self.options.sweep_interval, &stop, "sweep", || self.sweep().boxed());
         let upkeep = every(UPKEEP_INTERVAL, &stop, "upkeep", || self.upkeep().boxed());
-        tokio::join!(follow, sweep, upkeep);
+        let keep = every(self.options.snapshot_interval, &stop, "snapshot", || self.keep().boxed());
+        let watch = every(WATCH_INTERVAL, &stop, "watch", || self.watch().boxed());
+        tokio::join!(listen, follow, sweep, upkeep, keep, watch);
     }
 
     async fn upkeep(&self) -> Result<(), Fault> {
@@ -146,45 +163,6 @@ impl Matcher {
             }
         };
         tokio::task::spawn_blocking(maintain).await.map_err(Fault::internal)
-    }
-
-    /// Takes in what other replicas did since. A collection that fails leaves the others in peace.
-    async fn follow(&self) -> Result<(), Fault> {
-        let heads = self.store.heads().await?;
-        let mut failed = None;
-        for head in &heads {
-            match self.follow_one(head).await {
-                Ok(()) | Err(Fault::NoCollection(_)) => {}
-                Err(fault) => failed = Some(fault),
-            }
-        }
-        let alive: HashSet<CollectionUid> = heads.iter().map(|h| h.uid).collect();
-        for open in self.directory.all() {
-            // One that was made after the heads were read is not among them: ask before letting go.
-            if !alive.contains(&open.collection.uid)
-                && self.store.collection(&open.collection.id).await?.is_none_or(|c| c.uid != open.collection.uid)
-            {
-                self.close(&open);
-            }
-        }
-        failed.map_or(Ok(()), Err)
-    }
-
-    async fn follow_one(&self, head: &Head) -> Result<(), Fault> {
-        let mut open = self.open(&head.id).await?;
-        if open.collection.uid != head.uid {
-            self.close(&open);
-            open = self.open(&head.id).await?;
-        }
-        if open.collection.revision < head.revision
-            && let Some(collection) = self.store.collection(&head.id).await?
-        {
-            self.directory.refresh(&Arc::new(collection));
-        }
-        if open.shelf.position() < head.position {
-            self.catch_up(&open).await?;
-        }
-        Ok(())
     }
 
     /// Removes identities whose time has come, and answers and decisions that are no longer kept.
@@ -264,7 +242,7 @@ async fn every<'w>(
 }
 
 /// An error with its sources, on one line.
-struct Chain<'e>(&'e dyn std::error::Error);
+pub(super) struct Chain<'e>(pub(super) &'e dyn std::error::Error);
 
 impl std::fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

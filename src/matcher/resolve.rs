@@ -78,7 +78,7 @@ impl Matcher {
         if let Some(answer) = self.answered_before(context, &collection).await? {
             return Ok(answer);
         }
-        let open = self.open_at(&collection, token).await?;
+        let open = self.open_at(context, &collection, token).await?;
         let probe = self.probe(context, &open.collection, samples).await?;
         let terms = self.terms(&open, probe.embedding.space()).await;
         let question = Question { probe, terms, limit, min_similarity, mode, labels };

@@ -1,12 +1,9 @@
 //! Search: who is most similar. Lists candidates and decides nothing.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use super::{ConsistencyToken, Context, Fault, Matcher, directory::Open, probe::Probe};
-use crate::{
-    domain::{Candidate, CollectionId, Filter, Sample, SampleReport, Similarity, SpaceName},
-    gallery::Query,
-};
+use crate::domain::{Candidate, CollectionId, Filter, Sample, SampleReport, Similarity, SpaceName};
 
 /// What to look for.
 #[derive(Debug, Clone)]
@@ -42,7 +39,7 @@ pub(super) struct Wanted {
 impl Matcher {
     pub async fn search(&self, context: &Context, search: Search) -> Result<Found, Fault> {
         self.check_limit(search.limit)?;
-        let open = self.open_at(&search.collection, search.token).await?;
+        let open = self.open_at(context, &search.collection, search.token).await?;
         let probe = self.probe(context, &open.collection, search.samples).await?;
         let wanted = Wanted { limit: search.limit, filter: search.filter, min_similarity: search.min_similarity };
         let candidates = self.nearest(&open, &probe, wanted).await?;
@@ -61,18 +58,8 @@ impl Matcher {
 
     /// The nearest identities, found on the pool.
     pub(super) async fn nearest(&self, open: &Open, probe: &Probe, wanted: Wanted) -> Result<Vec<Candidate>, Fault> {
-        let shelf = Arc::clone(&open.shelf);
-        let embedding = probe.embedding.clone();
-        let now = self.clock.now();
         let began = Instant::now();
-        let found = self
-            .pool
-            .run(move || {
-                let Wanted { limit, filter, min_similarity } = wanted;
-                let query = Query { limit, filter: filter.as_ref(), now, similarity_min: min_similarity };
-                shelf.search(&embedding, &query)
-            })
-            .await?;
+        let found = self.look_up(open, probe.embedding.clone(), wanted).await?;
         metrics::histogram!("semblance_search_duration_seconds").record(began.elapsed().as_secs_f64());
         Ok(found)
     }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Entries read at once while catching up.
-const CATCH_UP_PAGE: u32 = 1000;
+pub(super) const CATCH_UP_PAGE: u32 = 1000;
 
 /// A place in a collection's log that a read can wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,14 @@ pub struct ConsistencyToken {
 }
 
 impl ConsistencyToken {
+    pub(super) fn at(uid: CollectionUid, position: Position) -> Self {
+        Self { uid, position }
+    }
+
+    pub(super) fn uid(self) -> CollectionUid {
+        self.uid
+    }
+
     pub(super) fn position(self) -> Position {
         self.position
     }
@@ -82,7 +90,7 @@ impl Matcher {
         let open = self.open(collection).await?;
         let taken = tokio::time::timeout_at(context.deadline.into(), self.take_turn(&open)).await;
         let mut turn = taken.map_err(|_| Fault::TooLate)??;
-        if let Some(answer) = turn.answered(context).await? {
+        if let Some(answer) = turn.answered(context).await?? {
             return Ok(answer);
         }
         let context = context.clone();
@@ -98,6 +106,11 @@ impl Matcher {
     /// Takes the turn of a collection and catches up with all that was committed before.
     pub(super) async fn take_turn(&self, open: &Open) -> Result<Turn, Fault> {
         let writer = Arc::clone(&open.writers).lock_owned().await;
+        self.begin_turn(open, writer).await
+    }
+
+    /// The same, for who holds the lock among this process's writers already.
+    pub(super) async fn begin_turn(&self, open: &Open, writer: OwnedMutexGuard<()>) -> Result<Turn, Fault> {
         let held = match self.store.take_turn(open.collection.uid).await {
             Err(StoreError::CollectionGone) => {
                 self.close(open);
@@ -111,43 +124,6 @@ impl Matcher {
         let mut turn = Turn { matcher: self.clone(), held, open, appended: Vec::new(), _writer: writer };
         turn.catch_up().await?;
         Ok(turn)
-    }
-
-    /// Takes in what others appended, if anything.
-    pub(super) async fn catch_up(&self, open: &Open) -> Result<(), Fault> {
-        let _writer = open.writers.lock().await;
-        loop {
-            let entries = self.store.entries_after(open.collection.uid, open.shelf.position(), CATCH_UP_PAGE).await?;
-            open.shelf.apply(&entries)?;
-            if entries.len() < CATCH_UP_PAGE as usize {
-                return Ok(());
-            }
-        }
-    }
-
-    /// The collection, once the gallery holds what the token stands for. Looks once at what others wrote since; its
-    /// record is read anew then too, because they may have pinned a space.
-    ///
-    /// # Errors
-    /// [`Fault::NotCaughtUp`] when the log does not reach that far; an invalid argument when the token is of another
-    /// collection.
-    pub(super) async fn open_at(&self, id: &CollectionId, token: Option<ConsistencyToken>) -> Result<Open, Fault> {
-        let mut open = self.open(id).await?;
-        let Some(token) = token else {
-            return Ok(open);
-        };
-        if token.uid != open.collection.uid {
-            let problem = "the token is of another collection, or of an earlier life of this one";
-            return Err(Fault::invalid("consistencyToken", problem));
-        }
-        if open.shelf.position() < token.position {
-            if let Some(collection) = self.store.collection(id).await? {
-                self.directory.refresh(&Arc::new(collection));
-            }
-            open = self.open(id).await?;
-            self.catch_up(&open).await?;
-        }
-        if open.shelf.position() < token.position { Err(Fault::NotCaughtUp) } else { Ok(open) }
     }
 }
 
@@ -195,8 +171,9 @@ impl Turn {
     pub(super) async fn commit(self) -> Result<(), Fault> {
         self.held.commit().await?;
         self.matcher.directory.refresh(&self.open.collection);
-        self.open.shelf.apply(&self.appended)?;
-        if self.appended.iter().any(|e| matches!(e.kind, EntryKind::Forget | EntryKind::Expire)) {
+        let forgets = self.appended.iter().any(|e| matches!(e.kind, EntryKind::Forget | EntryKind::Expire));
+        self.open.apply(self.appended).await?;
+        if forgets {
             self.matcher.scrub().await;
         }
         Ok(())
@@ -208,22 +185,29 @@ impl Turn {
             if entries.is_empty() {
                 return Err(Fault::internal("the log ends before its head"));
             }
-            self.open.shelf.apply(&entries)?;
+            self.open.apply(entries).await?;
         }
         Ok(())
     }
 
-    /// The answer that this request got before, if it is asked again.
-    async fn answered<T: DeserializeOwned>(&mut self, context: &Context) -> Result<Option<T>, Fault> {
+    /// The answer that this request got before, if it is asked again; the inner fault is the request's own.
+    pub(super) async fn answered<T: DeserializeOwned>(
+        &mut self,
+        context: &Context,
+    ) -> Result<Result<Option<T>, Fault>, Fault> {
         let Some(key) = idempotency::key(context, Some(&self.open.collection.id)) else {
-            return Ok(None);
+            return Ok(Ok(None));
         };
         let found = self.held.idempotent(&key, self.matcher.clock.now()).await?;
-        idempotency::answer(context, found)
+        Ok(idempotency::answer(context, found))
     }
 
     /// Keeps the answer, so that asking again gets the same.
-    async fn keep_answer<T: Serialize + Sync>(&mut self, context: &Context, answer: &T) -> Result<(), Fault> {
+    pub(super) async fn keep_answer<T: Serialize + Sync>(
+        &mut self,
+        context: &Context,
+        answer: &T,
+    ) -> Result<(), Fault> {
         let key = idempotency::key(context, Some(&self.open.collection.id));
         if let (Some(key), Some(record)) = (key, idempotency::record(context, answer, self.matcher.clock.now())?) {
             self.held.keep_idempotent(&key, &record, self.matcher.clock.now()).await?;

@@ -1,5 +1,7 @@
 //! Verify: is this the person whom the claim names.
 
+use std::sync::Arc;
+
 use super::{ConsistencyToken, Context, Fault, Matcher, gate};
 use crate::{
     decision,
@@ -30,13 +32,20 @@ pub struct Verified {
 impl Matcher {
     pub async fn verify(&self, context: &Context, verification: Verification) -> Result<Verified, Fault> {
         let Verification { collection, identity, samples, token } = verification;
-        let open = self.open_at(&collection, token).await?;
+        let open = self.open_at(context, &collection, token).await?;
         let probe = self.probe(context, &open.collection, samples).await?;
         let now = self.clock.now();
-        if open.shelf.identity(&identity).is_none_or(|i| i.expire_time.is_some_and(|at| at <= now)) {
+        // On the pool, because a look into the gallery may wait behind a change that waits for a search to end.
+        let place = self.pool.place()?;
+        let (shelf, pooling) = (Arc::clone(&open.shelf), open.collection.policy.pooling);
+        let (embedding, id) = (probe.embedding.clone(), identity.clone());
+        let look = move || {
+            let is_current = shelf.identity(&id).is_some_and(|i| i.expire_time.is_none_or(|at| at > now));
+            is_current.then(|| shelf.nearest_of(&embedding, &id, pooling, now))
+        };
+        let Some(best) = self.pool.run_in(place, look).await? else {
             return Err(Fault::NoIdentity(identity));
-        }
-        let best = open.shelf.nearest_of(&probe.embedding, &identity, now);
+        };
         let terms = self.terms(&open, probe.embedding.space()).await;
         let refusals = gate::refusals(&open.collection.policy, &probe.parts);
         let is_alike = best.as_ref().is_some_and(|b| decision::verify(&terms.point, b.similarity));

@@ -6,9 +6,11 @@
 //! All that happens to the identities of a collection happens in its *turn*: a transaction that one writer at a time
 //! holds, on any replica. Positions are assigned inside it, so they commit in order and without gaps.
 
+mod audit;
 #[cfg(test)]
 mod contract;
 mod fault;
+mod payload;
 mod postgres;
 mod rows;
 mod schema;
@@ -21,6 +23,8 @@ use std::{
 
 use async_trait::async_trait;
 use thiserror::Error;
+
+pub use audit::{Audit, Audited, Finding, FindingKind, Repairs};
 
 use crate::domain::{
     Change, Collection, CollectionId, CollectionUid, DecisionId, Entry, Identity, IdentityId, Position, Revision,
@@ -137,12 +141,32 @@ pub struct Head {
     pub position: Position,
 }
 
+/// What a [`Watch`] tells: where to look, not what is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// The collection's log reaches this position now.
+    Appended { uid: CollectionUid, position: Position },
+    /// The collection was made, changed or deleted.
+    Changed(CollectionUid),
+    /// Anything may have happened: whoever watches begins to hear only now, for the first time or again.
+    Anything,
+}
+
+/// Hears what is committed to the database, by whatever replica, this one included. What it tells is a hint that comes
+/// early: it may be lost, so whoever must not miss anything also asks for [`Store::heads`] from time to time.
+#[async_trait]
+pub trait Watch: Send + Debug {
+    /// Waits for the next news, and mends its own line to the database where that breaks. Where nobody else writes, it
+    /// waits forever.
+    async fn next(&mut self) -> News;
+}
+
 /// One page of rows, in id or position order. The page is the last one when it is shorter than its limit.
 pub type Page<T> = Vec<T>;
 
 /// The store's door. Methods outside a turn read, or change what no log entry tells of.
 #[async_trait]
-pub trait Store: Send + Sync + Debug {
+pub trait Store: Audit + Send + Sync + Debug {
     /// A short name for logs and metrics: `sqlite` or `postgres`.
     fn kind(&self) -> &'static str;
 
@@ -190,6 +214,12 @@ pub trait Store: Send + Sync + Debug {
 
     /// The head of every collection.
     async fn heads(&self) -> Result<Vec<Head>>;
+
+    /// The head of one collection; `None` when it was deleted.
+    async fn head(&self, uid: CollectionUid) -> Result<Option<Head>>;
+
+    /// Watches for what is written from now on. One watch at a time.
+    fn watch(&self) -> Box<dyn Watch>;
 
     async fn identity(&self, uid: CollectionUid, id: &IdentityId) -> Result<Option<Identity>>;
 
@@ -261,8 +291,8 @@ pub trait Turn: Send + Debug {
 
     async fn template(&mut self, id: TemplateId) -> Result<Option<Template>>;
 
-    /// How many templates an identity has.
-    async fn template_count(&mut self, identity: &IdentityId) -> Result<u64>;
+    /// Those of the identities that are there, in no order, each with how many templates it has.
+    async fn enrolled(&mut self, ids: &[IdentityId]) -> Result<Vec<(Identity, u64)>>;
 
     /// Appends changes in order and answers their entries as a follower would read them.
     ///

@@ -6,11 +6,12 @@
 use sqlx::{FromRow, types::Json};
 use uuid::Uuid;
 
+pub(super) use super::payload::StoredTemplateRow;
 use super::{DecisionRecord, Head, IdempotencyRecord, Result, StoreError, fault::corrupt};
 use crate::domain::{
     Collection, CollectionId, CollectionUid, DecisionId, Embedding, EmbeddingSpace, EntryKind, Identity, IdentityId,
-    Labels, Modality, ModelDigest, Policy, Position, Revision, SpaceBinding, SpaceName, SpaceRole, StoredTemplate,
-    Template, TemplateId, TemplateOrigin, Timestamp, TrackReport,
+    Labels, Modality, ModelDigest, Policy, Position, Revision, SpaceBinding, SpaceName, SpaceRole, Template,
+    TemplateId, TemplateOrigin, Timestamp, TrackReport,
 };
 
 /// The one format that payloads have so far: the numbers of a unit vector, 32-bit floats, little endian.
@@ -19,6 +20,11 @@ pub(super) const F32LE_UNIT: &str = "f32le-unit";
 /// Microseconds since the epoch.
 pub(super) fn micros(time: Timestamp) -> i64 {
     time.as_microsecond()
+}
+
+/// An instant as it comes back from the database.
+pub(super) fn kept(time: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(micros(time)).unwrap_or(time)
 }
 
 /// A count as the databases keep it. None of ours comes near 2^63; a position that a client invented may, and then
@@ -138,12 +144,12 @@ impl TryFrom<HeadRow> for Head {
 
 #[derive(Debug, FromRow)]
 pub(super) struct IdentityRow {
-    id: String,
-    labels: Json<Labels>,
-    expire_time: Option<i64>,
-    revision: i64,
-    create_time: i64,
-    update_time: i64,
+    pub(super) id: String,
+    pub(super) labels: Json<Labels>,
+    pub(super) expire_time: Option<i64>,
+    pub(super) revision: i64,
+    pub(super) create_time: i64,
+    pub(super) update_time: i64,
 }
 
 impl TryFrom<IdentityRow> for Identity {
@@ -218,6 +224,19 @@ impl TryFrom<TemplateRow> for Template {
 }
 
 impl TemplateRow {
+    pub(super) fn id(&self) -> TemplateId {
+        TemplateId(self.id)
+    }
+
+    pub(super) fn identity(&self) -> &str {
+        &self.identity_id
+    }
+
+    /// Where the row stands in position order, readable or not.
+    pub(super) fn place(&self) -> i64 {
+        self.position
+    }
+
     fn track(&self) -> Result<Option<TrackReport>> {
         let (Some(used), Some(dropped), Some(spread)) = (self.frames_used, self.frames_dropped, self.spread) else {
             return Ok(None);
@@ -226,42 +245,6 @@ impl TemplateRow {
         let (frames_used, frames_dropped) = (frames(used)?, frames(dropped)?);
         Ok(Some(TrackReport { frames_used, frames_dropped, spread: narrow(spread) }))
     }
-}
-
-/// A template beside its payload.
-#[derive(Debug, FromRow)]
-pub(super) struct StoredTemplateRow {
-    #[sqlx(flatten)]
-    template: TemplateRow,
-    format: String,
-    key_id: Option<String>,
-    bytes: Vec<u8>,
-}
-
-impl TryFrom<StoredTemplateRow> for StoredTemplate {
-    type Error = StoreError;
-
-    fn try_from(row: StoredTemplateRow) -> Result<Self> {
-        let template = Template::try_from(row.template)?;
-        if row.format != F32LE_UNIT || row.key_id.is_some() {
-            return Err(corrupt(format!("the payload of template {} has a form unknown to this program", template.id)));
-        }
-        let embedding = embedding(template.space, &row.bytes).ok_or_else(|| {
-            corrupt(format!(
-                "the payload of template {} is not {} finite numbers of unit length",
-                template.id, template.space.dimension
-            ))
-        })?;
-        Ok(Self { template, embedding })
-    }
-}
-
-fn embedding(space: EmbeddingSpace, bytes: &[u8]) -> Option<Embedding> {
-    let (numbers, rest) = bytes.as_chunks();
-    if !rest.is_empty() {
-        return None;
-    }
-    Embedding::restored(space, numbers.iter().map(|number| f32::from_le_bytes(*number)).collect())
 }
 
 /// An entry of the log as it stands in the log.

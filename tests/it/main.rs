@@ -8,12 +8,19 @@
 )]
 
 mod bad_input;
+mod batch;
+mod cluster;
+mod doctor;
 mod evaluate;
+mod faults;
 mod grpc;
 mod house;
 mod life;
 mod people;
 mod photos;
+mod replicas;
 mod rest;
+mod snapshots;
 mod support;
 mod train;
+mod transfer;

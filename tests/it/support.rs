@@ -107,6 +107,16 @@ impl Home {
         self.folder.path()
     }
 
+    /// Does to the database what no server would.
+    pub(crate) async fn execute(&self, statement: &str) {
+        use sqlx::Connection;
+        if self.postgres.is_some() {
+            return execute(&self.database_url, statement).await;
+        }
+        let mut connection = sqlx::SqliteConnection::connect(&self.database_url).await.expect("the database opens");
+        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut connection).await.expect(statement);
+    }
+
     /// Removes what a folder does not remove by itself.
     pub(crate) async fn tidy(self) {
         if let Some((server, name)) = &self.postgres {
@@ -244,6 +254,20 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Waits until it is so, for as long as a busy machine may need.
+pub(crate) async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !is_so().await {
+        assert!(Instant::now() < until, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// How often a test repeats itself: as the variable says, and otherwise so often that it takes seconds.
+pub(crate) fn number(variable: &str, otherwise: usize) -> usize {
+    std::env::var(variable).map_or(otherwise, |text| text.parse().expect("the variable holds a number"))
 }
 
 /// Status and JSON body of an answer.

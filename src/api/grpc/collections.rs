@@ -14,8 +14,16 @@ use crate::{
 
 const LIST: &str = "collections";
 /// What an update mask may name.
-const UPDATABLE: [&str; 7] =
-    ["display_name", "policy", "policy.target_fpir", "policy.target_fmr", "policy.quality", "policy.pad", "spaces"];
+const UPDATABLE: [&str; 8] = [
+    "display_name",
+    "policy",
+    "policy.target_fpir",
+    "policy.target_fmr",
+    "policy.quality",
+    "policy.pad",
+    "policy.pooling",
+    "spaces",
+];
 
 #[tonic::async_trait]
 impl CollectionService for Services {
@@ -114,6 +122,9 @@ impl Services {
                 .transpose()?,
             pad: part("policy.pad", asked.pad.is_some())
                 .then(|| wire::pad(&asked.pad.unwrap_or_default()))
+                .transpose()?,
+            pooling: part("policy.pooling", asked.pooling.is_some())
+                .then(|| wire::pooling(&asked.pooling.unwrap_or_default()))
                 .transpose()?,
             spaces: if wire::writes(mask, "spaces", true) { declared(&given.spaces)? } else { Vec::new() },
             expected: wire::expected(&given.etag)?,

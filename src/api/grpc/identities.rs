@@ -1,8 +1,8 @@
 //! Identities over gRPC.
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
-use super::{Services, answer};
+use super::{Services, answer, batch::Outcomes};
 use crate::{
     api::{
         proto::{self, identity_service_server::IdentityService},
@@ -48,6 +48,15 @@ impl IdentityService for Services {
 
     async fn enroll(&self, request: Request<proto::EnrollRequest>) -> Result<Response<proto::EnrollResponse>, Status> {
         answer(self.enroll(request).await)
+    }
+
+    type BatchEnrollStream = Outcomes;
+
+    async fn batch_enroll(
+        &self,
+        request: Request<Streaming<proto::BatchEnrollRequest>>,
+    ) -> Result<Response<Outcomes>, Status> {
+        answer(self.batch_enroll(request))
     }
 }
 
@@ -131,17 +140,22 @@ impl Services {
     async fn enroll(&self, mut request: Request<proto::EnrollRequest>) -> Result<proto::EnrollResponse, Fault> {
         let request_id = std::mem::take(&mut request.get_mut().request_id);
         let context = wire::context_once(&request, "Enroll", &request_id, request.get_ref())?;
-        let proto::EnrollRequest { name, samples, labels, modality, alignment, face_selection, .. } =
-            request.into_inner();
-        let name = IdentityName::parse("name", &name)?;
-        let enrollment = Enrollment {
-            collection: name.collection.clone(),
-            identity: name.identity.clone(),
-            samples: wire::samples("samples", samples, Defaults { modality, alignment, face_selection })?,
-            labels: wire::labels(labels)?,
-        };
+        let (name, enrollment) = enrollment(request.into_inner())?;
         Ok(wire::enrolled(&name, &self.0.enroll(&context, enrollment).await?))
     }
+}
+
+/// Whom to enroll, from what.
+pub(super) fn enrollment(request: proto::EnrollRequest) -> Result<(IdentityName, Enrollment), Fault> {
+    let proto::EnrollRequest { name, samples, labels, modality, alignment, face_selection, .. } = request;
+    let name = IdentityName::parse("name", &name)?;
+    let enrollment = Enrollment {
+        collection: name.collection.clone(),
+        identity: name.identity.clone(),
+        samples: wire::samples("samples", samples, Defaults { modality, alignment, face_selection })?,
+        labels: wire::labels(labels)?,
+    };
+    Ok((name, enrollment))
 }
 
 pub(super) fn filter(text: &str) -> Result<Option<Filter>, Fault> {

@@ -2,11 +2,14 @@
 //!
 //! REST comes through here too: the gateway speaks to these services in process, so the two wires cannot drift.
 
+mod batch;
 mod collections;
 mod identities;
 mod models;
 mod recognition;
 mod templates;
+
+pub(super) use batch::Streams;
 
 use axum::Router;
 use tonic::{Response, Status, service::Routes};
@@ -21,9 +24,9 @@ use super::{
 };
 use crate::matcher::{Fault, Matcher};
 
-/// The services over one matcher.
+/// The services over one matcher, and the streams that they keep open.
 #[derive(Debug, Clone)]
-struct Services(Matcher);
+struct Services(Matcher, Streams);
 
 /// The answer of a use case as gRPC says it.
 fn answer<T>(answer: Result<T, Fault>) -> Result<Response<T>, Status> {
@@ -31,8 +34,8 @@ fn answer<T>(answer: Result<T, Fault>) -> Result<Response<T>, Status> {
 }
 
 /// All services of the contract, without layers.
-pub(super) fn services(matcher: &Matcher, message_bytes_max: usize) -> Router {
-    let services = || Services(matcher.clone());
+pub(super) fn services(matcher: &Matcher, message_bytes_max: usize, streams: &Streams) -> Router {
+    let services = || Services(matcher.clone(), streams.clone());
     let limits = message_bytes_max;
     let mut routes = Routes::builder();
     routes

@@ -14,7 +14,7 @@ pub(super) use answer::{
 };
 pub(super) use name::{CollectionName, IdentityName, ModelName, TemplateName};
 pub(super) use page::{PageRequest, token};
-pub(super) use policy::{pad, policy, quality};
+pub(super) use policy::{pad, policy, pooling, quality};
 pub(super) use sample::{Defaults, modality, samples};
 pub(super) use time::{from_wire, to_wire};
 
@@ -27,7 +27,7 @@ use tonic::Request;
 use super::layers::Deadline;
 use crate::{
     domain::{Labels, Revision, Similarity},
-    matcher::{Context, Fault, Once, Principal},
+    matcher::{Context, Fault, Once, Principal, Urgency},
 };
 
 /// The longest id that a client may give a request.
@@ -40,7 +40,7 @@ const REQUEST_ID_CHARS_MAX: usize = 128;
 pub(super) fn context<T>(request: &Request<T>) -> Context {
     let principal = request.extensions().get::<Principal>().expect("every request passes the access layer").clone();
     let deadline = request.extensions().get::<Deadline>().expect("every request passes the deadline layer").0;
-    Context { principal, deadline, once: None }
+    Context { principal, deadline, urgency: Urgency::Interactive, once: None }
 }
 
 /// The same, for a request that must take effect at most once. `message` is the request without its id.
@@ -50,7 +50,16 @@ pub(super) fn context_once<T>(
     request_id: &str,
     message: &impl Message,
 ) -> Result<Context, Fault> {
-    let mut context = context(request);
+    once(context(request), method, request_id, message)
+}
+
+/// The same, for a request that came within another.
+pub(super) fn once(
+    mut context: Context,
+    method: &'static str,
+    request_id: &str,
+    message: &impl Message,
+) -> Result<Context, Fault> {
     if request_id.is_empty() {
         return Ok(context);
     }

@@ -1,8 +1,10 @@
 //! What a collection asks of error rates and samples.
 
+use std::num::NonZeroU32;
+
 use crate::{
     api::proto,
-    domain::{PadMode, PadPolicy, Policy, QualityPolicy},
+    domain::{PadMode, PadPolicy, Policy, Pooling, QualityPolicy},
     matcher::Fault,
 };
 
@@ -13,6 +15,7 @@ pub(in crate::api) fn policy(asked: &proto::Policy, standing: Policy) -> Result<
         target_fmr: asked.target_fmr.unwrap_or(standing.target_fmr),
         quality: asked.quality.as_ref().map(quality).transpose()?.unwrap_or(standing.quality),
         pad: asked.pad.as_ref().map(pad).transpose()?.unwrap_or(standing.pad),
+        pooling: asked.pooling.as_ref().map(pooling).transpose()?.unwrap_or(standing.pooling),
     })
 }
 
@@ -47,6 +50,34 @@ pub(in crate::api) fn pad(asked: &proto::PadPolicy) -> Result<PadPolicy, Fault> 
     Ok(PadPolicy { mode, score_min: asked.score_min.unwrap_or(PadPolicy::default().score_min) })
 }
 
+/// How many templates speak together where a client does not say.
+const BEST: i32 = 3;
+
+pub(in crate::api) fn pooling(asked: &proto::Pooling) -> Result<Pooling, Fault> {
+    use proto::pooling::Mode;
+    let best = || {
+        let best = u32::try_from(asked.best.unwrap_or(BEST)).ok().and_then(NonZeroU32::new);
+        let most = Pooling::BEST_MAX;
+        best.ok_or_else(|| Fault::invalid("policy.pooling.best", format!("best is a number from 1 to {most}")))
+    };
+    match Mode::try_from(asked.mode) {
+        Ok(Mode::Unspecified | Mode::Best) => Ok(Pooling::Best),
+        Ok(Mode::MeanOfBest) => Ok(Pooling::MeanOfBest(best()?)),
+        Ok(Mode::ByQuality) => Ok(Pooling::ByQuality),
+        Err(_) => Err(Fault::invalid("policy.pooling.mode", "a mode is best, mean_of_best or by_quality")),
+    }
+}
+
+fn pooling_to_wire(pooling: Pooling) -> proto::Pooling {
+    use proto::pooling::Mode;
+    let (mode, best) = match pooling {
+        Pooling::Best => (Mode::Best, None),
+        Pooling::MeanOfBest(best) => (Mode::MeanOfBest, i32::try_from(best.get()).ok()),
+        Pooling::ByQuality => (Mode::ByQuality, None),
+    };
+    proto::Pooling { mode: mode.into(), best }
+}
+
 pub(in crate::api) fn to_wire(policy: &Policy) -> proto::Policy {
     use proto::pad_policy::Mode;
     let mode = match policy.pad.mode {
@@ -75,5 +106,6 @@ pub(in crate::api) fn to_wire(policy: &Policy) -> proto::Policy {
             joint_confidence_min: asked.joint_confidence_min,
         }),
         pad: Some(proto::PadPolicy { mode: mode.into(), score_min: Some(policy.pad.score_min) }),
+        pooling: Some(pooling_to_wire(policy.pooling)),
     }
 }

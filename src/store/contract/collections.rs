@@ -1,6 +1,8 @@
+use std::num::NonZeroU32;
+
 use super::*;
 use crate::{
-    domain::{PadMode, PadPolicy, QualityPolicy},
+    domain::{PadMode, PadPolicy, Pooling, QualityPolicy},
     store::{DecisionRecord, Head, IdempotencyKey, IdempotencyRecord, StoreError},
 };
 
@@ -51,6 +53,7 @@ async fn a_collection_is_read_as_it_was_created(subject: &Subject) {
         target_fmr: 1e-6,
         quality: QualityPolicy { face_px_min: Some(60.5), frames_min: Some(20), ..QualityPolicy::default() },
         pad: PadPolicy { mode: PadMode::Require, score_min: 0.75 },
+        pooling: Pooling::MeanOfBest(NonZeroU32::MIN),
     };
     staff.spaces = vec![
         binding("z-first", Modality::Face, SpaceRole::Active),

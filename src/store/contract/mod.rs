@@ -3,6 +3,7 @@
 //! Each part is a function of a [`Subject`]: a store with an empty schema of its own, further stores on the same
 //! database (other replicas), and a raw connection for what the door does not show.
 
+mod audit;
 mod collections;
 mod fold;
 mod identities;

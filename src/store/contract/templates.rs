@@ -62,8 +62,11 @@ async fn templates_of_an_identity_come_in_pages(subject: &Subject) {
     assert_eq!(rest, [template_id(300)]);
 
     let mut turn = subject.store.take_turn(uid).await.expect("the turn");
-    assert_eq!(turn.template_count(&alice).await.expect("a count"), 3);
-    assert_eq!(turn.template_count(&identity_id("nobody")).await.expect("a count"), 0);
+    let ids = [alice.clone(), identity_id("nobody"), identity_id("bob")];
+    let mut enrolled = turn.enrolled(&ids).await.expect("counts");
+    enrolled.sort_by(|one, other| one.0.id.cmp(&other.0.id));
+    assert_eq!(enrolled, [(identity("alice"), 3), (identity("bob"), 1)]);
+    assert_eq!(turn.enrolled(&[]).await.expect("nobody"), []);
 }
 
 async fn a_walk_through_many_templates_misses_none(subject: &Subject) {

@@ -3,13 +3,13 @@
 use std::{str::FromStr, time::Duration};
 
 use sqlx::{
-    ConnectOptions, Connection as _, Postgres,
+    AssertSqlSafe, ConnectOptions, Connection as _, Postgres,
     migrate::{AppliedMigration, Migrate, Migrator},
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPool, PgPoolOptions},
 };
 
-use super::{Result, StoreError, StoreOptions};
+use super::{News, Result, StoreError, StoreOptions, Watch};
 use crate::domain::CollectionUid;
 
 #[path = "../sql/mod.rs"]
@@ -17,9 +17,11 @@ use crate::domain::CollectionUid;
 mod sql;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub(super) use sql::SqlStore;
 
+type Database = Postgres;
 type Connection = sqlx::PgConnection;
 type Transaction = sqlx::Transaction<'static, Postgres>;
 
@@ -35,6 +37,8 @@ const IDLE_IN_TRANSACTION_MAX: Duration = Duration::from_mins(1);
 struct Pools {
     writers: PgPool,
     readers: PgPool,
+    /// The connection that listens, as long as somebody watches.
+    listener: PgPool,
     /// How long a transaction waits for somebody else's lock.
     lock_timeout: Duration,
 }
@@ -57,6 +61,9 @@ impl Pools {
         };
         Ok(Self {
             readers: pool(readers_max).connect_with(address.clone()).await?,
+            // Nothing is asked over it for hours, and it must not be taken for idle. Two, because one whose other end
+            // went without a word may take long to give up.
+            listener: pool(2).idle_timeout(None).max_lifetime(None).connect_lazy_with(address.clone()),
             writers: pool(writers_max).connect_lazy_with(address),
             lock_timeout: options.acquire_timeout,
         })
@@ -75,15 +82,18 @@ impl Pools {
     /// Begins what may write. The limits are of this transaction alone, so that they hold behind a connection pooler
     /// too, which hands the same session to others.
     async fn begin(&self) -> Result<Transaction> {
-        let mut transaction = self.writers.begin().await?;
-        sqlx::query(
-            "SELECT set_config('lock_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $2, true)",
-        )
-        .bind(self.lock_timeout.as_millis().to_string())
-        .bind(IDLE_IN_TRANSACTION_MAX.as_millis().to_string())
-        .execute(&mut *transaction)
-        .await?;
-        Ok(transaction)
+        let begin = format!(
+            "BEGIN; SET LOCAL lock_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}",
+            self.lock_timeout.as_millis(),
+            IDLE_IN_TRANSACTION_MAX.as_millis()
+        );
+        // Numbers of ours, and one way to the server and back instead of three.
+        Ok(self.writers.begin_with(AssertSqlSafe(begin)).await?)
+    }
+
+    /// A transaction that reads, and sees the database as it was at its first statement for as long as it lasts.
+    async fn snapshot(&self) -> Result<Transaction> {
+        Ok(self.readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
     }
 
     /// sqlx holds an advisory lock meanwhile, so that replicas migrate one after the other. It does not let go of the
@@ -104,21 +114,44 @@ impl Pools {
         if exists { Ok(reader.list_applied_migrations(table).await?) } else { Ok(Vec::new()) }
     }
 
+    fn watch(&self) -> Box<dyn Watch> {
+        Box::new(watch::PgWatch::new(self.listener.clone(), self.readers.clone()))
+    }
+
     async fn close(&self) {
+        self.listener.close().await;
         self.readers.close().await;
         self.writers.close().await;
     }
 }
 
-/// Waits until no other transaction on any replica has locked the collection, and locks it; answers whether it is there.
+/// Nothing: a server checks its pages itself (initdb --data-checksums, `pg_amcheck`), and its foreign keys cannot be left
+/// open.
+async fn check_file(_connection: &mut Connection) -> Result<Vec<String>> {
+    Ok(Vec::new())
+}
+
+/// Waits until no other transaction on any replica has locked the collection, and locks it; answers its head if it is
+/// there.
 ///
 /// Not FOR UPDATE, which would also hold up the foreign keys that decision records point at the collection with.
-async fn lock_collection(connection: &mut Connection, uid: CollectionUid) -> Result<bool> {
-    let found: Option<i32> = sqlx::query_scalar("SELECT 1 FROM collections WHERE uid = $1 FOR NO KEY UPDATE")
+async fn lock_collection(connection: &mut Connection, uid: CollectionUid) -> Result<Option<i64>> {
+    Ok(sqlx::query_scalar("SELECT head_position FROM collections WHERE uid = $1 FOR NO KEY UPDATE")
         .bind(uid.0)
         .fetch_optional(connection)
+        .await?)
+}
+
+/// Tells whoever watches once the transaction has committed, and nobody if it has not.
+///
+/// Postgres commits transactions that tell one after the other, in the whole server: it is the price of an order that all
+/// listeners agree on. A turn tells once, whatever it appends.
+async fn announce(connection: &mut Connection, news: &News) -> Result<()> {
+    sqlx::query("SELECT pg_notify('semblance_' || current_schema()::text::regnamespace::oid, $1)")
+        .bind(watch::payload(news))
+        .execute(connection)
         .await?;
-    Ok(found.is_some())
+    Ok(())
 }
 
 /// Keeps the collection from being deleted until the transaction ends, and holds up nobody else's turn; answers whether

@@ -7,6 +7,7 @@ use crate::{
     domain::{Collection, CollectionId, CollectionUid, Policy, Position, Revision, SpaceBinding},
     store::{
         Head, Result, StoreError,
+        fault::corrupt,
         rows::{CollectionRow, HeadRow, bigint, micros, read_all, read_one, role_word},
     },
 };
@@ -80,6 +81,11 @@ pub(super) async fn head(connection: &mut Connection, uid: CollectionUid) -> Res
             .fetch_optional(connection)
             .await?;
     read_one(row)
+}
+
+/// A head as the lock answers it.
+pub(super) fn position(head: i64) -> Result<Position> {
+    u64::try_from(head).map(Position).map_err(|_| corrupt("a negative position in a row of collections"))
 }
 
 pub(super) async fn set_head_position(

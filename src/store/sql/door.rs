@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{
-    Pools, collections, decisions, hold_collection, idempotency, identities, lock_collection, log,
+    Pools, announce, collections, decisions, hold_collection, idempotency, identities, lock_collection, log,
     templates::{self, TemplatePage},
     turn::SqlTurn,
 };
@@ -13,14 +13,14 @@ use crate::{
         StoredTemplate, Template, TemplateId, Timestamp,
     },
     store::{
-        DecisionRecord, Head, IdempotencyKey, IdempotencyRecord, Page, Result, Store, StoreError, StoreOptions, Turn,
-        schema,
+        DecisionRecord, Head, IdempotencyKey, IdempotencyRecord, News, Page, Result, Store, StoreError, StoreOptions,
+        Turn, Watch, schema,
     },
 };
 
 #[derive(Debug)]
 pub(in crate::store) struct SqlStore {
-    pools: Pools,
+    pub(super) pools: Pools,
 }
 
 impl SqlStore {
@@ -70,6 +70,7 @@ impl Store for SqlStore {
             }
         }
         collections::create(&mut transaction, collection).await?;
+        announce(&mut transaction, &News::Changed(collection.uid)).await?;
         transaction.commit().await?;
         Ok(None)
     }
@@ -84,27 +85,37 @@ impl Store for SqlStore {
 
     async fn update_collection(&self, collection: &Collection, expected: Revision) -> Result<()> {
         let mut transaction = self.pools.begin().await?;
-        if !lock_collection(&mut transaction, collection.uid).await? {
+        if lock_collection(&mut transaction, collection.uid).await?.is_none() {
             return Err(StoreError::CollectionGone);
         }
         collections::update(&mut transaction, collection, expected).await?;
+        announce(&mut transaction, &News::Changed(collection.uid)).await?;
         Ok(transaction.commit().await?)
     }
 
     async fn delete_collection(&self, uid: CollectionUid) -> Result<bool> {
         let mut transaction = self.pools.begin().await?;
         // Locked first: a turn that is under way may yet keep answers, and they must go with the rest.
-        if !lock_collection(&mut transaction, uid).await? {
+        if lock_collection(&mut transaction, uid).await?.is_none() {
             return Ok(false);
         }
         idempotency::delete_of_collection(&mut transaction, uid).await?;
         collections::delete(&mut transaction, uid).await?;
+        announce(&mut transaction, &News::Changed(uid)).await?;
         transaction.commit().await?;
         Ok(true)
     }
 
     async fn heads(&self) -> Result<Vec<Head>> {
         collections::heads(&mut *self.pools.reader().await?).await
+    }
+
+    async fn head(&self, uid: CollectionUid) -> Result<Option<Head>> {
+        collections::head(&mut *self.pools.reader().await?, uid).await
+    }
+
+    fn watch(&self) -> Box<dyn Watch> {
+        self.pools.watch()
     }
 
     async fn identity(&self, uid: CollectionUid, id: &IdentityId) -> Result<Option<Identity>> {

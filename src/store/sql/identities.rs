@@ -1,8 +1,8 @@
 //! Identities: who is enrolled, under which labels, until when.
 
-use sqlx::types::Json;
+use sqlx::{FromRow, QueryBuilder, types::Json};
 
-use super::Connection;
+use super::{Connection, Database, many::pieces};
 use crate::{
     domain::{CollectionUid, Identity, IdentityId, Labels, Position, Timestamp},
     store::{
@@ -26,6 +26,44 @@ pub(super) async fn by_id(
     .fetch_optional(connection)
     .await?;
     read_one(row)
+}
+
+/// An identity beside the number of its templates.
+#[derive(Debug, FromRow)]
+struct EnrolledRow {
+    #[sqlx(flatten)]
+    identity: IdentityRow,
+    templates: i64,
+}
+
+/// Those of the ids that are there, each with how many templates it has.
+pub(super) async fn enrolled(
+    connection: &mut Connection,
+    uid: CollectionUid,
+    ids: &[IdentityId],
+) -> Result<Vec<(Identity, u64)>> {
+    let mut enrolled = Vec::with_capacity(ids.len());
+    for piece in pieces(ids) {
+        let mut select = QueryBuilder::<Database>::new(
+            "SELECT i.id, i.labels, i.expire_time, i.revision, i.create_time, i.update_time,
+                    (SELECT count(*)
+                     FROM templates AS t
+                     WHERE t.collection_uid = i.collection_uid AND t.identity_id = i.id) AS templates
+             FROM identities AS i
+             WHERE i.collection_uid = ",
+        );
+        select.push_bind(uid.0).push(" AND i.id IN (");
+        let mut listed = select.separated(", ");
+        for id in piece {
+            listed.push_bind(id.as_str());
+        }
+        select.push(")");
+        let rows: Vec<EnrolledRow> = select.build_query_as().fetch_all(&mut *connection).await?;
+        for row in rows {
+            enrolled.push((Identity::try_from(row.identity)?, row.templates.unsigned_abs()));
+        }
+    }
+    Ok(enrolled)
 }
 
 pub(super) async fn page(
@@ -93,27 +131,31 @@ pub(super) async fn expired(
     read_all(rows)
 }
 
-/// Creates the identity or replaces its record.
-pub(super) async fn put(connection: &mut Connection, uid: CollectionUid, identity: &Identity) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO identities (collection_uid, id, labels, expire_time, revision, create_time, update_time)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)
-         ON CONFLICT (collection_uid, id) DO UPDATE SET
-             labels = excluded.labels,
-             expire_time = excluded.expire_time,
-             revision = excluded.revision,
-             create_time = excluded.create_time,
-             update_time = excluded.update_time",
-    )
-    .bind(uid.0)
-    .bind(identity.id.as_str())
-    .bind(Json::<&Labels>(&identity.labels))
-    .bind(identity.expire_time.map(micros))
-    .bind(bigint(identity.revision.0))
-    .bind(micros(identity.create_time))
-    .bind(micros(identity.update_time))
-    .execute(connection)
-    .await?;
+/// Creates the identities or replaces their records. No two of them have one id.
+pub(super) async fn put(connection: &mut Connection, uid: CollectionUid, identities: &[&Identity]) -> Result<()> {
+    for piece in pieces(identities) {
+        let mut insert = QueryBuilder::<Database>::new(
+            "INSERT INTO identities (collection_uid, id, labels, expire_time, revision, create_time, update_time) ",
+        );
+        insert.push_values(piece, |mut row, identity| {
+            row.push_bind(uid.0)
+                .push_bind(identity.id.as_str())
+                .push_bind(Json::<&Labels>(&identity.labels))
+                .push_bind(identity.expire_time.map(micros))
+                .push_bind(bigint(identity.revision.0))
+                .push_bind(micros(identity.create_time))
+                .push_bind(micros(identity.update_time));
+        });
+        insert.push(
+            " ON CONFLICT (collection_uid, id) DO UPDATE SET
+                 labels = excluded.labels,
+                 expire_time = excluded.expire_time,
+                 revision = excluded.revision,
+                 create_time = excluded.create_time,
+                 update_time = excluded.update_time",
+        );
+        insert.build().execute(&mut *connection).await?;
+    }
     Ok(())
 }
 

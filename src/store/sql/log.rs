@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::{Connection, identities, templates};
+use sqlx::QueryBuilder;
+
+use super::{Connection, Database, identities, many::pieces, templates};
 use crate::{
     domain::{CollectionUid, Entry, EntryKind, Position},
     store::{
@@ -67,18 +69,20 @@ async fn page(connection: &mut Connection, uid: CollectionUid, after: Position, 
     read_all(rows)
 }
 
-pub(super) async fn append(connection: &mut Connection, uid: CollectionUid, entry: &LogEntry) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO log_entries (collection_uid, position, kind, identity_id, template_id, time)
-         VALUES ($1, $2, $3, $4, $5, $6)",
-    )
-    .bind(uid.0)
-    .bind(bigint(entry.position.0))
-    .bind(entry.kind.as_str())
-    .bind(entry.identity.as_str())
-    .bind(entry.template.map(|id| id.0))
-    .bind(micros(entry.time))
-    .execute(connection)
-    .await?;
+pub(super) async fn append(connection: &mut Connection, uid: CollectionUid, entries: &[LogEntry]) -> Result<()> {
+    for piece in pieces(entries) {
+        let mut insert = QueryBuilder::<Database>::new(
+            "INSERT INTO log_entries (collection_uid, position, kind, identity_id, template_id, time) ",
+        );
+        insert.push_values(piece, |mut row, entry| {
+            row.push_bind(uid.0)
+                .push_bind(bigint(entry.position.0))
+                .push_bind(entry.kind.as_str())
+                .push_bind(entry.identity.as_str())
+                .push_bind(entry.template.map(|id| id.0))
+                .push_bind(micros(entry.time));
+        });
+        insert.build().execute(&mut *connection).await?;
+    }
     Ok(())
 }

@@ -8,15 +8,18 @@
 //! Plain functions, one statement each, named columns. Each takes a connection; whoever calls it decides in which
 //! transaction it runs.
 
+mod append;
+mod audit;
 mod collections;
 mod decisions;
 mod door;
 mod idempotency;
 mod identities;
 mod log;
+mod many;
 mod templates;
 mod turn;
 
 pub(in crate::store) use door::SqlStore;
 
-use super::{Connection, Pools, Transaction, hold_collection, lock_collection};
+use super::{Connection, Database, Pools, Transaction, announce, check_file, hold_collection, lock_collection};

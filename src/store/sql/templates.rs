@@ -1,12 +1,14 @@
 //! Templates, and beside them their numbers.
 
+use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use super::Connection;
+use super::{Connection, Database, many::pieces};
 use crate::{
-    domain::{CollectionUid, Embedding, IdentityId, Position, StoredTemplate, Template, TemplateId},
+    domain::{CollectionUid, IdentityId, Position, StoredTemplate, Template, TemplateId},
     store::{
         Result, StoreError,
+        payload::checksum,
         rows::{
             F32LE_UNIT, StoredTemplateRow, TemplateRow, bigint, micros, origin_word, payload_bytes, read_all, read_one,
         },
@@ -57,20 +59,6 @@ pub(super) async fn of_identity(
     read_all(rows)
 }
 
-pub(super) async fn count_of_identity(
-    connection: &mut Connection,
-    uid: CollectionUid,
-    identity: &IdentityId,
-) -> Result<u64> {
-    let count: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM templates WHERE collection_uid = $1 AND identity_id = $2")
-            .bind(uid.0)
-            .bind(identity.as_str())
-            .fetch_one(connection)
-            .await?;
-    Ok(count.unsigned_abs())
-}
-
 /// Templates with their numbers, in position order.
 pub(super) async fn stored_page(
     connection: &mut Connection,
@@ -80,7 +68,7 @@ pub(super) async fn stored_page(
 ) -> Result<Vec<StoredTemplate>> {
     let rows: Vec<StoredTemplateRow> = sqlx::query_as(
         "SELECT t.id, t.identity_id, t.modality, t.digest, t.dimension, t.parts, t.model, t.origin, t.quality,
-                t.frames_used, t.frames_dropped, t.spread, t.position, t.create_time, p.format, p.key_id, p.bytes
+                t.frames_used, t.frames_dropped, t.spread, t.position, t.create_time, p.format, p.key_id, p.bytes, p.crc32
          FROM templates AS t
          JOIN template_payloads AS p ON p.template_id = t.id
          WHERE t.collection_uid = $1 AND t.position > $2
@@ -104,7 +92,7 @@ pub(super) async fn stored_between(
 ) -> Result<Vec<StoredTemplate>> {
     let rows: Vec<StoredTemplateRow> = sqlx::query_as(
         "SELECT t.id, t.identity_id, t.modality, t.digest, t.dimension, t.parts, t.model, t.origin, t.quality,
-                t.frames_used, t.frames_dropped, t.spread, t.position, t.create_time, p.format, p.key_id, p.bytes
+                t.frames_used, t.frames_dropped, t.spread, t.position, t.create_time, p.format, p.key_id, p.bytes, p.crc32
          FROM templates AS t
          JOIN template_payloads AS p ON p.template_id = t.id
          WHERE t.collection_uid = $1 AND t.position > $2 AND t.position <= $3
@@ -118,65 +106,67 @@ pub(super) async fn stored_between(
     read_all(rows)
 }
 
-/// Adds a template at a position of the log.
+/// Adds templates, each at its position of the log.
 ///
 /// # Errors
 /// [`StoreError::IdentityGone`].
 pub(super) async fn admit(
     connection: &mut Connection,
     uid: CollectionUid,
-    stored: &StoredTemplate,
-    position: Position,
+    admitted: &[(&StoredTemplate, Position)],
 ) -> Result<()> {
-    let StoredTemplate { template, embedding } = stored;
-    assert_eq!(template.space, embedding.space(), "a template is bound to the space of its numbers");
-    insert(connection, uid, template, position).await?;
-    insert_payload(connection, template.id, embedding).await
+    for piece in pieces(admitted) {
+        insert(connection, uid, piece).await?;
+        insert_payloads(connection, piece).await?;
+    }
+    Ok(())
 }
 
 async fn insert(
     connection: &mut Connection,
     uid: CollectionUid,
-    template: &Template,
-    position: Position,
+    admitted: &[(&StoredTemplate, Position)],
 ) -> Result<()> {
-    sqlx::query(
+    let mut insert = QueryBuilder::<Database>::new(
         "INSERT INTO templates
              (id, collection_uid, identity_id, modality, digest, dimension, parts, model, origin, quality, frames_used,
-              frames_dropped, spread, position, create_time)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
-    )
-    .bind(template.id.0)
-    .bind(uid.0)
-    .bind(template.identity.as_str())
-    .bind(template.space.modality.as_str())
-    .bind(template.space.digest.0.as_slice())
-    .bind(i64::from(template.space.dimension))
-    .bind(i64::from(template.space.parts))
-    .bind(template.model.as_str())
-    .bind(origin_word(template.origin))
-    .bind(template.quality.map(f64::from))
-    .bind(template.track.map(|track| i64::from(track.frames_used)))
-    .bind(template.track.map(|track| i64::from(track.frames_dropped)))
-    .bind(template.track.map(|track| f64::from(track.spread)))
-    .bind(bigint(position.0))
-    .bind(micros(template.create_time))
-    .execute(connection)
-    .await
-    .map_err(|error| match error.as_database_error() {
+              frames_dropped, spread, position, create_time) ",
+    );
+    insert.push_values(admitted, |mut row, (stored, position)| {
+        let template = &stored.template;
+        assert_eq!(template.space, stored.embedding.space(), "a template is bound to the space of its numbers");
+        row.push_bind(template.id.0)
+            .push_bind(uid.0)
+            .push_bind(template.identity.as_str())
+            .push_bind(template.space.modality.as_str())
+            .push_bind(template.space.digest.0.to_vec())
+            .push_bind(i64::from(template.space.dimension))
+            .push_bind(i64::from(template.space.parts))
+            .push_bind(template.model.as_str())
+            .push_bind(origin_word(template.origin))
+            .push_bind(template.quality.map(f64::from))
+            .push_bind(template.track.map(|track| i64::from(track.frames_used)))
+            .push_bind(template.track.map(|track| i64::from(track.frames_dropped)))
+            .push_bind(template.track.map(|track| f64::from(track.spread)))
+            .push_bind(bigint(position.0))
+            .push_bind(micros(template.create_time));
+    });
+    insert.build().execute(connection).await.map_err(|error| match error.as_database_error() {
         Some(said) if said.is_foreign_key_violation() => StoreError::IdentityGone,
         _ => error.into(),
     })?;
     Ok(())
 }
 
-async fn insert_payload(connection: &mut Connection, id: TemplateId, embedding: &Embedding) -> Result<()> {
-    sqlx::query("INSERT INTO template_payloads (template_id, format, bytes) VALUES ($1, $2, $3)")
-        .bind(id.0)
-        .bind(F32LE_UNIT)
-        .bind(payload_bytes(embedding))
-        .execute(connection)
-        .await?;
+async fn insert_payloads(connection: &mut Connection, admitted: &[(&StoredTemplate, Position)]) -> Result<()> {
+    let mut insert =
+        QueryBuilder::<Database>::new("INSERT INTO template_payloads (template_id, format, bytes, crc32) ");
+    insert.push_values(admitted, |mut row, (stored, _)| {
+        let (id, bytes) = (stored.template.id, payload_bytes(&stored.embedding));
+        let crc32 = i64::from(checksum(id, &bytes));
+        row.push_bind(id.0).push_bind(F32LE_UNIT).push_bind(bytes).push_bind(crc32);
+    });
+    insert.build().execute(connection).await?;
     Ok(())
 }
 

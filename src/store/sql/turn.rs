@@ -2,13 +2,12 @@
 
 use async_trait::async_trait;
 
-use super::{Transaction, collections, decisions, idempotency, identities, log, templates};
+use super::{Transaction, append, collections, decisions, idempotency, identities, log, templates};
 use crate::{
     domain::{
-        Change, Collection, CollectionUid, Entry, EntryKind, Identity, IdentityId, Position, Template, TemplateId,
-        Timestamp,
+        Change, Collection, CollectionUid, Entry, Identity, IdentityId, Position, Template, TemplateId, Timestamp,
     },
-    store::{DecisionRecord, IdempotencyKey, IdempotencyRecord, Page, Result, StoreError, Turn, rows::LogEntry},
+    store::{DecisionRecord, IdempotencyKey, IdempotencyRecord, News, Page, Result, StoreError, Turn},
 };
 
 /// The collection's lock is held by the transaction, from before the record and the head were read.
@@ -27,12 +26,9 @@ impl SqlTurn {
     /// # Errors
     /// [`StoreError::CollectionGone`].
     pub(super) async fn take(mut transaction: Transaction, uid: CollectionUid) -> Result<Self> {
-        if !super::lock_collection(&mut transaction, uid).await? {
-            return Err(StoreError::CollectionGone);
-        }
+        let head = super::lock_collection(&mut transaction, uid).await?.ok_or(StoreError::CollectionGone)?;
         let collection = collections::by_uid(&mut transaction, uid).await?.ok_or(StoreError::CollectionGone)?;
-        let head = collections::head(&mut transaction, uid).await?.ok_or(StoreError::CollectionGone)?;
-        Ok(Self { transaction: Some(transaction), collection, head: head.position })
+        Ok(Self { transaction: Some(transaction), collection, head: collections::position(head)? })
     }
 
     fn transaction(&mut self) -> Result<Transaction> {
@@ -73,27 +69,22 @@ impl Turn for SqlTurn {
         Ok(template)
     }
 
-    async fn template_count(&mut self, identity: &IdentityId) -> Result<u64> {
+    async fn enrolled(&mut self, ids: &[IdentityId]) -> Result<Vec<(Identity, u64)>> {
         let mut transaction = self.transaction()?;
-        let count = templates::count_of_identity(&mut transaction, self.collection.uid, identity).await?;
+        let enrolled = identities::enrolled(&mut transaction, self.collection.uid, ids).await?;
         self.transaction = Some(transaction);
-        Ok(count)
+        Ok(enrolled)
     }
 
     async fn append(&mut self, changes: &[Change], now: Timestamp) -> Result<Vec<Entry>> {
         let mut transaction = self.transaction()?;
         let uid = self.collection.uid;
-        let mut head = self.head;
-        for change in changes {
-            if let Some(entry) = apply(&mut transaction, uid, change, (head.next(), now)).await? {
-                log::append(&mut transaction, uid, &entry).await?;
-                head = entry.position;
-            }
+        let entries = append::append(&mut transaction, uid, changes, (self.head, now)).await?;
+        if let Some(position) = entries.last().map(|last| last.position) {
+            collections::set_head_position(&mut transaction, uid, position).await?;
+            super::announce(&mut transaction, &News::Appended { uid, position }).await?;
+            self.head = position;
         }
-        collections::set_head_position(&mut transaction, uid, head).await?;
-        // Read back rather than put together here: a later change of these may have removed the subject of an earlier.
-        let entries = log::entries_after(&mut transaction, uid, self.head, u32::MAX).await?;
-        self.head = head;
         self.transaction = Some(transaction);
         Ok(entries)
     }
@@ -105,6 +96,7 @@ impl Turn for SqlTurn {
             return Err(StoreError::RevisionMoved);
         }
         collections::update(&mut transaction, collection, expected).await?;
+        super::announce(&mut transaction, &News::Changed(collection.uid)).await?;
         self.collection = collection.clone();
         self.transaction = Some(transaction);
         Ok(())
@@ -139,46 +131,4 @@ impl Turn for SqlTurn {
     async fn commit(mut self: Box<Self>) -> Result<()> {
         Ok(self.transaction()?.commit().await?)
     }
-}
-
-/// Applies one change and answers the entry that tells of it, for the log to keep at `position`; `None` when there was
-/// nothing to change.
-async fn apply(
-    transaction: &mut Transaction,
-    uid: CollectionUid,
-    change: &Change,
-    (position, time): (Position, Timestamp),
-) -> Result<Option<LogEntry>> {
-    let note = |kind, identity: &IdentityId, template| {
-        Some(LogEntry { position, kind, identity: identity.clone(), template, time })
-    };
-    match change {
-        Change::PutIdentity(identity) => {
-            identities::put(transaction, uid, identity).await?;
-            Ok(note(EntryKind::Label, &identity.id, None))
-        }
-        Change::Admit(stored) => {
-            templates::admit(transaction, uid, stored, position).await?;
-            Ok(note(EntryKind::Admit, &stored.template.identity, Some(stored.template.id)))
-        }
-        Change::ForgetTemplate { identity, template } => {
-            if templates::delete(transaction, uid, identity, *template).await? {
-                return Ok(note(EntryKind::Forget, identity, Some(*template)));
-            }
-            identities::by_id(transaction, uid, identity).await?.ok_or(StoreError::IdentityGone)?;
-            Ok(None)
-        }
-        Change::ForgetIdentity(identity) => {
-            remove_identity(transaction, uid, identity).await?;
-            Ok(note(EntryKind::Forget, identity, None))
-        }
-        Change::ExpireIdentity(identity) => {
-            remove_identity(transaction, uid, identity).await?;
-            Ok(note(EntryKind::Expire, identity, None))
-        }
-    }
-}
-
-async fn remove_identity(transaction: &mut Transaction, uid: CollectionUid, identity: &IdentityId) -> Result<()> {
-    if identities::delete(transaction, uid, identity).await? { Ok(()) } else { Err(StoreError::IdentityGone) }
 }

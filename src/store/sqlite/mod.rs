@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use sqlx::{
     Sqlite,
     migrate::{AppliedMigration, Migrate, Migrator},
@@ -15,7 +16,7 @@ use sqlx::{
 };
 use tempfile::TempDir;
 
-use super::{Result, StoreError, StoreOptions};
+use super::{News, Result, StoreError, StoreOptions, Watch};
 use crate::domain::CollectionUid;
 
 #[path = "../sql/mod.rs"]
@@ -26,6 +27,7 @@ mod tests;
 
 pub(super) use sql::SqlStore;
 
+type Database = Sqlite;
 type Connection = sqlx::SqliteConnection;
 type Transaction = sqlx::Transaction<'static, Sqlite>;
 
@@ -79,6 +81,11 @@ impl Pools {
         Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
     }
 
+    /// A transaction that reads, and sees the database as it was at its first statement for as long as it lasts.
+    async fn snapshot(&self) -> Result<Transaction> {
+        Ok(self.readers.begin().await?)
+    }
+
     /// All in one immediate transaction, because sqlx takes no lock of its own here.
     async fn migrate(&self) -> Result<()> {
         let mut transaction = self.begin().await?;
@@ -94,6 +101,11 @@ impl Pools {
             .fetch_one(&mut *reader)
             .await?;
         if exists { Ok(reader.list_applied_migrations(table).await?) } else { Ok(Vec::new()) }
+    }
+
+    #[expect(clippy::unused_self, reason = "the other database watches over a connection")]
+    fn watch(&self) -> Box<dyn Watch> {
+        Box::new(Silence)
     }
 
     async fn close(&self) {
@@ -148,15 +160,47 @@ fn make_file(path: &Path) -> std::io::Result<()> {
     file.create(true).append(true).open(path).map(drop)
 }
 
-/// Whether the collection is there. The transaction began immediate, so it holds all collections already.
-async fn lock_collection(connection: &mut Connection, uid: CollectionUid) -> Result<bool> {
-    Ok(sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM collections WHERE uid = $1)")
+/// What the database says of its own file: pages, indexes, constraints, and rows that belong to nothing.
+async fn check_file(connection: &mut Connection) -> Result<Vec<String>> {
+    let mut found: Vec<String> =
+        sqlx::query_scalar("SELECT integrity_check FROM pragma_integrity_check").fetch_all(&mut *connection).await?;
+    found.retain(|said| said != "ok");
+    let orphans: Vec<(String, String, i64)> = sqlx::query_as(
+        "SELECT \"table\", \"parent\", count(*) FROM pragma_foreign_key_check() GROUP BY \"table\", \"parent\"",
+    )
+    .fetch_all(connection)
+    .await?;
+    found.extend(
+        orphans.into_iter().map(|(table, parent, rows)| format!("{rows} rows of {table} belong to no {parent}")),
+    );
+    Ok(found)
+}
+
+/// Nobody to tell: other processes on the file are rare, and follow by asking.
+async fn announce(_: &mut Connection, _: &News) -> Result<()> {
+    Ok(())
+}
+
+/// Hears nothing: the one process that uses the file knows what it wrote.
+#[derive(Debug)]
+struct Silence;
+
+#[async_trait]
+impl Watch for Silence {
+    async fn next(&mut self) -> News {
+        std::future::pending().await
+    }
+}
+
+/// The collection's head if it is there. The transaction began immediate, so it holds all collections already.
+async fn lock_collection(connection: &mut Connection, uid: CollectionUid) -> Result<Option<i64>> {
+    Ok(sqlx::query_scalar("SELECT head_position FROM collections WHERE uid = $1")
         .bind(uid.0)
-        .fetch_one(connection)
+        .fetch_optional(connection)
         .await?)
 }
 
-/// The same: here a writer holds everything or nothing.
+/// Whether it is there: here a writer holds everything or nothing.
 async fn hold_collection(connection: &mut Connection, uid: CollectionUid) -> Result<bool> {
-    lock_collection(connection, uid).await
+    Ok(lock_collection(connection, uid).await?.is_some())
 }

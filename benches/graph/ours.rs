@@ -1,0 +1,139 @@
+//! The half of `make bench-graph` that is ours: a gallery whose every template is an identity of its own, so that what
+//! it answers can be compared with what an index of vectors answers.
+//!
+//! Takes orders on standard input, one a line, and answers each with one line. See compare.py.
+
+#![expect(clippy::print_stdout, reason = "the other half listens to standard output")]
+
+use std::{
+    io::BufRead,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use semblance::{
+    domain::{
+        CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId, Labels, Modality, ModelDigest, Pooling,
+        Position, Revision, SpaceName, StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp,
+    },
+    gallery::{Gallery, GalleryOptions, GraphKind, Query, Shelf},
+};
+use uuid::Uuid;
+
+const DIMENSION: usize = 512;
+const SPACE_DIMENSION: u32 = 512;
+/// So many of the nearest are compared.
+const NEAREST: usize = 10;
+const PAGE: usize = 10_000;
+
+fn main() {
+    // Cargo adds a word of its own at the end.
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let [folder, kind, from, links, build_width, threads] = words.as_slice() else {
+        panic!("FOLDER compact|hnsw-rs GRAPH_FROM M EF_CONSTRUCTION THREADS")
+    };
+    let number = |word: &String| word.parse().expect("a number");
+    let folder = PathBuf::from(folder);
+    let options = GalleryOptions {
+        graph_from: number(from),
+        graph: if kind == "compact" { GraphKind::Compact } else { GraphKind::HnswRs },
+        graph_links: number(links),
+        graph_build_width: number(build_width),
+        graph_build_threads: number(threads),
+        templates_max: u64::MAX,
+        ..GalleryOptions::default()
+    };
+    let gallery = Gallery::new(options);
+    let shelf = load(&gallery, &folder);
+    let began = Instant::now();
+    shelf.maintain();
+    let took = began.elapsed().as_secs_f64();
+    let bytes = gallery.bytes();
+    println!("{took} {} {}", bytes.codes, bytes.graph);
+
+    let probes: Vec<Embedding> = numbers(&folder.join("probes"), f32::from_le_bytes)
+        .chunks_exact(DIMENSION)
+        .map(|values| Embedding::new(space(), values).expect("the other half wrote a direction"))
+        .collect();
+    let nearest = numbers(&folder.join("nearest"), u32::from_le_bytes);
+    for order in std::io::stdin().lock().lines().map_while(Result::ok) {
+        gallery.widen(order.trim().parse().expect("a width"));
+        println!("{}", search(&shelf, &probes, &nearest));
+    }
+}
+
+/// Recall of the nearest and of the ten nearest, and the microseconds of half of the searches and of all but a hundredth.
+fn search(shelf: &Shelf, probes: &[Embedding], nearest: &[u32]) -> String {
+    let query = Query {
+        limit: NEAREST,
+        filter: None,
+        now: Timestamp::UNIX_EPOCH,
+        similarity_min: None,
+        pooling: Pooling::Best,
+    };
+    let (mut first, mut found, mut took) = (0, 0, Vec::new());
+    for (probe, nearest) in probes.iter().zip(nearest.chunks_exact(NEAREST)) {
+        let began = Instant::now();
+        let answer = shelf.search(probe, &query);
+        took.push(began.elapsed().as_secs_f64() * 1e6);
+        let rows: Vec<u128> = answer.iter().map(|candidate| candidate.template.0.as_u128()).collect();
+        first += usize::from(rows.first() == Some(&nearest[0].into()));
+        found += nearest.iter().filter(|row| rows.contains(&u128::from(**row))).count();
+    }
+    took.sort_unstable_by(f64::total_cmp);
+    let (count, at) = (probes.len() as f64, |share: usize| took[took.len() * share / 100]);
+    format!("{} {} {} {}", first as f64 / count, found as f64 / count / NEAREST as f64, at(50), at(99))
+}
+
+fn load(gallery: &Gallery, folder: &Path) -> Arc<Shelf> {
+    let rows = numbers(&folder.join("rows"), f32::from_le_bytes);
+    let count = rows.len() / DIMENSION;
+    let shelf = gallery.open(CollectionUid(Uuid::nil()));
+    let mut restore = shelf.restore(Position(count as u64), 0);
+    let time = Timestamp::UNIX_EPOCH;
+    for page in (0..count).collect::<Vec<_>>().chunks(PAGE) {
+        let identity = |row: &usize| Identity {
+            id: name(*row),
+            labels: Labels::default(),
+            expire_time: None,
+            revision: Revision::FIRST,
+            create_time: time,
+            update_time: time,
+        };
+        restore.identities(&page.iter().map(identity).collect::<Vec<_>>());
+    }
+    for page in (0..count).collect::<Vec<_>>().chunks(PAGE) {
+        let template = |row: &usize| StoredTemplate {
+            template: Template {
+                id: TemplateId(Uuid::from_u128(*row as u128)),
+                identity: name(*row),
+                space: space(),
+                model: SpaceName::new("bench").expect("a valid name"),
+                origin: TemplateOrigin::Embedding,
+                quality: None,
+                track: None,
+                position: Position(*row as u64 + 1),
+                create_time: time,
+            },
+            embedding: Embedding::new(space(), &rows[row * DIMENSION..][..DIMENSION]).expect("a direction"),
+        };
+        restore.templates(page.iter().map(template).collect());
+    }
+    restore.finish();
+    shelf
+}
+
+fn name(row: usize) -> IdentityId {
+    IdentityId::new(&format!("row-{row}")).expect("a valid id")
+}
+
+fn space() -> EmbeddingSpace {
+    EmbeddingSpace::whole(Modality::Face, ModelDigest([1; 32]), SPACE_DIMENSION)
+}
+
+/// Little-endian numbers of four bytes.
+fn numbers<T>(path: &Path, read: impl Fn([u8; 4]) -> T) -> Vec<T> {
+    let bytes = std::fs::read(path).expect("the other half wrote it");
+    bytes.as_chunks::<4>().0.iter().map(|number| read(*number)).collect()
+}

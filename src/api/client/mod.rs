@@ -1,0 +1,271 @@
+//! The other end of the wire: what a command that speaks to a running server sends, and what it hears.
+
+mod sample;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::StreamExt;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Code, Request, Status, Streaming,
+    metadata::{Ascii, MetadataValue},
+    transport::{Channel, ClientTlsConfig, Endpoint},
+};
+use tonic_types::StatusExt;
+
+use super::{
+    proto::{
+        self, collection_service_client::CollectionServiceClient, enroll_outcome,
+        identity_service_client::IdentityServiceClient, model_service_client::ModelServiceClient,
+    },
+    wire::CollectionName,
+};
+use crate::{
+    domain::{CollectionId, IdentityId, Labels, Sample},
+    matcher::DeclaredSpace,
+};
+
+/// How long to wait for a connection.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// How often an idle connection is asked whether its other end is still there.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// The largest answer to a batch.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// More models than any server loads.
+const MODELS_MAX: i32 = 1000;
+/// Batches on their way out; who sends more waits for HTTP/2.
+const OUTGOING_MAX: usize = 1;
+
+/// What can go wrong between this program and a server.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("{0:?} is no server's address; write it as http://HOST:PORT, its gRPC port, or https:// behind a proxy")]
+    BadAddress(String),
+    #[error("the key has characters that a header cannot carry")]
+    BadKey,
+    /// Nobody answers there, or not any more.
+    #[error("the server at {server} does not answer: {problem}")]
+    Unreachable { server: String, problem: String },
+    /// It answers, and says no.
+    #[error("the server refuses: {0}")]
+    Refused(String),
+}
+
+impl ClientError {
+    /// Whether the same may go well in a moment.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+}
+
+/// A server to speak to. Cheap to clone; all clones share a connection, which is made again when it was lost.
+#[derive(Debug, Clone)]
+pub struct Client {
+    server: String,
+    channel: Channel,
+    key: Option<MetadataValue<Ascii>>,
+}
+
+/// One enrollment as it is sent.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    /// Under one id it takes effect once.
+    pub request_id: String,
+    pub identity: IdentityId,
+    pub labels: Labels,
+    pub sample: Sample,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Durable, now or before.
+    Enrolled,
+    Refused {
+        code: String,
+        detail: String,
+    },
+    /// Not now, and perhaps after this time.
+    Later(Duration),
+}
+
+impl Client {
+    /// Connects. `https` asks for a certificate that the public authorities vouch for.
+    ///
+    /// # Errors
+    /// [`ClientError::BadAddress`], [`ClientError::BadKey`], [`ClientError::Unreachable`].
+    pub async fn connect(server: &str, key: Option<&str>) -> Result<Self, ClientError> {
+        let bad = || ClientError::BadAddress(server.to_owned());
+        let is_http = ["http://", "https://"].iter().any(|scheme| server.starts_with(scheme));
+        let endpoint = is_http.then(|| Endpoint::from_shared(server.to_owned()).ok()).flatten().ok_or_else(bad)?;
+        let mut endpoint = endpoint
+            .connect_timeout(CONNECT_MAX)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_while_idle(true);
+        if server.starts_with("https://") {
+            endpoint = endpoint.tls_config(ClientTlsConfig::new().with_webpki_roots()).map_err(|_| bad())?;
+        }
+        let bearer = |key: &str| format!("Bearer {key}").parse().map_err(|_| ClientError::BadKey);
+        let key = key.map(bearer).transpose()?;
+        let unreachable = |error| ClientError::Unreachable { server: server.to_owned(), problem: causes(&error) };
+        Ok(Self { server: server.to_owned(), channel: endpoint.connect().await.map_err(unreachable)?, key })
+    }
+
+    /// Makes the collection if there is none, and declares a space of one's own in it.
+    pub async fn declare(&self, collection: &CollectionId, space: &DeclaredSpace) -> Result<(), ClientError> {
+        let mut client = CollectionServiceClient::new(self.channel.clone());
+        let declared = proto::Collection {
+            name: CollectionName(collection.clone()).to_string(),
+            spaces: vec![proto::EmbeddingSpace {
+                model: space.name.to_string(),
+                modality: sample::modality(space.modality),
+                dimension: i32::try_from(space.dimension).unwrap_or(i32::MAX),
+                external: true,
+                ..proto::EmbeddingSpace::default()
+            }],
+            ..proto::Collection::default()
+        };
+        let create = proto::CreateCollectionRequest {
+            collection_id: collection.to_string(),
+            collection: Some(declared.clone()),
+            ..proto::CreateCollectionRequest::default()
+        };
+        match client.create_collection(self.request(create)).await {
+            Ok(_) => return Ok(()),
+            Err(status) if status.code() == Code::AlreadyExists => {}
+            Err(status) => return Err(self.fault(&status)),
+        }
+        let update = proto::UpdateCollectionRequest {
+            collection: Some(declared),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["spaces".to_owned()] }),
+        };
+        client.update_collection(self.request(update)).await.map_err(|status| self.fault(&status))?;
+        Ok(())
+    }
+
+    /// The digests of the embedding spaces that have a name in the collection, or on the server.
+    pub async fn spaces(&self, collection: &CollectionId) -> Result<BTreeMap<String, String>, ClientError> {
+        let mut client = ModelServiceClient::new(self.channel.clone());
+        let list = proto::ListModelsRequest { page_size: MODELS_MAX, ..proto::ListModelsRequest::default() };
+        let models = client.list_models(self.request(list)).await.map_err(|status| self.fault(&status))?;
+        let of_server = models.into_inner().models.into_iter();
+        let of_server =
+            of_server.map(|model| (model.name.trim_start_matches("models/").to_owned(), model.digest.clone()));
+        let mut spaces: BTreeMap<String, String> = of_server.collect();
+        let get = proto::GetCollectionRequest { name: CollectionName(collection.clone()).to_string() };
+        let mut client = CollectionServiceClient::new(self.channel.clone());
+        let shown = client.get_collection(self.request(get)).await.map_err(|status| self.fault(&status))?;
+        spaces.extend(shown.into_inner().spaces.into_iter().map(|space| (space.model, space.digest)));
+        Ok(spaces)
+    }
+
+    /// Opens a stream of batches to a collection.
+    pub async fn open(&self, collection: &CollectionId) -> Result<Batches, ClientError> {
+        let parent = CollectionName(collection.clone());
+        let (outgoing, batches) = mpsc::channel(OUTGOING_MAX);
+        let mut client = IdentityServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
+        let answers = client.batch_enroll(self.request(ReceiverStream::new(batches))).await;
+        let answers = answers.map_err(|status| self.fault(&status))?.into_inner();
+        Ok(Batches { client: self.clone(), parent, outgoing, answers })
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(key) = &self.key {
+            request.metadata_mut().insert("authorization", key.clone());
+        }
+        request
+    }
+
+    fn fault(&self, status: &Status) -> ClientError {
+        let passes = [Code::Unavailable, Code::ResourceExhausted, Code::DeadlineExceeded, Code::Cancelled];
+        // A connection that broke has no code of the server's own.
+        let is_lost =
+            matches!(status.code(), Code::Unknown | Code::Internal) && status.get_details_error_info().is_none();
+        if is_lost || passes.contains(&status.code()) {
+            return ClientError::Unreachable { server: self.server.clone(), problem: causes(status) };
+        }
+        ClientError::Refused(status.message().to_owned())
+    }
+}
+
+/// What went wrong and why, for errors whose own words say little.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !words.contains(&said) {
+            words.push_str(": ");
+            words.push_str(&said);
+        }
+        source = cause.source();
+    }
+    words
+}
+
+/// A stream of batches. Each is answered, in order; a few may be under way.
+#[derive(Debug)]
+pub struct Batches {
+    client: Client,
+    parent: CollectionName,
+    outgoing: mpsc::Sender<proto::BatchEnrollRequest>,
+    answers: Streaming<proto::BatchEnrollResponse>,
+}
+
+impl Batches {
+    pub async fn send(&mut self, batch: &[Sent]) -> Result<(), ClientError> {
+        let requests = batch.iter().map(|sent| proto::EnrollRequest {
+            name: self.parent.identity(&sent.identity).to_string(),
+            samples: vec![sample::to_wire(&sent.sample)],
+            labels: sent.labels.clone().into(),
+            request_id: sent.request_id.clone(),
+            ..proto::EnrollRequest::default()
+        });
+        let batch = proto::BatchEnrollRequest { parent: self.parent.to_string(), requests: requests.collect() };
+        // Nobody takes it any more: the stream has ended, and its last answer says why.
+        match self.outgoing.send(batch).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.ended().await),
+        }
+    }
+
+    /// The answer to the oldest batch that has none yet.
+    pub async fn receive(&mut self) -> Result<Vec<Outcome>, ClientError> {
+        match self.answers.next().await {
+            Some(Ok(answer)) => Ok(answer.outcomes.into_iter().map(outcome).collect()),
+            Some(Err(status)) => Err(self.client.fault(&status)),
+            None => Err(self.lost()),
+        }
+    }
+
+    async fn ended(&mut self) -> ClientError {
+        loop {
+            match self.answers.next().await {
+                Some(Ok(_)) => {}
+                Some(Err(status)) => return self.client.fault(&status),
+                None => return self.lost(),
+            }
+        }
+    }
+
+    fn lost(&self) -> ClientError {
+        ClientError::Unreachable { server: self.client.server.clone(), problem: "it ended the stream".to_owned() }
+    }
+}
+
+fn outcome(outcome: proto::EnrollOutcome) -> Outcome {
+    match outcome.outcome {
+        Some(enroll_outcome::Outcome::Enrolled(_)) => Outcome::Enrolled,
+        Some(enroll_outcome::Outcome::Refusal(refusal)) => {
+            let proto::Refusal { code, detail, grpc_code, retry_after_seconds, .. } = refusal;
+            let later = retry_after_seconds.and_then(|wait| Duration::try_from_secs_f64(wait).ok());
+            let too_late = (Code::from(grpc_code) == Code::DeadlineExceeded).then_some(Duration::ZERO);
+            later.or(too_late).map_or(Outcome::Refused { code, detail }, Outcome::Later)
+        }
+        None => Outcome::Refused { code: "INTERNAL".to_owned(), detail: "the server did not say".to_owned() },
+    }
+}

@@ -1,0 +1,125 @@
+//! `semblance export`
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use super::{say, warn_plainly};
+use crate::{
+    app::{self, SystemClock},
+    config::PlaceFlags,
+    domain::{Clock, CollectionId, Identity, Position, SpaceName, StoredTemplate},
+    store::{Head, Store},
+    transfer::{Contents, Exported, Output},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct ExportFlags {
+    #[arg(long)]
+    collection: String,
+    /// The file to write: .jsonl, .arrow or .feather, or .npy with the identities beside it in .names.txt.
+    #[arg(long)]
+    out: PathBuf,
+    /// Write the embeddings too, which import takes. They are biometric data: whoever has the file can find these people.
+    #[arg(long)]
+    embeddings: bool,
+    /// Templates of this model alone; a table holds embeddings of one length, and an .npy those of one model.
+    #[arg(long)]
+    model: Option<String>,
+}
+
+/// Templates in memory at once.
+const PAGE: u32 = 1000;
+
+pub(super) async fn run(places: &PlaceFlags, flags: &ExportFlags) -> anyhow::Result<()> {
+    let collection = CollectionId::new(&flags.collection).context("--collection")?;
+    let model = flags.model.as_deref().map(SpaceName::new).transpose().context("--model")?;
+    let contents = if flags.embeddings { Contents::Embeddings } else { Contents::Names };
+    let mut output = Output::begin(&flags.out, contents)?;
+    let store = app::open_store(places, None).await?;
+    store.check_schema().await?;
+    let head = store.heads().await?.into_iter().find(|head| head.id == collection);
+    let head = head.with_context(|| format!("the database has no collection {collection}"))?;
+    let written = write(&*store, &head, model.as_ref(), &mut output).await;
+    store.close().await;
+    let written = written?;
+    let made = output.finish()?;
+    if flags.embeddings {
+        warn_plainly(&format!(
+            "{} holds the embeddings of {} templates, biometric data of people: only you may read it now; keep it so, \
+             and delete it when it has served",
+            flags.out.display(),
+            written.templates
+        ));
+    }
+    let files: Vec<String> = made.iter().map(|path| path.display().to_string()).collect();
+    say(format_args!("{} templates are in {}", written.templates, files.join(" and ")));
+    if written.expired > 0 {
+        say(format_args!("{} templates of identities that have expired are not", written.expired));
+    }
+    Ok(())
+}
+
+#[derive(Debug, Default)]
+struct Written {
+    templates: u64,
+    expired: u64,
+}
+
+/// In position order, as they were enrolled. Up to the head that was read first: a server that goes on writing must not
+/// keep this from ending.
+async fn write(
+    store: &dyn Store,
+    head: &Head,
+    model: Option<&SpaceName>,
+    output: &mut Output,
+) -> anyhow::Result<Written> {
+    let now = SystemClock.now();
+    let (mut written, mut after, mut only) = (Written::default(), Position::START, None);
+    loop {
+        let page = store.owned_templates(head.uid, after, PAGE).await?;
+        let Some((last, _)) = page.last() else {
+            return Ok(written);
+        };
+        after = last.template.position;
+        let mut rows = Vec::with_capacity(page.len());
+        for (stored, identity) in page {
+            if stored.template.position > head.position {
+                break;
+            }
+            if model.is_some_and(|model| *model != stored.template.model) {
+                continue;
+            }
+            if identity.is_expired(now) {
+                written.expired += 1;
+                continue;
+            }
+            rows.push(exported(stored, identity));
+        }
+        if let Some(mixed) = rows.iter().find(|row| *only.get_or_insert_with(|| row.model.clone()) != row.model)
+            && output.is_of_one_model()
+        {
+            bail!(
+                "the collection holds embeddings of several models, {} among them; choose one with --model",
+                mixed.model
+            );
+        }
+        written.templates += rows.len() as u64;
+        output.write(&rows)?;
+        if after >= head.position {
+            return Ok(written);
+        }
+    }
+}
+
+fn exported(stored: StoredTemplate, identity: Identity) -> Exported {
+    Exported {
+        identity: identity.id,
+        labels: identity.labels,
+        modality: stored.template.space.modality,
+        model: stored.template.model,
+        digest: stored.template.space.digest,
+        embedding: stored.embedding,
+    }
+}

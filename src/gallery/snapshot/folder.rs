@@ -1,0 +1,164 @@
+//! Where snapshots lie: `<uid>-<position>` for one that is whole, `.<uid>-<position>` for one that is being written.
+
+use std::{
+    collections::HashSet,
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use super::SnapshotError;
+use crate::domain::{CollectionUid, Position};
+
+/// The file that is locked by the process whose snapshots lie in a folder.
+const CLAIMED: &str = "claimed";
+
+/// Overwritten at once.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// The right to keep snapshots in a folder. Two processes there would remove each other's.
+#[derive(Debug)]
+pub struct Claim {
+    _locked: File,
+}
+
+impl Claim {
+    /// Claims the folder, which is made if it is missing; `None` when another process has claimed it.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn of(root: &Path) -> Result<Option<Self>, SnapshotError> {
+        make_private(root).map_err(SnapshotError::disk(root))?;
+        let path = root.join(CLAIMED);
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(SnapshotError::disk(&path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self { _locked: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(SnapshotError::disk(&path)(error)),
+        }
+    }
+}
+
+/// A snapshot's folder. Once retired it is overwritten and removed, when nobody maps its files any more.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    is_retired: AtomicBool,
+}
+
+impl Folder {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, is_retired: AtomicBool::new(false) }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn retire(&self) {
+        self.is_retired.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.is_retired.load(Ordering::Relaxed)
+            && let Err(error) = remove(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "a snapshot that was replaced could not be removed");
+        }
+    }
+}
+
+pub(super) fn name(uid: CollectionUid, position: Position) -> String {
+    // All digits, so that names sort as positions do.
+    format!("{uid}-{:020}", position.0)
+}
+
+/// The newest whole snapshot of a collection. Others of it, and what a write that was cut off left behind, are removed.
+pub(crate) fn newest(root: &Path, uid: CollectionUid) -> Result<Option<PathBuf>, SnapshotError> {
+    let (whole, begun) = (format!("{uid}-"), format!(".{uid}-"));
+    let mut found = Vec::new();
+    for entry in entries(root)? {
+        let name = entry.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.starts_with(&begun) {
+            remove(&entry).map_err(SnapshotError::disk(&entry))?;
+        } else if name.starts_with(&whole) {
+            found.push(entry);
+        }
+    }
+    found.sort_unstable();
+    let newest = found.pop();
+    for older in found {
+        remove(&older).map_err(SnapshotError::disk(&older))?;
+    }
+    Ok(newest)
+}
+
+/// Removes every snapshot of a collection.
+pub(crate) fn clear(root: &Path, uid: CollectionUid) -> Result<(), SnapshotError> {
+    match newest(root, uid)? {
+        Some(last) => remove(&last).map_err(SnapshotError::disk(&last)),
+        None => Ok(()),
+    }
+}
+
+/// Removes snapshots of all collections but those that are open, whole or begun.
+pub(crate) fn prune(root: &Path, open: &HashSet<CollectionUid>) -> Result<(), SnapshotError> {
+    for entry in entries(root)? {
+        let name = entry.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let uid = name.trim_start_matches('.').rsplit_once('-').and_then(|(uid, _)| uid.parse().ok());
+        if uid.is_some_and(|uid| !open.contains(&CollectionUid(uid))) {
+            remove(&entry).map_err(SnapshotError::disk(&entry))?;
+        }
+    }
+    Ok(())
+}
+
+fn entries(root: &Path) -> Result<Vec<PathBuf>, SnapshotError> {
+    match fs::read_dir(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(SnapshotError::disk(root)(error)),
+        Ok(entries) => entries.map(|e| e.map(|e| e.path()).map_err(SnapshotError::disk(root))).collect(),
+    }
+}
+
+/// Overwrites the files of a folder and removes it. One that is not there is removed already.
+pub(super) fn remove(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        overwrite(&entry?.path())?;
+    }
+    fs::remove_dir_all(folder)
+}
+
+fn overwrite(path: &Path) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    let mut left = file.metadata()?.len();
+    let zeros = vec![0; CHUNK_BYTES];
+    while left > 0 {
+        let chunk = zeros.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        file.write_all(&zeros[..chunk])?;
+        left -= chunk as u64;
+    }
+    file.sync_data()
+}
+
+/// Makes the names in a folder last.
+pub(super) fn sync(folder: &Path) -> Result<(), SnapshotError> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(SnapshotError::disk(folder))
+}
+
+/// A folder that nobody else may look into; one that is there already stays as it is.
+pub(super) fn make_private(folder: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}

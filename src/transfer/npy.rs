@@ -1,0 +1,210 @@
+//! NumPy's arrays: N x D numbers of 32 bits, row by row, and a file of N names beside them.
+//!
+//! The format is that of numpy.lib.format, versions 1 to 3: a magic word, the length of a header, the header as a Python
+//! dictionary, the numbers.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Rows, Source, TransferError,
+    json_lines::{lines, next_line_of},
+    open,
+    row::{Defaults, RowRead, Said, numbered},
+};
+use crate::domain::DIMENSION_MAX;
+
+const MAGIC: &[u8] = b"\x93NUMPY";
+/// The longest header; NumPy's own has some hundred bytes.
+const HEADER_BYTES_MAX: usize = 1 << 16;
+/// How long the header is that we write: room for any number of rows, and the numbers begin at a multiple of 64.
+const HEADER_BYTES: usize = 128;
+const NUMBER_BYTES: u64 = 4;
+
+pub(super) fn read(source: &Source) -> Result<Rows, TransferError> {
+    let Source { file, names, defaults, after } = source;
+    let wrong = |problem: &str| TransferError::unreadable(file, problem);
+    let names = names.as_deref().ok_or_else(|| wrong("an array has no names: --ids names the file that has them"))?;
+    if defaults.model.is_none() || defaults.modality.is_none() {
+        return Err(wrong("an array does not say what it holds: --model and --modality say it"));
+    }
+    let mut numbers = BufReader::with_capacity(1 << 18, open(file)?);
+    let shape = header(&mut numbers).map_err(|problem| wrong(&problem))?;
+    let begins = numbers.stream_position().map_err(|error| TransferError::io(file, error))?;
+    let row_bytes = shape.columns * NUMBER_BYTES;
+    let has = numbers.get_ref().metadata().map_err(|error| TransferError::io(file, error))?.len() - begins;
+    let needs =
+        shape.rows.checked_mul(row_bytes).ok_or_else(|| wrong("its header asks for more numbers than exist"))?;
+    if has != needs {
+        let problem =
+            format!("its header asks for {needs} bytes of numbers, and {has} are there: the file is cut or damaged");
+        return Err(wrong(&problem));
+    }
+    let named = lines(names)?;
+    if named != shape.rows {
+        let problem =
+            format!("{named} names for {} rows of {}: they belong together one to one", shape.rows, file.display());
+        return Err(TransferError::unreadable(names, problem));
+    }
+    let passed = (*after).min(shape.rows);
+    numbers.seek(SeekFrom::Start(begins + passed * row_bytes)).map_err(|error| TransferError::io(file, error))?;
+    let mut reader = Npy {
+        file: file.clone(),
+        numbers,
+        names_file: names.to_owned(),
+        names: BufReader::new(open(names)?),
+        defaults: defaults.clone(),
+        row: vec![0; usize::try_from(row_bytes).map_err(|_| wrong("its rows are too long"))?],
+        number: passed,
+        total: shape.rows,
+    };
+    let mut line = Vec::new();
+    for _ in 0..passed {
+        next_line_of(&mut reader.names, &mut line).map_err(|error| TransferError::io(names, error))?;
+    }
+    Ok(Rows { total: shape.rows, rows: Box::new(reader) })
+}
+
+struct Npy {
+    file: PathBuf,
+    numbers: BufReader<File>,
+    names_file: PathBuf,
+    names: BufReader<File>,
+    defaults: Defaults,
+    row: Vec<u8>,
+    number: u64,
+    total: u64,
+}
+
+impl Iterator for Npy {
+    type Item = Result<RowRead, TransferError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        (self.number < self.total).then(|| self.read_row().inspect_err(|_| self.total = 0))
+    }
+}
+
+impl Npy {
+    fn read_row(&mut self) -> Result<RowRead, TransferError> {
+        self.number += 1;
+        self.numbers.read_exact(&mut self.row).map_err(|error| TransferError::io(&self.file, error))?;
+        let mut name = Vec::new();
+        next_line_of(&mut self.names, &mut name).map_err(|error| TransferError::io(&self.names_file, error))?;
+        let (numbers, _) = self.row.as_chunks();
+        let values = numbers.iter().map(|number| f32::from_le_bytes(*number)).collect();
+        let read = match std::str::from_utf8(name.trim_ascii_end()) {
+            Ok(identity) => Said { identity, ..Said::default() }.with_embedding(values, &self.defaults),
+            Err(_) => Err("the name is not UTF-8".to_owned()),
+        };
+        Ok(numbered(self.number, read))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    rows: u64,
+    columns: u64,
+}
+
+/// Reads up to where the numbers begin.
+fn header(file: &mut impl BufRead) -> Result<Shape, String> {
+    let cut = |_: io::Error| "the file ends within its header".to_owned();
+    let mut start = [0; 8];
+    file.read_exact(&mut start).map_err(|_| "this is no .npy: it is too short".to_owned())?;
+    if &start[..6] != MAGIC {
+        return Err("this is no .npy: it does not begin as one".to_owned());
+    }
+    let length = match start[6] {
+        1 => {
+            let mut length = [0; 2];
+            file.read_exact(&mut length).map_err(cut)?;
+            usize::from(u16::from_le_bytes(length))
+        }
+        2 | 3 => {
+            let mut length = [0; 4];
+            file.read_exact(&mut length).map_err(cut)?;
+            usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX)
+        }
+        version => return Err(format!("version {version} of .npy is unknown here")),
+    };
+    if length > HEADER_BYTES_MAX {
+        return Err(format!("its header of {length} bytes is longer than any array needs"));
+    }
+    let mut header = vec![0; length];
+    file.read_exact(&mut header).map_err(cut)?;
+    let header = String::from_utf8(header).map_err(|_| "its header is no text".to_owned())?;
+    shape(&header)
+}
+
+/// Reads the dictionary, as far as it can say what we take.
+fn shape(header: &str) -> Result<Shape, String> {
+    let value = |key: &str| {
+        let after = header.split_once(&format!("'{key}':")).map(|(_, after)| after.trim_start());
+        after.ok_or_else(|| format!("its header has no {key}"))
+    };
+    let kind = value("descr")?;
+    if !kind.starts_with("'<f4'") {
+        let kind: String = kind.chars().take_while(|c| *c != ',').take(40).collect();
+        return Err(format!("its numbers are {kind}, and '<f4' are read: save array.astype('<f4')"));
+    }
+    if !value("fortran_order")?.starts_with("False") {
+        return Err("it is stored column by column: save numpy.ascontiguousarray(array)".to_owned());
+    }
+    let inside = value("shape")?.strip_prefix('(').and_then(|s| s.split_once(')')).map(|(inside, _)| inside);
+    let sides: Option<Vec<u64>> = inside
+        .unwrap_or("?")
+        .split(',')
+        .map(str::trim)
+        .filter(|s| !s.is_empty())
+        .map(|side| side.parse().ok())
+        .collect();
+    match sides.as_deref() {
+        Some(&[rows, columns]) if (1..=u64::from(DIMENSION_MAX)).contains(&columns) => Ok(Shape { rows, columns }),
+        Some(sides) => {
+            Err(format!("its shape is {sides:?}: rows of 1 to {DIMENSION_MAX} numbers are read, one for each template"))
+        }
+        None => Err("its shape cannot be read".to_owned()),
+    }
+}
+
+/// An array that grows row by row; its header is written last, when the rows are counted.
+pub(super) struct Writer<W: Write> {
+    out: BufWriter<W>,
+    shape: Shape,
+}
+
+impl<W: Write + Seek> Writer<W> {
+    pub(super) fn begin(out: W, columns: u32) -> io::Result<Self> {
+        let mut writer =
+            Self { out: BufWriter::with_capacity(1 << 18, out), shape: Shape { rows: 0, columns: columns.into() } };
+        writer.out.write_all(&[0; HEADER_BYTES])?;
+        Ok(writer)
+    }
+
+    pub(super) fn row(&mut self, values: &[f32]) -> io::Result<()> {
+        assert_eq!(values.len() as u64, self.shape.columns, "an array has rows of one length");
+        self.shape.rows += 1;
+        values.iter().try_for_each(|value| self.out.write_all(&value.to_le_bytes()))
+    }
+
+    pub(super) fn finish(mut self) -> io::Result<W> {
+        let Shape { rows, columns } = self.shape;
+        let mut header = MAGIC.to_vec();
+        header.extend([1, 0]);
+        header.extend(u16::try_from(HEADER_BYTES - 10).expect("a short header").to_le_bytes());
+        write!(header, "{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}")?;
+        header.resize(HEADER_BYTES - 1, b' ');
+        header.push(b'\n');
+        self.out.seek(SeekFrom::Start(0))?;
+        self.out.write_all(&header)?;
+        self.out.into_inner().map_err(io::IntoInnerError::into_error)
+    }
+}
+
+/// Where the names of an array are written by export.
+pub(super) fn names_beside(file: &Path) -> PathBuf {
+    file.with_extension("names.txt")
+}

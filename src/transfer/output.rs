@@ -1,0 +1,161 @@
+//! A file as export writes it: under a temporary name that only its owner may read, and in its place when it is whole.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use tempfile::NamedTempFile;
+
+use super::{Format, TransferError, arrow, json_lines, npy, row::Exported};
+
+/// What a file holds of each template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contents {
+    /// Whose it is, and of which model.
+    Names,
+    /// Its numbers too: data by which a person can be found.
+    Embeddings,
+}
+
+/// A file that is being written. Dropped before [`Output::finish`], it leaves nothing behind.
+pub struct Output {
+    path: PathBuf,
+    contents: Contents,
+    /// How many numbers the embeddings have; those of another length have no place in a table.
+    dimension: Option<u32>,
+    form: Form,
+}
+
+enum Form {
+    JsonLines(BufWriter<NamedTempFile>),
+    /// Begun with the first rows, which tell its columns.
+    Arrow(Option<Box<arrow::Writer<NamedTempFile>>>),
+    Npy(Option<npy::Writer<NamedTempFile>>, BufWriter<NamedTempFile>),
+}
+
+impl Output {
+    /// # Errors
+    /// When the name tells no form, the form cannot hold what is asked for, or the folder cannot be written to.
+    pub fn begin(path: &Path, contents: Contents) -> Result<Self, TransferError> {
+        let form = match Format::of(path)? {
+            Format::JsonLines => Form::JsonLines(BufWriter::with_capacity(1 << 18, temporary(path)?)),
+            Format::Arrow => Form::Arrow(None),
+            Format::Npy if contents == Contents::Names => {
+                let problem = "an .npy holds embeddings and nothing else; ask for them, or write .jsonl or .arrow";
+                return Err(TransferError::Unwritable(problem.to_owned()));
+            }
+            Format::Npy => Form::Npy(None, BufWriter::new(temporary(path)?)),
+        };
+        Ok(Self { path: path.to_owned(), contents, dimension: None, form })
+    }
+
+    /// Whether the file says nowhere of which model a row is, so that all must be of one.
+    #[must_use]
+    pub fn is_of_one_model(&self) -> bool {
+        matches!(self.form, Form::Npy(..))
+    }
+
+    /// Writes rows behind those that are there.
+    ///
+    /// # Errors
+    /// When a table would get embeddings of different spaces, or the disk says no.
+    pub fn write(&mut self, rows: &[Exported]) -> Result<(), TransferError> {
+        self.check(rows)?;
+        let (dimension, contents, path) = (self.dimension, self.contents, &self.path);
+        let written = match &mut self.form {
+            Form::JsonLines(out) => {
+                rows.iter().try_for_each(|row| json_lines::write(out, row, contents == Contents::Embeddings))
+            }
+            Form::Arrow(writer) => {
+                let columns = dimension.filter(|_| contents == Contents::Embeddings);
+                begun(writer, path, |file| arrow::Writer::begin(file, columns).map(Box::new))?.rows(rows)
+            }
+            Form::Npy(writer, names) => {
+                let writer = begun(writer, path, |file| npy::Writer::begin(file, dimension.unwrap_or(1)))?;
+                rows.iter().try_for_each(|row| {
+                    writeln!(names, "{}", row.identity)?;
+                    writer.row(row.embedding.values())
+                })
+            }
+        };
+        written.map_err(|error| TransferError::io(&self.path, error))
+    }
+
+    /// Puts the file into its place; answers what was made.
+    ///
+    /// # Errors
+    /// When the disk says no; then what was there before is still there.
+    pub fn finish(self) -> Result<Vec<PathBuf>, TransferError> {
+        let path = &self.path;
+        let io = |error| TransferError::io(path, error);
+        Ok(match self.form {
+            Form::JsonLines(out) => vec![place(whole(out).map_err(io)?, path)?],
+            Form::Arrow(mut writer) => {
+                begun(&mut writer, path, |file| arrow::Writer::begin(file, None).map(Box::new))?;
+                let writer = writer.expect("it was begun above");
+                vec![place(writer.finish().map_err(io)?, path)?]
+            }
+            Form::Npy(mut writer, names) => {
+                begun(&mut writer, path, |file| npy::Writer::begin(file, 1))?;
+                let writer = writer.expect("it was begun above");
+                let names = place(whole(names).map_err(io)?, &npy::names_beside(path))?;
+                vec![place(writer.finish().map_err(io)?, path)?, names]
+            }
+        })
+    }
+
+    /// A table has one width.
+    fn check(&mut self, rows: &[Exported]) -> Result<(), TransferError> {
+        if self.contents == Contents::Names || matches!(self.form, Form::JsonLines(_)) {
+            return Ok(());
+        }
+        for row in rows {
+            let dimension = *self.dimension.get_or_insert(row.embedding.space().dimension);
+            if dimension != row.embedding.space().dimension {
+                let problem = "the collection holds embeddings of several lengths, and a table has rows of one: \
+                               choose a model with --model, or write .jsonl";
+                return Err(TransferError::Unwritable(problem.to_owned()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn begun<'w, W>(
+    writer: &'w mut Option<W>,
+    path: &Path,
+    begin: impl FnOnce(NamedTempFile) -> io::Result<W>,
+) -> Result<&'w mut W, TransferError> {
+    if writer.is_none() {
+        *writer = Some(begin(temporary(path)?).map_err(|error| TransferError::io(path, error))?);
+    }
+    Ok(writer.as_mut().expect("it was begun above"))
+}
+
+/// In the folder of the file to be, so that a rename is all that is left to do. The system lets only its owner read it.
+fn temporary(path: &Path) -> Result<NamedTempFile, TransferError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let made = tempfile::Builder::new().prefix(".semblance-").suffix(".partial").tempfile_in(folder);
+    made.map_err(|error| TransferError::io(folder, error))
+}
+
+fn whole(out: BufWriter<NamedTempFile>) -> io::Result<NamedTempFile> {
+    out.into_inner().map_err(io::IntoInnerError::into_error)
+}
+
+fn place(file: NamedTempFile, path: &Path) -> Result<PathBuf, TransferError> {
+    let io = |error| TransferError::io(path, error);
+    file.as_file().sync_all().map_err(io)?;
+    let _file: File = file.persist(path).map_err(|error| io(error.error))?;
+    Ok(path.to_owned())
+}
+
+/// Writes a small file in one step: a reader, and a run after a power cut, sees the old one or the new one.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), TransferError> {
+    let mut file = temporary(path)?;
+    file.write_all(bytes).map_err(|error| TransferError::io(path, error))?;
+    file.persist(path).map_err(|error| TransferError::io(path, error.error))?;
+    Ok(())
+}

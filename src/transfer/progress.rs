@@ -1,0 +1,130 @@
+//! How far an import has come, kept beside its file so that a second run goes on where the first one ended.
+//!
+//! It spares work and is not what makes an import safe: rows carry ids that follow from the file, and a server that has
+//! seen an id answers as it did then. A run may therefore die between an answer and this note of it.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{TransferError, output::replace};
+use crate::domain::CollectionId;
+
+/// The progress of one file into one collection.
+#[derive(Debug)]
+pub struct Progress {
+    path: PathBuf,
+    kept: Kept,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Kept {
+    collection: CollectionId,
+    /// sha256 of the file, in hex.
+    file: String,
+    /// How often the file was imported anew before this time.
+    again: u32,
+    /// The rows up to this one were enrolled or refused.
+    settled: u64,
+}
+
+impl Progress {
+    /// What an earlier run left, or a beginning.
+    ///
+    /// # Errors
+    /// [`TransferError::OtherProgress`] when it is of another file; or when it cannot be read.
+    pub fn open(path: &Path, file: &Path, digest: &[u8; 32], collection: &CollectionId) -> Result<Self, TransferError> {
+        let begun = Kept { collection: collection.clone(), file: hex::encode(digest), again: 0, settled: 0 };
+        let kept = match fs::read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => begun,
+            Err(error) => return Err(TransferError::io(path, error)),
+            Ok(bytes) => {
+                let kept: Kept = serde_json::from_slice(&bytes)
+                    .map_err(|_| TransferError::unreadable(path, "this is no progress of an import"))?;
+                if (&kept.collection, &kept.file) != (&begun.collection, &begun.file) {
+                    return Err(TransferError::OtherProgress { kept: path.to_owned(), file: file.to_owned() });
+                }
+                kept
+            }
+        };
+        Ok(Self { path: path.to_owned(), kept })
+    }
+
+    /// Begins at the first row, with ids that no server has seen: what was enrolled before is enrolled once more.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn again(&mut self) -> Result<(), TransferError> {
+        self.kept.again += 1;
+        self.kept.settled = 0;
+        self.keep()
+    }
+
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.kept.settled
+    }
+
+    /// The rows up to this one need no second look.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn settle(&mut self, through: u64) -> Result<(), TransferError> {
+        if through <= self.kept.settled {
+            return Ok(());
+        }
+        self.kept.settled = through;
+        self.keep()
+    }
+
+    /// The id under which a row takes effect once: the same in every run over the same file.
+    #[must_use]
+    pub fn request_id(&self, row: u64) -> String {
+        let Kept { file, again, .. } = &self.kept;
+        let digest = Sha256::digest(format!("semblance import 1\0{file}\0{again}\0{row}"));
+        format!("import-{}", hex::encode(&digest[..16]))
+    }
+
+    fn keep(&self) -> Result<(), TransferError> {
+        let json = serde_json::to_vec(&self.kept).expect("texts and numbers are JSON");
+        replace(&self.path, &json)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_goes_on_where_the_last_one_ended_and_only_with_the_same_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, file) = (folder.path().join("progress"), Path::new("people.jsonl"));
+        let staff = CollectionId::new("staff").expect("an id");
+        let open = |digest: u8, collection: &CollectionId| Progress::open(&path, file, &[digest; 32], collection);
+        let mut first = open(1, &staff).expect("a beginning");
+        assert_eq!(first.settled(), 0);
+        first.settle(40).expect("kept");
+        first.settle(30).expect("nothing to keep");
+        let second = open(1, &staff).expect("the same");
+        assert_eq!(second.settled(), 40);
+        assert_eq!(second.request_id(41), first.request_id(41));
+        assert_ne!(second.request_id(41), second.request_id(42));
+        assert!(second.request_id(u64::MAX).len() <= 128);
+
+        let mut again = second;
+        let before = again.request_id(1);
+        again.again().expect("kept");
+        assert_eq!((open(1, &staff).expect("the same").settled(), again.request_id(1) != before), (0, true));
+
+        assert!(matches!(open(2, &staff), Err(TransferError::OtherProgress { .. })));
+        let guests = CollectionId::new("guests").expect("an id");
+        assert!(matches!(open(1, &guests), Err(TransferError::OtherProgress { .. })));
+        fs::write(&path, "{").expect("written");
+        assert!(matches!(open(1, &staff), Err(TransferError::Unreadable { .. })));
+    }
+}

@@ -1,0 +1,286 @@
+//! Two servers on one PostgreSQL: what one wrote the other shows, early, surely, and decided once.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use crate::{
+    rest::{embedding, enroll, make_collection},
+    support::{Database, Home, Server, Start, databases, eventually, number},
+};
+
+const SEARCH: &str = "/v1/collections/staff/identities:search";
+/// So rarely is asked, unless a test says otherwise, that what arrives was told.
+const NEVER_ASKED: (&str, &str) = ("SEMBLANCE_FOLLOW_INTERVAL_MS", "3600000");
+/// The longest that a read waits for its token.
+const WAIT: (&str, &str) = ("SEMBLANCE_CONSISTENCY_WAIT_MS_MAX", "25000");
+
+/// The PostgreSQL that the tests were given.
+fn postgres() -> Option<Database> {
+    databases().into_iter().find(|database| matches!(database, Database::Postgres(_)))
+}
+
+fn replica(home: &Home, env: &[(&str, &str)]) -> Server {
+    let env: Vec<(&str, &str)> = [NEVER_ASKED, WAIT].iter().chain(env).copied().collect();
+    Server::start(home, &Start { env: &env, ..Start::default() })
+}
+
+/// An angle of its own for each number.
+fn values(number: u16) -> [f32; 4] {
+    let angle = f32::from(number) * 0.01;
+    [angle.cos(), angle.sin(), 0.0, 0.0]
+}
+
+async fn search(server: &Server, number: u16, token: Option<&Value>) -> (StatusCode, Value) {
+    let mut body = json!({"samples": [embedding(values(number))], "topK": 1});
+    if let Some(token) = token {
+        body["consistencyToken"] = token.clone();
+    }
+    server.ask(Method::POST, SEARCH, Some(body)).await
+}
+
+/// Whether a search of that server, with no token, finds exactly this one.
+async fn finds(server: &Server, number: u16, identity: &str) -> bool {
+    let (status, found) = search(server, number, None).await;
+    let best = &found["candidates"][0];
+    status.is_success()
+        && best["identity"] == format!("collections/staff/identities/{identity}")
+        && best["similarity"].as_f64().is_some_and(|similarity| similarity > 0.999_999)
+}
+
+async fn execute(home: &Home, statement: String) {
+    let mut connection = PgConnection::connect(&home.database_url).await.expect("connected");
+    sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await.expect("executed");
+}
+
+/// The servers' processes of the database that listen.
+async fn listeners(home: &Home) -> Vec<i32> {
+    let mut connection = PgConnection::connect(&home.database_url).await.expect("connected");
+    sqlx::query_scalar(
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%' ORDER BY pid",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .expect("rows")
+}
+
+/// A token of a place further down the same log.
+fn later(token: &Value, further: u64) -> Value {
+    let mut bytes = URL_SAFE_NO_PAD.decode(token.as_str().expect("a token")).expect("base64");
+    let position = u64::from_be_bytes(bytes[16..].try_into().expect("eight bytes")) + further;
+    bytes[16..].copy_from_slice(&position.to_be_bytes());
+    json!(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+#[tokio::test]
+async fn what_one_replica_writes_the_other_shows_at_once_and_waits_for_by_its_token() {
+    let Some(database) = postgres() else { return };
+    let home = Home::new(&database).await;
+    let (one, other) = (replica(&home, &[]), replica(&home, &[]));
+    make_collection(&one, "staff").await;
+    for number in 0..20 {
+        let name = format!("p{number}");
+        let (writer, reader) = if number % 2 == 0 { (&one, &other) } else { (&other, &one) };
+        let enrolled = enroll(writer, &name, values(number), json!({})).await;
+        let (status, found) = search(reader, number, Some(&enrolled["consistencyToken"])).await;
+        assert!(status.is_success(), "{found}");
+        assert_eq!(found["candidates"][0]["identity"], format!("collections/staff/identities/{name}"));
+    }
+    // Nobody asks within the hour, so what comes now is told.
+    let last = enroll(&one, "told", values(100), json!({})).await;
+    eventually("a search finds what the other was told of", async || finds(&other, 100, "told").await).await;
+
+    // A read may be there before the write that it waits for: its token is of two entries further on.
+    let waiting = async { search(&other, 200, Some(&later(&last["consistencyToken"], 2))).await };
+    let writing = async { enroll(&one, "late", values(200), json!({})).await };
+    let ((status, found), _) = tokio::join!(waiting, writing);
+    assert!(status.is_success(), "{found}");
+    assert_eq!(found["candidates"][0]["identity"], "collections/staff/identities/late");
+
+    one.expect(Method::DELETE, "/v1/collections/staff/identities/late", None).await;
+    eventually("an erased one is found no more", async || !finds(&other, 200, "late").await).await;
+    one.expect(Method::DELETE, "/v1/collections/staff", None).await;
+    let gone = async || search(&other, 0, None).await.0 == StatusCode::NOT_FOUND;
+    eventually("a deleted collection is gone", gone).await;
+    make_collection(&one, "staff").await;
+    enroll(&one, "again", values(0), json!({})).await;
+    eventually("its next life is found", async || finds(&other, 0, "again").await).await;
+
+    let page = other.request(Method::GET, "/metrics").send().await.expect("there").text().await.expect("a page");
+    assert!(page.contains("semblance_gallery_lag_positions 0"), "{page}");
+    drop((one, other));
+    home.tidy().await;
+}
+
+#[tokio::test]
+async fn a_token_that_nobody_reaches_is_refused_after_a_while() {
+    let Some(database) = postgres() else { return };
+    let home = Home::new(&database).await;
+    let server = replica(&home, &[("SEMBLANCE_CONSISTENCY_WAIT_MS_MAX", "100")]);
+    make_collection(&server, "staff").await;
+    let enrolled = enroll(&server, "alice", values(1), json!({})).await;
+    let (status, problem) = search(&server, 1, Some(&later(&enrolled["consistencyToken"], 1))).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("NOT_CAUGHT_UP")), "{problem}");
+    drop(server);
+    home.tidy().await;
+}
+
+#[tokio::test]
+async fn what_was_not_told_is_asked_for() {
+    let Some(database) = postgres() else { return };
+    let home = Home::new(&database).await;
+    let one = replica(&home, &[]);
+    make_collection(&one, "staff").await;
+    // One who listens on the channel of another schema is told of nothing.
+    execute(&home, "CREATE SCHEMA deaf".to_owned()).await;
+    let deaf_url = format!("{}?options=-c%20search_path%3Ddeaf,public", home.database_url);
+    let deaf = replica(
+        &home,
+        &[("DATABASE_URL", &deaf_url), ("SEMBLANCE_AUTO_MIGRATE", "false"), ("SEMBLANCE_FOLLOW_INTERVAL_MS", "100")],
+    );
+    for number in 0..3 {
+        let name = format!("p{number}");
+        enroll(&one, &name, values(number), json!({})).await;
+        eventually("a search finds what was asked for", async || finds(&deaf, number, &name).await).await;
+    }
+    let page = deaf.request(Method::GET, "/metrics").send().await.expect("there").text().await.expect("a page");
+    assert!(page.contains("semblance_gallery_notifications_total 1\n"), "it only heard that it listens: {page}");
+    drop((one, deaf));
+    home.tidy().await;
+}
+
+#[tokio::test]
+async fn a_replica_whose_line_was_cut_catches_up_as_soon_as_it_listens_again() {
+    let Some(database) = postgres() else { return };
+    let home = Home::new(&database).await;
+    let other = replica(&home, &[]);
+    eventually("it listens", async || listeners(&home).await.len() == 1).await;
+    let cut = listeners(&home).await;
+    let one = replica(&home, &[]);
+    make_collection(&one, "staff").await;
+    enroll(&one, "alice", values(1), json!({})).await;
+    eventually("it follows", async || finds(&other, 1, "alice").await).await;
+
+    // While it is held it can neither hear nor listen again: what is written now is told to nobody.
+    other.signal("STOP");
+    execute(&home, format!("SELECT pg_terminate_backend({})", cut[0])).await;
+    eventually("the line is cut", async || !listeners(&home).await.contains(&cut[0])).await;
+    enroll(&one, "bob", values(2), json!({})).await;
+    other.signal("CONT");
+    eventually("it asked for what it missed", async || finds(&other, 2, "bob").await).await;
+    drop((one, other));
+    home.tidy().await;
+}
+
+#[tokio::test]
+async fn a_replica_that_was_paused_answers_true_again() {
+    let Some(database) = postgres() else { return };
+    let home = Home::new(&database).await;
+    let (one, other) = (replica(&home, &[]), replica(&home, &[]));
+    make_collection(&one, "staff").await;
+    enroll(&other, "before", values(0), json!({})).await;
+    other.signal("STOP");
+    let mut last = Value::Null;
+    for number in 1..40 {
+        last = enroll(&one, &format!("p{number}"), values(number), json!({})).await["consistencyToken"].clone();
+    }
+    one.expect(Method::DELETE, "/v1/collections/staff/identities/p1", None).await;
+    // Asked while it sleeps, it answers when it wakes, and by then it knows.
+    let asked = search(&other, 39, Some(&last));
+    let woken = async { other.signal("CONT") };
+    let ((status, found), ()) = tokio::join!(asked, woken);
+    assert!(status.is_success(), "{found}");
+    assert_eq!(found["candidates"][0]["identity"], "collections/staff/identities/p39");
+    eventually("what was erased meanwhile is gone", async || !finds(&other, 1, "p1").await).await;
+    drop((one, other));
+    home.tidy().await;
+}
+
+/// How long embeddings of strangers are: long enough that one in twenty draws is unlike a thousand others.
+const STRANGER_DIMENSION: usize = 128;
+/// Strangers of the test resemble nobody more than this, so that none of them is taken for somebody else.
+const ALIKE_MAX: f32 = 0.25;
+
+fn drawn(state: &mut u64) -> Vec<f32> {
+    let mut uniform = || {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*state >> 40) as f32 / (1 << 24) as f32
+    };
+    let numbers: Vec<f32> = (0..STRANGER_DIMENSION).map(|_| (0..12).map(|_| uniform()).sum::<f32>() - 6.0).collect();
+    let norm = numbers.iter().map(|n| n * n).sum::<f32>().sqrt();
+    numbers.into_iter().map(|n| n / norm).collect()
+}
+
+fn alike(one: &[f32], other: &[f32]) -> f32 {
+    one.iter().zip(other).map(|(a, b)| a * b).sum()
+}
+
+fn sample(values: &[f32]) -> Value {
+    json!({"modality": "face", "embedding": {"model": "mine", "values": values}})
+}
+
+async fn sighting(server: &Server, values: &[f32], mode: &str) -> Value {
+    let body = json!({"samples": [sample(values)], "mode": mode, "topK": 1});
+    server.expect(Method::POST, "/v1/collections/staff/identities:resolve", Some(body)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixteen_sightings_of_one_stranger_on_two_replicas_make_one_identity_round_after_round() {
+    const CROWD: usize = 320;
+    let Some(database) = postgres() else { return };
+    let rounds = number("SEMBLANCE_TEST_ROUNDS", 60);
+    let home = Home::new(&database).await;
+    let (one, other) = (replica(&home, &[]), replica(&home, &[]));
+    let spaces = json!([{"model": "mine", "modality": "face", "dimension": STRANGER_DIMENSION, "external": true}]);
+    one.expect(Method::POST, "/v1/collections?collectionId=staff", Some(json!({"spaces": spaces}))).await;
+    // A crowd that is large enough to tell how alike strangers are.
+    let mut state = 7;
+    let mut people: Vec<Vec<f32>> = (0..CROWD).map(|_| drawn(&mut state)).collect();
+    let enrolling = people.iter().enumerate().map(|(at, values)| {
+        let body = json!({"samples": [sample(values)]});
+        let server = &one;
+        async move {
+            let path = format!("/v1/collections/staff/identities/crowd-{at}:enroll");
+            server.expect(Method::POST, &path, Some(body)).await
+        }
+    });
+    futures::future::join_all(enrolling).await;
+    let nobody = drawn(&mut state);
+    for server in [&one, &other] {
+        let calibrated = async || {
+            let source = sighting(server, &nobody, "dry_run").await["operatingPoint"]["calibration"].clone();
+            source.is_string() && source != "none"
+        };
+        eventually("it has thresholds", calibrated).await;
+    }
+
+    let began = std::time::Instant::now();
+    for round in 0..rounds {
+        let stranger = std::iter::repeat_with(|| drawn(&mut state))
+            .find(|drawn| people.iter().all(|person| alike(person, drawn) < ALIKE_MAX))
+            .expect("an endless supply");
+        let sightings = (0..16).map(|at| sighting(if at % 2 == 0 { &one } else { &other }, &stranger, "enroll_if_new"));
+        let answers = futures::future::join_all(sightings).await;
+        let enrolled: Vec<&Value> = answers.iter().filter(|answer| answer["enrolled"] == true).collect();
+        assert_eq!(enrolled.len(), 1, "round {round}: {answers:?}");
+        for answer in &answers {
+            assert_eq!(answer["identity"], enrolled[0]["identity"], "round {round}: {answer}");
+            let is_new = answer["enrolled"] == true;
+            assert_eq!(answer["decision"], if is_new { "new" } else { "known" }, "round {round}: {answer}");
+        }
+        people.push(stranger);
+    }
+    println!("{rounds} rounds of 16 sightings on two replicas in {:?}", began.elapsed());
+    let everybody = async || {
+        let body = json!({"samples": [sample(&nobody)], "topK": 1});
+        let mut sizes = Vec::new();
+        for server in [&one, &other] {
+            sizes.push(server.expect(Method::POST, SEARCH, Some(body.clone())).await["gallerySize"].as_u64());
+        }
+        sizes.iter().all(|size| *size == Some(people.len() as u64))
+    };
+    eventually("both hold the crowd and one for each round", everybody).await;
+    drop((one, other));
+    home.tidy().await;
+}

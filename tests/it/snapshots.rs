@@ -1,0 +1,195 @@
+//! Snapshots as an operator meets them: taken at the stop, read at the start, removed when they are of no use.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    rest::{embedding, enroll, make_collection},
+    support::{Database, Home, Server, Start, databases},
+};
+
+const PEOPLE: usize = 40;
+
+/// Somebody's direction; far enough apart to be told.
+fn person(number: usize) -> [f32; 4] {
+    let angle = number as f32 * 0.15;
+    [angle.cos(), angle.sin(), (angle * 1.7).cos(), (angle * 2.3).sin()]
+}
+
+async fn people(server: &Server) {
+    make_collection(server, "staff").await;
+    for number in 0..PEOPLE {
+        enroll(server, &format!("p{number}"), person(number), json!({"number": number.to_string()})).await;
+    }
+}
+
+async fn answers(server: &Server) -> Vec<Value> {
+    let mut all = Vec::new();
+    for number in 0..PEOPLE {
+        let asked = json!({"samples": [embedding(person(number))], "topK": 5});
+        all.push(server.expect(Method::POST, "/v1/collections/staff/identities:search", Some(asked)).await);
+    }
+    all
+}
+
+async fn metric(server: &Server, line: &str) -> f64 {
+    let page = server.request(Method::GET, "/metrics").send().await.expect("answered").text().await.expect("text");
+    let value = page.lines().find_map(|l| l.strip_prefix(line)).map(|value| value.trim().parse::<f64>());
+    value.transpose().expect("a number").unwrap_or(0.0)
+}
+
+async fn outcomes(server: &Server, outcome: &str) -> f64 {
+    metric(server, &format!("semblance_gallery_snapshots_total{{outcome=\"{outcome}\"}}")).await
+}
+
+fn stop(mut server: Server) {
+    server.signal("TERM");
+    assert!(server.wait().success(), "{}", server.log());
+}
+
+fn files(home: &Home) -> Vec<PathBuf> {
+    let Ok(folders) = fs::read_dir(home.path().join("gallery")) else { return Vec::new() };
+    let folders = folders.map(|entry| entry.expect("readable").path()).filter(|path| path.is_dir());
+    folders.flat_map(|folder| fs::read_dir(folder).expect("a folder")).map(|e| e.expect("readable").path()).collect()
+}
+
+/// Changes that were made after the snapshot, by hand: the log since is followed, whatever it says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_reads_the_snapshot_and_the_log_since() {
+    for database in databases() {
+        let home = Home::new(&database).await;
+        let server = Server::start(&home, &Start::default());
+        people(&server).await;
+        let before = answers(&server).await;
+        stop(server);
+        assert!(!files(&home).is_empty(), "one was taken at the stop");
+
+        let server = Server::start(&home, &Start::default());
+        assert!((outcomes(&server, "recalled").await - 1.0).abs() < 0.5);
+        assert!(metric(&server, "semblance_gallery_bytes{part=\"mapped\"}").await > 0.0);
+        assert_eq!(answers(&server).await, before);
+        server.expect(Method::DELETE, "/v1/collections/staff/identities/p3", None).await;
+        enroll(&server, "late", [0.0, 0.0, 1.0, 0.0], json!({})).await;
+        let changed = answers(&server).await;
+        server.kill();
+
+        let server = Server::start(&home, &Start::default());
+        assert!((outcomes(&server, "recalled").await - 1.0).abs() < 0.5);
+        assert_eq!(answers(&server).await, changed);
+        let late = json!({"samples": [embedding([0.0, 0.0, 1.0, 0.0])], "topK": 1});
+        let found = server.expect(Method::POST, "/v1/collections/staff/identities:search", Some(late)).await;
+        assert_eq!(found["candidates"][0]["identity"], "collections/staff/identities/late");
+        assert!(files(&home).iter().all(|file| !holds(file, b"\"p3\"")), "who was deleted is in no file");
+        server.expect(Method::DELETE, "/v1/collections/staff", None).await;
+        assert_eq!(files(&home), Vec::<PathBuf>::new(), "and neither is a collection that was");
+        drop(server);
+        home.tidy().await;
+    }
+}
+
+fn holds(file: &PathBuf, bytes: &[u8]) -> bool {
+    fs::read(file).expect("readable").windows(bytes.len()).any(|window| window == bytes)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_snapshot_is_told_and_the_store_read() {
+    let home = Home::new(&Database::Sqlite).await;
+    let server = Server::start(&home, &Start::default());
+    people(&server).await;
+    let before = answers(&server).await;
+    stop(server);
+    let rows = files(&home).into_iter().find(|file| file.extension().is_some_and(|e| e == "rows")).expect("a space's");
+    let mut bytes = fs::read(&rows).expect("readable");
+    bytes[4096 + 77] ^= 4;
+    fs::write(&rows, bytes).expect("written");
+
+    let server = Server::start(&home, &Start::default());
+    assert!((outcomes(&server, "damaged").await - 1.0).abs() < 0.5);
+    assert!(server.log().contains("row 4 is not what was written"), "{}", server.log());
+    assert_eq!(answers(&server).await, before);
+    stop(server);
+    let server = Server::start(&home, &Start::default());
+    assert!((outcomes(&server, "recalled").await - 1.0).abs() < 0.5, "it was made again");
+    assert_eq!(answers(&server).await, before);
+}
+
+/// A database that was put back to an earlier state, and went on from there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_of_another_log_is_told_and_the_store_read() {
+    let home = Home::new(&Database::Sqlite).await;
+    let server = Server::start(&home, &Start::default());
+    people(&server).await;
+    stop(server);
+    let database = home.path().join("semblance.db");
+    let backup = fs::read(&database).expect("readable");
+    let server = Server::start(&home, &Start::default());
+    enroll(&server, "forgotten-by-the-backup", [0.0, 1.0, 0.0, 0.0], json!({})).await;
+    stop(server);
+    for rest in ["semblance.db-wal", "semblance.db-shm"] {
+        let _ = fs::remove_file(home.path().join(rest));
+    }
+    fs::write(&database, backup).expect("written");
+
+    let server = Server::start(&home, &Start::default());
+    assert!((outcomes(&server, "foreign").await - 1.0).abs() < 0.5, "{}", server.log());
+    let asked = json!({"samples": [embedding([0.0, 1.0, 0.0, 0.0])], "topK": 100});
+    let found = server.expect(Method::POST, "/v1/collections/staff/identities:search", Some(asked)).await;
+    assert_eq!(found["candidates"].as_array().expect("a list").len(), PEOPLE);
+}
+
+/// A disk of two pages, mounted for as long as it is held.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn at(folder: &std::path::Path) -> Option<Self> {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8k", "tmpfs"]).arg(folder).output();
+        mounted.is_ok_and(|mounted| mounted.status.success()).then(|| Self(folder.to_owned()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+/// Whatever the disk does to snapshots, the server serves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_costs_snapshots_and_nothing_else() {
+    let home = Home::new(&Database::Sqlite).await;
+    let gallery = home.path().join("gallery");
+    fs::create_dir(&gallery).expect("made");
+    let Some(small) = SmallDisk::at(&gallery) else {
+        eprintln!("skipped: this machine lets nobody mount a small disk");
+        return;
+    };
+    let server =
+        Server::start(&home, &Start { env: &[("SEMBLANCE_SNAPSHOT_INTERVAL_SECONDS", "1")], ..Start::default() });
+    people(&server).await;
+    while outcomes(&server, "failed").await < 2.0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(server.log().contains("snapshot"), "{}", server.log());
+    assert_eq!(answers(&server).await.len(), PEOPLE);
+    enroll(&server, "late", [0.0, 0.0, 1.0, 0.0], json!({})).await;
+    stop(server);
+    drop(small);
+    let server = Server::start(&home, &Start::default());
+    assert_eq!(answers(&server).await.len(), PEOPLE);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_server_in_the_same_folder_goes_without() {
+    let home = Home::new(&Database::Sqlite).await;
+    let first = Server::start(&home, &Start::default());
+    people(&first).await;
+    let second = Server::start(&home, &Start::default());
+    assert!(second.log().contains("another server keeps its snapshots here"), "{}", second.log());
+    assert_eq!(answers(&second).await, answers(&first).await);
+    stop(second);
+    assert_eq!(files(&home), Vec::<PathBuf>::new());
+    stop(first);
+    assert!(!files(&home).is_empty());
+}
