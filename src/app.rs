@@ -260,14 +260,25 @@ impl Server {
 
 /// The right to keep snapshots in the data folder. Without it the server runs as well, and reads the store at each start.
 async fn claim_snapshots(places: &PlaceFlags, flags: &ServeFlags) -> Option<Claim> {
-    if flags.limits.snapshot_interval_seconds == 0 {
-        return None;
-    }
     let folder = places.snapshots_dir();
     let path = folder.display().to_string();
-    match tokio::task::spawn_blocking(move || Claim::of(&folder)).await {
-        Ok(Ok(Some(claim))) => return Some(claim),
-        Ok(Ok(None)) => {
+    let wanted = flags.limits.snapshot_interval_seconds > 0;
+    if !wanted && !folder.exists() {
+        return None;
+    }
+    let claim = move || {
+        let claim = Claim::of(&folder)?;
+        match claim {
+            // Old ones would outlive the people in them: nobody erases from what is not in use.
+            Some(claim) if !wanted => claim.empty().map(|()| None),
+            claim => Ok(Some(claim)),
+        }
+    };
+    match tokio::task::spawn_blocking(claim).await {
+        Ok(Ok(Some(Some(claim)))) => return Some(claim),
+        Ok(Ok(None)) => {}
+        Ok(Ok(Some(None))) if !wanted => {}
+        Ok(Ok(Some(None))) => {
             warn!(path, "another server keeps its snapshots here; this one goes without, give it a data folder");
         }
         Ok(Err(error)) => warn!(path, %error, "no snapshots are kept, because the folder cannot be used"),

@@ -155,7 +155,7 @@ pub struct LimitFlags {
     #[arg(long, env = "SEMBLANCE_FOLLOW_INTERVAL_MS", default_value_t = 1000)]
     pub follow_interval_ms: u64,
     /// How often to take snapshots of the gallery, where it has changed, in seconds; one is also taken at the stop. They lie
-    /// in the data folder and make the next start short. 0: never, and none is read.
+    /// in the data folder and make the next start short. 0: never, and those that are there are removed.
     #[arg(long, env = "SEMBLANCE_SNAPSHOT_INTERVAL_SECONDS", default_value_t = 300)]
     pub snapshot_interval_seconds: u64,
     /// How often to remove what has expired, in seconds. 0: never.

@@ -172,6 +172,11 @@ fn operations(readiness: Readiness, metrics: Arc<dyn Fn() -> String + Send + Syn
             (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or shutting down\n")
         })
     };
-    let metrics = async move || ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics());
+    // On a thread of its own: what is measured only when it is asked for may wait behind a search.
+    let metrics = async move || {
+        let page = tokio::task::spawn_blocking(move || metrics()).await;
+        let status = if page.is_ok() { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+        (status, [(header::CONTENT_TYPE, "text/plain; version=0.0.4")], page.unwrap_or_default())
+    };
     Router::new().route("/livez", get(async || "alive\n")).route("/readyz", get(ready)).route("/metrics", get(metrics))
 }

@@ -6,7 +6,9 @@
 //! measured, not estimated, so whatever lies below a floor by more than the bound is below it for certain. That is what
 //! lets the scan turn away nearly every row by its code alone and still answer what a look at every number answers.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
+
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use super::{
     block::{Block, Layout, wipe},
@@ -79,6 +81,32 @@ impl Codes {
 
     pub(super) fn packed(dimension: usize, packing: Packing) -> Self {
         Self { dimension, packing, layout: Layout::new(dimension), blocks: Vec::new(), len: 0 }
+    }
+
+    /// Those of so many rows, whose numbers `values` answers, row after row. On all threads of the pool it is called in.
+    pub(super) fn of<'v>(
+        dimension: usize,
+        packing: Packing,
+        len: usize,
+        values: impl Fn(Range<usize>) -> &'v [f32] + Sync,
+    ) -> Self {
+        let layout = Layout::new(dimension);
+        let stride = packing.stride(dimension);
+        let block = |index: usize| {
+            let first = layout.first_of(index);
+            let rows = (len - first).min(layout.block_rows());
+            // Only a block that is alone may be smaller.
+            let held = if len <= layout.block_rows() { rows } else { layout.block_rows() };
+            let mut block = CodeBlock { numbers: Block::zeroed(held * stride), terms: Block::zeroed(held) };
+            let numbers = block.numbers.as_mut_slice().chunks_exact_mut(stride);
+            let values = values(first..first + rows).chunks_exact(dimension);
+            for ((values, numbers), term) in values.zip(numbers).zip(block.terms.as_mut_slice()) {
+                *term = encode(values, packing, numbers);
+            }
+            Arc::new(block)
+        };
+        let blocks = (0..layout.blocks(len)).into_par_iter().map(block).collect();
+        Self { dimension, packing, layout, blocks, len }
     }
 
     pub(super) fn packing(&self) -> Packing {
@@ -327,6 +355,12 @@ mod tests {
                 codes.swap_remove(row);
             }
             prop_assert_eq!(codes.len(), expected.len());
+            let left: Vec<f32> = expected.iter().flat_map(|number| rows[*number].clone()).collect();
+            let at_once = Codes::of(5000, Packing::Bytes, expected.len(), |rows| &left[rows.start * 5000..rows.end * 5000]);
+            for row in 0..expected.len() {
+                prop_assert_eq!(codes.code(row).numbers, at_once.code(row).numbers);
+                prop_assert_eq!(codes.code(row).term, at_once.code(row).term);
+            }
             for (row, number) in expected.iter().enumerate() {
                 let alone = alone(&rows[*number]);
                 prop_assert_eq!(codes.code(row).numbers, alone.code(0).numbers);

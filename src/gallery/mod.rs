@@ -13,7 +13,9 @@
 mod best;
 mod block;
 mod codes;
+mod fold;
 mod graph;
+mod keep;
 mod kernel;
 mod originals;
 mod pooled;
@@ -47,9 +49,10 @@ use thiserror::Error;
 
 use crate::domain::{CollectionStats, CollectionUid, Position, Timestamp};
 
+pub use keep::Recall;
 use kernel::Packing;
 pub use restore::Restore;
-pub use shelf::{Enrolled, Query, Recall, Shelf, Upkeep};
+pub use shelf::{Enrolled, Query, Shelf, Upkeep};
 pub use snapshot::{Claim, Inspection, SnapshotError};
 pub use space::PASS_MAX;
 pub use watch::Watched;

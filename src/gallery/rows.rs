@@ -57,13 +57,12 @@ impl Rows {
         members: &[Option<Member>],
     ) -> Self {
         let mut rows = Self::new(of.dimension, Measure::of_parts(of.parts), packing);
-        rows.originals = Originals::mapped(of.dimension as usize, file);
-        for (row, member) in members.iter().enumerate() {
-            let nobody = Member { owner: Slot(u32::MAX), template: TemplateId(Uuid::nil()), quality: f32::NAN };
+        let dimension = of.dimension as usize;
+        rows.originals = Originals::mapped(dimension, file);
+        rows.codes = rows.codes.map(|_| Codes::of(dimension, packing, members.len(), |rows| file.values(rows)));
+        let nobody = Member { owner: Slot(u32::MAX), template: TemplateId(Uuid::nil()), quality: f32::NAN };
+        for member in members {
             rows.join(member.unwrap_or(nobody));
-            if let Some(codes) = &mut rows.codes {
-                codes.push(file.values(row..row + 1));
-            }
         }
         for (row, _) in members.iter().enumerate().rev().filter(|(_, member)| member.is_none()) {
             rows.remove(row);

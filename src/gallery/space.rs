@@ -65,7 +65,8 @@ impl Space {
     }
 
     pub(super) fn of(rows: Rows) -> Self {
-        let mut space = Self { rows, places: HashMap::new(), owned: HashMap::new(), graph: None, since_snapshot: None };
+        let places = HashMap::with_capacity(rows.len());
+        let mut space = Self { rows, places, owned: HashMap::new(), graph: None, since_snapshot: None };
         for row in 0..space.rows.len() {
             space.join(row);
         }

@@ -152,8 +152,7 @@ impl Matcher {
         self.detached(async move {
             let _writer = open.writers.lock().await;
             let deleted = matcher.store.delete_collection(collection.uid).await?;
-            matcher.close(&open);
-            matcher.end(&open).await;
+            matcher.close(&open).await.map_err(Fault::internal)?;
             matcher.scrub().await;
             if deleted { Ok(()) } else { Err(Fault::NoCollection(collection.id)) }
         })

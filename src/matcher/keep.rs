@@ -114,16 +114,6 @@ impl Matcher {
         }
     }
 
-    /// Removes the snapshots of a collection that is gone.
-    pub(super) async fn end(&self, open: &Open) {
-        let shelf = Arc::clone(&open.shelf);
-        let ended = tokio::task::spawn_blocking(move || shelf.end()).await;
-        if let Ok(Err(error)) = ended {
-            let uid = open.collection.uid;
-            warn!(collection = %uid, error = %Chain(&error), "snapshots of a deleted collection are still on disk");
-        }
-    }
-
     /// Removes the snapshots of collections that were deleted while nobody here could hear of it.
     pub(super) async fn prune_snapshots(&self) {
         let gallery = Arc::clone(&self.gallery);
@@ -139,6 +129,16 @@ impl Matcher {
 
 fn warn_of_use(uid: CollectionUid, error: &SnapshotError) {
     warn!(collection = %uid, error = %Chain(error), "a snapshot is of no use; the collection is read from the store");
+}
+
+/// Removes the snapshots of a collection that is gone.
+pub(super) async fn end(open: &Open) {
+    let shelf = Arc::clone(&open.shelf);
+    let ended = tokio::task::spawn_blocking(move || shelf.end()).await;
+    if let Ok(Err(error)) = ended {
+        let uid = open.collection.uid;
+        warn!(collection = %uid, error = %Chain(&error), "snapshots of a deleted collection are still on disk");
+    }
 }
 
 async fn clear(shelf: &Arc<Shelf>) {

@@ -3,11 +3,11 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
-use tokio::time::MissedTickBehavior;
+use tokio::{task::JoinHandle, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Fault, Matcher, directory::Open};
+use super::{Fault, Matcher, directory::Open, keep::end};
 use crate::{
     domain::{Change, Collection, CollectionUid, IdentityId, Position, Timestamp},
     gallery::Upkeep,
@@ -17,7 +17,6 @@ use crate::{
 const PAGE: u32 = 2000;
 /// How often the gallery is asked whether it wants upkeep.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
-
 /// How often graphs are compared with the scan, at most.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -125,14 +124,13 @@ impl Matcher {
         Ok(Open::new(collection, shelf))
     }
 
-    /// Lets go of a collection that was deleted.
-    pub(super) fn close(&self, open: &Open) {
+    /// Lets go of a collection that was deleted. What this answers ends when its snapshots are removed; nobody has to wait.
+    pub(super) fn close(&self, open: &Open) -> JoinHandle<()> {
         self.directory.remove(&open.collection.id, open.collection.uid);
         self.calibrations.remove(open.collection.uid);
-        if self.gallery.remove(open.collection.uid).is_some() {
-            let (matcher, open) = (self.clone(), open.clone());
-            self.tasks.spawn(async move { matcher.end(&open).await });
-        }
+        self.gallery.remove(open.collection.uid);
+        let open = open.clone();
+        self.tasks.spawn(async move { end(&open).await })
     }
 
     /// Follows the logs and keeps house until told to stop: takes in what other replicas appended, removes what has

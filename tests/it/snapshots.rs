@@ -115,6 +115,23 @@ async fn a_damaged_snapshot_is_told_and_the_store_read() {
     assert_eq!(answers(&server).await, before);
 }
 
+/// Nobody would erase from what is not in use, so who is told to keep none removes what there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_keeps_no_snapshots_leaves_no_old_ones_behind() {
+    let home = Home::new(&Database::Sqlite).await;
+    let server = Server::start(&home, &Start::default());
+    people(&server).await;
+    let before = answers(&server).await;
+    stop(server);
+    assert!(!files(&home).is_empty());
+    let server =
+        Server::start(&home, &Start { env: &[("SEMBLANCE_SNAPSHOT_INTERVAL_SECONDS", "0")], ..Start::default() });
+    assert_eq!(files(&home), Vec::<PathBuf>::new());
+    assert_eq!(answers(&server).await, before);
+    stop(server);
+    assert_eq!(files(&home), Vec::<PathBuf>::new());
+}
+
 /// A database that was put back to an earlier state, and went on from there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_of_another_log_is_told_and_the_store_read() {

@@ -168,9 +168,10 @@ const PROBES_MAX: usize = 4;
 /// Memory is told so far ahead what will be read. Left to itself it delivers two thirds as much.
 const AHEAD_BYTES: usize = 4096;
 
-/// Writes `sums`, `sum` and `sum_of_codes` for one set of instructions, out of seven that the module has: `zero`, `prefetch`,
-/// `widen` (codes to 16 bits), `widen_nibbles` (the lower ones and the upper ones), `load` (a probe's numbers), `add_products`, `total`. `STEP` numbers are read at once. One
-/// row at a time: several side by side would spare loads of the probe, and memory delivers half as much to them.
+/// Writes `sums`, `sum` and `sum_of_codes` for one set of instructions, out of seven functions that the module has:
+/// `zero`, `prefetch`, `widen` (codes to 16 bits), `widen_nibbles` (the lower ones and the upper ones), `load` (a
+/// probe's numbers), `add_products`, `total`. `STEP` numbers are read at once. One row at a time: several side by side
+/// would spare loads of the probe, and memory delivers half as much to them.
 macro_rules! kernel {
     ($features:literal) => {
         use crate::gallery::kernel::{AHEAD_BYTES, LINE_BYTES, PADDING, Packing, zero_sum};

@@ -20,6 +20,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// The right to keep snapshots in a folder. Two processes there would remove each other's.
 #[derive(Debug)]
 pub struct Claim {
+    root: PathBuf,
     _locked: File,
 }
 
@@ -34,10 +35,18 @@ impl Claim {
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(SnapshotError::disk(&path))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _locked: file })),
+            Ok(()) => Ok(Some(Self { root: root.to_owned(), _locked: file })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(SnapshotError::disk(&path)(error)),
         }
+    }
+
+    /// Removes every snapshot in the folder.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn empty(&self) -> Result<(), SnapshotError> {
+        prune(&self.root, &HashSet::new())
     }
 }
 

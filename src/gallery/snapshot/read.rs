@@ -7,6 +7,8 @@ use std::{
     sync::Arc,
 };
 
+use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
+
 use super::{
     Folder, MANIFEST, Manifest, ROSTER, Roll, RowsFile, SnapshotError, VERSION,
     line::{is_erased, opened},
@@ -20,6 +22,9 @@ use crate::{
         slots::Occupants,
     },
 };
+
+/// So many rows are checked by one thread before others may take of them.
+const CHECKED_TOGETHER: usize = 1024;
 
 /// A gallery as a snapshot holds it.
 #[derive(Debug)]
@@ -43,7 +48,7 @@ pub(crate) fn read(folder: &Path, uid: CollectionUid, packing: Packing) -> Resul
         spaces.push((kept.space, Rows::mapped(kept.space, packing, &file, &members)));
         files.insert(kept.space, file);
     }
-    let roster = OpenOptions::new().write(true).open(&path).map_err(SnapshotError::disk(&path))?;
+    let roster = Arc::new(OpenOptions::new().write(true).open(&path).map_err(SnapshotError::disk(&path))?);
     let moment = Moment { position: manifest.position, mark: manifest.mark, occupants, spaces };
     Ok(Recalled { roll: Roll { position: moment.position, folder, files, roster, lines, is_synced: true }, moment })
 }
@@ -87,9 +92,10 @@ fn read_roster(path: &Path, slots: usize) -> Result<(Occupants, Vec<u64>), Snaps
 
 /// Whose each row is; nobody's where it was erased.
 fn read_members(file: &RowsFile, occupants: &Occupants) -> Result<Vec<Option<Member>>, SnapshotError> {
+    let rows = (0..file.len()).into_par_iter().with_min_len(CHECKED_TOGETHER);
+    let checked: Vec<Option<Member>> = rows.map(|row| file.check(row)).collect::<Result<_, _>>()?;
     let mut members = Vec::with_capacity(file.len());
-    for row in 0..file.len() {
-        let member = file.check(row)?;
+    for member in checked {
         let lives = |slot: usize| occupants.get(slot).is_some_and(Option::is_some);
         match member {
             // Its owner was erased, and it was about to be when the machine stopped.

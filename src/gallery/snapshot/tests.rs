@@ -72,6 +72,10 @@ fn files_below(root: &std::path::Path) -> Vec<PathBuf> {
     folders.flat_map(|folder| fs::read_dir(folder).expect("a folder")).map(|e| e.expect("readable").path()).collect()
 }
 
+fn files_below_folders(root: &std::path::Path) -> usize {
+    fs::read_dir(root).expect("readable").filter(|entry| entry.as_ref().expect("readable").path().is_dir()).count()
+}
+
 fn open(root: &std::path::Path) -> std::sync::Arc<Shelf> {
     let options = GalleryOptions { snapshots_dir: Some(root.to_owned()), ..GalleryOptions::default() };
     Gallery::new(options).open(uid())
@@ -150,9 +154,10 @@ fn a_snapshot_that_was_replaced_is_gone_and_one_that_was_cut_off_too() {
     assert!(!before.exists() && bench.folder().exists());
     assert!(!begun.exists(), "looking for the newest removes what was cut off");
 
-    bench.shelf.clear().expect("removed");
-    assert!(newest(bench.root.path(), uid()).expect("readable").is_none());
-    assert_eq!(bench.shelf.stats().templates, 21, "what is in memory stays");
+    let before = bench.shelf.search(&embedding(&bench.rows[5]), &Query::top(5));
+    bench.shelf.clear().expect("nothing to do");
+    assert!(bench.folder().exists(), "one that is in use stays");
+    assert_eq!(bench.shelf.search(&embedding(&bench.rows[5]), &Query::top(5)), before);
 }
 
 /// Whoever still reads rows of a file that was replaced keeps their numbers; the last one to let go removes it.
@@ -233,11 +238,11 @@ fn a_snapshot_of_another_collection_or_format_is_refused() {
 
 #[test]
 fn a_collection_that_is_gone_leaves_nothing_and_gets_nothing() {
-    let mut bench = Bench::new(3);
+    let bench = Bench::new(3);
     assert!(bench.shelf.keep().expect("written"));
     bench.shelf.end().expect("removed");
-    let more = bench.writer.enroll("p1", &bench.rows[3].clone());
-    bench.append(more);
+    assert_eq!(bench.shelf.stats().templates, 0);
+    assert!(bench.shelf.search(&embedding(&bench.rows[0]), &Query::top(5)).is_empty());
     assert!(!bench.shelf.keep().expect("nothing to do"));
     assert_eq!(files_below(bench.root.path()), Vec::<PathBuf>::new());
 }
@@ -287,6 +292,16 @@ fn one_process_claims_a_folder() {
     assert!(Claim::of(&root.path().join("gallery")).expect("there").is_none());
     drop(claim);
     assert!(Claim::of(&root.path().join("gallery")).expect("there").is_some());
+}
+
+/// Who is told to keep none must not leave old ones behind, in which nobody would erase anything.
+#[test]
+fn a_claim_can_empty_its_folder() {
+    let bench = Bench::new(3);
+    assert!(bench.shelf.keep().expect("written"));
+    let claim = Claim::of(bench.root.path()).expect("there").expect("nobody else's");
+    claim.empty().expect("emptied");
+    assert_eq!(files_below_folders(bench.root.path()), 0);
 }
 
 #[test]

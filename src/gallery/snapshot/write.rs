@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
     io::{BufWriter, Seek, SeekFrom, Write},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -37,10 +37,27 @@ pub(crate) struct Roll {
     pub(crate) position: Position,
     pub(super) folder: Arc<Folder>,
     pub(super) files: HashMap<EmbeddingSpace, Arc<RowsFile>>,
-    pub(super) roster: File,
+    pub(super) roster: Arc<File>,
     /// Where each slot's line begins, and where the last one ends.
     pub(super) lines: Vec<u64>,
-    pub(super) is_synced: bool,
+    /// Whether what was erased would survive a power cut.
+    pub(crate) is_synced: bool,
+}
+
+/// Files in which something was erased, to be synced without keeping anybody from the gallery.
+#[derive(Debug)]
+pub(crate) struct Unsynced {
+    roster: Arc<File>,
+    path: PathBuf,
+    files: Vec<Arc<RowsFile>>,
+}
+
+impl Unsynced {
+    /// Makes what was erased stay so, whatever happens to the machine.
+    pub(crate) fn sync(&self) -> Result<(), SnapshotError> {
+        self.roster.sync_data().map_err(SnapshotError::disk(&self.path))?;
+        self.files.iter().try_for_each(|file| file.sync())
+    }
 }
 
 /// Writes a snapshot beside its place and renames it into it.
@@ -103,6 +120,7 @@ impl Roll {
     fn open(folder: Arc<Folder>, moment: &Moment, lines: Vec<u64>) -> Result<Self, SnapshotError> {
         let path = folder.path().join(ROSTER);
         let roster = OpenOptions::new().write(true).open(&path).map_err(SnapshotError::disk(&path))?;
+        let roster = Arc::new(roster);
         let mut files = HashMap::new();
         for (number, (space, rows)) in moment.spaces.iter().enumerate() {
             let file = RowsFile::open(&folder, &format!("{number}.rows"), space.dimension, rows.len())?;
@@ -130,23 +148,24 @@ impl Roll {
             return Ok(());
         };
         let line = usize::try_from(to - from).expect("a line is short").saturating_sub(1);
+        let mut roster = &*self.roster;
         let mut erase = || {
-            self.roster.seek(SeekFrom::Start(*from))?;
-            self.roster.write_all(&vec![ERASED; line])
+            roster.seek(SeekFrom::Start(*from))?;
+            roster.write_all(&vec![ERASED; line])
         };
         erase().map_err(SnapshotError::disk(&self.folder.path().join(ROSTER)))?;
         self.is_synced = false;
         Ok(())
     }
 
-    /// Makes what was erased stay so, whatever happens to the machine.
-    pub(crate) fn sync(&mut self) -> Result<(), SnapshotError> {
-        if !self.is_synced {
-            self.roster.sync_data().map_err(SnapshotError::disk(&self.folder.path().join(ROSTER)))?;
-            self.files.values().try_for_each(|file| file.sync())?;
-            self.is_synced = true;
+    /// The files to sync. They count as synced from here on; where that fails, it is for the caller to take back.
+    pub(crate) fn take_unsynced(&mut self) -> Unsynced {
+        self.is_synced = true;
+        Unsynced {
+            roster: Arc::clone(&self.roster),
+            path: self.folder.path().join(ROSTER),
+            files: self.files.values().map(Arc::clone).collect(),
         }
-        Ok(())
     }
 
     pub(crate) fn is_synced(&self) -> bool {

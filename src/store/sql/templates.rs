@@ -66,7 +66,17 @@ pub(super) async fn stored_page(
     after: Position,
     limit: u32,
 ) -> Result<Vec<StoredTemplate>> {
-    let rows: Vec<StoredTemplateRow> = sqlx::query_as(
+    read_all(unread_page(connection, uid, bigint(after.0), limit.into()).await?)
+}
+
+/// The same as rows, for whoever wants to know what is wrong with those that cannot be read.
+pub(super) async fn unread_page(
+    connection: &mut Connection,
+    uid: CollectionUid,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<StoredTemplateRow>> {
+    let rows = sqlx::query_as(
         "SELECT t.id, t.identity_id, t.modality, t.digest, t.dimension, t.parts, t.model, t.origin, t.quality,
                 t.frames_used, t.frames_dropped, t.spread, t.position, t.create_time, p.format, p.key_id, p.bytes, p.crc32
          FROM templates AS t
@@ -74,13 +84,8 @@ pub(super) async fn stored_page(
          WHERE t.collection_uid = $1 AND t.position > $2
          ORDER BY t.position
          LIMIT $3",
-    )
-    .bind(uid.0)
-    .bind(bigint(after.0))
-    .bind(i64::from(limit))
-    .fetch_all(connection)
-    .await?;
-    read_all(rows)
+    );
+    Ok(rows.bind(uid.0).bind(after).bind(limit).fetch_all(connection).await?)
 }
 
 /// Templates with their numbers that stand between two positions of the log, in position order.

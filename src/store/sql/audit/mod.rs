@@ -2,7 +2,7 @@
 
 mod odd;
 
-use super::{Connection, Pools, SqlStore, check_file, collections, lock_collection};
+use super::{Connection, Pools, SqlStore, check_file, collections, lock_collection, templates};
 use crate::{
     domain::{CollectionUid, Identity, IdentityId, Labels, Position, StoredTemplate},
     store::{
@@ -65,7 +65,7 @@ async fn fill_checksums(pools: &Pools, uid: CollectionUid) -> Result<u64> {
     let (mut after, mut filled) = (0, 0);
     loop {
         let mut transaction = pools.begin().await?;
-        let page = odd::payloads(&mut transaction, uid, after, PAGE).await?;
+        let page = templates::unread_page(&mut transaction, uid, after, PAGE).await?;
         let Some(last) = page.last().map(StoredTemplateRow::place) else {
             return Ok(filled);
         };
@@ -179,7 +179,7 @@ impl Auditor<'_> {
     async fn payloads(&mut self, snapshot: &mut Connection, uid: CollectionUid, of: &str) -> Result<()> {
         let mut after = 0;
         loop {
-            let page = odd::payloads(&mut *snapshot, uid, after, PAGE).await?;
+            let page = templates::unread_page(&mut *snapshot, uid, after, PAGE).await?;
             let Some(last) = page.last().map(StoredTemplateRow::place) else {
                 return Ok(());
             };

@@ -188,29 +188,6 @@ pub(super) async fn identities(
     .await?)
 }
 
-/// Templates with their numbers as rows, unread.
-pub(super) async fn payloads(
-    connection: &mut Connection,
-    uid: CollectionUid,
-    after: i64,
-    limit: i64,
-) -> Result<Vec<StoredTemplateRow>> {
-    Ok(sqlx::query_as(
-        "SELECT t.id, t.identity_id, t.modality, t.digest, t.dimension, t.parts, t.model, t.origin, t.quality,
-                t.frames_used, t.frames_dropped, t.spread, t.position, t.create_time, p.format, p.key_id, p.bytes, p.crc32
-         FROM templates AS t
-         JOIN template_payloads AS p ON p.template_id = t.id
-         WHERE t.collection_uid = $1 AND t.position > $2
-         ORDER BY t.position
-         LIMIT $3",
-    )
-    .bind(uid.0)
-    .bind(after)
-    .bind(limit)
-    .fetch_all(connection)
-    .await?)
-}
-
 /// A template with its numbers beside the labels of whose it is.
 #[derive(Debug, FromRow)]
 pub(super) struct OwnedRow {
