@@ -48,12 +48,17 @@ impl Fold {
     }
 
     pub(super) fn of(moment: Moment, roll: Roll, packing: Packing) -> Self {
+        let Moment { position, mark, occupants, spaces } = moment;
+        let (roster, spaces) = rayon::join(
+            || Roster::of(occupants),
+            || spaces.into_iter().map(|(key, rows)| (key, Space::of(rows))).collect(),
+        );
         Self {
             packing,
-            head: moment.position,
-            mark: moment.mark,
-            roster: Roster::of(moment.occupants),
-            spaces: moment.spaces.into_iter().map(|(key, rows)| (key, Space::of(rows))).collect(),
+            head: position,
+            mark,
+            roster,
+            spaces,
             kept: Some(roll),
             forgotten: None,
         }

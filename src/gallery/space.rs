@@ -65,12 +65,22 @@ impl Space {
     }
 
     pub(super) fn of(rows: Rows) -> Self {
-        let places = HashMap::with_capacity(rows.len());
-        let mut space = Self { rows, places, owned: HashMap::new(), graph: None, since_snapshot: None };
-        for row in 0..space.rows.len() {
-            space.join(row);
-        }
-        space
+        // Each on a thread of its own, where there are several: a start from a large snapshot waits for nothing else.
+        let (places, owned) = rayon::join(
+            || {
+                let mut places = HashMap::with_capacity(rows.len());
+                places.extend(rows.templates().iter().enumerate().map(|(row, template)| (*template, row_number(row))));
+                places
+            },
+            || {
+                let mut owned: HashMap<Slot, Vec<TemplateId>> = HashMap::new();
+                for row in 0..rows.len() {
+                    owned.entry(rows.owner(row)).or_default().push(rows.template(row));
+                }
+                owned
+            },
+        );
+        Self { rows, places, owned, graph: None, since_snapshot: None }
     }
 
     fn join(&mut self, row: usize) {

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
+use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 use super::{
     Folder, MANIFEST, Manifest, ROSTER, Roll, RowsFile, SnapshotError, VERSION,
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// So many rows are checked by one thread before others may take of them.
+/// So many rows or lines are checked by one thread before others may take of them.
 const CHECKED_TOGETHER: usize = 1024;
 
 /// A gallery as a snapshot holds it.
@@ -75,15 +75,19 @@ fn read_manifest(path: &Path, uid: CollectionUid) -> Result<Manifest, SnapshotEr
 /// The occupant of each slot, and where each line begins.
 fn read_roster(path: &Path, slots: usize) -> Result<(Occupants, Vec<u64>), SnapshotError> {
     let bytes = fs::read(path).map_err(SnapshotError::disk(path))?;
-    let mut lines = vec![0];
-    let mut occupants = Occupants::new();
-    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-        let at = occupants.len();
+    let written: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
+    let occupant = |(at, line): (usize, &&[u8])| {
         let damaged = || SnapshotError::damaged(path, format!("line {} is not what was written", at + 1));
         let body = line.strip_suffix(b"\n").ok_or_else(damaged)?;
-        occupants.push(if is_erased(body) { None } else { Some(Arc::new(opened(body).ok_or_else(damaged)?)) });
-        lines.push(lines[at] + line.len() as u64);
-    }
+        Ok(if is_erased(body) { None } else { Some(Arc::new(opened(body).ok_or_else(damaged)?)) })
+    };
+    let occupants: Occupants =
+        written.par_iter().enumerate().with_min_len(CHECKED_TOGETHER).map(occupant).collect::<Result<_, _>>()?;
+    let begins = written.iter().scan(0, |begin, line| {
+        *begin += line.len() as u64;
+        Some(*begin)
+    });
+    let lines = std::iter::once(0).chain(begins).collect();
     if occupants.len() != slots {
         return Err(SnapshotError::damaged(path, format!("it has {} lines instead of {slots}", occupants.len())));
     }
