@@ -11,11 +11,13 @@ use std::{
 
 use prost_build::Config;
 
-const PROTOS: [&str; 5] = [
+const PROTOS: [&str; 7] = [
     "semblance/v1/collection.proto",
+    "semblance/v1/decision.proto",
     "semblance/v1/identity.proto",
     "semblance/v1/model.proto",
     "semblance/v1/recognition.proto",
+    "semblance/v1/review.proto",
     "semblance/v1/template.proto",
 ];
 

@@ -115,6 +115,8 @@ async fn server(url: &str, commit_writes_max: usize) -> (Arc<dyn Store>, Matcher
         sweep_interval: Duration::ZERO,
         decisions_kept: Duration::ZERO,
         records_queue_max: 1,
+        review_cases_max: 1,
+        review_cases_kept: Duration::from_hours(24),
     };
     let matcher = Matcher::new(parts, options);
     tokio::spawn({

@@ -332,6 +332,8 @@ fn matcher_options(flags: &ServeFlags) -> MatcherOptions {
         sweep_interval: Duration::from_secs(limits.sweep_interval_seconds),
         decisions_kept: Duration::from_hours(24 * limits.decisions_kept_days),
         records_queue_max: limits.records_queue_max,
+        review_cases_max: limits.review_cases_max,
+        review_cases_kept: Duration::from_hours(24 * limits.review_cases_kept_days),
     }
 }
 

@@ -173,6 +173,12 @@ pub struct LimitFlags {
     /// The most decision records that wait to be written; more are dropped and counted.
     #[arg(long, env = "SEMBLANCE_RECORDS_QUEUE_MAX", default_value_t = 4096)]
     pub records_queue_max: usize,
+    /// The most review cases of one collection that wait for a verdict; beyond it none is opened, and answers say so.
+    #[arg(long, env = "SEMBLANCE_REVIEW_CASES_MAX", default_value_t = 10_000)]
+    pub review_cases_max: u64,
+    /// How long a review case is kept, with its samples as embeddings, in days.
+    #[arg(long, env = "SEMBLANCE_REVIEW_CASES_KEPT_DAYS", default_value_t = 30)]
+    pub review_cases_kept_days: u64,
 }
 
 /// Where things lie: needed by every command.

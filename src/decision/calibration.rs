@@ -1,5 +1,7 @@
 //! How similar strangers and acquaintances are, and the thresholds that follow.
 
+use serde::{Deserialize, Serialize};
+
 use super::{table::Table, tail::Tail};
 use crate::domain::{OperatingPoint, PackageCalibration, Policy, Reason, Rehearsal, Similarity, ThresholdSource};
 
@@ -38,7 +40,7 @@ enum Genuine {
 }
 
 /// The operating point in force, and what to keep in mind with it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Terms {
     pub point: OperatingPoint,
     /// What holds for every resolve under these terms.

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{CollectionId, CollectionUid, EmbeddingSpace, Modality, QualityPolicy, SpaceName, Timestamp};
+use super::{CollectionId, CollectionUid, EmbeddingSpace, Modality, QualityPolicy, ReviewPolicy, SpaceName, Timestamp};
 
 /// Counts the changes of a record, so that two writers notice each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -82,6 +82,9 @@ pub struct Policy {
     /// How the templates of one identity speak together.
     #[serde(default)]
     pub pooling: Pooling,
+    /// Whether a human is asked about what cannot be told.
+    #[serde(default)]
+    pub review: ReviewPolicy,
 }
 
 /// How alike a probe and an identity are, given how alike it and each of the identity's templates are.
@@ -144,6 +147,7 @@ impl Default for Policy {
             quality: QualityPolicy::default(),
             pad: PadPolicy::default(),
             pooling: Pooling::default(),
+            review: ReviewPolicy::default(),
         }
     }
 }

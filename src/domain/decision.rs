@@ -79,6 +79,8 @@ pub enum Reason {
     TooFewJoints,
     /// The quality score is below what the policy asks for.
     LowQuality,
+    /// A human should look, and as many cases wait as the server allows: none was opened.
+    ReviewFull,
 }
 
 impl Reason {
@@ -106,6 +108,7 @@ impl Reason {
             Self::TooFewFrames => "too_few_frames",
             Self::TooFewJoints => "too_few_joints",
             Self::LowQuality => "low_quality",
+            Self::ReviewFull => "review_full",
         }
     }
 }

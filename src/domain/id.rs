@@ -140,6 +140,10 @@ server_id! {
     /// One answer of resolve.
     DecisionId
 }
+server_id! {
+    /// One question to a human.
+    ReviewCaseId
+}
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,7 @@ mod collection;
 mod decision;
 mod device;
 mod embedding;
+mod encoded;
 mod filter;
 mod id;
 mod identity;
@@ -16,6 +17,7 @@ mod labels;
 mod log;
 mod quality;
 mod report;
+mod review;
 mod sample;
 mod space;
 
@@ -27,13 +29,17 @@ pub use collection::{
 pub use decision::{Candidate, DecisionKind, OperatingPoint, Reason, ThresholdSource};
 pub use device::{Device, UnknownDevice};
 pub use embedding::{DIMENSION_MAX, Embedding, EmbeddingError, Similarity, similarity_by_parts};
+pub use encoded::Encoded;
 pub use filter::{FILTER_BYTES_MAX, FILTER_DEPTH_MAX, Filter, FilterError};
-pub use id::{CollectionId, CollectionUid, DecisionId, ID_CHARS_MAX, IdError, IdentityId, SpaceName, TemplateId};
+pub use id::{
+    CollectionId, CollectionUid, DecisionId, ID_CHARS_MAX, IdError, IdentityId, ReviewCaseId, SpaceName, TemplateId,
+};
 pub use identity::{Identity, Template, TemplateOrigin};
 pub use labels::{LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, Labels, LabelsError};
 pub use log::{Change, Entry, EntryKind, Position, StoredTemplate};
 pub use quality::{Quality, QualityPolicy};
 pub use report::{Face, Pad, PadVerdict, SampleReport, TrackReport};
+pub use review::{Outcome, ReviewCase, ReviewPolicy, ReviewStage, ReviewState, Verdict};
 pub use sample::{
     Alignment, FaceSelection, Frame, Geometry, ImageBytes, JOINTS, Joint, Landmarks, Picture, PixelBox, Prompt,
     PromptRole, Sample, SampleContent, Skeleton,

@@ -6,7 +6,8 @@ use super::{Context, Fault, Matcher, idempotency};
 use crate::{
     domain::{
         Collection, CollectionId, CollectionStats, CollectionUid, DIMENSION_MAX, EmbeddingSpace, Modality, ModelDigest,
-        PadPolicy, Policy, Pooling, Position, QualityPolicy, Revision, SpaceBinding, SpaceName, SpaceRole,
+        PadPolicy, Policy, Pooling, Position, QualityPolicy, ReviewPolicy, Revision, SpaceBinding, SpaceName,
+        SpaceRole,
     },
     store::StoreError,
 };
@@ -42,6 +43,7 @@ pub struct CollectionPatch {
     pub quality: Option<QualityPolicy>,
     pub pad: Option<PadPolicy>,
     pub pooling: Option<Pooling>,
+    pub review: Option<ReviewPolicy>,
     /// External spaces to declare beside those that there are; none is ever taken away.
     pub spaces: Vec<DeclaredSpace>,
     /// Change only if the record is still this one.
@@ -129,6 +131,7 @@ impl Matcher {
             quality: patch.quality.unwrap_or(collection.policy.quality),
             pad: patch.pad.unwrap_or(collection.policy.pad),
             pooling: patch.pooling.unwrap_or(collection.policy.pooling),
+            review: patch.review.unwrap_or(collection.policy.review),
         }
         .checked()?;
         self.declare(&mut collection, &patch.spaces)?;

@@ -2,9 +2,9 @@
 
 use super::{
     Context, Fault, Matcher,
-    probe::{Encoded, ask, encoded},
+    probe::{ask, encoded},
 };
-use crate::domain::{Embedding, Sample, SampleContent, SampleReport, Similarity, SpaceName};
+use crate::domain::{Embedding, Encoded, Sample, SampleContent, SampleReport, Similarity, SpaceName};
 
 /// What an encoder made of a sample, or of one face of it.
 #[derive(Debug, Clone, PartialEq)]

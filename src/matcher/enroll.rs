@@ -5,11 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::{
     ConsistencyToken, Context, Fault, Matcher, gate,
     plan::{Plan, Planned},
-    probe::Encoded,
     together::Wish,
     turn::Turn,
 };
-use crate::domain::{CollectionId, IdentityId, Labels, Sample, SampleReport, Template};
+use crate::domain::{CollectionId, Encoded, IdentityId, Labels, Sample, SampleReport, Template};
 
 /// Whom to enroll, from what.
 #[derive(Debug, Clone)]

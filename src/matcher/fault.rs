@@ -6,8 +6,8 @@ use thiserror::Error;
 
 use crate::{
     domain::{
-        CollectionId, EmbeddingError, FilterError, IdError, IdentityId, LabelsError, Modality, PolicyError, Reason,
-        SpaceName, TemplateId,
+        CollectionId, DecisionId, EmbeddingError, FilterError, IdError, IdentityId, LabelsError, Modality, PolicyError,
+        Reason, ReviewCaseId, SpaceName, TemplateId,
     },
     encoder::EncoderError,
     gallery::GalleryError,
@@ -26,6 +26,16 @@ pub enum Fault {
     NoIdentity(IdentityId),
     #[error("there is no template {0} of this identity")]
     NoTemplate(TemplateId),
+    #[error("there is no decision {0} in this collection; records are kept for a while only")]
+    NoDecision(DecisionId),
+    #[error("there is no review case {0} in this collection; cases are kept for a while only")]
+    NoReviewCase(ReviewCaseId),
+    #[error("another reviewer holds review case {0}; wait until the lease runs out")]
+    CaseHeld(ReviewCaseId),
+    #[error("review case {0} is decided; a verdict is changed by reopening the case first")]
+    CaseDecided(ReviewCaseId),
+    #[error("review case {0} is not decided, so there is nothing to take back")]
+    CaseUndecided(ReviewCaseId),
     #[error("there is no model {0}; GET /v1/models lists those that are loaded")]
     NoModel(SpaceName),
     #[error("there is a collection {0} already")]
@@ -149,7 +159,12 @@ impl Fault {
         match self {
             Self::Invalid { .. } | Self::UnknownSpace(_) => FaultKind::InvalidArgument,
             Self::UnusableSample { .. } | Self::Refused { .. } => FaultKind::UnusableSample,
-            Self::NoCollection(_) | Self::NoIdentity(_) | Self::NoTemplate(_) | Self::NoModel(_) => FaultKind::NotFound,
+            Self::NoCollection(_)
+            | Self::NoIdentity(_)
+            | Self::NoTemplate(_)
+            | Self::NoDecision(_)
+            | Self::NoReviewCase(_)
+            | Self::NoModel(_) => FaultKind::NotFound,
             Self::CollectionExists(_) | Self::IdentityExists(_) | Self::RequestIdReused => FaultKind::AlreadyExists,
             Self::NoEncoder(_)
             | Self::EncoderGone { .. }
@@ -158,8 +173,10 @@ impl Fault {
             | Self::SpaceNameTaken(_)
             | Self::TooManyTemplates { .. }
             | Self::GalleryFull(_)
+            | Self::CaseDecided(_)
+            | Self::CaseUndecided(_)
             | Self::NotCaughtUp => FaultKind::FailedPrecondition,
-            Self::EtagMoved => FaultKind::Aborted,
+            Self::EtagMoved | Self::CaseHeld(_) => FaultKind::Aborted,
             Self::Busy { .. } => FaultKind::ResourceExhausted,
             Self::TooLate => FaultKind::DeadlineExceeded,
             Self::ShuttingDown | Self::StoreUnavailable(_) => FaultKind::Unavailable,
@@ -180,6 +197,11 @@ impl Fault {
             Self::NoCollection(_) => "COLLECTION_NOT_FOUND",
             Self::NoIdentity(_) => "IDENTITY_NOT_FOUND",
             Self::NoTemplate(_) => "TEMPLATE_NOT_FOUND",
+            Self::NoDecision(_) => "DECISION_NOT_FOUND",
+            Self::NoReviewCase(_) => "REVIEW_CASE_NOT_FOUND",
+            Self::CaseHeld(_) => "REVIEW_CASE_HELD",
+            Self::CaseDecided(_) => "REVIEW_CASE_DECIDED",
+            Self::CaseUndecided(_) => "REVIEW_CASE_UNDECIDED",
             Self::NoModel(_) => "MODEL_NOT_FOUND",
             Self::CollectionExists(_) | Self::IdentityExists(_) => "ALREADY_EXISTS",
             Self::RequestIdReused => "REQUEST_ID_REUSED",
@@ -212,6 +234,11 @@ impl Fault {
             | Self::NoCollection(_)
             | Self::NoIdentity(_)
             | Self::NoTemplate(_)
+            | Self::NoDecision(_)
+            | Self::NoReviewCase(_)
+            | Self::CaseHeld(_)
+            | Self::CaseDecided(_)
+            | Self::CaseUndecided(_)
             | Self::NoModel(_)
             | Self::CollectionExists(_)
             | Self::IdentityExists(_)

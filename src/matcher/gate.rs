@@ -1,11 +1,11 @@
 //! What a collection's policy refuses before anybody is searched for or enrolled: attacks, and samples too poor.
 
-use super::{Fault, probe::Encoded};
-use crate::domain::{Modality, PadMode, PadVerdict, Policy, Reason};
+use super::Fault;
+use crate::domain::{Encoded, Modality, PadMode, PadVerdict, Policy, Reason, SampleReport};
 
-/// Why the policy refuses these samples; nothing when all may be used.
-pub(super) fn refusals(policy: &Policy, samples: &[Encoded]) -> Vec<Reason> {
-    let mut reasons: Vec<Reason> = samples.iter().flat_map(|sample| of_sample(policy, sample)).collect();
+/// Why the policy refuses samples of a modality, by what was seen in them; nothing when all may be used.
+pub(super) fn refusals(policy: &Policy, modality: Modality, samples: &[SampleReport]) -> Vec<Reason> {
+    let mut reasons: Vec<Reason> = samples.iter().flat_map(|report| of_sample(policy, modality, report)).collect();
     reasons.sort_unstable();
     reasons.dedup();
     reasons
@@ -15,7 +15,8 @@ pub(super) fn refusals(policy: &Policy, samples: &[Encoded]) -> Vec<Reason> {
 /// [`Fault::Refused`], which names the first sample that the policy refuses, and why.
 pub(super) fn admit(policy: &Policy, samples: &[Encoded]) -> Result<(), Fault> {
     for (at, sample) in samples.iter().enumerate() {
-        let reasons: Vec<Reason> = of_sample(policy, sample).collect();
+        let modality = sample.embedding.space().modality;
+        let reasons: Vec<Reason> = of_sample(policy, modality, &sample.report).collect();
         if !reasons.is_empty() {
             return Err(Fault::Refused { sample: at, reasons });
         }
@@ -23,15 +24,14 @@ pub(super) fn admit(policy: &Policy, samples: &[Encoded]) -> Result<(), Fault> {
     Ok(())
 }
 
-fn of_sample(policy: &Policy, sample: &Encoded) -> impl Iterator<Item = Reason> {
-    let is_face = sample.embedding.space().modality == Modality::Face;
-    let attack = match (policy.pad.mode, sample.report.pad.verdict) {
+fn of_sample(policy: &Policy, modality: Modality, report: &SampleReport) -> impl Iterator<Item = Reason> {
+    let attack = match (policy.pad.mode, report.pad.verdict) {
         (PadMode::Require, PadVerdict::Attack) => Some(Reason::PadFailed),
         // An embedding, or a face without its photo, is not alive because nobody looked.
-        (PadMode::Require, PadVerdict::NotEvaluated) if is_face => Some(Reason::PadNotEvaluated),
+        (PadMode::Require, PadVerdict::NotEvaluated) if modality == Modality::Face => Some(Reason::PadNotEvaluated),
         (PadMode::Require | PadMode::Report | PadMode::Off, _) => None,
     };
-    let poor = sample.report.quality.map(|quality| policy.quality.failures(&quality)).unwrap_or_default();
+    let poor = report.quality.map(|quality| policy.quality.failures(&quality)).unwrap_or_default();
     attack.into_iter().chain(poor)
 }
 
@@ -65,15 +65,16 @@ mod tests {
     #[test]
     fn attacks_are_refused_where_a_living_person_is_required() {
         let (bona_fide, attack, unseen) = (alive(0.9), alive(0.1), SampleReport::default());
-        let refused = |mode, report: &SampleReport| refusals(&policy(mode), &[sample(Modality::Face, report.clone())]);
+        let refused =
+            |mode, report: &SampleReport| refusals(&policy(mode), Modality::Face, std::slice::from_ref(report));
         assert_eq!(refused(PadMode::Require, &bona_fide), []);
         assert_eq!(refused(PadMode::Require, &attack), [Reason::PadFailed]);
         assert_eq!(refused(PadMode::Require, &unseen), [Reason::PadNotEvaluated]);
         for mode in [PadMode::Off, PadMode::Report] {
             assert!([&bona_fide, &attack, &unseen].iter().all(|report| refused(mode, report).is_empty()));
         }
-        let walk = sample(Modality::Gait, SampleReport::default());
-        assert_eq!(refusals(&policy(PadMode::Require), &[walk]), [], "nothing can be asked of a walk");
+        let of_walk = refusals(&policy(PadMode::Require), Modality::Gait, &[SampleReport::default()]);
+        assert_eq!(of_walk, [], "nothing can be asked of a walk");
     }
 
     #[test]
@@ -89,6 +90,7 @@ mod tests {
         assert!(
             matches!(refused, Err(Fault::Refused { sample: 1, ref reasons }) if *reasons == [Reason::FaceTooSmall])
         );
-        assert_eq!(refusals(&policy, &samples), [Reason::FaceTooSmall]);
+        let reports = samples.map(|sample| sample.report);
+        assert_eq!(refusals(&policy, Modality::Face, &reports), [Reason::FaceTooSmall]);
     }
 }

@@ -12,6 +12,7 @@ mod calibrate;
 mod collections;
 mod compare;
 mod context;
+mod decisions;
 mod directory;
 mod enroll;
 mod fault;
@@ -28,6 +29,7 @@ mod probe;
 mod records;
 mod replay;
 mod resolve;
+mod review;
 mod search;
 mod templates;
 mod together;
@@ -44,18 +46,20 @@ use tokio_util::task::TaskTracker;
 pub use collections::{CollectionDraft, CollectionPatch, DeclaredSpace};
 pub use compare::{Compared, Extracted, Extraction};
 pub use context::{Context, Once, Principal, Urgency};
+pub use decisions::{Decided, Evidence, Replayed};
 pub use enroll::{Enrolled, Enrollment};
 pub use fault::{Fault, FaultKind};
 pub use identities::{IdentityDraft, IdentityPatch};
 pub use models::{Model, ModelTask};
 pub use replay::ReplayProgress;
 pub use resolve::{Resolution, ResolveMode, Resolved};
+pub use review::{LEASE, LEASE_MAX, Learning, ReviewClaim, ReviewVerdict, Reviewed};
 pub use search::{Found, Search};
 pub use turn::ConsistencyToken;
 pub use verify::{Verification, Verified};
 
 use crate::{
-    domain::{Clock, CollectionStats, IdSource},
+    domain::{Clock, CollectionStats, IdSource, Timestamp},
     encoder::Encoders,
     gallery::{Bytes, Gallery, Watched},
     store::Store,
@@ -97,6 +101,10 @@ pub struct MatcherOptions {
     pub decisions_kept: Duration,
     /// The most decision records that wait to be written.
     pub records_queue_max: usize,
+    /// The most review cases of one collection that wait for a verdict.
+    pub review_cases_max: u64,
+    /// How long a review case is kept, with its samples as embeddings.
+    pub review_cases_kept: Duration,
 }
 
 /// What the use cases are made of.
@@ -157,6 +165,12 @@ impl Matcher {
     #[must_use]
     pub fn collection_count(&self) -> usize {
         self.directory.len()
+    }
+
+    /// The instant that answers are given at.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// How much all of them hold in memory.

@@ -5,10 +5,10 @@
 
 use std::collections::HashMap;
 
-use super::{Fault, Matcher, probe::Encoded};
+use super::{Fault, Matcher};
 use crate::domain::{
-    Change, Collection, Identity, IdentityId, Labels, Position, Revision, SpaceBinding, SpaceRole, StoredTemplate,
-    Template, TemplateId, TemplateOrigin,
+    Change, Collection, Encoded, Identity, IdentityId, Labels, Position, Revision, SpaceBinding, SpaceRole,
+    StoredTemplate, Template, TemplateId, TemplateOrigin,
 };
 
 /// Changes to a collection that nobody has written yet.

@@ -3,23 +3,11 @@
 use super::{Context, Fault, Matcher};
 use crate::{
     domain::{
-        Collection, Embedding, EmbeddingSpace, Modality, PadMode, PadPolicy, Sample, SampleContent, SampleReport,
-        SpaceName, TemplateOrigin,
+        Collection, Embedding, EmbeddingSpace, Encoded, Modality, PadMode, PadPolicy, Sample, SampleContent,
+        SampleReport, SpaceName, TemplateOrigin,
     },
     encoder::{Ask, Encoder, Encoding},
 };
-
-/// An embedding with what is known of where it came from.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Encoded {
-    pub(super) embedding: Embedding,
-    pub(super) model: SpaceName,
-    pub(super) origin: TemplateOrigin,
-    /// The space is one that a client declared.
-    pub(super) external: bool,
-    /// What was seen in the sample; nothing of one that came as an embedding.
-    pub(super) report: SampleReport,
-}
 
 /// What is searched with: one embedding in the space that the collection searches.
 #[derive(Debug, Clone)]

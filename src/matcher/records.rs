@@ -4,20 +4,26 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use super::{ResolveMode, Resolved};
 use crate::{
-    domain::{CollectionUid, Timestamp},
+    domain::CollectionUid,
     store::{DecisionRecord, Store},
 };
 
 /// The most records written at once.
 const WRITTEN_AT_ONCE: usize = 256;
 
-type Waiting = (CollectionUid, DecisionRecord);
+type Record = (CollectionUid, DecisionRecord);
+
+/// What the writer is told, in order.
+#[derive(Debug)]
+enum Waiting {
+    Record(Record),
+    /// Somebody wants to know when all that came before is written.
+    Mark(oneshot::Sender<()>),
+}
 
 /// Where records wait to be written.
 #[derive(Debug)]
@@ -31,9 +37,21 @@ impl Records {
     }
 
     pub(super) fn keep(&self, uid: CollectionUid, record: DecisionRecord) {
-        let kept = self.0.lock().as_ref().is_some_and(|sender| sender.try_send((uid, record)).is_ok());
+        let kept = self.0.lock().as_ref().is_some_and(|sender| sender.try_send(Waiting::Record((uid, record))).is_ok());
         if !kept {
             dropped(1);
+        }
+    }
+
+    /// Waits until what was kept before is written, or lost.
+    pub(super) async fn written(&self) {
+        let (mark, written) = oneshot::channel();
+        let sender = self.0.lock().clone();
+        if let Some(sender) = sender
+            && sender.send(Waiting::Mark(mark)).await.is_ok()
+        {
+            // An error says that the writer has ended, and with it all that it will write.
+            let _ = written.await;
         }
     }
 
@@ -48,17 +66,22 @@ fn dropped(records: usize) {
 }
 
 async fn write(store: Arc<dyn Store>, mut waiting: mpsc::Receiver<Waiting>) {
-    let mut records = Vec::with_capacity(WRITTEN_AT_ONCE);
-    while waiting.recv_many(&mut records, WRITTEN_AT_ONCE).await > 0 {
+    let mut told = Vec::with_capacity(WRITTEN_AT_ONCE);
+    while waiting.recv_many(&mut told, WRITTEN_AT_ONCE).await > 0 {
+        let (mut records, mut marks): (Vec<Record>, Vec<oneshot::Sender<()>>) = (Vec::new(), Vec::new());
+        for one in told.drain(..) {
+            match one {
+                Waiting::Record(record) => records.push(record),
+                Waiting::Mark(mark) => marks.push(mark),
+            }
+        }
         if let Err(error) = store.keep_decisions(&records).await {
             tracing::warn!(%error, records = records.len(), "decision records are lost");
             dropped(records.len());
         }
-        records.clear();
+        for mark in marks {
+            // Who hung up does not need to know.
+            let _ = mark.send(());
+        }
     }
-}
-
-/// The record of an answer: all that it said, nothing of what the probe was made of.
-pub(super) fn of(resolved: &Resolved, mode: ResolveMode, now: Timestamp) -> DecisionRecord {
-    DecisionRecord { id: resolved.id, time: now, body: json!({ "mode": mode, "answer": resolved }) }
 }

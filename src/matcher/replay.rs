@@ -186,6 +186,7 @@ impl Matcher {
         if let Ok(before) = now.checked_sub(self.options.decisions_kept) {
             self.store.sweep_decisions(before).await?;
         }
+        self.store.sweep_review_cases(now).await?;
         self.scrub().await;
         failed.map_or(Ok(()), Err)
     }

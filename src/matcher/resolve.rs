@@ -4,13 +4,14 @@ use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ConsistencyToken, Context, Fault, Matcher, directory::Open, gate, probe::Probe, records, search::Wanted, turn::Turn,
+    ConsistencyToken, Context, Evidence, Fault, Matcher, decisions, directory::Open, gate, probe::Probe,
+    search::Wanted, turn::Turn,
 };
 use crate::{
     decision::{self, Terms},
     domain::{
-        Candidate, CollectionId, DecisionId, DecisionKind, IdentityId, Labels, OperatingPoint, Reason, Sample,
-        SampleReport, Similarity, SpaceName,
+        Candidate, CollectionId, DecisionId, DecisionKind, IdentityId, Labels, Modality, OperatingPoint, Reason,
+        ReviewCaseId, ReviewPolicy, Sample, SampleReport, Similarity, SpaceName,
     },
 };
 
@@ -21,7 +22,7 @@ pub enum ResolveMode {
     /// Decide and change nothing.
     #[default]
     DryRun,
-    /// Enroll the person if the decision is NEW.
+    /// Enroll the person if the decision is NEW; open a review case if it is UNCERTAIN and the policy wants one.
     EnrollIfNew,
 }
 
@@ -57,6 +58,15 @@ pub struct Resolved {
     /// What was seen in each sample, in order.
     #[serde(default)]
     pub samples: Vec<SampleReport>,
+    /// The question to a human that was opened about it.
+    #[serde(default)]
+    pub review_case: Option<ReviewCaseId>,
+}
+
+/// An answer and what it was made from.
+struct Look {
+    answer: Resolved,
+    evidence: Evidence,
 }
 
 /// What stays the same between the first look and the one inside the turn.
@@ -82,16 +92,23 @@ impl Matcher {
         let probe = self.probe(context, &open.collection, samples).await?;
         let terms = self.terms(&open, probe.embedding.space()).await;
         let question = Question { probe, terms, limit, min_similarity, mode, labels };
-        let refusals = gate::refusals(&open.collection.policy, &question.probe.parts);
+        let policy = &open.collection.policy;
+        let refusals = gate::refusals(policy, question.modality(), &question.probe.reports());
         let first = if refusals.is_empty() {
             self.look(&open, &question).await?
         } else {
             self.rejected(&open, &question, refusals)
         };
-        if first.kind != DecisionKind::New || mode == ResolveMode::DryRun {
-            self.records.keep(open.collection.uid, records::of(&first, mode, self.clock.now()));
-            count(&first);
-            return self.keep_first(context, &collection, first).await;
+        let changes = match first.answer.kind {
+            DecisionKind::New => true,
+            DecisionKind::Uncertain => policy.review != ReviewPolicy::Off,
+            DecisionKind::Known | DecisionKind::Rejected => false,
+        };
+        if !changes || mode == ResolveMode::DryRun {
+            let Look { answer, evidence } = first;
+            self.records.keep(open.collection.uid, decisions::record(&answer, evidence, mode, self.clock.now())?);
+            count(&answer);
+            return self.keep_first(context, &collection, answer).await;
         }
         let resolved =
             self.change(context, &collection, move |turn| async move { turn.resolve(question).await }.boxed()).await?;
@@ -100,8 +117,8 @@ impl Matcher {
     }
 
     /// The answer when the policy refuses a sample: nobody was looked for.
-    fn rejected(&self, open: &Open, question: &Question, reasons: Vec<Reason>) -> Resolved {
-        Resolved {
+    fn rejected(&self, open: &Open, question: &Question, reasons: Vec<Reason>) -> Look {
+        let answer = Resolved {
             id: DecisionId(self.ids.fresh()),
             kind: DecisionKind::Rejected,
             reasons,
@@ -114,19 +131,22 @@ impl Matcher {
             model: question.probe.model.clone(),
             token: open.token(),
             samples: question.probe.reports(),
-        }
+            review_case: None,
+        };
+        Look { answer, evidence: question.evidence(open, Vec::new()) }
     }
 
-    async fn look(&self, open: &Open, question: &Question) -> Result<Resolved, Fault> {
+    async fn look(&self, open: &Open, question: &Question) -> Result<Look, Fault> {
         // The runner-up is needed for the margin, whatever the caller wants listed.
         let wanted = Wanted { limit: question.limit.max(2), filter: None, min_similarity: None };
         let mut candidates = self.nearest(open, &question.probe, wanted).await?;
         let decision = decision::decide(&question.terms, &candidates);
+        let evidence = question.evidence(open, candidates.clone());
         let best = candidates.first().map(|c| c.identity.clone());
         candidates.truncate(question.limit);
         candidates.retain(|c| question.min_similarity.is_none_or(|least| c.similarity >= least));
         let identity = best.filter(|_| decision.kind == DecisionKind::Known);
-        Ok(Resolved {
+        let answer = Resolved {
             id: DecisionId(self.ids.fresh()),
             kind: decision.kind,
             reasons: decision.reasons,
@@ -139,7 +159,19 @@ impl Matcher {
             model: question.probe.model.clone(),
             token: open.token(),
             samples: question.probe.reports(),
-        })
+            review_case: None,
+        };
+        Ok(Look { answer, evidence })
+    }
+}
+
+impl Question {
+    fn modality(&self) -> Modality {
+        self.probe.embedding.space().modality
+    }
+
+    fn evidence(&self, open: &Open, candidates: Vec<Candidate>) -> Evidence {
+        Evidence { policy: open.collection.policy, modality: self.modality(), terms: self.terms.clone(), candidates }
     }
 }
 
@@ -154,15 +186,17 @@ impl Turn {
             let (active, given) = (active.name.clone(), question.probe.model);
             return Err(Fault::OtherSpace { modality: question.probe.embedding.space().modality, active, given });
         }
-        let mut resolved = matcher.look(&open, &question).await?;
+        let Look { answer: mut resolved, evidence } = matcher.look(&open, &question).await?;
         if resolved.kind == DecisionKind::New {
             let id = IdentityId::new(&matcher.ids.fresh().to_string())?;
             self.admit(&id, &question.labels, question.probe.parts).await?;
             resolved.identity = Some(id);
             resolved.enrolled = true;
+        } else {
+            self.open_case(&mut resolved, &evidence.candidates, (question.probe, question.labels)).await?;
         }
         resolved.token = self.token();
-        let record = records::of(&resolved, question.mode, matcher.clock.now());
+        let record = decisions::record(&resolved, evidence, question.mode, matcher.clock.now())?;
         self.store().keep_decision(&record).await?;
         Ok(resolved)
     }

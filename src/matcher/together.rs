@@ -15,9 +15,9 @@ use tokio::{
     time::timeout_at,
 };
 
-use super::{ConsistencyToken, Context, Enrolled, Fault, Matcher, directory::Open, probe::Encoded, turn::Turn};
+use super::{ConsistencyToken, Context, Enrolled, Fault, Matcher, directory::Open, turn::Turn};
 use crate::{
-    domain::{CollectionId, IdentityId, Labels, SampleReport},
+    domain::{CollectionId, Encoded, IdentityId, Labels, SampleReport},
     store::StoreError,
 };
 

@@ -47,7 +47,7 @@ impl Matcher {
             return Err(Fault::NoIdentity(identity));
         };
         let terms = self.terms(&open, probe.embedding.space()).await;
-        let refusals = gate::refusals(&open.collection.policy, &probe.parts);
+        let refusals = gate::refusals(&open.collection.policy, probe.embedding.space().modality, &probe.reports());
         let is_alike = best.as_ref().is_some_and(|b| decision::verify(&terms.point, b.similarity));
         Ok(Verified {
             // A picture of the right person is not the person.

@@ -27,8 +27,8 @@ use thiserror::Error;
 pub use audit::{Audit, Audited, Finding, FindingKind, Repairs};
 
 use crate::domain::{
-    Change, Collection, CollectionId, CollectionUid, DecisionId, Entry, Identity, IdentityId, Position, Revision,
-    StoredTemplate, Template, TemplateId, Timestamp,
+    Change, Collection, CollectionId, CollectionUid, DecisionId, Encoded, Entry, Identity, IdentityId, Position,
+    ReviewCase, ReviewCaseId, ReviewStage, Revision, StoredTemplate, Template, TemplateId, Timestamp,
 };
 
 /// The result of asking the store.
@@ -270,6 +270,30 @@ pub trait Store: Audit + Send + Sync + Debug {
     async fn keep_decisions(&self, records: &[(CollectionUid, DecisionRecord)]) -> Result<()>;
 
     async fn decision(&self, uid: CollectionUid, id: DecisionId) -> Result<Option<DecisionRecord>>;
+
+    async fn review_case(&self, uid: CollectionUid, id: ReviewCaseId) -> Result<Option<ReviewCase>>;
+
+    /// Review cases in the order in which they were opened, those after `after`: those of a stage, as it is at an
+    /// instant, or all.
+    async fn review_cases(
+        &self,
+        uid: CollectionUid,
+        stage: (Option<ReviewStage>, Timestamp),
+        after: Option<ReviewCaseId>,
+        limit: u32,
+    ) -> Result<Page<ReviewCase>>;
+
+    /// Writes a case that is to be of the next revision; for changes that enroll nobody.
+    ///
+    /// # Errors
+    /// [`StoreError::RevisionMoved`].
+    async fn put_review_case(&self, uid: CollectionUid, case: &ReviewCase) -> Result<()>;
+
+    /// Removes a case and its samples; answers whether there was one.
+    async fn delete_review_case(&self, uid: CollectionUid, id: ReviewCaseId) -> Result<bool>;
+
+    /// Removes the cases whose time has come, and their samples; answers how many.
+    async fn sweep_review_cases(&self, now: Timestamp) -> Result<u64>;
 }
 
 /// A collection's turn. Dropped without [`Turn::commit`], it leaves no trace.
@@ -314,6 +338,20 @@ pub trait Turn: Send + Debug {
     -> Result<()>;
 
     async fn keep_decision(&mut self, record: &DecisionRecord) -> Result<()>;
+
+    /// Keeps a new case with its samples.
+    async fn open_review_case(&mut self, case: &ReviewCase, samples: &[Encoded]) -> Result<()>;
+
+    async fn review_case(&mut self, id: ReviewCaseId) -> Result<Option<ReviewCase>>;
+
+    /// The samples of a case, in order.
+    async fn review_samples(&mut self, id: ReviewCaseId) -> Result<Vec<Encoded>>;
+
+    /// How many cases wait for a verdict.
+    async fn review_cases_undecided(&mut self) -> Result<u64>;
+
+    /// As [`Store::put_review_case`]; the case is written if the turn is kept.
+    async fn put_review_case(&mut self, case: &ReviewCase) -> Result<()>;
 
     /// Makes it all durable: once this has answered, a power cut loses nothing of it.
     async fn commit(self: Box<Self>) -> Result<()>;

@@ -1,6 +1,7 @@
 //! A template's numbers as both databases keep them, and how damage to them is noticed.
 
 use sqlx::FromRow;
+use uuid::Uuid;
 
 use super::{
     Result, StoreError,
@@ -11,8 +12,13 @@ use crate::domain::{Embedding, EmbeddingSpace, StoredTemplate, Template, Templat
 
 /// Over the id too: numbers that stand at another template are as wrong as changed ones.
 pub(super) fn checksum(id: TemplateId, bytes: &[u8]) -> u32 {
+    checksum_of(id.0, bytes)
+}
+
+/// The same over any record's id.
+pub(super) fn checksum_of(id: Uuid, bytes: &[u8]) -> u32 {
     let mut hash = crc32fast::Hasher::new();
-    hash.update(id.0.as_bytes());
+    hash.update(id.as_bytes());
     hash.update(bytes);
     hash.finalize()
 }
@@ -79,7 +85,7 @@ impl TryFrom<StoredTemplateRow> for StoredTemplate {
         if row.format != F32LE_UNIT || row.key_id.is_some() {
             return Err(corrupt(format!("the payload of template {id} has a form unknown to this program")));
         }
-        let embedding = embedding(template.space, &row.bytes).ok_or_else(|| {
+        let embedding = unsealed(template.space, &row.bytes).ok_or_else(|| {
             corrupt(format!(
                 "the payload of template {id} is not {} finite numbers of unit length",
                 template.space.dimension
@@ -89,7 +95,8 @@ impl TryFrom<StoredTemplateRow> for StoredTemplate {
     }
 }
 
-fn embedding(space: EmbeddingSpace, bytes: &[u8]) -> Option<Embedding> {
+/// The embedding that a payload's bytes are; `None` when they are none of the space.
+pub(super) fn unsealed(space: EmbeddingSpace, bytes: &[u8]) -> Option<Embedding> {
     let (numbers, rest) = bytes.as_chunks();
     if !rest.is_empty() {
         return None;

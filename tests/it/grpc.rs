@@ -33,7 +33,15 @@ async fn health_and_reflection_answer() {
     let answer = answers.next().await.expect("one").expect("well").message_response;
     let Some(MessageResponse::ListServicesResponse(services)) = answer else { panic!("{answer:?}") };
     let names: Vec<&str> = services.service.iter().map(|s| s.name.as_str()).collect();
-    for service in ["CollectionService", "IdentityService", "TemplateService", "RecognitionService", "ModelService"] {
+    for service in [
+        "CollectionService",
+        "IdentityService",
+        "TemplateService",
+        "RecognitionService",
+        "DecisionService",
+        "ReviewService",
+        "ModelService",
+    ] {
         assert!(names.contains(&format!("semblance.v1.{service}").as_str()), "{names:?}");
     }
 }

@@ -20,6 +20,7 @@ mod people;
 mod photos;
 mod replicas;
 mod rest;
+mod review;
 mod snapshots;
 mod support;
 mod train;

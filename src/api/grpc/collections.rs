@@ -14,7 +14,7 @@ use crate::{
 
 const LIST: &str = "collections";
 /// What an update mask may name.
-const UPDATABLE: [&str; 8] = [
+const UPDATABLE: [&str; 9] = [
     "display_name",
     "policy",
     "policy.target_fpir",
@@ -22,6 +22,7 @@ const UPDATABLE: [&str; 8] = [
     "policy.quality",
     "policy.pad",
     "policy.pooling",
+    "policy.review",
     "spaces",
 ];
 
@@ -126,6 +127,10 @@ impl Services {
             pooling: part("policy.pooling", asked.pooling.is_some())
                 .then(|| wire::pooling(&asked.pooling.unwrap_or_default()))
                 .transpose()?,
+            review: part("policy.review", asked.review != 0)
+                .then(|| wire::review(asked.review))
+                .transpose()?
+                .map(Option::unwrap_or_default),
             spaces: if wire::writes(mask, "spaces", true) { declared(&given.spaces)? } else { Vec::new() },
             expected: wire::expected(&given.etag)?,
         };

@@ -4,9 +4,11 @@
 
 mod batch;
 mod collections;
+mod decisions;
 mod identities;
 mod models;
 mod recognition;
+mod review;
 mod templates;
 
 pub(super) use batch::Streams;
@@ -16,8 +18,9 @@ use tonic::{Response, Status, service::Routes};
 
 use super::{
     proto::{
-        collection_service_server::CollectionServiceServer, identity_service_server::IdentityServiceServer,
-        model_service_server::ModelServiceServer, recognition_service_server::RecognitionServiceServer,
+        collection_service_server::CollectionServiceServer, decision_service_server::DecisionServiceServer,
+        identity_service_server::IdentityServiceServer, model_service_server::ModelServiceServer,
+        recognition_service_server::RecognitionServiceServer, review_service_server::ReviewServiceServer,
         template_service_server::TemplateServiceServer,
     },
     status::status,
@@ -43,6 +46,8 @@ pub(super) fn services(matcher: &Matcher, message_bytes_max: usize, streams: &St
         .add_service(IdentityServiceServer::new(services()).max_decoding_message_size(limits))
         .add_service(TemplateServiceServer::new(services()).max_decoding_message_size(limits))
         .add_service(RecognitionServiceServer::new(services()).max_decoding_message_size(limits))
+        .add_service(DecisionServiceServer::new(services()).max_decoding_message_size(limits))
+        .add_service(ReviewServiceServer::new(services()).max_decoding_message_size(limits))
         .add_service(ModelServiceServer::new(services()).max_decoding_message_size(limits));
     routes.routes().into_axum_router()
 }

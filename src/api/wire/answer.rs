@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    CollectionName, IdentityName, ModelName, count, etag, policy,
+    CollectionName, IdentityName, ModelName, ReviewCaseName, count, etag, policy,
     report::{report, reports, track},
     to_wire,
 };
@@ -16,7 +16,7 @@ use crate::{
     matcher::{Compared, Enrolled, Extracted, Found, Model, ModelTask, Resolved, Verified},
 };
 
-fn modality(modality: Modality) -> i32 {
+pub(super) fn modality(modality: Modality) -> i32 {
     let wire = match modality {
         Modality::Face => proto::Modality::Face,
         Modality::Person => proto::Modality::Person,
@@ -105,7 +105,7 @@ fn candidate(of: &CollectionId, rank: usize, candidate: &Candidate, probe: Modal
     }
 }
 
-fn candidates(of: &CollectionId, candidates: &[Candidate], probe: Modality) -> Vec<proto::Candidate> {
+pub(super) fn candidates(of: &CollectionId, candidates: &[Candidate], probe: Modality) -> Vec<proto::Candidate> {
     candidates.iter().zip(1..).map(|(c, rank)| candidate(of, rank, c, probe)).collect()
 }
 
@@ -118,7 +118,7 @@ pub(in crate::api) fn found(of: &CollectionId, found: &Found, probe: Modality) -
     }
 }
 
-fn operating_point(point: &OperatingPoint) -> proto::OperatingPoint {
+pub(super) fn operating_point(point: &OperatingPoint) -> proto::OperatingPoint {
     use proto::operating_point::Calibration;
     let value = |similarity: Option<Similarity>| similarity.map(|s| s.0);
     proto::OperatingPoint {
@@ -139,7 +139,7 @@ fn operating_point(point: &OperatingPoint) -> proto::OperatingPoint {
     }
 }
 
-fn reasons(reasons: &[Reason]) -> Vec<i32> {
+pub(super) fn reasons(reasons: &[Reason]) -> Vec<i32> {
     let wire = |reason: &Reason| match reason {
         Reason::EmptyGallery => proto::Reason::EmptyGallery,
         Reason::PackageCalibration => proto::Reason::PackageCalibration,
@@ -162,6 +162,7 @@ fn reasons(reasons: &[Reason]) -> Vec<i32> {
         Reason::TooFewFrames => proto::Reason::TooFewFrames,
         Reason::TooFewJoints => proto::Reason::TooFewJoints,
         Reason::LowQuality => proto::Reason::LowQuality,
+        Reason::ReviewFull => proto::Reason::ReviewFull,
     };
     reasons.iter().map(|r| wire(r).into()).collect()
 }
@@ -177,17 +178,21 @@ pub(in crate::api) fn verified(of: &IdentityName, verified: &Verified) -> proto:
     }
 }
 
-pub(in crate::api) fn resolved(of: &CollectionId, resolved: &Resolved, probe: Modality) -> proto::ResolveResponse {
+pub(super) fn decision_kind(kind: DecisionKind) -> i32 {
     use proto::resolve_response::Decision;
+    let wire = match kind {
+        DecisionKind::Known => Decision::Known,
+        DecisionKind::New => Decision::New,
+        DecisionKind::Uncertain => Decision::Uncertain,
+        DecisionKind::Rejected => Decision::Rejected,
+    };
+    wire.into()
+}
+
+pub(in crate::api) fn resolved(of: &CollectionId, resolved: &Resolved, probe: Modality) -> proto::ResolveResponse {
     let name = |id| CollectionName(of.clone()).identity(id).to_string();
     proto::ResolveResponse {
-        decision: match resolved.kind {
-            DecisionKind::Known => Decision::Known,
-            DecisionKind::New => Decision::New,
-            DecisionKind::Uncertain => Decision::Uncertain,
-            DecisionKind::Rejected => Decision::Rejected,
-        }
-        .into(),
+        decision: decision_kind(resolved.kind),
         reasons: reasons(&resolved.reasons),
         identity: resolved.identity.as_ref().map(name).unwrap_or_default(),
         enrolled: resolved.enrolled,
@@ -199,6 +204,10 @@ pub(in crate::api) fn resolved(of: &CollectionId, resolved: &Resolved, probe: Mo
         decision_id: resolved.id.to_string(),
         consistency_token: resolved.token.to_string(),
         samples: reports(&resolved.samples),
+        review_case: resolved
+            .review_case
+            .map(|case| ReviewCaseName { collection: of.clone(), case }.to_string())
+            .unwrap_or_default(),
     }
 }
 

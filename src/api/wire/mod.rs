@@ -6,15 +6,17 @@ mod name;
 mod page;
 mod policy;
 mod report;
+mod review;
 mod sample;
 mod time;
 
 pub(super) use answer::{
     collection, compared, enrolled, extracted, found, identity, model, resolved, template, verified,
 };
-pub(super) use name::{CollectionName, IdentityName, ModelName, TemplateName};
+pub(super) use name::{CollectionName, DecisionName, IdentityName, ModelName, ReviewCaseName, TemplateName};
 pub(super) use page::{PageRequest, token};
-pub(super) use policy::{pad, policy, pooling, quality};
+pub(super) use policy::{pad, policy, pooling, quality, review};
+pub(super) use review::{decided, replayed, review_case, reviewed, reviewer, stage, verdict};
 pub(super) use sample::{Defaults, modality, samples};
 pub(super) use time::{from_wire, to_wire};
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    domain::{CollectionId, IdentityId, SpaceName, TemplateId},
+    domain::{CollectionId, DecisionId, IdentityId, ReviewCaseId, SpaceName, TemplateId},
     matcher::Fault,
 };
 
@@ -25,6 +25,8 @@ fn shown(pattern: &str) -> String {
         .replacen("identities/*", "identities/{identity}", 1)
         .replacen("templates/*", "templates/{template}", 1)
         .replacen("models/*", "models/{model}", 1)
+        .replacen("decisions/*", "decisions/{decision}", 1)
+        .replacen("reviewCases/*", "reviewCases/{review_case}", 1)
 }
 
 fn in_field<T>(field: &str, id: Result<T, crate::domain::IdError>) -> Result<T, Fault> {
@@ -100,6 +102,49 @@ impl TemplateName {
 impl fmt::Display for TemplateName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/templates/{}", self.identity, self.template)
+    }
+}
+
+/// `collections/{c}/decisions/{d}`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::api) struct DecisionName {
+    pub collection: CollectionId,
+    pub decision: DecisionId,
+}
+
+impl DecisionName {
+    pub(in crate::api) fn parse(field: &str, name: &str) -> Result<Self, Fault> {
+        let [collection, decision] = split(field, name, "collections/*/decisions/*")?;
+        Ok(Self {
+            collection: in_field(field, CollectionId::new(&collection))?,
+            decision: in_field(field, decision.parse())?,
+        })
+    }
+}
+
+impl fmt::Display for DecisionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "collections/{}/decisions/{}", self.collection, self.decision)
+    }
+}
+
+/// `collections/{c}/reviewCases/{r}`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::api) struct ReviewCaseName {
+    pub collection: CollectionId,
+    pub case: ReviewCaseId,
+}
+
+impl ReviewCaseName {
+    pub(in crate::api) fn parse(field: &str, name: &str) -> Result<Self, Fault> {
+        let [collection, case] = split(field, name, "collections/*/reviewCases/*")?;
+        Ok(Self { collection: in_field(field, CollectionId::new(&collection))?, case: in_field(field, case.parse())? })
+    }
+}
+
+impl fmt::Display for ReviewCaseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "collections/{}/reviewCases/{}", self.collection, self.case)
     }
 }
 

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use crate::{
     api::proto,
-    domain::{PadMode, PadPolicy, Policy, Pooling, QualityPolicy},
+    domain::{PadMode, PadPolicy, Policy, Pooling, QualityPolicy, ReviewPolicy},
     matcher::Fault,
 };
 
@@ -16,7 +16,19 @@ pub(in crate::api) fn policy(asked: &proto::Policy, standing: Policy) -> Result<
         quality: asked.quality.as_ref().map(quality).transpose()?.unwrap_or(standing.quality),
         pad: asked.pad.as_ref().map(pad).transpose()?.unwrap_or(standing.pad),
         pooling: asked.pooling.as_ref().map(pooling).transpose()?.unwrap_or(standing.pooling),
+        review: review(asked.review)?.unwrap_or(standing.review),
     })
+}
+
+/// When cases are opened; none where a client does not say.
+pub(in crate::api) fn review(asked: i32) -> Result<Option<ReviewPolicy>, Fault> {
+    use proto::policy::Review;
+    match Review::try_from(asked) {
+        Ok(Review::Unspecified) => Ok(None),
+        Ok(Review::Off) => Ok(Some(ReviewPolicy::Off)),
+        Ok(Review::Uncertain) => Ok(Some(ReviewPolicy::Uncertain)),
+        Err(_) => Err(Fault::invalid("policy.review", "review is off or uncertain")),
+    }
 }
 
 pub(in crate::api) fn quality(asked: &proto::QualityPolicy) -> Result<QualityPolicy, Fault> {
@@ -107,5 +119,10 @@ pub(in crate::api) fn to_wire(policy: &Policy) -> proto::Policy {
         }),
         pad: Some(proto::PadPolicy { mode: mode.into(), score_min: Some(policy.pad.score_min) }),
         pooling: Some(pooling_to_wire(policy.pooling)),
+        review: match policy.review {
+            ReviewPolicy::Off => proto::policy::Review::Off,
+            ReviewPolicy::Uncertain => proto::policy::Review::Uncertain,
+        }
+        .into(),
     }
 }

@@ -127,6 +127,8 @@ fn options_with(commit_writes_max: usize) -> MatcherOptions {
         sweep_interval: Duration::ZERO,
         decisions_kept: Duration::ZERO,
         records_queue_max: 1,
+        review_cases_max: 1,
+        review_cases_kept: Duration::from_hours(24),
     }
 }
 

@@ -8,6 +8,7 @@ mod collections;
 mod fold;
 mod identities;
 mod keys_and_decisions;
+mod review;
 mod schema;
 mod subject;
 mod templates;

@@ -4,13 +4,14 @@ use async_trait::async_trait;
 
 use super::{
     Pools, announce, collections, decisions, hold_collection, idempotency, identities, lock_collection, log,
+    review::{self, CasePage},
     templates::{self, TemplatePage},
     turn::SqlTurn,
 };
 use crate::{
     domain::{
-        Collection, CollectionId, CollectionUid, DecisionId, Entry, Identity, IdentityId, Position, Revision,
-        StoredTemplate, Template, TemplateId, Timestamp,
+        Collection, CollectionId, CollectionUid, DecisionId, Entry, Identity, IdentityId, Position, ReviewCase,
+        ReviewCaseId, ReviewStage, Revision, StoredTemplate, Template, TemplateId, Timestamp,
     },
     store::{
         DecisionRecord, Head, IdempotencyKey, IdempotencyRecord, News, Page, Result, Store, StoreError, StoreOptions,
@@ -189,6 +190,41 @@ impl Store for SqlStore {
             }
         }
         Ok(transaction.commit().await?)
+    }
+
+    async fn review_case(&self, uid: CollectionUid, id: ReviewCaseId) -> Result<Option<ReviewCase>> {
+        review::by_id(&mut *self.pools.reader().await?, uid, id).await
+    }
+
+    async fn review_cases(
+        &self,
+        uid: CollectionUid,
+        (stage, now): (Option<ReviewStage>, Timestamp),
+        after: Option<ReviewCaseId>,
+        limit: u32,
+    ) -> Result<Page<ReviewCase>> {
+        let page = CasePage { stage, now, after, limit };
+        review::page(&mut *self.pools.reader().await?, uid, page).await
+    }
+
+    async fn put_review_case(&self, uid: CollectionUid, case: &ReviewCase) -> Result<()> {
+        let mut transaction = self.pools.begin().await?;
+        review::put(&mut transaction, uid, case).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    async fn delete_review_case(&self, uid: CollectionUid, id: ReviewCaseId) -> Result<bool> {
+        let mut transaction = self.pools.begin().await?;
+        let deleted = review::delete(&mut transaction, uid, id).await?;
+        transaction.commit().await?;
+        Ok(deleted)
+    }
+
+    async fn sweep_review_cases(&self, now: Timestamp) -> Result<u64> {
+        let mut transaction = self.pools.begin().await?;
+        let swept = review::sweep(&mut transaction, now).await?;
+        transaction.commit().await?;
+        Ok(swept)
     }
 
     async fn decision(&self, uid: CollectionUid, id: DecisionId) -> Result<Option<DecisionRecord>> {

@@ -17,6 +17,7 @@ mod idempotency;
 mod identities;
 mod log;
 mod many;
+mod review;
 mod templates;
 mod turn;
 

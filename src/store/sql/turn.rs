@@ -2,10 +2,11 @@
 
 use async_trait::async_trait;
 
-use super::{Transaction, append, collections, decisions, idempotency, identities, log, templates};
+use super::{Transaction, append, collections, decisions, idempotency, identities, log, review, templates};
 use crate::{
     domain::{
-        Change, Collection, CollectionUid, Entry, Identity, IdentityId, Position, Template, TemplateId, Timestamp,
+        Change, Collection, CollectionUid, Encoded, Entry, Identity, IdentityId, Position, ReviewCase, ReviewCaseId,
+        Template, TemplateId, Timestamp,
     },
     store::{DecisionRecord, IdempotencyKey, IdempotencyRecord, News, Page, Result, StoreError, Turn},
 };
@@ -124,6 +125,41 @@ impl Turn for SqlTurn {
     async fn keep_decision(&mut self, record: &DecisionRecord) -> Result<()> {
         let mut transaction = self.transaction()?;
         decisions::keep(&mut transaction, self.collection.uid, record).await?;
+        self.transaction = Some(transaction);
+        Ok(())
+    }
+
+    async fn open_review_case(&mut self, case: &ReviewCase, samples: &[Encoded]) -> Result<()> {
+        let mut transaction = self.transaction()?;
+        review::open(&mut transaction, self.collection.uid, case, samples).await?;
+        self.transaction = Some(transaction);
+        Ok(())
+    }
+
+    async fn review_case(&mut self, id: ReviewCaseId) -> Result<Option<ReviewCase>> {
+        let mut transaction = self.transaction()?;
+        let case = review::by_id(&mut transaction, self.collection.uid, id).await?;
+        self.transaction = Some(transaction);
+        Ok(case)
+    }
+
+    async fn review_samples(&mut self, id: ReviewCaseId) -> Result<Vec<Encoded>> {
+        let mut transaction = self.transaction()?;
+        let samples = review::samples(&mut transaction, id).await?;
+        self.transaction = Some(transaction);
+        Ok(samples)
+    }
+
+    async fn review_cases_undecided(&mut self) -> Result<u64> {
+        let mut transaction = self.transaction()?;
+        let undecided = review::undecided(&mut transaction, self.collection.uid).await?;
+        self.transaction = Some(transaction);
+        Ok(undecided)
+    }
+
+    async fn put_review_case(&mut self, case: &ReviewCase) -> Result<()> {
+        let mut transaction = self.transaction()?;
+        review::put(&mut transaction, self.collection.uid, case).await?;
         self.transaction = Some(transaction);
         Ok(())
     }

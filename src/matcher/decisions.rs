@@ -1,0 +1,103 @@
+//! Decisions of the past: what resolve saw and said, shown and made again.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Fault, Matcher, ResolveMode, Resolved, gate};
+use crate::{
+    decision::{self, Terms},
+    domain::{Candidate, CollectionId, DecisionId, DecisionKind, Modality, Policy, Reason, SampleReport, Timestamp},
+    store::DecisionRecord,
+};
+
+/// All that a decision was made from. No number of an embedding is among it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    pub policy: Policy,
+    pub modality: Modality,
+    pub terms: Terms,
+    /// Those that were weighed: the runner-up too where the caller wanted one listed, or none.
+    pub candidates: Vec<Candidate>,
+}
+
+/// A decision of the past.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decided {
+    pub time: Timestamp,
+    pub mode: ResolveMode,
+    pub answer: Resolved,
+    pub evidence: Evidence,
+}
+
+/// A decision made again from what it saw.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Replayed {
+    pub kind: DecisionKind,
+    pub reasons: Vec<Reason>,
+    /// It is what was answered then. Where it is not, this server decides otherwise than the one that answered.
+    pub same: bool,
+}
+
+/// What the store keeps of a decision.
+#[derive(Debug, Serialize, Deserialize)]
+struct Body {
+    mode: ResolveMode,
+    answer: Resolved,
+    evidence: Evidence,
+}
+
+impl Evidence {
+    /// The decision that follows from this and from what was seen in the samples.
+    fn judge(&self, samples: &[SampleReport]) -> (DecisionKind, Vec<Reason>) {
+        let refusals = gate::refusals(&self.policy, self.modality, samples);
+        if !refusals.is_empty() {
+            return (DecisionKind::Rejected, refusals);
+        }
+        let decision = decision::decide(&self.terms, &self.candidates);
+        (decision.kind, decision.reasons)
+    }
+}
+
+impl Decided {
+    fn replay(&self) -> Replayed {
+        let (kind, reasons) = self.evidence.judge(&self.answer.samples);
+        // Said after the decision, of what followed from it.
+        let said: Vec<Reason> =
+            self.answer.reasons.iter().copied().filter(|reason| *reason != Reason::ReviewFull).collect();
+        Replayed { same: kind == self.answer.kind && reasons == said, kind, reasons }
+    }
+}
+
+/// The record of an answer.
+///
+/// # Errors
+/// When it cannot be written as JSON, which would be a mistake in this program.
+pub(super) fn record(
+    answer: &Resolved,
+    evidence: Evidence,
+    mode: ResolveMode,
+    now: Timestamp,
+) -> Result<DecisionRecord, Fault> {
+    let body = serde_json::to_value(Body { mode, answer: answer.clone(), evidence }).map_err(Fault::internal)?;
+    Ok(DecisionRecord { id: answer.id, time: now, body })
+}
+
+impl Matcher {
+    /// What resolve saw and said. Where this replica answered, the record is there from the answer on.
+    pub async fn decided(&self, collection: &CollectionId, id: DecisionId) -> Result<Decided, Fault> {
+        let uid = self.open(collection).await?.collection.uid;
+        let mut found = self.store.decision(uid, id).await?;
+        if found.is_none() {
+            // It may wait to be written.
+            self.records.written().await;
+            found = self.store.decision(uid, id).await?;
+        }
+        let record = found.ok_or(Fault::NoDecision(id))?;
+        let Body { mode, answer, evidence } = serde_json::from_value(record.body).map_err(Fault::internal)?;
+        Ok(Decided { time: record.time, mode, answer, evidence })
+    }
+
+    /// Makes a decision again from what it saw, with the rules of this server.
+    pub async fn replay_decision(&self, collection: &CollectionId, id: DecisionId) -> Result<Replayed, Fault> {
+        Ok(self.decided(collection, id).await?.replay())
+    }
+}
