@@ -15,6 +15,7 @@ mod id;
 mod identity;
 mod labels;
 mod log;
+mod neighbourhood;
 mod quality;
 mod report;
 mod review;
@@ -37,6 +38,7 @@ pub use id::{
 pub use identity::{Identity, Template, TemplateOrigin};
 pub use labels::{LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, Labels, LabelsError};
 pub use log::{Change, Entry, EntryKind, Position, StoredTemplate};
+pub use neighbourhood::{Neighbour, Own, Spread, Surroundings};
 pub use quality::{Quality, QualityPolicy};
 pub use report::{Face, Pad, PadVerdict, SampleReport, TrackReport};
 pub use review::{Outcome, ReviewCase, ReviewPolicy, ReviewStage, ReviewState, Verdict};

@@ -13,6 +13,7 @@
 mod best;
 mod block;
 mod codes;
+mod cohort;
 mod fold;
 mod graph;
 mod keep;

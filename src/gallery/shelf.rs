@@ -15,14 +15,14 @@ use super::{
     keep::Kept,
     kernel::Packing,
     rehearse::rehearse,
-    slots::Sieve,
+    slots::{Sieve, Slot},
     space::{Ask, Need, Space},
     sweep::Question,
     watch::{Watched, watch},
 };
 use crate::domain::{
-    Candidate, CollectionStats, CollectionUid, Embedding, EmbeddingSpace, Entry, Filter, IdentityId, Labels, Pooling,
-    Position, Rehearsal, Similarity, Timestamp,
+    Candidate, CollectionStats, CollectionUid, Embedding, EmbeddingSpace, Entry, Filter, IdentityId, Labels, Neighbour,
+    Pooling, Position, Rehearsal, Similarity, Surroundings, Timestamp,
 };
 
 /// What a search wants.
@@ -170,6 +170,21 @@ impl Shelf {
         let ask = Ask { probe: probe.values(), sieve: &sieve, width: 1, pooling };
         let hit = fold.spaces.get(&probe.space())?.nearest_of(&ask, slot);
         hit.filter(|_| sieve.admits(slot)).map(|hit| fold.candidate(&hit))
+    }
+
+    /// The most similar templates of these identities, up to `most` of them, the most similar first, and what surrounds
+    /// them. With the nearest `most` identities these are the nearest templates of all. `None` for a space that holds
+    /// nothing.
+    pub fn neighbourhood(
+        &self,
+        probe: &Embedding,
+        identities: &[IdentityId],
+        most: usize,
+    ) -> Option<(Vec<Neighbour>, Surroundings)> {
+        let fold = self.fold.read();
+        let owners: Vec<Slot> = identities.iter().filter_map(|id| fold.roster.slot(id)).collect();
+        let space = fold.spaces.get(&probe.space())?;
+        Some(space.neighbourhood(probe, &owners, most))
     }
 
     /// How many identities have a template in the space.

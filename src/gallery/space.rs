@@ -8,6 +8,7 @@ use super::{
     Bytes, GalleryOptions,
     best::{Best, Hit},
     codes::Codes,
+    cohort::Cohort,
     graph::Graph,
     kernel::Packing,
     pooled::{pooled, sweep_pooled},
@@ -17,7 +18,7 @@ use super::{
     snapshot::RowsFile,
     sweep::{Question, sweep},
 };
-use crate::domain::{EmbeddingSpace, Pooling, TemplateId};
+use crate::domain::{Embedding, EmbeddingSpace, Neighbour, Own, Pooling, Spread, Surroundings, TemplateId};
 
 /// A graph that must look at more than so many times its usual width is slower than the scan.
 const WIDTHS_MAX: usize = 8;
@@ -54,6 +55,8 @@ pub(super) struct Space {
     /// The row of each template. Numbers of 32 bits, because there is one for each.
     places: HashMap<TemplateId, u32>,
     owned: HashMap<Slot, Vec<TemplateId>>,
+    /// Who stands for all where it is asked how near strangers are here.
+    cohort: Cohort,
     graph: Option<Graph>,
     /// While a graph is being built from a snapshot of the rows: what was admitted since.
     since_snapshot: Option<Vec<TemplateId>>,
@@ -66,21 +69,22 @@ impl Space {
 
     pub(super) fn of(rows: Rows) -> Self {
         // Each on a thread of its own, where there are several: a start from a large snapshot waits for nothing else.
-        let (places, owned) = rayon::join(
+        let (places, (owned, cohort)) = rayon::join(
             || {
                 let mut places = HashMap::with_capacity(rows.len());
                 places.extend(rows.templates().iter().enumerate().map(|(row, template)| (*template, row_number(row))));
                 places
             },
             || {
+                let cohort = Cohort::of(&rows);
                 let mut owned: HashMap<Slot, Vec<TemplateId>> = HashMap::new();
                 for row in 0..rows.len() {
                     owned.entry(rows.owner(row)).or_default().push(rows.template(row));
                 }
-                owned
+                (owned, cohort)
             },
         );
-        Self { rows, places, owned, graph: None, since_snapshot: None }
+        Self { rows, places, owned, cohort, graph: None, since_snapshot: None }
     }
 
     fn join(&mut self, row: usize) {
@@ -135,6 +139,74 @@ impl Space {
         pooled(&self.rows, ask, owner, &self.rows_of(owner))
     }
 
+    /// The most similar templates of these identities, up to `most` of them, and what surrounds them.
+    pub(super) fn neighbourhood(
+        &self,
+        probe: &Embedding,
+        owners: &[Slot],
+        most: usize,
+    ) -> (Vec<Neighbour>, Surroundings) {
+        let mut nearest: Vec<(f32, Slot, usize, f32)> = Vec::new();
+        for owner in owners {
+            let rows = self.rows_of(*owner);
+            let centroid = self.centroid_cosine(probe, &rows);
+            let cosine = |row: usize| self.rows.measure().of(probe.values(), self.rows.values(row));
+            nearest.extend(rows.into_iter().map(|row| (cosine(row), *owner, row, centroid)));
+        }
+        nearest.sort_unstable_by(|one, other| other.0.total_cmp(&one.0).then(one.2.cmp(&other.2)));
+        nearest.truncate(most);
+        let neighbour = |(cosine, owner, row, centroid): (f32, Slot, usize, f32)| {
+            let standing = self.cohort.standing(&self.rows, row);
+            Neighbour {
+                identity: owner.0.into(),
+                identity_templates: u32::try_from(self.owned.get(&owner).map_or(0, Vec::len)).unwrap_or(u32::MAX),
+                cosine,
+                centroid,
+                nearest_impostor: standing.nearest,
+                own: self.own(owner, row),
+                others: standing.others.spread(),
+            }
+        };
+        let (impostor, genuine) = self.cohort.spreads();
+        let surroundings = Surroundings {
+            templates: self.rows.len() as u64,
+            identities: self.owned.len() as u64,
+            impostor,
+            genuine,
+            nearest_impostors: self.cohort.nearest_impostors(),
+            probe: self.cohort.spread_of(&self.rows, probe.values()).unwrap_or(Spread { mean: 0.0, deviation: 0.0 }),
+        };
+        (nearest.into_iter().map(neighbour).collect(), surroundings)
+    }
+
+    /// Of a probe and the direction between some rows.
+    fn centroid_cosine(&self, probe: &Embedding, rows: &[usize]) -> f32 {
+        let mut sum = vec![0.0; probe.values().len()];
+        for row in rows {
+            for (sum, value) in sum.iter_mut().zip(self.rows.values(*row)) {
+                *sum += value;
+            }
+        }
+        let length = sum.iter().map(|value| value * value).sum::<f32>().sqrt();
+        // Templates that cancel each other out have no direction between them.
+        if length < f32::EPSILON {
+            return 0.0;
+        }
+        for value in &mut sum {
+            *value /= length;
+        }
+        self.rows.measure().of(probe.values(), &sum)
+    }
+
+    /// How near a row's identity is to it.
+    fn own(&self, owner: Slot, row: usize) -> Option<Own> {
+        let others = self.rows_of(owner).into_iter().filter(|other| *other != row);
+        let cosines: Vec<f32> =
+            others.map(|other| self.rows.measure().of(self.rows.values(row), self.rows.values(other))).collect();
+        let nearest = cosines.iter().copied().max_by(f32::total_cmp)?;
+        Some(Own { nearest, mean: cosines.iter().sum::<f32>() / cosines.len() as f32 })
+    }
+
     fn rows_of(&self, owner: Slot) -> Vec<usize> {
         let templates = self.owned.get(&owner).map_or(&[][..], Vec::as_slice);
         templates.iter().filter_map(|template| self.places.get(template)).map(|row| *row as usize).collect()
@@ -148,6 +220,7 @@ impl Space {
         }
         let row = self.rows.push(member, values);
         self.join(row);
+        self.cohort.admit(&self.rows, row);
         if let Some(graph) = &mut self.graph {
             graph.await_insertion(template);
         }
@@ -188,6 +261,7 @@ impl Space {
 
     fn remove_row(&mut self, template: TemplateId) {
         let row = self.places.remove(&template).expect("every template that is owned has a row");
+        self.cohort.forget(&self.rows, row as usize);
         if let Some(moved) = self.rows.remove(row as usize) {
             self.places.insert(moved, row);
         }
