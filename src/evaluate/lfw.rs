@@ -73,5 +73,5 @@ pub(super) async fn pairs(
         let problem = "it needs pairs of one person and pairs of two".to_owned();
         return Err(EvaluateError::Layout { path: data.join(PAIRS), problem });
     }
-    Ok((Results::Verification(metrics::verification(&genuine, &impostor)), files.len(), refused))
+    Ok((Results::Verification(Box::new(metrics::verification(&genuine, &impostor))), files.len(), refused))
 }

@@ -53,15 +53,7 @@ impl Fold {
             || Roster::of(occupants),
             || spaces.into_iter().map(|(key, rows)| (key, Space::of(rows))).collect(),
         );
-        Self {
-            packing,
-            head: position,
-            mark,
-            roster,
-            spaces,
-            kept: Some(roll),
-            forgotten: None,
-        }
+        Self { packing, head: position, mark, roster, spaces, kept: Some(roll), forgotten: None }
     }
 
     pub(super) fn put(&mut self, identity: &Identity) {
