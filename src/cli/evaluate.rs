@@ -13,7 +13,7 @@ use crate::{
     config::PlaceFlags,
     domain::{Device, Modality},
     encoder::{EncoderOptions, Encoders, Limits, Package, Placements},
-    evaluate::{self, Meaning, Options, PersonRule, Protocol, Set, Trials},
+    evaluate::{self, Meaning, Options, Part, PersonRule, Protocol, Set, Trials},
 };
 
 #[derive(Debug, Args)]
@@ -22,7 +22,7 @@ pub(super) struct EvaluateFlags {
     #[arg(long)]
     protocol: ProtocolName,
     /// The folder of the set.
-    #[arg(long, required_unless_present_any = ["embeddings", "scores"])]
+    #[arg(long, required_unless_present_any = ["embeddings", "scores", "detections"])]
     data: Option<PathBuf>,
     /// Embeddings instead of a set: .npy with --names, .jsonl, .arrow or .feather.
     #[arg(long, conflicts_with = "data")]
@@ -30,8 +30,8 @@ pub(super) struct EvaluateFlags {
     /// The names of an .npy, one a line.
     #[arg(long, requires = "embeddings")]
     names: Option<PathBuf>,
-    /// How a name tells the person: `same`, `lfw` (Name_0001.jpg), `market` (PPPP_cCs..., with the label camera), or a
-    /// table (.tsv, .csv) with the columns name and person, and labels in all others.
+    /// How a name tells the person: `same`, `lfw` (Name_0001.jpg), `market` (PPPP_cCs..., with the label camera),
+    /// `casia-b` (PPP-cc-NN-VVV, with the labels condition, run, view and role), or a table (.tsv, .csv) with the columns name and person, and labels in all others.
     #[arg(long)]
     person: Option<PersonRule>,
     /// Scores instead of a set: a table (.tsv, .csv) with the columns score and mated (1 or 0), and labels in all others.
@@ -40,9 +40,27 @@ pub(super) struct EvaluateFlags {
     /// What scores are: probabilities and natural log-likelihood ratios are held to their word, too.
     #[arg(long, default_value = "similarity", requires = "scores")]
     scores_are: MeaningName,
-    /// Leave out what one person's samples share this label in: `--across camera`.
+    /// Boxes of people who were found: a table with the columns frame, identity, left, top, right, bottom and score.
+    #[arg(long, requires = "truth", conflicts_with_all = ["data", "embeddings", "scores"])]
+    detections: Option<PathBuf>,
+    /// Boxes of people who are there: the same columns without score.
+    #[arg(long, requires = "detections")]
+    truth: Option<PathBuf>,
+    /// Do not compare samples of one person that share this label, `--across camera`; may be given several times.
     #[arg(long)]
-    across: Option<String>,
+    across: Vec<String>,
+    /// Compare samples of one person only where they share this label: `--within clothes`.
+    #[arg(long)]
+    within: Option<String>,
+    /// Who searches, as LABEL=VALUE; everybody when absent.
+    #[arg(long)]
+    probes: Option<Part>,
+    /// Who is searched, as LABEL=VALUE; everybody when absent.
+    #[arg(long)]
+    gallery: Option<Part>,
+    /// For pairwise: the label whose values are tried against each other, such as view.
+    #[arg(long)]
+    pair_label: Option<String>,
     /// Tell results by the values of this label, too; may be given several times.
     #[arg(long)]
     slice: Vec<String>,
@@ -84,19 +102,27 @@ enum ProtocolName {
     LfwPairs,
     /// The same pairs, each face found and aligned by the installed detector.
     LfwPairsDetected,
-    /// Market-1501 crops: every crop against all others, those of the same person and camera left out.
+    /// LFW View 2: `pairs.txt` and `images/`; ten folds, the mean and its standard error.
+    #[value(name = "lfw-view-2")]
+    LfwView2,
+    /// Market-1501: `query/` against `bounding_box_test/`; in a folder of crops every crop against all others. Those of
+    /// the same person and camera are left out.
     Market,
     /// PsyMo skeletons: every walk against the normal walks of its viewpoint and direction, itself left out; then against
     /// those of all other viewpoints, and beside methods that take no learning.
     Psymo,
     /// Every pair of a labelled set, from --data with --person, or from --embeddings.
     Verification,
-    /// Every sample of one against all others.
+    /// Every sample of one against all others, or --probes against --gallery.
     ClosedSet,
+    /// The values of --pair-label against each other, rank 1 each, as CASIA-B's viewpoints are.
+    Pairwise,
     /// Some people of one are enrolled with a sample each; their other samples and all other people search.
     OpenSetIdentification,
     /// Scores of any system, from --scores.
     Scores,
+    /// Boxes that were found and named, from --detections and --truth: average precision with the right name.
+    Detections,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -111,22 +137,30 @@ impl ProtocolName {
         match self {
             Self::LfwPairs => Protocol::LfwPairs,
             Self::LfwPairsDetected => Protocol::LfwPairsDetected,
+            Self::LfwView2 => Protocol::LfwView2,
             Self::Market => Protocol::Market,
             Self::Psymo => Protocol::Psymo,
             Self::Verification => Protocol::Labelled(Trials::Verification),
             Self::ClosedSet => Protocol::Labelled(Trials::ClosedSet),
             Self::OpenSetIdentification => Protocol::Labelled(Trials::OpenSetIdentification),
+            Self::Pairwise => Protocol::Labelled(Trials::Pairwise),
             Self::Scores => Protocol::Scores,
+            Self::Detections => Protocol::Detections,
         }
     }
 
     /// `None` where the set may be of any modality.
     fn starter(self) -> Option<&'static str> {
         match self {
-            Self::LfwPairs | Self::LfwPairsDetected => Some("face-mobilefacenet"),
+            Self::LfwPairs | Self::LfwPairsDetected | Self::LfwView2 => Some("face-mobilefacenet"),
             Self::Market => Some("person-osnet-x0-25"),
             Self::Psymo => Some("gait-graph"),
-            Self::Verification | Self::ClosedSet | Self::OpenSetIdentification | Self::Scores => None,
+            Self::Verification
+            | Self::ClosedSet
+            | Self::Pairwise
+            | Self::OpenSetIdentification
+            | Self::Scores
+            | Self::Detections => None,
         }
     }
 }
@@ -145,6 +179,10 @@ impl EvaluateFlags {
     fn options(&self) -> Options {
         Options {
             across: self.across.clone(),
+            within: self.within.clone(),
+            probes: self.probes.clone(),
+            gallery: self.gallery.clone(),
+            pair_label: self.pair_label.clone(),
             slices: self.slice.clone(),
             seed: self.seed,
             enrolled_share: self.enrolled_share,
@@ -153,10 +191,11 @@ impl EvaluateFlags {
 }
 
 pub(super) fn run(places: &PlaceFlags, flags: &EvaluateFlags) -> anyhow::Result<()> {
-    let mut report = match (&flags.embeddings, &flags.scores) {
-        (Some(file), _) => given::embeddings(file, flags)?,
-        (None, Some(file)) => given::scores(file, flags)?,
-        (None, None) => encoded(places, flags)?,
+    let mut report = match flags {
+        EvaluateFlags { embeddings: Some(file), .. } => given::embeddings(file, flags)?,
+        EvaluateFlags { scores: Some(file), .. } => given::scores(file, flags)?,
+        EvaluateFlags { detections: Some(found), truth: Some(there), .. } => given::detections((found, there), flags)?,
+        _ => encoded(places, flags)?,
     };
     report.command = Some(command());
     if let Some(path) = &flags.json {

@@ -4,6 +4,7 @@
 //! Reached from the command line alone. It encodes through the same queue and the same preparation that serve requests,
 //! never writes to a store, and writes no file but the plots that it is asked for.
 
+mod boxes;
 mod energy;
 mod figure;
 mod general;
@@ -26,8 +27,9 @@ use serde::Serialize;
 use thiserror::Error;
 
 pub use self::{
+    boxes::BoxFiles,
     figure::FigureError,
-    general::{Options, Trials},
+    general::{NotAPart, Options, Part, Trials},
     labelled::{Known, Labelled},
     metrics::Retrieval,
     names::PersonRule,
@@ -38,6 +40,7 @@ use crate::{
     domain::{Alignment, Embedding, Sample},
     encoder::{Ask, Encoder, EncoderError, Urgency},
 };
+use lfw::View;
 
 /// Which set, and how it is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -47,13 +50,17 @@ pub enum Protocol {
     LfwPairs,
     /// The same, each face found by the detector: the one nearest to the middle, for others stand beside it.
     LfwPairsDetected,
-    /// Market-1501 crops named `PPPP_cC...`: every crop against all others, those of the same person and camera left out.
+    /// LFW View 2 (`pairs.txt`, `images/`), as results on it are reported: ten folds, each at the threshold of the others.
+    LfwView2,
+    /// Market-1501: where the folder holds `query/` and `bounding_box_test/`, the one against the other; otherwise crops named `PPPP_cC...`: every crop against all others, those of the same person and camera left out.
     Market,
     /// PsyMo skeleton sequences: every walk against the normal walks of the same viewpoint and direction, itself left out;
     /// beside that, against the normal walks of all other viewpoints.
     Psymo,
     /// Scores of any system. They need no model.
     Scores,
+    /// Boxes of people that any system found and named. They need no model.
+    Detections,
     /// Any labelled set: a folder of samples, or embeddings.
     #[serde(untagged)]
     Labelled(Trials),
@@ -131,16 +138,20 @@ pub async fn run(
 ) -> Result<Report, EvaluateError> {
     let data = &*set.data;
     let measured = match protocol {
-        Protocol::LfwPairs => lfw::pairs(data, encoder, Alignment::LfwFunneled, progress).await?.into(),
-        Protocol::LfwPairsDetected => lfw::pairs(data, encoder, Alignment::Detect, progress).await?.into(),
+        Protocol::LfwPairs => lfw::pairs((data, View::One), encoder, Alignment::LfwFunneled, progress).await?.into(),
+        Protocol::LfwPairsDetected => lfw::pairs((data, View::One), encoder, Alignment::Detect, progress).await?.into(),
+        Protocol::LfwView2 => lfw::pairs((data, View::Two), encoder, Alignment::LfwFunneled, progress).await?.into(),
+        Protocol::Market if market::is_whole(data) => market::query_against_gallery(set, encoder, progress).await?,
         Protocol::Market => market::all_against_all(data, encoder, progress).await?.into(),
         Protocol::Psymo => psymo::walks(data, set.silhouettes.as_deref(), encoder, progress).await?,
         Protocol::Labelled(trials) => {
             let labelled = pictures::labelled(set, encoder, progress).await?;
             Measured::labelled(&labelled, trials, &set.options)?
         }
-        Protocol::Scores => {
-            return Err(EvaluateError::Unusable("scores need no model: they are measured as they are".to_owned()));
+        Protocol::Scores | Protocol::Detections => {
+            return Err(EvaluateError::Unusable(
+                "scores and boxes need no model: they are measured as they are".to_owned(),
+            ));
         }
     };
     let card = encoder.card();
@@ -182,6 +193,12 @@ pub fn scores(
         measured.slices.extend(file.slices(label)?);
     }
     Ok(Report { calibration, ..measured.report(Protocol::Scores, data, origin) })
+}
+
+/// Measures boxes of people who were found and named; `data` is where they come from.
+#[must_use]
+pub fn detections(files: &BoxFiles, (data, origin): (&Path, Origin)) -> Report {
+    Measured::from((files.measure(), files.len(), 0)).report(Protocol::Detections, data, origin)
 }
 
 /// The longest that one sample of a set may take to encode, waiting included.

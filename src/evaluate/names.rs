@@ -18,6 +18,9 @@ pub enum PersonRule {
     Lfw,
     /// Market-1501: `PPPP_cCsS_FFFFFF_00.jpg`, the person is the first four characters; the camera is a label.
     Market,
+    /// CASIA-B: `PPP-cc-NN-VVV`, with the labels condition (nm, bg, cl), run, view, and role: `gallery` for the first four
+    /// normal walks and `probe` for all others.
+    CasiaB,
     /// Tab-separated values, or comma-separated ones where the file ends in `.csv`: columns `name` and `person`, and
     /// every other column is a label.
     Table(PathBuf),
@@ -31,6 +34,7 @@ impl FromStr for PersonRule {
             "same" => Self::Same,
             "lfw" => Self::Lfw,
             "market" => Self::Market,
+            "casia-b" => Self::CasiaB,
             path => Self::Table(path.into()),
         })
     }
@@ -46,6 +50,7 @@ impl PersonRule {
             Self::Same => Ok(names.iter().map(|name| known(name, name, BTreeMap::new())).collect()),
             Self::Lfw => names.iter().map(|name| lfw(name)).collect(),
             Self::Market => names.iter().map(|name| market(name)).collect(),
+            Self::CasiaB => names.iter().map(|name| casia_b(name)).collect(),
             Self::Table(path) => {
                 let mut table = table(path)?;
                 let lost = |name: &str| EvaluateError::Layout {
@@ -81,6 +86,20 @@ pub(super) fn market(name: &str) -> Result<Known, EvaluateError> {
             Ok(known(name, person, BTreeMap::from([("camera".to_owned(), camera.to_owned())])))
         }
         _ => Err(EvaluateError::Unusable(format!("{name:?} is not named as in Market-1501, PPPP_cCsS_FFFFFF_00.jpg"))),
+    }
+}
+
+fn casia_b(name: &str) -> Result<Known, EvaluateError> {
+    let stem = name.split_once('.').map_or(name, |(stem, _)| stem);
+    let parts: Vec<&str> = stem.split('-').collect();
+    match parts[..] {
+        [person, condition, run, view] if parts.iter().all(|part| !part.is_empty()) => {
+            let is_gallery = condition == "nm" && ["01", "02", "03", "04"].contains(&run);
+            let role = if is_gallery { "gallery" } else { "probe" };
+            let labels = [("condition", condition), ("run", run), ("view", view), ("role", role)];
+            Ok(known(name, person, labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into()))
+        }
+        _ => Err(EvaluateError::Unusable(format!("{name:?} is not named as in CASIA-B, 001-nm-01-090"))),
     }
 }
 
@@ -144,6 +163,12 @@ impl Table {
             .collect()
     }
 
+    /// A field that must be a number, of the line.
+    pub(super) fn number(&self, field: &str, line: u64) -> Result<f32, EvaluateError> {
+        let number = field.parse::<f32>().ok().filter(|number| number.is_finite());
+        number.ok_or_else(|| self.wrong(format!("line {line}: {field:?} is no finite number")))
+    }
+
     pub(super) fn wrong(&self, problem: String) -> EvaluateError {
         EvaluateError::Layout { path: self.path.clone(), problem }
     }
@@ -170,9 +195,16 @@ mod tests {
         assert_eq!((&*lfw[0].person, &*lfw[1].person), ("Aaron_Peirsol", "Abdel_Al"));
         let market = PersonRule::Market.known(&names(&["0003_c4s6_015641_00.jpg"])).expect("a person");
         assert_eq!((&*market[0].person, &*market[0].labels["camera"]), ("0003", "4"));
-        for (rule, name) in
-            [(PersonRule::Lfw, "Aaron.jpg"), (PersonRule::Lfw, "a_b.jpg"), (PersonRule::Market, "3.jpg")]
-        {
+        let casia = PersonRule::CasiaB.known(&names(&["001-nm-04-090.json", "124-cl-01-000"])).expect("people");
+        let told = |known: &Known| ["condition", "view", "role"].map(|label| known.labels[label].clone()).join(" ");
+        assert_eq!((&*casia[0].person, told(&casia[0])), ("001", "nm 090 gallery".to_owned()));
+        assert_eq!((&*casia[1].person, told(&casia[1])), ("124", "cl 000 probe".to_owned()));
+        for (rule, name) in [
+            (PersonRule::Lfw, "Aaron.jpg"),
+            (PersonRule::Lfw, "a_b.jpg"),
+            (PersonRule::Market, "3.jpg"),
+            (PersonRule::CasiaB, "001-nm-01"),
+        ] {
             assert!(rule.known(&names(&[name])).is_err(), "{name}");
         }
         assert_eq!(PersonRule::Same.known(&names(&["x"])).expect("named")[0].person, "x");

@@ -51,10 +51,7 @@ impl ScoreFile {
         let [score, mated] = [table.column("score")?, table.column("mated")?];
         let mut file = Self { scores: Vec::new(), mated: Vec::new(), labels: Vec::new() };
         for (row, line) in &table.rows {
-            let number = row[score].parse::<f32>().ok().filter(|score| score.is_finite());
-            let number = number
-                .ok_or_else(|| table.wrong(format!("line {line}: the score {:?} is no finite number", row[score])))?;
-            file.scores.push(number);
+            file.scores.push(table.number(&row[score], *line)?);
             file.mated.push(match &*row[mated] {
                 "1" => true,
                 "0" => false,
@@ -180,7 +177,7 @@ mod tests {
     #[test]
     fn bad_files_are_refused_with_the_line_and_the_reason() {
         for (text, expected) in [
-            ("score\tmated\n0.5\t1\nNaN\t0\n", "line 3: the score \"NaN\" is no finite number"),
+            ("score\tmated\n0.5\t1\nNaN\t0\n", "line 3: \"NaN\" is no finite number"),
             ("score\tmated\n0.5\t1\ninf\t0\n", "is no finite number"),
             ("score\tmated\n0.5\t1\n0.5\tyes\n", "line 3: mated is 1 or 0"),
             ("score\tmated\n0.5\t1\n0.6\t1\n", "mated is 1 in every row"),

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use super::EvaluateFlags;
 use crate::{
     domain::{Embedding, EmbeddingSpace, Modality, ModelDigest, SampleContent, SpaceName},
-    evaluate::{self, Labelled, Origin, PersonRule, Protocol, Report, ScoreFile},
+    evaluate::{self, BoxFiles, Labelled, Origin, PersonRule, Protocol, Report, ScoreFile},
     transfer::{self, Defaults, Format, Row, Source},
 };
 
@@ -16,7 +16,7 @@ const UNNAMED: &str = "embeddings";
 
 pub(super) fn embeddings(file: &Path, flags: &EvaluateFlags) -> anyhow::Result<Report> {
     let Protocol::Labelled(trials) = flags.protocol.protocol() else {
-        bail!("embeddings are measured by --protocol verification, closed-set or open-set-identification");
+        bail!("embeddings are measured by --protocol verification, closed-set, pairwise or open-set-identification");
     };
     if Format::of(file)? == Format::Npy && flags.names.is_none() {
         bail!("an array has no names: --names says which file has them, one a line");
@@ -67,4 +67,12 @@ pub(super) fn scores(file: &Path, flags: &EvaluateFlags) -> anyhow::Result<Repor
     let scores = ScoreFile::read(file)?;
     let origin = Origin { model: flags.model.clone(), ..Origin::default() };
     Ok(evaluate::scores(&scores, (file, origin), flags.scores_are.meaning(), &flags.slice)?)
+}
+
+pub(super) fn detections((found, there): (&Path, &Path), flags: &EvaluateFlags) -> anyhow::Result<Report> {
+    if flags.protocol.protocol() != Protocol::Detections {
+        bail!("boxes are measured by --protocol detections");
+    }
+    let origin = Origin { model: flags.model.clone(), ..Origin::default() };
+    Ok(evaluate::detections(&BoxFiles::read(there, found)?, (found, origin)))
 }

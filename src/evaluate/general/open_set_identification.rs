@@ -40,9 +40,8 @@ struct First {
 
 pub(super) fn measure(set: &Labelled, options: &Options) -> Result<Told, EvaluateError> {
     let gallery = Gallery::draw(set, options)?;
-    let across = options.across.as_deref();
     let search = |probes: &[usize]| -> Vec<First> {
-        probes.par_iter().map(|probe| first(set, &gallery.templates, across, *probe)).collect()
+        probes.par_iter().map(|probe| first(set, &gallery.templates, options, *probe)).collect()
     };
     let (mated, nonmated) = (search(&gallery.mated), search(&gallery.nonmated));
     let promised = promises(set, &gallery.templates);
@@ -116,9 +115,9 @@ impl Gallery {
 }
 
 /// The most similar template; of equally similar ones a wrong one.
-fn first(set: &Labelled, templates: &[usize], across: Option<&str>, probe: usize) -> First {
+fn first(set: &Labelled, templates: &[usize], options: &Options, probe: usize) -> First {
     let mut first = First { similarity: Similarity::LOWEST.0, is_right: false };
-    for template in templates.iter().filter(|template| compares(set, across, probe, **template)) {
+    for template in templates.iter().filter(|template| compares(set, options, probe, **template)) {
         let found = First {
             similarity: set.similarity(probe, *template),
             is_right: set.person(probe) == set.person(*template),
@@ -197,11 +196,11 @@ mod tests {
     fn of_equally_similar_people_the_wrong_one_is_first() {
         let set = plane(&[("a", "1", 0.0), ("b", "1", 40.0), ("a", "1", 20.0)]);
         // 20 degrees to both.
-        let found = first(&set, &[0, 1], None, 2);
-        let other = first(&set, &[1, 0], None, 2);
+        let found = first(&set, &[0, 1], &Options::default(), 2);
+        let other = first(&set, &[1, 0], &Options::default(), 2);
         let apart = (set.similarity(2, 0) - set.similarity(2, 1)).abs();
         assert!(apart > 0.0 || (!found.is_right && !other.is_right), "{found:?} {other:?}");
-        assert!(!first(&set, &[1], None, 2).is_right);
+        assert!(!first(&set, &[1], &Options::default(), 2).is_right);
     }
 
     #[test]

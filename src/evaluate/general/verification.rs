@@ -25,10 +25,10 @@ struct Pairs {
 
 pub(super) fn measure(set: &Labelled, options: &Options) -> Result<Told, EvaluateError> {
     let drawn = Drawn::new(set, options.seed);
-    let across = options.across.as_deref();
-    let pairs = pairs(set, &drawn, |one, other| compares(set, across, one, other));
+    let pairs = pairs(set, &drawn, |one, other| compares(set, options, one, other));
     let Some(mut results) = verification(&pairs) else {
-        let problem = "it takes two samples of one person, and two people, and --across may have left out all pairs";
+        let problem =
+            "it takes two samples of one person, and two people, and what is left out may have been all pairs";
         return Err(EvaluateError::Unusable(problem.to_owned()));
     };
     by_person(set, &drawn, &pairs, &mut results, options.seed);
@@ -38,7 +38,7 @@ pub(super) fn measure(set: &Labelled, options: &Options) -> Result<Told, Evaluat
     }
     let mut slices = Vec::new();
     for label in &options.slices {
-        slices.extend(slices_by(set, &drawn, across, label)?);
+        slices.extend(slices_by(set, &drawn, options, label)?);
     }
     Ok(Told { results: Results::Verification(Box::new(results)), slices, notes })
 }
@@ -130,7 +130,7 @@ fn by_person(set: &Labelled, drawn: &Drawn, pairs: &Pairs, results: &mut Verific
 }
 
 /// Pairs that share a value, by the value; and those that do not.
-fn slices_by(set: &Labelled, drawn: &Drawn, across: Option<&str>, label: &str) -> Result<Vec<Slice>, EvaluateError> {
+fn slices_by(set: &Labelled, drawn: &Drawn, options: &Options, label: &str) -> Result<Vec<Slice>, EvaluateError> {
     let of = |sample: usize| set.label(sample, label);
     let mut slices = Vec::new();
     let mut add = |value: &str, pairs: &Pairs| {
@@ -142,7 +142,7 @@ fn slices_by(set: &Labelled, drawn: &Drawn, across: Option<&str>, label: &str) -
     };
     for value in set.values_of(label)? {
         let shared = Some(value.as_str());
-        let admits = |one, other| of(one) == shared && of(other) == shared && compares(set, across, one, other);
+        let admits = |one, other| of(one) == shared && of(other) == shared && compares(set, options, one, other);
         add(&value, &pairs(set, drawn, admits));
     }
     let differ = |one, other| of(one).zip(of(other)).is_some_and(|(a, b)| a != b);
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn pairs_of_one_camera_are_left_out_or_told_apart() {
         let set = plane(&[("a", "1", 0.0), ("a", "1", 1.0), ("a", "2", 90.0), ("b", "1", 40.0), ("b", "2", 50.0)]);
-        let across = Options { across: Some("camera".to_owned()), ..Options::default() };
+        let across = Options { across: vec!["camera".to_owned()], ..Options::default() };
         assert_eq!(results(&measure(&set, &across).expect("measured")).genuine_pairs, 3);
         let sliced = Options { slices: vec!["camera".to_owned()], ..Options::default() };
         let told = measure(&set, &sliced).expect("measured");
@@ -196,7 +196,7 @@ mod tests {
             assert!(matches!(measure(&set, &Options::default()), Err(EvaluateError::Unusable(_))));
         }
         let set = plane(&[("a", "1", 0.0), ("a", "1", 9.0), ("b", "1", 90.0)]);
-        let unknown = Options { across: Some("site".to_owned()), ..Options::default() };
+        let unknown = Options { across: vec!["site".to_owned()], ..Options::default() };
         assert!(super::super::measure(&set, super::super::Trials::Verification, &unknown).is_err());
     }
 

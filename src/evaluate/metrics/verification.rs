@@ -6,6 +6,7 @@ use super::{
     bootstrap::ByPerson,
     calibration::min_cllr_of,
     curve::{CurvePoint, Histogram, Sorted},
+    folds::Folds,
     rate::{Interval, Rate, Support},
 };
 
@@ -38,6 +39,9 @@ pub struct Verification {
     /// Intervals of 95 % that hold beyond these people, where it is known whose the pairs are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by_person: Option<ByPerson>,
+    /// At thresholds that other pairs chose, where the set has folds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folds: Option<Folds>,
     pub curve: Vec<CurvePoint>,
     pub histogram: Histogram,
 }
@@ -96,6 +100,7 @@ pub fn verification(genuine: &[f32], impostor: &[f32]) -> Verification {
         min_cllr: min_cllr_of(&sorted),
         at_fmr: FMR_TARGETS.iter().map(|target| at_fmr(&sorted, *target)).collect(),
         by_person: None,
+        folds: None,
         curve: sorted.curve(),
         histogram: sorted.histogram(),
     }

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::{
     EvaluateError, Protocol,
     figure::png,
-    metrics::{Identification, Retrieval, Verification},
+    metrics::{Detection, Identification, Pairwise, Retrieval, Verification},
     scores::Calibrated,
 };
 pub(super) use table::Table;
@@ -69,6 +69,8 @@ pub enum Results {
     Verification(Box<Verification>),
     Retrieval(Retrieval),
     Identification(Box<Identification>),
+    Pairwise(Pairwise),
+    Detection(Detection),
 }
 
 /// Results over a part of the trials.

@@ -3,11 +3,15 @@
 use super::{Report, Results};
 use crate::evaluate::{
     figure::{Axis, Corner, Figure, Scale, Series, Shape},
-    metrics::{CurvePoint, Histogram, Reliability},
+    metrics::{CurvePoint, Histogram, Pairwise, Reliability},
 };
 
 /// Plots of rates begin no lower than here, however many trials there are.
 const RATE_MIN: f64 = 1e-6;
+/// Trade-offs beyond are nobody's choice.
+const DET_MAX: f64 = 0.6;
+/// The legend of a histogram stands above its bars.
+const HEADROOM: f64 = 1.25;
 
 pub(super) fn of(report: &Report) -> Vec<Figure> {
     let mut figures = Vec::new();
@@ -27,6 +31,8 @@ pub(super) fn of(report: &Report) -> Vec<Figure> {
             figures.push(histogram(&v.histogram, ["genuine pairs", "impostor pairs"], "pairs"));
         }
         Results::Retrieval(r) => figures.push(cmc(&r.cmc, &slices)),
+        Results::Pairwise(p) => figures.extend(by_value(p, &slices)),
+        Results::Detection(_) => {}
         Results::Identification(i) => {
             let marks = i.at_fpir.iter().filter(|at| at.support.is_enough()).map(|at| (at.fpir.rate, at.fnir.rate));
             let curves = Curves {
@@ -62,7 +68,7 @@ fn curves<'r>(whole: &'r [CurvePoint], slices: &[(String, &'r Results)]) -> Vec<
     let slices = slices.iter().filter_map(|(name, results)| match results {
         Results::Verification(v) => Some((name.clone(), &*v.curve)),
         Results::Identification(i) => Some((name.clone(), &*i.curve)),
-        Results::Retrieval(_) => None,
+        Results::Retrieval(_) | Results::Pairwise(_) | Results::Detection(_) => None,
     });
     std::iter::once(("all".to_owned(), whole)).chain(slices).collect()
 }
@@ -76,30 +82,35 @@ impl Curves<'_> {
     fn det(&self) -> Figure {
         let [positive, negative] = self.errors;
         let least = self.trials.map(Self::least);
+        let within = |rate: f64, least: f64| (least..=DET_MAX).contains(&rate);
         let series = self.all.iter().map(|(name, curve)| Series {
             name: name.clone(),
             // Where no error is left, the curve ends: no trial shows how it goes on.
             points: curve
                 .iter()
-                .filter(|point| point.false_positive > 0.0 && point.false_negative > 0.0)
                 .map(|point| (point.false_positive, point.false_negative))
+                .filter(|(x, y)| within(*x, least[0]) && within(*y, least[1]))
                 .collect(),
             shape: Shape::Line,
         });
+        let series: Vec<Series> = series.collect();
+        let lowest = series.iter().flat_map(|s| &s.points).map(|(_, y)| *y).fold(0.01, f64::min);
+        let least = [least[0], 10_f64.powf(lowest.log10().floor())];
         let guide =
-            Series { name: "EER".to_owned(), points: diagonal(least[0].max(least[1]), 0.6), shape: Shape::Guide };
+            Series { name: "EER".to_owned(), points: diagonal(least[0].max(least[1]), DET_MAX), shape: Shape::Guide };
         Figure {
             name: "det",
             title: format!("Detection error trade-off: {negative} against {positive}"),
-            x: Axis::new(format!("{positive}, probit scale"), Scale::Probit, least[0], 0.6),
-            y: Axis::new(format!("{negative}, probit scale"), Scale::Probit, least[1], 0.6),
-            series: std::iter::once(guide).chain(self.with_marks(series.collect(), |(x, y)| (x, y))).collect(),
+            x: Axis::new(format!("{positive}, probit scale"), Scale::Probit, least[0], DET_MAX),
+            y: Axis::new(format!("{negative}, probit scale"), Scale::Probit, least[1], DET_MAX),
+            series: std::iter::once(guide).chain(self.with_marks(series, |(x, y)| (x, y))).collect(),
             legend: Corner::TopRight,
         }
     }
 
     fn roc(&self) -> Figure {
         let [positive, negative] = self.errors;
+        let least = Self::least(self.trials[0]);
         let series: Vec<Series> = self
             .all
             .iter()
@@ -107,13 +118,12 @@ impl Curves<'_> {
                 name: name.clone(),
                 points: curve
                     .iter()
-                    .filter(|point| point.false_positive > 0.0)
+                    .filter(|point| point.false_positive >= least)
                     .map(|point| (point.false_positive, 1.0 - point.false_negative))
                     .collect(),
                 shape: Shape::Line,
             })
             .collect();
-        let least = Self::least(self.trials[0]);
         let lowest = series.iter().flat_map(|s| &s.points).map(|(_, y)| *y).fold(1.0, f64::min);
         Figure {
             name: "roc",
@@ -142,7 +152,7 @@ fn diagonal(low: f64, high: f64) -> Vec<(f64, f64)> {
 
 /// A round share below, so that the curve fills the figure and is not cut.
 fn floor_of(lowest: f64) -> f64 {
-    (((lowest - 0.02) * 20.0).floor() / 20.0).clamp(0.0, 0.95)
+    (((lowest - 0.005) * 20.0).floor() / 20.0).clamp(0.0, 0.95)
 }
 
 fn histogram(scores: &Histogram, names: [&str; 2], of: &str) -> Figure {
@@ -165,7 +175,7 @@ fn histogram(scores: &Histogram, names: [&str; 2], of: &str) -> Figure {
         name: "histogram",
         title: format!("Similarities of {} and {}", names[0], names[1]),
         x: Axis::new("similarity", Scale::Linear, low, high),
-        y: Axis::new(format!("share of {of}, each kind for itself"), Scale::Percent, 0.0, most * 1.05),
+        y: Axis::new(format!("share of {of}, each kind for itself"), Scale::Percent, 0.0, most * HEADROOM),
         series,
         legend: Corner::TopRight,
     }
@@ -194,6 +204,32 @@ fn cmc(whole: &[f64], slices: &[(String, &Results)]) -> Figure {
         series,
         legend: Corner::BottomRight,
     }
+}
+
+/// Rank 1 by the probe's value, where values are numbers: degrees, weeks. `None` elsewhere.
+fn by_value(whole: &Pairwise, slices: &[(String, &Results)]) -> Option<Figure> {
+    let line = |name: String, p: &Pairwise| {
+        let points: Option<Vec<(f64, f64)>> =
+            p.by_probe.iter().map(|(value, rank_1)| Some((value.parse().ok()?, *rank_1))).collect();
+        let mut points = points?;
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Some(Series { name, points, shape: Shape::Line })
+    };
+    let mut series = vec![line("all".to_owned(), whole)?];
+    series.extend(slices.iter().filter_map(|(name, results)| match results {
+        Results::Pairwise(p) => line(name.clone(), p),
+        _ => None,
+    }));
+    let places = || series.iter().flat_map(|s| &s.points).map(|(x, _)| *x);
+    let (low, high) = (places().fold(f64::INFINITY, f64::min), places().fold(f64::NEG_INFINITY, f64::max));
+    (low.is_finite() && high.is_finite() && low < high).then(|| Figure {
+        name: "pairwise",
+        title: format!("Rank 1 by the {} of the probe, against all others", whole.label),
+        x: Axis::new(whole.label.clone(), Scale::Linear, low, high),
+        y: Axis::new("rank-1, mean over galleries", Scale::Percent, 0.0, 1.0),
+        series,
+        legend: Corner::BottomRight,
+    })
 }
 
 fn promises(points: Vec<(f64, f64)>) -> Figure {

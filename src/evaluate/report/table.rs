@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::{Beside, Report, Results, Slice};
 use crate::evaluate::{
-    metrics::{Identification, Interval, Rate, Retrieval, Support, Verification},
+    metrics::{Detection, Folds, Identification, Interval, Pairwise, Rate, Retrieval, Support, Verification},
     scores::Calibrated,
 };
 
@@ -19,12 +19,17 @@ pub(in crate::evaluate) struct Table {
 pub(super) fn of(report: &Report) -> Vec<Table> {
     let mut tables = vec![facts(report)];
     match &report.results {
-        Results::Verification(v) => tables.extend([verification(v), at_fmr(v)]),
+        Results::Verification(v) => {
+            tables.extend([verification(v), at_fmr(v)]);
+            tables.extend(v.folds.as_ref().map(folds));
+        }
         Results::Retrieval(r) => tables.push(retrieval(r)),
         Results::Identification(i) => {
             tables.extend([identification(i), at_fpir(i)]);
             tables.extend(promised(i));
         }
+        Results::Pairwise(p) => tables.extend(pairwise(p)),
+        Results::Detection(d) => tables.push(detection(d)),
     }
     tables.extend(report.calibration.as_ref().map(calibration));
     tables.extend(slices(&report.slices));
@@ -93,6 +98,50 @@ fn at_fmr(v: &Verification) -> Table {
         row
     });
     table("Missed where few impostors pass", &head, rows)
+}
+
+fn folds(folds: &Folds) -> Table {
+    let mut rows: Vec<Vec<String>> = folds
+        .folds
+        .iter()
+        .enumerate()
+        .map(|(fold, of)| vec![(fold + 1).to_string(), percent(of.accuracy), format!("{:.4}", of.threshold)])
+        .collect();
+    let all = format!("{:.2} +- {:.2} %", 100.0 * folds.accuracy, 100.0 * folds.standard_error);
+    rows.push(vec!["mean +- standard error".to_owned(), all, String::new()]);
+    table(
+        "Folds, each at the threshold that is best on the others",
+        &["fold", "accuracy", "threshold"],
+        rows.into_iter(),
+    )
+}
+
+/// The means, and the matrix of pairs.
+fn pairwise(p: &Pairwise) -> [Table; 2] {
+    let mean = named("Pairwise", [("mean rank-1", format!("{} over {} pairs", percent(p.mean_rank_1), p.pairs.len()))]);
+    let mut galleries: Vec<&str> = p.pairs.iter().map(|pair| &*pair.gallery).collect();
+    galleries.sort_unstable();
+    galleries.dedup();
+    let head: Vec<&str> = ["probe"].into_iter().chain(galleries.iter().copied()).chain(["mean"]).collect();
+    let rows = p.by_probe.iter().map(|(probe, mean)| {
+        let cell = |gallery: &&str| {
+            let pair = p.pairs.iter().find(|pair| pair.probe == *probe && pair.gallery == *gallery);
+            pair.map_or_else(|| "-".to_owned(), |pair| percent(pair.rank_1))
+        };
+        let cells = galleries.iter().map(cell);
+        std::iter::once(probe.clone()).chain(cells).chain([percent(*mean)]).collect()
+    });
+    [mean, table(&format!("Rank-1 by {} of probe and gallery", p.label), &head, rows)]
+}
+
+fn detection(d: &Detection) -> Table {
+    let rows = [
+        ("boxes", format!("{} there, {} found", d.boxes, d.detections)),
+        ("AP with names", percent(d.average_precision)),
+        ("mean AP of people", percent(d.mean_average_precision)),
+        ("AP without names", percent(d.without_names)),
+    ];
+    named("Found and named, at an overlap of one half", rows)
 }
 
 fn retrieval(r: &Retrieval) -> Table {
@@ -193,6 +242,12 @@ fn slices(slices: &[Slice]) -> Vec<Table> {
                 let row = [i.mated_probes.to_string(), i.nonmated_probes.to_string()];
                 let rates = [percent(i.rank_1), percent(at.fnir.rate), supported(at.support)];
                 (&["mated", "nonmated", "rank-1", "FNIR @ FPIR 1 %", "trials"], row.into_iter().chain(rates).collect())
+            }
+            Results::Pairwise(p) => {
+                (&["pairs", "mean rank-1"], vec![p.pairs.len().to_string(), percent(p.mean_rank_1)])
+            }
+            Results::Detection(d) => {
+                (&["boxes", "AP with names"], vec![d.boxes.to_string(), percent(d.average_precision)])
             }
         };
         let title = format!("By {}", slice.label);
