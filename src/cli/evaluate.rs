@@ -1,5 +1,7 @@
 //! `semblance evaluate`
 
+mod given;
+
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::Context;
@@ -9,9 +11,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::say;
 use crate::{
     config::PlaceFlags,
-    domain::Device,
+    domain::{Device, Modality},
     encoder::{EncoderOptions, Encoders, Limits, Package, Placements},
-    evaluate::{self, Protocol, Set},
+    evaluate::{self, Meaning, Options, Part, PersonRule, Protocol, Set, Trials},
 };
 
 #[derive(Debug, Args)]
@@ -20,9 +22,55 @@ pub(super) struct EvaluateFlags {
     #[arg(long)]
     protocol: ProtocolName,
     /// The folder of the set.
+    #[arg(long, required_unless_present_any = ["embeddings", "scores", "detections"])]
+    data: Option<PathBuf>,
+    /// Embeddings instead of a set: .npy with --names, .jsonl, .arrow or .feather.
+    #[arg(long, conflicts_with = "data")]
+    embeddings: Option<PathBuf>,
+    /// The names of an .npy, one a line.
+    #[arg(long, requires = "embeddings")]
+    names: Option<PathBuf>,
+    /// How a name tells the person: `same`, `lfw` (Name_0001.jpg), `market` (PPPP_cCs..., with the label camera),
+    /// `casia-b` (PPP-cc-NN-VVV, with the labels condition, run, view and role), or a table (.tsv, .csv) with the columns name and person, and labels in all others.
     #[arg(long)]
-    data: PathBuf,
-    /// The package to measure; the starter of the set's modality when absent.
+    person: Option<PersonRule>,
+    /// Scores instead of a set: a table (.tsv, .csv) with the columns score and mated (1 or 0), and labels in all others.
+    #[arg(long, conflicts_with_all = ["data", "embeddings"])]
+    scores: Option<PathBuf>,
+    /// What scores are: probabilities and natural log-likelihood ratios are held to their word, too.
+    #[arg(long, default_value = "similarity", requires = "scores")]
+    scores_are: MeaningName,
+    /// Boxes of people who were found: a table with the columns frame, identity, left, top, right, bottom and score.
+    #[arg(long, requires = "truth", conflicts_with_all = ["data", "embeddings", "scores"])]
+    detections: Option<PathBuf>,
+    /// Boxes of people who are there: the same columns without score.
+    #[arg(long, requires = "detections")]
+    truth: Option<PathBuf>,
+    /// Do not compare samples of one person that share this label, `--across camera`; may be given several times.
+    #[arg(long)]
+    across: Vec<String>,
+    /// Compare samples of one person only where they share this label: `--within clothes`.
+    #[arg(long)]
+    within: Option<String>,
+    /// Who searches, as LABEL=VALUE; everybody when absent.
+    #[arg(long)]
+    probes: Option<Part>,
+    /// Who is searched, as LABEL=VALUE; everybody when absent.
+    #[arg(long)]
+    gallery: Option<Part>,
+    /// For pairwise: the label whose values are tried against each other, such as view.
+    #[arg(long)]
+    pair_label: Option<String>,
+    /// Tell results by the values of this label, too; may be given several times.
+    #[arg(long)]
+    slice: Vec<String>,
+    /// For open-set-identification: how many of those who could be are enrolled.
+    #[arg(long, default_value_t = 0.5)]
+    enrolled_share: f64,
+    /// Draws who is enrolled, and people for intervals.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The package to measure; the starter of the set's modality when absent. For embeddings and scores, what made them.
     #[arg(long)]
     model: Option<String>,
     /// Encode each picture together with its mirror image.
@@ -37,6 +85,12 @@ pub(super) struct EvaluateFlags {
     /// Also write the report here, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Also write the report here, as one page with plots that needs no network.
+    #[arg(long)]
+    html: Option<PathBuf>,
+    /// Also write the plots into this folder, as SVG and PNG.
+    #[arg(long)]
+    plots: Option<PathBuf>,
 }
 
 /// The starter that finds faces.
@@ -48,11 +102,34 @@ enum ProtocolName {
     LfwPairs,
     /// The same pairs, each face found and aligned by the installed detector.
     LfwPairsDetected,
-    /// Market-1501 crops: every crop against all others, those of the same person and camera left out.
+    /// LFW View 2: `pairs.txt` and `images/`; ten folds, the mean and its standard error.
+    #[value(name = "lfw-view-2")]
+    LfwView2,
+    /// Market-1501: `query/` against `bounding_box_test/`; in a folder of crops every crop against all others. Those of
+    /// the same person and camera are left out.
     Market,
     /// PsyMo skeletons: every walk against the normal walks of its viewpoint and direction, itself left out; then against
     /// those of all other viewpoints, and beside methods that take no learning.
     Psymo,
+    /// Every pair of a labelled set, from --data with --person, or from --embeddings.
+    Verification,
+    /// Every sample of one against all others, or --probes against --gallery.
+    ClosedSet,
+    /// The values of --pair-label against each other, rank 1 each, as CASIA-B's viewpoints are.
+    Pairwise,
+    /// Some people of one are enrolled with a sample each; their other samples and all other people search.
+    OpenSetIdentification,
+    /// Scores of any system, from --scores.
+    Scores,
+    /// Boxes that were found and named, from --detections and --truth: average precision with the right name.
+    Detections,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum MeaningName {
+    Similarity,
+    Probability,
+    Llr,
 }
 
 impl ProtocolName {
@@ -60,35 +137,105 @@ impl ProtocolName {
         match self {
             Self::LfwPairs => Protocol::LfwPairs,
             Self::LfwPairsDetected => Protocol::LfwPairsDetected,
+            Self::LfwView2 => Protocol::LfwView2,
             Self::Market => Protocol::Market,
             Self::Psymo => Protocol::Psymo,
+            Self::Verification => Protocol::Labelled(Trials::Verification),
+            Self::ClosedSet => Protocol::Labelled(Trials::ClosedSet),
+            Self::OpenSetIdentification => Protocol::Labelled(Trials::OpenSetIdentification),
+            Self::Pairwise => Protocol::Labelled(Trials::Pairwise),
+            Self::Scores => Protocol::Scores,
+            Self::Detections => Protocol::Detections,
         }
     }
 
-    fn starter(self) -> &'static str {
+    /// `None` where the set may be of any modality.
+    fn starter(self) -> Option<&'static str> {
         match self {
-            Self::LfwPairs | Self::LfwPairsDetected => "face-mobilefacenet",
-            Self::Market => "person-osnet-x0-25",
-            Self::Psymo => "gait-graph",
+            Self::LfwPairs | Self::LfwPairsDetected | Self::LfwView2 => Some("face-mobilefacenet"),
+            Self::Market => Some("person-osnet-x0-25"),
+            Self::Psymo => Some("gait-graph"),
+            Self::Verification
+            | Self::ClosedSet
+            | Self::Pairwise
+            | Self::OpenSetIdentification
+            | Self::Scores
+            | Self::Detections => None,
+        }
+    }
+}
+
+impl MeaningName {
+    fn meaning(self) -> Meaning {
+        match self {
+            Self::Similarity => Meaning::Similarity,
+            Self::Probability => Meaning::Probability,
+            Self::Llr => Meaning::Llr,
+        }
+    }
+}
+
+impl EvaluateFlags {
+    fn options(&self) -> Options {
+        Options {
+            across: self.across.clone(),
+            within: self.within.clone(),
+            probes: self.probes.clone(),
+            gallery: self.gallery.clone(),
+            pair_label: self.pair_label.clone(),
+            slices: self.slice.clone(),
+            seed: self.seed,
+            enrolled_share: self.enrolled_share,
         }
     }
 }
 
 pub(super) fn run(places: &PlaceFlags, flags: &EvaluateFlags) -> anyhow::Result<()> {
-    let name = flags.model.as_deref().unwrap_or(flags.protocol.starter());
+    let mut report = match flags {
+        EvaluateFlags { embeddings: Some(file), .. } => given::embeddings(file, flags)?,
+        EvaluateFlags { scores: Some(file), .. } => given::scores(file, flags)?,
+        EvaluateFlags { detections: Some(found), truth: Some(there), .. } => given::detections((found, there), flags)?,
+        _ => encoded(places, flags)?,
+    };
+    report.command = Some(command());
+    if let Some(path) = &flags.json {
+        let json = serde_json::to_vec_pretty(&report)?;
+        std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if let Some(path) = &flags.html {
+        std::fs::write(path, report.html()).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if let Some(folder) = &flags.plots {
+        report.write_plots(folder)?;
+    }
+    say(report);
+    Ok(())
+}
+
+/// Measures a set through an encoder.
+fn encoded(places: &PlaceFlags, flags: &EvaluateFlags) -> anyhow::Result<evaluate::Report> {
+    let data = flags.data.clone().context("--data names the folder of the set")?;
+    let name = flags.model.as_deref().or(flags.protocol.starter());
+    let name = name.context("--model names the package to measure, for this protocol is for any modality")?;
     let mut package = Package::load(&places.models_dir().join(name))
         .with_context(|| format!("the package {name} cannot be loaded; semblance models pull {name} gets a starter"))?;
     if flags.mirror {
         package = package.mirrored();
     }
-    let set = Set { data: flags.data.clone(), silhouettes: flags.silhouettes.clone() };
-    let report = measure(places, (package, flags.device), flags.protocol.protocol(), &set)?;
-    if let Some(path) = &flags.json {
-        let json = serde_json::to_vec_pretty(&report)?;
-        std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    say(report);
-    Ok(())
+    let set =
+        Set { data, silhouettes: flags.silhouettes.clone(), person: flags.person.clone(), options: flags.options() };
+    measure(places, (package, flags.device), flags.protocol.protocol(), &set)
+}
+
+/// The command as it may be given again.
+fn command() -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    let quoted = |word: String| {
+        let is_plain = !word.is_empty() && word.chars().all(plain);
+        if is_plain { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    };
+    let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
+    std::iter::once("semblance".to_owned()).chain(words).collect::<Vec<String>>().join(" ")
 }
 
 /// Runs a protocol on a set with one package.
@@ -99,8 +246,10 @@ pub(super) fn measure(
     set: &Set,
 ) -> anyhow::Result<evaluate::Report> {
     let name = package.manifest.id.clone();
+    let finds_faces = protocol == Protocol::LfwPairsDetected
+        || (matches!(protocol, Protocol::Labelled(_)) && package.manifest.modality == Modality::Face);
     let mut packages = vec![package];
-    if protocol == Protocol::LfwPairsDetected {
+    if finds_faces {
         let folder = places.models_dir().join(DETECTOR);
         packages.push(Package::load(&folder).with_context(|| {
             format!("the package {DETECTOR} cannot be loaded; semblance models pull {DETECTOR} gets it")

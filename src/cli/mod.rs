@@ -50,7 +50,7 @@ enum Command {
     /// Compare the database with itself; the exit code and a list say what is not as it should be.
     Doctor(doctor::DoctorFlags),
     /// Measure a model on a labelled set, through the same code that serves.
-    Evaluate(evaluate::EvaluateFlags),
+    Evaluate(Box<evaluate::EvaluateFlags>),
     /// Make a model of our own.
     #[command(subcommand)]
     Train(train::TrainCommand),

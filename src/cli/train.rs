@@ -138,7 +138,7 @@ fn on_people(places: &PlaceFlags, flags: &GaitFlags, package: Package) -> anyhow
     let Some(data) = flags.psymo.clone() else {
         return Ok(Vec::new());
     };
-    let set = Set { data, silhouettes: flags.silhouettes.clone() };
+    let set = Set { data, silhouettes: flags.silhouettes.clone(), ..Set::default() };
     let mut reports = vec![measure(places, (package, Device::Cpu), Protocol::Psymo, &set)?];
     let folder = places.models_dir().join(MEASURED_BESIDE);
     if folder.is_dir() {

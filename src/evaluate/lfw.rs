@@ -5,14 +5,38 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{EvaluateError, Results, encode_all, metrics, read, similarity};
+use super::{
+    EvaluateError, Results, encode_all,
+    metrics::{self, Fold},
+    read, similarity,
+};
 use crate::{
     domain::{Alignment, FaceSelection, Geometry, ImageBytes, Modality, Picture, Sample, SampleContent},
     encoder::Encoder,
 };
 
-/// The pairs file of the set.
+/// The pairs file of View 1.
 const PAIRS: &str = "pairsDevTest.txt";
+/// And of View 2, on which results are reported.
+const PAIRS_IN_FOLDS: &str = "pairs.txt";
+
+/// Which pairs of the set are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum View {
+    /// A thousand pairs to develop with.
+    One,
+    /// Ten folds of six hundred.
+    Two,
+}
+
+impl View {
+    fn file(self) -> &'static str {
+        match self {
+            Self::One => PAIRS,
+            Self::Two => PAIRS_IN_FOLDS,
+        }
+    }
+}
 
 struct Pair {
     first: PathBuf,
@@ -20,9 +44,24 @@ struct Pair {
     is_genuine: bool,
 }
 
+/// How many folds the first line of a pairs file says there are.
+fn folds_of(data: &Path, view: View, pairs: usize) -> Result<usize, EvaluateError> {
+    let path = data.join(view.file());
+    let text = String::from_utf8_lossy(&read(&path)?).into_owned();
+    let words: Vec<usize> =
+        text.lines().next().unwrap_or_default().split_whitespace().map_while(|word| word.parse().ok()).collect();
+    match words[..] {
+        [folds, each] if folds > 1 && folds.saturating_mul(2 * each) == pairs => Ok(folds),
+        _ => {
+            let problem = format!("its first line says how many folds of how many pairs of each kind; it has {pairs}");
+            Err(EvaluateError::Layout { path, problem })
+        }
+    }
+}
+
 /// Reads `name n m` (two pictures of one person) and `name n other m` (of two).
-fn pairs_of(data: &Path) -> Result<Vec<Pair>, EvaluateError> {
-    let path = data.join(PAIRS);
+fn pairs_of(data: &Path, view: View) -> Result<Vec<Pair>, EvaluateError> {
+    let path = data.join(view.file());
     let text = String::from_utf8_lossy(&read(&path)?).into_owned();
     let picture = |name: &str, number: &str| {
         let number: u32 = number.parse().ok()?;
@@ -46,12 +85,13 @@ fn pairs_of(data: &Path) -> Result<Vec<Pair>, EvaluateError> {
 }
 
 pub(super) async fn pairs(
-    data: &Path,
+    (data, view): (&Path, View),
     encoder: &Encoder,
     alignment: Alignment,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<(Results, usize, usize), EvaluateError> {
-    let pairs = pairs_of(data)?;
+    let pairs = pairs_of(data, view)?;
+    let folds = if view == View::Two { Some(folds_of(data, view, pairs.len())?) } else { None };
     let mut files: Vec<PathBuf> = pairs.iter().flat_map(|p| [p.first.clone(), p.second.clone()]).collect();
     files.sort_unstable();
     files.dedup();
@@ -64,14 +104,53 @@ pub(super) async fn pairs(
     let embeddings = encode_all(encoder, &files, sample, progress).await?;
     let refused = embeddings.iter().filter(|e| e.is_none()).count();
     let by_file: BTreeMap<&PathBuf, _> = files.iter().zip(&embeddings).collect();
-    let (mut genuine, mut impostor) = (Vec::new(), Vec::new());
-    for pair in &pairs {
-        let score = similarity(by_file[&pair.first].as_ref(), by_file[&pair.second].as_ref());
-        if pair.is_genuine { genuine.push(score) } else { impostor.push(score) }
-    }
-    if genuine.is_empty() || impostor.is_empty() {
+    let scores: Vec<f32> =
+        pairs.iter().map(|pair| similarity(by_file[&pair.first].as_ref(), by_file[&pair.second].as_ref())).collect();
+    let all = scored(&pairs, &scores);
+    if all.genuine.is_empty() || all.impostor.is_empty() {
         let problem = "it needs pairs of one person and pairs of two".to_owned();
-        return Err(EvaluateError::Layout { path: data.join(PAIRS), problem });
+        return Err(EvaluateError::Layout { path: data.join(view.file()), problem });
     }
-    Ok((Results::Verification(metrics::verification(&genuine, &impostor)), files.len(), refused))
+    let mut results = metrics::verification(&all.genuine, &all.impostor);
+    results.folds = folds.map(|folds| {
+        let each = pairs.len() / folds;
+        let folds = pairs.chunks(each).zip(scores.chunks(each));
+        metrics::folds(&folds.map(|(pairs, scores)| scored(pairs, scores)).collect::<Vec<Fold>>())
+    });
+    Ok((Results::Verification(Box::new(results)), files.len(), refused))
+}
+
+fn scored(pairs: &[Pair], scores: &[f32]) -> Fold {
+    let of = |kind: bool| {
+        let own = pairs.iter().zip(scores).filter(|(pair, _)| pair.is_genuine == kind);
+        own.map(|(_, score)| *score).collect()
+    };
+    Fold { genuine: of(true), impostor: of(false) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folds_are_counted_from_the_first_line() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let written = |text: &str| {
+            std::fs::write(folder.path().join(PAIRS_IN_FOLDS), text).expect("written");
+            let pairs = pairs_of(folder.path(), View::Two)?;
+            folds_of(folder.path(), View::Two, pairs.len()).map(|folds| (folds, pairs))
+        };
+        let (folds, pairs) = written("2\t1\nAnn_A\t1\t2\nAnn_A\t1\tBob_B\t4\nBob_B\t1\t4\nAnn_A\t2\tBob_B\t1\n")
+            .expect("two folds of a pair of each kind");
+        assert_eq!((folds, pairs.len()), (2, 4));
+        assert!(pairs[1].second.ends_with("images/Bob_B/Bob_B_0004.jpg") && !pairs[1].is_genuine);
+        for (text, expected) in [
+            ("10\t300\nAnn_A\t1\t2\n", "its first line says how many folds"),
+            ("500\nAnn_A\t1\t2\n", "its first line says how many folds"),
+            ("2\t1\nAnn_A\n", "is no pair"),
+        ] {
+            let problem = written(text).map(|(folds, _)| folds).expect_err(text).to_string();
+            assert!(problem.contains(expected), "{problem}");
+        }
+    }
 }

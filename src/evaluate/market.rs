@@ -2,11 +2,58 @@
 
 use std::path::Path;
 
-use super::{EvaluateError, Results, encode_all, files_in, metrics, rank, read, similarity};
+use super::{
+    EvaluateError, Labelled, Measured, Options, Part, Results, Set, Trials, encode_all, files_in, metrics, names, rank,
+    read, similarity,
+};
 use crate::{
     domain::{Geometry, ImageBytes, Modality, Picture, Sample, SampleContent},
     encoder::Encoder,
 };
+
+/// The folders of the whole set.
+const QUERY: &str = "query";
+const GALLERY: &str = "bounding_box_test";
+/// Whose crops neither help nor harm: boxes that show a part of somebody.
+const JUNK: &str = "-1";
+/// What tells the two folders apart.
+const ROLE: &str = "role";
+
+/// Whether the folder is the whole set rather than a folder of crops.
+pub(super) fn is_whole(data: &Path) -> bool {
+    data.join(QUERY).is_dir() && data.join(GALLERY).is_dir()
+}
+
+/// The queries against the gallery with its distractors; junk, and crops of the query's person and camera, are left out.
+pub(super) async fn query_against_gallery(
+    set: &Set,
+    encoder: &Encoder,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Measured, EvaluateError> {
+    let (mut files, mut known) = (Vec::new(), Vec::new());
+    for folder in [QUERY, GALLERY] {
+        for file in files_in(&set.data.join(folder), &["jpg", "jpeg", "png"])? {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let mut crop = names::market(&name)?;
+            if crop.person != JUNK {
+                crop.labels.insert(ROLE.to_owned(), folder.to_owned());
+                known.push(crop);
+                files.push(file);
+            }
+        }
+    }
+    let labelled = Labelled::new(known, encode_all(encoder, &files, sample, progress).await?)?;
+    let part = |value: &str| Some(Part { label: ROLE.to_owned(), value: value.to_owned() });
+    let across = vec!["camera".to_owned()];
+    let options = Options { across, probes: part(QUERY), gallery: part(GALLERY), ..set.options.clone() };
+    Measured::labelled(&labelled, Trials::ClosedSet, &options)
+}
+
+fn sample(path: &Path) -> Result<Sample, EvaluateError> {
+    let bytes = ImageBytes(read(path)?.into());
+    let content = SampleContent::Image(Picture { bytes, geometry: Geometry::default() });
+    Ok(Sample { modality: Modality::Person, content })
+}
 
 /// Person and camera of `PPPP_cCsS_FFFFFF_00.jpg`.
 fn label(path: &Path) -> Result<(String, String), EvaluateError> {
@@ -28,13 +75,6 @@ pub(super) async fn all_against_all(
 ) -> Result<(Results, usize, usize), EvaluateError> {
     let files = files_in(data, &["jpg", "jpeg", "png"])?;
     let labels: Vec<(String, String)> = files.iter().map(|f| label(f)).collect::<Result<_, _>>()?;
-    let sample = |path: &Path| {
-        let bytes = ImageBytes(read(path)?.into());
-        Ok(Sample {
-            modality: Modality::Person,
-            content: SampleContent::Image(Picture { bytes, geometry: Geometry::default() }),
-        })
-    };
     let embeddings = encode_all(encoder, &files, sample, progress).await?;
     let refused = embeddings.iter().filter(|e| e.is_none()).count();
     let rankings: Vec<metrics::Ranking> = (0..files.len())

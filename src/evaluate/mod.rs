@@ -1,16 +1,24 @@
-//! How good is it: labelled sets through the real encoder, and the measures of the field.
+//! How good is it: labelled sets through the real encoder, embeddings and scores that others made, and the measures of the
+//! field; told as numbers, tables, plots and a page.
 //!
-//! Reached from the command line alone. It encodes through the same queue and the same preparation that serve requests
-//! and never writes to a store.
+//! Reached from the command line alone. It encodes through the same queue and the same preparation that serve requests,
+//! never writes to a store, and writes no file but the plots that it is asked for.
 
+mod boxes;
 mod energy;
+mod figure;
+mod general;
+mod labelled;
 mod lfw;
 mod market;
 pub mod metrics;
+mod names;
+mod pictures;
 mod psymo;
+mod report;
+mod scores;
 
 use std::{
-    fmt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -18,11 +26,21 @@ use std::{
 use serde::Serialize;
 use thiserror::Error;
 
+pub use self::{
+    boxes::BoxFiles,
+    figure::FigureError,
+    general::{NotAPart, Options, Part, Trials},
+    labelled::{Known, Labelled},
+    metrics::Retrieval,
+    names::PersonRule,
+    report::{Beside, Origin, Report, Results, Slice},
+    scores::{Calibrated, Meaning, ScoreFile},
+};
 use crate::{
     domain::{Alignment, Embedding, Sample},
     encoder::{Ask, Encoder, EncoderError, Urgency},
 };
-use metrics::{Retrieval, Verification};
+use lfw::View;
 
 /// Which set, and how it is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -32,59 +50,50 @@ pub enum Protocol {
     LfwPairs,
     /// The same, each face found by the detector: the one nearest to the middle, for others stand beside it.
     LfwPairsDetected,
-    /// Market-1501 crops named `PPPP_cC...`: every crop against all others, those of the same person and camera left out.
+    /// LFW View 2 (`pairs.txt`, `images/`), as results on it are reported: ten folds, each at the threshold of the others.
+    LfwView2,
+    /// Market-1501: where the folder holds `query/` and `bounding_box_test/`, the one against the other; otherwise crops named `PPPP_cC...`: every crop against all others, those of the same person and camera left out.
     Market,
     /// PsyMo skeleton sequences: every walk against the normal walks of the same viewpoint and direction, itself left out;
     /// beside that, against the normal walks of all other viewpoints.
     Psymo,
-}
-
-/// What was measured.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
-    pub protocol: Protocol,
-    pub data: PathBuf,
-    pub model: String,
-    pub model_digest: String,
-    /// Samples of the set.
-    pub samples: usize,
-    /// Those of them that could not be encoded. They match nobody: a genuine pair with one is missed, and a probe that
-    /// is one finds its person last.
-    pub refused: usize,
-    pub results: Results,
-    /// What else the set tells: the same model by another protocol, and methods that take no learning.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub beside: Vec<Beside>,
-}
-
-/// A row beside the results.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Beside {
-    pub method: &'static str,
-    /// Whom probes were compared with.
-    pub gallery: &'static str,
-    pub retrieval: Retrieval,
+    /// Scores of any system. They need no model.
+    Scores,
+    /// Boxes of people that any system found and named. They need no model.
+    Detections,
+    /// Any labelled set: a folder of samples, or embeddings.
+    #[serde(untagged)]
+    Labelled(Trials),
 }
 
 /// What a protocol found.
 struct Measured {
     results: Results,
     beside: Vec<Beside>,
+    slices: Vec<Slice>,
+    notes: Vec<String>,
     samples: usize,
     refused: usize,
 }
 
 impl From<(Results, usize, usize)> for Measured {
     fn from((results, samples, refused): (Results, usize, usize)) -> Self {
-        Self { results, beside: Vec::new(), samples, refused }
+        Self { results, beside: Vec::new(), slices: Vec::new(), notes: Vec::new(), samples, refused }
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Results {
-    Verification(Verification),
-    Retrieval(Retrieval),
+impl Measured {
+    fn labelled(set: &Labelled, trials: Trials, options: &Options) -> Result<Self, EvaluateError> {
+        let general::Told { results, slices, notes } = general::measure(set, trials, options)?;
+        Ok(Self { results, beside: Vec::new(), slices, notes, samples: set.len(), refused: set.refused() })
+    }
+
+    fn report(self, protocol: Protocol, data: &Path, origin: Origin) -> Report {
+        let Self { results, beside, slices, notes, samples, refused } = self;
+        let data = data.to_owned();
+        let (calibration, command) = (None, None);
+        Report { protocol, data, origin, samples, refused, results, calibration, slices, beside, notes, command }
+    }
 }
 
 /// Why a set cannot be measured.
@@ -96,14 +105,25 @@ pub enum EvaluateError {
     Layout { path: PathBuf, problem: String },
     #[error("{path} cannot be encoded")]
     Sample { path: PathBuf, source: Box<EncoderError> },
+    /// The samples are there and cannot be measured in this way.
+    #[error("{0}")]
+    Unusable(String),
+    #[error("cannot write {path}")]
+    Unwritable { path: PathBuf, source: std::io::Error },
+    #[error("a plot cannot be drawn")]
+    Figure(#[from] FigureError),
 }
 
 /// A set on disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Set {
     pub data: PathBuf,
     /// For walks: the folder of their gait-energy images.
     pub silhouettes: Option<PathBuf>,
+    /// For sets of no known layout: how a file's name tells the person.
+    pub person: Option<PersonRule>,
+    /// For the same.
+    pub options: Options,
 }
 
 /// Runs a protocol on a set.
@@ -117,22 +137,68 @@ pub async fn run(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Report, EvaluateError> {
     let data = &*set.data;
-    let Measured { results, beside, samples, refused } = match protocol {
-        Protocol::LfwPairs => lfw::pairs(data, encoder, Alignment::LfwFunneled, progress).await?.into(),
-        Protocol::LfwPairsDetected => lfw::pairs(data, encoder, Alignment::Detect, progress).await?.into(),
+    let measured = match protocol {
+        Protocol::LfwPairs => lfw::pairs((data, View::One), encoder, Alignment::LfwFunneled, progress).await?.into(),
+        Protocol::LfwPairsDetected => lfw::pairs((data, View::One), encoder, Alignment::Detect, progress).await?.into(),
+        Protocol::LfwView2 => lfw::pairs((data, View::Two), encoder, Alignment::LfwFunneled, progress).await?.into(),
+        Protocol::Market if market::is_whole(data) => market::query_against_gallery(set, encoder, progress).await?,
         Protocol::Market => market::all_against_all(data, encoder, progress).await?.into(),
         Protocol::Psymo => psymo::walks(data, set.silhouettes.as_deref(), encoder, progress).await?,
+        Protocol::Labelled(trials) => {
+            let labelled = pictures::labelled(set, encoder, progress).await?;
+            Measured::labelled(&labelled, trials, &set.options)?
+        }
+        Protocol::Scores | Protocol::Detections => {
+            return Err(EvaluateError::Unusable(
+                "scores and boxes need no model: they are measured as they are".to_owned(),
+            ));
+        }
     };
-    Ok(Report {
-        protocol,
-        data: data.to_owned(),
-        model: encoder.name().to_string(),
-        model_digest: encoder.space().digest.to_string(),
-        samples,
-        refused,
-        results,
-        beside,
-    })
+    let card = encoder.card();
+    let origin = Origin {
+        model: Some(encoder.name().to_string()),
+        model_digest: Some(encoder.space().digest.to_string()),
+        licence: Some(card.licence.clone()),
+        provenance: Some(card.provenance.clone()),
+    };
+    Ok(measured.report(protocol, data, origin))
+}
+
+/// Measures embeddings that were made elsewhere; `data` is where they come from.
+///
+/// # Errors
+/// [`EvaluateError::Unusable`] when there is no trial of some kind, or nobody has a label that is asked for.
+pub fn embeddings(
+    set: &Labelled,
+    (data, origin): (&Path, Origin),
+    trials: Trials,
+    options: &Options,
+) -> Result<Report, EvaluateError> {
+    Ok(Measured::labelled(set, trials, options)?.report(Protocol::Labelled(trials), data, origin))
+}
+
+/// Measures scores that were made elsewhere, whole and by the values of labels; `data` is where they come from.
+///
+/// # Errors
+/// [`EvaluateError::Unusable`] when no trial has a label that is asked for, or a probability is none.
+pub fn scores(
+    file: &ScoreFile,
+    (data, origin): (&Path, Origin),
+    meaning: Meaning,
+    slices: &[String],
+) -> Result<Report, EvaluateError> {
+    let calibration = file.calibration(meaning)?;
+    let mut measured = Measured::from((file.verification(), file.len(), 0));
+    for label in slices {
+        measured.slices.extend(file.slices(label)?);
+    }
+    Ok(Report { calibration, ..measured.report(Protocol::Scores, data, origin) })
+}
+
+/// Measures boxes of people who were found and named; `data` is where they come from.
+#[must_use]
+pub fn detections(files: &BoxFiles, (data, origin): (&Path, Origin)) -> Report {
+    Measured::from((files.measure(), files.len(), 0)).report(Protocol::Detections, data, origin)
 }
 
 /// The longest that one sample of a set may take to encode, waiting included.
@@ -197,46 +263,4 @@ fn rank(
     // Without an embedding all are equally unlike: the right ones come last, so that order by name earns nothing.
     found.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     found.into_iter().map(|(_, right)| right).collect()
-}
-
-impl fmt::Display for Report {
-    /// The table that the console shows.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let percent = |share: f64| format!("{:.2} %", 100.0 * share);
-        writeln!(f, "model      {} ({})", self.model, &self.model_digest[..12])?;
-        writeln!(f, "data       {}", self.data.display())?;
-        writeln!(f, "samples    {}, {} of them refused", self.samples, self.refused)?;
-        let rows = match &self.results {
-            Results::Verification(v) => vec![
-                ("pairs", format!("{} genuine, {} impostor", v.genuine_pairs, v.impostor_pairs)),
-                (
-                    "accuracy",
-                    format!("{} at {:.4}, the best threshold on these pairs", percent(v.accuracy), v.threshold),
-                ),
-                ("AUC", format!("{:.4}", v.auc)),
-                ("TAR @ FMR 1 %", percent(v.tar_at_fmr_1_percent)),
-                ("EER", percent(v.equal_error_rate)),
-                ("mean similarity", format!("{:.3} genuine, {:.3} impostor", v.genuine_mean, v.impostor_mean)),
-            ],
-            Results::Retrieval(r) => vec![
-                ("probes", format!("{} against {}", r.probes, r.gallery)),
-                ("rank-1", percent(r.rank_1)),
-                ("rank-5", percent(r.rank_5)),
-                ("rank-10", percent(r.rank_10)),
-                ("mAP", percent(r.map)),
-            ],
-        };
-        let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-        for (name, value) in rows {
-            writeln!(f, "{name:width$}  {value}")?;
-        }
-        if !self.beside.is_empty() {
-            writeln!(f, "\nbeside it                          rank-1   rank-5      mAP")?;
-        }
-        for Beside { method, gallery, retrieval } in &self.beside {
-            let [one, five, map] = [retrieval.rank_1, retrieval.rank_5, retrieval.map].map(percent);
-            writeln!(f, "{method:20}{gallery:11}{one:>10}{five:>9}{map:>9}")?;
-        }
-        Ok(())
-    }
 }

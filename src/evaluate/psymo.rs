@@ -1,10 +1,11 @@
 //! PsyMo walks.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{
-    Beside, EvaluateError, Measured, Results, encode_all, energy, files_in,
+    Beside, EvaluateError, Measured, Results, encode_all, energy,
     metrics::{self, Retrieval},
+    pictures::within,
     rank, read, similarity,
 };
 use crate::{
@@ -38,20 +39,6 @@ fn walk(path: &Path) -> Result<Walk, EvaluateError> {
     }
 }
 
-/// The walks of every person's folder, or of the folder itself.
-fn walks_in(data: &Path) -> Result<Vec<PathBuf>, EvaluateError> {
-    let mut files = files_in(data, &["json"])?;
-    let unreadable = |source| EvaluateError::Unreadable { path: data.to_owned(), source };
-    for entry in std::fs::read_dir(data).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if path.is_dir() {
-            files.extend(files_in(&path, &["json"])?);
-        }
-    }
-    files.sort_unstable();
-    Ok(files)
-}
-
 /// How alike two walks are, by their places.
 type Alike<'a> = Box<dyn Fn(usize, usize) -> f32 + 'a>;
 
@@ -82,7 +69,7 @@ pub(super) async fn walks(
     encoder: &Encoder,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Measured, EvaluateError> {
-    let files = walks_in(data)?;
+    let files = within(data, &["json"])?;
     let labels: Vec<Walk> = files.iter().map(|f| walk(f)).collect::<Result<_, _>>()?;
     let sample =
         |path: &Path| Ok(Sample { modality: Modality::Gait, content: SampleContent::Skeleton(skeleton(path)?) });
@@ -109,10 +96,10 @@ pub(super) async fn walks(
             beside.push(row(data, &labels, method, gallery, alike)?);
         }
     }
-    Ok(Measured { results, beside, samples: files.len(), refused })
+    Ok(Measured { beside, ..Measured::from((results, files.len(), refused)) })
 }
 
-fn skeleton(path: &Path) -> Result<Skeleton, EvaluateError> {
+pub(super) fn skeleton(path: &Path) -> Result<Skeleton, EvaluateError> {
     read_walk(&read(path)?)
         .map_err(|problem| EvaluateError::Layout { path: path.to_owned(), problem: problem.to_string() })
 }

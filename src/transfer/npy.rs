@@ -1,4 +1,4 @@
-//! NumPy's arrays: N x D numbers of 32 bits, row by row, and a file of N names beside them.
+//! NumPy's arrays: N x D numbers of 32 or 16 bits, row by row, and a file of N names beside them. Arrays are written in 32.
 //!
 //! The format is that of numpy.lib.format, versions 1 to 3: a magic word, the length of a header, the header as a Python
 //! dictionary, the numbers.
@@ -22,7 +22,6 @@ const MAGIC: &[u8] = b"\x93NUMPY";
 const HEADER_BYTES_MAX: usize = 1 << 16;
 /// How long the header is that we write: room for any number of rows, and the numbers begin at a multiple of 64.
 const HEADER_BYTES: usize = 128;
-const NUMBER_BYTES: u64 = 4;
 
 pub(super) fn read(source: &Source) -> Result<Rows, TransferError> {
     let Source { file, names, defaults, after } = source;
@@ -34,7 +33,7 @@ pub(super) fn read(source: &Source) -> Result<Rows, TransferError> {
     let mut numbers = BufReader::with_capacity(1 << 18, open(file)?);
     let shape = header(&mut numbers).map_err(|problem| wrong(&problem))?;
     let begins = numbers.stream_position().map_err(|error| TransferError::io(file, error))?;
-    let row_bytes = shape.columns * NUMBER_BYTES;
+    let row_bytes = shape.columns * shape.precision.bytes();
     let has = numbers.get_ref().metadata().map_err(|error| TransferError::io(file, error))?.len() - begins;
     let needs =
         shape.rows.checked_mul(row_bytes).ok_or_else(|| wrong("its header asks for more numbers than exist"))?;
@@ -58,6 +57,7 @@ pub(super) fn read(source: &Source) -> Result<Rows, TransferError> {
         names: BufReader::new(open(names)?),
         defaults: defaults.clone(),
         row: vec![0; usize::try_from(row_bytes).map_err(|_| wrong("its rows are too long"))?],
+        precision: shape.precision,
         number: passed,
         total: shape.rows,
     };
@@ -75,6 +75,7 @@ struct Npy {
     names: BufReader<File>,
     defaults: Defaults,
     row: Vec<u8>,
+    precision: Precision,
     number: u64,
     total: u64,
 }
@@ -93,8 +94,7 @@ impl Npy {
         self.numbers.read_exact(&mut self.row).map_err(|error| TransferError::io(&self.file, error))?;
         let mut name = Vec::new();
         next_line_of(&mut self.names, &mut name).map_err(|error| TransferError::io(&self.names_file, error))?;
-        let (numbers, _) = self.row.as_chunks();
-        let values = numbers.iter().map(|number| f32::from_le_bytes(*number)).collect();
+        let values = self.precision.numbers(&self.row);
         let read = match std::str::from_utf8(name.trim_ascii_end()) {
             Ok(identity) => Said { identity, ..Said::default() }.with_embedding(values, &self.defaults),
             Err(_) => Err("the name is not UTF-8".to_owned()),
@@ -107,6 +107,31 @@ impl Npy {
 struct Shape {
     rows: u64,
     columns: u64,
+    precision: Precision,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Precision {
+    /// `<f2`: as galleries of embeddings are often kept.
+    Half,
+    /// `<f4`.
+    Single,
+}
+
+impl Precision {
+    fn bytes(self) -> u64 {
+        match self {
+            Self::Half => 2,
+            Self::Single => 4,
+        }
+    }
+
+    fn numbers(self, row: &[u8]) -> Vec<f32> {
+        match self {
+            Self::Half => row.as_chunks().0.iter().map(|number| half::f16::from_le_bytes(*number).to_f32()).collect(),
+            Self::Single => row.as_chunks().0.iter().map(|number| f32::from_le_bytes(*number)).collect(),
+        }
+    }
 }
 
 /// Reads up to where the numbers begin.
@@ -146,10 +171,14 @@ fn shape(header: &str) -> Result<Shape, String> {
         after.ok_or_else(|| format!("its header has no {key}"))
     };
     let kind = value("descr")?;
-    if !kind.starts_with("'<f4'") {
+    let precision = if kind.starts_with("'<f4'") {
+        Precision::Single
+    } else if kind.starts_with("'<f2'") {
+        Precision::Half
+    } else {
         let kind: String = kind.chars().take_while(|c| *c != ',').take(40).collect();
-        return Err(format!("its numbers are {kind}, and '<f4' are read: save array.astype('<f4')"));
-    }
+        return Err(format!("its numbers are {kind}, and '<f4' and '<f2' are read: save array.astype('<f4')"));
+    };
     if !value("fortran_order")?.starts_with("False") {
         return Err("it is stored column by column: save numpy.ascontiguousarray(array)".to_owned());
     }
@@ -162,7 +191,9 @@ fn shape(header: &str) -> Result<Shape, String> {
         .map(|side| side.parse().ok())
         .collect();
     match sides.as_deref() {
-        Some(&[rows, columns]) if (1..=u64::from(DIMENSION_MAX)).contains(&columns) => Ok(Shape { rows, columns }),
+        Some(&[rows, columns]) if (1..=u64::from(DIMENSION_MAX)).contains(&columns) => {
+            Ok(Shape { rows, columns, precision })
+        }
         Some(sides) => {
             Err(format!("its shape is {sides:?}: rows of 1 to {DIMENSION_MAX} numbers are read, one for each template"))
         }
@@ -178,8 +209,10 @@ pub(super) struct Writer<W: Write> {
 
 impl<W: Write + Seek> Writer<W> {
     pub(super) fn begin(out: W, columns: u32) -> io::Result<Self> {
-        let mut writer =
-            Self { out: BufWriter::with_capacity(1 << 18, out), shape: Shape { rows: 0, columns: columns.into() } };
+        let mut writer = Self {
+            out: BufWriter::with_capacity(1 << 18, out),
+            shape: Shape { rows: 0, columns: columns.into(), precision: Precision::Single },
+        };
         writer.out.write_all(&[0; HEADER_BYTES])?;
         Ok(writer)
     }
@@ -191,7 +224,7 @@ impl<W: Write + Seek> Writer<W> {
     }
 
     pub(super) fn finish(mut self) -> io::Result<W> {
-        let Shape { rows, columns } = self.shape;
+        let Shape { rows, columns, .. } = self.shape;
         let mut header = MAGIC.to_vec();
         header.extend([1, 0]);
         header.extend(u16::try_from(HEADER_BYTES - 10).expect("a short header").to_le_bytes());

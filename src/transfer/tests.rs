@@ -200,6 +200,10 @@ fn arrays_that_are_not_what_we_read_are_refused_with_what_to_do() {
         read(&source(&path)).map(|rows| rows.total).map_err(|error| error.to_string())
     };
     assert_eq!(said(&npy(whole)), Ok(3));
+    // Twelve bytes of the twenty-four are six numbers of half the width: three rows too many.
+    assert!(
+        said(&npy(&whole.replace("<f4", "<f2").replace("(3,", "(6,"))).is_err_and(|e| e.contains("3 names for 6 rows"))
+    );
     let cases = [
         (npy(&whole.replace("<f4", "<f8")), "save array.astype('<f4')"),
         (npy(&whole.replace("<f4", "|O")), "save array.astype('<f4')"),

@@ -100,3 +100,149 @@ fn walks_of_psymo_by_the_walker_that_ships() {
     assert!(beside("this model", "other views") > 1.2 * beside("static proportions", "other views"), "{report}");
     assert!((beside("gait-energy images", "same view") - 0.667).abs() < 0.02, "{report}");
 }
+
+/// Runs the command on files alone, without a model.
+fn on_files(words: &[&str]) -> std::process::Output {
+    program().arg("evaluate").args(words).output().expect("the program runs")
+}
+
+fn refusal(words: &[&str]) -> String {
+    let ended = on_files(words);
+    assert!(!ended.status.success(), "{words:?} was measured");
+    String::from_utf8_lossy(&ended.stderr).into_owned()
+}
+
+fn written(folder: &tempfile::TempDir, name: &str, bytes: impl AsRef<[u8]>) -> String {
+    let path = folder.path().join(name);
+    std::fs::write(&path, bytes).expect("written");
+    path.to_str().expect("a plain path").to_owned()
+}
+
+/// An array of NumPy's, `kind` as its header has it.
+fn npy(kind: &str, columns: usize, numbers: &[f32]) -> Vec<u8> {
+    let rows = numbers.len() / columns;
+    let header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({rows}, {columns}), }}\n");
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend(u16::try_from(header.len()).expect("short").to_le_bytes());
+    bytes.extend(header.as_bytes());
+    bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+    bytes
+}
+
+#[test]
+fn scores_become_a_page_that_needs_no_network_and_plots() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut table = "score\tmated\tsite\n".to_owned();
+    for trial in 0..400_u16 {
+        let (place, site) = (f32::from(trial % 97) / 97.0, if trial % 2 == 0 { "<b>north</b>" } else { "south" });
+        table += &format!("{}\t1\t{site}\n{}\t0\t{site}\n", 0.4 + 0.6 * place, 0.7 * place * place);
+    }
+    let scores = written(&folder, "scores.tsv", table);
+    let [json, html, plots] =
+        ["r.json", "r.html", "plots"].map(|name| folder.path().join(name).to_str().expect("plain").to_owned());
+    let model = "a <script>alert(1)</script> & co";
+    let ended = on_files(&[
+        "--protocol",
+        "scores",
+        "--scores",
+        &scores,
+        "--scores-are",
+        "probability",
+        "--slice",
+        "site",
+        "--model",
+        model,
+        "--json",
+        &json,
+        "--html",
+        &html,
+        "--plots",
+        &plots,
+    ]);
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let report: Value = serde_json::from_slice(&std::fs::read(json).expect("written")).expect("a report");
+    assert_eq!(report["slices"].as_array().map(Vec::len), Some(2), "{report}");
+    assert_eq!(report["results"]["verification"]["at_fmr"][1]["support"]["too_few_trials"]["needed"], 3000, "{report}");
+    assert!(report["calibration"]["decisions"]["reliability"]["ece"].as_f64().is_some_and(|ece| ece > 0.1), "{report}");
+    let page = std::fs::read_to_string(html).expect("written");
+    assert!(!page.contains("<script") && !page.contains("<b>"), "words of others are no markup");
+    assert!(page.contains("a &lt;script&gt;") && page.contains("&lt;b&gt;north&lt;/b&gt;"));
+    let addresses = page.matches("http").count() - page.matches("http://www.w3.org/2000/svg").count();
+    assert_eq!(addresses, page.matches("http-equiv").count(), "nothing is fetched");
+    for name in ["det", "roc", "histogram", "reliability"] {
+        let svg = std::fs::read_to_string(Path::new(&plots).join(format!("{name}.svg"))).expect("a plot");
+        assert!(page.contains(&svg), "the page holds {name}");
+        let png = std::fs::read(Path::new(&plots).join(format!("{name}.png"))).expect("a plot");
+        assert_eq!(image::load_from_memory(&png).expect("a picture").width(), 1440, "{name}");
+    }
+}
+
+#[test]
+fn embeddings_of_lfw_find_each_other_from_their_files() {
+    let Some(data) = data() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let json = folder.path().join("r.json").to_str().expect("plain").to_owned();
+    let [array, names] = ["npy", "names.txt"].map(|ending| data.join(format!("embeddings/lfw_mobilefacenet.{ending}")));
+    let ended = on_files(&[
+        "--protocol",
+        "closed-set",
+        "--embeddings",
+        array.to_str().expect("plain"),
+        "--names",
+        names.to_str().expect("plain"),
+        "--person",
+        "lfw",
+        "--json",
+        &json,
+    ]);
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let report: Value = serde_json::from_slice(&std::fs::read(json).expect("written")).expect("a report");
+    assert!((number(&report, "retrieval", "rank_1") - 0.946).abs() <= 0.003, "{report}");
+    assert_eq!(report["protocol"], "closed-set");
+}
+
+#[test]
+fn files_that_cannot_be_measured_are_refused_with_the_reason() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let names = written(&folder, "names.txt", "Ann_A_0001.jpg\nAnn_A_0002.jpg\nBob_B_0001.jpg\n");
+    let few = written(&folder, "few.txt", "Ann_A_0001.jpg\n");
+    let numbers = [1.0, 0.0, 0.9, 0.1, 0.0, 1.0];
+    let good = written(&folder, "good.npy", npy("<f4", 2, &numbers));
+    let wrong = written(&folder, "wrong.npy", npy("<f8", 2, &numbers));
+    let broken = written(&folder, "nan.npy", npy("<f4", 2, &[1.0, f32::NAN, 0.9, 0.1, 0.0, 1.0]));
+    let verification = |array: &str, more: &[&str]| {
+        refusal(&[&["--protocol", "verification", "--embeddings", array][..], more].concat())
+    };
+    let by_name = ["--names", &names, "--person", "lfw"];
+    for (problem, expected) in [
+        (verification(&good, &[]), "--names says which file has them"),
+        (verification(&good, &["--names", &few, "--person", "lfw"]), "1 names for 3 rows"),
+        (verification(&wrong, &by_name), "save array.astype('<f4')"),
+        (verification(&broken, &by_name), "row 1 of"),
+        (verification(&good, &["--names", &names]), "--person says how a name tells the person"),
+        (verification(&good, &["--names", &names, "--person", "market"]), "is not named as in Market-1501"),
+        (verification(&good, &[&by_name[..], &["--slice", "site"]].concat()), "no sample has the label \"site\""),
+        (refusal(&["--protocol", "scores", "--embeddings", &good]), "embeddings are measured by"),
+        (refusal(&["--protocol", "scores", "--scores", "no/such.tsv"]), "no/such.tsv"),
+        (refusal(&["--protocol", "closed-set", "--data", "no/such"]), "--model names the package"),
+    ] {
+        assert!(problem.contains(expected), "{expected:?} is not said in {problem:?}");
+    }
+    let json = folder.path().join("r.json").to_str().expect("plain").to_owned();
+    let ended = on_files(&[
+        "--protocol",
+        "verification",
+        "--embeddings",
+        &good,
+        "--names",
+        &names,
+        "--person",
+        "lfw",
+        "--json",
+        &json,
+    ]);
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let report: Value = serde_json::from_slice(&std::fs::read(json).expect("written")).expect("a report");
+    assert_eq!(report["results"]["verification"]["impostor_pairs"], 2, "{report}");
+    assert!(report["command"].as_str().is_some_and(|c| c.starts_with("semblance evaluate --protocol verification")));
+}

@@ -30,7 +30,7 @@ const IMPORTS: [(&str, &str); 18] = [
 ];
 
 /// Crates, each with its family (`tonic` and `tonic_health`), that live in one folder or file.
-const HOMES: [(&str, &str); 7] = [
+const HOMES: [(&str, &str); 10] = [
     ("tch", "src/torch/"),
     ("torch_sys", "src/torch/"),
     ("hnsw_rs", "src/gallery/graph/hnsw.rs"),
@@ -38,6 +38,9 @@ const HOMES: [(&str, &str); 7] = [
     ("tonic", "src/api/"),
     ("prost", "src/api/"),
     ("arrow", "src/transfer/"),
+    ("csv", "src/evaluate/names.rs"),
+    ("resvg", "src/evaluate/figure/raster.rs"),
+    ("epaint_default_fonts", "src/evaluate/figure/raster.rs"),
 ];
 
 /// What `domain` does without: it holds values and rules, and does nothing by itself.

@@ -1,0 +1,182 @@
+//! Every sample against all others: is its person first?
+
+use rayon::prelude::*;
+
+use super::{Options, Told, compares};
+use crate::evaluate::{
+    EvaluateError,
+    labelled::Labelled,
+    metrics::{self, Outcome, Share},
+    report::{Results, Slice},
+};
+
+pub(super) fn measure(set: &Labelled, options: &Options) -> Result<Told, EvaluateError> {
+    let (probes, gallery) = (options.probes_of(set)?, options.gallery_of(set)?);
+    let mut is_searched = vec![false; set.len()];
+    for item in &gallery {
+        is_searched[*item] = true;
+    }
+    let searched: Vec<(usize, Option<Outcome>)> =
+        probes.par_iter().map(|probe| (*probe, outcome(set, options, *probe, (&gallery, &is_searched)))).collect();
+    // Who searches among everybody is not searched.
+    let size = gallery.len() - usize::from(options.gallery.is_none());
+    let Some(results) = retrieval(set, (&searched, size), |_| true, options.seed) else {
+        let problem = "no probe has another sample of its person to be found";
+        return Err(EvaluateError::Unusable(problem.to_owned()));
+    };
+    let mut slices = Vec::new();
+    for label in &options.slices {
+        for value in set.values_of(label)? {
+            let of_value = |probe: usize| set.label(probe, label) == Some(&value);
+            let results = retrieval(set, (&searched, size), of_value, options.seed);
+            slices.extend(results.map(|results| Slice { label: label.clone(), value: value.clone(), results }));
+        }
+    }
+    Ok(Told { results, slices, notes: Vec::new() })
+}
+
+/// `None` where no probe that is asked for has an answer.
+fn retrieval(
+    set: &Labelled,
+    (searched, gallery): (&[(usize, Option<Outcome>)], usize),
+    admits: impl Fn(usize) -> bool,
+    seed: u64,
+) -> Option<Results> {
+    let mut shares: Vec<Share> = vec![(0.0, 0.0); set.people().len()];
+    let mut answered = Vec::new();
+    for (probe, outcome) in searched.iter().filter(|(probe, _)| admits(*probe)) {
+        let Some(outcome) = outcome else { continue };
+        let (right, trials) = &mut shares[set.person(*probe) as usize];
+        *trials += 1.0;
+        *right += f64::from(u8::from(outcome.first_right == 1));
+        answered.push(*outcome);
+    }
+    if answered.is_empty() {
+        return None;
+    }
+    let mut found = metrics::retrieval_of(&answered, gallery);
+    found.rank_1_by_person = Some(metrics::people(&shares, seed));
+    Some(Results::Retrieval(found))
+}
+
+/// Where the right answers stand among all. Right and wrong ones that are equally similar stand wrong first, so that the
+/// order of names earns nothing.
+fn outcome(
+    set: &Labelled,
+    options: &Options,
+    probe: usize,
+    (gallery, is_searched): (&[usize], &[bool]),
+) -> Option<Outcome> {
+    let person = set.person(probe);
+    let own = set.people()[person as usize].iter().copied();
+    let own = own.filter(|item| *item != probe && is_searched[*item] && compares(set, options, probe, *item));
+    let mut right: Vec<f32> = own.map(|item| set.similarity(probe, item)).collect();
+    right.sort_unstable_by(|a, b| b.total_cmp(a));
+    if right.is_empty() {
+        return None;
+    }
+    // How many wrong answers come after so many of the right ones.
+    let mut wrong_after = vec![0_usize; right.len() + 1];
+    for item in gallery.iter().filter(|item| set.person(**item) != person) {
+        let similarity = set.similarity(probe, *item);
+        wrong_after[right.partition_point(|right| *right > similarity)] += 1;
+    }
+    let mut wrong = 0;
+    let ranks: Vec<usize> = (0..right.len())
+        .map(|before| {
+            wrong += wrong_after[before];
+            before + 1 + wrong
+        })
+        .collect();
+    Outcome::at(&ranks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        evaluate::{
+            PersonRule, Retrieval,
+            labelled::fixtures::{embedding, plane},
+        },
+        testdata,
+    };
+
+    fn results(set: &Labelled, options: &Options) -> Retrieval {
+        match measure(set, options).expect("measured").results {
+            Results::Retrieval(results) => results,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn everybody(set: &Labelled, probe: usize) -> Option<Outcome> {
+        let all: Vec<usize> = (0..set.len()).collect();
+        outcome(set, &Options::default(), probe, (&all, &vec![true; set.len()]))
+    }
+
+    #[test]
+    fn probes_search_the_gallery_alone() {
+        let set = plane(&[("a", "query", 0.0), ("a", "query", 1.0), ("a", "gallery", 60.0), ("b", "gallery", 20.0)]);
+        let part = |text: &str| text.parse().ok();
+        let parts = Options { probes: part("camera=query"), gallery: part("camera=gallery"), ..Options::default() };
+        let found = results(&set, &parts);
+        assert_eq!((found.probes, found.gallery, found.rank_1, found.rank_5), (2, 2, 0.0, 1.0));
+    }
+
+    #[test]
+    fn ranks_are_those_of_a_sorted_list() {
+        let samples = [("a", "1", 0.0), ("b", "1", 20.0), ("a", "2", 50.0), ("b", "2", 55.0), ("a", "2", 5.0)];
+        let set = plane(&samples);
+        for probe in 0..samples.len() {
+            let others = (0..samples.len()).filter(|item| *item != probe);
+            let sorted = crate::evaluate::rank(
+                others,
+                |item| set.similarity(probe, item),
+                |item| set.person(item) == set.person(probe),
+            );
+            assert_eq!(everybody(&set, probe), Outcome::of(&sorted), "{probe}: {sorted:?}");
+        }
+    }
+
+    #[test]
+    fn equally_similar_wrong_answers_come_first() {
+        let set = plane(&[("a", "1", 0.0), ("b", "1", 30.0), ("a", "1", 30.0)]);
+        assert_eq!(everybody(&set, 0).expect("found").first_right, 2);
+    }
+
+    #[test]
+    fn the_own_camera_may_be_left_out_and_cameras_told_apart() {
+        let set = plane(&[("a", "1", 0.0), ("a", "1", 1.0), ("a", "2", 60.0), ("b", "1", 20.0), ("b", "2", 21.0)]);
+        assert!((results(&set, &Options::default()).rank_1 - 0.8).abs() < 1e-12);
+        let across = Options { across: vec!["camera".to_owned()], ..Options::default() };
+        assert!((results(&set, &across).rank_1 - 0.4).abs() < 1e-12);
+        let sliced = Options { slices: vec!["camera".to_owned()], ..Options::default() };
+        let slices = measure(&set, &sliced).expect("measured").slices;
+        let rank_1 = slices.iter().map(|slice| match &slice.results {
+            Results::Retrieval(r) => (r.probes, r.rank_1),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(rank_1.collect::<Vec<_>>(), [(3, 1.0), (2, 0.5)]);
+    }
+
+    fn real(set: &str, rule: &PersonRule) -> Option<Retrieval> {
+        let (names, rows): (Vec<String>, Vec<Vec<f32>>) = testdata::embeddings(set)?.into_iter().unzip();
+        let embeddings = rows.iter().map(|row| Some(embedding(row))).collect();
+        let set = Labelled::new(rule.known(&names).expect("names of the set"), embeddings).expect("a set");
+        Some(results(&set, &Options::default()))
+    }
+
+    #[test]
+    fn faces_of_lfw_find_each_other() {
+        let Some(found) = real("lfw_mobilefacenet", &PersonRule::Lfw) else { return };
+        assert!((found.rank_1 - 0.946).abs() <= 0.003, "{}", found.rank_1);
+        let interval = found.rank_1_by_person.expect("people are known");
+        assert!(interval.low < found.rank_1 && found.rank_1 < interval.high, "{interval:?}");
+    }
+
+    #[test]
+    fn crops_of_market_find_each_other() {
+        let Some(found) = real("market_osnet", &PersonRule::Market) else { return };
+        assert!((found.rank_1 - 0.942).abs() <= 0.003, "{}", found.rank_1);
+    }
+}

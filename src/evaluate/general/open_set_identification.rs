@@ -1,0 +1,220 @@
+//! Some people are enrolled, and everybody searches.
+
+use rand_xoshiro::{
+    Xoshiro256PlusPlus,
+    rand_core::{RngCore, SeedableRng},
+};
+use rayon::prelude::*;
+
+use super::{Options, Told, compares};
+use crate::{
+    decision::Calibration,
+    domain::{PadPolicy, Policy, Pooling, QualityPolicy, Rehearsal, Similarity},
+    evaluate::{
+        EvaluateError,
+        labelled::Labelled,
+        metrics::{self, Share},
+        report::{Results, Slice},
+    },
+};
+
+/// The rates that the server is asked to promise.
+const PROMISED: [f64; 4] = [0.03, 0.01, 0.003, 0.001];
+/// Promised to verification, which is not looked at here.
+const TARGET_FMR: f64 = 0.001;
+
+/// Who is enrolled, and who searches for whom.
+struct Gallery {
+    /// One sample of each enrolled person.
+    templates: Vec<usize>,
+    mated: Vec<usize>,
+    nonmated: Vec<usize>,
+}
+
+/// What a search found: the most similar template's similarity, and whether it is the probe's person.
+#[derive(Debug, Clone, Copy)]
+struct First {
+    similarity: f32,
+    is_right: bool,
+}
+
+pub(super) fn measure(set: &Labelled, options: &Options) -> Result<Told, EvaluateError> {
+    let gallery = Gallery::draw(set, options)?;
+    let search = |probes: &[usize]| -> Vec<First> {
+        probes.par_iter().map(|probe| first(set, &gallery.templates, options, *probe)).collect()
+    };
+    let (mated, nonmated) = (search(&gallery.mated), search(&gallery.nonmated));
+    let promised = promises(set, &gallery.templates);
+    let enrolled = gallery.templates.len();
+    let told = |admits: &dyn Fn(usize) -> bool| {
+        let of = |probes: &[usize], found: &[First]| -> Vec<(usize, First)> {
+            probes.iter().copied().zip(found.iter().copied()).filter(|(probe, _)| admits(*probe)).collect()
+        };
+        let (mated, nonmated) = (of(&gallery.mated, &mated), of(&gallery.nonmated, &nonmated));
+        (!mated.is_empty() && !nonmated.is_empty()).then(|| {
+            let right: Vec<Option<f32>> =
+                mated.iter().map(|(_, first)| first.is_right.then_some(first.similarity)).collect();
+            let taken: Vec<f32> = nonmated.iter().map(|(_, first)| first.similarity).collect();
+            let mut results = metrics::identification(&right, &taken, enrolled, &promised);
+            for at in &mut results.at_fpir {
+                let mut shares: Vec<Share> = vec![(0.0, 0.0); set.people().len()];
+                for ((probe, _), score) in mated.iter().zip(&right) {
+                    let (missed, trials) = &mut shares[set.person(*probe) as usize];
+                    *trials += 1.0;
+                    *missed += f64::from(u8::from(score.is_none_or(|score| score < at.threshold)));
+                }
+                at.fnir_by_person = Some(metrics::people(&shares, options.seed));
+            }
+            Results::Identification(Box::new(results))
+        })
+    };
+    let results = told(&|_| true).expect("both kinds of probes were drawn");
+    let mut slices = Vec::new();
+    for label in &options.slices {
+        for value in set.values_of(label)? {
+            let results = told(&|probe| set.label(probe, label) == Some(&value));
+            slices.extend(results.map(|results| Slice { label: label.clone(), value, results }));
+        }
+    }
+    let mut notes = Vec::new();
+    if promised.is_empty() {
+        notes.push(format!(
+            "a gallery of {enrolled} is too small to promise a rate from: {} searches are needed",
+            crate::decision::TRIALS_MIN
+        ));
+    }
+    Ok(Told { results, slices, notes })
+}
+
+impl Gallery {
+    /// Draws who is enrolled, with their first sample. Who has a single sample could not search and is a stranger.
+    fn draw(set: &Labelled, options: &Options) -> Result<Self, EvaluateError> {
+        let mut people: Vec<&[usize]> =
+            set.people().iter().map(Vec::as_slice).filter(|samples| samples.len() > 1).collect();
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(options.seed);
+        for last in (1..people.len()).rev() {
+            let drawn = (u128::from(random.next_u64()) * (last as u128 + 1)) >> 64;
+            people.swap(last, usize::try_from(drawn).expect("at most the last place"));
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count is a count")]
+        let enrolled = (people.len() as f64 * options.enrolled_share.clamp(0.0, 1.0)).round() as usize;
+        let mut is_enrolled = vec![false; set.people().len()];
+        let (mut templates, mut mated) = (Vec::new(), Vec::new());
+        for samples in &people[..enrolled] {
+            is_enrolled[set.person(samples[0]) as usize] = true;
+            templates.push(samples[0]);
+            mated.extend_from_slice(&samples[1..]);
+        }
+        let nonmated: Vec<usize> = (0..set.len()).filter(|s| !is_enrolled[set.person(*s) as usize]).collect();
+        if mated.is_empty() || nonmated.is_empty() {
+            let problem = "it takes enrolled people with a second sample, and people who are not enrolled";
+            return Err(EvaluateError::Unusable(problem.to_owned()));
+        }
+        Ok(Self { templates, mated, nonmated })
+    }
+}
+
+/// The most similar template; of equally similar ones a wrong one.
+fn first(set: &Labelled, templates: &[usize], options: &Options, probe: usize) -> First {
+    let mut first = First { similarity: Similarity::LOWEST.0, is_right: false };
+    for template in templates.iter().filter(|template| compares(set, options, probe, **template)) {
+        let found = First {
+            similarity: set.similarity(probe, *template),
+            is_right: set.person(probe) == set.person(*template),
+        };
+        let is_better = found.similarity > first.similarity;
+        if is_better || (found.similarity >= first.similarity && first.is_right && !found.is_right) {
+            first = found;
+        }
+    }
+    first
+}
+
+/// (target FPIR, threshold) as the server makes them: from the gallery against itself, before anybody searched.
+fn promises(set: &Labelled, templates: &[usize]) -> Vec<(f64, f32)> {
+    let best = |(place, template): (usize, &usize)| {
+        let others = templates.iter().enumerate().filter(|(other, _)| *other != place);
+        let similarities = others.map(|(_, other)| set.similarity(*template, *other));
+        Similarity(similarities.fold(Similarity::LOWEST.0, f32::max))
+    };
+    let neighbours = templates.iter().zip(templates.iter().cycle().skip(1));
+    let rehearsal = Rehearsal {
+        identities: templates.len() as u64,
+        templates: templates.len() as u64,
+        nonmated_best: templates.par_iter().enumerate().map(best).collect(),
+        impostor: neighbours.map(|(one, other)| Similarity(set.similarity(*one, *other))).collect(),
+        mated_best: Vec::new(),
+    };
+    let Some(calibration) = Calibration::from_rehearsal(&rehearsal, None) else { return Vec::new() };
+    let threshold = |target_fpir: f64| {
+        let policy = Policy {
+            target_fpir,
+            target_fmr: TARGET_FMR,
+            quality: QualityPolicy::default(),
+            pad: PadPolicy::default(),
+            pooling: Pooling::default(),
+        };
+        calibration.terms(policy, rehearsal.identities).point.threshold_known.map(|known| (target_fpir, known.0))
+    };
+    PROMISED.into_iter().filter_map(threshold).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        evaluate::{
+            PersonRule,
+            labelled::fixtures::{embedding, plane},
+            metrics::Identification,
+        },
+        testdata,
+    };
+
+    fn results(told: Told) -> Identification {
+        match told.results {
+            Results::Identification(results) => *results,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn people_of_one_sample_are_strangers() {
+        let samples = [("a", "1", 0.0), ("a", "1", 2.0), ("b", "1", 90.0), ("b", "1", 93.0), ("c", "1", 180.0)];
+        let all = Options { enrolled_share: 1.0, ..Options::default() };
+        let told = measure(&plane(&samples), &all).expect("measured");
+        assert!(told.notes[0].contains("too small"), "{:?}", told.notes);
+        let found = results(told);
+        assert_eq!((found.enrolled, found.mated_probes, found.nonmated_probes), (2, 2, 1));
+        assert!((found.rank_1 - 1.0).abs() < 1e-12 && found.at_fpir[0].fnir.errors == 0, "{found:?}");
+        let half = results(measure(&plane(&samples), &Options::default()).expect("measured"));
+        assert_eq!((half.enrolled, half.mated_probes, half.nonmated_probes), (1, 1, 3));
+        assert!(measure(&plane(&samples[..4]), &all).is_err(), "nobody is a stranger");
+    }
+
+    #[test]
+    fn of_equally_similar_people_the_wrong_one_is_first() {
+        let set = plane(&[("a", "1", 0.0), ("b", "1", 40.0), ("a", "1", 20.0)]);
+        // 20 degrees to both.
+        let found = first(&set, &[0, 1], &Options::default(), 2);
+        let other = first(&set, &[1, 0], &Options::default(), 2);
+        let apart = (set.similarity(2, 0) - set.similarity(2, 1)).abs();
+        assert!(apart > 0.0 || (!found.is_right && !other.is_right), "{found:?} {other:?}");
+        assert!(!first(&set, &[1], &Options::default(), 2).is_right);
+    }
+
+    #[test]
+    fn strangers_of_lfw_come_about_as_often_as_was_promised() {
+        let Some(rows) = testdata::embeddings("lfw_mobilefacenet") else { return };
+        let (names, rows): (Vec<String>, Vec<Vec<f32>>) = rows.into_iter().unzip();
+        let embeddings = rows.iter().map(|row| Some(embedding(row))).collect();
+        let known = PersonRule::Lfw.known(&names).expect("names of the set");
+        let set = Labelled::new(known, embeddings).expect("a set");
+        let found = results(measure(&set, &Options::default()).expect("measured"));
+        assert_eq!(found.enrolled, 429, "half of the 858 people with two or more");
+        let [first, ..] = &found.promised[..] else { panic!("a gallery of 429 promises") };
+        assert!((0.01..0.09).contains(&first.fpir.rate), "3 % within a factor of three: {first:?}");
+        assert!(found.at_fpir[0].fpir.rate <= 0.01 && found.at_fpir[0].dir > 0.5, "{:?}", found.at_fpir[0]);
+        assert!(found.promised.windows(2).all(|two| two[0].threshold <= two[1].threshold), "{:?}", found.promised);
+    }
+}

@@ -1,0 +1,109 @@
+//! Each value of a label against each other one: CASIA-B's protocol over viewpoints, where pairs of identical views are
+//! left out and the mean over the others is told.
+
+use rayon::prelude::*;
+
+use super::{Options, Told, compares};
+use crate::evaluate::{
+    EvaluateError,
+    labelled::Labelled,
+    metrics::{self, ValuePair},
+    report::{Results, Slice},
+};
+
+/// For one probe and every gallery value: the highest similarity, and whether it is the probe's person's.
+type Firsts = Vec<Option<(f32, bool)>>;
+
+pub(super) fn measure(set: &Labelled, options: &Options) -> Result<Told, EvaluateError> {
+    let label = options.pair_label.as_deref().ok_or_else(|| {
+        EvaluateError::Unusable("--pair-label says which label's values are tried against each other".to_owned())
+    })?;
+    let values = set.values_of(label)?;
+    let of: Vec<Option<usize>> =
+        (0..set.len()).map(|sample| values.iter().position(|value| set.label(sample, label) == Some(value))).collect();
+    let (probes, gallery) = (options.probes_of(set)?, options.gallery_of(set)?);
+    let firsts: Vec<(usize, Firsts)> =
+        probes.par_iter().map(|probe| (*probe, firsts(set, options, *probe, (&gallery, &of, values.len())))).collect();
+    let told = |admits: &dyn Fn(usize) -> bool| {
+        let mut pairs = Vec::new();
+        for (probe_value, probe_name) in values.iter().enumerate() {
+            for (gallery_value, gallery_name) in values.iter().enumerate().filter(|(other, _)| *other != probe_value) {
+                let tried = firsts.iter().filter(|(probe, _)| of[*probe] == Some(probe_value) && admits(*probe));
+                let found: Vec<bool> =
+                    tried.filter_map(|(_, firsts)| firsts[gallery_value].map(|(_, is_right)| is_right)).collect();
+                if !found.is_empty() {
+                    let right = found.iter().filter(|right| **right).count();
+                    pairs.push(ValuePair {
+                        probe: probe_name.clone(),
+                        gallery: gallery_name.clone(),
+                        probes: found.len(),
+                        rank_1: right as f64 / found.len() as f64,
+                    });
+                }
+            }
+        }
+        (!pairs.is_empty()).then(|| Results::Pairwise(metrics::pairwise(label, pairs)))
+    };
+    let results = told(&|_| true).ok_or_else(|| {
+        EvaluateError::Unusable(format!("no probe meets a gallery of another {label} that holds its person"))
+    })?;
+    let mut slices = Vec::new();
+    for slice in &options.slices {
+        for value in set.values_of(slice)? {
+            let results = told(&|probe| set.label(probe, slice) == Some(&value));
+            slices.extend(results.map(|results| Slice { label: slice.clone(), value, results }));
+        }
+    }
+    Ok(Told { results, slices, notes: Vec::new() })
+}
+
+/// `None` for gallery values where the probe's person is not: no answer could be right. Of equally similar ones the wrong
+/// one is first.
+fn firsts(
+    set: &Labelled,
+    options: &Options,
+    probe: usize,
+    (gallery, of, values): (&[usize], &[Option<usize>], usize),
+) -> Firsts {
+    let mut found: Firsts = vec![None; values];
+    let mut is_answerable = vec![false; values];
+    for item in gallery.iter().filter(|item| **item != probe && compares(set, options, probe, **item)) {
+        let Some(value) = of[*item] else { continue };
+        let (similarity, is_right) = (set.similarity(probe, *item), set.person(*item) == set.person(probe));
+        is_answerable[value] |= is_right;
+        let is_first = found[value].is_none_or(|(best, best_is_right)| {
+            similarity > best || (similarity >= best && best_is_right && !is_right)
+        });
+        if is_first {
+            found[value] = Some((similarity, is_right));
+        }
+    }
+    found.into_iter().zip(is_answerable).map(|(first, is_answerable)| first.filter(|_| is_answerable)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate::labelled::fixtures::plane;
+
+    #[test]
+    fn identical_views_are_left_out_and_pairs_weigh_alike() {
+        let set = plane(&[
+            ("a", "000", 0.0),
+            ("a", "090", 20.0),
+            ("b", "000", 90.0),
+            ("b", "090", 60.0),
+            ("b", "090", 5.0),
+            ("c", "090", 180.0),
+        ]);
+        let options = Options { pair_label: Some("camera".to_owned()), ..Options::default() };
+        let Results::Pairwise(found) = measure(&set, &options).expect("measured").results else { panic!("pairwise") };
+        let pairs: Vec<(&str, &str, usize, f64)> =
+            found.pairs.iter().map(|pair| (&*pair.probe, &*pair.gallery, pair.probes, pair.rank_1)).collect();
+        // From 0: a meets b's sample at 5 degrees first; b its own at 60. From 90: a is right; b at 60 is right and at 5
+        // is not; c is nobody at 0 and does not count.
+        assert_eq!(pairs, [("000", "090", 2, 0.5), ("090", "000", 3, 2.0 / 3.0)]);
+        assert!((found.mean_rank_1 - f64::midpoint(0.5, 2.0 / 3.0)).abs() < 1e-12, "{found:?}");
+        assert!(measure(&set, &Options::default()).is_err(), "the label is needed");
+    }
+}

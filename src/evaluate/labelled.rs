@@ -1,0 +1,168 @@
+//! Samples with their embeddings and what is known of them: whose they are, and any labels.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::EvaluateError;
+use crate::domain::Embedding;
+
+/// What is known of one sample.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    pub name: String,
+    pub person: String,
+    /// A camera, a site, an outfit, how long ago: what results are told by.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Samples of one embedding space.
+#[derive(Debug)]
+pub struct Labelled {
+    known: Vec<Known>,
+    /// `None` for those that could not be encoded.
+    embeddings: Vec<Option<Embedding>>,
+    /// Each sample's person, as a place among the people.
+    people_of: Vec<u32>,
+    /// The samples of each person, in order; people in the order in which they first appear.
+    people: Vec<Vec<usize>>,
+}
+
+impl Labelled {
+    /// # Errors
+    /// [`EvaluateError::Unusable`] when there are not as many embeddings as samples, none at all, or when they are not of
+    /// one space.
+    pub fn new(known: Vec<Known>, embeddings: Vec<Option<Embedding>>) -> Result<Self, EvaluateError> {
+        if known.len() != embeddings.len() {
+            let problem = format!("{} names for {} embeddings: they belong together", known.len(), embeddings.len());
+            return Err(EvaluateError::Unusable(problem));
+        }
+        if known.is_empty() {
+            return Err(EvaluateError::Unusable("there is no sample".to_owned()));
+        }
+        let mut spaces = embeddings.iter().zip(&known).filter_map(|(e, known)| Some((e.as_ref()?.space(), known)));
+        if let Some((first, _)) = spaces.next()
+            && let Some((_, known)) = spaces.find(|(space, _)| *space != first)
+        {
+            let problem = format!("{} is of another model than those before it: they do not compare", known.name);
+            return Err(EvaluateError::Unusable(problem));
+        }
+        let mut places: HashMap<&str, u32> = HashMap::new();
+        let mut people: Vec<Vec<usize>> = Vec::new();
+        let mut people_of = Vec::with_capacity(known.len());
+        for (sample, known) in known.iter().enumerate() {
+            let next = u32::try_from(people.len()).expect("fewer people than fit into memory");
+            let place = *places.entry(&known.person).or_insert(next);
+            if place == next {
+                people.push(Vec::new());
+            }
+            people[place as usize].push(sample);
+            people_of.push(place);
+        }
+        Ok(Self { known, embeddings, people_of, people })
+    }
+
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// How many samples could not be encoded. They match nobody.
+    pub fn refused(&self) -> usize {
+        self.embeddings.iter().filter(|e| e.is_none()).count()
+    }
+
+    pub(super) fn people(&self) -> &[Vec<usize>] {
+        &self.people
+    }
+
+    /// The place of a sample's person.
+    pub(super) fn person(&self, sample: usize) -> u32 {
+        self.people_of[sample]
+    }
+
+    pub(super) fn label(&self, sample: usize, label: &str) -> Option<&str> {
+        self.known[sample].labels.get(label).map(String::as_str)
+    }
+
+    /// The values of a label, in order.
+    ///
+    /// # Errors
+    /// [`EvaluateError::Unusable`] when no sample has it.
+    pub(super) fn values_of(&self, label: &str) -> Result<Vec<String>, EvaluateError> {
+        let mut values: Vec<&String> = self.known.iter().filter_map(|known| known.labels.get(label)).collect();
+        values.sort_unstable();
+        values.dedup();
+        if values.is_empty() {
+            let mut there: Vec<&String> = self.known.iter().flat_map(|known| known.labels.keys()).collect();
+            there.sort_unstable();
+            there.dedup();
+            let problem = format!("no sample has the label {label:?}; the labels there are: {there:?}");
+            return Err(EvaluateError::Unusable(problem));
+        }
+        Ok(values.into_iter().cloned().collect())
+    }
+
+    /// -1 where one of them could not be encoded.
+    pub(super) fn similarity(&self, one: usize, other: usize) -> f32 {
+        super::similarity(self.embeddings[one].as_ref(), self.embeddings[other].as_ref())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod fixtures {
+    use super::*;
+    use crate::domain::{EmbeddingSpace, Modality, ModelDigest};
+
+    pub(in crate::evaluate) fn space(dimension: usize) -> EmbeddingSpace {
+        EmbeddingSpace::whole(Modality::Face, ModelDigest([7; 32]), u32::try_from(dimension).expect("small"))
+    }
+
+    pub(in crate::evaluate) fn embedding(values: &[f32]) -> Embedding {
+        Embedding::new(space(values.len()), values).expect("a direction")
+    }
+
+    /// Samples `(person, label "camera", direction in degrees)` of a plane.
+    pub(in crate::evaluate) fn plane(samples: &[(&str, &str, f32)]) -> Labelled {
+        let known = samples.iter().enumerate().map(|(number, (person, camera, _))| Known {
+            name: format!("{number}"),
+            person: (*person).to_owned(),
+            labels: BTreeMap::from([("camera".to_owned(), (*camera).to_owned())]),
+        });
+        let directions = samples.iter().map(|(_, _, degrees)| {
+            let (y, x) = degrees.to_radians().sin_cos();
+            Some(embedding(&[x, y]))
+        });
+        Labelled::new(known.collect(), directions.collect()).expect("a set")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(person: &str) -> Known {
+        Known { name: format!("{person}.jpg"), person: person.to_owned(), labels: BTreeMap::new() }
+    }
+
+    #[test]
+    fn what_does_not_belong_together_is_refused() {
+        let two = fixtures::embedding(&[1.0, 0.0]);
+        let three = fixtures::embedding(&[1.0, 0.0, 0.0]);
+        let problem = |known, embeddings| Labelled::new(known, embeddings).expect_err("unusable").to_string();
+        let few = problem(vec![known("a")], vec![Some(two.clone()), None]);
+        assert!(few.contains("1 names for 2 embeddings"), "{few}");
+        assert!(problem(vec![], vec![]).contains("no sample"));
+        let mixed = problem(vec![known("a"), known("b")], vec![Some(two), Some(three)]);
+        assert!(mixed.contains("b.jpg is of another model"), "{mixed}");
+    }
+
+    #[test]
+    fn labels_that_nobody_has_are_told_with_those_that_there_are() {
+        let set = fixtures::plane(&[("a", "c1", 0.0), ("b", "c2", 90.0), ("a", "c1", 10.0)]);
+        assert_eq!(set.values_of("camera").expect("there"), ["c1", "c2"]);
+        assert!(set.values_of("site").expect_err("none").to_string().contains("camera"));
+        assert_eq!(set.people(), [vec![0, 2], vec![1]]);
+    }
+}

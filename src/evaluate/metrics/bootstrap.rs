@@ -1,0 +1,132 @@
+//! How far a rate would move with other people. Pairs and probes of one person fail together, so intervals that count
+//! them as independent are too narrow; here whole people are drawn again, with all that is theirs (the subset bootstrap
+//! of Bolle, Ratha and Pankanti 2004).
+
+use rand_xoshiro::{
+    Xoshiro256PlusPlus,
+    rand_core::{RngCore, SeedableRng},
+};
+use serde::Serialize;
+
+use super::rate::Interval;
+
+/// How often people are drawn.
+const REPLICATES: usize = 500;
+/// More accepted impostor pairs are thinned to this many, evenly.
+const ACCEPTED_MAX: usize = 200_000;
+
+/// Intervals over people.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ByPerson {
+    pub people: usize,
+    pub equal_error_rate: Interval,
+}
+
+/// What one person contributes: errors, of trials.
+pub type Share = (f64, f64);
+
+/// The interval of the errors of all people over their trials.
+///
+/// # Panics
+/// When nobody has a trial.
+#[must_use]
+pub fn people(shares: &[Share], seed: u64) -> Interval {
+    assert!(shares.iter().any(|(_, trials)| *trials > 0.0), "somebody must have been tried");
+    let mut draws = Draws::new(shares.len(), seed);
+    middle(|| ratio(shares, draws.next()))
+}
+
+/// The interval of the error rate at a threshold, FMR and FNMR in equal parts. `missed` are each person's genuine pairs,
+/// `samples` how many samples each has, and `accepted` the people of the impostor pairs at the threshold or above, out of
+/// all pairs there are or of a share `kept` of them.
+#[must_use]
+pub fn equal_error(missed: &[Share], samples: &[u32], accepted: &[(u32, u32)], kept: f64, seed: u64) -> ByPerson {
+    let every = accepted.len().div_ceil(ACCEPTED_MAX).max(1);
+    let mut draws = Draws::new(samples.len(), seed);
+    let interval = middle(|| {
+        let times = draws.next();
+        let fnmr = ratio(missed, times)?;
+        let passed: u64 =
+            accepted.iter().step_by(every).map(|(a, b)| times[*a as usize] * times[*b as usize]).sum::<u64>();
+        // Of all pairs, less those of a person's samples with each other.
+        let drawn = samples.iter().zip(times).map(|(samples, times)| f64::from(*samples) * *times as f64);
+        let pairs = (drawn.clone().sum::<f64>().powi(2) - drawn.map(|n| n * n).sum::<f64>()) / 2.0 * kept;
+        (pairs > 0.0).then(|| f64::midpoint(fnmr, (passed as f64 * every as f64 / pairs).min(1.0)))
+    });
+    ByPerson { people: samples.len(), equal_error_rate: interval }
+}
+
+/// People drawn with replacement: how often each.
+struct Draws {
+    random: Xoshiro256PlusPlus,
+    times: Vec<u64>,
+}
+
+impl Draws {
+    fn new(people: usize, seed: u64) -> Self {
+        Self { random: Xoshiro256PlusPlus::seed_from_u64(seed), times: vec![0; people] }
+    }
+
+    fn next(&mut self) -> &[u64] {
+        self.times.fill(0);
+        let people = self.times.len() as u128;
+        for _ in 0..people {
+            let drawn = (u128::from(self.random.next_u64()) * people) >> 64;
+            self.times[usize::try_from(drawn).expect("below the number of people")] += 1;
+        }
+        &self.times
+    }
+}
+
+/// `None` where nobody with a trial was drawn.
+fn ratio(shares: &[Share], times: &[u64]) -> Option<f64> {
+    let total = |of: fn(&Share) -> f64| shares.iter().zip(times).map(|(share, n)| of(share) * *n as f64).sum::<f64>();
+    let trials = total(|share| share.1);
+    (trials > 0.0).then(|| total(|share| share.0) / trials)
+}
+
+/// Where the middle 95 % of the replicates lie.
+fn middle(mut replicate: impl FnMut() -> Option<f64>) -> Interval {
+    let mut found: Vec<f64> = (0..REPLICATES).filter_map(|_| replicate()).collect();
+    found.sort_unstable_by(f64::total_cmp);
+    let at = |per_mille: usize| found.get((found.len() * per_mille / 1000).min(found.len().saturating_sub(1)));
+    let [low, high] = [25, 975].map(|per_mille| at(per_mille).copied());
+    Interval { low: low.unwrap_or(0.0), high: high.unwrap_or(1.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate::metrics::Rate;
+
+    #[test]
+    fn people_who_fail_in_all_their_trials_widen_the_interval() {
+        // Ten people of a hundred trials: one misses all, or each misses ten.
+        let one: Vec<Share> = (0..10).map(|person| (if person == 0 { 100.0 } else { 0.0 }, 100.0)).collect();
+        let each = vec![(10.0, 100.0); 10];
+        let (one, each) = (people(&one, 7), people(&each, 7));
+        assert!((each.high - each.low).abs() < 1e-12, "{each:?}");
+        let trials = Rate::of(100, 1000).interval;
+        assert!(one.high - one.low > 3.0 * (trials.high - trials.low), "{one:?} {trials:?}");
+    }
+
+    #[test]
+    fn people_of_one_trial_each_come_near_the_interval_of_trials() {
+        let shares: Vec<Share> = (0..1000).map(|person| (if person % 10 == 0 { 1.0 } else { 0.0 }, 1.0)).collect();
+        let (found, expected) = (people(&shares, 1), Rate::of(100, 1000).interval);
+        assert!((found.low - expected.low).abs() < 0.006 && (found.high - expected.high).abs() < 0.006, "{found:?}");
+        assert_eq!(found, people(&shares, 1), "a seed says everything");
+    }
+
+    #[test]
+    fn equal_errors_lie_within_their_interval() {
+        // Forty people of five samples, ten genuine pairs each; the first ten miss one; every neighbour is mistaken once.
+        let missed: Vec<Share> = (0..40).map(|person| (if person < 10 { 1.0 } else { 0.0 }, 10.0)).collect();
+        let accepted: Vec<(u32, u32)> = (0..39).map(|person| (person, person + 1)).collect();
+        let found = equal_error(&missed, &[5; 40], &accepted, 1.0, 3);
+        let (fnmr, fmr) = (10.0 / 400.0, 39.0 / (40.0 * 39.0 / 2.0 * 25.0));
+        let Interval { low, high } = found.equal_error_rate;
+        assert!(low < f64::midpoint(fnmr, fmr) && f64::midpoint(fnmr, fmr) < high, "{found:?}");
+        assert!(low > 0.0 && high < 0.03, "{found:?}");
+    }
+}

@@ -1,0 +1,140 @@
+//! Open-set identification (ISO/IEC 19795-1): who is enrolled must be found, and who is not must not.
+
+use serde::Serialize;
+
+use super::{
+    curve::{CurvePoint, Histogram, Sorted},
+    rate::{Interval, Rate, Support},
+};
+
+/// The false positive identification rates at which misses are told.
+const FPIR_TARGETS: [f64; 3] = [0.01, 0.003, 0.001];
+
+/// Open-set identification at rank 1.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Identification {
+    pub enrolled: usize,
+    pub mated_probes: usize,
+    pub nonmated_probes: usize,
+    /// The share of mated probes whose most similar identity is the right one, at any similarity.
+    pub rank_1: f64,
+    pub at_fpir: Vec<AtFpir>,
+    /// Thresholds as the server would set them from this gallery alone, and what became of the rate that was promised.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub promised: Vec<Promise>,
+    /// FPIR against FNIR. Where the right person is not first, no threshold helps, and the curve does not reach 0.
+    pub curve: Vec<CurvePoint>,
+    /// Of the most similar identity: of mated probes that found theirs, and of nonmated probes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub histogram: Option<Histogram>,
+}
+
+/// What is missed where at most so many strangers are taken for somebody.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AtFpir {
+    pub target_fpir: f64,
+    pub support: Support,
+    /// The lowest one that keeps the target on these probes.
+    pub threshold: f32,
+    pub fpir: Rate,
+    pub fnir: Rate,
+    /// 1 - FNIR: detected and identified.
+    pub dir: f64,
+    /// Over the people instead of the probes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fnir_by_person: Option<Interval>,
+}
+
+/// A rate that was asked for, and what it came to.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Promise {
+    pub target_fpir: f64,
+    pub threshold: f32,
+    pub fpir: Rate,
+    pub fnir: Rate,
+}
+
+/// What the scores of identification were.
+#[derive(Debug, Clone, Copy)]
+struct Searches<'s> {
+    mated: &'s [Option<f32>],
+    nonmated: &'s [f32],
+}
+
+/// Measures open-set identification. A mated probe has the similarity of the right identity where that came first, a
+/// nonmated one that of whoever came first. `promised` are (target FPIR, threshold).
+///
+/// # Panics
+/// When there is no probe of one kind, or a similarity is not finite.
+#[must_use]
+pub fn identification(
+    mated: &[Option<f32>],
+    nonmated: &[f32],
+    enrolled: usize,
+    promised: &[(f64, f32)],
+) -> Identification {
+    let searches = Searches { mated, nonmated };
+    let found: Vec<f32> = mated.iter().copied().flatten().collect();
+    // Below every threshold: those who were not found are missed at all of them.
+    let genuine: Vec<f32> = mated.iter().map(|score| score.unwrap_or(f32::MIN)).collect();
+    let sorted = Sorted::new(&genuine, nonmated);
+    let at_fpir = |target_fpir: f64| {
+        let threshold = sorted.threshold_at(target_fpir);
+        let (fpir, fnir) = searches.rates(threshold);
+        let support = Support::of(target_fpir, nonmated.len());
+        AtFpir { target_fpir, support, threshold, fpir, fnir, dir: 1.0 - fnir.rate, fnir_by_person: None }
+    };
+    let promise = |(target_fpir, threshold): &(f64, f32)| {
+        let (fpir, fnir) = searches.rates(*threshold);
+        Promise { target_fpir: *target_fpir, threshold: *threshold, fpir, fnir }
+    };
+    Identification {
+        enrolled,
+        mated_probes: mated.len(),
+        nonmated_probes: nonmated.len(),
+        rank_1: found.len() as f64 / mated.len() as f64,
+        at_fpir: FPIR_TARGETS.map(at_fpir).into(),
+        promised: promised.iter().map(promise).collect(),
+        curve: sorted.curve().into_iter().filter(|point| point.threshold > f32::MIN).collect(),
+        histogram: (!found.is_empty()).then(|| Sorted::new(&found, nonmated).histogram()),
+    }
+}
+
+impl Searches<'_> {
+    /// FPIR and FNIR.
+    fn rates(self, threshold: f32) -> (Rate, Rate) {
+        let taken = self.nonmated.iter().filter(|score| **score >= threshold).count();
+        let missed = self.mated.iter().filter(|score| score.is_none_or(|score| score < threshold)).count();
+        (Rate::of(taken, self.nonmated.len()), Rate::of(missed, self.mated.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identification_by_hand() {
+        // Of five mated probes one found somebody else first, and one was found below the best of the strangers.
+        let mated = [Some(0.9), Some(0.8), Some(0.7), Some(0.4), None];
+        let nonmated = [0.5, 0.3, 0.2, 0.1];
+        let measured = identification(&mated, &nonmated, 10, &[(0.25, 0.5), (0.5, 0.25)]);
+        assert_eq!((measured.mated_probes, measured.nonmated_probes, measured.rank_1), (5, 4, 0.8));
+        let at = &measured.at_fpir[0];
+        assert_eq!((at.fpir.errors, at.fnir.errors), (0, 2), "{at:?}");
+        assert!((at.dir - 0.6).abs() < 1e-12 && at.threshold == 0.5_f32.next_up());
+        assert_eq!(at.support, Support::TooFewTrials { needed: 300 });
+        let [first, second] = &measured.promised[..] else { panic!("{measured:?}") };
+        assert_eq!((first.fpir.errors, first.fnir.errors), (1, 2));
+        assert_eq!((second.fpir.errors, second.fnir.errors), (2, 1));
+        // No threshold finds whoever is not first.
+        assert!(measured.curve.iter().all(|point| point.false_negative >= 0.2), "{:?}", measured.curve);
+    }
+
+    #[test]
+    fn nobody_found_is_measured_too() {
+        let measured = identification(&[None, None], &[0.5], 3, &[]);
+        assert_eq!((measured.rank_1, measured.at_fpir[0].fnir.rate), (0.0, 1.0));
+        assert!(measured.histogram.is_none());
+    }
+}

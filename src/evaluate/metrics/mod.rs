@@ -1,0 +1,28 @@
+//! The measures of the field, from numbers and nothing else: verification and open-set identification (ISO/IEC 19795-1),
+//! ranked retrieval, calibration, decisions. Nothing here reads a file or knows what was compared.
+//!
+//! Scores rise with likeness, and a score at a threshold is accepted.
+
+mod binary;
+mod bootstrap;
+mod calibration;
+mod curve;
+mod detection;
+mod folds;
+mod identification;
+mod pairwise;
+mod rate;
+mod retrieval;
+mod verification;
+
+pub use binary::{Decisions, decisions};
+pub use bootstrap::{ByPerson, Share, equal_error, people};
+pub use calibration::{Bin, Reliability, cllr, min_cllr, reliability};
+pub use curve::{CurvePoint, Histogram, probit};
+pub use detection::{Detection, PixelBox, Seen, detection};
+pub use folds::{Fold, FoldAccuracy, Folds, folds};
+pub use identification::{AtFpir, Identification, Promise, identification};
+pub use pairwise::{Pairwise, ValuePair, pairwise};
+pub use rate::{Interval, Rate, Support};
+pub use retrieval::{Outcome, Ranking, Retrieval, retrieval, retrieval_of};
+pub use verification::{AtFmr, Verification, verification};

@@ -1,0 +1,137 @@
+//! How well ranked lists put the right person first.
+
+use serde::Serialize;
+
+use super::rate::{Interval, Rate};
+
+/// How far down the cumulative match characteristic is told.
+const RANKS: usize = 50;
+
+/// Closed-set identification and retrieval.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Retrieval {
+    /// Probes that have at least one right answer in the gallery.
+    pub probes: usize,
+    pub gallery: usize,
+    /// The share of probes whose first answer is right.
+    pub rank_1: f64,
+    pub rank_5: f64,
+    pub rank_10: f64,
+    /// Mean average precision.
+    pub map: f64,
+    /// Of rank 1 at 95 %: over the probes.
+    pub rank_1_interval: Interval,
+    /// And over the people, where it is known whose the probes are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rank_1_by_person: Option<Interval>,
+    /// The share of probes with a right answer within the first 1, 2, 3, ... of their list.
+    pub cmc: Vec<f64>,
+}
+
+/// What one probe found: whether each gallery item is right, the most similar first.
+pub type Ranking = Vec<bool>;
+
+/// What counts of a ranking that holds a right answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Outcome {
+    /// 1 is the first.
+    pub first_right: usize,
+    /// The mean, over right answers, of the precision of the list down to each.
+    pub average_precision: f64,
+}
+
+impl Outcome {
+    /// `None` without a right answer.
+    #[must_use]
+    pub fn of(ranking: &[bool]) -> Option<Self> {
+        let places = ranking.iter().enumerate().filter(|(_, right)| **right);
+        Self::at(&places.map(|(place, _)| place + 1).collect::<Vec<usize>>())
+    }
+
+    /// From where the right answers stand, rising; 1 is the first. `None` without one.
+    #[must_use]
+    pub fn at(ranks: &[usize]) -> Option<Self> {
+        let first_right = *ranks.first()?;
+        let precision = |(before, rank): (usize, &usize)| (before + 1) as f64 / *rank as f64;
+        let sum: f64 = ranks.iter().enumerate().map(precision).sum();
+        Some(Self { first_right, average_precision: sum / ranks.len() as f64 })
+    }
+}
+
+/// Measures retrieval. Probes without a right answer in the gallery do not count.
+///
+/// # Panics
+/// When no probe has a right answer.
+#[must_use]
+pub fn retrieval(rankings: &[Ranking], gallery: usize) -> Retrieval {
+    let outcomes: Vec<Outcome> = rankings.iter().filter_map(|ranking| Outcome::of(ranking)).collect();
+    retrieval_of(&outcomes, gallery)
+}
+
+/// The same, of what was kept of the rankings.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn retrieval_of(outcomes: &[Outcome], gallery: usize) -> Retrieval {
+    assert!(!outcomes.is_empty(), "some probe must have a right answer");
+    let probes = outcomes.len();
+    let count = |rank: usize| outcomes.iter().filter(|outcome| outcome.first_right <= rank).count();
+    let within = |rank: usize| count(rank) as f64 / probes as f64;
+    Retrieval {
+        probes,
+        gallery,
+        rank_1: within(1),
+        rank_5: within(5),
+        rank_10: within(10),
+        map: outcomes.iter().map(|outcome| outcome.average_precision).sum::<f64>() / probes as f64,
+        rank_1_interval: Rate::of(count(1), probes).interval,
+        rank_1_by_person: None,
+        cmc: (1..=RANKS.min(gallery.max(1))).map(within).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn close(a: f64, b: f64) {
+        assert!((a - b).abs() < 1e-9, "{a} is not {b}");
+    }
+
+    #[test]
+    fn retrieval_by_hand() {
+        let rankings = vec![
+            vec![true, false, true, false],  // precision 1 and 2/3
+            vec![false, true, false, false], // precision 1/2
+            vec![false, false, false, false],
+        ];
+        let measured = retrieval(&rankings, 4);
+        assert_eq!(measured.probes, 2);
+        close(measured.rank_1, 0.5);
+        close(measured.rank_5, 1.0);
+        close(measured.map, f64::midpoint(5.0 / 6.0, 0.5));
+        assert_eq!(measured.cmc, [0.5, 1.0, 1.0, 1.0]);
+    }
+
+    proptest! {
+        /// As scikit-learn defines it: the sum of precision times the step in recall.
+        #[test]
+        fn average_precision_is_the_area_under_precision_and_recall(ranking in prop::collection::vec(any::<bool>(), 1..40)) {
+            let right = ranking.iter().filter(|right| **right).count();
+            let Some(outcome) = Outcome::of(&ranking) else {
+                prop_assert_eq!(right, 0);
+                return Ok(());
+            };
+            let (mut area, mut recall_before) = (0.0, 0.0);
+            for end in 1..=ranking.len() {
+                let found = ranking[..end].iter().filter(|right| **right).count() as f64;
+                area += found / end as f64 * (found / right as f64 - recall_before);
+                recall_before = found / right as f64;
+            }
+            close(outcome.average_precision, area);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What was measured: as numbers, as tables, as figures, as one page.
+
+mod html;
+mod plots;
+mod table;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+
+use super::{
+    EvaluateError, Protocol,
+    figure::png,
+    metrics::{Detection, Identification, Pairwise, Retrieval, Verification},
+    scores::Calibrated,
+};
+pub(super) use table::Table;
+
+/// What was measured.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    pub protocol: Protocol,
+    pub data: PathBuf,
+    #[serde(flatten)]
+    pub origin: Origin,
+    /// Samples of the set, or trials of a score file.
+    pub samples: usize,
+    /// Those of them that could not be encoded. They match nobody: a genuine pair with one is missed, and a probe that
+    /// is one finds its person last.
+    pub refused: usize,
+    pub results: Results,
+    /// Where scores are probabilities or likelihood ratios.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibrated>,
+    /// The same, by the values of labels.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub slices: Vec<Slice>,
+    /// What else the set tells: the same model by another protocol, and methods that take no learning.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<Beside>,
+    /// What is to be kept in mind with the numbers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// The command that this is the answer to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+}
+
+/// What made the embeddings or scores, as far as it is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Origin {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_digest: Option<String>,
+    /// As whoever published the weights states it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Results {
+    Verification(Box<Verification>),
+    Retrieval(Retrieval),
+    Identification(Box<Identification>),
+    Pairwise(Pairwise),
+    Detection(Detection),
+}
+
+/// Results over a part of the trials.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Slice {
+    pub label: String,
+    pub value: String,
+    pub results: Results,
+}
+
+/// A row beside the results.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Beside {
+    pub method: &'static str,
+    /// Whom probes were compared with.
+    pub gallery: &'static str,
+    pub retrieval: Retrieval,
+}
+
+impl Report {
+    /// One page with everything, which needs nothing beside it and nothing from a network.
+    #[must_use]
+    pub fn html(&self) -> String {
+        html::page(self)
+    }
+
+    /// Writes every plot into a folder, as SVG and as PNG, and says which files these are.
+    ///
+    /// # Errors
+    /// When a file cannot be written or a plot cannot be drawn.
+    pub fn write_plots(&self, folder: &Path) -> Result<Vec<PathBuf>, EvaluateError> {
+        let unwritable = |path: &Path, source| EvaluateError::Unwritable { path: path.to_owned(), source };
+        std::fs::create_dir_all(folder).map_err(|source| unwritable(folder, source))?;
+        let mut written = Vec::new();
+        for figure in plots::of(self) {
+            let svg = figure.svg();
+            let pixels = png(&svg)?;
+            for (ending, bytes) in [("svg", svg.as_bytes()), ("png", &pixels)] {
+                let path = folder.join(format!("{}.{ending}", figure.name));
+                std::fs::write(&path, bytes).map_err(|source| unwritable(&path, source))?;
+                written.push(path);
+            }
+        }
+        Ok(written)
+    }
+}
+
+impl fmt::Display for Report {
+    /// The tables that the console shows.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, table) in table::of(self).iter().enumerate() {
+            if number > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{table}")?;
+        }
+        for note in &self.notes {
+            writeln!(f, "\nnote: {note}")?;
+        }
+        Ok(())
+    }
+}

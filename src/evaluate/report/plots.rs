@@ -1,0 +1,268 @@
+//! Which figures a report has.
+
+use super::{Report, Results};
+use crate::evaluate::{
+    figure::{Axis, Corner, Figure, Scale, Series, Shape},
+    metrics::{CurvePoint, Histogram, Pairwise, Reliability},
+};
+
+/// Plots of rates begin no lower than here, however many trials there are.
+const RATE_MIN: f64 = 1e-6;
+/// Trade-offs beyond are nobody's choice.
+const DET_MAX: f64 = 0.6;
+/// The legend of a histogram stands above its bars.
+const HEADROOM: f64 = 1.25;
+
+pub(super) fn of(report: &Report) -> Vec<Figure> {
+    let mut figures = Vec::new();
+    let slices: Vec<(String, &Results)> =
+        report.slices.iter().map(|slice| (format!("{} {}", slice.label, slice.value), &slice.results)).collect();
+    match &report.results {
+        Results::Verification(v) => {
+            let marks = v.at_fmr.iter().filter(|at| at.support.is_enough()).map(|at| (at.fmr.rate, at.fnmr.rate));
+            let curves = Curves {
+                errors: ["FMR", "FNMR"],
+                trials: [v.impostor_pairs, v.genuine_pairs],
+                marked: "FNMR at the FMRs of the table",
+                marks: marks.collect(),
+                all: curves(&v.curve, &slices),
+            };
+            figures.extend([curves.det(), curves.roc()]);
+            figures.push(histogram(&v.histogram, ["genuine pairs", "impostor pairs"], "pairs"));
+        }
+        Results::Retrieval(r) => figures.push(cmc(&r.cmc, &slices)),
+        Results::Pairwise(p) => figures.extend(by_value(p, &slices)),
+        Results::Detection(_) => {}
+        Results::Identification(i) => {
+            let marks = i.at_fpir.iter().filter(|at| at.support.is_enough()).map(|at| (at.fpir.rate, at.fnir.rate));
+            let curves = Curves {
+                errors: ["FPIR", "FNIR"],
+                trials: [i.nonmated_probes, i.mated_probes],
+                marked: "FNIR at the FPIRs of the table",
+                marks: marks.collect(),
+                all: curves(&i.curve, &slices),
+            };
+            figures.extend([curves.det(), curves.roc()]);
+            let kinds = ["mated probes that found theirs", "nonmated probes"];
+            figures.extend(i.histogram.as_ref().map(|scores| histogram(scores, kinds, "probes")));
+            figures.extend((!i.promised.is_empty()).then(|| {
+                promises(i.promised.iter().map(|promise| (promise.target_fpir, promise.fpir.rate)).collect())
+            }));
+        }
+    }
+    figures.extend(report.calibration.as_ref().map(|c| reliability(&c.decisions.reliability)));
+    figures
+}
+
+/// The trade-offs between two error rates.
+struct Curves<'r> {
+    /// The names of the false positive and the false negative rate.
+    errors: [&'static str; 2],
+    trials: [usize; 2],
+    marked: &'static str,
+    marks: Vec<(f64, f64)>,
+    all: Vec<(String, &'r [CurvePoint])>,
+}
+
+fn curves<'r>(whole: &'r [CurvePoint], slices: &[(String, &'r Results)]) -> Vec<(String, &'r [CurvePoint])> {
+    let slices = slices.iter().filter_map(|(name, results)| match results {
+        Results::Verification(v) => Some((name.clone(), &*v.curve)),
+        Results::Identification(i) => Some((name.clone(), &*i.curve)),
+        Results::Retrieval(_) | Results::Pairwise(_) | Results::Detection(_) => None,
+    });
+    std::iter::once(("all".to_owned(), whole)).chain(slices).collect()
+}
+
+impl Curves<'_> {
+    /// The lowest rate that so many trials could show, by a power of ten.
+    fn least(trials: usize) -> f64 {
+        10_f64.powf((1.0 / trials.max(1) as f64).log10().floor()).clamp(RATE_MIN, 0.01)
+    }
+
+    fn det(&self) -> Figure {
+        let [positive, negative] = self.errors;
+        let least = self.trials.map(Self::least);
+        let within = |rate: f64, least: f64| (least..=DET_MAX).contains(&rate);
+        let series = self.all.iter().map(|(name, curve)| Series {
+            name: name.clone(),
+            // Where no error is left, the curve ends: no trial shows how it goes on.
+            points: curve
+                .iter()
+                .map(|point| (point.false_positive, point.false_negative))
+                .filter(|(x, y)| within(*x, least[0]) && within(*y, least[1]))
+                .collect(),
+            shape: Shape::Line,
+        });
+        let series: Vec<Series> = series.collect();
+        let lowest = series.iter().flat_map(|s| &s.points).map(|(_, y)| *y).fold(0.01, f64::min);
+        let least = [least[0], 10_f64.powf(lowest.log10().floor())];
+        let guide =
+            Series { name: "EER".to_owned(), points: diagonal(least[0].max(least[1]), DET_MAX), shape: Shape::Guide };
+        Figure {
+            name: "det",
+            title: format!("Detection error trade-off: {negative} against {positive}"),
+            x: Axis::new(format!("{positive}, probit scale"), Scale::Probit, least[0], DET_MAX),
+            y: Axis::new(format!("{negative}, probit scale"), Scale::Probit, least[1], DET_MAX),
+            series: std::iter::once(guide).chain(self.with_marks(series, |(x, y)| (x, y))).collect(),
+            legend: Corner::TopRight,
+        }
+    }
+
+    fn roc(&self) -> Figure {
+        let [positive, negative] = self.errors;
+        let least = Self::least(self.trials[0]);
+        let series: Vec<Series> = self
+            .all
+            .iter()
+            .map(|(name, curve)| Series {
+                name: name.clone(),
+                points: curve
+                    .iter()
+                    .filter(|point| point.false_positive >= least)
+                    .map(|point| (point.false_positive, 1.0 - point.false_negative))
+                    .collect(),
+                shape: Shape::Line,
+            })
+            .collect();
+        let lowest = series.iter().flat_map(|s| &s.points).map(|(_, y)| *y).fold(1.0, f64::min);
+        Figure {
+            name: "roc",
+            title: format!("Receiver operating characteristic: 1 - {negative} against {positive}"),
+            x: Axis::new(format!("{positive}, logarithmic"), Scale::Log, least, 1.0),
+            y: Axis::new(format!("1 - {negative}"), Scale::Percent, floor_of(lowest), 1.0),
+            series: self.with_marks(series, |(x, y)| (x, 1.0 - y)),
+            legend: Corner::BottomRight,
+        }
+    }
+
+    /// The marks belong to the first curve and are drawn after it.
+    fn with_marks(&self, mut series: Vec<Series>, place: impl Fn((f64, f64)) -> (f64, f64)) -> Vec<Series> {
+        if !self.marks.is_empty() {
+            let points = self.marks.iter().map(|mark| place(*mark)).collect();
+            series.insert(1, Series { name: self.marked.to_owned(), points, shape: Shape::Marks });
+        }
+        series
+    }
+}
+
+/// Where two rates are equal, in steps that are short on any scale.
+fn diagonal(low: f64, high: f64) -> Vec<(f64, f64)> {
+    (0..=60).map(|step| low * (high / low).powf(f64::from(step) / 60.0)).map(|rate| (rate, rate)).collect()
+}
+
+/// A round share below, so that the curve fills the figure and is not cut.
+fn floor_of(lowest: f64) -> f64 {
+    (((lowest - 0.005) * 20.0).floor() / 20.0).clamp(0.0, 0.95)
+}
+
+fn histogram(scores: &Histogram, names: [&str; 2], of: &str) -> Figure {
+    let bins = scores.genuine.len();
+    let (low, high) = (f64::from(scores.low), f64::from(scores.high));
+    // All scores alike have a bin of some width, too.
+    let high = if high > low { high } else { low + 1.0 };
+    let width = (high - low) / bins as f64;
+    let series = |name: &str, counts: &[u64]| {
+        let all = counts.iter().sum::<u64>().max(1) as f64;
+        let edge = |bin: usize| low + bin as f64 * width;
+        let mut points: Vec<(f64, f64)> =
+            counts.iter().enumerate().map(|(bin, count)| (edge(bin), *count as f64 / all)).collect();
+        points.extend(points.last().map(|(_, share)| (high, *share)));
+        Series { name: name.to_owned(), points, shape: Shape::Filled }
+    };
+    let series = vec![series(names[0], &scores.genuine), series(names[1], &scores.impostor)];
+    let most = series.iter().flat_map(|s| &s.points).map(|(_, share)| *share).fold(0.0, f64::max);
+    Figure {
+        name: "histogram",
+        title: format!("Similarities of {} and {}", names[0], names[1]),
+        x: Axis::new("similarity", Scale::Linear, low, high),
+        y: Axis::new(format!("share of {of}, each kind for itself"), Scale::Percent, 0.0, most * HEADROOM),
+        series,
+        legend: Corner::TopRight,
+    }
+}
+
+fn cmc(whole: &[f64], slices: &[(String, &Results)]) -> Figure {
+    let line = |name: String, cmc: &[f64]| Series {
+        name,
+        points: cmc.iter().enumerate().map(|(place, share)| ((place + 1) as f64, *share)).collect(),
+        shape: Shape::Line,
+    };
+    let mut series = vec![line("all".to_owned(), whole)];
+    series.push(Series { name: "rank 1".to_owned(), points: vec![(1.0, whole[0])], shape: Shape::Marks });
+    for (name, results) in slices {
+        if let Results::Retrieval(r) = results {
+            series.push(line(name.clone(), &r.cmc));
+        }
+    }
+    let lowest = series.iter().flat_map(|s| &s.points).map(|(_, share)| *share).fold(1.0, f64::min);
+    let ranks = series.iter().map(|s| s.points.len()).max().unwrap_or(1).max(2);
+    Figure {
+        name: "cmc",
+        title: "Cumulative match characteristic".to_owned(),
+        x: Axis::new("rank", Scale::Linear, 0.0, ranks as f64),
+        y: Axis::new("probes whose person is within the rank", Scale::Percent, floor_of(lowest), 1.0),
+        series,
+        legend: Corner::BottomRight,
+    }
+}
+
+/// Rank 1 by the probe's value, where values are numbers: degrees, weeks. `None` elsewhere.
+fn by_value(whole: &Pairwise, slices: &[(String, &Results)]) -> Option<Figure> {
+    let line = |name: String, p: &Pairwise| {
+        let points: Option<Vec<(f64, f64)>> =
+            p.by_probe.iter().map(|(value, rank_1)| Some((value.parse().ok()?, *rank_1))).collect();
+        let mut points = points?;
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Some(Series { name, points, shape: Shape::Line })
+    };
+    let mut series = vec![line("all".to_owned(), whole)?];
+    series.extend(slices.iter().filter_map(|(name, results)| match results {
+        Results::Pairwise(p) => line(name.clone(), p),
+        _ => None,
+    }));
+    let places = || series.iter().flat_map(|s| &s.points).map(|(x, _)| *x);
+    let (low, high) = (places().fold(f64::INFINITY, f64::min), places().fold(f64::NEG_INFINITY, f64::max));
+    (low.is_finite() && high.is_finite() && low < high).then(|| Figure {
+        name: "pairwise",
+        title: format!("Rank 1 by the {} of the probe, against all others", whole.label),
+        x: Axis::new(whole.label.clone(), Scale::Linear, low, high),
+        y: Axis::new("rank-1, mean over galleries", Scale::Percent, 0.0, 1.0),
+        series,
+        legend: Corner::BottomRight,
+    })
+}
+
+fn promises(points: Vec<(f64, f64)>) -> Figure {
+    // A rate of none lies on the lower edge.
+    let least = points.iter().flat_map(|(x, y)| [*x, *y]).filter(|rate| *rate > 0.0).fold(1.0, f64::min);
+    let low = 10_f64.powf(least.log10().floor()).min(1e-3);
+    Figure {
+        name: "promised",
+        title: "False positive identifications: promised and seen".to_owned(),
+        x: Axis::new("FPIR promised from the gallery alone", Scale::Log, low, 0.1),
+        y: Axis::new("FPIR seen", Scale::Log, low, 1.0),
+        series: vec![
+            Series { name: "as promised".to_owned(), points: diagonal(low, 0.1), shape: Shape::Guide },
+            Series { name: "seen".to_owned(), points: points.clone(), shape: Shape::Line },
+            Series { name: String::new(), points, shape: Shape::Marks },
+        ],
+        legend: Corner::TopLeft,
+    }
+}
+
+fn reliability(reliability: &Reliability) -> Figure {
+    let points: Vec<(f64, f64)> =
+        reliability.bins.iter().map(|bin| (bin.mean_probability, bin.observed.rate)).collect();
+    Figure {
+        name: "reliability",
+        title: format!("Reliability: expected calibration error {:.4}", reliability.ece),
+        x: Axis::new("mean probability of the bin", Scale::Percent, 0.0, 1.0),
+        y: Axis::new("came true", Scale::Percent, 0.0, 1.0),
+        series: vec![
+            Series { name: "as said".to_owned(), points: vec![(0.0, 0.0), (1.0, 1.0)], shape: Shape::Guide },
+            Series { name: "as seen".to_owned(), points: points.clone(), shape: Shape::Line },
+            Series { name: String::new(), points, shape: Shape::Marks },
+        ],
+        legend: Corner::TopLeft,
+    }
+}
