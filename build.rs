@@ -11,7 +11,8 @@ use std::{
 
 use prost_build::Config;
 
-const PROTOS: [&str; 5] = [
+const PROTOS: [&str; 6] = [
+    "semblance/v1/calibration.proto",
     "semblance/v1/collection.proto",
     "semblance/v1/identity.proto",
     "semblance/v1/model.proto",

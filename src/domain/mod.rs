@@ -12,6 +12,7 @@ mod embedding;
 mod filter;
 mod id;
 mod identity;
+mod kept;
 mod labels;
 mod log;
 mod quality;
@@ -28,8 +29,12 @@ pub use decision::{Candidate, DecisionKind, OperatingPoint, Reason, ThresholdSou
 pub use device::{Device, UnknownDevice};
 pub use embedding::{DIMENSION_MAX, Embedding, EmbeddingError, Similarity, similarity_by_parts};
 pub use filter::{FILTER_BYTES_MAX, FILTER_DEPTH_MAX, Filter, FilterError};
-pub use id::{CollectionId, CollectionUid, DecisionId, ID_CHARS_MAX, IdError, IdentityId, SpaceName, TemplateId};
+pub use id::{
+    CalibrationId, CollectionId, CollectionUid, DecisionId, ID_CHARS_MAX, IdError, IdentityId, SpaceName, TemplateId,
+};
 pub use identity::{Identity, Template, TemplateOrigin};
+pub(crate) use kept::has_moved;
+pub use kept::{Estimate, GALLERY_MOVE_MAX, KeptCalibration, Level, Moved, QUALITY_DRIFT_MAX, Standing};
 pub use labels::{LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, Labels, LabelsError};
 pub use log::{Change, Entry, EntryKind, Position, StoredTemplate};
 pub use quality::{Quality, QualityPolicy};

@@ -6,8 +6,8 @@ use thiserror::Error;
 
 use crate::{
     domain::{
-        CollectionId, EmbeddingError, FilterError, IdError, IdentityId, LabelsError, Modality, PolicyError, Reason,
-        SpaceName, TemplateId,
+        CalibrationId, CollectionId, EmbeddingError, FilterError, IdError, IdentityId, LabelsError, Modality,
+        PolicyError, Reason, SpaceName, TemplateId,
     },
     encoder::EncoderError,
     gallery::GalleryError,
@@ -28,6 +28,8 @@ pub enum Fault {
     NoTemplate(TemplateId),
     #[error("there is no model {0}; GET /v1/models lists those that are loaded")]
     NoModel(SpaceName),
+    #[error("there is no calibration {0} of this collection")]
+    NoCalibration(CalibrationId),
     #[error("there is a collection {0} already")]
     CollectionExists(CollectionId),
     #[error("there is an identity {0} already; enroll adds templates to it")]
@@ -58,6 +60,15 @@ pub enum Fault {
     SpaceNameTaken(SpaceName),
     #[error("identity {identity} has {limit} templates, as many as the server allows; delete some first")]
     TooManyTemplates { identity: IdentityId, limit: u64 },
+    #[error("this collection keeps {0} calibrations, as many as the server allows; delete some first")]
+    TooManyCalibrations(u64),
+    #[error(
+        "the gallery of {model} makes {trials} trials and {needed} are needed; enroll more, or send {needed} outsiders, and \
+         until then automatic calibrations serve"
+    )]
+    TooFewTrials { model: SpaceName, trials: usize, needed: usize },
+    #[error("nobody is enrolled in a {0} gallery of this collection yet, so there is nothing to calibrate")]
+    NothingToCalibrate(Modality),
     #[error("the gallery is full: it holds {0} templates, as many as the server allows")]
     GalleryFull(u64),
     #[error("this server has not seen that write yet; ask again in a moment")]
@@ -149,7 +160,11 @@ impl Fault {
         match self {
             Self::Invalid { .. } | Self::UnknownSpace(_) => FaultKind::InvalidArgument,
             Self::UnusableSample { .. } | Self::Refused { .. } => FaultKind::UnusableSample,
-            Self::NoCollection(_) | Self::NoIdentity(_) | Self::NoTemplate(_) | Self::NoModel(_) => FaultKind::NotFound,
+            Self::NoCollection(_)
+            | Self::NoIdentity(_)
+            | Self::NoTemplate(_)
+            | Self::NoModel(_)
+            | Self::NoCalibration(_) => FaultKind::NotFound,
             Self::CollectionExists(_) | Self::IdentityExists(_) | Self::RequestIdReused => FaultKind::AlreadyExists,
             Self::NoEncoder(_)
             | Self::EncoderGone { .. }
@@ -157,6 +172,9 @@ impl Fault {
             | Self::OtherSpace { .. }
             | Self::SpaceNameTaken(_)
             | Self::TooManyTemplates { .. }
+            | Self::TooManyCalibrations(_)
+            | Self::TooFewTrials { .. }
+            | Self::NothingToCalibrate(_)
             | Self::GalleryFull(_)
             | Self::NotCaughtUp => FaultKind::FailedPrecondition,
             Self::EtagMoved => FaultKind::Aborted,
@@ -181,6 +199,7 @@ impl Fault {
             Self::NoIdentity(_) => "IDENTITY_NOT_FOUND",
             Self::NoTemplate(_) => "TEMPLATE_NOT_FOUND",
             Self::NoModel(_) => "MODEL_NOT_FOUND",
+            Self::NoCalibration(_) => "CALIBRATION_NOT_FOUND",
             Self::CollectionExists(_) | Self::IdentityExists(_) => "ALREADY_EXISTS",
             Self::RequestIdReused => "REQUEST_ID_REUSED",
             Self::EtagMoved => "ETAG_MOVED",
@@ -188,6 +207,8 @@ impl Fault {
             Self::EncoderGone { .. } => "MODEL_GONE",
             Self::ExternalSpace { .. } | Self::OtherSpace { .. } | Self::SpaceNameTaken(_) => "OTHER_EMBEDDING_SPACE",
             Self::TooManyTemplates { .. } => "TOO_MANY_TEMPLATES",
+            Self::TooManyCalibrations(_) => "TOO_MANY_CALIBRATIONS",
+            Self::TooFewTrials { .. } | Self::NothingToCalibrate(_) => "TOO_FEW_TRIALS",
             Self::GalleryFull(_) => "GALLERY_FULL",
             Self::NotCaughtUp => "NOT_CAUGHT_UP",
             Self::Busy { .. } => "BUSY",
@@ -223,6 +244,10 @@ impl Fault {
             | Self::OtherSpace { .. }
             | Self::SpaceNameTaken(_)
             | Self::TooManyTemplates { .. }
+            | Self::NoCalibration(_)
+            | Self::TooManyCalibrations(_)
+            | Self::TooFewTrials { .. }
+            | Self::NothingToCalibrate(_)
             | Self::GalleryFull(_)
             | Self::TooLate
             | Self::Internal(_) => None,

@@ -27,8 +27,8 @@ use thiserror::Error;
 pub use audit::{Audit, Audited, Finding, FindingKind, Repairs};
 
 use crate::domain::{
-    Change, Collection, CollectionId, CollectionUid, DecisionId, Entry, Identity, IdentityId, Position, Revision,
-    StoredTemplate, Template, TemplateId, Timestamp,
+    CalibrationId, Change, Collection, CollectionId, CollectionUid, DecisionId, Entry, Identity, IdentityId,
+    KeptCalibration, Modality, Position, Revision, StoredTemplate, Template, TemplateId, Timestamp,
 };
 
 /// The result of asking the store.
@@ -270,6 +270,19 @@ pub trait Store: Audit + Send + Sync + Debug {
     async fn keep_decisions(&self, records: &[(CollectionUid, DecisionRecord)]) -> Result<()>;
 
     async fn decision(&self, uid: CollectionUid, id: DecisionId) -> Result<Option<DecisionRecord>>;
+
+    async fn calibration(&self, uid: CollectionUid, id: CalibrationId) -> Result<Option<KeptCalibration>>;
+
+    /// Calibrations in id order, those after `after`.
+    async fn calibrations(
+        &self,
+        uid: CollectionUid,
+        after: Option<CalibrationId>,
+        limit: u32,
+    ) -> Result<Page<KeptCalibration>>;
+
+    /// The calibrations in force, at most one for each modality.
+    async fn active_calibrations(&self, uid: CollectionUid) -> Result<Vec<KeptCalibration>>;
 }
 
 /// A collection's turn. Dropped without [`Turn::commit`], it leaves no trace.
@@ -314,6 +327,17 @@ pub trait Turn: Send + Debug {
     -> Result<()>;
 
     async fn keep_decision(&mut self, record: &DecisionRecord) -> Result<()>;
+
+    async fn calibration(&mut self, id: CalibrationId) -> Result<Option<KeptCalibration>>;
+
+    /// Keeps a calibration, unless the collection has `most` of them already; answers whether it is kept.
+    async fn put_calibration(&mut self, calibration: &KeptCalibration, most: u64) -> Result<bool>;
+
+    /// Puts the calibration in force for its modality in place of any other, or none. Followers look again when the
+    /// collection's record moves, so whoever changes what is in force also writes the record.
+    async fn activate_calibration(&mut self, modality: Modality, id: Option<CalibrationId>) -> Result<()>;
+
+    async fn delete_calibration(&mut self, id: CalibrationId) -> Result<()>;
 
     /// Makes it all durable: once this has answered, a power cut loses nothing of it.
     async fn commit(self: Box<Self>) -> Result<()>;

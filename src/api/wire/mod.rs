@@ -2,6 +2,7 @@
 //! named here.
 
 mod answer;
+mod calibration;
 mod name;
 mod page;
 mod policy;
@@ -12,7 +13,8 @@ mod time;
 pub(super) use answer::{
     collection, compared, enrolled, extracted, found, identity, model, resolved, template, verified,
 };
-pub(super) use name::{CollectionName, IdentityName, ModelName, TemplateName};
+pub(super) use calibration::calibrated;
+pub(super) use name::{CalibrationName, CollectionName, IdentityName, ModelName, TemplateName};
 pub(super) use page::{PageRequest, token};
 pub(super) use policy::{pad, policy, pooling, quality};
 pub(super) use sample::{Defaults, modality, samples};

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    domain::{CollectionId, IdentityId, SpaceName, TemplateId},
+    domain::{CalibrationId, CollectionId, IdentityId, SpaceName, TemplateId},
     matcher::Fault,
 };
 
@@ -24,6 +24,7 @@ fn shown(pattern: &str) -> String {
         .replacen("collections/*", "collections/{collection}", 1)
         .replacen("identities/*", "identities/{identity}", 1)
         .replacen("templates/*", "templates/{template}", 1)
+        .replacen("calibrations/*", "calibrations/{calibration}", 1)
         .replacen("models/*", "models/{model}", 1)
 }
 
@@ -100,6 +101,29 @@ impl TemplateName {
 impl fmt::Display for TemplateName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/templates/{}", self.identity, self.template)
+    }
+}
+
+/// `collections/{c}/calibrations/{k}`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::api) struct CalibrationName {
+    pub collection: CollectionId,
+    pub calibration: CalibrationId,
+}
+
+impl CalibrationName {
+    pub(in crate::api) fn parse(field: &str, name: &str) -> Result<Self, Fault> {
+        let [collection, calibration] = split(field, name, "collections/*/calibrations/*")?;
+        Ok(Self {
+            collection: in_field(field, CollectionId::new(&collection))?,
+            calibration: in_field(field, calibration.parse())?,
+        })
+    }
+}
+
+impl fmt::Display for CalibrationName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "collections/{}/calibrations/{}", self.collection, self.calibration)
     }
 }
 
