@@ -11,7 +11,8 @@ use std::{
 
 use prost_build::Config;
 
-const PROTOS: [&str; 7] = [
+const PROTOS: [&str; 8] = [
+    "semblance/v1/calibration.proto",
     "semblance/v1/collection.proto",
     "semblance/v1/decision.proto",
     "semblance/v1/identity.proto",

@@ -323,6 +323,8 @@ fn matcher_options(flags: &ServeFlags) -> MatcherOptions {
         search_threads: cores(),
         search_queue_max: limits.search_queue_max,
         rehearsal_trials_max: limits.rehearsal_trials_max,
+        calibrations_max: limits.calibrations_max,
+        outsiders_max: limits.outsiders_max,
         calibration_wait: Duration::from_millis(limits.calibration_wait_ms_max),
         commit_writes_max: limits.commit_writes_max,
         commit_templates_max: limits.commit_templates_max,
@@ -380,6 +382,7 @@ fn measured(matcher: Matcher, encoders: Arc<Encoders>, page: Metrics) -> Page {
         metrics::gauge!("semblance_gallery_identities").set(totals.identities as f64);
         metrics::gauge!("semblance_gallery_templates").set(totals.templates as f64);
         metrics::gauge!("semblance_gallery_lag_positions").set(matcher.lag() as f64);
+        metrics::gauge!("semblance_calibration_stale").set(matcher.stale_calibrations() as f64);
         let bytes = matcher.gallery_bytes();
         for (part, bytes) in bytes.by_part() {
             metrics::gauge!("semblance_gallery_bytes", "part" => part).set(bytes as f64);

@@ -164,6 +164,12 @@ pub struct LimitFlags {
     /// The most templates that a gallery tries when it rehearses itself.
     #[arg(long, env = "SEMBLANCE_REHEARSAL_TRIALS_MAX", default_value_t = 2000)]
     pub rehearsal_trials_max: usize,
+    /// The most calibrations that a collection keeps.
+    #[arg(long, env = "SEMBLANCE_CALIBRATIONS_MAX", default_value_t = 32)]
+    pub calibrations_max: u64,
+    /// The most outsiders that one calibration takes.
+    #[arg(long, env = "SEMBLANCE_OUTSIDERS_MAX", default_value_t = 5000)]
+    pub outsiders_max: usize,
     /// How long a request waits for a calibration that is being made, in milliseconds.
     #[arg(long, env = "SEMBLANCE_CALIBRATION_WAIT_MS_MAX", default_value_t = 250)]
     pub calibration_wait_ms_max: u64,

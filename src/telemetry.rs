@@ -92,6 +92,10 @@ fn describe() {
     describe_histogram!("semblance_request_duration_seconds", Unit::Seconds, "How long requests took.");
     describe_counter!("semblance_decisions_total", "Answers of resolve by decision.");
     describe_counter!("semblance_decision_records_dropped_total", "Decision records that could not be kept.");
+    describe_gauge!(
+        "semblance_calibration_stale",
+        "Collections with an active calibration that the gallery has moved away from."
+    );
     describe_gauge!("semblance_queue_depth", "Entries that hold a place before a model.");
     describe_histogram!("semblance_queue_wait_seconds", Unit::Seconds, "How long entries waited for a batch.");
     describe_histogram!("semblance_batch_length", "Entries in a batch.");

@@ -41,6 +41,17 @@ impl Table {
         high.exp()
     }
 
+    /// The rate that belongs to a similarity, where similarity rises as the rate falls: the share of impostor pairs that reach
+    /// it.
+    pub(super) fn rate_above(&self, similarity: f64) -> f64 {
+        let (mut low, mut high) = (-60.0_f64, 0.0_f64);
+        for _ in 0..60 {
+            let middle = f64::midpoint(low, high);
+            if self.similarity_at(middle.exp()) >= similarity { low = middle } else { high = middle }
+        }
+        high.exp()
+    }
+
     /// The steeper of the last step and the whole table: where the last rows lie level by chance, the rarer rates
     /// would otherwise cost nothing.
     fn slope_beyond(&self) -> f64 {

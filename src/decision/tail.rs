@@ -5,6 +5,9 @@ const TAIL_PART: usize = 10;
 /// Shapes beyond these come from too small a tail: an end just above the largest trial, or none in sight.
 const SHAPE_MIN: f64 = -0.5;
 const SHAPE_MAX: f64 = 0.3;
+/// However few the trials, at most so many times less is asked for than was promised: a variance that is larger says only
+/// that nothing is known, and that is said by other means.
+const CARE_MAX: f64 = 3.0;
 /// Below this the general formula divides by nearly zero, and the tail is exponential.
 const SHAPE_ZERO: f64 = 1e-6;
 
@@ -41,6 +44,45 @@ impl Tail {
         let shape = if b0 > 2.0 * b1 { (2.0 - b0 / (b0 - 2.0 * b1)).clamp(SHAPE_MIN, SHAPE_MAX) } else { 0.0 };
         let share = count / trials.len() as f64;
         Some(Self { trials, start, share, shape, scale: b0 * (1.0 - shape) })
+    }
+
+    /// The similarity to ask for so that strangers reach it at `rate` on average, when only so many trials were independent.
+    ///
+    /// A threshold read off few trials misses its rate by chance, and since rates fall exponentially, misses upwards
+    /// cost more than misses downwards save: at a rate of 1 % it is exceeded by 1.1 % on average with 400 people and by
+    /// 1.5 % with 120. The logarithm of the realised rate has about the variance V, so its mean is e^(V/2) times what was asked
+    /// for, and that much less is asked for. In the tail, at z = ln(share / rate) beyond its start, the delta method gives
+    /// V = (z^4 / 4 - z^3 + 2 z^2 + 1 - share) / k for k excesses, from the covariance (1, -1; -1, 2) / k of the shape and the
+    /// logarithm of the scale (Smith 1987), at a shape of zero; before the tail V = (1 - rate) / (n rate).
+    pub(super) fn threshold(&self, rate: f64, independent: f64) -> f64 {
+        let variance = if rate < self.share {
+            let z = (self.share / rate).ln();
+            let shape_and_scale = z.powi(4) / 4.0 - z.powi(3) + 2.0 * z * z;
+            (shape_and_scale + 1.0 - self.share) / (independent * self.share)
+        } else {
+            (1.0 - rate) / (independent * rate)
+        };
+        self.similarity_at(rate * (-variance / 2.0).max(-CARE_MAX.ln()).exp())
+    }
+
+    /// The share of the sampled population that reaches a similarity.
+    pub(super) fn rate_at(&self, similarity: f64) -> f64 {
+        let excess = similarity - self.start;
+        if excess <= 0.0 || self.scale <= 0.0 {
+            return self.reached(similarity) / self.trials.len() as f64;
+        }
+        let scaled = excess / self.scale;
+        let rarity = if self.shape.abs() < SHAPE_ZERO {
+            (-scaled).exp()
+        } else {
+            (1.0 + self.shape * scaled).max(0.0).powf(-1.0 / self.shape)
+        };
+        self.share * rarity
+    }
+
+    /// How many trials reach a similarity.
+    pub(super) fn reached(&self, similarity: f64) -> f64 {
+        self.trials.partition_point(|trial| *trial >= similarity) as f64
     }
 
     pub(super) fn trials(&self) -> usize {
@@ -92,6 +134,26 @@ mod tests {
                 assert!((found - truth).abs() < 0.05 * (truth - 0.1), "{rate}: {found} instead of {truth}");
             }
         }
+    }
+
+    #[test]
+    fn rates_are_found_from_similarities() {
+        for (shape, scale) in [(0.0, 0.05), (0.2, 0.03), (-0.3, 0.08)] {
+            let tail = Tail::fit(sample(5000, 0.1, shape, scale).into_iter()).expect("enough trials");
+            for rate in [0.5, 0.1, 0.01, 1e-3, 1e-5] {
+                let found = tail.rate_at(tail.similarity_at(rate));
+                assert!((found - rate).abs() < 0.01 * rate, "{found} instead of {rate}");
+            }
+        }
+    }
+
+    #[test]
+    fn less_is_asked_for_where_fewer_trials_speak() {
+        let tail = Tail::fit(sample(5000, 0.1, 0.0, 0.05).into_iter()).expect("enough trials");
+        // z = ln 10: V = (z^4 / 4 - z^3 + 2 z^2 + .9) / (300 / 10), so 1 % becomes .89 %.
+        assert!((tail.rate_at(tail.threshold(0.01, 300.0)) / 0.01 - 0.901).abs() < 0.003);
+        assert!(tail.rate_at(tail.threshold(0.01, 1e9)) / 0.01 > 0.999);
+        assert!((tail.rate_at(tail.threshold(1e-6, 300.0)) / 1e-6 - 1.0 / 3.0).abs() < 0.01, "and never too little");
     }
 
     #[test]

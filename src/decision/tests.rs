@@ -87,12 +87,15 @@ fn a_rehearsal_at_another_size_is_carried_over_and_called_stale() {
 #[test]
 fn what_no_trial_can_show_is_extrapolated_with_care() {
     let calibration = Calibration::from_rehearsal(&rehearsal(1000), None).expect("enough trials");
-    let shown = calibration.terms(policy(0.001, 0.001), 1000);
-    let rarer = calibration.terms(policy(0.000_9, 0.000_9), 1000);
-    let half = calibration.terms(policy(0.000_45, 0.000_45), 1000);
-    assert_eq!((shown.resolve_reasons, shown.verify_reasons), (vec![], vec![]));
-    assert_eq!(rarer.resolve_reasons, [Reason::Extrapolated]);
-    assert_eq!(rarer.verify_reasons, [Reason::Extrapolated]);
+    let shown = calibration.terms(policy(0.001, 0.001), 999);
+    let rarer = calibration.terms(policy(0.000_9, 0.000_9), 999);
+    let half = calibration.terms(policy(0.000_45, 0.000_45), 999);
+    let supported = calibration.terms(policy(0.003, 0.003), 999);
+    assert_eq!((supported.resolve_reasons, supported.verify_reasons), (vec![], vec![]));
+    assert_eq!(shown.resolve_reasons, [Reason::Unsupported], "three errors are not to be expected, one is");
+    assert_eq!(shown.verify_reasons, [Reason::Unsupported]);
+    assert_eq!(rarer.resolve_reasons, [Reason::Extrapolated, Reason::Unsupported]);
+    assert_eq!(rarer.verify_reasons, [Reason::Extrapolated, Reason::Unsupported]);
     assert!(half.point.threshold_known > rarer.point.threshold_known);
     assert!(rarer.point.threshold_known > shown.point.threshold_known);
 }
@@ -111,6 +114,146 @@ fn acquaintances_come_from_the_gallery_then_from_the_package_or_not_at_all() {
     let from_nowhere = terms(&few, None);
     assert_eq!(from_nowhere.threshold_new, from_nowhere.threshold_known);
     assert_eq!(from_nowhere.expected_fnir, None);
+}
+
+#[test]
+fn from_three_hundred_on_outsiders_speak_for_strangers() {
+    let outsiders = |count: u16| (0..count).map(|n| Similarity(0.3 + f32::from(n) * 1e-4)).collect::<Vec<_>>();
+    let of = |count: u16| Calibration::from_trials(&rehearsal(1000), &outsiders(count), None).expect("enough trials");
+    let (few, many) = (of(299).terms(policy(0.2, 0.01), 1000).point, of(300).terms(policy(0.2, 0.01), 1000).point);
+    assert_eq!((few.source, few.trials), (ThresholdSource::Rehearsal, 1000));
+    assert_eq!((many.source, many.trials), (ThresholdSource::Outsiders, 300));
+    assert!(near(few.threshold_known, 0.26) && near(many.threshold_known, 0.324), "{many:?}");
+    assert_eq!(few.threshold_verify, many.threshold_verify, "impostors are the gallery's own");
+
+    // A gallery too small to rehearse can be tried by outsiders; what one impostor does follows from what a stranger does.
+    let small = Rehearsal { identities: 10, ..Rehearsal::default() };
+    assert_eq!(Calibration::from_trials(&small, &outsiders(299), None), None);
+    let tried = Calibration::from_trials(&small, &outsiders(300), None).expect("enough outsiders");
+    let point = tried.terms(policy(0.2, 1.0 - 0.8_f64.powf(0.1)), 10).point;
+    assert_eq!(point.threshold_verify, point.threshold_known, "ten chances of one in 45 are one of five");
+}
+
+#[test]
+fn a_promise_says_how_sure_it_is() {
+    let calibration = Calibration::from_rehearsal(&rehearsal(1000), None).expect("enough trials");
+    let at = |fpir: f64| calibration.terms(policy(fpir, 0.01), 999).point;
+    // Wilson's bound for about 200 of 1000.
+    let bound = at(0.2).fpir_upper_bound.expect("calibrated");
+    assert!((bound - 0.226).abs() < 0.002, "{bound}");
+    // Beyond all trials: the rule of three.
+    assert!((at(1e-6).fpir_upper_bound.expect("calibrated") - 0.003).abs() < 1e-6);
+    // Twice as many people, twice as many chances.
+    let doubled = calibration.terms(policy(1e-6, 0.01), 1998).point.fpir_upper_bound.expect("calibrated");
+    assert!((doubled - (1.0 - 0.997_f64.powi(2))).abs() < 1e-6);
+    // One person's many pictures are one trial.
+    let few = Rehearsal { identities: 100, ..rehearsal(1000) };
+    let few = Calibration::from_rehearsal(&few, None).expect("enough trials").terms(policy(1e-6, 0.01), 99);
+    assert!((few.point.fpir_upper_bound.expect("calibrated") - 0.03).abs() < 1e-6);
+    // Ten impostors in 10 000 pairs and a gallery of one.
+    let package = PackageCalibration { impostor_pairs: 10_000, ..package() };
+    let packaged = Calibration::from_package(&package).expect("rows").terms(policy(1e-3, 0.01), 1).point;
+    assert!((packaged.fpir_upper_bound.expect("calibrated") - 1.84e-3).abs() < 1e-5, "{packaged:?}");
+}
+
+#[test]
+fn a_calibration_tells_its_errors_at_standard_rates() {
+    let calibration = Calibration::from_rehearsal(&rehearsal(1000), None).expect("enough trials");
+    let levels = calibration.levels(999);
+    assert!(levels.len() >= 4 && levels.is_sorted_by(|a, b| a.target_fpir > b.target_fpir));
+    for level in &levels {
+        for estimate in [Some(level.fpir), Some(level.fmr), level.fnir].into_iter().flatten() {
+            assert!((0.0..=1.0).contains(&estimate.lower) && estimate.upper <= 1.0, "{level:?}");
+            assert!((estimate.lower..=estimate.upper).contains(&estimate.value), "{level:?}");
+        }
+        assert!(level.fpir.upper > level.target_fpir, "{level:?}");
+        assert_eq!(level.extrapolated, level.target_fpir < 0.001, "{level:?}");
+        assert_eq!(level.unsupported, level.target_fpir < 0.003, "{level:?}");
+    }
+    let first = levels[0];
+    assert!(near(Some(first.threshold), 0.28) && (first.fpir.value - 0.1).abs() < 0.002, "{first:?}");
+    assert_eq!(first.fnir.map(|f| (f.value, f.upper)), Some((0.0, 0.003)));
+    assert!(first.llr.is_some_and(|llr| llr.lower <= llr.value && llr.value <= llr.upper));
+}
+
+/// Acquaintances between .1 and 1.1 and no 2 % below .12, strangers up to .3.
+fn overlapping() -> Rehearsal {
+    Rehearsal { mated_best: (0..1000_u16).map(|n| Similarity(0.1 + f32::from(n) * 1e-3)).collect(), ..rehearsal(1000) }
+}
+
+#[test]
+fn so_many_acquaintances_come_back_uncertain_as_the_policy_lets() {
+    let rehearsal = overlapping();
+    let calibration = Calibration::from_rehearsal(&rehearsal, None).expect("enough trials");
+    let point = |max_uncertain| calibration.terms(Policy { max_uncertain, ..policy(0.1, 0.01) }, 999).point;
+    let today = point(None);
+    assert!(near(today.threshold_known, 0.28) && near(today.threshold_new, 0.12), "{today:?}");
+    let uncertain = |point: crate::domain::OperatingPoint| {
+        let between = |s: &&Similarity| Some(**s) >= point.threshold_new && Some(**s) < point.threshold_known;
+        rehearsal.mated_best.iter().filter(between).count()
+    };
+    assert_eq!(point(Some(0.5)), today, "a limit that holds changes nothing");
+    for (most, expected) in [(0.1, 100), (0.05, 50), (0.001, 1), (0.0, 0)] {
+        let limited = point(Some(most));
+        assert_eq!(limited.threshold_known, today.threshold_known, "strangers pay nothing");
+        assert_eq!(uncertain(limited), expected, "{most}: {limited:?}");
+    }
+    // Ten who are just as similar are in or out together.
+    let tied = Rehearsal {
+        mated_best: (0..1000_u16).map(|n| Similarity(0.1 + f32::from(n / 10) * 1e-2)).collect(),
+        ..self::rehearsal(1000)
+    };
+    let tied_calibration = Calibration::from_rehearsal(&tied, None).expect("enough trials");
+    let limited = tied_calibration.terms(Policy { max_uncertain: Some(0.015), ..policy(0.1, 0.01) }, 999).point;
+    let between = |s: &&Similarity| Some(**s) >= limited.threshold_new && Some(**s) < limited.threshold_known;
+    assert_eq!(tied.mated_best.iter().filter(between).count(), 10, "{limited:?}");
+}
+
+/// Pairs of the first 100 people of a set with several pictures to fit, of the next 100 to judge.
+fn pairs(set: &str, person: fn(&str) -> &str) -> Option<[(Vec<f64>, Vec<f64>); 2]> {
+    let mut people = People::new();
+    for (image, values) in testdata::embeddings(set)? {
+        people.entry(person(&image).to_owned()).or_default().push(values);
+    }
+    let several: Vec<Vec<Vec<f32>>> = people.into_values().filter(|rows| rows.len() >= 2).collect();
+    let of = |people: &[Vec<Vec<f32>>]| {
+        let genuine = people.iter().map(|rows| cosine(&rows[0], &rows[1]).0.into()).collect();
+        let others = people
+            .iter()
+            .enumerate()
+            .flat_map(|(at, one)| people[at + 1..].iter().map(move |other| f64::from(cosine(&one[0], &other[1]).0)));
+        (genuine, others.collect())
+    };
+    Some([of(&several[..100]), of(&several[100..200])])
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "the costs are what the test is for")]
+fn evidence_of_people_never_seen_before_is_worth_what_it_says() {
+    let sets: [(&str, fn(&str) -> &str); 2] =
+        [("lfw_mobilefacenet", testdata::lfw_person), ("market_osnet", testdata::market_person)];
+    for (set, person) in sets {
+        let Some([seen, unseen]) = pairs(set, person) else {
+            return;
+        };
+        let llr = Llr::fit(&seen.0, &seen.1).expect("a hundred pairs of either kind");
+        let of = |similarities: &[f64]| similarities.iter().map(|s| llr.of(*s)).collect::<Vec<f64>>();
+        let cost = cllr(&of(&unseen.0), &of(&unseen.1));
+        // The best that this form can do, were it fitted to those whom it judges.
+        let own = Llr::fit(&unseen.0, &unseen.1).expect("a hundred pairs of either kind");
+        let least = cllr(
+            &unseen.0.iter().map(|s| own.of(*s)).collect::<Vec<f64>>(),
+            &unseen.1.iter().map(|s| own.of(*s)).collect::<Vec<f64>>(),
+        );
+        let half = cllr(
+            &of(&unseen.0).iter().map(|l| l / 4.0).collect::<Vec<f64>>(),
+            &of(&unseen.1).iter().map(|l| l / 4.0).collect::<Vec<f64>>(),
+        );
+        eprintln!("{set}: Cllr {cost:.3} bits, {least:.3} fitted to the judged themselves, {half:.3} when too modest");
+        assert!(cost < 0.35, "{cost}");
+        assert!(cost - least < 0.03, "what calibration loses: {cost} beside {least}");
+        assert!(cost < half, "{cost} beside {half}");
+    }
 }
 
 fn candidates(similarities: &[f32]) -> Vec<Candidate> {

@@ -14,7 +14,7 @@ pub struct Rehearsal {
     pub templates: u64,
     /// Non-mated 1:N trials: a template's highest similarity to any *other* identity.
     pub nonmated_best: Vec<Similarity>,
-    /// Impostor 1:1 trials: a template against one template of another identity, drawn at random.
+    /// Impostor 1:1 trials: a template against another identity that was drawn at random, as a verification compares them.
     pub impostor: Vec<Similarity>,
     /// Mated trials: a template's highest similarity to the other templates of its own identity.
     pub mated_best: Vec<Similarity>,

@@ -75,6 +75,11 @@ pub struct Policy {
     pub target_fpir: f64,
     /// Verify: at most this share of impostors is accepted (FMR).
     pub target_fmr: f64,
+    /// Resolve: at most about this share of acquaintances comes back as UNCERTAIN. The price is that those who would have
+    /// been come back as NEW: a smaller share here makes more second identities of one person. `None`: no limit, and NEW is
+    /// said only of what hardly any acquaintance falls below.
+    #[serde(default)]
+    pub max_uncertain: Option<f64>,
     #[serde(default)]
     pub quality: QualityPolicy,
     #[serde(default)]
@@ -144,6 +149,7 @@ impl Default for Policy {
         Self {
             target_fpir: 0.01,
             target_fmr: 0.001,
+            max_uncertain: None,
             quality: QualityPolicy::default(),
             pad: PadPolicy::default(),
             pooling: Pooling::default(),
@@ -164,10 +170,12 @@ pub struct PolicyError {
 
 impl Policy {
     /// # Errors
-    /// When an error rate is not within 1e-6 to 0.5, or a demand on samples is out of its range.
+    /// When an error rate is not within 1e-6 to 0.5, a share not within 0 to 1, or a demand on samples is out of its range.
     pub fn checked(self) -> Result<Self, PolicyError> {
         let rates = [("policy.targetFpir", self.target_fpir), ("policy.targetFmr", self.target_fmr)];
         let rates = rates.map(|(field, value)| PolicyError { field, value, least: 1e-6, most: 0.5 });
+        let uncertain =
+            self.max_uncertain.map(|value| PolicyError { field: "policy.maxUncertain", value, least: 0.0, most: 1.0 });
         let share =
             |field, value: f32, most: f32| PolicyError { field, value: value.into(), least: 0.0, most: most.into() };
         let demands = self.quality.numbers();
@@ -181,7 +189,7 @@ impl Policy {
         let most = f64::from(Pooling::BEST_MAX);
         let best = PolicyError { field: "policy.pooling.best", value: best, least: 1.0, most };
         let wrong = |asked: &PolicyError| !(asked.least..=asked.most).contains(&asked.value);
-        match rates.into_iter().chain(demands).chain([pad, best]).find(wrong) {
+        match rates.into_iter().chain(uncertain).chain(demands).chain([pad, best]).find(wrong) {
             Some(wrong) => Err(wrong),
             None => Ok(self),
         }

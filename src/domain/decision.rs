@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{IdentityId, Similarity, TemplateId};
+use super::{CalibrationId, IdentityId, Similarity, TemplateId};
 
 /// One identity of an answer, by its most similar template.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,10 +48,15 @@ pub enum Reason {
     PackageCalibration,
     /// Neither the gallery nor the package knows how similar strangers are.
     NoCalibration,
-    /// The thresholds were made at another gallery size; new ones are on their way.
+    /// The gallery has moved since the thresholds were made: its size, the quality of its templates, its model or its
+    /// pooling. An automatic calibration is being made anew; a pinned one waits for its operator.
     CalibrationStale,
-    /// The target is rarer than the trials could show: its threshold is extrapolated from the tail.
+    /// Less than one error is to be expected among the trials at the target: its threshold lies beyond what was seen, on
+    /// the fitted tail.
     Extrapolated,
+    /// Less than three errors are to be expected among the trials at the target: even if none had been seen, nobody could
+    /// be 95 % sure that the promise holds.
+    Unsupported,
     /// The best similarity lies between the two thresholds.
     BetweenThresholds,
     /// The runner-up is about as similar as the best.
@@ -92,6 +97,7 @@ impl Reason {
             Self::NoCalibration => "no_calibration",
             Self::CalibrationStale => "calibration_stale",
             Self::Extrapolated => "extrapolated",
+            Self::Unsupported => "unsupported",
             Self::BetweenThresholds => "between_thresholds",
             Self::SmallMargin => "small_margin",
             Self::PadFailed => "pad_failed",
@@ -119,6 +125,8 @@ impl Reason {
 pub enum ThresholdSource {
     /// The gallery rehearsed itself.
     Rehearsal,
+    /// People who are not enrolled were tried against it.
+    Outsiders,
     /// The model package's measurements.
     Package,
     /// There are none.
@@ -130,6 +138,7 @@ impl ThresholdSource {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Rehearsal => "rehearsal",
+            Self::Outsiders => "outsiders",
             Self::Package => "package",
             Self::None => "none",
         }
@@ -151,7 +160,14 @@ pub struct OperatingPoint {
     pub threshold_verify: Option<Similarity>,
     /// The share of enrolled people that a resolve at `threshold_known` misses, where genuine pairs are known.
     pub expected_fnir: Option<f64>,
+    /// With 95 % confidence at most this share of strangers reaches `threshold_known`, by what the trials show and at this
+    /// gallery size. `None` when there is no calibration.
+    #[serde(default)]
+    pub fpir_upper_bound: Option<f64>,
     pub source: ThresholdSource,
+    /// The calibration that was pinned; `None` for one that is made automatically.
+    #[serde(default)]
+    pub calibration: Option<CalibrationId>,
     /// How many non-mated trials the thresholds rest on.
     pub trials: u64,
     /// How many identities the searched gallery holds.

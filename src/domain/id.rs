@@ -137,6 +137,10 @@ server_id! {
     TemplateId
 }
 server_id! {
+    /// One calibration that is kept.
+    CalibrationId
+}
+server_id! {
     /// One answer of resolve.
     DecisionId
 }

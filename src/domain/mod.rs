@@ -13,6 +13,7 @@ mod encoded;
 mod filter;
 mod id;
 mod identity;
+mod kept;
 mod labels;
 mod log;
 mod neighbourhood;
@@ -33,9 +34,12 @@ pub use embedding::{DIMENSION_MAX, Embedding, EmbeddingError, Similarity, simila
 pub use encoded::Encoded;
 pub use filter::{FILTER_BYTES_MAX, FILTER_DEPTH_MAX, Filter, FilterError};
 pub use id::{
-    CollectionId, CollectionUid, DecisionId, ID_CHARS_MAX, IdError, IdentityId, ReviewCaseId, SpaceName, TemplateId,
+    CalibrationId, CollectionId, CollectionUid, DecisionId, ID_CHARS_MAX, IdError, IdentityId, ReviewCaseId, SpaceName,
+    TemplateId,
 };
 pub use identity::{Identity, Template, TemplateOrigin};
+pub(crate) use kept::has_moved;
+pub use kept::{Estimate, GALLERY_MOVE_MAX, KeptCalibration, Level, Moved, QUALITY_DRIFT_MAX, Standing};
 pub use labels::{LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, Labels, LabelsError};
 pub use log::{Change, Entry, EntryKind, Position, StoredTemplate};
 pub use neighbourhood::{Neighbour, Own, Spread, Surroundings};

@@ -80,10 +80,12 @@ impl Fold {
         let spaces: HashMap<EmbeddingSpace, CollectionStats> =
             self.spaces.iter().map(|(key, space)| (*key, of(space))).collect();
         let templates = spaces.values().map(|stats| stats.templates).sum();
+        let mean = |(key, space): (&EmbeddingSpace, &Space)| Some((*key, space.quality_mean()?));
         Figures {
             position: self.head,
             stats: CollectionStats { identities: self.roster.len() as u64, templates },
             spaces,
+            quality_means: self.spaces.iter().filter_map(mean).collect(),
         }
     }
 
@@ -197,4 +199,6 @@ pub(super) struct Figures {
     pub(super) position: Position,
     pub(super) stats: CollectionStats,
     pub(super) spaces: HashMap<EmbeddingSpace, CollectionStats>,
+    /// Of the templates that have a quality.
+    pub(super) quality_means: HashMap<EmbeddingSpace, f64>,
 }

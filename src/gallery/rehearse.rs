@@ -59,7 +59,7 @@ fn draw(people: &[Vec<usize>], trials_max: usize, random: &mut SplitMix) -> Vec<
     turns.take(trials_max).copied().collect()
 }
 
-/// The probe against one other identity: one template of it where the best decides, else all of them.
+/// The probe against one other identity, as a verification compares them: all its templates speak together.
 fn impostor_of(
     rows: &Rows,
     people: &[Vec<usize>],
@@ -71,10 +71,8 @@ fn impostor_of(
     }
     let drawn = random.below(people.len());
     let stranger = if rows.owner(people[drawn][0]) == rows.owner(probe) { (drawn + 1) % people.len() } else { drawn };
-    let drawn = random.below(people[stranger].len());
-    let others = if pooling == Pooling::Best { &people[stranger][drawn..=drawn] } else { &people[stranger] };
     let mut pools = Pools::new(pooling, 1);
-    for other in others {
+    for other in &people[stranger] {
         let similarity = rows.measure().of(rows.values(probe), rows.values(*other));
         if similarity < SAME_IMAGE {
             pools.add(Slot(0), similarity, rows.member(*other).quality);

@@ -197,6 +197,11 @@ impl Shelf {
         self.figures.read().spaces.get(&space).map_or(0, |stats| stats.templates)
     }
 
+    /// The mean quality of the space's templates, 0 to 1; `None` where no template has one.
+    pub fn quality_mean_in(&self, space: EmbeddingSpace) -> Option<f64> {
+        self.figures.read().quality_means.get(&space).copied()
+    }
+
     pub fn stats(&self) -> CollectionStats {
         self.figures.read().stats
     }

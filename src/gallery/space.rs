@@ -57,9 +57,33 @@ pub(super) struct Space {
     owned: HashMap<Slot, Vec<TemplateId>>,
     /// Who stands for all where it is asked how near strangers are here.
     cohort: Cohort,
+    qualities: Qualities,
     graph: Option<Graph>,
     /// While a graph is being built from a snapshot of the rows: what was admitted since.
     since_snapshot: Option<Vec<TemplateId>>,
+}
+
+/// The sum of the qualities that are known, in millionths and whole numbers: what was added and taken away again leaves
+/// nothing behind.
+#[derive(Debug, Default)]
+struct Qualities {
+    millionths: i64,
+    count: i64,
+}
+
+impl Qualities {
+    fn add(&mut self, quality: f32, times: i64) {
+        if !quality.is_nan() {
+            #[expect(clippy::cast_possible_truncation, reason = "a quality is 0 to 1")]
+            let millionths = (f64::from(quality) * 1e6).round() as i64;
+            self.millionths += times * millionths;
+            self.count += times;
+        }
+    }
+
+    fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.millionths as f64 / 1e6 / self.count as f64)
+    }
 }
 
 impl Space {
@@ -84,12 +108,17 @@ impl Space {
                 (owned, cohort)
             },
         );
-        Self { rows, places, owned, cohort, graph: None, since_snapshot: None }
+        let mut qualities = Qualities::default();
+        for row in 0..rows.len() {
+            qualities.add(rows.member(row).quality, 1);
+        }
+        Self { rows, places, owned, cohort, qualities, graph: None, since_snapshot: None }
     }
 
     fn join(&mut self, row: usize) {
         let member = self.rows.member(row);
         self.places.insert(member.template, row_number(row));
+        self.qualities.add(member.quality, 1);
         self.owned.entry(member.owner).or_default().push(member.template);
     }
 
@@ -110,6 +139,11 @@ impl Space {
 
     pub(super) fn has_graph(&self) -> bool {
         self.graph.is_some()
+    }
+
+    /// The mean quality of the templates that have one.
+    pub(super) fn quality_mean(&self) -> Option<f64> {
+        self.qualities.mean()
     }
 
     pub(super) fn identities(&self) -> usize {
@@ -262,6 +296,7 @@ impl Space {
     fn remove_row(&mut self, template: TemplateId) {
         let row = self.places.remove(&template).expect("every template that is owned has a row");
         self.cohort.forget(&self.rows, row as usize);
+        self.qualities.add(self.rows.member(row as usize).quality, -1);
         if let Some(moved) = self.rows.remove(row as usize) {
             self.places.insert(moved, row);
         }

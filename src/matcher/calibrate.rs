@@ -1,4 +1,5 @@
-//! Calibrations in force: made by the gallery's own rehearsal, made again when it has grown or shrunk by a fifth.
+//! Calibrations in force: the one that an operator pinned, else one made by the gallery's own rehearsal, made again when it
+//! has grown or shrunk by a fifth.
 //!
 //! A rehearsal runs in the background, one at a time for each gallery. A request waits for it a little and then goes
 //! on with what there is, saying so.
@@ -8,23 +9,21 @@ use std::{collections::HashMap, sync::Arc};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{Matcher, directory::Open};
+use super::{Matcher, directory::Open, pins::standing};
 use crate::{
     decision::{Calibration, TRIALS_MIN, Terms},
-    domain::{CollectionUid, EmbeddingSpace, PackageCalibration, Pooling},
+    domain::{CollectionUid, EmbeddingSpace, PackageCalibration, Pooling, Reason, has_moved},
     encoder::Encoder,
 };
 
-/// How much the number of identities may move before thresholds are made again.
-const MOVE_MAX: f64 = 0.2;
 /// Rehearsals draw their trials from this seed: the same gallery always gives the same thresholds.
-const SEED: u64 = 1;
+pub(super) const SEED: u64 = 1;
 
 #[derive(Debug, Default)]
 pub(super) struct Calibrations {
     slots: Mutex<HashMap<Key, Slot>>,
     /// Held by whoever rehearses: after a restart every collection wants to, and searches need the cores.
-    alone: tokio::sync::Mutex<()>,
+    pub(super) alone: tokio::sync::Mutex<()>,
 }
 
 /// What a calibration is of. Another pooling makes other similarities.
@@ -58,8 +57,7 @@ struct Rehearsed {
 
 impl Rehearsed {
     fn is_stale(&self, identities: u64) -> bool {
-        let moved = identities.abs_diff(self.identities) as f64;
-        moved > MOVE_MAX * self.identities as f64
+        has_moved(self.identities, identities)
     }
 }
 
@@ -89,8 +87,28 @@ impl Calibrations {
 }
 
 impl Matcher {
-    /// The terms for this gallery as it is now: by its own rehearsal, else by the package's measurements, else none.
+    /// The terms for this gallery as it is now: by the calibration that was pinned, else by its own rehearsal, else by the
+    /// package's measurements, else none. A pinned one that is of another space or pooling says nothing of these
+    /// similarities: then the others stand in, and the reasons say so.
     pub(super) async fn terms(&self, open: &Open, space: EmbeddingSpace) -> Terms {
+        let pinned = self.pinned(open, space.modality).await;
+        let fitting = pinned.as_ref().filter(|pin| pin.kept.fits(space, open.collection.policy.pooling));
+        let mut terms = match fitting.and_then(|pin| Some((pin, pin.calibration.as_ref()?))) {
+            Some((pin, calibration)) => {
+                let mut terms = calibration.terms(open.collection.policy, open.shelf.identities_in(space));
+                terms.point.calibration = Some(pin.kept.id);
+                terms
+            }
+            None => self.automatic_terms(open, space).await,
+        };
+        let has_moved = pinned.is_some_and(|pin| !pin.kept.moved(&standing(open, pin.kept.space)).is_empty());
+        if has_moved && !terms.resolve_reasons.contains(&Reason::CalibrationStale) {
+            terms.resolve_reasons.push(Reason::CalibrationStale);
+        }
+        terms
+    }
+
+    async fn automatic_terms(&self, open: &Open, space: EmbeddingSpace) -> Terms {
         let identities = open.shelf.identities_in(space);
         let policy = open.collection.policy;
         let rehearsed = self.rehearsed(open, space, identities).await.and_then(|r| r.calibration);
@@ -101,7 +119,7 @@ impl Matcher {
         }
     }
 
-    fn package_calibration(&self, space: EmbeddingSpace) -> Option<&PackageCalibration> {
+    pub(super) fn package_calibration(&self, space: EmbeddingSpace) -> Option<&PackageCalibration> {
         self.encoders.by_digest(space.digest).and_then(Encoder::calibration)
     }
 

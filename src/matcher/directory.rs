@@ -11,7 +11,7 @@ use std::{
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, watch};
 
-use super::{Fault, Matcher, passes::Passes, together::Company};
+use super::{Fault, Matcher, passes::Passes, pins::Pins, together::Company};
 use crate::{
     domain::{Collection, CollectionId, CollectionUid, Entry, Position},
     gallery::Shelf,
@@ -28,6 +28,7 @@ pub(super) struct Open {
     pub(super) company: Arc<Company>,
     pub(super) progress: Arc<Progress>,
     pub(super) passes: Arc<Passes>,
+    pub(super) pins: Arc<Pins>,
 }
 
 /// How far the shelf has followed the log, for those who wait for it.
@@ -52,6 +53,7 @@ impl Open {
             company: Arc::default(),
             progress: Arc::new(progress),
             passes: Arc::default(),
+            pins: Arc::default(),
         }
     }
 

@@ -6,8 +6,8 @@ use thiserror::Error;
 
 use crate::{
     domain::{
-        CollectionId, DecisionId, EmbeddingError, FilterError, IdError, IdentityId, LabelsError, Modality, PolicyError,
-        Reason, ReviewCaseId, SpaceName, TemplateId,
+        CalibrationId, CollectionId, DecisionId, EmbeddingError, FilterError, IdError, IdentityId, LabelsError,
+        Modality, PolicyError, Reason, ReviewCaseId, SpaceName, TemplateId,
     },
     encoder::EncoderError,
     gallery::GalleryError,
@@ -38,6 +38,8 @@ pub enum Fault {
     CaseUndecided(ReviewCaseId),
     #[error("there is no model {0}; GET /v1/models lists those that are loaded")]
     NoModel(SpaceName),
+    #[error("there is no calibration {0} of this collection")]
+    NoCalibration(CalibrationId),
     #[error("there is a collection {0} already")]
     CollectionExists(CollectionId),
     #[error("there is an identity {0} already; enroll adds templates to it")]
@@ -68,6 +70,15 @@ pub enum Fault {
     SpaceNameTaken(SpaceName),
     #[error("identity {identity} has {limit} templates, as many as the server allows; delete some first")]
     TooManyTemplates { identity: IdentityId, limit: u64 },
+    #[error("this collection keeps {0} calibrations, as many as the server allows; delete some first")]
+    TooManyCalibrations(u64),
+    #[error(
+        "the gallery of {model} makes {trials} trials and {needed} are needed; enroll more, or send {needed} outsiders, and \
+         until then automatic calibrations serve"
+    )]
+    TooFewTrials { model: SpaceName, trials: usize, needed: usize },
+    #[error("nobody is enrolled in a {0} gallery of this collection yet, so there is nothing to calibrate")]
+    NothingToCalibrate(Modality),
     #[error("the gallery is full: it holds {0} templates, as many as the server allows")]
     GalleryFull(u64),
     #[error("this server has not seen that write yet; ask again in a moment")]
@@ -164,7 +175,8 @@ impl Fault {
             | Self::NoTemplate(_)
             | Self::NoDecision(_)
             | Self::NoReviewCase(_)
-            | Self::NoModel(_) => FaultKind::NotFound,
+            | Self::NoModel(_)
+            | Self::NoCalibration(_) => FaultKind::NotFound,
             Self::CollectionExists(_) | Self::IdentityExists(_) | Self::RequestIdReused => FaultKind::AlreadyExists,
             Self::NoEncoder(_)
             | Self::EncoderGone { .. }
@@ -172,6 +184,9 @@ impl Fault {
             | Self::OtherSpace { .. }
             | Self::SpaceNameTaken(_)
             | Self::TooManyTemplates { .. }
+            | Self::TooManyCalibrations(_)
+            | Self::TooFewTrials { .. }
+            | Self::NothingToCalibrate(_)
             | Self::GalleryFull(_)
             | Self::CaseDecided(_)
             | Self::CaseUndecided(_)
@@ -203,6 +218,7 @@ impl Fault {
             Self::CaseDecided(_) => "REVIEW_CASE_DECIDED",
             Self::CaseUndecided(_) => "REVIEW_CASE_UNDECIDED",
             Self::NoModel(_) => "MODEL_NOT_FOUND",
+            Self::NoCalibration(_) => "CALIBRATION_NOT_FOUND",
             Self::CollectionExists(_) | Self::IdentityExists(_) => "ALREADY_EXISTS",
             Self::RequestIdReused => "REQUEST_ID_REUSED",
             Self::EtagMoved => "ETAG_MOVED",
@@ -210,6 +226,8 @@ impl Fault {
             Self::EncoderGone { .. } => "MODEL_GONE",
             Self::ExternalSpace { .. } | Self::OtherSpace { .. } | Self::SpaceNameTaken(_) => "OTHER_EMBEDDING_SPACE",
             Self::TooManyTemplates { .. } => "TOO_MANY_TEMPLATES",
+            Self::TooManyCalibrations(_) => "TOO_MANY_CALIBRATIONS",
+            Self::TooFewTrials { .. } | Self::NothingToCalibrate(_) => "TOO_FEW_TRIALS",
             Self::GalleryFull(_) => "GALLERY_FULL",
             Self::NotCaughtUp => "NOT_CAUGHT_UP",
             Self::Busy { .. } => "BUSY",
@@ -250,6 +268,10 @@ impl Fault {
             | Self::OtherSpace { .. }
             | Self::SpaceNameTaken(_)
             | Self::TooManyTemplates { .. }
+            | Self::NoCalibration(_)
+            | Self::TooManyCalibrations(_)
+            | Self::TooFewTrials { .. }
+            | Self::NothingToCalibrate(_)
             | Self::GalleryFull(_)
             | Self::TooLate
             | Self::Internal(_) => None,

@@ -9,6 +9,7 @@
 
 mod batch;
 mod calibrate;
+mod calibrations;
 mod collections;
 mod compare;
 mod context;
@@ -23,9 +24,12 @@ mod identities;
 mod keep;
 mod models;
 mod passes;
+mod pins;
 mod plan;
 mod pool;
 mod probe;
+#[cfg(test)]
+mod promises;
 mod records;
 mod replay;
 mod resolve;
@@ -43,6 +47,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+pub use calibrations::{Calibrated, CalibrationState, Cohort};
 pub use collections::{CollectionDraft, CollectionPatch, DeclaredSpace};
 pub use compare::{Compared, Extracted, Extraction};
 pub use context::{Context, Once, Principal, Urgency};
@@ -83,6 +88,10 @@ pub struct MatcherOptions {
     pub search_queue_max: usize,
     /// The most templates that a rehearsal tries.
     pub rehearsal_trials_max: usize,
+    /// The most calibrations that a collection keeps.
+    pub calibrations_max: u64,
+    /// The most outsiders that one calibration takes.
+    pub outsiders_max: usize,
     /// How long a request waits for a calibration that is being made, before it goes on with what there is.
     pub calibration_wait: Duration,
     /// The most enrolls that share a commit.

@@ -55,7 +55,7 @@ impl Matcher {
         Ok(())
     }
 
-    async fn encode_one(
+    pub(super) async fn encode_one(
         &self,
         context: &Context,
         collection: Option<&Collection>,
@@ -89,7 +89,11 @@ impl Matcher {
     }
 
     /// The space that an embedding of a client's own says it is of.
-    fn space_named(&self, collection: Option<&Collection>, name: &SpaceName) -> Result<(EmbeddingSpace, bool), Fault> {
+    pub(super) fn space_named(
+        &self,
+        collection: Option<&Collection>,
+        name: &SpaceName,
+    ) -> Result<(EmbeddingSpace, bool), Fault> {
         if let Some(binding) = collection.and_then(|c| c.space_named(name)) {
             return Ok((binding.space, binding.external));
         }

@@ -93,7 +93,7 @@ impl Matcher {
             done.identities += stats.identities;
             done.templates += stats.templates;
             progress(*done);
-            return Ok(Open::new(collection, shelf));
+            return self.opened(collection, shelf).await;
         }
         let mut restore = shelf.restore(head, self.mark_at(uid, head).await?);
         let mut after = None;
@@ -121,7 +121,7 @@ impl Matcher {
             }
         }
         restore.finish();
-        Ok(Open::new(collection, shelf))
+        self.opened(collection, shelf).await
     }
 
     /// Lets go of a collection that was deleted. What this answers ends when its snapshots are removed; nobody has to wait.

@@ -27,8 +27,9 @@ use thiserror::Error;
 pub use audit::{Audit, Audited, Finding, FindingKind, Repairs};
 
 use crate::domain::{
-    Change, Collection, CollectionId, CollectionUid, DecisionId, Encoded, Entry, Identity, IdentityId, Position,
-    ReviewCase, ReviewCaseId, ReviewStage, Revision, StoredTemplate, Template, TemplateId, Timestamp,
+    CalibrationId, Change, Collection, CollectionId, CollectionUid, DecisionId, Encoded, Entry, Identity, IdentityId,
+    KeptCalibration, Modality, Position, ReviewCase, ReviewCaseId, ReviewStage, Revision, StoredTemplate, Template,
+    TemplateId, Timestamp,
 };
 
 /// The result of asking the store.
@@ -271,6 +272,19 @@ pub trait Store: Audit + Send + Sync + Debug {
 
     async fn decision(&self, uid: CollectionUid, id: DecisionId) -> Result<Option<DecisionRecord>>;
 
+    async fn calibration(&self, uid: CollectionUid, id: CalibrationId) -> Result<Option<KeptCalibration>>;
+
+    /// Calibrations in id order, those after `after`.
+    async fn calibrations(
+        &self,
+        uid: CollectionUid,
+        after: Option<CalibrationId>,
+        limit: u32,
+    ) -> Result<Page<KeptCalibration>>;
+
+    /// The calibrations in force, at most one for each modality.
+    async fn active_calibrations(&self, uid: CollectionUid) -> Result<Vec<KeptCalibration>>;
+
     async fn review_case(&self, uid: CollectionUid, id: ReviewCaseId) -> Result<Option<ReviewCase>>;
 
     /// Review cases in the order in which they were opened, those after `after`: those of a stage, as it is at an
@@ -338,6 +352,17 @@ pub trait Turn: Send + Debug {
     -> Result<()>;
 
     async fn keep_decision(&mut self, record: &DecisionRecord) -> Result<()>;
+
+    async fn calibration(&mut self, id: CalibrationId) -> Result<Option<KeptCalibration>>;
+
+    /// Keeps a calibration, unless the collection has `most` of them already; answers whether it is kept.
+    async fn put_calibration(&mut self, calibration: &KeptCalibration, most: u64) -> Result<bool>;
+
+    /// Puts the calibration in force for its modality in place of any other, or none. Followers look again when the
+    /// collection's record moves, so whoever changes what is in force also writes the record.
+    async fn activate_calibration(&mut self, modality: Modality, id: Option<CalibrationId>) -> Result<()>;
+
+    async fn delete_calibration(&mut self, id: CalibrationId) -> Result<()>;
 
     /// Keeps a new case with its samples.
     async fn open_review_case(&mut self, case: &ReviewCase, samples: &[Encoded]) -> Result<()>;

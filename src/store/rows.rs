@@ -9,9 +9,9 @@ use uuid::Uuid;
 pub(super) use super::payload::StoredTemplateRow;
 use super::{DecisionRecord, Head, IdempotencyRecord, Result, StoreError, fault::corrupt};
 use crate::domain::{
-    Collection, CollectionId, CollectionUid, DecisionId, Embedding, EmbeddingSpace, EntryKind, Identity, IdentityId,
-    Labels, Modality, ModelDigest, Policy, Position, Revision, SpaceBinding, SpaceName, SpaceRole, Template,
-    TemplateId, TemplateOrigin, Timestamp, TrackReport,
+    CalibrationId, Collection, CollectionId, CollectionUid, DecisionId, Embedding, EmbeddingSpace, EntryKind, Identity,
+    IdentityId, KeptCalibration, Labels, Modality, ModelDigest, Policy, Pooling, Position, Rehearsal, Revision,
+    Similarity, SpaceBinding, SpaceName, SpaceRole, Template, TemplateId, TemplateOrigin, Timestamp, TrackReport,
 };
 
 /// The one format that payloads have so far: the numbers of a unit vector, 32-bit floats, little endian.
@@ -35,6 +35,10 @@ pub(super) fn bigint(count: u64) -> i64 {
 
 pub(super) fn payload_bytes(embedding: &Embedding) -> Vec<u8> {
     embedding.values().iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+pub(super) fn trial_bytes(trials: &[Similarity]) -> Vec<u8> {
+    trials.iter().flat_map(|similarity| similarity.0.to_le_bytes()).collect()
 }
 
 pub(super) fn role_word(role: SpaceRole) -> &'static str {
@@ -316,6 +320,59 @@ impl TryFrom<DecisionRow> for DecisionRecord {
     fn try_from(row: DecisionRow) -> Result<Self> {
         Ok(Self { id: DecisionId(row.id), time: time("decisions", row.time)?, body: row.body.0 })
     }
+}
+
+#[derive(Debug, FromRow)]
+pub(super) struct CalibrationRow {
+    id: Uuid,
+    model: String,
+    modality: String,
+    digest: Vec<u8>,
+    dimension: i64,
+    parts: i64,
+    pooling: Json<Pooling>,
+    quality_mean: Option<f64>,
+    active: bool,
+    identities: i64,
+    templates: i64,
+    nonmated_best: Vec<u8>,
+    impostor: Vec<u8>,
+    mated_best: Vec<u8>,
+    outsiders: Vec<u8>,
+    create_time: i64,
+}
+
+impl TryFrom<CalibrationRow> for KeptCalibration {
+    type Error = StoreError;
+
+    fn try_from(row: CalibrationRow) -> Result<Self> {
+        const TABLE: &str = "calibrations";
+        Ok(Self {
+            id: CalibrationId(row.id),
+            model: space_name(TABLE, &row.model)?,
+            space: embedding_space(TABLE, &row.modality, &row.digest, [row.dimension, row.parts])?,
+            pooling: row.pooling.0,
+            quality_mean: row.quality_mean,
+            is_active: row.active,
+            create_time: time(TABLE, row.create_time)?,
+            rehearsal: Rehearsal {
+                identities: count(TABLE, row.identities)?,
+                templates: count(TABLE, row.templates)?,
+                nonmated_best: trials("nonmated_best", &row.nonmated_best)?,
+                impostor: trials("impostor", &row.impostor)?,
+                mated_best: trials("mated_best", &row.mated_best)?,
+            },
+            outsiders: trials("outsiders", &row.outsiders)?,
+        })
+    }
+}
+
+fn trials(column: &str, bytes: &[u8]) -> Result<Vec<Similarity>> {
+    let (numbers, rest) = bytes.as_chunks();
+    let trials: Vec<Similarity> = numbers.iter().map(|number| Similarity(f32::from_le_bytes(*number))).collect();
+    // A hair beyond one is what a product of unit vectors may come to.
+    let is_sound = rest.is_empty() && trials.iter().all(|trial| trial.0.abs() < 1.01);
+    if is_sound { Ok(trials) } else { Err(unreadable("calibrations", column)) }
 }
 
 /// Reads every row, or says what is wrong with the first that cannot be read.

@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod batch;
+mod calibrations;
 mod cluster;
 mod doctor;
 mod evaluate;

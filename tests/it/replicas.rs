@@ -249,7 +249,7 @@ async fn sixteen_sightings_of_one_stranger_on_two_replicas_make_one_identity_rou
     let nobody = drawn(&mut state);
     for server in [&one, &other] {
         let calibrated = async || {
-            let source = sighting(server, &nobody, "dry_run").await["operatingPoint"]["calibration"].clone();
+            let source = sighting(server, &nobody, "dry_run").await["operatingPoint"]["source"].clone();
             source.is_string() && source != "none"
         };
         eventually("it has thresholds", calibrated).await;

@@ -61,7 +61,7 @@ async fn enroll_search_verify_delete_on_every_database() {
             server.expect(Method::POST, "/v1/collections/staff/identities/alice:verify", Some(probe.clone())).await;
         assert_eq!(verified["match"], false);
         assert_eq!(verified["reasons"], json!(["no_calibration"]));
-        assert_eq!(verified["operatingPoint"]["calibration"], "none");
+        assert_eq!(verified["operatingPoint"]["source"], "none");
         let resolved =
             server.expect(Method::POST, "/v1/collections/staff/identities:resolve", Some(probe.clone())).await;
         assert_eq!(resolved["decision"], "uncertain");

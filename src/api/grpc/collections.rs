@@ -14,11 +14,12 @@ use crate::{
 
 const LIST: &str = "collections";
 /// What an update mask may name.
-const UPDATABLE: [&str; 9] = [
+const UPDATABLE: [&str; 10] = [
     "display_name",
     "policy",
     "policy.target_fpir",
     "policy.target_fmr",
+    "policy.max_uncertain",
     "policy.quality",
     "policy.pad",
     "policy.pooling",
@@ -118,6 +119,7 @@ impl Services {
             display_name,
             target_fpir: target("policy.target_fpir", asked.target_fpir, standard.target_fpir),
             target_fmr: target("policy.target_fmr", asked.target_fmr, standard.target_fmr),
+            max_uncertain: part("policy.max_uncertain", asked.max_uncertain.is_some()).then_some(asked.max_uncertain),
             quality: part("policy.quality", asked.quality.is_some())
                 .then(|| wire::quality(&asked.quality.unwrap_or_default()))
                 .transpose()?,

@@ -3,6 +3,7 @@
 //! REST comes through here too: the gateway speaks to these services in process, so the two wires cannot drift.
 
 mod batch;
+mod calibrations;
 mod collections;
 mod decisions;
 mod identities;
@@ -18,10 +19,10 @@ use tonic::{Response, Status, service::Routes};
 
 use super::{
     proto::{
-        collection_service_server::CollectionServiceServer, decision_service_server::DecisionServiceServer,
-        identity_service_server::IdentityServiceServer, model_service_server::ModelServiceServer,
-        recognition_service_server::RecognitionServiceServer, review_service_server::ReviewServiceServer,
-        template_service_server::TemplateServiceServer,
+        calibration_service_server::CalibrationServiceServer, collection_service_server::CollectionServiceServer,
+        decision_service_server::DecisionServiceServer, identity_service_server::IdentityServiceServer,
+        model_service_server::ModelServiceServer, recognition_service_server::RecognitionServiceServer,
+        review_service_server::ReviewServiceServer, template_service_server::TemplateServiceServer,
     },
     status::status,
 };
@@ -43,6 +44,7 @@ pub(super) fn services(matcher: &Matcher, message_bytes_max: usize, streams: &St
     let mut routes = Routes::builder();
     routes
         .add_service(CollectionServiceServer::new(services()).max_decoding_message_size(limits))
+        .add_service(CalibrationServiceServer::new(services()).max_decoding_message_size(limits))
         .add_service(IdentityServiceServer::new(services()).max_decoding_message_size(limits))
         .add_service(TemplateServiceServer::new(services()).max_decoding_message_size(limits))
         .add_service(RecognitionServiceServer::new(services()).max_decoding_message_size(limits))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    CollectionName, IdentityName, ModelName, ReviewCaseName, count, etag, policy,
+    CalibrationName, CollectionName, IdentityName, ModelName, ReviewCaseName, count, etag, policy,
     report::{report, reports, track},
     to_wire,
 };
@@ -118,8 +118,20 @@ pub(in crate::api) fn found(of: &CollectionId, found: &Found, probe: Modality) -
     }
 }
 
-pub(super) fn operating_point(point: &OperatingPoint) -> proto::OperatingPoint {
-    use proto::operating_point::Calibration;
+/// Where thresholds come from.
+pub(super) fn source(source: ThresholdSource) -> i32 {
+    use proto::operating_point::Source;
+    let wire = match source {
+        ThresholdSource::Rehearsal => Source::Rehearsal,
+        ThresholdSource::Outsiders => Source::Outsiders,
+        ThresholdSource::Package => Source::Package,
+        ThresholdSource::None => Source::None,
+    };
+    wire.into()
+}
+
+pub(super) fn operating_point(of: &CollectionId, point: &OperatingPoint) -> proto::OperatingPoint {
+    let name = |calibration| CalibrationName { collection: of.clone(), calibration }.to_string();
     let value = |similarity: Option<Similarity>| similarity.map(|s| s.0);
     proto::OperatingPoint {
         target_fpir: point.target_fpir,
@@ -128,12 +140,9 @@ pub(super) fn operating_point(point: &OperatingPoint) -> proto::OperatingPoint {
         threshold_new: value(point.threshold_new),
         threshold_verify: value(point.threshold_verify),
         expected_fnir: point.expected_fnir,
-        calibration: match point.source {
-            ThresholdSource::Rehearsal => Calibration::Rehearsal,
-            ThresholdSource::Package => Calibration::Package,
-            ThresholdSource::None => Calibration::None,
-        }
-        .into(),
+        fpir_upper_bound: point.fpir_upper_bound,
+        source: source(point.source),
+        calibration: point.calibration.map(name).unwrap_or_default(),
         trials: count(point.trials),
         gallery_size: count(point.gallery_identities),
     }
@@ -146,6 +155,7 @@ pub(super) fn reasons(reasons: &[Reason]) -> Vec<i32> {
         Reason::NoCalibration => proto::Reason::NoCalibration,
         Reason::CalibrationStale => proto::Reason::CalibrationStale,
         Reason::Extrapolated => proto::Reason::Extrapolated,
+        Reason::Unsupported => proto::Reason::Unsupported,
         Reason::BetweenThresholds => proto::Reason::BetweenThresholds,
         Reason::SmallMargin => proto::Reason::SmallMargin,
         Reason::PadFailed => proto::Reason::PadFailed,
@@ -172,7 +182,7 @@ pub(in crate::api) fn verified(of: &IdentityName, verified: &Verified) -> proto:
         r#match: verified.matches,
         similarity: verified.best.as_ref().map(|b| b.similarity.0),
         template: verified.best.as_ref().map(|b| of.template(b.template).to_string()).unwrap_or_default(),
-        operating_point: Some(operating_point(&verified.operating_point)),
+        operating_point: Some(operating_point(&of.collection, &verified.operating_point)),
         reasons: reasons(&verified.reasons),
         samples: reports(&verified.samples),
     }
@@ -199,7 +209,7 @@ pub(in crate::api) fn resolved(of: &CollectionId, resolved: &Resolved, probe: Mo
         candidates: candidates(of, &resolved.candidates, probe),
         similarity: resolved.similarity.map(|s| s.0),
         margin: resolved.margin,
-        operating_point: Some(operating_point(&resolved.operating_point)),
+        operating_point: Some(operating_point(of, &resolved.operating_point)),
         model: ModelName(resolved.model.clone()).to_string(),
         decision_id: resolved.id.to_string(),
         consistency_token: resolved.token.to_string(),

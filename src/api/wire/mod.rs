@@ -2,6 +2,7 @@
 //! named here.
 
 mod answer;
+mod calibration;
 mod name;
 mod page;
 mod policy;
@@ -13,7 +14,10 @@ mod time;
 pub(super) use answer::{
     collection, compared, enrolled, extracted, found, identity, model, resolved, template, verified,
 };
-pub(super) use name::{CollectionName, DecisionName, IdentityName, ModelName, ReviewCaseName, TemplateName};
+pub(super) use calibration::calibrated;
+pub(super) use name::{
+    CalibrationName, CollectionName, DecisionName, IdentityName, ModelName, ReviewCaseName, TemplateName,
+};
 pub(super) use page::{PageRequest, token};
 pub(super) use policy::{pad, policy, pooling, quality, review};
 pub(super) use review::{decided, replayed, review_case, reviewed, reviewer, stage, verdict};

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    domain::{CollectionId, DecisionId, IdentityId, ReviewCaseId, SpaceName, TemplateId},
+    domain::{CalibrationId, CollectionId, DecisionId, IdentityId, ReviewCaseId, SpaceName, TemplateId},
     matcher::Fault,
 };
 
@@ -25,6 +25,7 @@ fn shown(pattern: &str) -> String {
         .replacen("identities/*", "identities/{identity}", 1)
         .replacen("templates/*", "templates/{template}", 1)
         .replacen("models/*", "models/{model}", 1)
+        .replacen("calibrations/*", "calibrations/{calibration}", 1)
         .replacen("decisions/*", "decisions/{decision}", 1)
         .replacen("reviewCases/*", "reviewCases/{review_case}", 1)
 }
@@ -102,6 +103,29 @@ impl TemplateName {
 impl fmt::Display for TemplateName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/templates/{}", self.identity, self.template)
+    }
+}
+
+/// `collections/{c}/calibrations/{k}`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::api) struct CalibrationName {
+    pub collection: CollectionId,
+    pub calibration: CalibrationId,
+}
+
+impl CalibrationName {
+    pub(in crate::api) fn parse(field: &str, name: &str) -> Result<Self, Fault> {
+        let [collection, calibration] = split(field, name, "collections/*/calibrations/*")?;
+        Ok(Self {
+            collection: in_field(field, CollectionId::new(&collection))?,
+            calibration: in_field(field, calibration.parse())?,
+        })
+    }
+}
+
+impl fmt::Display for CalibrationName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "collections/{}/calibrations/{}", self.collection, self.calibration)
     }
 }
 

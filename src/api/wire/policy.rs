@@ -13,6 +13,7 @@ pub(in crate::api) fn policy(asked: &proto::Policy, standing: Policy) -> Result<
     Ok(Policy {
         target_fpir: asked.target_fpir.unwrap_or(standing.target_fpir),
         target_fmr: asked.target_fmr.unwrap_or(standing.target_fmr),
+        max_uncertain: asked.max_uncertain.or(standing.max_uncertain),
         quality: asked.quality.as_ref().map(quality).transpose()?.unwrap_or(standing.quality),
         pad: asked.pad.as_ref().map(pad).transpose()?.unwrap_or(standing.pad),
         pooling: asked.pooling.as_ref().map(pooling).transpose()?.unwrap_or(standing.pooling),
@@ -80,7 +81,7 @@ pub(in crate::api) fn pooling(asked: &proto::Pooling) -> Result<Pooling, Fault> 
     }
 }
 
-fn pooling_to_wire(pooling: Pooling) -> proto::Pooling {
+pub(super) fn pooling_to_wire(pooling: Pooling) -> proto::Pooling {
     use proto::pooling::Mode;
     let (mode, best) = match pooling {
         Pooling::Best => (Mode::Best, None),
@@ -101,6 +102,7 @@ pub(in crate::api) fn to_wire(policy: &Policy) -> proto::Policy {
     proto::Policy {
         target_fpir: Some(policy.target_fpir),
         target_fmr: Some(policy.target_fmr),
+        max_uncertain: policy.max_uncertain,
         quality: Some(proto::QualityPolicy {
             score_min: asked.score_min,
             face_px_min: asked.face_px_min,

@@ -63,7 +63,7 @@ pub(in crate::api) fn review_case(of: &CollectionId, case: &ReviewCase, now: Tim
         decision: DecisionName { collection: of.clone(), decision: case.decision }.to_string(),
         reasons: reasons(&case.reasons),
         candidates: candidates(of, &case.candidates, case.modality),
-        operating_point: Some(operating_point(&case.operating_point)),
+        operating_point: Some(operating_point(of, &case.operating_point)),
         modality: modality(case.modality),
         model: ModelName(case.model.clone()).to_string(),
         labels: case.labels.clone().into(),

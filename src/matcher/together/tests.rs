@@ -117,6 +117,8 @@ fn options_with(commit_writes_max: usize) -> MatcherOptions {
         search_threads: 1,
         search_queue_max: 1,
         rehearsal_trials_max: 1,
+        calibrations_max: 32,
+        outsiders_max: 5000,
         calibration_wait: Duration::ZERO,
         commit_writes_max,
         commit_templates_max: 100,

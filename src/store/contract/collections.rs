@@ -51,6 +51,7 @@ async fn a_collection_is_read_as_it_was_created(subject: &Subject) {
     staff.policy = Policy {
         target_fpir: 0.003,
         target_fmr: 1e-6,
+        max_uncertain: Some(0.125),
         quality: QualityPolicy { face_px_min: Some(60.5), frames_min: Some(20), ..QualityPolicy::default() },
         pad: PadPolicy { mode: PadMode::Require, score_min: 0.75 },
         pooling: Pooling::MeanOfBest(NonZeroU32::MIN),
@@ -177,6 +178,9 @@ async fn filled(subject: &Subject, number: u128, id: &str) -> CollectionUid {
 
     let case = super::review::case(number, &crate::domain::ReviewState::Open);
     super::review::opened(&subject.store, filled.uid, &case, &[super::review::sample(1)]).await;
+    let mut turn = subject.store.take_turn(filled.uid).await.expect("the turn");
+    assert!(turn.put_calibration(&super::calibrations::kept(number), 5).await.expect("kept"));
+    turn.commit().await.expect("committed");
 
     let key = IdempotencyKey {
         principal: "p".to_owned(),
@@ -192,7 +196,7 @@ async fn filled(subject: &Subject, number: u128, id: &str) -> CollectionUid {
 async fn deletion_leaves_no_row_in_any_table(subject: &Subject) {
     let uid = filled(subject, 1, "staff").await;
     let before = subject.row_counts().await;
-    assert_eq!(before.len(), 10, "a new table belongs into this test: {before:?}");
+    assert_eq!(before.len(), 11, "a new table belongs into this test: {before:?}");
     assert!(before.iter().all(|(_, rows)| *rows > 0), "{before:?}");
 
     assert!(subject.store.delete_collection(uid).await.expect("deleted"));

@@ -4,6 +4,7 @@
 //! database (other replicas), and a raw connection for what the door does not show.
 
 mod audit;
+mod calibrations;
 mod collections;
 mod fold;
 mod identities;

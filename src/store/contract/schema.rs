@@ -61,6 +61,7 @@ async fn replicas_may_migrate_at_once(subject: &Subject) {
     for table in [
         "DROP TABLE review_samples",
         "DROP TABLE review_cases",
+        "DROP TABLE calibrations",
         "DROP TABLE idempotency_keys",
         "DROP TABLE decisions",
         "DROP TABLE log_entries",

@@ -3,15 +3,17 @@
 use async_trait::async_trait;
 
 use super::{
-    Pools, announce, collections, decisions, hold_collection, idempotency, identities, lock_collection, log,
+    Pools, announce, calibrations, collections, decisions, hold_collection, idempotency, identities, lock_collection,
+    log,
     review::{self, CasePage},
     templates::{self, TemplatePage},
     turn::SqlTurn,
 };
 use crate::{
     domain::{
-        Collection, CollectionId, CollectionUid, DecisionId, Entry, Identity, IdentityId, Position, ReviewCase,
-        ReviewCaseId, ReviewStage, Revision, StoredTemplate, Template, TemplateId, Timestamp,
+        CalibrationId, Collection, CollectionId, CollectionUid, DecisionId, Entry, Identity, IdentityId,
+        KeptCalibration, Position, ReviewCase, ReviewCaseId, ReviewStage, Revision, StoredTemplate, Template,
+        TemplateId, Timestamp,
     },
     store::{
         DecisionRecord, Head, IdempotencyKey, IdempotencyRecord, News, Page, Result, Store, StoreError, StoreOptions,
@@ -190,6 +192,23 @@ impl Store for SqlStore {
             }
         }
         Ok(transaction.commit().await?)
+    }
+
+    async fn calibration(&self, uid: CollectionUid, id: CalibrationId) -> Result<Option<KeptCalibration>> {
+        calibrations::by_id(&mut *self.pools.reader().await?, uid, id).await
+    }
+
+    async fn calibrations(
+        &self,
+        uid: CollectionUid,
+        after: Option<CalibrationId>,
+        limit: u32,
+    ) -> Result<Page<KeptCalibration>> {
+        calibrations::page(&mut *self.pools.reader().await?, uid, after, limit).await
+    }
+
+    async fn active_calibrations(&self, uid: CollectionUid) -> Result<Vec<KeptCalibration>> {
+        calibrations::active(&mut *self.pools.reader().await?, uid).await
     }
 
     async fn review_case(&self, uid: CollectionUid, id: ReviewCaseId) -> Result<Option<ReviewCase>> {

@@ -10,6 +10,7 @@
 
 mod append;
 mod audit;
+mod calibrations;
 mod collections;
 mod decisions;
 mod door;

@@ -2,11 +2,13 @@
 
 use async_trait::async_trait;
 
-use super::{Transaction, append, collections, decisions, idempotency, identities, log, review, templates};
+use super::{
+    Transaction, append, calibrations, collections, decisions, idempotency, identities, log, review, templates,
+};
 use crate::{
     domain::{
-        Change, Collection, CollectionUid, Encoded, Entry, Identity, IdentityId, Position, ReviewCase, ReviewCaseId,
-        Template, TemplateId, Timestamp,
+        CalibrationId, Change, Collection, CollectionUid, Encoded, Entry, Identity, IdentityId, KeptCalibration,
+        Modality, Position, ReviewCase, ReviewCaseId, Template, TemplateId, Timestamp,
     },
     store::{DecisionRecord, IdempotencyKey, IdempotencyRecord, News, Page, Result, StoreError, Turn},
 };
@@ -125,6 +127,43 @@ impl Turn for SqlTurn {
     async fn keep_decision(&mut self, record: &DecisionRecord) -> Result<()> {
         let mut transaction = self.transaction()?;
         decisions::keep(&mut transaction, self.collection.uid, record).await?;
+        self.transaction = Some(transaction);
+        Ok(())
+    }
+
+    async fn calibration(&mut self, id: CalibrationId) -> Result<Option<KeptCalibration>> {
+        let mut transaction = self.transaction()?;
+        let kept = calibrations::by_id(&mut transaction, self.collection.uid, id).await?;
+        self.transaction = Some(transaction);
+        Ok(kept)
+    }
+
+    async fn put_calibration(&mut self, calibration: &KeptCalibration, most: u64) -> Result<bool> {
+        let mut transaction = self.transaction()?;
+        let uid = self.collection.uid;
+        let is_room = u64::try_from(calibrations::count(&mut transaction, uid).await?).is_ok_and(|held| held < most);
+        if is_room {
+            calibrations::put(&mut transaction, uid, calibration).await?;
+        }
+        self.transaction = Some(transaction);
+        Ok(is_room)
+    }
+
+    async fn activate_calibration(&mut self, modality: Modality, id: Option<CalibrationId>) -> Result<()> {
+        let mut transaction = self.transaction()?;
+        let uid = self.collection.uid;
+        // First all off: at no moment may the constraint see two.
+        calibrations::deactivate_all(&mut transaction, uid, modality).await?;
+        if let Some(id) = id {
+            calibrations::activate(&mut transaction, uid, id).await?;
+        }
+        self.transaction = Some(transaction);
+        Ok(())
+    }
+
+    async fn delete_calibration(&mut self, id: CalibrationId) -> Result<()> {
+        let mut transaction = self.transaction()?;
+        calibrations::delete(&mut transaction, self.collection.uid, id).await?;
         self.transaction = Some(transaction);
         Ok(())
     }

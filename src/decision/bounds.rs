@@ -1,0 +1,51 @@
+//! How sure a share can be that was counted in trials.
+
+use crate::domain::Estimate;
+
+/// The 97.5 % quantile of the normal distribution: 95 % lie between it and its opposite.
+const Z: f64 = 1.959_964;
+/// Where nothing of the kind was seen in n trials, its share is below this over n with 95 % confidence, for
+/// (1 - 3/n)^n = 5 % (the rule of three, Hanley and Lippman-Hand 1983).
+const NONE_SEEN: f64 = 3.0;
+
+/// Fewer expected errors than this, and not even trials without a single error would show with 95 % confidence that the
+/// promise holds.
+pub(super) const SUPPORT_MIN: f64 = NONE_SEEN;
+
+/// The share of so many errors among so many independent trials (fractions of trials where some are not independent):
+/// Wilson's interval (1927), and the rule of three where no error or nothing but errors were seen.
+pub(super) fn share(errors: f64, trials: f64) -> Estimate {
+    let value = errors / trials;
+    if errors <= 0.0 {
+        return Estimate { value: 0.0, lower: 0.0, upper: (NONE_SEEN / trials).min(1.0) };
+    }
+    if errors >= trials {
+        return Estimate { value: 1.0, lower: (1.0 - NONE_SEEN / trials).max(0.0), upper: 1.0 };
+    }
+    let spread = Z * Z / trials;
+    let middle = (value + spread / 2.0) / (1.0 + spread);
+    let half = Z / (1.0 + spread) * (value * (1.0 - value) / trials + spread / (4.0 * trials)).sqrt();
+    Estimate { value, lower: (middle - half).max(0.0), upper: (middle + half).min(1.0) }
+}
+
+/// The same estimate in another measure; `to` never falls.
+pub(super) fn map(estimate: Estimate, to: impl Fn(f64) -> f64) -> Estimate {
+    Estimate { value: to(estimate.value), lower: to(estimate.lower), upper: to(estimate.upper) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_are_those_of_the_books() {
+        // Newcombe 1998, table 1: 81 of 263, 15 of 148.
+        for (errors, trials, lower, upper) in [(81.0, 263.0, 0.2553, 0.3662), (15.0, 148.0, 0.0624, 0.1605)] {
+            let found = share(errors, trials);
+            assert!((found.lower - lower).abs() < 1e-4 && (found.upper - upper).abs() < 1e-4, "{found:?}");
+        }
+        assert_eq!(share(0.0, 300.0), Estimate { value: 0.0, lower: 0.0, upper: 0.01 });
+        assert_eq!(share(300.0, 300.0), Estimate { value: 1.0, lower: 0.99, upper: 1.0 });
+        assert!((share(0.0, 2.0).upper - 1.0).abs() < 1e-12, "two trials show nothing");
+    }
+}

@@ -1,0 +1,261 @@
+//! What a similarity is worth as evidence, so that evidence of several kinds can be added up.
+
+/// Fewer trials of a kind than this show nothing.
+const TRIALS_MIN: usize = 50;
+/// A ridge on the slope, in units of the spread of similarities: without it trials that do not overlap would make
+/// the slope infinite. So weak that where they do overlap it changes nothing that could be seen.
+const RIDGE: f64 = 1e-3;
+/// Newton's method is at its end long before.
+const STEPS_MAX: usize = 50;
+
+/// The log-likelihood ratio of a similarity: ln of how much likelier it is between two samples of one person than between
+/// samples of two.
+///
+/// Logistic regression of genuine against impostor trials, each kind weighing one half whatever its number (equal priors, so
+/// that the logit is the ratio itself; Brümmer and du Preez 2006). A straight line, so it rises with the similarity
+/// everywhere. It is limited to what the trials can carry: nobody has seen a ratio of a million among a thousand impostors.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Llr {
+    slope: f64,
+    offset: f64,
+    least: f64,
+    most: f64,
+    /// The variances of slope and offset and their covariance, for the mean of the trials as the origin.
+    slope_variance: f64,
+    offset_variance: f64,
+    covariance: f64,
+    centre: f64,
+    spread: f64,
+}
+
+impl Llr {
+    /// Fits. `None` below 50 trials of either kind, or where genuine trials are not the more similar ones.
+    ///
+    /// The ratio is limited to ln(n + 1) for n impostor trials, and below to -ln(n + 1) for n genuine ones.
+    #[must_use]
+    pub fn fit(genuine: &[f64], impostor: &[f64]) -> Option<Self> {
+        if genuine.len().min(impostor.len()) < TRIALS_MIN {
+            return None;
+        }
+        let all = || genuine.iter().chain(impostor).copied();
+        let count = (genuine.len() + impostor.len()) as f64;
+        let centre = all().sum::<f64>() / count;
+        let spread = (all().map(|s| (s - centre).powi(2)).sum::<f64>() / count).sqrt();
+        if spread <= 0.0 {
+            return None;
+        }
+        let scaled = |trials: &[f64]| trials.iter().map(|s| (s - centre) / spread).collect::<Vec<f64>>();
+        let trials = Trials { genuine: scaled(genuine), impostor: scaled(impostor) };
+        let (slope, offset) = trials.regress();
+        if slope <= 0.0 {
+            return None;
+        }
+        let [slope_variance, covariance, offset_variance] = trials.variances(slope, offset);
+        Some(Self {
+            slope,
+            offset,
+            least: -((genuine.len() + 1) as f64).ln(),
+            most: ((impostor.len() + 1) as f64).ln(),
+            slope_variance,
+            offset_variance,
+            covariance,
+            centre,
+            spread,
+        })
+    }
+
+    /// The ratio's natural logarithm; never falls when the similarity rises.
+    #[must_use]
+    pub fn of(&self, similarity: f64) -> f64 {
+        self.limited(self.line(similarity))
+    }
+
+    /// Half the width of the interval in which the ratio of that similarity lies with 95 % confidence, before it is limited.
+    pub(super) fn uncertainty(&self, similarity: f64) -> f64 {
+        let x = self.scaled(similarity);
+        let variance = self.slope_variance * x * x + 2.0 * self.covariance * x + self.offset_variance;
+        1.959_964 * variance.max(0.0).sqrt()
+    }
+
+    pub(super) fn limited(&self, llr: f64) -> f64 {
+        llr.clamp(self.least, self.most)
+    }
+
+    fn line(&self, similarity: f64) -> f64 {
+        self.slope * self.scaled(similarity) + self.offset
+    }
+
+    fn scaled(&self, similarity: f64) -> f64 {
+        (similarity - self.centre) / self.spread
+    }
+}
+
+/// The cost of log-likelihood ratios in bits, 0 for an oracle and 1 for somebody who knows nothing:
+/// half the sum of mean log2(1 + e^-l) over genuine and mean log2(1 + e^l) over impostor trials (Brümmer and du Preez 2006).
+#[must_use]
+pub fn cllr(genuine: &[f64], impostor: &[f64]) -> f64 {
+    let cost = |sign: f64, llrs: &[f64]| {
+        llrs.iter().map(|l| (sign * l).exp().ln_1p() / std::f64::consts::LN_2).sum::<f64>() / llrs.len() as f64
+    };
+    f64::midpoint(cost(-1.0, genuine), cost(1.0, impostor))
+}
+
+/// Trials about zero and of unit spread.
+struct Trials {
+    genuine: Vec<f64>,
+    impostor: Vec<f64>,
+}
+
+impl Trials {
+    /// (x, truth, weight) of each trial; each kind weighs one half.
+    fn each(&self) -> impl Iterator<Item = (f64, f64, f64)> {
+        let weighed = |trials: &Vec<f64>| 0.5 / trials.len() as f64;
+        let (genuine, impostor) = (weighed(&self.genuine), weighed(&self.impostor));
+        let ones = self.genuine.iter().map(move |x| (*x, 1.0, genuine));
+        ones.chain(self.impostor.iter().map(move |x| (*x, 0.0, impostor)))
+    }
+
+    /// Slope and offset, by Newton's method from nothing. The problem is convex; a step that overshoots is halved.
+    fn regress(&self) -> (f64, f64) {
+        let (mut slope, mut offset) = (0.0_f64, 0.0_f64);
+        for _ in 0..STEPS_MAX {
+            let (gradient, [aa, ab, bb]) = self.derivatives(slope, offset);
+            let determinant = aa * bb - ab * ab;
+            let mut step = [
+                (bb * gradient[0] - ab * gradient[1]) / determinant,
+                (aa * gradient[1] - ab * gradient[0]) / determinant,
+            ];
+            let before = self.cost(slope, offset);
+            while self.cost(slope - step[0], offset - step[1]) > before && step[0].abs().max(step[1].abs()) > 1e-12 {
+                step = step.map(|s| s / 2.0);
+            }
+            slope -= step[0];
+            offset -= step[1];
+            if step[0].abs().max(step[1].abs()) < 1e-10 {
+                break;
+            }
+        }
+        (slope, offset)
+    }
+
+    fn cost(&self, slope: f64, offset: f64) -> f64 {
+        let loss = |(x, truth, weight): (f64, f64, f64)| {
+            let logit = slope * x + offset;
+            // ln(1 + e^l) that does not overflow.
+            weight * (logit.max(0.0) + (-logit.abs()).exp().ln_1p() - truth * logit)
+        };
+        self.each().map(loss).sum::<f64>() + RIDGE / 2.0 * slope * slope
+    }
+
+    /// The gradient by slope and offset, and the second derivatives.
+    fn derivatives(&self, slope: f64, offset: f64) -> ([f64; 2], [f64; 3]) {
+        let (mut gradient, mut second) = ([RIDGE * slope, 0.0], [RIDGE, 0.0, 0.0]);
+        for (x, truth, weight) in self.each() {
+            let p = logistic(slope * x + offset);
+            gradient[0] += weight * (p - truth) * x;
+            gradient[1] += weight * (p - truth);
+            let curve = weight * p * (1.0 - p);
+            second[0] += curve * x * x;
+            second[1] += curve * x;
+            second[2] += curve;
+        }
+        (gradient, second)
+    }
+
+    /// The variance of the slope, its covariance with the offset, and the offset's variance: the sandwich H^-1 J H^-1, because
+    /// weighted trials are not each one draw (White 1980).
+    fn variances(&self, slope: f64, offset: f64) -> [f64; 3] {
+        let (_, [aa, ab, bb]) = self.derivatives(slope, offset);
+        let determinant = aa * bb - ab * ab;
+        let inverse = [bb / determinant, -ab / determinant, aa / determinant];
+        let mut scores = [0.0; 3];
+        for (x, truth, weight) in self.each() {
+            let score = weight * (logistic(slope * x + offset) - truth);
+            scores[0] += score * score * x * x;
+            scores[1] += score * score * x;
+            scores[2] += score * score;
+        }
+        // The product of three symmetric matrices of two by two; the first column of the first two, then the second.
+        let [left, cross, right] = inverse;
+        let [first, middle, last] = scores;
+        let [one, two] = [left * first + cross * middle, left * middle + cross * last];
+        let [three, four] = [cross * first + right * middle, cross * middle + right * last];
+        [one * left + two * cross, one * cross + two * right, three * cross + four * right]
+    }
+}
+
+fn logistic(logit: f64) -> f64 {
+    1.0 / (1.0 + (-logit).exp())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The middles of equal shares of a normal distribution, by bisection of its logistic approximation's better: Winitzki's
+    /// inverse error function (2008), good to .002.
+    fn normal(count: u32, mean: f64, deviation: f64) -> Vec<f64> {
+        let quantile = |share: f64| {
+            let x = 2.0 * share - 1.0;
+            let log = (1.0 - x * x).ln();
+            let a = 0.147;
+            let first = 2.0 / (std::f64::consts::PI * a) + log / 2.0;
+            x.signum() * ((first * first - log / a).sqrt() - first).sqrt() * std::f64::consts::SQRT_2
+        };
+        (0..count).map(|n| mean + deviation * quantile((f64::from(n) + 0.5) / f64::from(count))).collect()
+    }
+
+    /// Of two normal distributions of one deviation d with means m and k, the ratio is exactly
+    /// ((m - k) s - (m^2 - k^2) / 2) / d^2.
+    #[test]
+    fn two_bells_have_the_ratio_of_the_books() {
+        let llr = Llr::fit(&normal(4000, 0.6, 0.15), &normal(40_000, 0.2, 0.15)).expect("enough trials");
+        for similarity in [0.2, 0.4, 0.5, 0.7] {
+            let truth = (0.4 * similarity - (0.36 - 0.04) / 2.0) / 0.0225;
+            let found = llr.of(similarity);
+            assert!((found - truth).abs() < 0.15, "{found} instead of {truth} at {similarity}");
+            assert!(llr.uncertainty(similarity) < 0.5);
+        }
+        assert!((llr.of(1.0) - 40_001.0_f64.ln()).abs() < 1e-9, "no more than the impostors can carry");
+        assert!((llr.of(-1.0) + 4001.0_f64.ln()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn trials_that_do_not_overlap_have_a_finite_ratio() {
+        let llr = Llr::fit(&normal(60, 0.8, 0.01), &normal(60, 0.1, 0.01)).expect("enough trials");
+        assert!(llr.of(0.8) > 2.0 && llr.of(0.8) <= 61.0_f64.ln());
+        assert!(llr.of(0.1) < -2.0);
+    }
+
+    #[test]
+    fn what_says_nothing_is_no_evidence() {
+        assert_eq!(Llr::fit(&normal(49, 0.6, 0.1), &normal(500, 0.2, 0.1)), None);
+        assert_eq!(Llr::fit(&normal(500, 0.6, 0.1), &normal(49, 0.2, 0.1)), None);
+        assert_eq!(Llr::fit(&normal(500, 0.2, 0.1), &normal(500, 0.6, 0.1)), None, "strangers are the more similar");
+        assert_eq!(Llr::fit(&[0.5; 100], &[0.5; 100]), None);
+    }
+
+    #[test]
+    fn the_cost_is_a_bit_for_who_knows_nothing() {
+        assert!((cllr(&[0.0; 5], &[0.0; 7]) - 1.0).abs() < 1e-12);
+        assert!(cllr(&[20.0; 5], &[-20.0; 7]) < 1e-6);
+        assert!(cllr(&[-5.0], &[5.0]) > 7.0, "confident and wrong");
+    }
+
+    proptest! {
+        #[test]
+        fn more_similar_is_never_less_evidence(
+            genuine in prop::collection::vec(-1.0_f64..1.0, 50..80),
+            impostor in prop::collection::vec(-1.0_f64..1.0, 50..80),
+            similarities in prop::array::uniform2(-1.0_f64..1.0),
+        ) {
+            if let Some(llr) = Llr::fit(&genuine, &impostor) {
+                let (low, high) = (similarities[0].min(similarities[1]), similarities[0].max(similarities[1]));
+                prop_assert!(llr.of(low) <= llr.of(high));
+                prop_assert!(llr.of(high).is_finite());
+            }
+        }
+    }
+}
