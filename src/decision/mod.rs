@@ -2,10 +2,16 @@
 //!
 //! A [`Calibration`] knows how similar strangers and acquaintances are. [`Terms`] are the thresholds that follow from it
 //! for a policy and a gallery size, and [`decide()`] holds candidates against them. The room sees numbers and never
-//! embeddings or images; it searches nothing, keeps nothing, and enrolls nobody.
+//! embeddings or images (a simulated or replayed gallery is measured in [`relations`], and forgotten); it searches nothing,
+//! keeps nothing, and enrolls nobody.
+//!
+//! Beside thresholds there is the [`Decider`], which learnt to read how a probe stands to a gallery ([`relations`]) and
+//! needs no threshold of its own at any site.
 
 mod calibration;
 mod decide;
+pub mod decider;
+pub mod relations;
 mod table;
 mod tail;
 #[cfg(test)]
@@ -13,3 +19,4 @@ mod tests;
 
 pub use calibration::{Calibration, TRIALS_MIN, Terms};
 pub use decide::{Decision, decide, verify};
+pub use decider::{Decider, DeciderError, Judge, Prior};
