@@ -1,11 +1,14 @@
 //! Candidates held against thresholds.
 
 use super::Terms;
-use crate::domain::{Candidate, DecisionKind, OperatingPoint, Reason, Similarity};
+use crate::domain::{Candidate, DecisionKind, OpenSetRule, OperatingPoint, Reason, Similarity};
 
 /// Two identities this close to each other cannot be told apart by a similarity: the same face photographed twice
 /// differs by more.
 const MARGIN_MIN: f32 = 0.02;
+
+/// By the posterior, NEW is said of whom at most this share of is enrolled.
+const ENROLLED_SHARE_MAX: f64 = 0.02;
 
 /// The answer to "who is this".
 #[derive(Debug, Clone, PartialEq)]
@@ -19,14 +22,19 @@ pub struct Decision {
     pub margin: Option<f32>,
 }
 
-/// Decides who the probe is. The candidates are those of an untrimmed search, best first; two are enough.
-pub fn decide(terms: &Terms, candidates: &[Candidate]) -> Decision {
+/// Decides who the probe is. The candidates are those of an untrimmed search, best first; two are enough. `posterior` is
+/// what the [`super::Decider`] says, where somebody is enrolled.
+pub fn decide(terms: &Terms, rule: OpenSetRule, candidates: &[Candidate], posterior: Option<f64>) -> Decision {
     let similarity = candidates.first().map(|c| c.similarity);
     let runner_up = candidates.get(1).map(|c| c.similarity);
     let margin = similarity.zip(runner_up).map(|(best, next)| best.0 - next.0);
     let (kind, reasons) = match similarity {
         // Needs no threshold: there is nobody whom the probe could be.
         None if terms.point.gallery_identities == 0 => (DecisionKind::New, vec![Reason::EmptyGallery]),
+        Some(best) if let (OpenSetRule::Posterior, Some(posterior)) = (rule, posterior) => {
+            let (kind, own) = judge_by_posterior(&terms.point, posterior, (best, runner_up));
+            (kind, [Reason::LearntDecision].into_iter().chain(own).collect())
+        }
         best => {
             let (kind, own) = judge(&terms.point, best, runner_up);
             (kind, terms.resolve_reasons.iter().chain(&own).copied().collect())
@@ -39,6 +47,24 @@ pub fn decide(terms: &Terms, candidates: &[Candidate]) -> Decision {
 /// similarity is enough.
 pub fn verify(point: &OperatingPoint, similarity: Similarity) -> bool {
     point.threshold_verify.is_some_and(|threshold| similarity >= threshold)
+}
+
+/// With a calibrated posterior at even odds, of strangers about the share that is left above KNOWN's bar comes back as
+/// somebody: the bar is one less the target.
+fn judge_by_posterior(
+    point: &OperatingPoint,
+    posterior: f64,
+    (best, runner_up): (Similarity, Option<Similarity>),
+) -> (DecisionKind, Option<Reason>) {
+    let is_close = runner_up.is_some_and(|next| best.0 - next.0 < MARGIN_MIN);
+    if posterior >= 1.0 - point.target_fpir {
+        // The posterior says that the probe is enrolled, and nothing of which of two it is.
+        if is_close { (DecisionKind::Uncertain, Some(Reason::SmallMargin)) } else { (DecisionKind::Known, None) }
+    } else if posterior <= ENROLLED_SHARE_MAX {
+        (DecisionKind::New, None)
+    } else {
+        (DecisionKind::Uncertain, Some(Reason::BetweenThresholds))
+    }
 }
 
 fn judge(

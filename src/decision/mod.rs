@@ -1,14 +1,20 @@
 //! From similarities to answers: which similarity is enough, at the error rate that an operator asked for.
 //!
 //! A [`Calibration`] knows how similar strangers and acquaintances are. [`Terms`] are the thresholds that follow from it
-//! for a policy and a gallery size, an [`Llr`] is what a single similarity is worth as evidence, and [`decide()`] holds candidates against them. The room sees numbers and never
-//! embeddings or images; it searches nothing, keeps nothing, and enrolls nobody.
+//! for a policy and a gallery size, an [`Llr`] is what a single similarity is worth as evidence, and [`decide()`] holds
+//! candidates against them. The room sees numbers and never embeddings or images (a simulated or replayed gallery is
+//! measured in [`relations`], and forgotten); it searches nothing, keeps nothing, and enrolls nobody.
+//!
+//! Beside thresholds there is the [`Decider`], which learnt to read how a probe stands to a gallery ([`relations`]) and
+//! needs no threshold of its own at any site.
 
 mod bounds;
 mod calibration;
 mod decide;
+pub mod decider;
 mod levels;
 mod llr;
+pub mod relations;
 mod table;
 mod tail;
 #[cfg(test)]
@@ -16,4 +22,5 @@ mod tests;
 
 pub use calibration::{Calibration, TRIALS_MIN, Terms};
 pub use decide::{Decision, decide, verify};
+pub use decider::{Decider, DeciderError, Judge, Prior};
 pub use llr::{Llr, cllr};

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     domain::{
-        Candidate, DecisionKind, IdentityId, PackageCalibration, Policy, Reason, Rehearsal, Similarity, TemplateId,
-        ThresholdSource,
+        Candidate, DecisionKind, IdentityId, OpenSetRule, PackageCalibration, Policy, Reason, Rehearsal, Similarity,
+        TemplateId, ThresholdSource,
     },
     testdata,
 };
@@ -282,7 +282,7 @@ fn similarities_become_answers() {
         (&[0.2, 0.1], DecisionKind::New, vec![package]),
         (&[], DecisionKind::New, vec![package]),
     ] {
-        let decision = decide(&terms(), &candidates(similarities));
+        let decision = decide(&terms(), OpenSetRule::Thresholds, &candidates(similarities), Some(1.0));
         assert_eq!((decision.kind, decision.reasons), (kind, reasons), "{similarities:?}");
         assert_eq!(decision.similarity.map(|s| s.0), similarities.first().copied());
         assert_eq!(decision.margin, similarities.get(1).map(|next| similarities[0] - next));
@@ -291,11 +291,11 @@ fn similarities_become_answers() {
 
 #[test]
 fn without_calibration_only_an_empty_gallery_is_sure() {
-    let nobody = decide(&Terms::uncalibrated(Policy::default(), 0), &[]);
+    let nobody = decide(&Terms::uncalibrated(Policy::default(), 0), OpenSetRule::Posterior, &[], None);
     assert_eq!((nobody.kind, nobody.reasons), (DecisionKind::New, vec![Reason::EmptyGallery]));
     let somebody = Terms::uncalibrated(Policy::default(), 1);
     for found in [&[0.99][..], &[-0.5], &[]] {
-        let decision = decide(&somebody, &candidates(found));
+        let decision = decide(&somebody, OpenSetRule::Thresholds, &candidates(found), None);
         assert_eq!((decision.kind, decision.reasons), (DecisionKind::Uncertain, vec![Reason::NoCalibration]));
     }
     assert!(!verify(&somebody.point, Similarity(1.0)));
@@ -406,4 +406,24 @@ fn strangers_come_back_as_somebody_about_as_often_as_promised() {
             assert!(realised > target / 2.5 && realised < target * 2.0, "{realised} at {target}");
         }
     }
+}
+
+#[test]
+fn by_the_posterior_thresholds_have_no_part() {
+    let uncalibrated = Terms::uncalibrated(policy(0.01, 0.001), 3);
+    let by = |posterior, similarities: &[f32]| {
+        let decided = decide(&uncalibrated, OpenSetRule::Posterior, &candidates(similarities), posterior);
+        (decided.kind, decided.reasons)
+    };
+    assert_eq!(by(Some(0.99), &[0.5, 0.2]), (DecisionKind::Known, vec![Reason::LearntDecision]));
+    let close = vec![Reason::LearntDecision, Reason::SmallMargin];
+    assert_eq!(by(Some(0.99), &[0.5, 0.49]), (DecisionKind::Uncertain, close), "enrolled, but which of the two");
+    assert_eq!(by(Some(0.02), &[0.9, 0.2]), (DecisionKind::New, vec![Reason::LearntDecision]));
+    let between = vec![Reason::LearntDecision, Reason::BetweenThresholds];
+    assert_eq!(by(Some(0.5), &[0.9, 0.2]), (DecisionKind::Uncertain, between));
+    // A looser target takes more for known.
+    let loose = Terms::uncalibrated(policy(0.5, 0.001), 3);
+    assert_eq!(decide(&loose, OpenSetRule::Posterior, &candidates(&[0.9]), Some(0.5)).kind, DecisionKind::Known);
+    // Without a posterior thresholds decide, and here there are none.
+    assert_eq!(by(None, &[0.9]), (DecisionKind::Uncertain, vec![Reason::NoCalibration]));
 }

@@ -5,7 +5,10 @@ use std::num::NonZeroU32;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{CollectionId, CollectionUid, EmbeddingSpace, Modality, QualityPolicy, ReviewPolicy, SpaceName, Timestamp};
+use super::{
+    CollectionId, CollectionUid, EmbeddingSpace, Modality, OpenSetRule, QualityPolicy, ReviewPolicy, SpaceName,
+    Timestamp,
+};
 
 /// Counts the changes of a record, so that two writers notice each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -87,6 +90,9 @@ pub struct Policy {
     /// How the templates of one identity speak together.
     #[serde(default)]
     pub pooling: Pooling,
+    /// What decides whether somebody is known.
+    #[serde(default)]
+    pub open_set: OpenSetRule,
     /// Whether a human is asked about what cannot be told.
     #[serde(default)]
     pub review: ReviewPolicy,
@@ -153,6 +159,7 @@ impl Default for Policy {
             quality: QualityPolicy::default(),
             pad: PadPolicy::default(),
             pooling: Pooling::default(),
+            open_set: OpenSetRule::default(),
             review: ReviewPolicy::default(),
         }
     }

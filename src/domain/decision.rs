@@ -86,6 +86,8 @@ pub enum Reason {
     LowQuality,
     /// A human should look, and as many cases wait as the server allows: none was opened.
     ReviewFull,
+    /// The policy leaves the decision to the learnt posterior; thresholds had no part in it.
+    LearntDecision,
 }
 
 impl Reason {
@@ -115,8 +117,21 @@ impl Reason {
             Self::TooFewJoints => "too_few_joints",
             Self::LowQuality => "low_quality",
             Self::ReviewFull => "review_full",
+            Self::LearntDecision => "learnt_decision",
         }
     }
+}
+
+/// What decides whether a probe is of somebody who is enrolled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OpenSetRule {
+    /// The best similarity, held against thresholds that follow from the calibration.
+    #[default]
+    Thresholds,
+    /// The posterior that was learnt from simulated galleries: works from a handful of people on, and its promise has been
+    /// measured on few real sets.
+    Posterior,
 }
 
 /// Where thresholds came from.

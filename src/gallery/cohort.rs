@@ -160,8 +160,9 @@ impl Cohort {
     pub(super) fn nearest_impostors(&self) -> Option<[f32; 3]> {
         let mut nearest: Vec<f32> = self.members.values().filter_map(|member| member.standing.nearest).collect();
         nearest.sort_unstable_by(f32::total_cmp);
-        let at = |percent: usize| nearest.get((nearest.len() * percent / 100).min(nearest.len().saturating_sub(1)));
-        Some([*at(50)?, *at(90)?, *nearest.last()?])
+        let last = nearest.len().checked_sub(1)?;
+        let at = |tenths: usize| nearest[last * tenths / 10];
+        Some([at(5), at(9), at(10)])
     }
 
     /// Of a probe's cosines to the members.

@@ -6,8 +6,8 @@ use super::{Context, Fault, Matcher, idempotency};
 use crate::{
     domain::{
         Collection, CollectionId, CollectionStats, CollectionUid, DIMENSION_MAX, EmbeddingSpace, Modality, ModelDigest,
-        PadPolicy, Policy, Pooling, Position, QualityPolicy, ReviewPolicy, Revision, SpaceBinding, SpaceName,
-        SpaceRole,
+        OpenSetRule, PadPolicy, Policy, Pooling, Position, QualityPolicy, ReviewPolicy, Revision, SpaceBinding,
+        SpaceName, SpaceRole,
     },
     store::StoreError,
 };
@@ -45,6 +45,7 @@ pub struct CollectionPatch {
     pub quality: Option<QualityPolicy>,
     pub pad: Option<PadPolicy>,
     pub pooling: Option<Pooling>,
+    pub open_set: Option<OpenSetRule>,
     pub review: Option<ReviewPolicy>,
     /// External spaces to declare beside those that there are; none is ever taken away.
     pub spaces: Vec<DeclaredSpace>,
@@ -134,6 +135,7 @@ impl Matcher {
             quality: patch.quality.unwrap_or(collection.policy.quality),
             pad: patch.pad.unwrap_or(collection.policy.pad),
             pooling: patch.pooling.unwrap_or(collection.policy.pooling),
+            open_set: patch.open_set.unwrap_or(collection.policy.open_set),
             review: patch.review.unwrap_or(collection.policy.review),
         }
         .checked()?;

@@ -17,6 +17,8 @@ pub struct Evidence {
     pub terms: Terms,
     /// Those that were weighed: the runner-up too where the caller wanted one listed, or none.
     pub candidates: Vec<Candidate>,
+    /// What the learnt decision said.
+    pub posterior: Option<f64>,
 }
 
 /// A decision of the past.
@@ -52,7 +54,7 @@ impl Evidence {
         if !refusals.is_empty() {
             return (DecisionKind::Rejected, refusals);
         }
-        let decision = decision::decide(&self.terms, &self.candidates);
+        let decision = decision::decide(&self.terms, self.policy.open_set, &self.candidates, self.posterior);
         (decision.kind, decision.reasons)
     }
 }

@@ -1,5 +1,7 @@
 //! Resolve: somebody we know, somebody new, or it cannot be told. Strangers may be enrolled on the spot, once each.
 
+use std::sync::Arc;
+
 use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +10,10 @@ use super::{
     search::Wanted, turn::Turn,
 };
 use crate::{
-    decision::{self, Terms},
+    decision::{
+        self, Decider, Terms,
+        relations::{NEIGHBOURS_MAX, Relations},
+    },
     domain::{
         Candidate, CollectionId, DecisionId, DecisionKind, IdentityId, Labels, Modality, OperatingPoint, Reason,
         ReviewCaseId, ReviewPolicy, Sample, SampleReport, Similarity, SpaceName,
@@ -61,6 +66,9 @@ pub struct Resolved {
     /// The question to a human that was opened about it.
     #[serde(default)]
     pub review_case: Option<ReviewCaseId>,
+    /// How likely the probe is of somebody who is enrolled, where one probe of two is.
+    #[serde(default)]
+    pub posterior: Option<f64>,
 }
 
 /// An answer and what it was made from.
@@ -132,16 +140,20 @@ impl Matcher {
             token: open.token(),
             samples: question.probe.reports(),
             review_case: None,
+            posterior: None,
         };
-        Look { answer, evidence: question.evidence(open, Vec::new()) }
+        Look { answer, evidence: question.evidence(open, Vec::new(), None) }
     }
 
     async fn look(&self, open: &Open, question: &Question) -> Result<Look, Fault> {
-        // The runner-up is needed for the margin, whatever the caller wants listed.
-        let wanted = Wanted { limit: question.limit.max(2), filter: None, min_similarity: None };
+        // The runner-up is needed for the margin and the neighbours for the posterior, whatever the caller wants listed.
+        let listed = question.limit.max(2);
+        let wanted = Wanted { limit: listed.max(NEIGHBOURS_MAX), filter: None, min_similarity: None };
         let mut candidates = self.nearest(open, &question.probe, wanted).await?;
-        let decision = decision::decide(&question.terms, &candidates);
-        let evidence = question.evidence(open, candidates.clone());
+        let posterior = self.posterior(open, &question.probe, &candidates).await?;
+        candidates.truncate(listed);
+        let decision = decision::decide(&question.terms, open.collection.policy.open_set, &candidates, posterior);
+        let evidence = question.evidence(open, candidates.clone(), posterior);
         let best = candidates.first().map(|c| c.identity.clone());
         candidates.truncate(question.limit);
         candidates.retain(|c| question.min_similarity.is_none_or(|least| c.similarity >= least));
@@ -160,8 +172,27 @@ impl Matcher {
             token: open.token(),
             samples: question.probe.reports(),
             review_case: None,
+            posterior,
         };
         Ok(Look { answer, evidence })
+    }
+}
+
+impl Matcher {
+    /// How likely the probe is of somebody who is enrolled, by how it stands to its nearest templates; `None` where nobody is
+    /// found.
+    async fn posterior(&self, open: &Open, probe: &Probe, nearest: &[Candidate]) -> Result<Option<f64>, Fault> {
+        if nearest.is_empty() {
+            return Ok(None);
+        }
+        let identities: Vec<IdentityId> =
+            nearest.iter().take(NEIGHBOURS_MAX).map(|candidate| candidate.identity.clone()).collect();
+        let (shelf, probe) = (Arc::clone(&open.shelf), probe.embedding.clone());
+        let judge = move || {
+            let (neighbours, surroundings) = shelf.neighbourhood(&probe, &identities, NEIGHBOURS_MAX)?;
+            Some(Decider::shipped().probability(&Relations::new(&neighbours, &surroundings)))
+        };
+        self.pool.run_in(self.pool.place()?, judge).await
     }
 }
 
@@ -170,8 +201,9 @@ impl Question {
         self.probe.embedding.space().modality
     }
 
-    fn evidence(&self, open: &Open, candidates: Vec<Candidate>) -> Evidence {
-        Evidence { policy: open.collection.policy, modality: self.modality(), terms: self.terms.clone(), candidates }
+    fn evidence(&self, open: &Open, candidates: Vec<Candidate>, posterior: Option<f64>) -> Evidence {
+        let policy = open.collection.policy;
+        Evidence { policy, modality: self.modality(), terms: self.terms.clone(), candidates, posterior }
     }
 }
 

@@ -19,6 +19,7 @@ mod house;
 mod life;
 mod people;
 mod photos;
+mod posterior;
 mod replicas;
 mod rest;
 mod review;

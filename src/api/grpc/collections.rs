@@ -14,7 +14,7 @@ use crate::{
 
 const LIST: &str = "collections";
 /// What an update mask may name.
-const UPDATABLE: [&str; 10] = [
+const UPDATABLE: [&str; 11] = [
     "display_name",
     "policy",
     "policy.target_fpir",
@@ -23,6 +23,7 @@ const UPDATABLE: [&str; 10] = [
     "policy.quality",
     "policy.pad",
     "policy.pooling",
+    "policy.open_set",
     "policy.review",
     "spaces",
 ];
@@ -129,6 +130,10 @@ impl Services {
             pooling: part("policy.pooling", asked.pooling.is_some())
                 .then(|| wire::pooling(&asked.pooling.unwrap_or_default()))
                 .transpose()?,
+            open_set: part("policy.open_set", asked.open_set != 0)
+                .then(|| wire::open_set(asked.open_set))
+                .transpose()?
+                .map(Option::unwrap_or_default),
             review: part("policy.review", asked.review != 0)
                 .then(|| wire::review(asked.review))
                 .transpose()?

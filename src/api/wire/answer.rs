@@ -173,6 +173,7 @@ pub(super) fn reasons(reasons: &[Reason]) -> Vec<i32> {
         Reason::TooFewJoints => proto::Reason::TooFewJoints,
         Reason::LowQuality => proto::Reason::LowQuality,
         Reason::ReviewFull => proto::Reason::ReviewFull,
+        Reason::LearntDecision => proto::Reason::LearntDecision,
     };
     reasons.iter().map(|r| wire(r).into()).collect()
 }
@@ -218,6 +219,7 @@ pub(in crate::api) fn resolved(of: &CollectionId, resolved: &Resolved, probe: Mo
             .review_case
             .map(|case| ReviewCaseName { collection: of.clone(), case }.to_string())
             .unwrap_or_default(),
+        posterior: resolved.posterior,
     }
 }
 

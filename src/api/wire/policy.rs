@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use crate::{
     api::proto,
-    domain::{PadMode, PadPolicy, Policy, Pooling, QualityPolicy, ReviewPolicy},
+    domain::{OpenSetRule, PadMode, PadPolicy, Policy, Pooling, QualityPolicy, ReviewPolicy},
     matcher::Fault,
 };
 
@@ -17,8 +17,20 @@ pub(in crate::api) fn policy(asked: &proto::Policy, standing: Policy) -> Result<
         quality: asked.quality.as_ref().map(quality).transpose()?.unwrap_or(standing.quality),
         pad: asked.pad.as_ref().map(pad).transpose()?.unwrap_or(standing.pad),
         pooling: asked.pooling.as_ref().map(pooling).transpose()?.unwrap_or(standing.pooling),
+        open_set: open_set(asked.open_set)?.unwrap_or(standing.open_set),
         review: review(asked.review)?.unwrap_or(standing.review),
     })
+}
+
+/// What decides; none where a client does not say.
+pub(in crate::api) fn open_set(asked: i32) -> Result<Option<OpenSetRule>, Fault> {
+    use proto::policy::OpenSet;
+    match OpenSet::try_from(asked) {
+        Ok(OpenSet::Unspecified) => Ok(None),
+        Ok(OpenSet::Thresholds) => Ok(Some(OpenSetRule::Thresholds)),
+        Ok(OpenSet::Posterior) => Ok(Some(OpenSetRule::Posterior)),
+        Err(_) => Err(Fault::invalid("policy.openSet", "openSet is thresholds or posterior")),
+    }
 }
 
 /// When cases are opened; none where a client does not say.
@@ -121,6 +133,11 @@ pub(in crate::api) fn to_wire(policy: &Policy) -> proto::Policy {
         }),
         pad: Some(proto::PadPolicy { mode: mode.into(), score_min: Some(policy.pad.score_min) }),
         pooling: Some(pooling_to_wire(policy.pooling)),
+        open_set: match policy.open_set {
+            OpenSetRule::Thresholds => proto::policy::OpenSet::Thresholds,
+            OpenSetRule::Posterior => proto::policy::OpenSet::Posterior,
+        }
+        .into(),
         review: match policy.review {
             ReviewPolicy::Off => proto::policy::Review::Off,
             ReviewPolicy::Uncertain => proto::policy::Review::Uncertain,

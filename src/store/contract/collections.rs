@@ -56,6 +56,7 @@ async fn a_collection_is_read_as_it_was_created(subject: &Subject) {
         pad: PadPolicy { mode: PadMode::Require, score_min: 0.75 },
         pooling: Pooling::MeanOfBest(NonZeroU32::MIN),
         review: crate::domain::ReviewPolicy::Uncertain,
+        open_set: crate::domain::OpenSetRule::Posterior,
     };
     staff.spaces = vec![
         binding("z-first", Modality::Face, SpaceRole::Active),

@@ -1,15 +1,18 @@
-//! Learning: networks whose numbers change, a contrast between people to change them by, and nothing of the world.
+//! Learning: networks whose numbers change, a contrast between people or a right answer to change them by, and nothing of
+//! the world.
 //!
 //! The door takes and gives plain numbers, and state dicts. It makes no data, chooses no rate and knows no step count but
 //! its own: that is the part of the room `train`. It draws nothing at random either; first numbers are given.
 
 mod adamw;
 mod contrast;
+mod judge;
 mod trainable;
 
 use tch::{Kind, Tensor};
 use thiserror::Error;
 
+pub use self::judge::{JudgeBatch, JudgeLearner, JudgeNetwork};
 use self::{adamw::AdamW, trainable::Trainable};
 use super::{
     network::{Architecture, NetworkError, gaittcn},
@@ -33,11 +36,21 @@ pub struct Step {
     pub temperature: f64,
 }
 
+/// How far one step goes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pace {
+    pub rate: f64,
+    /// How much of each weight is let go of in a step at rate 1.
+    pub decay: f64,
+}
+
 /// Why learning can not go on.
 #[derive(Debug, Error)]
 pub enum LearnError {
     #[error("{walks} walks and {people} names of people do not make a batch; give one name for each walk")]
     WrongBatch { walks: usize, people: usize },
+    #[error("the numbers of {probes} probes are not as many as they should be")]
+    WrongProbes { probes: usize },
     #[error("no person of the batch has two walks: there is nothing to bring together")]
     NothingInCommon,
     #[error("the loss is no finite number any more; learn again at a lower rate")]
@@ -79,7 +92,7 @@ impl GaitLearner {
             return Err(LearnError::Diverged);
         }
         let _gradients_off = tch::no_grad_guard();
-        self.optimizer.step(self.network.learnt(), &slopes, how)?;
+        self.optimizer.step(self.network.learnt(), &slopes, Pace { rate: how.rate, decay: how.decay })?;
         Ok(loss)
     }
 

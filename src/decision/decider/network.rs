@@ -1,0 +1,198 @@
+//! The layers, in plain numbers. `torch::learn::judge` has the same ones that learn; a test holds them together.
+
+use super::package::{DeciderError, Shelf};
+use crate::decision::relations::{GLOBALS, ITEM, Relations, SUMMARY};
+
+/// Numbers of a token.
+const WIDTH: usize = 48;
+const HEADS: usize = 4;
+const HEAD: usize = WIDTH / HEADS;
+/// Numbers of a token within its feed-forward step.
+const WIDE: usize = 96;
+const PERCEPTRON: usize = 64;
+/// As libtorch has it.
+const NORM_EPSILON: f32 = 1e-5;
+
+/// A set transformer: one self-attention block over the neighbours and the gallery's token, then one learnt seed that
+/// gathers them, and two linear steps over what it gathered and the gallery's token.
+#[derive(Debug)]
+pub(super) struct SetTransformer {
+    item: Linear,
+    globals: Linear,
+    set: Block,
+    seed: Vec<f32>,
+    pool: Block,
+    hidden: Linear,
+    answer: Linear,
+}
+
+impl SetTransformer {
+    pub(super) fn take(shelf: &mut Shelf) -> Result<Self, DeciderError> {
+        Ok(Self {
+            item: Linear::take(shelf, "item", ITEM, WIDTH)?,
+            globals: Linear::take(shelf, "globals", GLOBALS, WIDTH)?,
+            set: Block::take(shelf, "set")?,
+            seed: shelf.take("pool.seed", &[1, WIDTH])?,
+            pool: Block::take(shelf, "pool")?,
+            hidden: Linear::take(shelf, "head.hidden", 2 * WIDTH, WIDTH)?,
+            answer: Linear::take(shelf, "head.answer", WIDTH, 1)?,
+        })
+    }
+
+    pub(super) fn logit(&self, relations: &Relations) -> f32 {
+        let mut tokens = self.globals.rows(relations.globals());
+        tokens.extend(self.item.rows(relations.items().as_flattened()));
+        let normed = self.set.norm.rows(&tokens);
+        let tokens = self.set.run(&tokens, &normed, &normed);
+        let normed = self.pool.norm.rows(&tokens);
+        let mut gathered = self.pool.run(&self.seed, &self.seed, &normed);
+        gathered.extend(&tokens[..WIDTH]);
+        let mut hidden = self.hidden.rows(&gathered);
+        hidden.iter_mut().for_each(|number| *number = gelu(*number));
+        self.answer.rows(&hidden)[0]
+    }
+}
+
+/// Two hidden layers over a summary.
+#[derive(Debug)]
+pub(super) struct Perceptron([Linear; 3]);
+
+impl Perceptron {
+    pub(super) fn take(shelf: &mut Shelf) -> Result<Self, DeciderError> {
+        Ok(Self([
+            Linear::take(shelf, "perceptron.first", SUMMARY, PERCEPTRON)?,
+            Linear::take(shelf, "perceptron.second", PERCEPTRON, PERCEPTRON)?,
+            Linear::take(shelf, "perceptron.answer", PERCEPTRON, 1)?,
+        ]))
+    }
+
+    pub(super) fn logit(&self, summary: &[f32; SUMMARY]) -> f32 {
+        let [first, second, answer] = &self.0;
+        let hidden = |layer: &Linear, input: &[f32]| -> Vec<f32> { layer.rows(input).into_iter().map(gelu).collect() };
+        answer.rows(&hidden(second, &hidden(first, summary)))[0]
+    }
+}
+
+/// Attention and a feed-forward step, each beside what it adds to.
+#[derive(Debug)]
+struct Block {
+    norm: Norm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    mix: Linear,
+    feed_norm: Norm,
+    wide: Linear,
+    narrow: Linear,
+}
+
+impl Block {
+    fn take(shelf: &mut Shelf, name: &str) -> Result<Self, DeciderError> {
+        let mut linear = |part: &str, inputs, outputs| Linear::take(shelf, &format!("{name}.{part}"), inputs, outputs);
+        let (query, key) = (linear("query", WIDTH, WIDTH)?, linear("key", WIDTH, WIDTH)?);
+        let (value, mix) = (linear("value", WIDTH, WIDTH)?, linear("mix", WIDTH, WIDTH)?);
+        let (wide, narrow) = (linear("wide", WIDTH, WIDE)?, linear("narrow", WIDE, WIDTH)?);
+        let norm = Norm::take(shelf, &format!("{name}.norm"))?;
+        let feed_norm = Norm::take(shelf, &format!("{name}.feed_norm"))?;
+        Ok(Self { norm, query, key, value, mix, feed_norm, wide, narrow })
+    }
+
+    /// Adds to `stream` what `asking` finds in `asked`; rows of [`WIDTH`].
+    fn run(&self, stream: &[f32], asking: &[f32], asked: &[f32]) -> Vec<f32> {
+        let found = attend(&self.query.rows(asking), &self.key.rows(asked), &self.value.rows(asked));
+        let stream = sum(stream, &self.mix.rows(&found));
+        let mut wide = self.wide.rows(&self.feed_norm.rows(&stream));
+        wide.iter_mut().for_each(|number| *number = number.max(0.0));
+        sum(&stream, &self.narrow.rows(&wide))
+    }
+}
+
+/// Each head of each query gathers the values of the keys it resembles.
+fn attend(queries: &[f32], keys: &[f32], values: &[f32]) -> Vec<f32> {
+    let mut found = vec![0.0; queries.len()];
+    let mut shares = vec![0.0_f32; keys.len() / WIDTH];
+    let scale = 1.0 / (HEAD as f32).sqrt();
+    for (query, found) in queries.chunks_exact(WIDTH).zip(found.chunks_exact_mut(WIDTH)) {
+        for head in (0..WIDTH).step_by(HEAD) {
+            let part = head..head + HEAD;
+            for (share, key) in shares.iter_mut().zip(keys.chunks_exact(WIDTH)) {
+                let alike = query[part.clone()].iter().zip(&key[part.clone()]).map(|(q, k)| q * k).sum::<f32>();
+                *share = alike * scale;
+            }
+            let highest = shares.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            shares.iter_mut().for_each(|share| *share = (*share - highest).exp());
+            let all = shares.iter().sum::<f32>();
+            for (share, value) in shares.iter().zip(values.chunks_exact(WIDTH)) {
+                let found = found[part.clone()].iter_mut().zip(&value[part.clone()]);
+                found.for_each(|(found, value)| *found += share / all * value);
+            }
+        }
+    }
+    found
+}
+
+/// A linear step. Its weights lie input by input, so that a row's outputs are summed side by side.
+#[derive(Debug)]
+struct Linear {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl Linear {
+    fn take(shelf: &mut Shelf, name: &str, inputs: usize, outputs: usize) -> Result<Self, DeciderError> {
+        let stored = shelf.take(&format!("{name}.weight"), &[outputs, inputs])?;
+        let weight = (0..inputs).flat_map(|i| stored[i..].iter().step_by(inputs).copied()).collect();
+        Ok(Self { weight, bias: shelf.take(&format!("{name}.bias"), &[outputs])? })
+    }
+
+    fn rows(&self, input: &[f32]) -> Vec<f32> {
+        let outputs = self.bias.len();
+        let inputs = self.weight.len() / outputs;
+        let mut rows = Vec::with_capacity(input.len() / inputs * outputs);
+        for row in input.chunks_exact(inputs) {
+            let begins = rows.len();
+            rows.extend_from_slice(&self.bias);
+            let out = &mut rows[begins..];
+            for (number, weights) in row.iter().zip(self.weight.chunks_exact(outputs)) {
+                out.iter_mut().zip(weights).for_each(|(out, weight)| *out += number * weight);
+            }
+        }
+        rows
+    }
+}
+
+/// Each row to mean 0 and variance 1, then scaled and moved (layer normalisation).
+#[derive(Debug)]
+struct Norm {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl Norm {
+    fn take(shelf: &mut Shelf, name: &str) -> Result<Self, DeciderError> {
+        let mut take = |part: &str| shelf.take(&format!("{name}.{part}"), &[WIDTH]);
+        Ok(Self { weight: take("weight")?, bias: take("bias")? })
+    }
+
+    fn rows(&self, input: &[f32]) -> Vec<f32> {
+        let mut rows = Vec::with_capacity(input.len());
+        for row in input.chunks_exact(WIDTH) {
+            let mean = row.iter().sum::<f32>() / WIDTH as f32;
+            let variance = row.iter().map(|number| (number - mean).powi(2)).sum::<f32>() / WIDTH as f32;
+            let scale = 1.0 / (variance + NORM_EPSILON).sqrt();
+            let affine = self.weight.iter().zip(&self.bias);
+            rows.extend(row.iter().zip(affine).map(|(number, (weight, bias))| (number - mean) * scale * weight + bias));
+        }
+        rows
+    }
+}
+
+fn sum(one: &[f32], other: &[f32]) -> Vec<f32> {
+    one.iter().zip(other).map(|(one, other)| one + other).collect()
+}
+
+/// By its usual approximation with a hyperbolic tangent, as libtorch has it under that name.
+fn gelu(x: f32) -> f32 {
+    let inner = (2.0 / std::f32::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
+    0.5 * x * (1.0 + inner.tanh())
+}

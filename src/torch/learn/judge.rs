@@ -1,0 +1,268 @@
+//! The networks of the open-set decider with numbers that learn: whether a probe is enrolled, from plain numbers.
+//!
+//! `decision::decider` has the same layers without libtorch; its tests hold both to the same answers. Sizes follow from
+//! the batch's numbers and from here.
+
+use std::collections::HashMap;
+
+use tch::{Kind, Reduction, TchError, Tensor};
+
+use super::{LearnError, Pace, adamw::AdamW, numbers, settle, trainable};
+use crate::torch::weights::StateDict;
+
+/// Numbers of a neighbour, of the gallery's token and of a summary, and the most neighbours.
+const ITEM: usize = 11;
+const GLOBALS: usize = 12;
+const SUMMARY: usize = 18;
+const ITEMS: usize = 16;
+const WIDTH: usize = 48;
+const HEADS: usize = 4;
+const WIDE: usize = 96;
+const PERCEPTRON: usize = 64;
+const NORM_EPSILON: f64 = 1e-5;
+/// What is added to the similarity to a neighbour that is not there.
+const ABSENT: f64 = -1e9;
+
+/// Which of the two networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JudgeNetwork {
+    SetTransformer,
+    Perceptron,
+}
+
+/// Probes, row-major, with the answers.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct JudgeBatch {
+    /// `[probes, 16, 11]`; absent neighbours come last and are zeros.
+    pub items: Vec<f32>,
+    /// `[probes, 16]`, 1 where there is a neighbour and else 0.
+    pub present: Vec<f32>,
+    /// `[probes, 12]`.
+    pub globals: Vec<f32>,
+    /// `[probes, 18]`.
+    pub summaries: Vec<f32>,
+    /// `[probes]`, 1 for enrolled and else 0.
+    pub enrolled: Vec<f32>,
+}
+
+/// A network that learns to judge.
+#[derive(Debug)]
+pub struct JudgeLearner {
+    network: JudgeNetwork,
+    keys: Vec<String>,
+    learnt: Vec<Tensor>,
+    places: HashMap<String, usize>,
+    optimizer: AdamW,
+}
+
+impl JudgeLearner {
+    /// Its weights are drawn with `normal`, which gives standard normal numbers.
+    pub fn new(network: JudgeNetwork, normal: &mut dyn FnMut() -> f32) -> Result<Self, LearnError> {
+        Self::made(network, &mut |entry| {
+            let size = match entry.first {
+                First::Zeros => 0.0,
+                First::Ones => 1.0,
+                First::Drawn(inputs) => (1.0 / inputs as f32).sqrt(),
+            };
+            let count = entry.shape.iter().product::<usize>();
+            let drawn = matches!(entry.first, First::Drawn(_));
+            let numbers: Vec<f32> = (0..count).map(|_| if drawn { size * normal() } else { size }).collect();
+            Ok(Tensor::f_from_slice(&numbers)?.f_reshape(sides(&entry.shape))?)
+        })
+    }
+
+    /// With weights as [`JudgeLearner::weights`] gives them; others in the dict are left alone.
+    pub fn with_weights(network: JudgeNetwork, mut weights: StateDict) -> Result<Self, LearnError> {
+        Self::made(network, &mut |entry| trainable::take(&mut weights, &entry.key, &sides(&entry.shape)))
+    }
+
+    fn made(
+        network: JudgeNetwork,
+        make: &mut dyn FnMut(&Entry) -> Result<Tensor, LearnError>,
+    ) -> Result<Self, LearnError> {
+        settle();
+        let (mut keys, mut learnt) = (Vec::new(), Vec::new());
+        for entry in layout(network) {
+            learnt.push(make(&entry)?.f_set_requires_grad(true)?);
+            keys.push(entry.key);
+        }
+        let places = keys.iter().cloned().zip(0..).collect();
+        Ok(Self { network, optimizer: AdamW::new(&learnt)?, keys, learnt, places })
+    }
+
+    /// Learns from one batch by binary cross-entropy, and tells its mean before that.
+    pub fn step(&mut self, batch: &JudgeBatch, pace: Pace) -> Result<f64, LearnError> {
+        settle();
+        let target = tensor(&batch.enrolled, [batch.enrolled.len()])?;
+        let loss =
+            self.forward(batch)?.f_binary_cross_entropy_with_logits::<&Tensor>(&target, None, None, Reduction::Mean)?;
+        let slopes = Tensor::f_run_backward(&[&loss], &self.learnt, false, false)?;
+        let loss = loss.f_double_value(&[])?;
+        if !loss.is_finite() {
+            return Err(LearnError::Diverged);
+        }
+        let _gradients_off = tch::no_grad_guard();
+        self.optimizer.step(&self.learnt, &slopes, pace)?;
+        Ok(loss)
+    }
+
+    /// The log-odds that it gives each probe, not calibrated.
+    pub fn logits(&self, batch: &JudgeBatch) -> Result<Vec<f32>, LearnError> {
+        settle();
+        let _gradients_off = tch::no_grad_guard();
+        Ok(numbers(&self.forward(batch)?)?)
+    }
+
+    pub fn weights(&self) -> Result<StateDict, LearnError> {
+        let mut weights = StateDict::default();
+        for (key, tensor) in self.keys.iter().zip(&self.learnt) {
+            weights.insert(key.clone(), trainable::raw(tensor)?)?;
+        }
+        Ok(weights)
+    }
+
+    fn forward(&self, batch: &JudgeBatch) -> Result<Tensor, LearnError> {
+        let probes = batch.enrolled.len();
+        let sound = [
+            (batch.items.len(), ITEMS * ITEM),
+            (batch.present.len(), ITEMS),
+            (batch.globals.len(), GLOBALS),
+            (batch.summaries.len(), SUMMARY),
+        ];
+        if probes == 0 || sound.iter().any(|(numbers, each)| *numbers != probes * each) {
+            return Err(LearnError::WrongProbes { probes });
+        }
+        Ok(match self.network {
+            JudgeNetwork::SetTransformer => self.set_transformer(batch, probes)?,
+            JudgeNetwork::Perceptron => {
+                let summaries = tensor(&batch.summaries, [probes, SUMMARY])?;
+                let first = self.linear("perceptron.first", &summaries)?.f_gelu("tanh")?;
+                let second = self.linear("perceptron.second", &first)?.f_gelu("tanh")?;
+                self.linear("perceptron.answer", &second)?.f_squeeze_dim(-1)?
+            }
+        })
+    }
+
+    fn set_transformer(&self, batch: &JudgeBatch, probes: usize) -> Result<Tensor, TchError> {
+        let globals = tensor(&batch.globals, [probes, 1, GLOBALS])?;
+        let items = tensor(&batch.items, [probes, ITEMS, ITEM])?;
+        let tokens = Tensor::f_cat(&[self.linear("globals", &globals)?, self.linear("item", &items)?], 1)?;
+        let present = tensor(&batch.present, [probes, 1, 1, ITEMS])?;
+        let absent = present.f_mul_scalar(-ABSENT)?.f_add_scalar(ABSENT)?;
+        let token_there = Tensor::f_zeros([trainable::side(probes), 1, 1, 1], (Kind::Float, tch::Device::Cpu))?;
+        let absent = Tensor::f_cat(&[token_there, absent], -1)?;
+        let normed = self.norm("set.norm", &tokens)?;
+        let tokens = self.block("set", &tokens, [&normed, &normed], &absent)?;
+        let normed = self.norm("pool.norm", &tokens)?;
+        let sides = [probes, 1, WIDTH].map(trainable::side);
+        let seed = self.tensor("pool.seed").f_unsqueeze(0)?.f_expand(sides, false)?;
+        let gathered = self.block("pool", &seed, [&seed, &normed], &absent)?;
+        let head = Tensor::f_cat(&[gathered, tokens.f_narrow(1, 0, 1)?], -1)?.f_squeeze_dim(1)?;
+        let hidden = self.linear("head.hidden", &head)?.f_gelu("tanh")?;
+        self.linear("head.answer", &hidden)?.f_squeeze_dim(-1)
+    }
+
+    fn block(
+        &self,
+        name: &str,
+        stream: &Tensor,
+        [asking, asked]: [&Tensor; 2],
+        absent: &Tensor,
+    ) -> Result<Tensor, TchError> {
+        let heads = |part: &str, of: &Tensor| {
+            let sides = [of.size()[0], of.size()[1], trainable::side(HEADS), trainable::side(WIDTH / HEADS)];
+            self.linear(&format!("{name}.{part}"), of)?.f_reshape(sides)?.f_transpose(1, 2)
+        };
+        let (query, key, value) = (heads("query", asking)?, heads("key", asked)?, heads("value", asked)?);
+        let scale = ((WIDTH / HEADS) as f64).sqrt();
+        let alike = query.f_matmul(&key.f_transpose(-2, -1)?)?.f_div_scalar(scale)?.f_add(absent)?;
+        let found = alike.f_softmax(-1, Kind::Float)?.f_matmul(&value)?.f_transpose(1, 2)?.f_contiguous()?;
+        let found = found.f_reshape([asking.size()[0], asking.size()[1], trainable::side(WIDTH)])?;
+        let stream = stream.f_add(&self.linear(&format!("{name}.mix"), &found)?)?;
+        let normed = self.norm(&format!("{name}.feed_norm"), &stream)?;
+        let wide = self.linear(&format!("{name}.wide"), &normed)?.f_relu()?;
+        stream.f_add(&self.linear(&format!("{name}.narrow"), &wide)?)
+    }
+
+    fn linear(&self, name: &str, input: &Tensor) -> Result<Tensor, TchError> {
+        let [weight, bias] = ["weight", "bias"].map(|part| self.tensor(&format!("{name}.{part}")));
+        input.f_linear(weight, Some(bias))
+    }
+
+    fn norm(&self, name: &str, input: &Tensor) -> Result<Tensor, TchError> {
+        let [weight, bias] = ["weight", "bias"].map(|part| self.tensor(&format!("{name}.{part}")));
+        input.f_layer_norm([trainable::side(WIDTH)], Some(weight), Some(bias), NORM_EPSILON, false)
+    }
+
+    fn tensor(&self, key: &str) -> &Tensor {
+        &self.learnt[self.places[key]]
+    }
+}
+
+/// A tensor of a network, and what it holds before anything is learnt.
+struct Entry {
+    key: String,
+    shape: Vec<usize>,
+    first: First,
+}
+
+enum First {
+    /// Normal numbers that keep the size of as many inputs.
+    Drawn(usize),
+    Zeros,
+    Ones,
+}
+
+fn layout(network: JudgeNetwork) -> Vec<Entry> {
+    match network {
+        JudgeNetwork::SetTransformer => {
+            let ends = [
+                ("item", ITEM, WIDTH),
+                ("globals", GLOBALS, WIDTH),
+                ("head.hidden", 2 * WIDTH, WIDTH),
+                ("head.answer", WIDTH, 1),
+            ];
+            let mut entries: Vec<Entry> = ends.into_iter().flat_map(|(name, i, o)| linear(name, i, o)).collect();
+            for block in ["set", "pool"] {
+                for part in ["query", "key", "value", "mix"] {
+                    entries.extend(linear(&format!("{block}.{part}"), WIDTH, WIDTH));
+                }
+                entries.extend(linear(&format!("{block}.wide"), WIDTH, WIDE));
+                entries.extend(linear(&format!("{block}.narrow"), WIDE, WIDTH));
+                for norm in ["norm", "feed_norm"] {
+                    entries.push(entry(format!("{block}.{norm}.weight"), &[WIDTH], First::Ones));
+                    entries.push(entry(format!("{block}.{norm}.bias"), &[WIDTH], First::Zeros));
+                }
+            }
+            entries.push(entry("pool.seed".to_owned(), &[1, WIDTH], First::Drawn(1)));
+            entries
+        }
+        JudgeNetwork::Perceptron => [
+            linear("perceptron.first", SUMMARY, PERCEPTRON),
+            linear("perceptron.second", PERCEPTRON, PERCEPTRON),
+            linear("perceptron.answer", PERCEPTRON, 1),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
+    }
+}
+
+fn linear(name: &str, inputs: usize, outputs: usize) -> [Entry; 2] {
+    [
+        entry(format!("{name}.weight"), &[outputs, inputs], First::Drawn(inputs)),
+        entry(format!("{name}.bias"), &[outputs], First::Zeros),
+    ]
+}
+
+fn entry(key: String, shape: &[usize], first: First) -> Entry {
+    Entry { key, shape: shape.to_vec(), first }
+}
+
+fn sides(shape: &[usize]) -> Vec<i64> {
+    shape.iter().copied().map(trainable::side).collect()
+}
+
+fn tensor<const N: usize>(numbers: &[f32], shape: [usize; N]) -> Result<Tensor, TchError> {
+    Tensor::f_from_slice(numbers)?.f_reshape(shape.map(trainable::side))
+}
