@@ -1,6 +1,6 @@
 //! `semblance evaluate` on the real labelled sets reaches what a correct implementation reaches.
 
-use std::path::Path;
+use std::{fmt::Write, path::Path};
 
 use serde_json::Value;
 
@@ -135,7 +135,7 @@ fn scores_become_a_page_that_needs_no_network_and_plots() {
     let mut table = "score\tmated\tsite\n".to_owned();
     for trial in 0..400_u16 {
         let (place, site) = (f32::from(trial % 97) / 97.0, if trial % 2 == 0 { "<b>north</b>" } else { "south" });
-        table += &format!("{}\t1\t{site}\n{}\t0\t{site}\n", 0.4 + 0.6 * place, 0.7 * place * place);
+        writeln!(table, "{}\t1\t{site}\n{}\t0\t{site}", 0.4 + 0.6 * place, 0.7 * place * place).expect("a text grows");
     }
     let scores = written(&folder, "scores.tsv", table);
     let [json, html, plots] =

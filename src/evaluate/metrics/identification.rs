@@ -122,7 +122,7 @@ mod tests {
         assert_eq!((measured.mated_probes, measured.nonmated_probes, measured.rank_1), (5, 4, 0.8));
         let at = &measured.at_fpir[0];
         assert_eq!((at.fpir.errors, at.fnir.errors), (0, 2), "{at:?}");
-        assert!((at.dir - 0.6).abs() < 1e-12 && at.threshold == 0.5_f32.next_up());
+        assert!((at.dir - 0.6).abs() < 1e-12 && at.threshold.to_bits() == 0.5_f32.next_up().to_bits());
         assert_eq!(at.support, Support::TooFewTrials { needed: 300 });
         let [first, second] = &measured.promised[..] else { panic!("{measured:?}") };
         assert_eq!((first.fpir.errors, first.fnir.errors), (1, 2));
