@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # cargo uses every core by itself, and the quick checks are to fail before the slow ones start
-.PHONY: help run build test check fmt clippy doc bench bench-enroll bench-graph bench-onnx chart libtorch
+.PHONY: help run build test check fmt clippy doc bench bench-enroll bench-graph bench-onnx promises chart libtorch
 
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/semblance
 
@@ -52,6 +52,9 @@ bench-onnx: build ## the encoders beside ONNX Runtime on the same weights, as ra
 	cargo bench --bench onnx --no-run
 	$(ONNX_VENV)/bin/python benches/onnx/compare.py --ours "cargo bench --quiet --bench onnx" \
 		--models "$${SEMBLANCE_MODELS_DIR:-data/models}" $(ARGS)
+
+promises: libtorch ## how often strangers come back as somebody, beside what was promised, on the real embeddings of the test data
+	cargo test --release --lib -- matcher::promises evidence_of_people --nocapture
 
 chart: ## lint and render the Helm chart, where helm is installed
 	@tools/chart.sh

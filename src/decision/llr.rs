@@ -4,7 +4,7 @@
 const TRIALS_MIN: usize = 50;
 /// A ridge on the slope, in units of the spread of similarities: without it trials that do not overlap would make
 /// the slope infinite. So weak that where they do overlap it changes nothing that could be seen.
-const RIDGE: f64 = 1e-3;
+const RIDGE: f64 = 1e-5;
 /// Newton's method is at its end long before.
 const STEPS_MAX: usize = 50;
 

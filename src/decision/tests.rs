@@ -166,7 +166,6 @@ fn a_calibration_tells_its_errors_at_standard_rates() {
             assert!((0.0..=1.0).contains(&estimate.lower) && estimate.upper <= 1.0, "{level:?}");
             assert!((estimate.lower..=estimate.upper).contains(&estimate.value), "{level:?}");
         }
-        assert!(level.fpir.upper > level.target_fpir, "{level:?}");
         assert_eq!(level.extrapolated, level.target_fpir < 0.001, "{level:?}");
         assert_eq!(level.unsupported, level.target_fpir < 0.003, "{level:?}");
     }
@@ -245,14 +244,16 @@ fn evidence_of_people_never_seen_before_is_worth_what_it_says() {
             &unseen.0.iter().map(|s| own.of(*s)).collect::<Vec<f64>>(),
             &unseen.1.iter().map(|s| own.of(*s)).collect::<Vec<f64>>(),
         );
-        let half = cllr(
+        let modest = cllr(
             &of(&unseen.0).iter().map(|l| l / 4.0).collect::<Vec<f64>>(),
             &of(&unseen.1).iter().map(|l| l / 4.0).collect::<Vec<f64>>(),
         );
-        eprintln!("{set}: Cllr {cost:.3} bits, {least:.3} fitted to the judged themselves, {half:.3} when too modest");
-        assert!(cost < 0.35, "{cost}");
+        eprintln!(
+            "{set}: Cllr {cost:.3} bits, {least:.3} fitted to the judged themselves, {modest:.3} when a quarter is claimed"
+        );
+        assert!(cost < 0.15, "{cost}");
         assert!(cost - least < 0.03, "what calibration loses: {cost} beside {least}");
-        assert!(cost < half, "{cost} beside {half}");
+        assert!(cost < modest, "{cost} beside {modest}");
     }
 }
 

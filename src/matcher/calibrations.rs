@@ -175,7 +175,10 @@ impl Matcher {
         (id, pinned): (CalibrationId, CalibrationState),
     ) -> Result<Calibrated, Fault> {
         self.change(context, collection, move |turn| turn.pin_calibration(id, pinned).boxed()).await?;
-        self.calibration(collection, id).await
+        let calibrated = self.calibration(collection, id).await?;
+        // Now, so that no answer has to.
+        self.pinned(&self.open(collection).await?, calibrated.kept.space.modality).await;
+        Ok(calibrated)
     }
 
     pub async fn delete_calibration(

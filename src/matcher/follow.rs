@@ -183,6 +183,8 @@ impl Matcher {
             && let Some(collection) = self.store.collection(&head.id).await?
         {
             self.directory.refresh(&Arc::new(collection));
+            open = self.open(&head.id).await?;
+            self.read_pins(&open).await?;
         }
         open.head_seen(head.position);
         if open.shelf.position() < head.position {

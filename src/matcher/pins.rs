@@ -63,7 +63,8 @@ impl Matcher {
         open.pins.of(modality)
     }
 
-    async fn read_pins(&self, open: &Open) -> Result<(), Fault> {
+    /// Reads what is pinned as of the record that `open` shows.
+    pub(super) async fn read_pins(&self, open: &Open) -> Result<(), Fault> {
         let kept = self.store.active_calibrations(open.collection.uid).await?;
         let pin = |kept: KeptCalibration| {
             let calibration = Calibration::from_kept(&kept, self.package_calibration(kept.space));
