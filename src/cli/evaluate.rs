@@ -6,7 +6,10 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::say;
+use super::{
+    open_set::{self, OpenSetFlags},
+    say,
+};
 use crate::{
     config::PlaceFlags,
     domain::Device,
@@ -19,9 +22,9 @@ pub(super) struct EvaluateFlags {
     /// Which set, and how it is measured.
     #[arg(long)]
     protocol: ProtocolName,
-    /// The folder of the set.
+    /// The folder of the set; every protocol but open-set has one.
     #[arg(long)]
-    data: PathBuf,
+    data: Option<PathBuf>,
     /// The package to measure; the starter of the set's modality when absent.
     #[arg(long)]
     model: Option<String>,
@@ -37,6 +40,8 @@ pub(super) struct EvaluateFlags {
     /// Also write the report here, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    open_set: OpenSetFlags,
 }
 
 /// The starter that finds faces.
@@ -53,36 +58,37 @@ enum ProtocolName {
     /// PsyMo skeletons: every walk against the normal walks of its viewpoint and direction, itself left out; then against
     /// those of all other viewpoints, and beside methods that take no learning.
     Psymo,
+    /// Enrolled or not: the open-set decider and what stands beside it, on simulated galleries and on such drawn from
+    /// `--embeddings`. It measures no model and needs no `--data`.
+    OpenSet,
 }
 
 impl ProtocolName {
-    fn protocol(self) -> Protocol {
+    /// With the model that is measured where none is named; none for what measures no model.
+    fn protocol(self) -> Option<(Protocol, &'static str)> {
         match self {
-            Self::LfwPairs => Protocol::LfwPairs,
-            Self::LfwPairsDetected => Protocol::LfwPairsDetected,
-            Self::Market => Protocol::Market,
-            Self::Psymo => Protocol::Psymo,
-        }
-    }
-
-    fn starter(self) -> &'static str {
-        match self {
-            Self::LfwPairs | Self::LfwPairsDetected => "face-mobilefacenet",
-            Self::Market => "person-osnet-x0-25",
-            Self::Psymo => "gait-graph",
+            Self::LfwPairs => Some((Protocol::LfwPairs, "face-mobilefacenet")),
+            Self::LfwPairsDetected => Some((Protocol::LfwPairsDetected, "face-mobilefacenet")),
+            Self::Market => Some((Protocol::Market, "person-osnet-x0-25")),
+            Self::Psymo => Some((Protocol::Psymo, "gait-graph")),
+            Self::OpenSet => None,
         }
     }
 }
 
 pub(super) fn run(places: &PlaceFlags, flags: &EvaluateFlags) -> anyhow::Result<()> {
-    let name = flags.model.as_deref().unwrap_or(flags.protocol.starter());
+    let Some((protocol, starter)) = flags.protocol.protocol() else {
+        return open_set::evaluate(&flags.open_set, flags.json.as_deref());
+    };
+    let data = flags.data.clone().context("this protocol needs the folder of its set: --data names it")?;
+    let name = flags.model.as_deref().unwrap_or(starter);
     let mut package = Package::load(&places.models_dir().join(name))
         .with_context(|| format!("the package {name} cannot be loaded; semblance models pull {name} gets a starter"))?;
     if flags.mirror {
         package = package.mirrored();
     }
-    let set = Set { data: flags.data.clone(), silhouettes: flags.silhouettes.clone() };
-    let report = measure(places, (package, flags.device), flags.protocol.protocol(), &set)?;
+    let set = Set { data, silhouettes: flags.silhouettes.clone() };
+    let report = measure(places, (package, flags.device), protocol, &set)?;
     if let Some(path) = &flags.json {
         let json = serde_json::to_vec_pretty(&report)?;
         std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;

@@ -7,6 +7,7 @@ mod energy;
 mod lfw;
 mod market;
 pub mod metrics;
+pub mod open_set;
 mod psymo;
 
 use std::{

@@ -94,12 +94,8 @@ impl JudgeLearner {
     pub fn step(&mut self, batch: &JudgeBatch, pace: Pace) -> Result<f64, LearnError> {
         settle();
         let target = tensor(&batch.enrolled, [batch.enrolled.len()])?;
-        let loss = self.forward(batch)?.f_binary_cross_entropy_with_logits::<&Tensor>(
-            &target,
-            None,
-            None,
-            Reduction::Mean,
-        )?;
+        let loss =
+            self.forward(batch)?.f_binary_cross_entropy_with_logits::<&Tensor>(&target, None, None, Reduction::Mean)?;
         let slopes = Tensor::f_run_backward(&[&loss], &self.learnt, false, false)?;
         let loss = loss.f_double_value(&[])?;
         if !loss.is_finite() {
@@ -220,8 +216,12 @@ enum First {
 fn layout(network: JudgeNetwork) -> Vec<Entry> {
     match network {
         JudgeNetwork::SetTransformer => {
-            let ends =
-                [("item", ITEM, WIDTH), ("globals", GLOBALS, WIDTH), ("head.hidden", 2 * WIDTH, WIDTH), ("head.answer", WIDTH, 1)];
+            let ends = [
+                ("item", ITEM, WIDTH),
+                ("globals", GLOBALS, WIDTH),
+                ("head.hidden", 2 * WIDTH, WIDTH),
+                ("head.answer", WIDTH, 1),
+            ];
             let mut entries: Vec<Entry> = ends.into_iter().flat_map(|(name, i, o)| linear(name, i, o)).collect();
             for block in ["set", "pool"] {
                 for part in ["query", "key", "value", "mix"] {
