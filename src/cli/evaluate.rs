@@ -8,7 +8,10 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::say;
+use super::{
+    open_set::{self, OpenSetFlags},
+    say,
+};
 use crate::{
     config::PlaceFlags,
     domain::{Device, Modality},
@@ -22,14 +25,17 @@ pub(super) struct EvaluateFlags {
     #[arg(long)]
     protocol: ProtocolName,
     /// The folder of the set.
-    #[arg(long, required_unless_present_any = ["embeddings", "scores", "detections"])]
+    #[arg(long)]
     data: Option<PathBuf>,
-    /// Embeddings instead of a set: .npy with --names, .jsonl, .arrow or .feather.
+    /// Embeddings instead of a set: .npy with --names, .jsonl, .arrow or .feather. For open-set several times, if you like.
     #[arg(long, conflicts_with = "data")]
-    embeddings: Option<PathBuf>,
-    /// The names of an .npy, one a line.
+    embeddings: Vec<PathBuf>,
+    /// The names of an .npy, one a line; for open-set whose each row is, one such file for each .npy.
     #[arg(long, requires = "embeddings")]
-    names: Option<PathBuf>,
+    names: Vec<PathBuf>,
+    /// For open-set: simulated galleries of either kind; of each file of people a fifth as many are drawn.
+    #[arg(long, default_value_t = 500)]
+    trial_worlds: u32,
     /// How a name tells the person: `same`, `lfw` (Name_0001.jpg), `market` (PPPP_cCs..., with the label camera),
     /// `casia-b` (PPP-cc-NN-VVV, with the labels condition, run, view and role), or a table (.tsv, .csv) with the columns name and person, and labels in all others.
     #[arg(long)]
@@ -121,6 +127,9 @@ enum ProtocolName {
     OpenSetIdentification,
     /// Scores of any system, from --scores.
     Scores,
+    /// Enrolled or not: the open-set decider and what stands beside it, on simulated galleries and on such drawn from
+    /// `--embeddings`. It measures no model and needs no `--data`.
+    OpenSet,
     /// Boxes that were found and named, from --detections and --truth: average precision with the right name.
     Detections,
 }
@@ -133,19 +142,21 @@ enum MeaningName {
 }
 
 impl ProtocolName {
-    fn protocol(self) -> Protocol {
+    /// None for what measures neither a model nor what one made.
+    fn protocol(self) -> Option<Protocol> {
         match self {
-            Self::LfwPairs => Protocol::LfwPairs,
-            Self::LfwPairsDetected => Protocol::LfwPairsDetected,
-            Self::LfwView2 => Protocol::LfwView2,
-            Self::Market => Protocol::Market,
-            Self::Psymo => Protocol::Psymo,
-            Self::Verification => Protocol::Labelled(Trials::Verification),
-            Self::ClosedSet => Protocol::Labelled(Trials::ClosedSet),
-            Self::OpenSetIdentification => Protocol::Labelled(Trials::OpenSetIdentification),
-            Self::Pairwise => Protocol::Labelled(Trials::Pairwise),
-            Self::Scores => Protocol::Scores,
-            Self::Detections => Protocol::Detections,
+            Self::LfwPairs => Some(Protocol::LfwPairs),
+            Self::LfwPairsDetected => Some(Protocol::LfwPairsDetected),
+            Self::LfwView2 => Some(Protocol::LfwView2),
+            Self::Market => Some(Protocol::Market),
+            Self::Psymo => Some(Protocol::Psymo),
+            Self::Verification => Some(Protocol::Labelled(Trials::Verification)),
+            Self::ClosedSet => Some(Protocol::Labelled(Trials::ClosedSet)),
+            Self::OpenSetIdentification => Some(Protocol::Labelled(Trials::OpenSetIdentification)),
+            Self::Pairwise => Some(Protocol::Labelled(Trials::Pairwise)),
+            Self::Scores => Some(Protocol::Scores),
+            Self::Detections => Some(Protocol::Detections),
+            Self::OpenSet => None,
         }
     }
 
@@ -160,7 +171,8 @@ impl ProtocolName {
             | Self::Pairwise
             | Self::OpenSetIdentification
             | Self::Scores
-            | Self::Detections => None,
+            | Self::Detections
+            | Self::OpenSet => None,
         }
     }
 }
@@ -191,11 +203,17 @@ impl EvaluateFlags {
 }
 
 pub(super) fn run(places: &PlaceFlags, flags: &EvaluateFlags) -> anyhow::Result<()> {
+    let Some(protocol) = flags.protocol.protocol() else {
+        let EvaluateFlags { embeddings, names, person, trial_worlds, seed, json, .. } = flags;
+        let asked =
+            OpenSetFlags { embeddings, names, person: person.as_ref(), trial_worlds: *trial_worlds, seed: *seed };
+        return open_set::evaluate(&asked, json.as_deref());
+    };
     let mut report = match flags {
-        EvaluateFlags { embeddings: Some(file), .. } => given::embeddings(file, flags)?,
+        EvaluateFlags { embeddings, .. } if !embeddings.is_empty() => given::embeddings(protocol, flags)?,
         EvaluateFlags { scores: Some(file), .. } => given::scores(file, flags)?,
         EvaluateFlags { detections: Some(found), truth: Some(there), .. } => given::detections((found, there), flags)?,
-        _ => encoded(places, flags)?,
+        _ => encoded(places, protocol, flags)?,
     };
     report.command = Some(command());
     if let Some(path) = &flags.json {
@@ -213,7 +231,7 @@ pub(super) fn run(places: &PlaceFlags, flags: &EvaluateFlags) -> anyhow::Result<
 }
 
 /// Measures a set through an encoder.
-fn encoded(places: &PlaceFlags, flags: &EvaluateFlags) -> anyhow::Result<evaluate::Report> {
+fn encoded(places: &PlaceFlags, protocol: Protocol, flags: &EvaluateFlags) -> anyhow::Result<evaluate::Report> {
     let data = flags.data.clone().context("--data names the folder of the set")?;
     let name = flags.model.as_deref().or(flags.protocol.starter());
     let name = name.context("--model names the package to measure, for this protocol is for any modality")?;
@@ -224,7 +242,7 @@ fn encoded(places: &PlaceFlags, flags: &EvaluateFlags) -> anyhow::Result<evaluat
     }
     let set =
         Set { data, silhouettes: flags.silhouettes.clone(), person: flags.person.clone(), options: flags.options() };
-    measure(places, (package, flags.device), flags.protocol.protocol(), &set)
+    measure(places, (package, flags.device), protocol, &set)
 }
 
 /// The command as it may be given again.

@@ -6,6 +6,7 @@ mod export;
 mod import;
 mod migrate;
 mod models;
+mod open_set;
 mod serve;
 mod train;
 

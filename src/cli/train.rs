@@ -7,7 +7,11 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::{evaluate::measure, say};
+use super::{
+    evaluate::measure,
+    open_set::{self, DeciderFlags},
+    say,
+};
 use crate::{
     config::PlaceFlags,
     domain::Device,
@@ -24,6 +28,8 @@ use crate::{
 pub(super) enum TrainCommand {
     /// Teach a gait encoder on simulated walkers, try it, and write it as a package.
     Gait(GaitFlags),
+    /// Teach the open-set decider on simulated galleries, try it, and write it with its card.
+    Decider(DeciderFlags),
 }
 
 #[derive(Debug, Args)]
@@ -83,6 +89,7 @@ struct Report {
 pub(super) fn run(places: &PlaceFlags, command: TrainCommand) -> anyhow::Result<()> {
     match command {
         TrainCommand::Gait(flags) => train_gait(places, &flags),
+        TrainCommand::Decider(flags) => open_set::train(&flags),
     }
 }
 

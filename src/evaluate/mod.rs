@@ -13,6 +13,7 @@ mod lfw;
 mod market;
 pub mod metrics;
 mod names;
+pub mod open_set;
 mod pictures;
 mod psymo;
 mod report;

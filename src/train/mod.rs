@@ -3,6 +3,7 @@
 //! Reached from the command line alone. Everything follows from a seed, so that whoever doubts a model can make it again.
 //! It never learns from people, never reads a gallery or a store, and never writes a number that is not finite.
 
+pub mod decider;
 pub mod gait;
 pub mod package;
 mod random;
@@ -15,6 +16,7 @@ use thiserror::Error;
 
 pub use self::random::Random;
 use crate::{
+    decision::DeciderError,
     encoder::PackageError,
     torch::{learn::LearnError, network::NetworkError, weights::WeightsError},
 };
@@ -34,6 +36,10 @@ pub enum TrainError {
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("the package that was made does not load: {0}")]
     Package(#[from] PackageError),
+    #[error("the decider that was made does not load: {0}")]
+    Decider(#[from] DeciderError),
+    #[error("the decider's manifest cannot be written: {0}")]
+    Manifest(#[from] toml::ser::Error),
     #[error(transparent)]
     Network(#[from] NetworkError),
     #[error(transparent)]

@@ -101,6 +101,36 @@ fn walks_of_psymo_by_the_walker_that_ships() {
     assert!((beside("gait-energy images", "same view") - 0.667).abs() < 0.02, "{report}");
 }
 
+#[test]
+fn open_set_reads_people_from_a_file_and_refuses_one_of_few() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let lines = |people: u32| {
+        let row = |person: u32, sample: u32| {
+            let numbers: Vec<u32> = (0..12).map(|n| (person * 31 + n * 17).pow(2) % 101 + (sample * n) % 5).collect();
+            format!("{{\"identity\": \"p{person}\", \"embedding\": {numbers:?}}}\n")
+        };
+        (0..people).flat_map(|person| (0..3).map(move |sample| row(person, sample))).collect::<String>()
+    };
+    let run = |people: u32| {
+        let file = folder.path().join("people.jsonl");
+        std::fs::write(&file, lines(people)).expect("writable");
+        let json = folder.path().join("report.json");
+        let ended = program()
+            .args(["evaluate", "--protocol", "open-set", "--trial-worlds", "5", "--embeddings"])
+            .arg(&file)
+            .arg("--json")
+            .arg(&json)
+            .output()
+            .expect("the program runs");
+        let refusal = String::from_utf8_lossy(&ended.stderr).into_owned();
+        if ended.status.success() { Ok(std::fs::read(json).expect("written")) } else { Err(refusal) }
+    };
+    let report: Value = serde_json::from_slice(&run(80).expect("enough people")).expect("a report");
+    assert_eq!(report["sets"].as_array().map(Vec::len), Some(3), "{report}");
+    assert_eq!(report["sets"][2]["name"], "people", "{report}");
+    assert!(run(10).expect_err("too few").contains("too few people"));
+}
+
 /// Runs the command on files alone, without a model.
 fn on_files(words: &[&str]) -> std::process::Output {
     program().arg("evaluate").args(words).output().expect("the program runs")

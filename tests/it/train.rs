@@ -56,3 +56,25 @@ fn plans_that_lead_nowhere_leave_nothing_behind() {
     }
     assert!(!out.exists());
 }
+
+#[test]
+fn a_trained_decider_comes_with_its_card_and_tables() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("decider");
+    let run = |flags: &[&str]| {
+        let ended = program().args(["train", "decider", "--out"]).arg(&out).args(flags).output().expect("runs");
+        let said = if ended.status.success() { &ended.stdout } else { &ended.stderr };
+        (ended.status.success(), String::from_utf8_lossy(said).into_owned())
+    };
+    let (refused, why) = run(&["--worlds", "3"]);
+    assert!(!refused && why.contains("16 to 100000 worlds") && !out.exists(), "{why}");
+    let (done, said) = run(&["--worlds", "16", "--epochs", "1", "--trial-worlds", "4"]);
+    assert!(done && said.contains("simulated shifted worlds") && said.contains("set transformer"), "{said}");
+    let report: Value =
+        serde_json::from_slice(&std::fs::read(out.join("report.json")).expect("written")).expect("JSON");
+    assert_eq!(report["plan"]["worlds"].as_u64(), Some(16), "{report}");
+    let card = std::fs::read_to_string(out.join("README.md")).expect("written");
+    assert!(card.contains("simulated test worlds") && card.contains("--worlds 16"), "{card}");
+    let (again, why) = run(&["--worlds", "16"]);
+    assert!(!again && why.contains("holds a package already"), "{why}");
+}

@@ -14,17 +14,22 @@ use crate::{
 /// What embeddings are called that do not say their model.
 const UNNAMED: &str = "embeddings";
 
-pub(super) fn embeddings(file: &Path, flags: &EvaluateFlags) -> anyhow::Result<Report> {
-    let Protocol::Labelled(trials) = flags.protocol.protocol() else {
-        bail!("embeddings are measured by --protocol verification, closed-set, pairwise or open-set-identification");
+pub(super) fn embeddings(protocol: Protocol, flags: &EvaluateFlags) -> anyhow::Result<Report> {
+    let Protocol::Labelled(trials) = protocol else {
+        bail!(
+            "embeddings are measured by --protocol verification, closed-set, pairwise, open-set-identification or open-set"
+        );
     };
-    if Format::of(file)? == Format::Npy && flags.names.is_none() {
+    let ([file], [] | [_]) = (flags.embeddings.as_slice(), flags.names.as_slice()) else {
+        bail!("this protocol measures one file of embeddings at a time");
+    };
+    if Format::of(file)? == Format::Npy && flags.names.is_empty() {
         bail!("an array has no names: --names says which file has them, one a line");
     }
     let model = SpaceName::new(flags.model.as_deref().unwrap_or(UNNAMED)).context("--model")?;
     let source = Source {
         file: file.to_owned(),
-        names: flags.names.clone(),
+        names: flags.names.first().cloned(),
         // Nothing is made of the modality but that all embeddings are of one.
         defaults: Defaults { model: Some(model), modality: Some(Modality::Face) },
         after: 0,
@@ -45,7 +50,7 @@ pub(super) fn embeddings(file: &Path, flags: &EvaluateFlags) -> anyhow::Result<R
     }
     let set = Labelled::new(known, embeddings)?;
     let origin = Origin { model: flags.model.clone(), ..Origin::default() };
-    evaluate::embeddings(&set, (file, origin), trials, &flags.options())
+    evaluate::embeddings(&set, (file.as_path(), origin), trials, &flags.options())
         .with_context(|| format!("{} cannot be measured; --person says how a name tells the person", file.display()))
 }
 
@@ -61,7 +66,7 @@ fn embedding(row: &Row) -> anyhow::Result<Embedding> {
 }
 
 pub(super) fn scores(file: &Path, flags: &EvaluateFlags) -> anyhow::Result<Report> {
-    if flags.protocol.protocol() != Protocol::Scores {
+    if flags.protocol.protocol() != Some(Protocol::Scores) {
         bail!("scores are measured by --protocol scores");
     }
     let scores = ScoreFile::read(file)?;
@@ -70,7 +75,7 @@ pub(super) fn scores(file: &Path, flags: &EvaluateFlags) -> anyhow::Result<Repor
 }
 
 pub(super) fn detections((found, there): (&Path, &Path), flags: &EvaluateFlags) -> anyhow::Result<Report> {
-    if flags.protocol.protocol() != Protocol::Detections {
+    if flags.protocol.protocol() != Some(Protocol::Detections) {
         bail!("boxes are measured by --protocol detections");
     }
     let origin = Origin { model: flags.model.clone(), ..Origin::default() };

@@ -1,26 +1,190 @@
 use super::*;
-use crate::decision::relations::Measured;
+use crate::{
+    decision::relations::{Look, Measured, Neighbour, Spread, Surroundings},
+    torch::{
+        learn::{JudgeBatch, JudgeLearner, JudgeNetwork},
+        weights::StateDict,
+    },
+};
 
-#[test]
-fn the_shipped_package_loads() {
-    assert!(Decider::shipped().facts().id == "open-set-decider");
+const WEIGHTS: &[u8] = include_bytes!("../../../models/open-set-decider/weights.safetensors");
+const MANIFEST: &str = include_str!("../../../models/open-set-decider/model.toml");
+const JUDGES: [Judge; 3] = [Judge::SetTransformer, Judge::Perceptron, Judge::Logistic];
+
+/// Numbers of a fixed stream, between -1 and 1.
+fn numbers(seed: u32) -> impl FnMut() -> f32 {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    }
 }
 
-#[test]
-fn nobody_is_enrolled_in_an_empty_gallery_and_one_template_is_enough_for_an_answer() {
-    let around = crate::decision::relations::Surroundings {
+fn unit(mut of: impl FnMut() -> f32) -> Vec<f32> {
+    let numbers: Vec<f32> = (0..16).map(|_| of()).collect();
+    let length = numbers.iter().map(|n| n * n).sum::<f32>().sqrt();
+    numbers.iter().map(|n| n / length).collect()
+}
+
+/// Of galleries of so many people, of one to three templates each.
+fn looks(people: u32) -> Vec<Relations> {
+    let (mut templates, mut owners, mut draw) = (Vec::new(), Vec::new(), numbers(people));
+    for person in 0..people {
+        let direction = unit(&mut draw);
+        for _ in 0..=person % 3 {
+            let mut at = 0;
+            templates.extend(unit(|| {
+                at += 1;
+                direction[at - 1] + 0.2 * draw()
+            }));
+            owners.push(person);
+        }
+    }
+    let gallery = Measured::new(templates, &owners);
+    (0..8).filter_map(|_| gallery.look(&unit(&mut draw))).map(|Look { relations, .. }| relations).collect()
+}
+
+fn nothing() -> Relations {
+    let surroundings = Surroundings {
         templates: 0,
         identities: 0,
         impostor: None,
         genuine: None,
         nearest_impostors: None,
-        probe: crate::decision::relations::Spread { mean: 0.0, deviation: 0.0 },
+        probe: Spread { mean: 0.0, deviation: 0.0 },
     };
-    let nothing = Relations::new(&[], &around);
-    let alone = Measured::new(vec![1.0, 0.0], &[0]).look(&[0.6, 0.8]).expect("one is enrolled").relations;
-    for judge in [Judge::SetTransformer, Judge::Perceptron, Judge::Logistic] {
-        assert_eq!(Decider::shipped().probability_by(judge, &nothing, Prior::EVEN).to_bits(), 0);
-        let probability = Decider::shipped().probability_by(judge, &alone, Prior::EVEN);
-        assert!(probability > 0.0 && probability < 1.0, "{judge:?}: {probability}");
+    Relations::new(&[], &surroundings)
+}
+
+#[test]
+fn the_network_that_serves_is_the_network_that_learnt() {
+    let weights = StateDict::read_bytes(WEIGHTS, None).expect("the shipped weights");
+    let shipped = Decider::shipped();
+    for relations in [1, 2, 5, 40].into_iter().flat_map(looks) {
+        let items = relations.items().as_flattened();
+        let present = items.len() / 11;
+        let mut batch = JudgeBatch {
+            items: items.to_vec(),
+            present: vec![1.0; present],
+            globals: relations.globals().to_vec(),
+            summaries: relations.summary().to_vec(),
+            enrolled: vec![0.0],
+        };
+        batch.items.resize(16 * 11, 0.0);
+        batch.present.resize(16, 0.0);
+        let learnt = |network| {
+            let learner = JudgeLearner::with_weights(network, weights.clone()).expect("its own layout");
+            learner.logits(&batch).expect("a batch")[0]
+        };
+        let close = |served: f32, learnt: f32| {
+            assert!((served - learnt).abs() < 1e-5 * learnt.abs().max(1.0), "{served} {learnt}")
+        };
+        close(shipped.network.logit(&relations), learnt(JudgeNetwork::SetTransformer));
+        close(shipped.perceptron.logit(relations.summary()), learnt(JudgeNetwork::Perceptron));
     }
+}
+
+#[test]
+fn nobody_is_enrolled_in_an_empty_gallery() {
+    for judge in JUDGES {
+        assert_eq!(Decider::shipped().probability_by(judge, &nothing(), Prior::EVEN).to_bits(), 0);
+    }
+}
+
+#[test]
+fn one_template_and_duplicates_are_enough_for_an_answer() {
+    let row = [0.6, 0.8];
+    for (copies, owners) in [(1, vec![1]), (4, vec![1; 4]), (4, vec![1, 2, 3, 4]), (40, vec![1; 40])] {
+        let gallery = Measured::new(row.repeat(copies), &owners);
+        for probe in [[0.6, 0.8], [1.0, 0.0], [-0.6, -0.8]] {
+            let relations = gallery.look(&probe).expect("somebody is enrolled").relations;
+            for judge in JUDGES {
+                let probability = Decider::shipped().probability_by(judge, &relations, Prior::EVEN);
+                assert!(probability > 0.0 && probability < 1.0, "{judge:?} {owners:?}: {probability}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_order_of_neighbours_never_matters() {
+    let spread = Spread { mean: 0.1, deviation: 0.1 };
+    let neighbour = |number: u64| Neighbour {
+        identity: number % 3,
+        identity_templates: 2,
+        // Three times the same cosine.
+        cosine: 0.5 - 0.1 * (number / 3) as f32,
+        centroid: 0.4 + 0.01 * (number % 3) as f32,
+        nearest_impostor: Some(0.3 - 0.02 * number as f32),
+        own: None,
+        others: Some(spread),
+    };
+    let surroundings = Surroundings {
+        templates: 9,
+        identities: 3,
+        impostor: Some(spread),
+        genuine: None,
+        nearest_impostors: Some([0.2, 0.3, 0.4]),
+        probe: spread,
+    };
+    let mut neighbours: Vec<Neighbour> = (0..9).map(neighbour).collect();
+    let said = Decider::shipped().probability(&Relations::new(&neighbours, &surroundings));
+    for _ in 0..9 {
+        neighbours.rotate_left(1);
+        neighbours.swap(0, 5);
+        let again = Decider::shipped().probability(&Relations::new(&neighbours, &surroundings));
+        assert_eq!(again.to_bits(), said.to_bits());
+    }
+    // By attention itself, whatever order items come in: rounding alone differs.
+    let mut turned = Relations::new(&neighbours, &surroundings);
+    turned.items.reverse();
+    assert!((Decider::shipped().probability(&turned) - said).abs() < 1e-5);
+}
+
+#[test]
+fn a_prior_moves_the_log_odds_by_its_own() {
+    let relations = &looks(12)[0];
+    let odds = |prior: f64| {
+        let probability = Decider::shipped().probability_given(relations, Prior::new(prior).expect("a share"));
+        (probability / (1.0 - probability)).ln()
+    };
+    assert!((odds(0.1) - odds(0.5) - (0.1_f64 / 0.9).ln()).abs() < 1e-6);
+    assert!([0.0, 1.0, -0.5, f64::NAN].into_iter().all(|share| Prior::new(share).is_none()));
+}
+
+#[test]
+fn an_explanation_sums_up_to_the_answer() {
+    for relations in looks(20) {
+        let sum: f64 = Decider::shipped().explain(&relations).iter().map(|term| term.contribution).sum();
+        let probability = Decider::shipped().probability_by(Judge::Logistic, &relations, Prior::EVEN);
+        let expected = sum + Decider::shipped().facts().logistic.constant;
+        assert!(((probability / (1.0 - probability)).ln() - expected).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn packages_that_are_none_are_refused_by_name() {
+    let refused = |manifest: &str, weights: &[u8]| match Decider::from_package(manifest, weights) {
+        Err(error) => error.to_string(),
+        Ok(_) => panic!("is no package"),
+    };
+    let changed = |change: &dyn Fn(&mut StateDict)| {
+        let mut weights = StateDict::read_bytes(WEIGHTS, None).expect("the shipped weights");
+        change(&mut weights);
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        weights.write_safetensors(file.path()).expect("writable");
+        refused(MANIFEST, &std::fs::read(file.path()).expect("written"))
+    };
+    assert!(changed(&|weights| drop(weights.remove("pool.seed"))).contains("pool.seed"));
+    assert!(
+        changed(&|weights| {
+            let seed = weights.remove("pool.seed").expect("there");
+            weights.insert("more".to_owned(), seed.clone()).expect("free");
+            weights.insert("pool.seed".to_owned(), seed).expect("free");
+        })
+        .contains("more")
+    );
+    assert!(refused(&MANIFEST.replace("best_cosine", "worst_cosine"), WEIGHTS).contains("best_cosine"));
+    assert!(refused("id = 1", WEIGHTS).contains("manifest"));
+    assert!(refused(MANIFEST, &WEIGHTS[..100]).contains("weights"));
 }

@@ -1,0 +1,178 @@
+//! `semblance train decider` and `semblance evaluate --protocol open-set`
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Mutex,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::say;
+use crate::{
+    decision::Decider,
+    domain::{Modality, SampleContent, SpaceName},
+    evaluate::{
+        PersonRule,
+        open_set::{self, Galleries, OpenSet, RealSet},
+    },
+    train::decider::{self, Plan, Realm, Stage, package},
+    transfer::{self, Defaults, Source},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct DeciderFlags {
+    /// The folder that becomes the package.
+    #[arg(long)]
+    out: PathBuf,
+    /// Everything that is drawn follows from it.
+    #[arg(long, default_value_t = Plan::default().seed)]
+    seed: u64,
+    /// Simulated galleries to learn from, of 48 probes each.
+    #[arg(long, default_value_t = Plan::default().worlds)]
+    worlds: u32,
+    /// Passes over all probes.
+    #[arg(long, default_value_t = Plan::default().epochs)]
+    epochs: u32,
+    /// Simulated galleries of either kind to measure on.
+    #[arg(long, default_value_t = 500)]
+    trial_worlds: u32,
+}
+
+/// What the open-set protocol is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OpenSetFlags<'f> {
+    /// Files of people.
+    pub(super) embeddings: &'f [PathBuf],
+    /// One for each .npy.
+    pub(super) names: &'f [PathBuf],
+    /// How a name tells the person.
+    pub(super) person: Option<&'f PersonRule>,
+    /// Simulated galleries of either kind; of each file of people a fifth as many are drawn.
+    pub(super) trial_worlds: u32,
+    /// Everything that is drawn follows from it. Worlds of the seed that trained are others than those that it learnt from.
+    pub(super) seed: u64,
+}
+
+/// What training writes as `report.json`.
+#[derive(Debug, Serialize)]
+struct Report {
+    command: String,
+    plan: Plan,
+    simulated: OpenSet,
+}
+
+pub(super) fn train(flags: &DeciderFlags) -> anyhow::Result<()> {
+    let DeciderFlags { seed, worlds, epochs, trial_worlds, .. } = *flags;
+    let plan = Plan { seed, worlds, epochs };
+    plan.check()?;
+    check_trial_worlds(trial_worlds)?;
+    if flags.out.join("model.toml").exists() {
+        bail!("{} holds a package already; name another folder", flags.out.display());
+    }
+    fs::create_dir_all(&flags.out).with_context(|| format!("cannot make {}", flags.out.display()))?;
+    let made = decider::train(&plan, &watch()?)?;
+    let trained = package::write(&flags.out, &made, &plan)?;
+    let simulated = open_set::measure(&trained, &simulated(seed, trial_worlds));
+    package::write_card(&flags.out, &plan, &simulated.tables())?;
+    say(format_args!("{} is written to {}\n\n{simulated}", package::NAME, flags.out.display()));
+    write_json(&flags.out.join("report.json"), &Report { command: package::command(&plan), plan, simulated })
+}
+
+pub(super) fn evaluate(flags: &OpenSetFlags<'_>, json: Option<&Path>) -> anyhow::Result<()> {
+    check_trial_worlds(flags.trial_worlds)?;
+    let mut sets = simulated(flags.seed, flags.trial_worlds);
+    let mut names = flags.names.iter();
+    for file in flags.embeddings {
+        let is_npy = file.extension().is_some_and(|ending| ending == "npy");
+        let mut set = read(file, is_npy.then(|| names.next()).flatten())?;
+        if let Some(rule) = flags.person {
+            set.people = rule.known(&set.people)?.into_iter().map(|known| known.person).collect();
+        }
+        let drawn = open_set::galleries(&set, (flags.trial_worlds / 5).max(1), flags.seed);
+        sets.push(drawn.with_context(|| {
+            format!("{} holds too few people: some 50 are needed, 40 of them with two samples or more", file.display())
+        })?);
+    }
+    let report = open_set::measure(Decider::shipped(), &sets);
+    if let Some(path) = json {
+        write_json(path, &report)?;
+    }
+    say(report);
+    Ok(())
+}
+
+fn check_trial_worlds(count: u32) -> anyhow::Result<()> {
+    if (1..=100_000).contains(&count) { Ok(()) } else { bail!("a trial has 1 to 100000 worlds") }
+}
+
+/// Worlds as those of training, and shifted ones.
+fn simulated(seed: u64, worlds: u32) -> Vec<Galleries> {
+    [(Realm::Test, "simulated test worlds"), (Realm::Shifted, "simulated shifted worlds")]
+        .into_iter()
+        .map(|(realm, name)| Galleries {
+            name: name.to_owned(),
+            resampled_by: "world",
+            galleries: decider::trials(realm, seed, worlds, &|_| ()),
+        })
+        .collect()
+}
+
+/// Reads embeddings as plain vectors; which model they are of does not matter.
+fn read(file: &Path, names: Option<&PathBuf>) -> anyhow::Result<RealSet> {
+    let model = SpaceName::new("any").expect("a name");
+    let defaults = Defaults { model: Some(model), modality: Some(Modality::Face) };
+    let source = Source { file: file.to_owned(), names: names.cloned(), defaults, after: 0 };
+    let name = file.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    let mut set = RealSet { name, embeddings: Vec::new(), people: Vec::new() };
+    for row in transfer::read(&source)? {
+        let row = match row? {
+            Ok(row) => row,
+            Err(bad) => bail!("{}, row {}: {}", file.display(), bad.number, bad.problem),
+        };
+        let SampleContent::Embedding { values, .. } = &row.sample.content else {
+            bail!("{}, row {}: this is no embedding", file.display(), row.number);
+        };
+        set.embeddings.push(unit(values));
+        set.people.push(row.identity.to_string());
+    }
+    Ok(set)
+}
+
+fn unit(values: &[f32]) -> Vec<f32> {
+    let length = values.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+    values.iter().map(|value| value / length).collect()
+}
+
+fn write_json(path: &Path, report: &impl Serialize) -> anyhow::Result<()> {
+    fs::write(path, serde_json::to_vec_pretty(report)?).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Shows how far the training is.
+fn watch() -> anyhow::Result<impl Fn(Stage) + Sync> {
+    let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta} {msg}")?);
+    bar.enable_steady_tick(Duration::from_secs(1));
+    let smooth = Mutex::new(None);
+    Ok(move |stage: Stage| match stage {
+        Stage::Drawn { worlds, of } => {
+            bar.set_length(of.into());
+            bar.set_message("worlds drawn");
+            bar.set_position(worlds.into());
+        }
+        Stage::Learnt { network, step, of, loss } => {
+            let mut smooth = smooth.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let loss = smooth.map_or(loss, |before: f64| before + 0.02 * (loss - before));
+            *smooth = Some(loss);
+            bar.set_length(of);
+            bar.set_message(format!("{network:?} loss {loss:.3}"));
+            bar.set_position(step);
+            if step.is_multiple_of(500) {
+                tracing::info!(?network, step, loss, "learning");
+            }
+        }
+    })
+}

@@ -1,0 +1,139 @@
+//! Galleries of real embeddings: who is enrolled, who is a stranger, and which sample probes.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+
+use super::Galleries;
+use crate::decision::relations::{Measured, Trial, Trials};
+
+/// Embeddings of people, as plain vectors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RealSet {
+    pub name: String,
+    /// Of unit length.
+    pub embeddings: Vec<Vec<f32>>,
+    /// Whose each is.
+    pub people: Vec<String>,
+}
+
+/// The smallest gallery.
+const IDENTITIES_MIN: usize = 20;
+/// The largest one, and never more than this share of the set's people, so that there are strangers.
+const IDENTITIES_MAX: usize = 400;
+const SHARE_MAX: f64 = 0.42;
+/// A set of so many people is one of many, and has identities of more templates.
+const MANY_PEOPLE: usize = 1000;
+
+/// Draws so many galleries. Identities: evenly in their logarithm between 20 and 400, templates of each: 1 to 4 (3 in a set of
+/// less than a thousand people). One sample of each enrolled person who has another one probes, and as many of people who
+/// are not enrolled. People of a single sample are enrolled to fill up the gallery, or are strangers.
+///
+/// `None` for a set of too few people.
+#[must_use]
+pub fn galleries(set: &RealSet, count: u32, seed: u64) -> Option<Galleries> {
+    let mut samples: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (place, person) in set.people.iter().enumerate() {
+        samples.entry(person).or_default().push(place);
+    }
+    let people: Vec<Vec<usize>> = samples.into_values().collect();
+    let several: Vec<usize> = (0..people.len()).filter(|person| people[*person].len() > 1).collect();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count")]
+    let identities_max = IDENTITIES_MAX.min((SHARE_MAX * people.len() as f64) as usize);
+    if identities_max < IDENTITIES_MIN || several.len() < 2 * IDENTITIES_MIN {
+        return None;
+    }
+    let one = |number: u32| draw(set, &people, &several, identities_max, &mut Draw::new(seed, number));
+    Some(Galleries {
+        name: set.name.clone(),
+        resampled_by: "person",
+        galleries: (0..count).into_par_iter().map(one).collect(),
+    })
+}
+
+fn draw(set: &RealSet, people: &[Vec<usize>], several: &[usize], identities_max: usize, draw: &mut Draw) -> Trials {
+    let range = (identities_max as f64 / IDENTITIES_MIN as f64).ln();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between two counts")]
+    let identities = (IDENTITIES_MIN as f64 * (range * draw.unit()).exp()).round() as usize;
+    let templates_max = 1 + draw.below(if people.len() >= MANY_PEOPLE { 4 } else { 3 });
+    // Those who can probe come first; the rest fills up, whoever it is.
+    let enrolled_several = (several.len() / 2).min((identities as f64 * (0.5 + 0.5 * draw.unit())).ceil() as usize);
+    let mut order = several.to_vec();
+    draw.shuffle(&mut order);
+    let mut enrolled: Vec<usize> = order[..enrolled_several].to_vec();
+    let mut rest: Vec<usize> = (0..people.len()).filter(|person| !enrolled.contains(person)).collect();
+    draw.shuffle(&mut rest);
+    let fillers = identities - enrolled.len();
+    let singles = rest.iter().copied().filter(|person| people[*person].len() == 1).take(fillers);
+    enrolled.extend(singles.collect::<Vec<_>>());
+    let missing = identities - enrolled.len();
+    enrolled.extend(rest.iter().copied().filter(|person| people[*person].len() > 1).take(missing).collect::<Vec<_>>());
+    let mut strangers: Vec<usize> = rest.into_iter().filter(|person| !enrolled.contains(person)).collect();
+    draw.shuffle(&mut strangers);
+    let (mut templates, mut owners, mut probes) = (Vec::new(), Vec::new(), Vec::new());
+    for person in &enrolled {
+        let mut own = people[*person].clone();
+        draw.shuffle(&mut own);
+        if own.len() > 1 {
+            probes.push((own.pop().expect("there are two"), *person, true));
+        }
+        for place in own.into_iter().take(templates_max) {
+            templates.extend_from_slice(&set.embeddings[place]);
+            owners.push(number(*person));
+        }
+    }
+    let as_many = probes.len();
+    for person in strangers.into_iter().take(as_many) {
+        let own = &people[person];
+        probes.push((own[draw.below(own.len())], person, false));
+    }
+    let gallery = Measured::new(templates, &owners);
+    let trial = |(place, person, is_enrolled): (usize, usize, bool)| {
+        let look = gallery.look(&set.embeddings[place]).expect("somebody is enrolled");
+        Trial { look, person: number(person), is_enrolled }
+    };
+    Trials {
+        identities: gallery.identities(),
+        templates: gallery.templates(),
+        trials: probes.into_iter().map(trial).collect(),
+    }
+}
+
+fn number(person: usize) -> u32 {
+    u32::try_from(person).expect("fewer people than 2^32")
+}
+
+/// Numbers that follow from a seed and a gallery's number (SplitMix64).
+struct Draw(u64);
+
+impl Draw {
+    fn new(seed: u64, number: u32) -> Self {
+        let mut draw = Self(seed.wrapping_mul(0xd134_2543_de82_ef95) ^ (u64::from(number) << 32));
+        draw.next();
+        draw
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// From 0 up to, but not, 1.
+    fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    fn below(&mut self, count: usize) -> usize {
+        usize::try_from(((self.next() >> 32) * count as u64) >> 32).expect("below a count")
+    }
+
+    fn shuffle(&mut self, of: &mut [usize]) {
+        for last in (1..of.len()).rev() {
+            let other = self.below(last + 1);
+            of.swap(last, other);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The measures, and how sure they are: 95 % intervals by the bootstrap (Efron 1979), which resamples whole worlds or whole
+//! people, for probes of one of them are not independent.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// A probe that was judged.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Judged {
+    pub(super) score: f64,
+    pub(super) says_enrolled: bool,
+    pub(super) is_enrolled: bool,
+}
+
+/// A measure and its 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Estimate {
+    pub value: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+/// A measure over judged probes, each counting as often as its weight says, once where there are none.
+pub(super) type Measure = fn(&[Judged], Option<&[f64]>) -> f64;
+
+/// How often each probe counts in each resample.
+pub(super) struct Resamples {
+    /// The unit of each probe.
+    units: Vec<usize>,
+    /// In each resample, how often each unit was drawn.
+    counts: Vec<Vec<f64>>,
+}
+
+impl Resamples {
+    pub(super) fn of(units: impl Iterator<Item = u32>, count: usize) -> Self {
+        let mut places = BTreeMap::new();
+        let units: Vec<usize> = units
+            .map(|unit| {
+                let next = places.len();
+                *places.entry(unit).or_insert(next)
+            })
+            .collect();
+        let mut state = 1_u64;
+        let counts = (0..count)
+            .map(|_| {
+                let mut counts = vec![0.0; places.len()];
+                (0..places.len()).for_each(|_| counts[below(&mut state, places.len())] += 1.0);
+                counts
+            })
+            .collect();
+        Self { units, counts }
+    }
+
+    pub(super) fn estimate(&self, judged: &[Judged], measure: Measure) -> Estimate {
+        // Sorted once, for the measures that go by rank.
+        let mut order: Vec<usize> = (0..judged.len()).collect();
+        order.sort_by(|one, other| judged[*one].score.total_cmp(&judged[*other].score));
+        let sorted: Vec<Judged> = order.iter().map(|place| judged[*place]).collect();
+        let mut again: Vec<f64> = self
+            .counts
+            .iter()
+            .map(|counts| {
+                let weights: Vec<f64> = order.iter().map(|place| counts[self.units[*place]]).collect();
+                measure(&sorted, Some(&weights))
+            })
+            .collect();
+        again.sort_by(f64::total_cmp);
+        let at = |share: usize| again.get(again.len() * share / 1000).copied().unwrap_or(f64::NAN);
+        Estimate { value: measure(&sorted, None), low: at(25), high: at(975) }
+    }
+}
+
+/// SplitMix64 (Steele et al. 2014): the same resamples each time.
+fn below(state: &mut u64, count: usize) -> usize {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    usize::try_from((((mixed ^ (mixed >> 31)) >> 33) * count as u64) >> 31).expect("below a count")
+}
+
+fn weight(weights: Option<&[f64]>, place: usize) -> f64 {
+    weights.map_or(1.0, |weights| weights[place])
+}
+
+/// The area under the ROC of probes that are sorted by their scores: how often somebody enrolled scores above a stranger, ties
+/// counted half.
+pub(super) fn auc(judged: &[Judged], weights: Option<&[f64]>) -> f64 {
+    let (mut won, mut strangers, mut enrolled) = (0.0, 0.0, 0.0);
+    let mut place = 0;
+    for tied in judged.chunk_by(|one, other| one.score.total_cmp(&other.score).is_eq()) {
+        let (mut of_strangers, mut of_enrolled) = (0.0, 0.0);
+        for one in tied {
+            *(if one.is_enrolled { &mut of_enrolled } else { &mut of_strangers }) += weight(weights, place);
+            place += 1;
+        }
+        won += of_enrolled * (strangers + of_strangers / 2.0);
+        strangers += of_strangers;
+        enrolled += of_enrolled;
+    }
+    won / (strangers * enrolled)
+}
+
+/// The mean of the shares of enrolled people and of strangers who are judged rightly.
+pub(super) fn balanced_accuracy(judged: &[Judged], weights: Option<&[f64]>) -> f64 {
+    let (mut right, mut all) = ([0.0; 2], [0.0; 2]);
+    for (place, one) in judged.iter().enumerate() {
+        let kind = usize::from(one.is_enrolled);
+        all[kind] += weight(weights, place);
+        right[kind] += if one.says_enrolled == one.is_enrolled { weight(weights, place) } else { 0.0 };
+    }
+    f64::midpoint(right[0] / all[0], right[1] / all[1])
+}
+
+/// Expected calibration error (Naeini et al. 2015): how far probabilities are from shares, over 15 even bins.
+pub(super) fn calibration_error(judged: &[Judged], weights: Option<&[f64]>) -> f64 {
+    const BINS: usize = 15;
+    let mut bins = [(0.0, 0.0); BINS];
+    let mut all = 0.0;
+    for (place, one) in judged.iter().enumerate() {
+        let weight = weight(weights, place);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 15 bins")]
+        let bin = ((one.score * BINS as f64) as usize).min(BINS - 1);
+        bins[bin].0 += weight * one.score;
+        bins[bin].1 += if one.is_enrolled { weight } else { 0.0 };
+        all += weight;
+    }
+    bins.iter().map(|(said, was)| (said - was).abs()).sum::<f64>() / all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(score: f64, is_enrolled: bool) -> Judged {
+        Judged { score, says_enrolled: score >= 0.5, is_enrolled }
+    }
+
+    fn close(one: f64, other: f64) {
+        assert!((one - other).abs() < 1e-9, "{one} is not {other}");
+    }
+
+    #[test]
+    fn measures_by_hand() {
+        let probes = [judged(0.1, false), judged(0.4, true), judged(0.4, false), judged(0.6, false), judged(0.9, true)];
+        // Of six pairs: .4 wins one, ties one, loses one; .9 wins three.
+        close(auc(&probes, None), 4.5 / 6.0);
+        close(balanced_accuracy(&probes, None), f64::midpoint(2.0 / 3.0, 0.5));
+        close(calibration_error(&probes, None), (0.1 + 0.2 + 0.6 + 0.1) / 5.0);
+        // Counting the second stranger twice and the last one not at all.
+        close(auc(&probes, Some(&[1.0, 1.0, 2.0, 0.0, 1.0])), (1.0 + 1.0 + 3.0) / 6.0);
+    }
+
+    #[test]
+    fn intervals_hold_the_value_and_narrow_with_more_units() {
+        let probes: Vec<Judged> = (0..600_u32).map(|n| judged(f64::from(n % 10) / 10.0, n % 3 == 0)).collect();
+        let width = |units: u32| {
+            let of = Resamples::of((0..600).map(|n| n % units), 200);
+            let Estimate { value, low, high } = of.estimate(&probes, balanced_accuracy);
+            assert!(low <= value && value <= high, "{low} {value} {high}");
+            high - low
+        };
+        assert!(width(600) < width(7), "{} {}", width(600), width(7));
+    }
+}

@@ -1,0 +1,142 @@
+//! Enrolled or not? Methods side by side, on galleries that half of the probes are strangers to.
+//!
+//! Simulated galleries are handed over as what their probes met. Real ones are drawn here from embeddings that come as plain
+//! vectors with the names of their people. Nothing is tuned on either: thresholds, coefficients and weights come with the
+//! decider, from the worlds that it learnt on. Only the oracle looks at the answers, and says so.
+
+mod draw;
+mod measures;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use std::time::Instant;
+
+use crate::decision::{
+    Decider, Judge, Prior,
+    relations::{Scores, Trial, Trials, best_threshold},
+};
+use measures::{Judged, Resamples};
+
+pub use draw::{RealSet, galleries};
+pub use measures::Estimate;
+pub use report::{OpenSet, Row, SetTable, SizeRow};
+
+/// A set of galleries to measure on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Galleries {
+    pub name: String,
+    /// What intervals are resampled by: `"world"` or `"person"`, which is what [`Trial::person`] numbers.
+    pub resampled_by: &'static str,
+    pub galleries: Vec<Trials>,
+}
+
+/// Galleries of these sizes are told apart; the last one is open.
+const SIZES: [(usize, &str); 4] = [(15, "1-15"), (50, "16-50"), (150, "51-150"), (usize::MAX, "above 150")];
+/// How often intervals are resampled.
+const RESAMPLES: usize = 400;
+
+/// How a method answers.
+enum Method<'a> {
+    /// One threshold for all galleries.
+    Threshold(fn(&Scores) -> f32, f32),
+    /// The best threshold for each gallery, by its own answers.
+    Oracle(fn(&Scores) -> f32),
+    Probability(&'a Decider, Judge),
+}
+
+/// Measures the decider and what stands beside it.
+#[must_use]
+pub fn measure(decider: &Decider, sets: &[Galleries]) -> OpenSet {
+    let facts = decider.facts();
+    OpenSet {
+        decider: facts.id.clone(),
+        version: facts.version.clone(),
+        provenance: facts.provenance.clone(),
+        microseconds_each: microseconds_each(decider, sets),
+        sets: sets.iter().map(|set| table(decider, set)).collect(),
+    }
+}
+
+fn methods(decider: &Decider) -> [(&'static str, Method<'_>); 8] {
+    let thresholds = decider.facts().thresholds;
+    [
+        ("one cosine threshold", Method::Threshold(|s| s.cosine, thresholds.cosine)),
+        ("oracle threshold for each gallery", Method::Oracle(|s| s.cosine)),
+        ("AS-norm", Method::Threshold(|s| s.as_norm, thresholds.as_norm)),
+        ("NAC (16 classes)", Method::Threshold(|s| s.nac, thresholds.nac)),
+        ("top1 - top2", Method::Threshold(|s| s.margin, thresholds.margin)),
+        ("logistic regression", Method::Probability(decider, Judge::Logistic)),
+        ("perceptron", Method::Probability(decider, Judge::Perceptron)),
+        ("set transformer", Method::Probability(decider, Judge::SetTransformer)),
+    ]
+}
+
+fn table(decider: &Decider, set: &Galleries) -> SetTable {
+    let trials: Vec<(usize, &Trial)> =
+        set.galleries.iter().flat_map(|one| one.trials.iter().map(|trial| (one.identities, trial))).collect();
+    let resamples = Resamples::of(trials.iter().map(|(_, trial)| trial.person), RESAMPLES);
+    let mut rows = Vec::new();
+    let mut by_size: Vec<SizeRow> =
+        SIZES.iter().map(|(_, name)| SizeRow { identities: name, ..SizeRow::default() }).collect();
+    for (method, way) in methods(decider) {
+        let judged = judge(&way, &set.galleries);
+        let has_probability = matches!(way, Method::Probability(..));
+        rows.push(Row {
+            method,
+            auc: (!matches!(way, Method::Oracle(_))).then(|| resamples.estimate(&judged, measures::auc)),
+            balanced_accuracy: resamples.estimate(&judged, measures::balanced_accuracy),
+            ece: has_probability.then(|| resamples.estimate(&judged, measures::calibration_error)),
+        });
+        for (size, row) in by_size.iter_mut().enumerate() {
+            let low = size.checked_sub(1).map_or(0, |before| SIZES[before].0);
+            let inside = |identities: usize| identities > low && identities <= SIZES[size].0;
+            let of_size: Vec<Judged> =
+                judged.iter().zip(&trials).filter(|(_, (size, _))| inside(*size)).map(|(one, _)| *one).collect();
+            row.probes = of_size.len();
+            row.balanced_accuracy.push((method, measures::balanced_accuracy(&of_size, None)));
+        }
+    }
+    by_size.retain(|row| row.probes > 0);
+    SetTable {
+        name: set.name.clone(),
+        galleries: set.galleries.len(),
+        probes: trials.len(),
+        resampled_by: set.resampled_by,
+        rows,
+        by_size,
+    }
+}
+
+fn judge(way: &Method<'_>, galleries: &[Trials]) -> Vec<Judged> {
+    let mut judged = Vec::new();
+    for gallery in galleries {
+        let threshold = match way {
+            Method::Threshold(_, threshold) => *threshold,
+            Method::Oracle(score) => best_threshold(
+                &mut gallery.trials.iter().map(|t| (score(&t.look.scores), t.is_enrolled)).collect::<Vec<_>>(),
+            ),
+            Method::Probability(..) => 0.5,
+        };
+        judged.extend(gallery.trials.iter().map(|trial| {
+            let score = match way {
+                Method::Threshold(score, _) | Method::Oracle(score) => f64::from(score(&trial.look.scores)),
+                Method::Probability(decider, judge) => {
+                    decider.probability_by(*judge, &trial.look.relations, Prior::EVEN)
+                }
+            };
+            Judged { score, says_enrolled: score >= f64::from(threshold), is_enrolled: trial.is_enrolled }
+        }));
+    }
+    judged
+}
+
+/// Of the set transformer, on one thread, over the first probes.
+fn microseconds_each(decider: &Decider, sets: &[Galleries]) -> f64 {
+    let trials = || sets.iter().flat_map(|set| &set.galleries).flat_map(|gallery| &gallery.trials).take(2000);
+    let begun = Instant::now();
+    let sum: f64 = trials().map(|trial| decider.probability(&trial.look.relations)).sum();
+    let took = begun.elapsed().as_secs_f64();
+    // The sum is looked at, so that nothing of it is left out.
+    if sum.is_finite() { 1e6 * took / trials().count().max(1) as f64 } else { f64::NAN }
+}

@@ -1,0 +1,219 @@
+//! Teaches the open-set decider to tell who is enrolled, on simulated galleries alone.
+//!
+//! Worlds are drawn, each with another encoder, site and gallery; what their probes meet becomes relations, and the networks
+//! learn from these and nothing else. Everything follows from the seed: worlds are drawn side by side, each from a stream of
+//! its own, and libtorch learns on one thread.
+
+mod logistic;
+pub mod package;
+#[cfg(test)]
+mod tests;
+mod world;
+
+use std::f64::consts::PI;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::{Random, TrainError};
+use crate::{
+    decision::{
+        decider::{Platt, Thresholds},
+        relations::{GLOBALS, ITEM, NEIGHBOURS_MAX, Relations, SUMMARY, SUMMARY_NAMES, Scores, Trial, Trials},
+    },
+    torch::{
+        learn::{JudgeBatch, JudgeLearner, JudgeNetwork, Pace},
+        weights::StateDict,
+    },
+};
+
+pub use self::world::Realm;
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    pub seed: u64,
+    /// Worlds to learn from, of 48 probes each.
+    pub worlds: u32,
+    /// Passes over all probes.
+    pub epochs: u32,
+}
+
+impl Default for Plan {
+    /// What the package in the repository was made with.
+    fn default() -> Self {
+        Self { seed: 1, worlds: 4000, epochs: 8 }
+    }
+}
+
+/// How far a training is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Stage {
+    /// Worlds are being drawn.
+    Drawn { worlds: u32, of: u32 },
+    /// A network learns.
+    Learnt { network: JudgeNetwork, step: u64, of: u64, loss: f64 },
+}
+
+/// What a training made; [`package::write`] makes a package of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Made {
+    pub weights: StateDict,
+    pub set_transformer: Platt,
+    pub perceptron: Platt,
+    /// The constant, then a coefficient for each number of a summary.
+    pub logistic: Vec<f64>,
+    pub thresholds: Thresholds,
+}
+
+const BATCH: usize = 512;
+/// At its highest, after a short rise; it sinks to nothing along half a cosine.
+const RATE: f64 = 2e-3;
+const WARM_UP: u64 = 50;
+const DECAY: f64 = 0.01;
+/// Worlds that only the calibration sees, for each eight that are learnt from.
+const HELD_OUT: u32 = 8;
+const WORLDS_MAX: u32 = 100_000;
+const EPOCHS_MAX: u32 = 1000;
+/// Random streams for first weights and orders, apart from those of worlds.
+const FIRST_WEIGHTS: u64 = u64::MAX;
+const ORDERS: u64 = u64::MAX - 1000;
+
+impl Plan {
+    /// # Errors
+    /// When it leads nowhere.
+    pub fn check(&self) -> Result<(), TrainError> {
+        if !(16..=WORLDS_MAX).contains(&self.worlds) {
+            return Err(TrainError::BadPlan("a training has 16 to 100000 worlds"));
+        }
+        if !(1..=EPOCHS_MAX).contains(&self.epochs) {
+            return Err(TrainError::BadPlan("a training has 1 to 1000 epochs"));
+        }
+        Ok(())
+    }
+}
+
+/// The trials of so many worlds of a realm, drawn side by side.
+#[must_use]
+pub fn trials(realm: Realm, seed: u64, worlds: u32, progress: &(dyn Fn(u32) + Sync)) -> Vec<Trials> {
+    let one = |number: u32| {
+        let trials = world::World::drawn(realm, seed, number).trials(number);
+        progress(1);
+        trials
+    };
+    (0..worlds).into_par_iter().map(one).collect()
+}
+
+/// Learns.
+pub fn train(plan: &Plan, progress: &(dyn Fn(Stage) + Sync)) -> Result<Made, TrainError> {
+    plan.check()?;
+    let held_out = plan.worlds.div_ceil(HELD_OUT);
+    let done = std::sync::atomic::AtomicU32::new(0);
+    let count = |one: u32| {
+        let worlds = one + done.fetch_add(one, std::sync::atomic::Ordering::Relaxed);
+        progress(Stage::Drawn { worlds, of: plan.worlds + held_out });
+    };
+    let worlds = trials(Realm::Training, plan.seed, plan.worlds, &count);
+    let held_out = trials(Realm::HeldOut, plan.seed, held_out, &count);
+    let learnt: Vec<&Trial> = worlds.iter().flat_map(|world| &world.trials).collect();
+    let unseen: Vec<&Trial> = held_out.iter().flat_map(|world| &world.trials).collect();
+    let mut weights = StateDict::default();
+    let mut calibrated = |network| -> Result<Platt, TrainError> {
+        let learner = learn(plan, network, &learnt, progress)?;
+        let platt = calibrate(&learner, &unseen)?;
+        weights.join(learner.weights()?)?;
+        Ok(platt)
+    };
+    let (set_transformer, perceptron) =
+        (calibrated(JudgeNetwork::SetTransformer)?, calibrated(JudgeNetwork::Perceptron)?);
+    Ok(Made { weights, set_transformer, perceptron, logistic: regression(&learnt), thresholds: thresholds(&learnt) })
+}
+
+fn learn(
+    plan: &Plan,
+    network: JudgeNetwork,
+    trials: &[&Trial],
+    progress: &(dyn Fn(Stage) + Sync),
+) -> Result<JudgeLearner, TrainError> {
+    let which = network as u64;
+    let mut random = Random::new(plan.seed, FIRST_WEIGHTS - which);
+    let mut learner = JudgeLearner::new(network, &mut || random.normal())?;
+    let batches = (trials.len() / BATCH).max(1);
+    let of = batches as u64 * u64::from(plan.epochs);
+    let mut order: Vec<usize> = (0..trials.len()).collect();
+    let mut random = Random::new(plan.seed, ORDERS - which);
+    for epoch in 0..u64::from(plan.epochs) {
+        shuffle(&mut order, &mut random);
+        for (number, places) in order.chunks(BATCH).take(batches).enumerate() {
+            let step = epoch * batches as u64 + number as u64;
+            let mut batch = JudgeBatch::default();
+            places.iter().for_each(|place| add(&mut batch, trials[*place]));
+            let loss = learner.step(&batch, Pace { rate: rate_at(step, of), decay: DECAY })?;
+            progress(Stage::Learnt { network, step: step + 1, of, loss });
+        }
+    }
+    Ok(learner)
+}
+
+fn rate_at(step: u64, of: u64) -> f64 {
+    let share = |part: u64, whole: u64| part as f64 / whole as f64;
+    let warm = share(step + 1, (of / 10).clamp(1, WARM_UP)).min(1.0);
+    RATE * warm * f64::midpoint(1.0, (PI * share(step, of)).cos())
+}
+
+fn shuffle(order: &mut [usize], random: &mut Random) {
+    for last in (1..order.len()).rev() {
+        let below = u32::try_from(last + 1).expect("fewer probes than 2^32");
+        order.swap(last, random.below(below) as usize);
+    }
+}
+
+/// Puts a probe's relations at the end of a batch.
+pub(crate) fn add(batch: &mut JudgeBatch, trial: &Trial) {
+    let relations: &Relations = &trial.look.relations;
+    batch.items.extend(relations.items().as_flattened());
+    let absent = NEIGHBOURS_MAX - relations.items().len();
+    batch.items.extend(std::iter::repeat_n(0.0, absent * ITEM));
+    batch.present.extend(std::iter::repeat_n(1.0, NEIGHBOURS_MAX - absent).chain(std::iter::repeat_n(0.0, absent)));
+    batch.globals.extend::<[f32; GLOBALS]>(*relations.globals());
+    batch.summaries.extend::<[f32; SUMMARY]>(*relations.summary());
+    batch.enrolled.push(f32::from(u8::from(trial.is_enrolled)));
+}
+
+fn calibrate(learner: &JudgeLearner, unseen: &[&Trial]) -> Result<Platt, TrainError> {
+    let mut logits = Vec::with_capacity(unseen.len());
+    for part in unseen.chunks(BATCH) {
+        let mut batch = JudgeBatch::default();
+        part.iter().for_each(|trial| add(&mut batch, trial));
+        logits.extend(learner.logits(&batch)?);
+    }
+    let rows: Vec<[f32; 1]> = logits.into_iter().map(|logit| [logit]).collect();
+    let fitted = logistic::fit(&rows, &answers(unseen));
+    Ok(Platt { shift: fitted[0], scale: fitted[1] })
+}
+
+fn regression(learnt: &[&Trial]) -> Vec<f64> {
+    let rows: Vec<[f32; SUMMARY]> = learnt.iter().map(|trial| *trial.look.relations.summary()).collect();
+    let fitted = logistic::fit(&rows, &answers(learnt));
+    debug_assert_eq!(fitted.len(), 1 + SUMMARY_NAMES.len());
+    fitted
+}
+
+fn answers(trials: &[&Trial]) -> Vec<bool> {
+    trials.iter().map(|trial| trial.is_enrolled).collect()
+}
+
+/// The best single threshold of each usual score, over all worlds.
+fn thresholds(trials: &[&Trial]) -> Thresholds {
+    let best = |score: fn(&Scores) -> f32| {
+        let mut scored: Vec<(f32, bool)> =
+            trials.iter().map(|trial| (score(&trial.look.scores), trial.is_enrolled)).collect();
+        crate::decision::relations::best_threshold(&mut scored)
+    };
+    Thresholds {
+        cosine: best(|scores| scores.cosine),
+        as_norm: best(|scores| scores.as_norm),
+        nac: best(|scores| scores.nac),
+        margin: best(|scores| scores.margin),
+    }
+}

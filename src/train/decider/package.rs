@@ -1,0 +1,64 @@
+//! What a training of the decider leaves behind: the weights, a manifest that people can read, and a card.
+
+use std::{fs, path::Path};
+
+use super::{Made, Plan};
+use crate::{
+    decision::{
+        Decider,
+        decider::{Coefficients, Facts},
+        relations::SUMMARY_NAMES,
+    },
+    train::TrainError,
+};
+
+/// The name of the package and of its folder.
+pub const NAME: &str = "open-set-decider";
+
+const HEAD: &str = "# Is a probe enrolled? Networks and coefficients of our own, made by simulation alone and never from people; README.md
+# beside this file says what they are fit for. Licence: Apache-2.0. The logistic terms are log-odds for each unit of what is
+# named; the networks' weights are in weights.safetensors.
+
+";
+
+/// Writes weights and manifest into `folder`, and loads them as the server would.
+pub fn write(folder: &Path, made: &Made, plan: &Plan) -> Result<Decider, TrainError> {
+    let facts = Facts {
+        id: NAME.to_owned(),
+        version: "1".to_owned(),
+        provenance: format!("Trained by `{}` on simulated galleries; never on people.", command(plan)),
+        set_transformer: made.set_transformer,
+        perceptron: made.perceptron,
+        thresholds: made.thresholds,
+        logistic: Coefficients {
+            constant: made.logistic[0],
+            terms: SUMMARY_NAMES.into_iter().map(str::to_owned).zip(made.logistic[1..].iter().copied()).collect(),
+        },
+    };
+    let manifest = format!("{HEAD}{}", toml::to_string(&facts)?);
+    let file = folder.join("weights.safetensors");
+    made.weights.write_safetensors(&file)?;
+    put(&folder.join("model.toml"), &manifest)?;
+    let weights = fs::read(&file).map_err(|source| TrainError::Unreadable { path: file, source })?;
+    Ok(Decider::from_package(&manifest, &weights)?)
+}
+
+/// Writes the card, with the tables that were measured.
+pub fn write_card(folder: &Path, plan: &Plan, tables: &str) -> Result<(), TrainError> {
+    let command = command(plan);
+    let card = CARD.replace("{command}", &command).replace("{tables}", tables.trim_end());
+    put(&folder.join("README.md"), &card)
+}
+
+fn put(path: &Path, text: &str) -> Result<(), TrainError> {
+    fs::write(path, text).map_err(|source| TrainError::Unwritable { path: path.to_owned(), source })
+}
+
+/// The command that makes these weights again.
+#[must_use]
+pub fn command(plan: &Plan) -> String {
+    let Plan { seed, worlds, epochs } = plan;
+    format!("semblance train decider --seed {seed} --worlds {worlds} --epochs {epochs}")
+}
+
+const CARD: &str = include_str!("card.md");

@@ -1,0 +1,85 @@
+use super::*;
+use crate::decision::{Decider, Judge, Prior};
+
+const TINY: Plan = Plan { seed: 7, worlds: 24, epochs: 6 };
+
+fn trained(plan: &Plan) -> Made {
+    train(plan, &|_| {}).expect("a sound plan")
+}
+
+#[test]
+fn the_loss_falls() {
+    let losses = std::sync::Mutex::new(Vec::new());
+    let plan = Plan { epochs: 30, ..TINY };
+    train(&plan, &|stage| {
+        if let Stage::Learnt { network: JudgeNetwork::SetTransformer, loss, .. } = stage {
+            losses.lock().expect("nobody panics").push(loss);
+        }
+    })
+    .expect("a sound plan");
+    let losses = losses.into_inner().expect("nobody panicked");
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    assert!(mean(&losses[losses.len() - 5..]) < mean(&losses[..5]) - 0.1, "{losses:?}");
+}
+
+#[test]
+fn everything_follows_from_the_seed() {
+    assert_eq!(trained(&TINY), trained(&TINY));
+    assert_ne!(trained(&TINY).weights, trained(&Plan { seed: 8, ..TINY }).weights);
+}
+
+#[test]
+fn what_was_made_loads_and_says_how_to_make_it_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let decider = package::write(folder.path(), &trained(&TINY), &TINY).expect("writable");
+    assert!(decider.facts().provenance.contains("semblance train decider --seed 7 --worlds 24 --epochs 6"));
+    package::write_card(folder.path(), &TINY, "the tables").expect("writable");
+    let card = std::fs::read_to_string(folder.path().join("README.md")).expect("written");
+    assert!(card.contains("the tables") && card.contains("--worlds 24") && !card.contains('{'), "{card}");
+}
+
+#[test]
+fn realms_share_no_world() {
+    let one = |realm| trials(realm, 1, 1, &|_| ()).remove(0);
+    let realms = [Realm::Training, Realm::HeldOut, Realm::Test, Realm::Shifted].map(one);
+    for (place, realm) in realms.iter().enumerate() {
+        assert!(realms[place + 1..].iter().all(|other| other.trials[0].look != realm.trials[0].look));
+    }
+}
+
+/// The targets themselves are measured by `semblance evaluate --protocol open-set`; these few worlds only show that the weights
+/// that are shipped do what they should.
+#[test]
+fn the_shipped_decider_beats_one_threshold_and_nac_on_worlds_it_never_saw() {
+    for realm in [Realm::Test, Realm::Shifted] {
+        let worlds = trials(realm, 99, 60, &|_| ());
+        let trials: Vec<&Trial> = worlds.iter().flat_map(|world| &world.trials).collect();
+        let accuracy = |says: &dyn Fn(&Trial) -> bool| {
+            let share = |kind: bool| {
+                let of_kind = || trials.iter().filter(|trial| trial.is_enrolled == kind);
+                of_kind().filter(|trial| says(trial) == kind).count() as f64 / of_kind().count() as f64
+            };
+            f64::midpoint(share(true), share(false))
+        };
+        let (decider, thresholds) = (Decider::shipped(), Decider::shipped().facts().thresholds);
+        let learnt =
+            |judge| accuracy(&|trial| decider.probability_by(judge, &trial.look.relations, Prior::EVEN) >= 0.5);
+        let (network, regression) = (learnt(Judge::SetTransformer), learnt(Judge::Logistic));
+        let cosine = accuracy(&|trial| trial.look.scores.cosine >= thresholds.cosine);
+        let nac = accuracy(&|trial| trial.look.scores.nac >= thresholds.nac);
+        assert!(network > cosine + 0.08 && network > nac + 0.05, "{realm:?}: {network} {cosine} {nac}");
+        assert!(network > regression - 0.01 && regression > cosine, "{realm:?}: {network} {regression} {cosine}");
+    }
+}
+
+#[test]
+fn plans_that_lead_nowhere_are_refused() {
+    for plan in [
+        Plan { worlds: 15, ..TINY },
+        Plan { worlds: WORLDS_MAX + 1, ..TINY },
+        Plan { epochs: 0, ..TINY },
+        Plan { epochs: EPOCHS_MAX + 1, ..TINY },
+    ] {
+        assert!(matches!(train(&plan, &|_| {}), Err(TrainError::BadPlan(_))), "{plan:?}");
+    }
+}
