@@ -229,7 +229,8 @@ fn pairs(set: &str, person: fn(&str) -> &str) -> Option<[(Vec<f64>, Vec<f64>); 2
 #[test]
 #[expect(clippy::print_stderr, reason = "the costs are what the test is for")]
 fn evidence_of_people_never_seen_before_is_worth_what_it_says() {
-    let sets: [(&str, fn(&str) -> &str); 2] =
+    type PersonOf = fn(&str) -> &str;
+    let sets: [(&str, PersonOf); 2] =
         [("lfw_mobilefacenet", testdata::lfw_person), ("market_osnet", testdata::market_person)];
     for (set, person) in sets {
         let Some([seen, unseen]) = pairs(set, person) else {

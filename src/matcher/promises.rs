@@ -149,7 +149,8 @@ fn realised(seen: impl Iterator<Item = Seen>, target: usize) -> f64 {
 #[test]
 #[expect(clippy::print_stderr, reason = "the realised rates are what the test is for")]
 fn promises_hold_for_people_whom_nobody_enrolled() {
-    let sets: [(&str, fn(&str) -> &str); 2] =
+    type PersonOf = fn(&str) -> &str;
+    let sets: [(&str, PersonOf); 2] =
         [("lfw_mobilefacenet", testdata::lfw_person), ("market_osnet", testdata::market_person)];
     for (set, person) in sets {
         let Some(people) = people(set, person) else {

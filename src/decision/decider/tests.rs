@@ -77,7 +77,7 @@ fn the_network_that_serves_is_the_network_that_learnt() {
             learner.logits(&batch).expect("a batch")[0]
         };
         let close = |served: f32, learnt: f32| {
-            assert!((served - learnt).abs() < 1e-5 * learnt.abs().max(1.0), "{served} {learnt}")
+            assert!((served - learnt).abs() < 1e-5 * learnt.abs().max(1.0), "{served} {learnt}");
         };
         close(shipped.network.logit(&relations), learnt(JudgeNetwork::SetTransformer));
         close(shipped.perceptron.logit(relations.summary()), learnt(JudgeNetwork::Perceptron));
