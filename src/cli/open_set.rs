@@ -48,7 +48,7 @@ pub(super) struct OpenSetFlags {
     /// For open-set: whose each row of a .npy is, a line each; one such file for each .npy.
     #[arg(long)]
     names: Vec<PathBuf>,
-    /// For open-set: simulated galleries of either kind; of each file of people a fifth as many are drawn.
+    /// For open-set: simulated galleries of either kind; of each file of people 60 are drawn.
     #[arg(long, default_value_t = 500)]
     trial_worlds: u32,
     /// For open-set: everything that is drawn follows from it. Worlds of the seed that trained are others than those that it
@@ -56,6 +56,9 @@ pub(super) struct OpenSetFlags {
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
+
+/// Galleries that are drawn from each file of people.
+const REAL_GALLERIES: u32 = 60;
 
 /// What training writes as `report.json`.
 #[derive(Debug, Serialize)]
@@ -89,7 +92,7 @@ pub(super) fn evaluate(flags: &OpenSetFlags, json: Option<&Path>) -> anyhow::Res
     for file in &flags.embeddings {
         let is_npy = file.extension().is_some_and(|ending| ending == "npy");
         let set = read(file, is_npy.then(|| names.next()).flatten())?;
-        let drawn = open_set::galleries(&set, (flags.trial_worlds / 5).max(1), flags.seed);
+        let drawn = open_set::galleries(&set, REAL_GALLERIES, flags.seed);
         sets.push(drawn.with_context(|| {
             format!("{} holds too few people: some 50 are needed, 40 of them with two samples or more", file.display())
         })?);

@@ -69,7 +69,8 @@ pub struct Neighbour {
 pub struct Surroundings {
     pub templates: u64,
     pub identities: u64,
-    /// Of the cosines between templates of different identities; none in a gallery of one identity.
+    /// Of the cosines between templates of different identities, each template's [`Neighbour::others`] counting the same; none
+    /// in a gallery of one identity.
     pub impostor: Option<Spread>,
     /// Of the cosines between templates of one identity; none where each identity has a single template.
     pub genuine: Option<Spread>,
