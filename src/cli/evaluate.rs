@@ -33,7 +33,7 @@ pub(super) struct EvaluateFlags {
     /// The names of an .npy, one a line; for open-set whose each row is, one such file for each .npy.
     #[arg(long, requires = "embeddings")]
     names: Vec<PathBuf>,
-    /// For open-set: simulated galleries of either kind; of each file of people a fifth as many are drawn.
+    /// For open-set: simulated galleries of either kind; of each file of people 60 are drawn.
     #[arg(long, default_value_t = 500)]
     trial_worlds: u32,
     /// How a name tells the person: `same`, `lfw` (Name_0001.jpg), `market` (PPPP_cCs..., with the label camera),

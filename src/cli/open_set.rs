@@ -52,11 +52,14 @@ pub(super) struct OpenSetFlags<'f> {
     pub(super) names: &'f [PathBuf],
     /// How a name tells the person.
     pub(super) person: Option<&'f PersonRule>,
-    /// Simulated galleries of either kind; of each file of people a fifth as many are drawn.
+    /// Simulated galleries of either kind; of each file of people 60 are drawn.
     pub(super) trial_worlds: u32,
     /// Everything that is drawn follows from it. Worlds of the seed that trained are others than those that it learnt from.
     pub(super) seed: u64,
 }
+
+/// Galleries that are drawn from each file of people.
+const REAL_GALLERIES: u32 = 60;
 
 /// What training writes as `report.json`.
 #[derive(Debug, Serialize)]
@@ -93,7 +96,7 @@ pub(super) fn evaluate(flags: &OpenSetFlags<'_>, json: Option<&Path>) -> anyhow:
         if let Some(rule) = flags.person {
             set.people = rule.known(&set.people)?.into_iter().map(|known| known.person).collect();
         }
-        let drawn = open_set::galleries(&set, (flags.trial_worlds / 5).max(1), flags.seed);
+        let drawn = open_set::galleries(&set, REAL_GALLERIES, flags.seed);
         sets.push(drawn.with_context(|| {
             format!("{} holds too few people: some 50 are needed, 40 of them with two samples or more", file.display())
         })?);

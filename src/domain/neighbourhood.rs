@@ -42,11 +42,11 @@ pub struct Neighbour {
 pub struct Surroundings {
     pub templates: u64,
     pub identities: u64,
-    /// Of the cosines between templates of different identities; none in a gallery of one identity.
+    /// Of the cosines between templates of different identities of the cohort; none in a gallery of one identity.
     pub impostor: Option<Spread>,
     /// Of the cosines between templates of one identity; none where each identity has a single template.
     pub genuine: Option<Spread>,
-    /// The median, the 90 % quantile and the highest of all templates' [`Neighbour::nearest_impostor`]; none in a gallery of
+    /// The median, the 90 % quantile and the highest of the cohort's [`Neighbour::nearest_impostor`]; none in a gallery of
     /// one identity.
     pub nearest_impostors: Option<[f32; 3]>,
     /// Of the probe's cosines to the templates of the cohort.
