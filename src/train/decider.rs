@@ -147,7 +147,9 @@ fn learn(
         for (number, places) in order.chunks(BATCH).take(batches).enumerate() {
             let step = epoch * batches as u64 + number as u64;
             let mut batch = JudgeBatch::default();
-            places.iter().for_each(|place| add(&mut batch, trials[*place]));
+            for place in places {
+                add(&mut batch, trials[*place]);
+            }
             let loss = learner.step(&batch, Pace { rate: rate_at(step, of), decay: DECAY })?;
             progress(Stage::Learnt { network, step: step + 1, of, loss });
         }
@@ -184,7 +186,9 @@ fn calibrate(learner: &JudgeLearner, unseen: &[&Trial]) -> Result<Platt, TrainEr
     let mut logits = Vec::with_capacity(unseen.len());
     for part in unseen.chunks(BATCH) {
         let mut batch = JudgeBatch::default();
-        part.iter().for_each(|trial| add(&mut batch, trial));
+        for trial in part {
+            add(&mut batch, trial);
+        }
         logits.extend(learner.logits(&batch)?);
     }
     let rows: Vec<[f32; 1]> = logits.into_iter().map(|logit| [logit]).collect();

@@ -48,7 +48,9 @@ impl SetTransformer {
         let mut gathered = self.pool.run(&self.seed, &self.seed, &normed);
         gathered.extend(&tokens[..WIDTH]);
         let mut hidden = self.hidden.rows(&gathered);
-        hidden.iter_mut().for_each(|number| *number = gelu(*number));
+        for number in &mut hidden {
+            *number = gelu(*number);
+        }
         self.answer.rows(&hidden)[0]
     }
 }
@@ -102,7 +104,9 @@ impl Block {
         let found = attend(&self.query.rows(asking), &self.key.rows(asked), &self.value.rows(asked));
         let stream = sum(stream, &self.mix.rows(&found));
         let mut wide = self.wide.rows(&self.feed_norm.rows(&stream));
-        wide.iter_mut().for_each(|number| *number = number.max(0.0));
+        for number in &mut wide {
+            *number = number.max(0.0);
+        }
         sum(&stream, &self.narrow.rows(&wide))
     }
 }
@@ -120,7 +124,9 @@ fn attend(queries: &[f32], keys: &[f32], values: &[f32]) -> Vec<f32> {
                 *share = alike * scale;
             }
             let highest = shares.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            shares.iter_mut().for_each(|share| *share = (*share - highest).exp());
+            for share in &mut shares {
+                *share = (*share - highest).exp();
+            }
             let all = shares.iter().sum::<f32>();
             for (share, value) in shares.iter().zip(values.chunks_exact(WIDTH)) {
                 let found = found[part.clone()].iter_mut().zip(&value[part.clone()]);

@@ -141,10 +141,8 @@ struct Person {
 impl Site {
     fn drawn(realm: Realm, random: &mut Random) -> Self {
         let shifted = realm == Realm::Shifted;
-        let (dimensions, noises): (&[usize], _) = match shifted {
-            false => (&[64, 128, 128, 256, 256, 512], (0.25, 1.6)),
-            true => (&[32, 96, 384, 640], (0.2, 1.9)),
-        };
+        let (dimensions, noises): (&[usize], _) =
+            if shifted { (&[32, 96, 384, 640], (0.2, 1.9)) } else { (&[64, 128, 128, 256, 256, 512], (0.25, 1.6)) };
         let dimension = dimensions[random.below(u32::try_from(dimensions.len()).expect("few")) as usize];
         let steep = random.between(0.0, 1.1);
         let spectrum = spectrum(dimension, steep);
@@ -213,7 +211,9 @@ impl Site {
             }
         }
         let length = sample.iter().map(|number| number * number).sum::<f32>().sqrt().max(1e-9);
-        sample.iter_mut().for_each(|number| *number /= length);
+        for number in &mut sample {
+            *number /= length;
+        }
         sample
     }
 }
