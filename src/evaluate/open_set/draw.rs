@@ -57,8 +57,9 @@ fn draw(set: &RealSet, people: &[Vec<usize>], several: &[usize], identities_max:
     let identities = (IDENTITIES_MIN as f64 * (range * draw.unit()).exp()).round() as usize;
     let templates_max = 1 + draw.below(if people.len() >= MANY_PEOPLE { 4 } else { 3 });
     // Those who can probe come first; the rest fills up, whoever it is.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count is a count")]
-    let enrolled_several = (several.len() / 2).min((identities as f64 * (0.5 + 0.5 * draw.unit())).ceil() as usize);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count")]
+    let wanted = (identities as f64 * (0.5 + 0.5 * draw.unit())).ceil() as usize;
+    let enrolled_several = wanted.min(several.len() / 2);
     let mut order = several.to_vec();
     draw.shuffle(&mut order);
     let mut enrolled: Vec<usize> = order[..enrolled_several].to_vec();

@@ -154,8 +154,9 @@ mod tests {
 
     #[test]
     fn intervals_hold_the_value_and_narrow_with_more_units() {
-        // Probes of one world in seven are judged alike.
-        let probes: Vec<Judged> = (0..600_u32).map(|n| judged(f64::from(n % 7) / 7.0, n % 3 == 0)).collect();
+        // Of seven worlds, four are judged rightly throughout and three wrongly.
+        let one = |n: u32| judged(if (n % 7 < 4) == (n % 2 == 0) { 0.9 } else { 0.1 }, n % 2 == 0);
+        let probes: Vec<Judged> = (0..600).map(one).collect();
         let width = |units: u32| {
             let of = Resamples::of((0..600).map(|n| n % units), 200);
             let Estimate { value, low, high } = of.estimate(&probes, balanced_accuracy);
