@@ -49,7 +49,8 @@ mod tests {
 
     #[test]
     fn figures_have_their_lines_and_letters() {
-        let svg = example(2).svg();
+        // One line alone: what is filled would lie over it.
+        let svg = example(1).svg();
         let drawn = image::load_from_memory(&png(&svg).expect("drawn")).expect("a PNG").into_rgb8();
         assert_eq!(drawn.dimensions(), (1440, 920));
         let dark = |picture: &image::RgbImage, rows: std::ops::Range<u32>| {
@@ -61,7 +62,7 @@ mod tests {
         assert!(dark(&drawn, 20..70) > 300, "there are letters");
         let is_blue = |pixel: &image::Rgb<u8>| pixel.0[0] < 0x20 && pixel.0[2].abs_diff(0xb2) < 0x10;
         let blue = drawn.pixels().filter(|pixel| is_blue(pixel)).count();
-        assert!(blue > 1000, "there is a line: {blue}");
+        assert!(blue > 500, "there is a line: {blue}");
         let wordless = svg.replace("Two", "").replace("bold", "").replace("lines", "");
         let wordless = image::load_from_memory(&png(&wordless).expect("drawn")).expect("a PNG").into_rgb8();
         assert!(dark(&wordless, 20..70) < dark(&drawn, 20..70), "the letters are the title's");
