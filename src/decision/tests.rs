@@ -208,8 +208,11 @@ fn so_many_acquaintances_come_back_uncertain_as_the_policy_lets() {
     assert_eq!(tied.mated_best.iter().filter(between).count(), 10, "{limited:?}");
 }
 
+/// Who is on an image of that name.
+type PersonOn = fn(&str) -> &str;
+
 /// Pairs of the first 100 people of a set with several pictures to fit, of the next 100 to judge.
-fn pairs(set: &str, person: fn(&str) -> &str) -> Option<[(Vec<f64>, Vec<f64>); 2]> {
+fn pairs(set: &str, person: PersonOn) -> Option<[(Vec<f64>, Vec<f64>); 2]> {
     let mut people = People::new();
     for (image, values) in testdata::embeddings(set)? {
         people.entry(person(&image).to_owned()).or_default().push(values);
@@ -229,8 +232,7 @@ fn pairs(set: &str, person: fn(&str) -> &str) -> Option<[(Vec<f64>, Vec<f64>); 2
 #[test]
 #[expect(clippy::print_stderr, reason = "the costs are what the test is for")]
 fn evidence_of_people_never_seen_before_is_worth_what_it_says() {
-    type PersonOf = fn(&str) -> &str;
-    let sets: [(&str, PersonOf); 2] =
+    let sets: [(&str, PersonOn); 2] =
         [("lfw_mobilefacenet", testdata::lfw_person), ("market_osnet", testdata::market_person)];
     for (set, person) in sets {
         let Some([seen, unseen]) = pairs(set, person) else {

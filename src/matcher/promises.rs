@@ -31,10 +31,13 @@ const TARGETS: [f64; 3] = [0.05, 0.01, 0.001];
 /// What a promise may be exceeded by, unless chance can explain it.
 const EXCESS_MAX: f64 = 1.3;
 
+/// Who is on an image of that name.
+type PersonOn = fn(&str) -> &str;
+
 /// The pictures of each person.
 type People = Vec<Vec<Embedding>>;
 
-fn people(set: &str, person: fn(&str) -> &str) -> Option<People> {
+fn people(set: &str, person: PersonOn) -> Option<People> {
     let mut people: BTreeMap<String, Vec<Embedding>> = BTreeMap::new();
     for (image, values) in testdata::embeddings(set)? {
         let pictures = people.entry(person(&image).to_owned()).or_default();
@@ -149,8 +152,7 @@ fn realised(seen: impl Iterator<Item = Seen>, target: usize) -> f64 {
 #[test]
 #[expect(clippy::print_stderr, reason = "the realised rates are what the test is for")]
 fn promises_hold_for_people_whom_nobody_enrolled() {
-    type PersonOf = fn(&str) -> &str;
-    let sets: [(&str, PersonOf); 2] =
+    let sets: [(&str, PersonOn); 2] =
         [("lfw_mobilefacenet", testdata::lfw_person), ("market_osnet", testdata::market_person)];
     for (set, person) in sets {
         let Some(people) = people(set, person) else {
