@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn intervals_hold_the_value_and_narrow_with_more_units() {
         // Of seven worlds, four are judged rightly throughout and three wrongly.
-        let one = |n: u32| judged(if (n % 7 < 4) == (n % 2 == 0) { 0.9 } else { 0.1 }, n % 2 == 0);
+        let one = |n: u32| judged(if (n % 7 < 4) == n.is_multiple_of(2) { 0.9 } else { 0.1 }, n.is_multiple_of(2));
         let probes: Vec<Judged> = (0..600).map(one).collect();
         let width = |units: u32| {
             let of = Resamples::of((0..600).map(|n| n % units), 200);
