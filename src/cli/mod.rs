@@ -7,6 +7,7 @@ mod import;
 mod migrate;
 mod models;
 mod open_set;
+mod people_file;
 mod serve;
 mod train;
 

@@ -12,16 +12,15 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::say;
+use super::{people_file::PeopleFile, say};
 use crate::{
     decision::Decider,
-    domain::{Modality, SampleContent, SpaceName},
     evaluate::{
         PersonRule,
         open_set::{self, Galleries, OpenSet, RealSet},
     },
     train::decider::{self, Plan, Realm, Stage, package},
-    transfer::{self, Defaults, Source},
+    transfer::Format,
 };
 
 #[derive(Debug, Args)]
@@ -91,11 +90,14 @@ pub(super) fn evaluate(flags: &OpenSetFlags<'_>, json: Option<&Path>) -> anyhow:
     let mut sets = simulated(flags.seed, flags.trial_worlds);
     let mut names = flags.names.iter();
     for file in flags.embeddings {
-        let is_npy = file.extension().is_some_and(|ending| ending == "npy");
-        let mut set = read(file, is_npy.then(|| names.next()).flatten())?;
-        if let Some(rule) = flags.person {
-            set.people = rule.known(&set.people)?.into_iter().map(|known| known.person).collect();
-        }
+        let is_npy = Format::of(file)? == Format::Npy;
+        let people = PeopleFile::read(file, is_npy.then(|| names.next()).flatten(), None)?;
+        let known = flags.person.unwrap_or(&PersonRule::Same).known(&people.names)?;
+        let set = RealSet {
+            name: file.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned()),
+            embeddings: people.embeddings.iter().map(|embedding| embedding.values().to_vec()).collect(),
+            people: known.into_iter().map(|known| known.person).collect(),
+        };
         let drawn = open_set::galleries(&set, REAL_GALLERIES, flags.seed);
         sets.push(drawn.with_context(|| {
             format!("{} holds too few people: some 50 are needed, 40 of them with two samples or more", file.display())
@@ -123,32 +125,6 @@ fn simulated(seed: u64, worlds: u32) -> Vec<Galleries> {
             galleries: decider::trials(realm, seed, worlds, &|_| ()),
         })
         .collect()
-}
-
-/// Reads embeddings as plain vectors; which model they are of does not matter.
-fn read(file: &Path, names: Option<&PathBuf>) -> anyhow::Result<RealSet> {
-    let model = SpaceName::new("any").expect("a name");
-    let defaults = Defaults { model: Some(model), modality: Some(Modality::Face) };
-    let source = Source { file: file.to_owned(), names: names.cloned(), defaults, after: 0 };
-    let name = file.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-    let mut set = RealSet { name, embeddings: Vec::new(), people: Vec::new() };
-    for row in transfer::read(&source)? {
-        let row = match row? {
-            Ok(row) => row,
-            Err(bad) => bail!("{}, row {}: {}", file.display(), bad.number, bad.problem),
-        };
-        let SampleContent::Embedding { values, .. } = &row.sample.content else {
-            bail!("{}, row {}: this is no embedding", file.display(), row.number);
-        };
-        set.embeddings.push(unit(values));
-        set.people.push(row.identity.to_string());
-    }
-    Ok(set)
-}
-
-fn unit(values: &[f32]) -> Vec<f32> {
-    let length = values.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
-    values.iter().map(|value| value / length).collect()
 }
 
 fn write_json(path: &Path, report: &impl Serialize) -> anyhow::Result<()> {

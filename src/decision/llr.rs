@@ -92,12 +92,21 @@ impl Llr {
 
 /// The cost of log-likelihood ratios in bits, 0 for an oracle and 1 for somebody who knows nothing:
 /// half the sum of mean log2(1 + e^-l) over genuine and mean log2(1 + e^l) over impostor trials (Brümmer and du Preez 2006).
+///
+/// # Panics
+/// When there is none of one kind.
 #[must_use]
 pub fn cllr(genuine: &[f64], impostor: &[f64]) -> f64 {
-    let cost = |sign: f64, llrs: &[f64]| {
-        llrs.iter().map(|l| (sign * l).exp().ln_1p() / std::f64::consts::LN_2).sum::<f64>() / llrs.len() as f64
-    };
-    f64::midpoint(cost(-1.0, genuine), cost(1.0, impostor))
+    assert!(!genuine.is_empty() && !impostor.is_empty(), "both kinds of trials are needed");
+    let mean =
+        |sign: f64, ratios: &[f64]| ratios.iter().map(|l| cost_bits(sign * l)).sum::<f64>() / ratios.len() as f64;
+    f64::midpoint(mean(-1.0, genuine), mean(1.0, impostor))
+}
+
+/// log2(1 + e^x), which does not overflow.
+#[must_use]
+pub fn cost_bits(x: f64) -> f64 {
+    (x.max(0.0) + (-x.abs()).exp().ln_1p()) / std::f64::consts::LN_2
 }
 
 /// Trials about zero and of unit spread.

@@ -23,4 +23,4 @@ mod tests;
 pub use calibration::{Calibration, TRIALS_MIN, Terms};
 pub use decide::{Decision, decide, verify};
 pub use decider::{Decider, DeciderError, Judge, Prior};
-pub use llr::{Llr, cllr};
+pub use llr::{Llr, cllr, cost_bits};

@@ -24,10 +24,6 @@ pub const NEIGHBOURS_MAX: usize = 16;
 pub const ITEM: usize = 11;
 /// Numbers that are told of the gallery.
 pub const GLOBALS: usize = 12;
-/// The terms of a template are measured against so many templates of the gallery at most, spread evenly over it: a
-/// template's place among strangers is known well enough by then, and an enrollment costs the same in a gallery of any
-/// size.
-pub const COHORT_MAX: usize = 1024;
 
 /// What a decision is made from: finite numbers of a size around one, whatever the gallery.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,6 +5,11 @@ use thiserror::Error;
 
 use super::Similarity;
 
+/// From here on two samples were made from one image. Enrolled under two names they would make strangers look like one
+/// person, under one name they would make a person look more like himself than he does: such pairs are left out of trials,
+/// and so is an outsider whose picture is enrolled.
+pub const SAME_IMAGE: f32 = 0.999;
+
 /// What a gallery learns by trying its own templates against itself: the trials, not yet the thresholds.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Rehearsal {

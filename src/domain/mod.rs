@@ -13,7 +13,7 @@ mod encoded;
 mod filter;
 mod id;
 mod identity;
-mod kept;
+mod kept_calibration;
 mod labels;
 mod log;
 mod neighbourhood;
@@ -23,7 +23,7 @@ mod review;
 mod sample;
 mod space;
 
-pub use calibration::{PackageCalibration, PackageCalibrationError, Rehearsal};
+pub use calibration::{PackageCalibration, PackageCalibrationError, Rehearsal, SAME_IMAGE};
 pub use clock::{Clock, IdSource, Timestamp};
 pub use collection::{
     Collection, CollectionStats, PadMode, PadPolicy, Policy, PolicyError, Pooling, Revision, SpaceBinding, SpaceRole,
@@ -38,11 +38,11 @@ pub use id::{
     TemplateId,
 };
 pub use identity::{Identity, Template, TemplateOrigin};
-pub(crate) use kept::has_moved;
-pub use kept::{Estimate, GALLERY_MOVE_MAX, KeptCalibration, Level, Moved, QUALITY_DRIFT_MAX, Standing};
+pub(crate) use kept_calibration::has_moved;
+pub use kept_calibration::{Estimate, GALLERY_MOVE_MAX, KeptCalibration, Level, Moved, QUALITY_DRIFT_MAX, Standing};
 pub use labels::{LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, Labels, LabelsError};
 pub use log::{Change, Entry, EntryKind, Position, StoredTemplate};
-pub use neighbourhood::{Neighbour, Own, Spread, Surroundings};
+pub use neighbourhood::{COHORT_MAX, Neighbour, Own, Spread, Surroundings};
 pub use quality::{Quality, QualityPolicy};
 pub use report::{Face, Pad, PadVerdict, SampleReport, TrackReport};
 pub use review::{Outcome, ReviewCase, ReviewPolicy, ReviewStage, ReviewState, Verdict};

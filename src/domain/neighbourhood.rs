@@ -1,5 +1,9 @@
 //! What a gallery says of a probe besides who is nearest: how near strangers and acquaintances are to each other here.
 
+/// The most templates of the cohort, which stands for the whole gallery: a template's place among strangers is known well
+/// enough by then, and an enrollment costs the same in a gallery of any size.
+pub const COHORT_MAX: usize = 1024;
+
 /// Mean and standard deviation of some cosines.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {

@@ -8,10 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::{rows::Rows, slots::Slot};
-use crate::domain::{Spread, TemplateId};
-
-/// The most members.
-pub(super) const COHORT_MAX: usize = 1024;
+use crate::domain::{COHORT_MAX, Spread, TemplateId};
 
 /// The members' order, and who gives way when there are too many: whose hash is the highest.
 type Key = (u64, TemplateId);

@@ -6,11 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::{pooled::Pools, rows::Rows, slots::Slot};
-use crate::domain::{Pooling, Rehearsal, Similarity};
-
-/// From here on two templates were made from one image. Enrolled under two names they would make strangers look like
-/// one person, under one name they would make a person look more like himself than he does: such pairs are left out.
-const SAME_IMAGE: f32 = 0.999;
+use crate::domain::{Pooling, Rehearsal, SAME_IMAGE, Similarity};
 
 /// So many trials pass over a block together where several templates speak: each keeps numbers for every identity.
 const TRIALS_AT_ONCE: usize = 16;

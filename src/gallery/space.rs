@@ -93,7 +93,7 @@ impl Space {
 
     pub(super) fn of(rows: Rows) -> Self {
         // Each on a thread of its own, where there are several: a start from a large snapshot waits for nothing else.
-        let (places, (owned, cohort)) = rayon::join(
+        let (places, (owned, cohort, qualities)) = rayon::join(
             || {
                 let mut places = HashMap::with_capacity(rows.len());
                 places.extend(rows.templates().iter().enumerate().map(|(row, template)| (*template, row_number(row))));
@@ -101,17 +101,14 @@ impl Space {
             },
             || {
                 let cohort = Cohort::of(&rows);
-                let mut owned: HashMap<Slot, Vec<TemplateId>> = HashMap::new();
-                for row in 0..rows.len() {
-                    owned.entry(rows.owner(row)).or_default().push(rows.template(row));
+                let (mut owned, mut qualities) = (HashMap::<Slot, Vec<TemplateId>>::new(), Qualities::default());
+                for member in (0..rows.len()).map(|row| rows.member(row)) {
+                    owned.entry(member.owner).or_default().push(member.template);
+                    qualities.add(member.quality, 1);
                 }
-                (owned, cohort)
+                (owned, cohort, qualities)
             },
         );
-        let mut qualities = Qualities::default();
-        for row in 0..rows.len() {
-            qualities.add(rows.member(row).quality, 1);
-        }
         Self { rows, places, owned, cohort, qualities, graph: None, since_snapshot: None }
     }
 

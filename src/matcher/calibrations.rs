@@ -10,18 +10,15 @@ use crate::{
     decision::{Calibration, TRIALS_MIN},
     domain::{
         CalibrationId, CollectionId, Embedding, EmbeddingSpace, KeptCalibration, Level, Modality, Moved, Rehearsal,
-        Sample, Similarity, SpaceBinding, SpaceName, ThresholdSource,
+        SAME_IMAGE, Sample, Similarity, SpaceBinding, SpaceName, ThresholdSource,
     },
     encoder::Urgency,
     gallery::Query,
 };
 
-/// From here on an outsider is enrolled, or his picture is: he is no stranger, and left out.
-const SAME_IMAGE: Similarity = Similarity(0.999);
-
 /// What a calibration is to be made of.
 #[derive(Debug, Clone)]
-pub struct Cohort {
+pub struct CalibrationDraft {
     pub collection: CollectionId,
     /// Which gallery; the model's own when absent.
     pub modality: Option<Modality>,
@@ -29,6 +26,15 @@ pub struct Cohort {
     pub model: Option<SpaceName>,
     /// People who are not enrolled.
     pub outsiders: Vec<Sample>,
+}
+
+/// What came of trying a gallery out.
+struct Tried {
+    rehearsal: Rehearsal,
+    /// The highest similarity that each outsider reached.
+    outsiders: Vec<Similarity>,
+    /// A calibration can be made of it.
+    is_enough: bool,
 }
 
 /// A calibration beside the gallery as it is now.
@@ -58,28 +64,32 @@ pub enum CalibrationState {
 
 impl Matcher {
     /// Rehearses the gallery, tries the outsiders against it, and keeps the trials.
-    pub async fn create_calibration(&self, context: &Context, cohort: Cohort) -> Result<Calibrated, Fault> {
-        let collection = cohort.collection.clone();
+    pub async fn create_calibration(&self, context: &Context, draft: CalibrationDraft) -> Result<Calibrated, Fault> {
+        let collection = draft.collection.clone();
         let id = if let Some(id) = self.answered_before(context, &collection).await? {
             id
         } else {
-            let made = timeout_at(context.deadline.into(), self.calibrate(context, cohort)).await;
+            let made = timeout_at(context.deadline.into(), self.calibrate(context, draft)).await;
             let kept = made.map_err(|_| Fault::TooLate)??;
             self.change(context, &collection, move |turn| turn.keep_calibration(kept).boxed()).await?
         };
         self.calibration(&collection, id).await
     }
 
-    async fn calibrate(&self, context: &Context, cohort: Cohort) -> Result<KeptCalibration, Fault> {
+    async fn calibrate(&self, context: &Context, draft: CalibrationDraft) -> Result<KeptCalibration, Fault> {
         let most = self.options.outsiders_max;
-        if cohort.outsiders.len() > most {
+        if draft.outsiders.len() > most {
             return Err(Fault::invalid("outsiders", format!("a calibration takes at most {most} outsiders")));
         }
-        let open = self.open(&cohort.collection).await?;
-        let binding = calibrated_space(&open, cohort.modality, cohort.model.as_ref())?;
-        let embeddings = self.outsiders(context, &open, &binding, cohort.outsiders).await?;
-        let (rehearsal, outsiders) = self.try_out(&open, binding.space, embeddings).await?;
-        let kept = KeptCalibration {
+        let open = self.open(&draft.collection).await?;
+        let binding = calibrated_space(&open, draft.modality, draft.model.as_ref())?;
+        let embeddings = self.outsiders(context, &open, &binding, draft.outsiders).await?;
+        let Tried { rehearsal, outsiders, is_enough } = self.try_out(&open, binding.space, embeddings).await?;
+        if !is_enough {
+            let trials = rehearsal.nonmated_best.len().min(rehearsal.impostor.len());
+            return Err(Fault::TooFewTrials { model: binding.name, trials, needed: TRIALS_MIN });
+        }
+        Ok(KeptCalibration {
             id: CalibrationId(self.ids.fresh()),
             quality_mean: open.shelf.quality_mean_in(binding.space),
             model: binding.name,
@@ -89,12 +99,7 @@ impl Matcher {
             create_time: self.clock.now(),
             rehearsal,
             outsiders,
-        };
-        if Calibration::from_kept(&kept, None).is_none() {
-            let trials = kept.rehearsal.nonmated_best.len().min(kept.rehearsal.impostor.len());
-            return Err(Fault::TooFewTrials { model: kept.model, trials, needed: TRIALS_MIN });
-        }
-        Ok(kept)
+        })
     }
 
     /// The outsiders in the space, a request's worth at a time, behind those who wait for an answer.
@@ -128,12 +133,7 @@ impl Matcher {
     }
 
     /// The gallery against itself, and the outsiders against it.
-    async fn try_out(
-        &self,
-        open: &Open,
-        space: EmbeddingSpace,
-        outsiders: Vec<Embedding>,
-    ) -> Result<(Rehearsal, Vec<Similarity>), Fault> {
+    async fn try_out(&self, open: &Open, space: EmbeddingSpace, outsiders: Vec<Embedding>) -> Result<Tried, Fault> {
         let _alone = self.calibrations.alone.lock().await;
         let (shelf, pooling, now) = (Arc::clone(&open.shelf), open.collection.policy.pooling, self.clock.now());
         let trials_max = self.options.rehearsal_trials_max;
@@ -142,9 +142,11 @@ impl Matcher {
             let rehearsal = shelf.rehearse(space, pooling, trials_max, SEED);
             let query = Query { limit: 1, filter: None, now, pooling, similarity_min: None };
             let nearest = |embedding: &Embedding| shelf.search(embedding, &query).first().map(|best| best.similarity);
-            let tried = outsiders.iter().filter_map(nearest).filter(|best| *best < SAME_IMAGE).collect();
+            let outsiders: Vec<Similarity> =
+                outsiders.iter().filter_map(nearest).filter(|best| best.0 < SAME_IMAGE).collect();
             tracing::debug!(took = ?began.elapsed(), "tried a gallery out");
-            (rehearsal, tried)
+            let is_enough = Calibration::from_trials(&rehearsal, &outsiders, None).is_some();
+            Tried { rehearsal, outsiders, is_enough }
         };
         tokio::task::spawn_blocking(try_out).await.map_err(Fault::internal)
     }
@@ -152,7 +154,8 @@ impl Matcher {
     pub async fn calibration(&self, collection: &CollectionId, id: CalibrationId) -> Result<Calibrated, Fault> {
         let open = self.open(collection).await?;
         let kept = self.store.calibration(open.collection.uid, id).await?.ok_or(Fault::NoCalibration(id))?;
-        Ok(self.beside_the_gallery(&open, kept))
+        let shown = self.beside_the_gallery(&open, vec![kept]).await?.pop();
+        shown.ok_or_else(|| Fault::internal("as many are shown as there are"))
     }
 
     /// Calibrations in order of their ids, which is that of their making; those after `after`.
@@ -164,7 +167,7 @@ impl Matcher {
     ) -> Result<Vec<Calibrated>, Fault> {
         let open = self.open(collection).await?;
         let kept = self.store.calibrations(open.collection.uid, after, limit).await?;
-        Ok(kept.into_iter().map(|kept| self.beside_the_gallery(&open, kept)).collect())
+        self.beside_the_gallery(&open, kept).await
     }
 
     /// Puts the calibration in force for its modality, or, if it was, automatic ones again.
@@ -190,7 +193,14 @@ impl Matcher {
         self.change(context, collection, move |turn| turn.delete_calibration(id).boxed()).await
     }
 
-    fn beside_the_gallery(&self, open: &Open, kept: KeptCalibration) -> Calibrated {
+    /// Fitting takes milliseconds each, so it is done off the reactor.
+    async fn beside_the_gallery(&self, open: &Open, kept: Vec<KeptCalibration>) -> Result<Vec<Calibrated>, Fault> {
+        let (matcher, open) = (self.clone(), open.clone());
+        let all = move || kept.into_iter().map(|kept| matcher.one_beside_the_gallery(&open, kept)).collect();
+        tokio::task::spawn_blocking(all).await.map_err(Fault::internal)
+    }
+
+    fn one_beside_the_gallery(&self, open: &Open, kept: KeptCalibration) -> Calibrated {
         let now = standing(open, kept.space);
         let moved = kept.moved(&now);
         let calibration = Calibration::from_kept(&kept, self.package_calibration(kept.space));

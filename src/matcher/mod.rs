@@ -47,7 +47,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-pub use calibrations::{Calibrated, CalibrationState, Cohort};
+pub use calibrations::{Calibrated, CalibrationDraft, CalibrationState};
 pub use collections::{CollectionDraft, CollectionPatch, DeclaredSpace};
 pub use compare::{Compared, Extracted, Extraction};
 pub use context::{Context, Once, Principal, Urgency};

@@ -66,11 +66,14 @@ impl Matcher {
     /// Reads what is pinned as of the record that `open` shows.
     pub(super) async fn read_pins(&self, open: &Open) -> Result<(), Fault> {
         let kept = self.store.active_calibrations(open.collection.uid).await?;
-        let pin = |kept: KeptCalibration| {
-            let calibration = Calibration::from_kept(&kept, self.package_calibration(kept.space));
+        let matcher = self.clone();
+        let pin = move |kept: KeptCalibration| {
+            let calibration = Calibration::from_kept(&kept, matcher.package_calibration(kept.space));
             Arc::new(Pin { kept, calibration })
         };
-        open.pins.put(open.collection.revision, kept.into_iter().map(pin).collect());
+        // Fitting takes milliseconds each, so it is done off the reactor.
+        let pins = tokio::task::spawn_blocking(move || kept.into_iter().map(pin).collect());
+        open.pins.put(open.collection.revision, pins.await.map_err(Fault::internal)?);
         Ok(())
     }
 

@@ -38,6 +38,7 @@ async fn health_and_reflection_answer() {
         "IdentityService",
         "TemplateService",
         "RecognitionService",
+        "CalibrationService",
         "DecisionService",
         "ReviewService",
         "ModelService",

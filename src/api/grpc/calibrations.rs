@@ -9,7 +9,7 @@ use crate::{
         wire::{self, CalibrationName, CollectionName, Defaults, PageRequest},
     },
     domain::SpaceName,
-    matcher::{CalibrationState, Cohort, Context, Fault},
+    matcher::{CalibrationDraft, CalibrationState, Context, Fault},
 };
 
 #[tonic::async_trait]
@@ -70,7 +70,7 @@ impl Services {
             request.into_inner();
         let CollectionName(collection) = CollectionName::parse("parent", &parent)?;
         let is_said = modality != 0;
-        let cohort = Cohort {
+        let draft = CalibrationDraft {
             collection: collection.clone(),
             modality: is_said.then(|| wire::modality("modality", modality)).transpose()?,
             model: match model.as_str() {
@@ -79,7 +79,7 @@ impl Services {
             },
             outsiders: wire::samples("outsiders", outsiders, Defaults { modality, alignment, face_selection })?,
         };
-        Ok(wire::calibrated(&collection, &self.0.create_calibration(&context, cohort).await?))
+        Ok(wire::calibrated(&collection, &self.0.create_calibration(&context, draft).await?))
     }
 
     async fn get_calibration(&self, name: &str) -> Result<proto::Calibration, Fault> {

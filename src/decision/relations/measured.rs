@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{COHORT_MAX, NEIGHBOURS_MAX, Neighbour, Own, Relations, Spread, Surroundings};
+use super::{NEIGHBOURS_MAX, Relations};
+use crate::domain::{COHORT_MAX, Neighbour, Own, Spread, Surroundings};
 
 /// Classes whose means NAC compares.
 const NAC_CLASSES: usize = 16;

@@ -57,17 +57,17 @@ pub fn equal_error(missed: &[Share], samples: &[u32], accepted: &[(u32, u32)], k
 }
 
 /// People drawn with replacement: how often each.
-struct Draws {
+pub(super) struct Draws {
     random: Xoshiro256PlusPlus,
     times: Vec<u64>,
 }
 
 impl Draws {
-    fn new(people: usize, seed: u64) -> Self {
+    pub(super) fn new(people: usize, seed: u64) -> Self {
         Self { random: Xoshiro256PlusPlus::seed_from_u64(seed), times: vec![0; people] }
     }
 
-    fn next(&mut self) -> &[u64] {
+    pub(super) fn next(&mut self) -> &[u64] {
         self.times.fill(0);
         let people = self.times.len() as u128;
         for _ in 0..people {
@@ -86,7 +86,7 @@ fn ratio(shares: &[Share], times: &[u64]) -> Option<f64> {
 }
 
 /// Where the middle 95 % of the replicates lie.
-fn middle(mut replicate: impl FnMut() -> Option<f64>) -> Interval {
+pub(super) fn middle(mut replicate: impl FnMut() -> Option<f64>) -> Interval {
     let mut found: Vec<f64> = (0..REPLICATES).filter_map(|_| replicate()).collect();
     found.sort_unstable_by(f64::total_cmp);
     let at = |per_mille: usize| found.get((found.len() * per_mille / 1000).min(found.len().saturating_sub(1)));

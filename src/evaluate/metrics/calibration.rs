@@ -3,6 +3,8 @@
 use serde::Serialize;
 
 use super::{curve::Sorted, rate::Rate};
+pub use crate::decision::cllr;
+use crate::decision::cost_bits;
 
 /// Probabilities against what happened.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -66,18 +68,6 @@ pub fn reliability(probabilities: &[f64], outcomes: &[bool], bins: usize) -> Rel
     }
 }
 
-/// The cost of log-likelihood ratios, in bits: Cllr of Bruemmer and du Preez (2006). 0 is perfect, 1 is as good as nothing,
-/// and what misleads costs more. The ratios are natural logarithms.
-///
-/// # Panics
-/// When there is none of one kind.
-#[must_use]
-pub fn cllr(genuine: &[f64], impostor: &[f64]) -> f64 {
-    assert!(!genuine.is_empty() && !impostor.is_empty(), "both kinds of trials are needed");
-    let mean = |ratios: &[f64], sign: f64| ratios.iter().map(|l| bits(sign * l)).sum::<f64>() / ratios.len() as f64;
-    f64::midpoint(mean(genuine, -1.0), mean(impostor, 1.0))
-}
-
 /// The least that [`cllr`] could become by any rising map from scores to ratios: found by pooling adjacent violators.
 ///
 /// # Panics
@@ -113,14 +103,9 @@ pub(super) fn min_cllr_of(sorted: &Sorted) -> f64 {
             return 0.0;
         }
         let ratio = (shares.0 / shares.1).ln();
-        f64::midpoint(shares.0 * bits(-ratio), shares.1 * bits(ratio))
+        f64::midpoint(shares.0 * cost_bits(-ratio), shares.1 * cost_bits(ratio))
     };
     blocks.iter().map(cost).sum()
-}
-
-/// log2(1 + e^x), without overflow.
-fn bits(x: f64) -> f64 {
-    (x.max(0.0) + (-x.abs()).exp().ln_1p()) / std::f64::consts::LN_2
 }
 
 #[cfg(test)]

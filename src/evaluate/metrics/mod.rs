@@ -10,6 +10,7 @@ mod curve;
 mod detection;
 mod folds;
 mod identification;
+pub mod judged;
 mod pairwise;
 mod rate;
 mod retrieval;

@@ -5,21 +5,20 @@
 //! decider, from the worlds that it learnt on. Only the oracle looks at the answers, and says so.
 
 mod draw;
-mod measures;
 mod report;
 #[cfg(test)]
 mod tests;
 
 use std::time::Instant;
 
+use super::metrics::judged::{self, Judged, Units};
 use crate::decision::{
     Decider, Judge, Prior,
     relations::{Scores, Trial, Trials, best_threshold},
 };
-use measures::{Judged, Resamples};
 
+pub use super::metrics::judged::Estimate;
 pub use draw::{RealSet, galleries};
-pub use measures::Estimate;
 pub use report::{OpenSet, Row, SetTable, SizeRow};
 
 /// A set of galleries to measure on.
@@ -33,8 +32,6 @@ pub struct Galleries {
 
 /// Galleries of these sizes are told apart; the last one is open.
 const SIZES: [(usize, &str); 4] = [(15, "1-15"), (50, "16-50"), (150, "51-150"), (usize::MAX, "above 150")];
-/// How often intervals are resampled.
-const RESAMPLES: usize = 400;
 
 /// How a method answers.
 enum Method<'a> {
@@ -75,26 +72,26 @@ fn methods(decider: &Decider) -> [(&'static str, Method<'_>); 8] {
 fn table(decider: &Decider, set: &Galleries) -> SetTable {
     let trials: Vec<(usize, &Trial)> =
         set.galleries.iter().flat_map(|one| one.trials.iter().map(|trial| (one.identities, trial))).collect();
-    let resamples = Resamples::of(trials.iter().map(|(_, trial)| trial.person), RESAMPLES);
+    let units = Units::new(trials.iter().map(|(_, trial)| trial.person));
     let mut rows = Vec::new();
     let mut by_size: Vec<SizeRow> =
         SIZES.iter().map(|(_, name)| SizeRow { identities: name, ..SizeRow::default() }).collect();
     for (method, way) in methods(decider) {
-        let judged = judge(&way, &set.galleries);
+        let probes = judge(&way, &set.galleries);
         let has_probability = matches!(way, Method::Probability(..));
         rows.push(Row {
             method,
-            auc: (!matches!(way, Method::Oracle(_))).then(|| resamples.estimate(&judged, measures::auc)),
-            balanced_accuracy: resamples.estimate(&judged, measures::balanced_accuracy),
-            ece: has_probability.then(|| resamples.estimate(&judged, measures::calibration_error)),
+            auc: (!matches!(way, Method::Oracle(_))).then(|| units.estimate(&probes, judged::auc)),
+            balanced_accuracy: units.estimate(&probes, judged::balanced_accuracy),
+            ece: has_probability.then(|| units.estimate(&probes, judged::calibration_error)),
         });
         for (size, row) in by_size.iter_mut().enumerate() {
             let low = size.checked_sub(1).map_or(0, |before| SIZES[before].0);
             let inside = |identities: usize| identities > low && identities <= SIZES[size].0;
             let of_size: Vec<Judged> =
-                judged.iter().zip(&trials).filter(|(_, (size, _))| inside(*size)).map(|(one, _)| *one).collect();
+                probes.iter().zip(&trials).filter(|(_, (size, _))| inside(*size)).map(|(one, _)| *one).collect();
             row.probes = of_size.len();
-            row.balanced_accuracy.push((method, measures::balanced_accuracy(&of_size, None)));
+            row.balanced_accuracy.push((method, judged::balanced_accuracy(&of_size, None)));
         }
     }
     by_size.retain(|row| row.probes > 0);

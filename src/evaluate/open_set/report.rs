@@ -86,6 +86,6 @@ impl fmt::Display for Estimate {
     /// `.912 [.901-.921]`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let short = |share: f64| format!("{share:.3}").trim_start_matches('0').to_owned();
-        write!(f, "{} [{}-{}]", short(self.value), short(self.low), short(self.high))
+        write!(f, "{} [{}-{}]", short(self.value), short(self.interval.low), short(self.interval.high))
     }
 }

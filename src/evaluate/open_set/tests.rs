@@ -1,4 +1,5 @@
 use super::*;
+use crate::evaluate::metrics::Interval;
 use crate::testdata;
 
 /// People far apart whose samples lie close together, in 24 dimensions; each has so many.
@@ -46,7 +47,7 @@ fn the_table_has_every_method_and_reads_as_json_and_text() {
     let set = &report.sets[0];
     assert_eq!(set.rows.len(), 8);
     for row in &set.rows {
-        let Estimate { value, low, high } = row.balanced_accuracy;
+        let Estimate { value, interval: Interval { low, high } } = row.balanced_accuracy;
         assert!((0.0..=1.0).contains(&value) && low <= value && value <= high, "{row:?}");
         assert_eq!(row.auc.is_none(), row.method.starts_with("oracle"), "{row:?}");
     }

@@ -1,83 +1,70 @@
-//! The measures, and how sure they are: 95 % intervals by the bootstrap (Efron 1979), which resamples whole worlds or whole
-//! people, for probes of one of them are not independent.
+//! Probes judged by different methods: measures that can weigh each probe, and how sure they are by resampling whole worlds or
+//! whole people, for probes of one of them are not independent.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::{
+    bootstrap::{Draws, middle},
+    rate::Interval,
+};
+
+/// Every method is tried on the same draws.
+const SEED: u64 = 1;
+
 /// A probe that was judged.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Judged {
-    pub(super) score: f64,
-    pub(super) says_enrolled: bool,
-    pub(super) is_enrolled: bool,
+pub struct Judged {
+    pub score: f64,
+    pub says_enrolled: bool,
+    pub is_enrolled: bool,
 }
 
 /// A measure and its 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
     pub value: f64,
-    pub low: f64,
-    pub high: f64,
+    #[serde(flatten)]
+    pub interval: Interval,
 }
 
 /// A measure over judged probes, each counting as often as its weight says, once where there are none.
-pub(super) type Measure = fn(&[Judged], Option<&[f64]>) -> f64;
+pub type Measure = fn(&[Judged], Option<&[f64]>) -> f64;
 
-/// How often each probe counts in each resample.
-pub(super) struct Resamples {
+/// What intervals are resampled by: whose world or person each probe is of.
+pub struct Units {
     /// The unit of each probe.
-    units: Vec<usize>,
-    /// In each resample, how often each unit was drawn.
-    counts: Vec<Vec<f64>>,
+    of: Vec<usize>,
+    count: usize,
 }
 
-impl Resamples {
-    pub(super) fn of(units: impl Iterator<Item = u32>, count: usize) -> Self {
+impl Units {
+    pub fn new(names: impl Iterator<Item = u32>) -> Self {
         let mut places = BTreeMap::new();
-        let units: Vec<usize> = units
-            .map(|unit| {
-                let next = places.len();
-                *places.entry(unit).or_insert(next)
-            })
-            .collect();
-        let mut state = 1_u64;
-        let counts = (0..count)
-            .map(|_| {
-                let mut counts = vec![0.0; places.len()];
-                (0..places.len()).for_each(|_| counts[below(&mut state, places.len())] += 1.0);
-                counts
-            })
-            .collect();
-        Self { units, counts }
+        let place = |name| {
+            let next = places.len();
+            *places.entry(name).or_insert(next)
+        };
+        let of = names.map(place).collect();
+        Self { of, count: places.len() }
     }
 
-    pub(super) fn estimate(&self, judged: &[Judged], measure: Measure) -> Estimate {
+    /// A measure of judged probes, in the order of the units' names, and its interval.
+    #[must_use]
+    pub fn estimate(&self, judged: &[Judged], measure: Measure) -> Estimate {
         // Sorted once, for the measures that go by rank.
         let mut order: Vec<usize> = (0..judged.len()).collect();
         order.sort_by(|one, other| judged[*one].score.total_cmp(&judged[*other].score));
         let sorted: Vec<Judged> = order.iter().map(|place| judged[*place]).collect();
-        let mut again: Vec<f64> = self
-            .counts
-            .iter()
-            .map(|counts| {
-                let weights: Vec<f64> = order.iter().map(|place| counts[self.units[*place]]).collect();
-                measure(&sorted, Some(&weights))
-            })
-            .collect();
-        again.sort_by(f64::total_cmp);
-        let at = |share: usize| again.get(again.len() * share / 1000).copied().unwrap_or(f64::NAN);
-        Estimate { value: measure(&sorted, None), low: at(25), high: at(975) }
+        let mut draws = Draws::new(self.count, SEED);
+        let interval = middle(|| {
+            let times = draws.next();
+            let weights: Vec<f64> = order.iter().map(|place| times[self.of[*place]] as f64).collect();
+            Some(measure(&sorted, Some(&weights)))
+        });
+        Estimate { value: measure(&sorted, None), interval }
     }
-}
-
-/// SplitMix64 (Steele et al. 2014): the same resamples each time.
-fn below(state: &mut u64, count: usize) -> usize {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut mixed = *state;
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    usize::try_from((((mixed ^ (mixed >> 31)) >> 33) * count as u64) >> 31).expect("below a count")
 }
 
 fn weight(weights: Option<&[f64]>, place: usize) -> f64 {
@@ -86,7 +73,8 @@ fn weight(weights: Option<&[f64]>, place: usize) -> f64 {
 
 /// The area under the ROC of probes that are sorted by their scores: how often somebody enrolled scores above a stranger, ties
 /// counted half.
-pub(super) fn auc(judged: &[Judged], weights: Option<&[f64]>) -> f64 {
+#[must_use]
+pub fn auc(judged: &[Judged], weights: Option<&[f64]>) -> f64 {
     let (mut won, mut strangers, mut enrolled) = (0.0, 0.0, 0.0);
     let mut place = 0;
     for tied in judged.chunk_by(|one, other| one.score.total_cmp(&other.score).is_eq()) {
@@ -103,7 +91,8 @@ pub(super) fn auc(judged: &[Judged], weights: Option<&[f64]>) -> f64 {
 }
 
 /// The mean of the shares of enrolled people and of strangers who are judged rightly.
-pub(super) fn balanced_accuracy(judged: &[Judged], weights: Option<&[f64]>) -> f64 {
+#[must_use]
+pub fn balanced_accuracy(judged: &[Judged], weights: Option<&[f64]>) -> f64 {
     let (mut right, mut all) = ([0.0; 2], [0.0; 2]);
     for (place, one) in judged.iter().enumerate() {
         let kind = usize::from(one.is_enrolled);
@@ -114,7 +103,8 @@ pub(super) fn balanced_accuracy(judged: &[Judged], weights: Option<&[f64]>) -> f
 }
 
 /// Expected calibration error (Naeini et al. 2015): how far probabilities are from shares, over 15 even bins.
-pub(super) fn calibration_error(judged: &[Judged], weights: Option<&[f64]>) -> f64 {
+#[must_use]
+pub fn calibration_error(judged: &[Judged], weights: Option<&[f64]>) -> f64 {
     const BINS: usize = 15;
     let mut bins = [(0.0, 0.0); BINS];
     let mut all = 0.0;
@@ -158,8 +148,8 @@ mod tests {
         let one = |n: u32| judged(if (n % 7 < 4) == n.is_multiple_of(2) { 0.9 } else { 0.1 }, n.is_multiple_of(2));
         let probes: Vec<Judged> = (0..600).map(one).collect();
         let width = |units: u32| {
-            let of = Resamples::of((0..600).map(|n| n % units), 200);
-            let Estimate { value, low, high } = of.estimate(&probes, balanced_accuracy);
+            let of = Units::new((0..600).map(|n| n % units));
+            let Estimate { value, interval: Interval { low, high } } = of.estimate(&probes, balanced_accuracy);
             assert!(low <= value && value <= high, "{low} {value} {high}");
             high - low
         };
