@@ -14,6 +14,10 @@ pub const TRIALS_MIN: usize = 300;
 const MATED_TRIALS_MIN: usize = 50;
 /// NEW is said of what only this share of acquaintances would fall below.
 const GENUINE_MISS_SHARE: f64 = 0.02;
+/// From this share of strangers on, how many of them reach a similarity with somebody says nothing of one identity.
+const BULK: f64 = 0.9;
+/// So many pairs stand for a package's table.
+const QUANTILES: u32 = 400;
 
 /// What thresholds are computed from, for one embedding space of one collection.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +25,8 @@ pub struct Calibration {
     pub(super) strangers: Strangers,
     pub(super) genuine: Option<Genuine>,
     pub(super) llr: Option<Llr>,
+    /// What [`Calibration::weigh`] goes by: the same, or one in which a package's pairs stand in for trials.
+    pub(super) line: Option<Llr>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -99,20 +105,27 @@ impl Calibration {
             return None;
         };
         let values = |trials: &[Similarity]| trials.iter().map(|s| s.0.into()).collect::<Vec<f64>>();
-        let llr = Llr::fit(&values(&rehearsal.mated_best), &values(&rehearsal.impostor));
+        let impostors = values(&rehearsal.impostor);
+        let llr = Llr::fit(&values(&rehearsal.mated_best), &impostors);
+        let packaged = || Llr::fit(&quantiles(&Table::new(&package?.genuine)?), &impostors);
         Some(Self {
             strangers: Strangers::Tried { source, identities: people, nonmated, impostor },
             genuine: Genuine::of_trials(&rehearsal.mated_best, people).or_else(|| Genuine::of_package(package?)),
             llr,
+            line: llr.or_else(packaged),
         })
     }
 
     /// From what a model package knows; `None` when its impostor table has less than two rows.
     pub fn from_package(package: &PackageCalibration) -> Option<Self> {
+        let impostor = Table::new(&package.impostor)?;
+        let genuine = Table::new(&package.genuine);
+        let line = genuine.and_then(|genuine| Llr::fit(&quantiles(&genuine), &quantiles(&impostor)));
         Some(Self {
-            strangers: Strangers::Packaged { pairs: package.impostor_pairs, impostor: Table::new(&package.impostor)? },
+            strangers: Strangers::Packaged { pairs: package.impostor_pairs, impostor },
             genuine: Genuine::of_package(package),
             llr: None,
+            line,
         })
     }
 
@@ -134,6 +147,25 @@ impl Calibration {
         self.llr
     }
 
+    /// The log-likelihood ratio of a similarity, to be added to those of other modalities. `None` where neither trials nor a
+    /// package know acquaintances.
+    ///
+    /// The straight line of [`Calibration::llr`], and at most minus ln of the share of impostors that are as similar or more:
+    /// nothing that a share p of impostors reach can speak for an identity by more than 1 : p. That share is read off trials
+    /// against the whole gallery, which see far more impostors than trials one by one. So evidence of one modality alone is
+    /// strong enough for KNOWN about where its similarity reaches that threshold.
+    #[must_use]
+    pub fn weigh(&self, similarity: Similarity) -> Option<f64> {
+        let similarity = similarity.0.into();
+        self.line.map(|line| line.at_most(similarity, self.strangers.carried(similarity)))
+    }
+
+    /// The most that any similarity is worth. `None` as with [`Calibration::weigh`].
+    #[must_use]
+    pub fn weight_max(&self) -> Option<f64> {
+        self.weigh(Similarity(1.0))
+    }
+
     /// The thresholds for a policy in a gallery of so many identities.
     pub fn terms(&self, policy: Policy, gallery_identities: u64) -> Terms {
         let known = self.strangers.threshold_known(policy.target_fpir, gallery_identities);
@@ -151,6 +183,8 @@ impl Calibration {
                 threshold_known: Some(threshold_known),
                 threshold_new: Some(limited(genuine_floor.min(known.similarity))),
                 threshold_verify: Some(limited(verify.similarity)),
+                evidence_known: None,
+                evidence_verify: None,
                 expected_fnir: self.genuine.as_ref().map(|g| g.share_below(threshold_known.0.into())),
                 fpir_upper_bound: Some(self.strangers.fpir(threshold_known.0.into(), gallery_identities).upper),
                 source: self.strangers.source(),
@@ -174,6 +208,8 @@ impl Terms {
                 threshold_known: None,
                 threshold_new: None,
                 threshold_verify: None,
+                evidence_known: None,
+                evidence_verify: None,
                 expected_fnir: None,
                 fpir_upper_bound: None,
                 source: ThresholdSource::None,
@@ -234,6 +270,20 @@ impl Strangers {
                 let errors = if rate * pairs < 0.5 { 0.0 } else { rate * pairs };
                 within(rate, bounds::share(errors, pairs))
             }
+        }
+    }
+
+    /// The most that a similarity can be worth; never falls when it rises.
+    fn carried(&self, similarity: f64) -> f64 {
+        match self {
+            Self::Tried { nonmated, .. } => {
+                let seen = nonmated.share(similarity).value;
+                let against_all = -share_of_power(seen.min(BULK), 1.0 / nonmated.others).ln();
+                // Where about everybody reaches it with somebody, only trials one by one tell what it is worth.
+                let one_by_one = if seen > BULK { -self.fmr(similarity).value.ln() } else { f64::INFINITY };
+                against_all.min(one_by_one).min((nonmated.independent * nonmated.others + 1.0).ln())
+            }
+            Self::Packaged { pairs, .. } => -self.fmr(similarity).value.max(1.0 / (*pairs as f64 + 1.0)).ln(),
         }
     }
 
@@ -358,6 +408,12 @@ impl Genuine {
         let share = self.share_below(similarity);
         within(share, bounds::share(share * independent, *independent))
     }
+}
+
+/// The similarities of equally many pairs between any two, as a table of shares has them.
+fn quantiles(table: &Table) -> Vec<f64> {
+    let middle = |number: u32| table.similarity_at((f64::from(number) + 0.5) / f64::from(QUANTILES));
+    (0..QUANTILES).map(|number| middle(number).clamp(-1.0, 1.0)).collect()
 }
 
 /// 1 - (1 - share)^power, exact for tiny shares.

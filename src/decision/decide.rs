@@ -1,6 +1,6 @@
 //! Candidates held against thresholds.
 
-use super::Terms;
+use super::{Terms, fusion};
 use crate::domain::{Candidate, DecisionKind, OpenSetRule, OperatingPoint, Reason, Similarity};
 
 /// Two identities this close to each other cannot be told apart by a similarity: the same face photographed twice
@@ -8,7 +8,7 @@ use crate::domain::{Candidate, DecisionKind, OpenSetRule, OperatingPoint, Reason
 const MARGIN_MIN: f32 = 0.02;
 
 /// By the posterior, NEW is said of whom at most this share of is enrolled.
-const ENROLLED_SHARE_MAX: f64 = 0.02;
+pub(super) const ENROLLED_SHARE_MAX: f64 = 0.02;
 
 /// The answer to "who is this".
 #[derive(Debug, Clone, PartialEq)]
@@ -23,7 +23,7 @@ pub struct Decision {
 }
 
 /// Decides who the probe is. The candidates are those of an untrimmed search, best first; two are enough. `posterior` is
-/// what the [`super::Decider`] says, where somebody is enrolled.
+/// what the [`super::Decider`] says, where somebody is enrolled; of a probe of several modalities, what their evidence says.
 pub fn decide(terms: &Terms, rule: OpenSetRule, candidates: &[Candidate], posterior: Option<f64>) -> Decision {
     let similarity = candidates.first().map(|c| c.similarity);
     let runner_up = candidates.get(1).map(|c| c.similarity);
@@ -31,6 +31,11 @@ pub fn decide(terms: &Terms, rule: OpenSetRule, candidates: &[Candidate], poster
     let (kind, reasons) = match similarity {
         // Needs no threshold: there is nobody whom the probe could be.
         None if terms.point.gallery_identities == 0 => (DecisionKind::New, vec![Reason::EmptyGallery]),
+        // Several modalities could speak, and nobody is there for any of them to speak of.
+        None if terms.point.evidence_known.is_some() => (DecisionKind::New, terms.resolve_reasons.clone()),
+        Some(_) if let (true, Some(posterior)) = (candidates[0].fused.is_some(), posterior) => {
+            return fusion::decide(terms, candidates, posterior);
+        }
         Some(best) if let (OpenSetRule::Posterior, Some(posterior)) = (rule, posterior) => {
             let (kind, own) = judge_by_posterior(&terms.point, posterior, (best, runner_up));
             (kind, [Reason::LearntDecision].into_iter().chain(own).collect())
@@ -43,10 +48,13 @@ pub fn decide(terms: &Terms, rule: OpenSetRule, candidates: &[Candidate], poster
     Decision { kind, reasons, similarity, margin }
 }
 
-/// Whether a claim to be somebody holds, by the claimed identity's most similar template. Without a calibration no
-/// similarity is enough.
-pub fn verify(point: &OperatingPoint, similarity: Similarity) -> bool {
-    point.threshold_verify.is_some_and(|threshold| similarity >= threshold)
+/// Whether a claim to be somebody holds, by the claimed identity's most similar template, or by what several modalities say of
+/// it. Without a calibration nothing is enough.
+pub fn verify(point: &OperatingPoint, claimed: &Candidate) -> bool {
+    match &claimed.fused {
+        Some(fused) => point.evidence_verify.is_some_and(|least| fused.log_likelihood_ratio >= least),
+        None => point.threshold_verify.is_some_and(|threshold| claimed.similarity >= threshold),
+    }
 }
 
 /// With a calibrated posterior at even odds, of strangers about the share that is left above KNOWN's bar comes back as

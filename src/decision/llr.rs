@@ -70,6 +70,11 @@ impl Llr {
         self.limited(self.line(similarity))
     }
 
+    /// The same where other trials tell how much it may be at most.
+    pub(super) fn at_most(&self, similarity: f64, most: f64) -> f64 {
+        self.line(similarity).clamp(self.least, most.max(self.least))
+    }
+
     /// Half the width of the interval in which the ratio of that similarity lies with 95 % confidence, before it is limited.
     pub(super) fn uncertainty(&self, similarity: f64) -> f64 {
         let x = self.scaled(similarity);
@@ -193,7 +198,7 @@ impl Trials {
     }
 }
 
-fn logistic(logit: f64) -> f64 {
+pub(super) fn logistic(logit: f64) -> f64 {
     1.0 / (1.0 + (-logit).exp())
 }
 

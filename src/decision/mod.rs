@@ -5,6 +5,8 @@
 //! candidates against them. The room sees numbers and never embeddings or images (a simulated or replayed gallery is
 //! measured in [`relations`], and forgotten); it searches nothing, keeps nothing, and enrolls nobody.
 //!
+//! Where a probe has several modalities, [`Calibration::weigh`] says what each similarity is worth and [`Fusion`] adds it up.
+//!
 //! Beside thresholds there is the [`Decider`], which learnt to read how a probe stands to a gallery ([`relations`]) and
 //! needs no threshold of its own at any site.
 
@@ -12,6 +14,7 @@ mod bounds;
 mod calibration;
 mod decide;
 pub mod decider;
+mod fusion;
 mod levels;
 mod llr;
 pub mod relations;
@@ -23,4 +26,5 @@ mod tests;
 pub use calibration::{Calibration, TRIALS_MIN, Terms};
 pub use decide::{Decision, decide, verify};
 pub use decider::{Decider, DeciderError, Judge, Prior};
+pub use fusion::{Fusion, faded, in_conflict, posteriors};
 pub use llr::{Llr, cllr, cost_bits};

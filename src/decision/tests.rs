@@ -265,6 +265,7 @@ fn candidates(similarities: &[f32]) -> Vec<Candidate> {
         identity: IdentityId::new(&format!("p{number}")).expect("valid"),
         template: TemplateId(Uuid::from_u128(number)),
         similarity: Similarity(*similarity),
+        fused: None,
     };
     (0..).zip(similarities).map(candidate).collect()
 }
@@ -302,15 +303,15 @@ fn without_calibration_only_an_empty_gallery_is_sure() {
         let decision = decide(&somebody, OpenSetRule::Thresholds, &candidates(found), None);
         assert_eq!((decision.kind, decision.reasons), (DecisionKind::Uncertain, vec![Reason::NoCalibration]));
     }
-    assert!(!verify(&somebody.point, Similarity(1.0)));
+    assert!(!verify(&somebody.point, &candidates(&[1.0])[0]));
 }
 
 #[test]
 fn a_claim_holds_from_its_threshold_on() {
     let point = terms().point;
     let threshold = point.threshold_verify.expect("calibrated").0;
-    assert!(verify(&point, Similarity(threshold)));
-    assert!(!verify(&point, Similarity(threshold.next_down())));
+    assert!(verify(&point, &candidates(&[threshold])[0]));
+    assert!(!verify(&point, &candidates(&[threshold.next_down()])[0]));
 }
 
 proptest! {

@@ -1,6 +1,6 @@
 //! Collections: one gallery per embedding space, a policy, and which space is searched.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -96,6 +96,14 @@ pub struct Policy {
     /// Whether a human is asked about what cannot be told.
     #[serde(default)]
     pub review: ReviewPolicy,
+    /// Where several modalities speak: after so long what a body says is worth half, for people change clothes. Zero: it
+    /// stays worth what it is.
+    #[serde(default = "half_a_day")]
+    pub person_half_life: Duration,
+}
+
+fn half_a_day() -> Duration {
+    Duration::from_hours(12)
 }
 
 /// How alike a probe and an identity are, given how alike it and each of the identity's templates are.
@@ -161,6 +169,7 @@ impl Default for Policy {
             pooling: Pooling::default(),
             open_set: OpenSetRule::default(),
             review: ReviewPolicy::default(),
+            person_half_life: half_a_day(),
         }
     }
 }

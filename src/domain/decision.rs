@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CalibrationId, IdentityId, Similarity, TemplateId};
+use super::{CalibrationId, IdentityId, Modality, Similarity, SpaceName, TemplateId};
 
 /// One identity of an answer, by its most similar template.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -10,6 +10,34 @@ pub struct Candidate {
     pub identity: IdentityId,
     pub template: TemplateId,
     pub similarity: Similarity,
+    /// What the modalities of a probe say together, where it has several; then template and similarity are those of the
+    /// modality that speaks most for the identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fused: Option<Fused>,
+}
+
+/// The evidence of several modalities that a probe is of one identity.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fused {
+    /// ln of how much likelier all of it is of the identity than of somebody else.
+    pub log_likelihood_ratio: f64,
+    /// How likely the probe is of the identity, where one probe of two is of somebody who is enrolled.
+    pub posterior: f64,
+    /// What each modality says, in the order of the probe's. One that the identity has no template of says nothing.
+    pub evidence: Vec<ModalityEvidence>,
+}
+
+/// What one modality says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModalityEvidence {
+    pub modality: Modality,
+    pub model: SpaceName,
+    /// The identity's most similar template.
+    pub template: TemplateId,
+    pub similarity: Similarity,
+    /// ln of how much likelier the similarity is of the identity than of somebody else, after its age was allowed for and
+    /// before it was weighted.
+    pub log_likelihood_ratio: f64,
 }
 
 /// The open-set answer.
@@ -88,6 +116,10 @@ pub enum Reason {
     ReviewFull,
     /// The policy leaves the decision to the learnt posterior; thresholds had no part in it.
     LearntDecision,
+    /// One modality speaks for the best candidate and another against it, each by ten to one or more.
+    ModalityConflict,
+    /// Nothing is known yet of what the similarities of a modality are worth, so it was left out.
+    ModalityUncalibrated,
 }
 
 impl Reason {
@@ -118,6 +150,8 @@ impl Reason {
             Self::LowQuality => "low_quality",
             Self::ReviewFull => "review_full",
             Self::LearntDecision => "learnt_decision",
+            Self::ModalityConflict => "modality_conflict",
+            Self::ModalityUncalibrated => "modality_uncalibrated",
         }
     }
 }
@@ -173,6 +207,13 @@ pub struct OperatingPoint {
     pub threshold_new: Option<Similarity>,
     /// At or above: a verification matches.
     pub threshold_verify: Option<Similarity>,
+    /// Of several modalities: KNOWN where the log-likelihood ratio reaches this and nobody else's comes near. Then there are
+    /// no thresholds of similarity.
+    #[serde(default)]
+    pub evidence_known: Option<f64>,
+    /// Of several modalities: a verification matches where the log-likelihood ratio reaches this.
+    #[serde(default)]
+    pub evidence_verify: Option<f64>,
     /// The share of enrolled people that a resolve at `threshold_known` misses, where genuine pairs are known.
     pub expected_fnir: Option<f64>,
     /// With 95 % confidence at most this share of strangers reaches `threshold_known`, by what the trials show and at this

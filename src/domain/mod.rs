@@ -28,7 +28,9 @@ pub use clock::{Clock, IdSource, Timestamp};
 pub use collection::{
     Collection, CollectionStats, PadMode, PadPolicy, Policy, PolicyError, Pooling, Revision, SpaceBinding, SpaceRole,
 };
-pub use decision::{Candidate, DecisionKind, OpenSetRule, OperatingPoint, Reason, ThresholdSource};
+pub use decision::{
+    Candidate, DecisionKind, Fused, ModalityEvidence, OpenSetRule, OperatingPoint, Reason, ThresholdSource,
+};
 pub use device::{Device, UnknownDevice};
 pub use embedding::{DIMENSION_MAX, Embedding, EmbeddingError, Similarity, similarity_by_parts};
 pub use encoded::Encoded;

@@ -180,7 +180,12 @@ impl Fold {
 
     pub(super) fn candidate(&self, hit: &Hit) -> Candidate {
         let occupant = self.roster.occupant(hit.owner).expect("rows leave with their owner");
-        Candidate { identity: occupant.id.clone(), template: hit.template, similarity: Similarity(hit.similarity) }
+        Candidate {
+            identity: occupant.id.clone(),
+            template: hit.template,
+            similarity: Similarity(hit.similarity),
+            fused: None,
+        }
     }
 }
 

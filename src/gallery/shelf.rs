@@ -14,7 +14,8 @@ use super::{
     graph::Graph,
     keep::Kept,
     kernel::Packing,
-    rehearse::rehearse,
+    rehearse::{rehearse, rehearse_together},
+    rows::Rows,
     slots::{Sieve, Slot},
     space::{Ask, Need, Space},
     sweep::Question,
@@ -224,6 +225,22 @@ impl Shelf {
     pub fn rehearse(&self, space: EmbeddingSpace, pooling: Pooling, trials_max: usize, seed: u64) -> Rehearsal {
         let rows = self.fold.read().spaces.get(&space).map(|space| space.rows().clone());
         rows.map_or_else(Rehearsal::default, |rows| rehearse(&rows, pooling, trials_max, seed))
+    }
+
+    /// Tries several spaces together: what each says of who has templates in all of them, of himself in the first place and of
+    /// another in the second, a similarity for each space. Takes as long as sorting the templates, on a snapshot.
+    pub fn rehearse_together(
+        &self,
+        spaces: &[EmbeddingSpace],
+        pooling: Pooling,
+        trials_max: usize,
+        seed: u64,
+    ) -> (Vec<Vec<Similarity>>, Vec<Vec<Similarity>>) {
+        let rows: Option<Vec<Rows>> = {
+            let fold = self.fold.read();
+            spaces.iter().map(|space| Some(fold.spaces.get(space)?.rows().clone())).collect()
+        };
+        rows.map_or_else(Default::default, |rows| rehearse_together(&rows, pooling, trials_max, seed))
     }
 
     /// See [`super::Gallery::watch`].

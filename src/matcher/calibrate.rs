@@ -4,15 +4,17 @@
 //! A rehearsal runs in the background, one at a time for each gallery. A request waits for it a little and then goes
 //! on with what there is, saying so.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, hash::Hash, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{Matcher, directory::Open, pins::standing};
 use crate::{
-    decision::{Calibration, TRIALS_MIN, Terms},
-    domain::{CollectionUid, EmbeddingSpace, PackageCalibration, Pooling, Reason, has_moved},
+    decision::{Calibration, Fusion, TRIALS_MIN, Terms},
+    domain::{
+        CalibrationId, CollectionUid, EmbeddingSpace, PackageCalibration, Pooling, Reason, Similarity, has_moved,
+    },
     encoder::Encoder,
 };
 
@@ -21,7 +23,9 @@ pub(super) const SEED: u64 = 1;
 
 #[derive(Debug, Default)]
 pub(super) struct Calibrations {
-    slots: Mutex<HashMap<Key, Slot>>,
+    /// `None` where the trials were too few after all.
+    alone_in_space: Slots<Key, Option<Arc<Calibration>>>,
+    together: Slots<Together, Arc<Fusion>>,
     /// Held by whoever rehearses: after a restart every collection wants to, and searches need the cores.
     pub(super) alone: tokio::sync::Mutex<()>,
 }
@@ -40,44 +44,55 @@ impl Key {
     }
 }
 
+/// What the weights of several modalities are of: another calibration makes other evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Together {
+    uid: CollectionUid,
+    spaces: Vec<(EmbeddingSpace, Option<CalibrationId>)>,
+    pooling: Pooling,
+}
+
+/// What rehearsals have made, and what is being made.
 #[derive(Debug)]
-struct Slot {
-    made: watch::Sender<Option<Rehearsed>>,
+struct Slots<K, T>(Mutex<HashMap<K, Slot<T>>>);
+
+impl<K, T> Default for Slots<K, T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    made: watch::Sender<Option<Rehearsed<T>>>,
     /// A rehearsal is under way.
     rehearsing: bool,
 }
 
-/// A calibration and the gallery size at which it was made.
+/// What a rehearsal made and the gallery size at which it did.
 #[derive(Debug, Clone)]
-struct Rehearsed {
-    /// `None` when the trials were too few after all.
-    calibration: Option<Arc<Calibration>>,
+struct Rehearsed<T> {
+    made: T,
     identities: u64,
 }
 
-impl Rehearsed {
-    fn is_stale(&self, identities: u64) -> bool {
-        has_moved(self.identities, identities)
-    }
-}
-
-impl Calibrations {
-    pub(super) fn remove(&self, uid: CollectionUid) {
-        self.slots.lock().retain(|key, _| key.uid != uid);
+impl<K: Eq + Hash, T: Clone> Slots<K, T> {
+    fn remove(&self, has_gone: impl Fn(&K) -> bool) {
+        self.0.lock().retain(|key, _| !has_gone(key));
     }
 
     /// What there is, and whether the caller shall make it anew: at most one caller at a time is told so.
-    fn ask(&self, key: Key, identities: u64) -> (watch::Receiver<Option<Rehearsed>>, bool) {
-        let mut slots = self.slots.lock();
+    fn ask(&self, key: K, identities: u64) -> (watch::Receiver<Option<Rehearsed<T>>>, bool) {
+        let mut slots = self.0.lock();
         let slot = slots.entry(key).or_insert_with(|| Slot { made: watch::channel(None).0, rehearsing: false });
-        let fresh = slot.made.borrow().as_ref().is_some_and(|r| !r.is_stale(identities));
+        let fresh = slot.made.borrow().as_ref().is_some_and(|made| !has_moved(made.identities, identities));
         let shall_make = !fresh && !slot.rehearsing;
         slot.rehearsing |= shall_make;
         (slot.made.subscribe(), shall_make)
     }
 
-    fn put(&self, key: Key, rehearsed: Option<Rehearsed>) {
-        if let Some(slot) = self.slots.lock().get_mut(&key) {
+    fn put(&self, key: &K, rehearsed: Option<Rehearsed<T>>) {
+        if let Some(slot) = self.0.lock().get_mut(key) {
             slot.rehearsing = false;
             if rehearsed.is_some() {
                 slot.made.send_replace(rehearsed);
@@ -86,77 +101,142 @@ impl Calibrations {
     }
 }
 
+impl Calibrations {
+    pub(super) fn remove(&self, uid: CollectionUid) {
+        self.alone_in_space.remove(|key| key.uid == uid);
+        self.together.remove(|key| key.uid == uid);
+    }
+}
+
+/// The calibration that says what similarities of a space are.
+#[derive(Debug, Clone)]
+pub(super) struct InForce {
+    /// `None` where neither the gallery nor a package knows anything.
+    pub(super) calibration: Option<Arc<Calibration>>,
+    /// The one that was pinned, where that is it.
+    pub(super) pinned: Option<CalibrationId>,
+    /// The gallery has moved away from what is pinned.
+    pub(super) has_moved: bool,
+}
+
 impl Matcher {
-    /// The terms for this gallery as it is now: by the calibration that was pinned, else by its own rehearsal, else by the
-    /// package's measurements, else none. A pinned one that is of another space or pooling says nothing of these
-    /// similarities: then the others stand in, and the reasons say so.
+    /// The terms for this gallery as it is now.
     pub(super) async fn terms(&self, open: &Open, space: EmbeddingSpace) -> Terms {
-        let pinned = self.pinned(open, space.modality).await;
-        let fitting = pinned.as_ref().filter(|pin| pin.kept.fits(space, open.collection.policy.pooling));
-        let mut terms = match fitting.and_then(|pin| Some((pin, pin.calibration.as_ref()?))) {
-            Some((pin, calibration)) => {
-                let mut terms = calibration.terms(open.collection.policy, open.shelf.identities_in(space));
-                terms.point.calibration = Some(pin.kept.id);
-                terms
-            }
-            None => self.automatic_terms(open, space).await,
-        };
-        let has_moved = pinned.is_some_and(|pin| !pin.kept.moved(&standing(open, pin.kept.space)).is_empty());
+        let InForce { calibration, pinned, has_moved } = self.in_force(open, space).await;
+        let (policy, identities) = (open.collection.policy, open.shelf.identities_in(space));
+        let mut terms = calibration.map_or_else(
+            || Terms::uncalibrated(policy, identities),
+            |calibration| calibration.terms(policy, identities),
+        );
+        terms.point.calibration = pinned;
         if has_moved && !terms.resolve_reasons.contains(&Reason::CalibrationStale) {
             terms.resolve_reasons.push(Reason::CalibrationStale);
         }
         terms
     }
 
-    async fn automatic_terms(&self, open: &Open, space: EmbeddingSpace) -> Terms {
-        let identities = open.shelf.identities_in(space);
-        let policy = open.collection.policy;
-        let rehearsed = self.rehearsed(open, space, identities).await.and_then(|r| r.calibration);
-        let packaged = || self.package_calibration(space).and_then(Calibration::from_package).map(Arc::new);
-        match rehearsed.or_else(packaged) {
-            Some(calibration) => calibration.terms(policy, identities),
-            None => Terms::uncalibrated(policy, identities),
+    /// The calibration that was pinned, else the gallery's own rehearsal, else the package's measurements, else none. A pinned
+    /// one that is of another space or pooling says nothing of these similarities: then the others stand in.
+    pub(super) async fn in_force(&self, open: &Open, space: EmbeddingSpace) -> InForce {
+        let pin = self.pinned(open, space.modality).await;
+        let has_moved = pin.as_ref().is_some_and(|pin| !pin.kept.moved(&standing(open, pin.kept.space)).is_empty());
+        let fitting = pin.filter(|pin| pin.kept.fits(space, open.collection.policy.pooling));
+        if let Some(pin) = fitting
+            && let Some(calibration) = &pin.calibration
+        {
+            let calibration = Some(Arc::clone(calibration));
+            return InForce { calibration, pinned: Some(pin.kept.id), has_moved };
         }
+        let rehearsed = self.rehearsed(open, space).await;
+        let packaged = || self.package_calibration(space).and_then(Calibration::from_package).map(Arc::new);
+        InForce { calibration: rehearsed.or_else(packaged), pinned: None, has_moved }
     }
 
     pub(super) fn package_calibration(&self, space: EmbeddingSpace) -> Option<&PackageCalibration> {
         self.encoders.by_digest(space.digest).and_then(Encoder::calibration)
     }
 
-    async fn rehearsed(&self, open: &Open, space: EmbeddingSpace, identities: u64) -> Option<Rehearsed> {
+    async fn rehearsed(&self, open: &Open, space: EmbeddingSpace) -> Option<Arc<Calibration>> {
         if open.shelf.templates_in(space) < TRIALS_MIN as u64 {
             return None;
         }
-        let (mut made, shall_make) = self.calibrations.ask(Key::of(open, space), identities);
+        let (key, identities) = (Key::of(open, space), open.shelf.identities_in(space));
+        let (made, shall_make) = self.calibrations.alone_in_space.ask(key, identities);
         if shall_make {
-            self.begin_rehearsal(open, space);
+            let package = self.package_calibration(space).cloned();
+            let rehearse = move |matcher: &Self, open: &Open| {
+                let rehearsal = open.shelf.rehearse(space, key.pooling, matcher.options.rehearsal_trials_max, SEED);
+                let made = Calibration::from_rehearsal(&rehearsal, package.as_ref()).map(Arc::new);
+                Rehearsed { made, identities: rehearsal.identities }
+            };
+            self.begin_rehearsal(open, rehearse, move |calibrations, made| {
+                calibrations.alone_in_space.put(&key, made);
+            });
         }
-        // What is stale serves at once, and says that it is; only who has nothing waits a little.
-        if let Some(there) = made.borrow().clone() {
-            return Some(there);
-        }
-        let some = made.wait_for(Option::is_some);
-        tokio::time::timeout(self.options.calibration_wait, some).await.ok()?.ok()?.clone()
+        self.wait_for(made).await?
     }
 
-    fn begin_rehearsal(&self, open: &Open, space: EmbeddingSpace) {
+    /// How much each of several modalities counts where all of them speak, by the gallery's own trials.
+    pub(super) async fn fusion(&self, open: &Open, spaces: &[(EmbeddingSpace, InForce)]) -> Arc<Fusion> {
+        let independent = || Arc::new(Fusion::independent(spaces.len()));
+        if spaces.len() < 2 {
+            return independent();
+        }
+        let key = Together {
+            uid: open.collection.uid,
+            spaces: spaces.iter().map(|(space, in_force)| (*space, in_force.pinned)).collect(),
+            pooling: open.collection.policy.pooling,
+        };
+        let identities = spaces.iter().map(|(space, _)| open.shelf.identities_in(*space)).min().unwrap_or(0);
+        let (made, shall_make) = self.calibrations.together.ask(key.clone(), identities);
+        if shall_make {
+            let scales: Vec<(EmbeddingSpace, Option<Arc<Calibration>>)> =
+                spaces.iter().map(|(space, in_force)| (*space, in_force.calibration.clone())).collect();
+            let pooling = key.pooling;
+            let rehearse = move |matcher: &Self, open: &Open| {
+                let of: Vec<EmbeddingSpace> = scales.iter().map(|(space, _)| *space).collect();
+                let most = matcher.options.rehearsal_trials_max;
+                let (genuine, impostor) = open.shelf.rehearse_together(&of, pooling, most, SEED);
+                let weigh = |trial: &Vec<Similarity>| {
+                    let each = scales.iter().zip(trial);
+                    each.map(|((_, scale), similarity)| scale.as_ref()?.weigh(*similarity))
+                        .collect::<Option<Vec<f64>>>()
+                };
+                let weighed = |trials: Vec<Vec<Similarity>>| trials.iter().filter_map(weigh).collect::<Vec<_>>();
+                let made = Arc::new(Fusion::fit(scales.len(), &weighed(genuine), &weighed(impostor)));
+                Rehearsed { made, identities }
+            };
+            self.begin_rehearsal(open, rehearse, move |calibrations, made| calibrations.together.put(&key, made));
+        }
+        self.wait_for(made).await.unwrap_or_else(independent)
+    }
+
+    /// What is stale serves at once; only who has nothing waits a little.
+    async fn wait_for<T: Clone>(&self, mut made: watch::Receiver<Option<Rehearsed<T>>>) -> Option<T> {
+        if let Some(there) = made.borrow().clone() {
+            return Some(there.made);
+        }
+        let some = made.wait_for(Option::is_some);
+        let rehearsed = tokio::time::timeout(self.options.calibration_wait, some).await.ok()?.ok()?.clone();
+        rehearsed.map(|rehearsed| rehearsed.made)
+    }
+
+    fn begin_rehearsal<T: Send + 'static>(
+        &self,
+        open: &Open,
+        rehearse: impl FnOnce(&Self, &Open) -> Rehearsed<T> + Send + 'static,
+        put: impl FnOnce(&Calibrations, Option<Rehearsed<T>>) + Send + 'static,
+    ) {
         let (matcher, open) = (self.clone(), open.clone());
-        let package = self.package_calibration(space).cloned();
         self.tasks.spawn(async move {
-            let key = Key::of(&open, space);
             let alone = matcher.calibrations.alone.lock().await;
-            let trials_max = matcher.options.rehearsal_trials_max;
-            let made = tokio::task::spawn_blocking(move || {
-                let rehearsal = open.shelf.rehearse(space, key.pooling, trials_max, SEED);
-                let calibration = Calibration::from_rehearsal(&rehearsal, package.as_ref()).map(Arc::new);
-                Rehearsed { calibration, identities: rehearsal.identities }
-            })
-            .await;
+            let worker = matcher.clone();
+            let made = tokio::task::spawn_blocking(move || rehearse(&worker, &open)).await;
             if let Err(error) = &made {
                 tracing::error!(%error, "a rehearsal failed");
             }
             drop(alone);
-            matcher.calibrations.put(key, made.ok());
+            put(&matcher.calibrations, made.ok());
         });
     }
 }

@@ -1,6 +1,6 @@
 //! Collections: make, show, list, change, delete.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{Context, Fault, Matcher, idempotency};
 use crate::{
@@ -47,6 +47,7 @@ pub struct CollectionPatch {
     pub pooling: Option<Pooling>,
     pub open_set: Option<OpenSetRule>,
     pub review: Option<ReviewPolicy>,
+    pub person_half_life: Option<Duration>,
     /// External spaces to declare beside those that there are; none is ever taken away.
     pub spaces: Vec<DeclaredSpace>,
     /// Change only if the record is still this one.
@@ -137,6 +138,7 @@ impl Matcher {
             pooling: patch.pooling.unwrap_or(collection.policy.pooling),
             open_set: patch.open_set.unwrap_or(collection.policy.open_set),
             review: patch.review.unwrap_or(collection.policy.review),
+            person_half_life: patch.person_half_life.unwrap_or(collection.policy.person_half_life),
         }
         .checked()?;
         self.declare(&mut collection, &patch.spaces)?;

@@ -13,11 +13,15 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
     pub policy: Policy,
+    /// Of the first sample.
     pub modality: Modality,
+    /// Of each sample; empty in records from when all samples were of one.
+    #[serde(default)]
+    pub modalities: Vec<Modality>,
     pub terms: Terms,
     /// Those that were weighed: the runner-up too where the caller wanted one listed, or none.
     pub candidates: Vec<Candidate>,
-    /// What the learnt decision said.
+    /// What the learnt decision said, or the evidence of several modalities.
     pub posterior: Option<f64>,
 }
 
@@ -50,7 +54,11 @@ struct Body {
 impl Evidence {
     /// The decision that follows from this and from what was seen in the samples.
     fn judge(&self, samples: &[SampleReport]) -> (DecisionKind, Vec<Reason>) {
-        let refusals = gate::refusals(&self.policy, self.modality, samples);
+        let modalities = match &self.modalities[..] {
+            [] => vec![self.modality; samples.len()],
+            each => each.to_vec(),
+        };
+        let refusals = gate::refusals(&self.policy, &modalities, samples);
         if !refusals.is_empty() {
             return (DecisionKind::Rejected, refusals);
         }

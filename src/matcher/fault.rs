@@ -79,6 +79,11 @@ pub enum Fault {
     TooFewTrials { model: SpaceName, trials: usize, needed: usize },
     #[error("nobody is enrolled in a {0} gallery of this collection yet, so there is nothing to calibrate")]
     NothingToCalibrate(Modality),
+    #[error(
+        "nothing is known yet of what similarities are worth in any modality of the probe, so they cannot be weighed \
+         against each other; enroll more, or ask with samples of one modality"
+    )]
+    NothingToWeigh,
     #[error("the gallery is full: it holds {0} templates, as many as the server allows")]
     GalleryFull(u64),
     #[error("this server has not seen that write yet; ask again in a moment")]
@@ -186,6 +191,7 @@ impl Fault {
             | Self::TooManyTemplates { .. }
             | Self::TooManyCalibrations(_)
             | Self::TooFewTrials { .. }
+            | Self::NothingToWeigh
             | Self::NothingToCalibrate(_)
             | Self::GalleryFull(_)
             | Self::CaseDecided(_)
@@ -227,7 +233,7 @@ impl Fault {
             Self::ExternalSpace { .. } | Self::OtherSpace { .. } | Self::SpaceNameTaken(_) => "OTHER_EMBEDDING_SPACE",
             Self::TooManyTemplates { .. } => "TOO_MANY_TEMPLATES",
             Self::TooManyCalibrations(_) => "TOO_MANY_CALIBRATIONS",
-            Self::TooFewTrials { .. } | Self::NothingToCalibrate(_) => "TOO_FEW_TRIALS",
+            Self::TooFewTrials { .. } | Self::NothingToCalibrate(_) | Self::NothingToWeigh => "TOO_FEW_TRIALS",
             Self::GalleryFull(_) => "GALLERY_FULL",
             Self::NotCaughtUp => "NOT_CAUGHT_UP",
             Self::Busy { .. } => "BUSY",
@@ -272,6 +278,7 @@ impl Fault {
             | Self::TooManyCalibrations(_)
             | Self::TooFewTrials { .. }
             | Self::NothingToCalibrate(_)
+            | Self::NothingToWeigh
             | Self::GalleryFull(_)
             | Self::TooLate
             | Self::Internal(_) => None,

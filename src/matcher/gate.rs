@@ -3,9 +3,10 @@
 use super::Fault;
 use crate::domain::{Encoded, Modality, PadMode, PadVerdict, Policy, Reason, SampleReport};
 
-/// Why the policy refuses samples of a modality, by what was seen in them; nothing when all may be used.
-pub(super) fn refusals(policy: &Policy, modality: Modality, samples: &[SampleReport]) -> Vec<Reason> {
-    let mut reasons: Vec<Reason> = samples.iter().flat_map(|report| of_sample(policy, modality, report)).collect();
+/// Why the policy refuses samples, by the modality of each and what was seen in it; nothing when all may be used.
+pub(super) fn refusals(policy: &Policy, modalities: &[Modality], samples: &[SampleReport]) -> Vec<Reason> {
+    let each = modalities.iter().zip(samples);
+    let mut reasons: Vec<Reason> = each.flat_map(|(modality, report)| of_sample(policy, *modality, report)).collect();
     reasons.sort_unstable();
     reasons.dedup();
     reasons
@@ -66,14 +67,14 @@ mod tests {
     fn attacks_are_refused_where_a_living_person_is_required() {
         let (bona_fide, attack, unseen) = (alive(0.9), alive(0.1), SampleReport::default());
         let refused =
-            |mode, report: &SampleReport| refusals(&policy(mode), Modality::Face, std::slice::from_ref(report));
+            |mode, report: &SampleReport| refusals(&policy(mode), &[Modality::Face], std::slice::from_ref(report));
         assert_eq!(refused(PadMode::Require, &bona_fide), []);
         assert_eq!(refused(PadMode::Require, &attack), [Reason::PadFailed]);
         assert_eq!(refused(PadMode::Require, &unseen), [Reason::PadNotEvaluated]);
         for mode in [PadMode::Off, PadMode::Report] {
             assert!([&bona_fide, &attack, &unseen].iter().all(|report| refused(mode, report).is_empty()));
         }
-        let of_walk = refusals(&policy(PadMode::Require), Modality::Gait, &[SampleReport::default()]);
+        let of_walk = refusals(&policy(PadMode::Require), &[Modality::Gait], &[SampleReport::default()]);
         assert_eq!(of_walk, [], "nothing can be asked of a walk");
     }
 
@@ -91,6 +92,6 @@ mod tests {
             matches!(refused, Err(Fault::Refused { sample: 1, ref reasons }) if *reasons == [Reason::FaceTooSmall])
         );
         let reports = samples.map(|sample| sample.report);
-        assert_eq!(refusals(&policy, Modality::Face, &reports), [Reason::FaceTooSmall]);
+        assert_eq!(refusals(&policy, &[Modality::Face; 3], &reports), [Reason::FaceTooSmall]);
     }
 }

@@ -18,6 +18,7 @@ mod directory;
 mod enroll;
 mod fault;
 mod follow;
+mod fusion;
 mod gate;
 mod idempotency;
 mod identities;

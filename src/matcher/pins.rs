@@ -23,7 +23,7 @@ pub(super) struct Pins(RwLock<(Option<Revision>, Vec<Arc<Pin>>)>);
 pub(super) struct Pin {
     pub(super) kept: KeptCalibration,
     /// `None` where the program has come to need more trials than were kept.
-    pub(super) calibration: Option<Calibration>,
+    pub(super) calibration: Option<Arc<Calibration>>,
 }
 
 impl Pins {
@@ -68,7 +68,7 @@ impl Matcher {
         let kept = self.store.active_calibrations(open.collection.uid).await?;
         let matcher = self.clone();
         let pin = move |kept: KeptCalibration| {
-            let calibration = Calibration::from_kept(&kept, matcher.package_calibration(kept.space));
+            let calibration = Calibration::from_kept(&kept, matcher.package_calibration(kept.space)).map(Arc::new);
             Arc::new(Pin { kept, calibration })
         };
         // Fitting takes milliseconds each, so it is done off the reactor.

@@ -9,18 +9,57 @@ use crate::{
     encoder::{Ask, Encoder, Encoding},
 };
 
-/// What is searched with: one embedding in the space that the collection searches.
+/// What is searched with: an embedding for each modality that the samples show, each in the space that the collection
+/// searches.
 #[derive(Debug, Clone)]
 pub(super) struct Probe {
-    pub(super) embedding: Embedding,
-    pub(super) model: SpaceName,
+    /// In the order of their first samples; at least one.
+    pub(super) views: Vec<View>,
     /// The samples it was made of, one by one.
     pub(super) parts: Vec<Encoded>,
 }
 
+/// What all samples of one modality show.
+#[derive(Debug, Clone)]
+pub(super) struct View {
+    pub(super) embedding: Embedding,
+    pub(super) model: SpaceName,
+}
+
 impl Probe {
+    /// The first modality, and the only one of most probes.
+    pub(super) fn first(&self) -> &View {
+        self.views.first().expect("a probe has at least one sample")
+    }
+
+    /// Whether several modalities speak.
+    pub(super) fn is_fused(&self) -> bool {
+        self.views.len() > 1
+    }
+
     pub(super) fn reports(&self) -> Vec<SampleReport> {
         self.parts.iter().map(|part| part.report.clone()).collect()
+    }
+
+    /// What each sample shows, in order.
+    pub(super) fn modalities(&self) -> Vec<Modality> {
+        self.parts.iter().map(|part| part.embedding.space().modality).collect()
+    }
+
+    /// # Errors
+    /// [`Fault::OtherSpace`] where the collection searches another space by now than the probe is of.
+    pub(super) fn check_spaces(&self, collection: &Collection) -> Result<(), Fault> {
+        self.views.iter().try_for_each(|view| {
+            let space = view.embedding.space();
+            match collection.active_space(space.modality) {
+                Some(active) if active.space != space => Err(Fault::OtherSpace {
+                    modality: space.modality,
+                    active: active.name.clone(),
+                    given: view.model.clone(),
+                }),
+                _ => Ok(()),
+            }
+        })
     }
 }
 
@@ -101,33 +140,41 @@ impl Matcher {
         Ok((encoder.space(), false))
     }
 
-    /// One embedding to search with, made of samples of one modality.
+    /// What to search with: samples of one modality are averaged.
     ///
     /// # Errors
-    /// When the samples are of several modalities, or of a space that is not the one searched.
+    /// When samples are of a space that is not the one searched, or several of one modality are of several spaces.
     pub(super) async fn probe(
         &self,
         context: &Context,
         collection: &Collection,
         samples: Vec<Sample>,
     ) -> Result<Probe, Fault> {
-        one_modality(&samples)?;
         let parts = self.encode(context, Some(collection), samples).await?;
-        let first = parts.first().expect("encode answers as many as it got, and refuses none");
-        let space = first.embedding.space();
-        let model = first.model.clone();
-        if let Some(active) = collection.active_space(space.modality)
-            && let Some(other) = parts.iter().find(|p| p.embedding.space() != active.space)
-        {
-            let (active, given) = (active.name.clone(), other.model.clone());
-            return Err(Fault::OtherSpace { modality: space.modality, active, given });
+        let mut modalities: Vec<Modality> = Vec::new();
+        for part in &parts {
+            let modality = part.embedding.space().modality;
+            if !modalities.contains(&modality) {
+                modalities.push(modality);
+            }
         }
-        if let Some(other) = parts.iter().find(|p| p.embedding.space() != space) {
-            return Err(Fault::OtherSpace { modality: space.modality, active: model, given: other.model.clone() });
-        }
-        let embeddings: Vec<Embedding> = parts.iter().map(|p| p.embedding.clone()).collect();
-        Ok(Probe { embedding: Embedding::mean(&embeddings)?, model, parts })
+        let views = modalities.into_iter().map(|modality| view(modality, collection, &parts));
+        Ok(Probe { views: views.collect::<Result<_, Fault>>()?, parts })
     }
+}
+
+fn view(modality: Modality, collection: &Collection, parts: &[Encoded]) -> Result<View, Fault> {
+    let own: Vec<&Encoded> = parts.iter().filter(|part| part.embedding.space().modality == modality).collect();
+    let first = own.first().expect("there is a sample of every modality that was seen");
+    let (space, model) = match collection.active_space(modality) {
+        Some(active) => (active.space, &active.name),
+        None => (first.embedding.space(), &first.model),
+    };
+    if let Some(other) = own.iter().find(|part| part.embedding.space() != space) {
+        return Err(Fault::OtherSpace { modality, active: model.clone(), given: other.model.clone() });
+    }
+    let embeddings: Vec<Embedding> = own.iter().map(|part| part.embedding.clone()).collect();
+    Ok(View { embedding: Embedding::mean(&embeddings)?, model: first.model.clone() })
 }
 
 /// How samples are to be encoded: as the collection's policy asks, and without a collection with all that there is.
@@ -140,16 +187,4 @@ pub(super) fn ask(context: &Context, collection: Option<&Collection>) -> Ask {
 pub(super) fn encoded(encoder: &Encoder, encoding: Encoding) -> Encoded {
     let Encoding { embedding, report } = encoding;
     Encoded { embedding, model: encoder.name().clone(), origin: TemplateOrigin::Sample, external: false, report }
-}
-
-fn one_modality(samples: &[Sample]) -> Result<(), Fault> {
-    let mut modalities: Vec<Modality> = samples.iter().map(|s| s.modality).collect();
-    modalities.dedup();
-    if modalities.len() > 1 {
-        return Err(Fault::invalid(
-            "samples",
-            "all samples of a probe are of one modality; ask once for each modality",
-        ));
-    }
-    Ok(())
 }

@@ -6,8 +6,13 @@ use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ConsistencyToken, Context, Evidence, Fault, Matcher, decisions, directory::Open, gate, probe::Probe,
-    search::Wanted, turn::Turn,
+    ConsistencyToken, Context, Evidence, Fault, Matcher, decisions,
+    directory::Open,
+    fusion::Scales,
+    gate,
+    probe::{Probe, View},
+    search::{Wanted, no_least},
+    turn::Turn,
 };
 use crate::{
     decision::{
@@ -66,7 +71,8 @@ pub struct Resolved {
     /// The question to a human that was opened about it.
     #[serde(default)]
     pub review_case: Option<ReviewCaseId>,
-    /// How likely the probe is of somebody who is enrolled, where one probe of two is.
+    /// How likely the probe is of somebody who is enrolled, where one probe of two is: by the learnt decision, or by the
+    /// evidence of several modalities.
     #[serde(default)]
     pub posterior: Option<f64>,
 }
@@ -80,6 +86,8 @@ struct Look {
 /// What stays the same between the first look and the one inside the turn.
 struct Question {
     probe: Probe,
+    /// Where the probe has several modalities.
+    scales: Option<Arc<Scales>>,
     terms: Terms,
     limit: usize,
     min_similarity: Option<Similarity>,
@@ -98,10 +106,16 @@ impl Matcher {
         }
         let open = self.open_at(context, &collection, token).await?;
         let probe = self.probe(context, &open.collection, samples).await?;
-        let terms = self.terms(&open, probe.embedding.space()).await;
-        let question = Question { probe, terms, limit, min_similarity, mode, labels };
+        let (scales, terms) = if probe.is_fused() {
+            no_least(min_similarity)?;
+            let (scales, terms) = self.scales(&open, &probe).await;
+            (Some(scales), terms)
+        } else {
+            (None, self.terms(&open, probe.first().embedding.space()).await)
+        };
+        let question = Question { probe, scales, terms, limit, min_similarity, mode, labels };
         let policy = &open.collection.policy;
-        let refusals = gate::refusals(policy, question.modality(), &question.probe.reports());
+        let refusals = gate::refusals(policy, &question.probe.modalities(), &question.probe.reports());
         let first = if refusals.is_empty() {
             self.look(&open, &question).await?
         } else {
@@ -136,7 +150,7 @@ impl Matcher {
             similarity: None,
             margin: None,
             operating_point: question.terms.point,
-            model: question.probe.model.clone(),
+            model: question.probe.first().model.clone(),
             token: open.token(),
             samples: question.probe.reports(),
             review_case: None,
@@ -148,9 +162,15 @@ impl Matcher {
     async fn look(&self, open: &Open, question: &Question) -> Result<Look, Fault> {
         // The runner-up is needed for the margin and the neighbours for the posterior, whatever the caller wants listed.
         let listed = question.limit.max(2);
-        let wanted = Wanted { limit: listed.max(NEIGHBOURS_MAX), filter: None, min_similarity: None };
-        let mut candidates = self.nearest(open, &question.probe, wanted).await?;
-        let posterior = self.posterior(open, &question.probe, &candidates).await?;
+        let (mut candidates, posterior) = if let Some(scales) = &question.scales {
+            let weighed = self.weigh(open, scales, (listed, None)).await?;
+            (weighed.candidates, weighed.posterior)
+        } else {
+            let wanted = Wanted { limit: listed.max(NEIGHBOURS_MAX), filter: None, min_similarity: None };
+            let candidates = self.nearest(open, question.probe.first(), wanted).await?;
+            let posterior = self.posterior(open, question.probe.first(), &candidates).await?;
+            (candidates, posterior)
+        };
         candidates.truncate(listed);
         let decision = decision::decide(&question.terms, open.collection.policy.open_set, &candidates, posterior);
         let evidence = question.evidence(open, candidates.clone(), posterior);
@@ -168,7 +188,7 @@ impl Matcher {
             similarity: decision.similarity,
             margin: decision.margin,
             operating_point: question.terms.point,
-            model: question.probe.model.clone(),
+            model: question.probe.first().model.clone(),
             token: open.token(),
             samples: question.probe.reports(),
             review_case: None,
@@ -181,7 +201,7 @@ impl Matcher {
 impl Matcher {
     /// How likely the probe is of somebody who is enrolled, by how it stands to its nearest templates; `None` where nobody is
     /// found.
-    async fn posterior(&self, open: &Open, probe: &Probe, nearest: &[Candidate]) -> Result<Option<f64>, Fault> {
+    async fn posterior(&self, open: &Open, probe: &View, nearest: &[Candidate]) -> Result<Option<f64>, Fault> {
         if nearest.is_empty() {
             return Ok(None);
         }
@@ -198,12 +218,13 @@ impl Matcher {
 
 impl Question {
     fn modality(&self) -> Modality {
-        self.probe.embedding.space().modality
+        self.probe.first().embedding.space().modality
     }
 
     fn evidence(&self, open: &Open, candidates: Vec<Candidate>, posterior: Option<f64>) -> Evidence {
         let policy = open.collection.policy;
-        Evidence { policy, modality: self.modality(), terms: self.terms.clone(), candidates, posterior }
+        let (modality, modalities) = (self.modality(), self.probe.modalities());
+        Evidence { policy, modality, modalities, terms: self.terms.clone(), candidates, posterior }
     }
 }
 
@@ -212,12 +233,7 @@ impl Turn {
     async fn resolve(&mut self, question: Question) -> Result<Resolved, Fault> {
         let matcher = self.matcher().clone();
         let open = self.open().clone();
-        if let Some(active) = open.collection.active_space(question.probe.embedding.space().modality)
-            && active.space != question.probe.embedding.space()
-        {
-            let (active, given) = (active.name.clone(), question.probe.model);
-            return Err(Fault::OtherSpace { modality: question.probe.embedding.space().modality, active, given });
-        }
+        question.probe.check_spaces(&open.collection)?;
         let Look { answer: mut resolved, evidence } = matcher.look(&open, &question).await?;
         if resolved.kind == DecisionKind::New {
             let id = IdentityId::new(&matcher.ids.fresh().to_string())?;

@@ -160,7 +160,7 @@ impl Turn {
             reasons: resolved.reasons.clone(),
             candidates: weighed.to_vec(),
             operating_point: resolved.operating_point,
-            modality: probe.embedding.space().modality,
+            modality: probe.first().embedding.space().modality,
             model: resolved.model.clone(),
             labels,
             samples: resolved.samples.clone(),

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{ConsistencyToken, Context, Fault, Matcher, directory::Open, probe::Probe};
+use super::{ConsistencyToken, Context, Fault, Matcher, directory::Open, probe::View};
 use crate::domain::{Candidate, CollectionId, Filter, Sample, SampleReport, Similarity, SpaceName};
 
 /// What to look for.
@@ -19,10 +19,12 @@ pub struct Search {
 /// Who is similar.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
-    /// The most similar first; ties in order of template ids.
+    /// The most similar first, and of a probe of several modalities those for whom the most speaks; ties in order of
+    /// template ids.
     pub candidates: Vec<Candidate>,
     /// How many identities the searched gallery holds.
     pub gallery_identities: u64,
+    /// Of the first modality.
     pub model: SpaceName,
     /// What was seen in each sample, in order.
     pub samples: Vec<SampleReport>,
@@ -41,14 +43,23 @@ impl Matcher {
         self.check_limit(search.limit)?;
         let open = self.open_at(context, &search.collection, search.token).await?;
         let probe = self.probe(context, &open.collection, search.samples).await?;
-        let wanted = Wanted { limit: search.limit, filter: search.filter, min_similarity: search.min_similarity };
-        let candidates = self.nearest(&open, &probe, wanted).await?;
-        Ok(Found {
-            candidates,
-            gallery_identities: open.shelf.identities_in(probe.embedding.space()),
-            samples: probe.reports(),
-            model: probe.model,
-        })
+        let (candidates, gallery_identities) = if probe.is_fused() {
+            no_least(search.min_similarity)?;
+            let (scales, terms) = self.scales(&open, &probe).await;
+            let gallery_identities = terms.point.gallery_identities;
+            if scales.are_empty() && gallery_identities > 0 {
+                return Err(Fault::NothingToWeigh);
+            }
+            let mut weighed = self.weigh(&open, &scales, (search.limit, search.filter)).await?;
+            weighed.candidates.truncate(search.limit);
+            (weighed.candidates, gallery_identities)
+        } else {
+            let wanted = Wanted { limit: search.limit, filter: search.filter, min_similarity: search.min_similarity };
+            let candidates = self.nearest(&open, probe.first(), wanted).await?;
+            (candidates, open.shelf.identities_in(probe.first().embedding.space()))
+        };
+        let (samples, model) = (probe.reports(), probe.first().model.clone());
+        Ok(Found { candidates, gallery_identities, model, samples })
     }
 
     pub(super) fn check_limit(&self, limit: usize) -> Result<(), Fault> {
@@ -57,10 +68,17 @@ impl Matcher {
     }
 
     /// The nearest identities, found on the pool.
-    pub(super) async fn nearest(&self, open: &Open, probe: &Probe, wanted: Wanted) -> Result<Vec<Candidate>, Fault> {
+    pub(super) async fn nearest(&self, open: &Open, probe: &View, wanted: Wanted) -> Result<Vec<Candidate>, Fault> {
         let began = Instant::now();
         let found = self.look_up(open, probe.embedding.clone(), wanted).await?;
         metrics::histogram!("semblance_search_duration_seconds").record(began.elapsed().as_secs_f64());
         Ok(found)
     }
+}
+
+/// # Errors
+/// Where evidence of several modalities is asked to be of a similarity at least.
+pub(super) fn no_least(min_similarity: Option<Similarity>) -> Result<(), Fault> {
+    let problem = "what several modalities say together is no similarity; leave it out, and look at logLikelihoodRatio";
+    min_similarity.map_or(Ok(()), |_| Err(Fault::invalid("minSimilarity", problem)))
 }

@@ -34,27 +34,36 @@ impl Matcher {
         let Verification { collection, identity, samples, token } = verification;
         let open = self.open_at(context, &collection, token).await?;
         let probe = self.probe(context, &open.collection, samples).await?;
+        let policy = open.collection.policy;
         let now = self.clock.now();
+        let (scales, terms) = if probe.is_fused() {
+            let (scales, terms) = self.scales(&open, &probe).await;
+            (Some(scales), terms)
+        } else {
+            (None, self.terms(&open, probe.first().embedding.space()).await)
+        };
         // On the pool, because a look into the gallery may wait behind a change that waits for a search to end.
         let place = self.pool.place()?;
-        let (shelf, pooling) = (Arc::clone(&open.shelf), open.collection.policy.pooling);
-        let (embedding, id) = (probe.embedding.clone(), identity.clone());
+        let (shelf, id, view) = (Arc::clone(&open.shelf), identity.clone(), probe.first().embedding.clone());
         let look = move || {
             let is_current = shelf.identity(&id).is_some_and(|i| i.expire_time.is_none_or(|at| at > now));
-            is_current.then(|| shelf.nearest_of(&embedding, &id, pooling, now))
+            is_current.then(|| match scales {
+                Some(scales) => scales.weigh_one(&shelf, &id, (policy.pooling, now)),
+                None => shelf.nearest_of(&view, &id, policy.pooling, now),
+            })
         };
         let Some(best) = self.pool.run_in(place, look).await? else {
             return Err(Fault::NoIdentity(identity));
         };
-        let terms = self.terms(&open, probe.embedding.space()).await;
-        let refusals = gate::refusals(&open.collection.policy, probe.embedding.space().modality, &probe.reports());
-        let is_alike = best.as_ref().is_some_and(|b| decision::verify(&terms.point, b.similarity));
+        let refusals = gate::refusals(&policy, &probe.modalities(), &probe.reports());
+        let is_alike = best.as_ref().is_some_and(|best| decision::verify(&terms.point, best));
+        let conflict = best.as_ref().is_some_and(decision::in_conflict).then_some(Reason::ModalityConflict);
         Ok(Verified {
             // A picture of the right person is not the person.
             matches: is_alike && refusals.is_empty(),
             best,
             operating_point: terms.point,
-            reasons: refusals.into_iter().chain(terms.verify_reasons).collect(),
+            reasons: refusals.into_iter().chain(terms.verify_reasons).chain(conflict).collect(),
             samples: probe.reports(),
         })
     }

@@ -14,6 +14,7 @@ mod cluster;
 mod doctor;
 mod evaluate;
 mod faults;
+mod fusion;
 mod grpc;
 mod house;
 mod life;

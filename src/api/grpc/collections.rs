@@ -14,7 +14,7 @@ use crate::{
 
 const LIST: &str = "collections";
 /// What an update mask may name.
-const UPDATABLE: [&str; 11] = [
+const UPDATABLE: [&str; 12] = [
     "display_name",
     "policy",
     "policy.target_fpir",
@@ -25,6 +25,7 @@ const UPDATABLE: [&str; 11] = [
     "policy.pooling",
     "policy.open_set",
     "policy.review",
+    "policy.person_half_life_seconds",
     "spaces",
 ];
 
@@ -138,6 +139,10 @@ impl Services {
                 .then(|| wire::review(asked.review))
                 .transpose()?
                 .map(Option::unwrap_or_default),
+            person_half_life: part("policy.person_half_life_seconds", asked.person_half_life_seconds.is_some())
+                .then(|| wire::half_life(asked.person_half_life_seconds))
+                .transpose()?
+                .map(|asked| asked.unwrap_or(standard.person_half_life)),
             spaces: if wire::writes(mask, "spaces", true) { declared(&given.spaces)? } else { Vec::new() },
             expected: wire::expected(&given.etag)?,
         };

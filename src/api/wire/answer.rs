@@ -10,8 +10,9 @@ use super::{
 use crate::{
     api::proto,
     domain::{
-        Candidate, Collection, CollectionId, CollectionStats, DecisionKind, Identity, Modality, OperatingPoint, Reason,
-        Similarity, SpaceBinding, SpaceRole, Template, TemplateOrigin, ThresholdSource,
+        Candidate, Collection, CollectionId, CollectionStats, DecisionKind, Fused, Identity, Modality,
+        ModalityEvidence, OperatingPoint, Reason, Similarity, SpaceBinding, SpaceRole, Template, TemplateOrigin,
+        ThresholdSource,
     },
     matcher::{Compared, Enrolled, Extracted, Found, Model, ModelTask, Resolved, Verified},
 };
@@ -94,14 +95,34 @@ pub(in crate::api) fn enrolled(of: &IdentityName, enrolled: &Enrolled) -> proto:
     }
 }
 
+fn fused(of: &IdentityName, fused: &Fused) -> proto::FusedEvidence {
+    let one = |evidence: &ModalityEvidence| proto::ModalityEvidence {
+        modality: modality(evidence.modality),
+        model: ModelName(evidence.model.clone()).to_string(),
+        template: of.template(evidence.template).to_string(),
+        similarity: evidence.similarity.0,
+        log_likelihood_ratio: evidence.log_likelihood_ratio,
+    };
+    proto::FusedEvidence {
+        log_likelihood_ratio: fused.log_likelihood_ratio,
+        posterior: fused.posterior,
+        modalities: fused.evidence.iter().map(one).collect(),
+    }
+}
+
 fn candidate(of: &CollectionId, rank: usize, candidate: &Candidate, probe: Modality) -> proto::Candidate {
     let name = CollectionName(of.clone()).identity(&candidate.identity);
+    let scores = match &candidate.fused {
+        None => BTreeMap::from([(probe.as_str().to_owned(), candidate.similarity.0)]),
+        Some(fused) => fused.evidence.iter().map(|one| (one.modality.as_str().to_owned(), one.similarity.0)).collect(),
+    };
     proto::Candidate {
         rank: i32::try_from(rank).expect("lists are short"),
         identity: name.to_string(),
         similarity: candidate.similarity.0,
-        scores: BTreeMap::from([(probe.as_str().to_owned(), candidate.similarity.0)]),
+        scores,
         template: name.template(candidate.template).to_string(),
+        fused: candidate.fused.as_ref().map(|evidence| fused(&name, evidence)),
     }
 }
 
@@ -139,6 +160,8 @@ pub(super) fn operating_point(of: &CollectionId, point: &OperatingPoint) -> prot
         threshold_known: value(point.threshold_known),
         threshold_new: value(point.threshold_new),
         threshold_verify: value(point.threshold_verify),
+        evidence_known: point.evidence_known,
+        evidence_verify: point.evidence_verify,
         expected_fnir: point.expected_fnir,
         fpir_upper_bound: point.fpir_upper_bound,
         source: source(point.source),
@@ -174,6 +197,8 @@ pub(super) fn reasons(reasons: &[Reason]) -> Vec<i32> {
         Reason::LowQuality => proto::Reason::LowQuality,
         Reason::ReviewFull => proto::Reason::ReviewFull,
         Reason::LearntDecision => proto::Reason::LearntDecision,
+        Reason::ModalityConflict => proto::Reason::ModalityConflict,
+        Reason::ModalityUncalibrated => proto::Reason::ModalityUncalibrated,
     };
     reasons.iter().map(|r| wire(r).into()).collect()
 }
@@ -186,6 +211,7 @@ pub(in crate::api) fn verified(of: &IdentityName, verified: &Verified) -> proto:
         operating_point: Some(operating_point(&of.collection, &verified.operating_point)),
         reasons: reasons(&verified.reasons),
         samples: reports(&verified.samples),
+        fused: verified.best.as_ref().and_then(|best| Some(fused(of, best.fused.as_ref()?))),
     }
 }
 

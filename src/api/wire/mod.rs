@@ -19,7 +19,7 @@ pub(super) use name::{
     CalibrationName, CollectionName, DecisionName, IdentityName, ModelName, ReviewCaseName, TemplateName,
 };
 pub(super) use page::{PageRequest, token};
-pub(super) use policy::{open_set, pad, policy, pooling, quality, review};
+pub(super) use policy::{half_life, open_set, pad, policy, pooling, quality, review};
 pub(super) use review::{decided, replayed, review_case, reviewed, reviewer, stage, verdict};
 pub(super) use sample::{Defaults, modality, samples};
 pub(super) use time::{from_wire, to_wire};

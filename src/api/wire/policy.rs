@@ -1,12 +1,15 @@
 //! What a collection asks of error rates and samples.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
 use crate::{
     api::proto,
     domain::{OpenSetRule, PadMode, PadPolicy, Policy, Pooling, QualityPolicy, ReviewPolicy},
     matcher::Fault,
 };
+
+/// Longer than any clothes are worn.
+const HALF_LIFE_MAX: Duration = Duration::from_hours(24 * 366);
 
 /// A policy as a client writes it, over the one that holds where it says nothing.
 pub(in crate::api) fn policy(asked: &proto::Policy, standing: Policy) -> Result<Policy, Fault> {
@@ -19,7 +22,16 @@ pub(in crate::api) fn policy(asked: &proto::Policy, standing: Policy) -> Result<
         pooling: asked.pooling.as_ref().map(pooling).transpose()?.unwrap_or(standing.pooling),
         open_set: open_set(asked.open_set)?.unwrap_or(standing.open_set),
         review: review(asked.review)?.unwrap_or(standing.review),
+        person_half_life: half_life(asked.person_half_life_seconds)?.unwrap_or(standing.person_half_life),
     })
+}
+
+/// After how long a body is worth half; none where a client does not say.
+pub(in crate::api) fn half_life(seconds: Option<i32>) -> Result<Option<Duration>, Fault> {
+    let most = HALF_LIFE_MAX.as_secs();
+    let checked = |seconds| u64::try_from(seconds).ok().filter(|seconds| *seconds <= most).map(Duration::from_secs);
+    let problem = || Fault::invalid("policy.personHalfLifeSeconds", format!("a half-life is 0 to {most} seconds"));
+    seconds.map(|seconds| checked(seconds).ok_or_else(problem)).transpose()
 }
 
 /// What decides; none where a client does not say.
@@ -143,5 +155,6 @@ pub(in crate::api) fn to_wire(policy: &Policy) -> proto::Policy {
             ReviewPolicy::Uncertain => proto::policy::Review::Uncertain,
         }
         .into(),
+        person_half_life_seconds: i32::try_from(policy.person_half_life.as_secs()).ok(),
     }
 }

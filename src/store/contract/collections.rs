@@ -49,6 +49,7 @@ async fn a_collection_is_read_as_it_was_created(subject: &Subject) {
     let mut staff = collection(1, "staff");
     staff.display_name = "Größe, \"quoted\", 'single', 名前, \\ and %".to_owned();
     staff.policy = Policy {
+        person_half_life: std::time::Duration::from_hours(3),
         target_fpir: 0.003,
         target_fmr: 1e-6,
         max_uncertain: Some(0.125),
