@@ -1,7 +1,7 @@
 //! Evidence of several modalities, added up, and what it says of a probe in a gallery.
 
-use super::{Calibration, Decision, Terms, decide::ENROLLED_SHARE_MAX, llr::logistic};
-use crate::domain::{Candidate, DecisionKind, OperatingPoint, Policy, Reason, ThresholdSource};
+use super::{Calibration, Decision, Terms, calibration::limited, decide::ENROLLED_SHARE_MAX, llr::logistic};
+use crate::domain::{Candidate, DecisionKind, OperatingPoint, Policy, Reason, Rehearsal, Similarity, ThresholdSource};
 
 /// Fewer joint trials of a kind than this show nothing of how the modalities depend on each other.
 const TRIALS_MIN: usize = 50;
@@ -12,6 +12,10 @@ const RIDGE: f64 = 0.01;
 const STEPS_MAX: usize = 500;
 /// Weights that move by less are there.
 const STEP_MIN: f64 = 1e-6;
+/// Sums of evidence are calibrated as similarities are, which lie between -1 and 1: one of them is so much evidence.
+const UNIT: f64 = 100.0;
+/// Of all that speaks for somebody who is enrolled, at least this share must speak for the best candidate.
+const OWN_SHARE_MIN: f64 = 0.9;
 /// ln of ten to one: from there on, a modality's evidence counts as speaking for or against somebody by itself.
 const CONFLICT: f64 = std::f64::consts::LN_10;
 
@@ -23,13 +27,15 @@ const CONFLICT: f64 = std::f64::consts::LN_10;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fusion {
     weights: Vec<f64>,
+    /// What sums come to, in units of [`UNIT`]; `None` where too few were tried.
+    sums: Option<Calibration>,
 }
 
 impl Fusion {
     /// For so many modalities of which nothing is known: as if they were independent.
     #[must_use]
     pub fn independent(modalities: usize) -> Self {
-        Self { weights: vec![1.0; modalities] }
+        Self { weights: vec![1.0; modalities], sums: None }
     }
 
     /// By logistic regression of trials in which all modalities speak, each trial a ratio for each modality. Genuine and
@@ -42,7 +48,7 @@ impl Fusion {
     pub fn fit(modalities: usize, genuine: &[Vec<f64>], impostor: &[Vec<f64>]) -> Self {
         let mut weights = vec![1.0; modalities];
         if genuine.len().min(impostor.len()) < TRIALS_MIN || modalities < 2 {
-            return Self { weights };
+            return Self { weights, sums: None };
         }
         let trials: Vec<(&[f64], f64, f64)> = [(genuine, 1.0), (impostor, 0.0)]
             .into_iter()
@@ -71,7 +77,28 @@ impl Fusion {
                 break;
             }
         }
-        Self { weights }
+        Self { weights, sums: None }
+    }
+
+    /// The same, knowing what sums come to: how much speaks for the wrong identity at most, for each of the strangers who were
+    /// tried against `identities`, and how much for acquaintances and impostors one by one. Fewer than 300 strangers or
+    /// impostors show nothing.
+    #[must_use]
+    pub fn calibrated(
+        self,
+        identities: u64,
+        strangers: &[f64],
+        (genuine, impostor): (&[Vec<f64>], &[Vec<f64>]),
+    ) -> Self {
+        let sum = |trial: &Vec<f64>| limited(self.of(&trial.iter().copied().map(Some).collect::<Vec<_>>()) / UNIT);
+        let rehearsal = Rehearsal {
+            identities,
+            templates: strangers.len() as u64,
+            nonmated_best: strangers.iter().map(|ratio| limited(ratio / UNIT)).collect(),
+            impostor: impostor.iter().map(sum).collect(),
+            mated_best: genuine.iter().map(sum).collect(),
+        };
+        Self { sums: Calibration::from_rehearsal(&rehearsal, None), ..self }
     }
 
     /// What all that speak say together; 0 where nobody does.
@@ -111,62 +138,90 @@ pub fn posteriors(ratios: &[f64], identities: u64) -> (f64, Vec<f64>) {
     (sum / all, ratios.iter().map(|ratio| odds(ratio) / all).collect())
 }
 
-impl Terms {
-    /// Where several modalities speak, by what their calibrations carry. `calibrations` are those of the modalities that can
-    /// speak, `uncalibrated` says that others had to be left out.
+impl Fusion {
+    /// The terms of a decision by several modalities. `calibrations` are those of the modalities that can speak, `uncalibrated`
+    /// says that others had to be left out.
     ///
-    /// KNOWN needs odds of one less the target against the target, with one chance in N for each identity. Of impostors, at most
-    /// a share e^-t has a log-likelihood ratio of t, so verify asks for minus ln of the target.
+    /// Where enough strangers were tried, a sum of evidence is held against thresholds as a similarity would be. Until then KNOWN
+    /// needs odds of one less the target against the target with one chance in N for each identity, and verify asks for minus ln
+    /// of the target, because at most a share e^-t of impostors has a log-likelihood ratio of t: safe and strict.
     #[must_use]
-    pub fn of_evidence(
+    pub fn terms(
+        &self,
         policy: Policy,
         gallery_identities: u64,
         calibrations: &[&Calibration],
         uncalibrated: bool,
-    ) -> Self {
-        let none = Self::uncalibrated(policy, gallery_identities);
-        let left_out = uncalibrated.then_some(Reason::ModalityUncalibrated);
-        let Some(trials) = calibrations.iter().map(|calibration| calibration.trials()).min() else {
-            return none;
-        };
-        let known = ((1.0 - policy.target_fpir) / policy.target_fpir * gallery_identities.max(1) as f64).ln();
-        let verify = -policy.target_fmr.ln();
-        let most: f64 = calibrations.iter().filter_map(|calibration| calibration.weight_max()).sum();
-        let sources: Vec<ThresholdSource> = calibrations.iter().map(|calibration| calibration.source()).collect();
-        let is_packaged = sources.contains(&ThresholdSource::Package);
-        let reasons = |asked: f64| {
-            let packaged = is_packaged.then_some(Reason::PackageCalibration);
-            let unsupported = (most < asked).then_some(Reason::Unsupported);
-            [packaged, unsupported, left_out].into_iter().flatten().collect()
-        };
-        Self {
-            resolve_reasons: reasons(known),
-            verify_reasons: reasons(verify),
-            point: OperatingPoint {
-                evidence_known: Some(known),
-                evidence_verify: Some(verify),
-                source: if is_packaged { ThresholdSource::Package } else { sources[0] },
-                trials,
-                ..none.point
-            },
+    ) -> Terms {
+        if calibrations.is_empty() {
+            return Terms::uncalibrated(policy, gallery_identities);
         }
+        let mut terms = match &self.sums {
+            Some(sums) => of_sums(sums.terms(policy, gallery_identities)),
+            None => of_odds(policy, gallery_identities, calibrations),
+        };
+        if uncalibrated {
+            terms.resolve_reasons.push(Reason::ModalityUncalibrated);
+            terms.verify_reasons.push(Reason::ModalityUncalibrated);
+        }
+        terms
+    }
+}
+
+fn of_sums(terms: Terms) -> Terms {
+    let sum = |threshold: Option<Similarity>| threshold.map(|at| f64::from(at.0) * UNIT);
+    let point = OperatingPoint {
+        threshold_known: None,
+        threshold_new: None,
+        threshold_verify: None,
+        evidence_known: sum(terms.point.threshold_known),
+        evidence_new: sum(terms.point.threshold_new),
+        evidence_verify: sum(terms.point.threshold_verify),
+        ..terms.point
+    };
+    Terms { point, ..terms }
+}
+
+fn of_odds(policy: Policy, gallery_identities: u64, calibrations: &[&Calibration]) -> Terms {
+    let known = ((1.0 - policy.target_fpir) / policy.target_fpir * gallery_identities.max(1) as f64).ln();
+    let verify = -policy.target_fmr.ln();
+    let most: f64 = calibrations.iter().filter_map(|calibration| calibration.weight_max()).sum();
+    let sources: Vec<ThresholdSource> = calibrations.iter().map(|calibration| calibration.source()).collect();
+    let is_packaged = sources.contains(&ThresholdSource::Package);
+    let reasons = |asked: f64| {
+        let packaged = is_packaged.then_some(Reason::PackageCalibration);
+        let unsupported = (most < asked).then_some(Reason::Unsupported);
+        packaged.into_iter().chain(unsupported).collect()
+    };
+    Terms {
+        resolve_reasons: reasons(known),
+        verify_reasons: reasons(verify),
+        point: OperatingPoint {
+            evidence_known: Some(known),
+            evidence_verify: Some(verify),
+            source: if is_packaged { ThresholdSource::Package } else { sources[0] },
+            trials: calibrations.iter().map(|calibration| calibration.trials()).min().unwrap_or(0),
+            ..Terms::uncalibrated(policy, gallery_identities).point
+        },
     }
 }
 
 /// Decides who a probe of several modalities is. The candidates are those with the most evidence, the most first, and
 /// `posterior` is that of somebody of all who were weighed.
 pub(super) fn decide(terms: &Terms, candidates: &[Candidate], posterior: f64) -> Decision {
-    let best = candidates.first().and_then(|best| best.fused.as_ref()).map_or(0.0, |fused| fused.posterior);
+    let best = candidates.first().and_then(|best| best.fused.as_ref());
+    let (ratio, own) = best.map_or((f64::NEG_INFINITY, 0.0), |fused| (fused.log_likelihood_ratio, fused.posterior));
     let bar = 1.0 - terms.point.target_fpir;
-    let (kind, own) = if best >= bar {
-        (DecisionKind::Known, None)
-    } else if posterior >= bar {
+    let (is_enrolled, is_alone, is_new) = match (terms.point.evidence_known, terms.point.evidence_new) {
+        (Some(known), Some(new)) => (ratio >= known, own >= OWN_SHARE_MIN * posterior, ratio < new),
+        _ => (posterior >= bar, own >= bar, posterior <= ENROLLED_SHARE_MAX),
+    };
+    let (kind, own) = match (is_enrolled, is_alone, is_new) {
+        (true, true, _) => (DecisionKind::Known, None),
         // Somebody who is enrolled, and it cannot be told who.
-        (DecisionKind::Uncertain, Some(Reason::SmallMargin))
-    } else if posterior <= ENROLLED_SHARE_MAX {
-        (DecisionKind::New, None)
-    } else {
-        (DecisionKind::Uncertain, Some(Reason::BetweenThresholds))
+        (true, false, _) => (DecisionKind::Uncertain, Some(Reason::SmallMargin)),
+        (false, _, true) => (DecisionKind::New, None),
+        (false, _, false) => (DecisionKind::Uncertain, Some(Reason::BetweenThresholds)),
     };
     let conflict = candidates.first().is_some_and(in_conflict).then_some(Reason::ModalityConflict);
     Decision {
@@ -364,7 +419,7 @@ mod tests {
     fn the_odds_decide_and_conflict_is_said() {
         let package = package();
         let policy = Policy { target_fpir: 0.01, target_fmr: 0.001, ..Policy::default() };
-        let terms = Terms::of_evidence(policy, 99, &[&package, &package], true);
+        let terms = Fusion::independent(2).terms(policy, 99, &[&package, &package], true);
         assert!((terms.point.evidence_known.expect("a bar") - (99.0_f64 * 99.0).ln()).abs() < 1e-9);
         assert!((terms.point.evidence_verify.expect("a bar") - 1000.0_f64.ln()).abs() < 1e-9);
         assert_eq!(terms.resolve_reasons, [Reason::PackageCalibration, Reason::ModalityUncalibrated]);
@@ -384,10 +439,32 @@ mod tests {
             (DecisionKind::Uncertain, vec![Reason::BetweenThresholds, Reason::ModalityConflict])
         );
         assert_eq!(kind(&[], None), (DecisionKind::New, vec![]), "nobody is left whom it could be");
-        let few = Terms::of_evidence(Policy { target_fpir: 1e-6, ..policy }, 100_000, &[&package], false);
+        let few = Fusion::independent(1).terms(Policy { target_fpir: 1e-6, ..policy }, 100_000, &[&package], false);
         assert!(few.resolve_reasons.contains(&Reason::Unsupported), "one table cannot say so much");
-        let none = Terms::of_evidence(policy, 99, &[], true);
+        let none = Fusion::independent(1).terms(policy, 99, &[], true);
         assert_eq!(none.resolve_reasons, [Reason::NoCalibration]);
         assert_eq!(decide_any(&none, OpenSetRule::Thresholds, &[], None).kind, DecisionKind::Uncertain);
+    }
+
+    #[test]
+    fn sums_that_were_tried_are_held_against_thresholds() {
+        let (package, mut chance) = (package(), Chance(Xoshiro256PlusPlus::seed_from_u64(6)));
+        let mut pairs =
+            |middle: f64| (0..400).map(|_| [0, 1].map(|_| middle + chance.normal()).to_vec()).collect::<Vec<_>>();
+        let (genuine, impostor) = (pairs(5.0), pairs(-4.0));
+        let strangers: Vec<f64> = (0..400).map(|_| -1.0 + 2.0 * chance.normal()).collect();
+        let fusion = Fusion::independent(2).calibrated(400, &strangers, (&genuine, &impostor));
+        let policy = Policy { target_fpir: 0.05, ..Policy::default() };
+        let terms = fusion.terms(policy, 400, &[&package, &package], false);
+        let (known, new) = (terms.point.evidence_known.expect("tried"), terms.point.evidence_new.expect("tried"));
+        let passed = strangers.iter().filter(|ratio| **ratio >= known).count();
+        assert!((10..=20).contains(&passed) && new <= known, "{passed} of 400 pass {known}; new below {new}");
+        assert!(terms.point.expected_fnir.is_some_and(|fnir| fnir < 0.05) && terms.point.threshold_known.is_none());
+        let kind = |ratio: f64, own| {
+            decide_any(&terms, OpenSetRule::Posterior, &[candidate(own, [ratio, 0.0])], Some(0.9)).kind
+        };
+        assert_eq!(kind(known + 0.01, 0.9), DecisionKind::Known);
+        assert_eq!(kind(known + 0.01, 0.5), DecisionKind::Uncertain, "another is about as likely");
+        assert_eq!(kind(new - 0.01, 0.9), DecisionKind::New);
     }
 }

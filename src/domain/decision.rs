@@ -211,6 +211,9 @@ pub struct OperatingPoint {
     /// no thresholds of similarity.
     #[serde(default)]
     pub evidence_known: Option<f64>,
+    /// Of several modalities: NEW below this. `None` where the odds decide, because too few were tried.
+    #[serde(default)]
+    pub evidence_new: Option<f64>,
     /// Of several modalities: a verification matches where the log-likelihood ratio reaches this.
     #[serde(default)]
     pub evidence_verify: Option<f64>,

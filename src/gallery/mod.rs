@@ -33,6 +33,7 @@ mod sweep;
 mod testbed;
 #[cfg(test)]
 mod tests;
+mod together;
 mod watch;
 
 use std::{
@@ -56,6 +57,7 @@ pub use restore::Restore;
 pub use shelf::{Enrolled, Query, Shelf, Upkeep};
 pub use snapshot::{Claim, Inspection, SnapshotError};
 pub use space::PASS_MAX;
+pub use together::Together;
 pub use watch::Watched;
 
 /// How the galleries of this process search and how much they may hold.

@@ -9,7 +9,7 @@ use super::{pooled::Pools, rows::Rows, slots::Slot};
 use crate::domain::{Pooling, Rehearsal, SAME_IMAGE, Similarity};
 
 /// So many trials pass over a block together where several templates speak: each keeps numbers for every identity.
-const TRIALS_AT_ONCE: usize = 16;
+pub(super) const TRIALS_AT_ONCE: usize = 16;
 
 /// At most `trials_max` trials. The same rows, count and seed give the same trials.
 pub(super) fn rehearse(rows: &Rows, pooling: Pooling, trials_max: usize, seed: u64) -> Rehearsal {
@@ -25,61 +25,9 @@ pub(super) fn rehearse(rows: &Rows, pooling: Pooling, trials_max: usize, seed: u
     Rehearsal { identities: people.len() as u64, templates: rows.len() as u64, nonmated_best, impostor, mated_best }
 }
 
-/// Trials in which several spaces are asked about one identity at once: an identity that has templates in all of them stands
-/// for a probe with one template of each, its first in all, or its second, for those were likely taken together. At most
-/// `trials_max` identities are tried, each against itself, where it has other templates in every space, and against another
-/// that was drawn.
-pub(super) fn rehearse_together(
-    spaces: &[Rows],
-    pooling: Pooling,
-    trials_max: usize,
-    seed: u64,
-) -> (Vec<Vec<Similarity>>, Vec<Vec<Similarity>>) {
-    let mut people: BTreeMap<Slot, Vec<Vec<usize>>> = BTreeMap::new();
-    for rows in spaces {
-        for owned in people_of(rows) {
-            people.entry(rows.owner(owned[0])).or_default().push(owned);
-        }
-    }
-    // In the order of their first templates: slots are numbered anew where somebody was forgotten.
-    let mut people: Vec<Vec<Vec<usize>>> = people.into_values().filter(|owned| owned.len() == spaces.len()).collect();
-    people.sort_unstable_by_key(|owned| spaces[0].template(owned[0][0]));
-    let mut random = SplitMix(seed);
-    let mut order: Vec<usize> = (0..people.len()).collect();
-    random.shuffle(&mut order);
-    let (mut genuine, mut impostor) = (Vec::new(), Vec::new());
-    for one in order.into_iter().take(trials_max) {
-        let turns = people[one].iter().map(Vec::len).min().unwrap_or(0);
-        let turn = random.below(turns.max(1));
-        let probe: Vec<usize> = people[one].iter().map(|owned| owned[turn]).collect();
-        genuine.extend(against(spaces, pooling, &probe, &people[one]));
-        if people.len() > 1 {
-            let drawn = random.below(people.len());
-            let other = if drawn == one { (drawn + 1) % people.len() } else { drawn };
-            impostor.extend(against(spaces, pooling, &probe, &people[other]));
-        }
-    }
-    (genuine, impostor)
-}
-
-/// A row of each space against the rows of an identity there; `None` where it has no other in one of them.
-fn against(spaces: &[Rows], pooling: Pooling, probe: &[usize], owned: &[Vec<usize>]) -> Option<Vec<Similarity>> {
-    let in_one = |((rows, probe), owned): ((&Rows, &usize), &Vec<usize>)| {
-        let mut pools = Pools::new(pooling, 1);
-        for other in owned.iter().filter(|other| *other != probe) {
-            let similarity = rows.measure().of(rows.values(*probe), rows.values(*other));
-            if similarity < SAME_IMAGE {
-                pools.add(Slot(0), similarity, rows.member(*other).quality);
-            }
-        }
-        pools.of(Slot(0)).map(Similarity)
-    };
-    spaces.iter().zip(probe).zip(owned).map(in_one).collect()
-}
-
 /// The rows of each identity, in the order of their templates and not of the rows, which depends on what was
 /// forgotten before.
-fn people_of(rows: &Rows) -> Vec<Vec<usize>> {
+pub(super) fn people_of(rows: &Rows) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_unstable_by_key(|row| rows.template(*row));
     let mut places: BTreeMap<Slot, usize> = BTreeMap::new();
@@ -180,7 +128,7 @@ fn pooled_of(rows: &Rows, pooling: Pooling, probes: &[usize]) -> (Vec<Similarity
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014): small, seeded, and the same on every machine.
-struct SplitMix(u64);
+pub(super) struct SplitMix(pub(super) u64);
 
 impl SplitMix {
     fn next(&mut self) -> u64 {
@@ -192,12 +140,12 @@ impl SplitMix {
     }
 
     /// The high half of a product instead of a remainder (Lemire 2019); biased by less than 2^-32 at these sizes.
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         let product = u128::from(self.next()) * bound as u128;
         usize::try_from(product >> 64).expect("below the bound, which is one")
     }
 
-    fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
         }
@@ -275,33 +223,6 @@ mod tests {
         rows.push(member(99, 99), &copy);
         let rehearsal = rehearse(&rows, Pooling::Best, 1000, 1);
         assert!(rehearsal.nonmated_best.iter().chain(&rehearsal.impostor).all(|s| s.0 < SAME_IMAGE));
-    }
-
-    #[test]
-    fn spaces_are_tried_together_on_who_is_in_all_of_them() {
-        let (mut faces, mut bodies) = (gallery(20), Rows::new(32, Measure::Whole, Packing::Bytes));
-        for (number, values) in (0..).zip(unit_rows(30, 32, 6)) {
-            bodies.push(member(number / 3, 100 + number), &values);
-        }
-        // Who has one template in a space has no other to be told by.
-        faces.push(member(50, 50), faces.values(0).to_vec().as_slice());
-        let spaces = [faces, bodies];
-        let (genuine, impostor) = rehearse_together(&spaces, Pooling::Best, 1000, 3);
-        assert_eq!((genuine.len(), impostor.len()), (10, 10), "ten people are in both");
-        for trial in &genuine {
-            let one = (0..10).find(|person| {
-                let face = similarity_of(spaces[0].values(person * 2), spaces[0].values(person * 2 + 1));
-                (face - trial[0].0).abs() < 1e-6
-            });
-            let person = one.expect("a person's two faces");
-            let body = |turn: usize| {
-                let own = |row: usize| spaces[1].values(person * 3 + row);
-                let others = (0..3).filter(|row| *row != turn);
-                others.map(|row| similarity_of(own(turn), own(row))).fold(-2.0, f32::max)
-            };
-            assert!([body(0), body(1)].iter().any(|body| (body - trial[1].0).abs() < 1e-6), "of the same person");
-        }
-        assert_eq!(rehearse_together(&spaces, Pooling::Best, 4, 3).1.len(), 4);
     }
 
     #[test]

@@ -14,11 +14,12 @@ use super::{
     graph::Graph,
     keep::Kept,
     kernel::Packing,
-    rehearse::{rehearse, rehearse_together},
+    rehearse::rehearse,
     rows::Rows,
     slots::{Sieve, Slot},
     space::{Ask, Need, Space},
     sweep::Question,
+    together::Together,
     watch::{Watched, watch},
 };
 use crate::domain::{
@@ -227,20 +228,20 @@ impl Shelf {
         rows.map_or_else(Rehearsal::default, |rows| rehearse(&rows, pooling, trials_max, seed))
     }
 
-    /// Tries several spaces together: what each says of who has templates in all of them, of himself in the first place and of
-    /// another in the second, a similarity for each space. Takes as long as sorting the templates, on a snapshot.
-    pub fn rehearse_together(
+    /// Trials of several spaces together, of at most `trials_max` identities, drawn by `seed`, on a snapshot that keeps nobody
+    /// waiting. `None` where one of the spaces holds nothing.
+    pub fn together(
         &self,
         spaces: &[EmbeddingSpace],
         pooling: Pooling,
         trials_max: usize,
         seed: u64,
-    ) -> (Vec<Vec<Similarity>>, Vec<Vec<Similarity>>) {
+    ) -> Option<Together> {
         let rows: Option<Vec<Rows>> = {
             let fold = self.fold.read();
             spaces.iter().map(|space| Some(fold.spaces.get(space)?.rows().clone())).collect()
         };
-        rows.map_or_else(Default::default, |rows| rehearse_together(&rows, pooling, trials_max, seed))
+        Some(Together::new(rows?, pooling, trials_max, seed))
     }
 
     /// See [`super::Gallery::watch`].

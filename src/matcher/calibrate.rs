@@ -16,16 +16,20 @@ use crate::{
         CalibrationId, CollectionUid, EmbeddingSpace, PackageCalibration, Pooling, Reason, Similarity, has_moved,
     },
     encoder::Encoder,
+    gallery::Together,
 };
 
 /// Rehearsals draw their trials from this seed: the same gallery always gives the same thresholds.
 pub(super) const SEED: u64 = 1;
 
+/// A rehearsal of several modalities scores so many identities: above 25 000 of them it makes fewer trials.
+const SCORES_MAX: u64 = 50_000_000;
+
 #[derive(Debug, Default)]
 pub(super) struct Calibrations {
     /// `None` where the trials were too few after all.
     alone_in_space: Slots<Key, Option<Arc<Calibration>>>,
-    together: Slots<Together, Arc<Fusion>>,
+    together: Slots<Joint, Arc<Fusion>>,
     /// Held by whoever rehearses: after a restart every collection wants to, and searches need the cores.
     pub(super) alone: tokio::sync::Mutex<()>,
 }
@@ -44,9 +48,9 @@ impl Key {
     }
 }
 
-/// What the weights of several modalities are of: another calibration makes other evidence.
+/// What the evidence of several modalities is of: another calibration makes other evidence.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Together {
+struct Joint {
     uid: CollectionUid,
     spaces: Vec<(EmbeddingSpace, Option<CalibrationId>)>,
     pooling: Pooling,
@@ -176,13 +180,13 @@ impl Matcher {
         self.wait_for(made).await?
     }
 
-    /// How much each of several modalities counts where all of them speak, by the gallery's own trials.
+    /// How much each of several modalities counts where all of them speak, and what they come to, by the gallery's own trials.
     pub(super) async fn fusion(&self, open: &Open, spaces: &[(EmbeddingSpace, InForce)]) -> Arc<Fusion> {
         let independent = || Arc::new(Fusion::independent(spaces.len()));
         if spaces.len() < 2 {
             return independent();
         }
-        let key = Together {
+        let key = Joint {
             uid: open.collection.uid,
             spaces: spaces.iter().map(|(space, in_force)| (*space, in_force.pinned)).collect(),
             pooling: open.collection.policy.pooling,
@@ -190,20 +194,18 @@ impl Matcher {
         let identities = spaces.iter().map(|(space, _)| open.shelf.identities_in(*space)).min().unwrap_or(0);
         let (made, shall_make) = self.calibrations.together.ask(key.clone(), identities);
         if shall_make {
-            let scales: Vec<(EmbeddingSpace, Option<Arc<Calibration>>)> =
-                spaces.iter().map(|(space, in_force)| (*space, in_force.calibration.clone())).collect();
+            let scale = |(space, in_force): &(EmbeddingSpace, InForce)| Some((*space, in_force.calibration.clone()?));
+            let scales: Vec<(EmbeddingSpace, Arc<Calibration>)> = spaces.iter().filter_map(scale).collect();
             let pooling = key.pooling;
             let rehearse = move |matcher: &Self, open: &Open| {
                 let of: Vec<EmbeddingSpace> = scales.iter().map(|(space, _)| *space).collect();
-                let most = matcher.options.rehearsal_trials_max;
-                let (genuine, impostor) = open.shelf.rehearse_together(&of, pooling, most, SEED);
-                let weigh = |trial: &Vec<Similarity>| {
-                    let each = scales.iter().zip(trial);
-                    each.map(|((_, scale), similarity)| scale.as_ref()?.weigh(*similarity))
-                        .collect::<Option<Vec<f64>>>()
+                let affordable = usize::try_from(SCORES_MAX / identities.max(1)).unwrap_or(usize::MAX).max(TRIALS_MIN);
+                let most = matcher.options.rehearsal_trials_max.min(affordable);
+                let made = match open.shelf.together(&of, pooling, most, SEED) {
+                    Some(together) => fused(&together, &scales),
+                    None => Fusion::independent(scales.len()),
                 };
-                let weighed = |trials: Vec<Vec<Similarity>>| trials.iter().filter_map(weigh).collect::<Vec<_>>();
-                let made = Arc::new(Fusion::fit(scales.len(), &weighed(genuine), &weighed(impostor)));
+                let made = Arc::new(made);
                 Rehearsed { made, identities }
             };
             self.begin_rehearsal(open, rehearse, move |calibrations, made| calibrations.together.put(&key, made));
@@ -239,4 +241,20 @@ impl Matcher {
             put(&matcher.calibrations, made.ok());
         });
     }
+}
+
+/// What several modalities come to together, for acquaintances and for strangers. All of them have something to say.
+pub(super) fn fused(together: &Together, scales: &[(EmbeddingSpace, Arc<Calibration>)]) -> Fusion {
+    let ratio = |(of, similarity): (usize, Similarity)| scales[of].1.weigh(similarity).unwrap_or(0.0);
+    let weigh = |trial: &Vec<Similarity>| trial.iter().copied().enumerate().map(ratio).collect::<Vec<f64>>();
+    let (genuine, impostor) = together.pairs();
+    let (genuine, impostor): (Vec<_>, Vec<_>) =
+        (genuine.iter().map(weigh).collect(), impostor.iter().map(weigh).collect());
+    let fusion = Fusion::fit(scales.len(), &genuine, &impostor);
+    let strangers = together.strangers(|each| {
+        let ratios: Vec<Option<f64>> =
+            each.iter().enumerate().map(|(of, similarity)| similarity.map(|s| ratio((of, s)))).collect();
+        fusion.of(&ratios)
+    });
+    fusion.calibrated(together.identities(), &strangers, (&genuine, &impostor))
 }

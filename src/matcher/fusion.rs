@@ -187,15 +187,17 @@ impl Matcher {
             }
         }
         let policy = open.collection.policy;
-        let calibrations: Vec<&Calibration> =
-            able.iter().filter_map(|(.., in_force)| in_force.calibration.as_deref()).collect();
-        let mut terms = Terms::of_evidence(policy, identities, &calibrations, uncalibrated);
-        if able.iter().any(|(.., in_force)| in_force.has_moved) {
-            terms.resolve_reasons.push(Reason::CalibrationStale);
-        }
         let together: Vec<(EmbeddingSpace, InForce)> =
             able.iter().map(|(_, space, in_force)| (*space, in_force.clone())).collect();
         let fusion = self.fusion(open, &together).await;
+        let calibrations: Vec<&Calibration> =
+            able.iter().filter_map(|(.., in_force)| in_force.calibration.as_deref()).collect();
+        let mut terms = fusion.terms(policy, identities, &calibrations, uncalibrated);
+        if able.iter().any(|(.., in_force)| in_force.has_moved)
+            && !terms.resolve_reasons.contains(&Reason::CalibrationStale)
+        {
+            terms.resolve_reasons.push(Reason::CalibrationStale);
+        }
         let scale = |(view, space, in_force): (&View, EmbeddingSpace, InForce)| {
             let half_life =
                 if space.modality == Modality::Person { policy.person_half_life.as_secs_f64() } else { 0.0 };

@@ -14,11 +14,11 @@ use uuid::Uuid;
 
 use super::{fusion::Scales, probe::View};
 use crate::{
-    decision::{self, Calibration, Fusion, Terms},
+    decision::{self, Calibration},
     domain::{
         CollectionUid, DecisionKind, Embedding, EmbeddingSpace, Entry, EntryKind, Identity, IdentityId, Labels,
-        Modality, ModelDigest, Policy, Pooling, Position, Reason, Revision, Similarity, SpaceName, StoredTemplate,
-        Template, TemplateId, TemplateOrigin, Timestamp,
+        Modality, ModelDigest, Policy, Pooling, Position, Reason, Revision, SpaceName, StoredTemplate, Template,
+        TemplateId, TemplateOrigin, Timestamp,
     },
     gallery::{Gallery, GalleryOptions, Query, Shelf},
     testdata,
@@ -229,13 +229,9 @@ fn try_chimeras(chimeras: &[Chimera], told: &mut Told, random: &mut Xoshiro256Pl
         let rehearsal = shelf.rehearse(space, Pooling::Best, 2000, super::calibrate::SEED);
         Arc::new(Calibration::from_rehearsal(&rehearsal, None).expect("hundreds of trials"))
     });
-    let (genuine, impostor) = shelf.rehearse_together(&spaces, Pooling::Best, 2000, super::calibrate::SEED);
-    let weigh = |trials: Vec<Vec<Similarity>>| -> Vec<Vec<f64>> {
-        let one =
-            |trial: Vec<Similarity>| calibrations.iter().zip(trial).map(|(c, s)| c.weigh(s).expect("known")).collect();
-        trials.into_iter().map(one).collect()
-    };
-    let fusion = Arc::new(Fusion::fit(2, &weigh(genuine), &weigh(impostor)));
+    let together = shelf.together(&spaces, Pooling::Best, 2000, super::calibrate::SEED).expect("both hold somebody");
+    let scales: Vec<_> = spaces.into_iter().zip(calibrations.iter().map(Arc::clone)).collect();
+    let fusion = Arc::new(super::calibrate::fused(&together, &scales));
     let identities = enrolled.len() as u64;
     let policies = TARGETS.map(|target_fpir| Policy { target_fpir, ..Policy::default() });
     let of_each = [&*calibrations[0], &*calibrations[1]];
@@ -259,7 +255,7 @@ fn try_chimeras(chimeras: &[Chimera], told: &mut Told, random: &mut Xoshiro256Pl
         let weighed = scales.weigh_all(&shelf, found.to_vec(), (Pooling::Best, Timestamp::UNIX_EPOCH));
         let mut seen = Seen { strange: 1.0, ..Seen::default() };
         for (target, policy) in policies.iter().enumerate() {
-            let terms = Terms::of_evidence(*policy, identities, &of_each, false);
+            let terms = fusion.terms(*policy, identities, &of_each, false);
             let decision = decision::decide(&terms, policy.open_set, &weighed.candidates, weighed.posterior);
             let is_known = decision.kind == DecisionKind::Known;
             let is_right = is_known && weighed.candidates[0].identity == name;

@@ -125,7 +125,7 @@ impl Services {
     }
 }
 
-/// What a probe shows; probes of several modalities are refused before anything is answered.
+/// What a probe shows; of several modalities, the first. Their candidates say of each what it is of.
 fn shown(samples: &[Sample]) -> Modality {
     samples.first().map_or(Modality::Face, |s| s.modality)
 }

@@ -161,6 +161,7 @@ pub(super) fn operating_point(of: &CollectionId, point: &OperatingPoint) -> prot
         threshold_new: value(point.threshold_new),
         threshold_verify: value(point.threshold_verify),
         evidence_known: point.evidence_known,
+        evidence_new: point.evidence_new,
         evidence_verify: point.evidence_verify,
         expected_fnir: point.expected_fnir,
         fpir_upper_bound: point.fpir_upper_bound,
