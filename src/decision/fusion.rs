@@ -257,6 +257,10 @@ mod tests {
         },
     };
 
+    fn near(one: f64, other: f64) -> bool {
+        (one - other).abs() < 1e-12
+    }
+
     struct Chance(Xoshiro256PlusPlus);
 
     impl Chance {
@@ -286,7 +290,7 @@ mod tests {
         let wins = |one: &f64| {
             impostor
                 .iter()
-                .map(|other| f64::from(u8::from(one > other)) + if one == other { 0.5 } else { 0.0 })
+                .map(|other| f64::from(u8::from(one > other)) / 2.0 + f64::from(u8::from(one >= other)) / 2.0)
                 .sum::<f64>()
         };
         genuine.iter().map(wins).sum::<f64>() / (genuine.len() * impostor.len()) as f64
@@ -347,22 +351,21 @@ mod tests {
             cllr(&all(&genuine), &all(&impostor))
         };
         assert!(cost(&fitted) < cost(&plain) - 0.03, "{} and {}", cost(&fitted), cost(&plain));
-        assert_eq!(fitted.of(&[Some(3.0), None]), 3.0, "who speaks alone counts in full");
-        assert_eq!(fitted.of(&[None, None]), 0.0);
+        assert!(near(fitted.of(&[Some(3.0), None]), 3.0), "who speaks alone counts in full");
+        assert!(near(fitted.of(&[None, None]), 0.0));
         assert_eq!(Fusion::fit(2, &genuine[..49], &impostor), plain, "too few show nothing");
     }
 
     #[test]
     fn evidence_fades_by_half() {
-        assert_eq!(faded(4.0, 10.0, 10.0), 2.0);
-        assert_eq!(faded(-4.0, 20.0, 10.0), -1.0);
-        assert_eq!(faded(4.0, 1e9, 0.0), 4.0, "never");
-        assert_eq!(faded(4.0, -5.0, 10.0), 4.0, "no clock is so far ahead that evidence grows");
+        assert!(near(faded(4.0, 10.0, 10.0), 2.0));
+        assert!(near(faded(-4.0, 20.0, 10.0), -1.0));
+        assert!(near(faded(4.0, 1e9, 0.0), 4.0), "never");
+        assert!(near(faded(4.0, -5.0, 10.0), 4.0), "no clock is so far ahead that evidence grows");
     }
 
     #[test]
     fn posteriors_are_those_of_the_books() {
-        let near = |one: f64, other: f64| (one - other).abs() < 1e-12;
         // Ten people, one of them ten times as likely as nobody: as likely as not.
         let (all, each) = posteriors(&[10.0_f64.ln()], 10);
         assert!(near(all, 0.5) && near(each[0], 0.5));

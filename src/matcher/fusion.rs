@@ -25,7 +25,7 @@ const WIDTHS: [usize; 3] = [64, 256, 1024];
 /// The modalities of a probe that have something to say here, and what their similarities are worth.
 #[derive(Debug, Clone)]
 pub(super) struct Scales {
-    scales: Vec<Scale>,
+    of: Vec<Scale>,
     fusion: Arc<Fusion>,
     /// Among how many identities the probe's may be.
     identities: u64,
@@ -65,17 +65,17 @@ impl Scales {
     /// Of modalities that have something to say, each with what its similarities are worth and the seconds that halve it.
     pub(super) fn new(scales: Vec<(View, Arc<Calibration>, f64)>, fusion: Arc<Fusion>, identities: u64) -> Self {
         let scale = |(view, calibration, half_life)| Scale { view, calibration, half_life };
-        Self { scales: scales.into_iter().map(scale).collect(), fusion, identities }
+        Self { of: scales.into_iter().map(scale).collect(), fusion, identities }
     }
 
     /// Nobody can be weighed where no modality has anything to say.
     pub(super) fn are_empty(&self) -> bool {
-        self.scales.is_empty()
+        self.of.is_empty()
     }
 
     /// What the modalities say together of the identity of whom each found this.
     pub(super) fn weigh(&self, found: &[Option<Candidate>], now: Timestamp) -> Option<Candidate> {
-        let each = self.scales.iter().zip(found);
+        let each = self.of.iter().zip(found);
         let each: Vec<Option<ModalityEvidence>> =
             each.map(|(scale, found)| scale.weigh(found.as_ref()?, now)).collect();
         let ratios: Vec<Option<f64>> =
@@ -102,7 +102,7 @@ impl Scales {
         (pooling, now): (Pooling, Timestamp),
     ) -> Option<Candidate> {
         let look = |scale: &Scale| shelf.nearest_of(&scale.view.embedding, id, pooling, now);
-        let found: Vec<Option<Candidate>> = self.scales.iter().map(look).collect();
+        let found: Vec<Option<Candidate>> = self.of.iter().map(look).collect();
         let mut candidate = self.weigh(&found, now)?;
         if let Some(fused) = &mut candidate.fused {
             // Of two people, the claimed one and anybody else.
@@ -121,12 +121,12 @@ impl Scales {
         let mut people: BTreeMap<IdentityId, Vec<Option<Candidate>>> = BTreeMap::new();
         for (of, found) in found.into_iter().enumerate() {
             for candidate in found {
-                let seen = people.entry(candidate.identity.clone()).or_insert_with(|| vec![None; self.scales.len()]);
+                let seen = people.entry(candidate.identity.clone()).or_insert_with(|| vec![None; self.of.len()]);
                 seen[of] = Some(candidate);
             }
         }
         let look = |(id, seen): (IdentityId, Vec<Option<Candidate>>)| {
-            let views = self.scales.iter().map(|scale| &scale.view.embedding);
+            let views = self.of.iter().map(|scale| &scale.view.embedding);
             let all = seen.into_iter().zip(views);
             let all: Vec<Option<Candidate>> =
                 all.map(|(seen, probe)| seen.or_else(|| shelf.nearest_of(probe, &id, pooling, now))).collect();
@@ -151,7 +151,7 @@ impl Scales {
             let last = found.last().filter(|_| found.len() == width)?;
             scale.calibration.weigh(last.similarity)
         };
-        self.scales.iter().zip(found).filter_map(edge).map(|ratio| ratio.max(0.0)).sum()
+        self.of.iter().zip(found).filter_map(edge).map(|ratio| ratio.max(0.0)).sum()
     }
 }
 
@@ -224,7 +224,7 @@ impl Matcher {
         for width in WIDTHS.into_iter().map(|width| width.max(limit)) {
             let wanted = Wanted { limit: width, filter: filter.clone(), min_similarity: None };
             let one = |scale: &Scale| self.look_up(open, scale.view.embedding.clone(), wanted.clone());
-            let found = futures::future::try_join_all(scales.scales.iter().map(one)).await?;
+            let found = futures::future::try_join_all(scales.of.iter().map(one)).await?;
             let unnamed = scales.most_unnamed(&found, width);
             let (shelf, on) = (Arc::clone(&open.shelf), Arc::clone(scales));
             let place = self.pool.place()?;

@@ -230,10 +230,15 @@ impl Question {
 
 impl Turn {
     /// The second look, with nobody else writing, and what follows from it.
-    async fn resolve(&mut self, question: Question) -> Result<Resolved, Fault> {
+    async fn resolve(&mut self, mut question: Question) -> Result<Resolved, Fault> {
         let matcher = self.matcher().clone();
         let open = self.open().clone();
         question.probe.check_spaces(&open.collection)?;
+        if question.probe.is_fused() {
+            // A modality that nobody was enrolled with at the first look may have somebody by now.
+            let (scales, terms) = matcher.scales(&open, &question.probe).await;
+            question = Question { scales: Some(scales), terms, ..question };
+        }
         let Look { answer: mut resolved, evidence } = matcher.look(&open, &question).await?;
         if resolved.kind == DecisionKind::New {
             let id = IdentityId::new(&matcher.ids.fresh().to_string())?;
