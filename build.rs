@@ -11,12 +11,13 @@ use std::{
 
 use prost_build::Config;
 
-const PROTOS: [&str; 8] = [
+const PROTOS: [&str; 9] = [
     "semblance/v1/calibration.proto",
     "semblance/v1/collection.proto",
     "semblance/v1/decision.proto",
     "semblance/v1/identity.proto",
     "semblance/v1/model.proto",
+    "semblance/v1/operation.proto",
     "semblance/v1/recognition.proto",
     "semblance/v1/review.proto",
     "semblance/v1/template.proto",

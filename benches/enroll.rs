@@ -119,6 +119,11 @@ async fn server(url: &str, commit_writes_max: usize) -> (Arc<dyn Store>, Matcher
         records_queue_max: 1,
         review_cases_max: 1,
         review_cases_kept: Duration::from_hours(24),
+        operations_running_max: 2,
+        review_trials_max: 5000,
+        operation_pairs_max: 1000,
+        operation_findings_max: 1000,
+        operations_kept: Duration::from_hours(24),
     };
     let matcher = Matcher::new(parts, options);
     tokio::spawn({

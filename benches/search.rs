@@ -9,8 +9,8 @@ use std::{hint::black_box, sync::Arc};
 
 use semblance::{
     domain::{
-        CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId, Labels, Modality, ModelDigest, Pooling,
-        Position, Revision, SpaceName, StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp,
+        Assignment, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId, Labels, Modality, ModelDigest,
+        Pooling, Position, Revision, SpaceName, StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp,
     },
     gallery::{Gallery, GalleryOptions, PASS_MAX, Query, Shelf},
 };
@@ -115,6 +115,7 @@ fn people(templates: usize) -> (Vec<Identity>, Vec<StoredTemplate>) {
                 space: space(),
                 model: SpaceName::new("bench").expect("a valid name"),
                 origin: TemplateOrigin::Embedding,
+                assignment: Assignment::Enrolled,
                 quality: None,
                 track: None,
                 position: Position(position),

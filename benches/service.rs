@@ -16,8 +16,8 @@ use std::{
 use semblance::{
     api::proto::{Sample, SearchRequest, recognition_service_client::RecognitionServiceClient, sample::Content},
     domain::{
-        Change, Collection, CollectionId, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId, Labels,
-        Modality, ModelDigest, Policy, Position, Revision, SpaceBinding, SpaceName, SpaceRole, StoredTemplate,
+        Assignment, Change, Collection, CollectionId, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId,
+        Labels, Modality, ModelDigest, Policy, Position, Revision, SpaceBinding, SpaceName, SpaceRole, StoredTemplate,
         Template, TemplateId, TemplateOrigin, Timestamp,
     },
     store::{self, Store, StoreOptions},
@@ -218,6 +218,7 @@ fn person_of(random: &mut Random, person: usize, space: EmbeddingSpace, model: &
             space,
             model: model.clone(),
             origin: TemplateOrigin::Embedding,
+            assignment: Assignment::Enrolled,
             quality: None,
             track: None,
             position: Position::START,

@@ -336,6 +336,11 @@ fn matcher_options(flags: &ServeFlags) -> MatcherOptions {
         records_queue_max: limits.records_queue_max,
         review_cases_max: limits.review_cases_max,
         review_cases_kept: Duration::from_hours(24 * limits.review_cases_kept_days),
+        operations_running_max: limits.operations_running_max,
+        operation_pairs_max: limits.operation_pairs_max,
+        operation_findings_max: limits.operation_findings_max,
+        operations_kept: Duration::from_hours(24 * limits.operations_kept_days),
+        review_trials_max: limits.review_trials_max,
     }
 }
 

@@ -185,6 +185,22 @@ pub struct LimitFlags {
     /// How long a review case is kept, with its samples as embeddings, in days.
     #[arg(long, env = "SEMBLANCE_REVIEW_CASES_KEPT_DAYS", default_value_t = 30)]
     pub review_cases_kept_days: u64,
+    /// The most operations of one collection, looks at everybody, that run or wait to run; more are answered 429.
+    #[arg(long, env = "SEMBLANCE_OPERATIONS_RUNNING_MAX", default_value_t = 2)]
+    pub operations_running_max: u64,
+    /// The most pairs of similar templates that an operation keeps in hand, in 12 bytes each and more while they are
+    /// clustered.
+    #[arg(long, env = "SEMBLANCE_OPERATION_PAIRS_MAX", default_value_t = 5_000_000)]
+    pub operation_pairs_max: usize,
+    /// The most pairs of identities, or templates in clusters, that an operation answers.
+    #[arg(long, env = "SEMBLANCE_OPERATION_FINDINGS_MAX", default_value_t = 20_000)]
+    pub operation_findings_max: usize,
+    /// How long an operation is kept, with what it found, in days.
+    #[arg(long, env = "SEMBLANCE_OPERATIONS_KEPT_DAYS", default_value_t = 7)]
+    pub operations_kept_days: u64,
+    /// The most verdicts of one collection of which it is kept what they showed: numbers, and nobody's.
+    #[arg(long, env = "SEMBLANCE_REVIEW_TRIALS_MAX", default_value_t = 5000)]
+    pub review_trials_max: u64,
 }
 
 /// Where things lie: needed by every command.

@@ -23,6 +23,7 @@ pub mod evaluate;
 pub mod train;
 pub mod transfer;
 
+pub mod ranking;
 pub mod torch;
 
 pub mod domain;

@@ -91,7 +91,10 @@ fn describe() {
     describe_counter!("semblance_requests_total", "Requests by transport, method and gRPC code.");
     describe_histogram!("semblance_request_duration_seconds", Unit::Seconds, "How long requests took.");
     describe_counter!("semblance_decisions_total", "Answers of resolve by decision.");
-    describe_counter!("semblance_review_cases_total", "Review cases by what happened to them.");
+    describe_counter!(
+        "semblance_review_cases_total",
+        "Review cases, and answers that might have become some, by what happened to them."
+    );
     describe_counter!("semblance_decision_records_dropped_total", "Decision records that could not be kept.");
     describe_gauge!(
         "semblance_calibration_stale",

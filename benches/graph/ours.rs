@@ -14,8 +14,8 @@ use std::{
 
 use semblance::{
     domain::{
-        CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId, Labels, Modality, ModelDigest, Pooling,
-        Position, Revision, SpaceName, StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp,
+        Assignment, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId, Labels, Modality, ModelDigest,
+        Pooling, Position, Revision, SpaceName, StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp,
     },
     gallery::{Gallery, GalleryOptions, GraphKind, Query, Shelf},
 };
@@ -122,6 +122,7 @@ fn load(gallery: &Gallery, folder: &Path) -> Arc<Shelf> {
                 space: space(),
                 model: SpaceName::new("bench").expect("a valid name"),
                 origin: TemplateOrigin::Embedding,
+                assignment: Assignment::Enrolled,
                 quality: None,
                 track: None,
                 position: Position(*row as u64 + 1),

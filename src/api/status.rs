@@ -7,7 +7,10 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::proto;
-use crate::matcher::{Fault, FaultKind};
+use crate::{
+    domain::OperationFailure,
+    matcher::{Fault, FaultKind},
+};
 
 /// Whose codes `ErrorInfo.reason` are.
 const DOMAIN: &str = "semblance";
@@ -36,6 +39,18 @@ fn row(kind: FaultKind) -> Row {
         FaultKind::Internal => (Code::Internal, StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
     };
     Row { grpc, http, word }
+}
+
+/// What an operation's failure is called on both wires: the number of a google.rpc.Code, and a word.
+pub(super) fn operation_code(failure: OperationFailure) -> (i32, String) {
+    let code = match failure {
+        OperationFailure::Cancelled => Code::Cancelled,
+        OperationFailure::ServerStopped => Code::Aborted,
+        OperationFailure::NoCalibration => Code::FailedPrecondition,
+        OperationFailure::TooMuchFound => Code::ResourceExhausted,
+        OperationFailure::Internal => Code::Internal,
+    };
+    (code.into(), failure.as_str().to_ascii_uppercase())
 }
 
 /// Faults of the wire itself, before any use case is reached.

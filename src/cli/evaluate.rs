@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{
     open_set::{self, OpenSetFlags},
     say,
+    templates::{self, TemplatesFlags},
 };
 use crate::{
     config::PlaceFlags,
@@ -27,15 +28,19 @@ pub(super) struct EvaluateFlags {
     /// The folder of the set.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Embeddings instead of a set: .npy with --names, .jsonl, .arrow or .feather. For open-set several times, if you like.
+    /// Embeddings instead of a set: .npy with --names, .jsonl, .arrow or .feather. For open-set and templates several times, if you
+    /// like.
     #[arg(long, conflicts_with = "data")]
     embeddings: Vec<PathBuf>,
-    /// The names of an .npy, one a line; for open-set whose each row is, one such file for each .npy.
+    /// The names of an .npy, one a line; one such file for each .npy.
     #[arg(long, requires = "embeddings")]
     names: Vec<PathBuf>,
     /// For open-set: simulated galleries of either kind; of each file of people 60 are drawn.
     #[arg(long, default_value_t = 500)]
     trial_worlds: u32,
+    /// For templates: how often people's samples are parted into templates and probes.
+    #[arg(long, default_value_t = 5)]
+    draws: u32,
     /// How a name tells the person: `same`, `lfw` (Name_0001.jpg), `market` (PPPP_cCs..., with the label camera),
     /// `casia-b` (PPP-cc-NN-VVV, with the labels condition, run, view and role), or a table (.tsv, .csv) with the columns name and person, and labels in all others.
     #[arg(long)]
@@ -130,6 +135,9 @@ enum ProtocolName {
     /// Enrolled or not: the open-set decider and what stands beside it, on simulated galleries and on such drawn from
     /// `--embeddings`. It measures no model and needs no `--data`.
     OpenSet,
+    /// Several templates of one person, pooled and re-ranked in every way, and with one of four that is somebody else's: people of
+    /// `--embeddings`, or simulated ones. It measures no model and needs no `--data`.
+    Templates,
     /// Boxes that were found and named, from --detections and --truth: average precision with the right name.
     Detections,
 }
@@ -156,7 +164,7 @@ impl ProtocolName {
             Self::Pairwise => Some(Protocol::Labelled(Trials::Pairwise)),
             Self::Scores => Some(Protocol::Scores),
             Self::Detections => Some(Protocol::Detections),
-            Self::OpenSet => None,
+            Self::OpenSet | Self::Templates => None,
         }
     }
 
@@ -172,7 +180,8 @@ impl ProtocolName {
             | Self::OpenSetIdentification
             | Self::Scores
             | Self::Detections
-            | Self::OpenSet => None,
+            | Self::OpenSet
+            | Self::Templates => None,
         }
     }
 }
@@ -204,10 +213,7 @@ impl EvaluateFlags {
 
 pub(super) fn run(places: &PlaceFlags, flags: &EvaluateFlags) -> anyhow::Result<()> {
     let Some(protocol) = flags.protocol.protocol() else {
-        let EvaluateFlags { embeddings, names, person, trial_worlds, seed, json, .. } = flags;
-        let asked =
-            OpenSetFlags { embeddings, names, person: person.as_ref(), trial_worlds: *trial_worlds, seed: *seed };
-        return open_set::evaluate(&asked, json.as_deref());
+        return without_a_model(flags);
     };
     let mut report = match flags {
         EvaluateFlags { embeddings, .. } if !embeddings.is_empty() => given::embeddings(protocol, flags)?,
@@ -228,6 +234,16 @@ pub(super) fn run(places: &PlaceFlags, flags: &EvaluateFlags) -> anyhow::Result<
     }
     say(report);
     Ok(())
+}
+
+/// Measures what neither is a model nor was made by one.
+fn without_a_model(flags: &EvaluateFlags) -> anyhow::Result<()> {
+    let EvaluateFlags { embeddings, names, person, trial_worlds, draws, seed, json, .. } = flags;
+    let (person, trial_worlds, draws, seed) = (person.as_ref(), *trial_worlds, *draws, *seed);
+    if flags.protocol == ProtocolName::Templates {
+        return templates::evaluate(&TemplatesFlags { embeddings, names, person, draws, seed }, json.as_deref());
+    }
+    open_set::evaluate(&OpenSetFlags { embeddings, names, person, trial_worlds, seed }, json.as_deref())
 }
 
 /// Measures a set through an encoder.

@@ -9,6 +9,7 @@ mod models;
 mod open_set;
 mod people_file;
 mod serve;
+mod templates;
 mod train;
 
 use std::{io::Write, process::ExitCode, time::Duration};

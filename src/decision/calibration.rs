@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{bounds, llr::Llr, table::Table, tail::Tail};
 use crate::domain::{
-    Estimate, KeptCalibration, OperatingPoint, PackageCalibration, Policy, Reason, Rehearsal, Similarity,
+    Estimate, KeptCalibration, OperatingPoint, PackageCalibration, Policy, Reason, Rehearsal, Reviewed, Similarity,
     ThresholdSource, has_moved,
 };
 
@@ -105,8 +105,10 @@ impl Calibration {
             return None;
         };
         let values = |trials: &[Similarity]| trials.iter().map(|s| s.0.into()).collect::<Vec<f64>>();
+        let Reviewed { right, wrong } = &rehearsal.reviewed;
         let impostors = values(&rehearsal.impostor);
         let llr = Llr::fit(&values(&rehearsal.mated_best), &impostors);
+        let llr = llr.map(|llr| llr.taught(&values(right), &values(wrong)));
         let packaged = || Llr::fit(&quantiles(&Table::new(&package?.genuine)?), &impostors);
         Some(Self {
             strangers: Strangers::Tried { source, identities: people, nonmated, impostor },
@@ -240,7 +242,7 @@ impl Strangers {
 
     /// The similarity that a share `fmr` of impostors reaches with the one person they claim to be. Where no impostor was
     /// tried, it follows from the strangers, as above with one identity.
-    fn threshold_verify(&self, fmr: f64) -> Threshold {
+    pub(super) fn threshold_verify(&self, fmr: f64) -> Threshold {
         match self {
             Self::Tried { impostor: Some(impostor), .. } => impostor.reach(fmr),
             Self::Tried { nonmated, .. } => nonmated.reach(share_of_power(fmr, nonmated.others)),
@@ -310,7 +312,7 @@ impl Strangers {
         }
     }
 
-    fn reasons(&self, threshold: &Threshold, stale: bool) -> Vec<Reason> {
+    pub(super) fn reasons(&self, threshold: &Threshold, stale: bool) -> Vec<Reason> {
         let packaged = matches!(self, Self::Packaged { .. });
         let all = [
             (Reason::PackageCalibration, packaged),
@@ -373,7 +375,7 @@ impl Genuine {
     }
 
     /// The similarity that a share of acquaintances stays below.
-    fn quantile(&self, share: f64) -> f64 {
+    pub(super) fn quantile(&self, share: f64) -> f64 {
         match self {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count")]
             Self::Trials(trials, _) => trials[(share * trials.len() as f64) as usize],

@@ -5,7 +5,7 @@ use crate::domain::{Candidate, DecisionKind, OpenSetRule, OperatingPoint, Reason
 
 /// Two identities this close to each other cannot be told apart by a similarity: the same face photographed twice
 /// differs by more.
-const MARGIN_MIN: f32 = 0.02;
+pub(super) const MARGIN_MIN: f32 = 0.02;
 
 /// By the posterior, NEW is said of whom at most this share of is enrolled.
 pub(super) const ENROLLED_SHARE_MAX: f64 = 0.02;

@@ -1,7 +1,9 @@
 //! Evidence of several modalities, added up, and what it says of a probe in a gallery.
 
 use super::{Calibration, Decision, Terms, calibration::limited, decide::ENROLLED_SHARE_MAX, llr::logistic};
-use crate::domain::{Candidate, DecisionKind, OperatingPoint, Policy, Reason, Rehearsal, Similarity, ThresholdSource};
+use crate::domain::{
+    Candidate, DecisionKind, OperatingPoint, Policy, Reason, Rehearsal, Reviewed, Similarity, ThresholdSource,
+};
 
 /// Fewer joint trials of a kind than this show nothing of how the modalities depend on each other.
 const TRIALS_MIN: usize = 50;
@@ -97,6 +99,7 @@ impl Fusion {
             nonmated_best: strangers.iter().map(|ratio| limited(ratio / UNIT)).collect(),
             impostor: impostor.iter().map(sum).collect(),
             mated_best: genuine.iter().map(sum).collect(),
+            reviewed: Reviewed::default(),
         };
         Self { sums: Calibration::from_rehearsal(&rehearsal, None), ..self }
     }

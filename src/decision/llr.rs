@@ -1,5 +1,7 @@
 //! What a similarity is worth as evidence, so that evidence of several kinds can be added up.
 
+mod reviewed;
+
 /// Fewer trials of a kind than this show nothing.
 const TRIALS_MIN: usize = 50;
 /// A ridge on the slope, in units of the spread of similarities: without it trials that do not overlap would make

@@ -17,7 +17,9 @@ pub mod decider;
 mod fusion;
 mod levels;
 mod llr;
+mod pairs;
 pub mod relations;
+mod self_paced;
 mod table;
 mod tail;
 #[cfg(test)]
@@ -28,3 +30,5 @@ pub use decide::{Decision, decide, verify};
 pub use decider::{Decider, DeciderError, Judge, Prior};
 pub use fusion::{Fusion, faded, in_conflict, posteriors};
 pub use llr::{Llr, cllr, cost_bits};
+pub use pairs::PairLevel;
+pub use self_paced::{Doubtful, Levels, PRECISION_MIN, Pace, Step, lot};

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     domain::{
-        Candidate, DecisionKind, IdentityId, OpenSetRule, PackageCalibration, Policy, Reason, Rehearsal, Similarity,
-        TemplateId, ThresholdSource,
+        Candidate, DecisionKind, IdentityId, OpenSetRule, PackageCalibration, Policy, Reason, Rehearsal, Reviewed,
+        Similarity, TemplateId, ThresholdSource,
     },
     testdata,
 };
@@ -39,6 +39,7 @@ fn rehearsal(trials: u16) -> Rehearsal {
         nonmated_best: spread(0.1, 0.3),
         impostor: spread(-0.2, 0.2),
         mated_best: spread(0.5, 0.9),
+        reviewed: Reviewed::default(),
     }
 }
 
@@ -324,6 +325,7 @@ proptest! {
         let trials: Vec<Similarity> = nonmated.into_iter().map(Similarity).collect();
         let rehearsal = Rehearsal {
             identities: 500, templates: 500, impostor: trials.clone(), mated_best: trials.clone(), nonmated_best: trials,
+            ..Rehearsal::default()
         };
         let (strict, loose) = (targets[0].min(targets[1]), targets[0].max(targets[1]));
         let (few, many) = (identities[0].min(identities[1]), identities[0].max(identities[1]));

@@ -23,6 +23,17 @@ pub struct Rehearsal {
     pub impostor: Vec<Similarity>,
     /// Mated trials: a template's highest similarity to the other templates of its own identity.
     pub mated_best: Vec<Similarity>,
+    /// What reviewers said meanwhile; no trial of the gallery's own.
+    pub reviewed: Reviewed,
+}
+
+/// How similar the best candidates of review cases were, by what their verdicts said of them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Reviewed {
+    /// It was the person.
+    pub right: Vec<Similarity>,
+    /// It was another, or the person was not enrolled.
+    pub wrong: Vec<Similarity>,
 }
 
 /// What a model package knows of its similarities, measured once by whoever made the package. It serves while a

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
-    CollectionId, CollectionUid, EmbeddingSpace, Modality, OpenSetRule, QualityPolicy, ReviewPolicy, SpaceName,
-    Timestamp,
+    CollectionId, CollectionUid, EmbeddingSpace, Modality, OpenSetRule, QualityPolicy, Reranking, ReviewPolicy,
+    SpaceName, Timestamp,
 };
 
 /// Counts the changes of a record, so that two writers notice each other.
@@ -96,6 +96,12 @@ pub struct Policy {
     /// Whether a human is asked about what cannot be told.
     #[serde(default)]
     pub review: ReviewPolicy,
+    /// Self-paced review: at most this share of the resolves that may enroll become questions.
+    #[serde(default = "Policy::review_share")]
+    pub review_share: f64,
+    /// What orders the candidates of a search besides their similarity.
+    #[serde(default)]
+    pub reranking: Reranking,
     /// Where several modalities speak: after so long what a body says is worth half, for people change clothes. Zero: it
     /// stays worth what it is.
     #[serde(default = "half_a_day")]
@@ -117,6 +123,12 @@ pub enum Pooling {
     MeanOfBest(NonZeroU32),
     /// As the mean of all, each as much as the square of its quality; those of which nothing is known count in full.
     ByQuality,
+    /// As one prototype of all: the direction of their sum, each as much as the square of its quality and, from three on, as
+    /// `exp(8 (a - max a))` of its mean cosine `a` to the others. Whose sample got in by mistake disagrees, and hardly counts.
+    Prototype,
+    /// As the most similar template after each has moved to between itself and the mean of the others (label-aware
+    /// centralisation). Best of all where templates are right, and as trusting as the best where one is not.
+    Centralised,
 }
 
 impl Pooling {
@@ -170,6 +182,8 @@ impl Default for Policy {
             open_set: OpenSetRule::default(),
             review: ReviewPolicy::default(),
             person_half_life: half_a_day(),
+            reranking: Reranking::default(),
+            review_share: Self::review_share(),
         }
     }
 }
@@ -185,6 +199,10 @@ pub struct PolicyError {
 }
 
 impl Policy {
+    fn review_share() -> f64 {
+        0.2
+    }
+
     /// # Errors
     /// When an error rate is not within 1e-6 to 0.5, a share not within 0 to 1, or a demand on samples is out of its range.
     pub fn checked(self) -> Result<Self, PolicyError> {
@@ -192,6 +210,7 @@ impl Policy {
         let rates = rates.map(|(field, value)| PolicyError { field, value, least: 1e-6, most: 0.5 });
         let uncertain =
             self.max_uncertain.map(|value| PolicyError { field: "policy.maxUncertain", value, least: 0.0, most: 1.0 });
+        let asked = PolicyError { field: "policy.reviewShare", value: self.review_share, least: 0.0, most: 1.0 };
         let share =
             |field, value: f32, most: f32| PolicyError { field, value: value.into(), least: 0.0, most: most.into() };
         let demands = self.quality.numbers();
@@ -200,12 +219,12 @@ impl Policy {
         let pad = share("policy.pad.scoreMin", self.pad.score_min, 1.0);
         let best = match self.pooling {
             Pooling::MeanOfBest(best) => f64::from(best.get()),
-            Pooling::Best | Pooling::ByQuality => 1.0,
+            Pooling::Best | Pooling::ByQuality | Pooling::Prototype | Pooling::Centralised => 1.0,
         };
         let most = f64::from(Pooling::BEST_MAX);
         let best = PolicyError { field: "policy.pooling.best", value: best, least: 1.0, most };
         let wrong = |asked: &PolicyError| !(asked.least..=asked.most).contains(&asked.value);
-        match rates.into_iter().chain(uncertain).chain(demands).chain([pad, best]).find(wrong) {
+        match rates.into_iter().chain(uncertain).chain(demands).chain([pad, best, asked]).find(wrong) {
             Some(wrong) => Err(wrong),
             None => Ok(self),
         }

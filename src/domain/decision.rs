@@ -120,6 +120,10 @@ pub enum Reason {
     ModalityConflict,
     /// Nothing is known yet of what the similarities of a modality are worth, so it was left out.
     ModalityUncalibrated,
+    /// The numbers did not tell, and verdicts on answers like this one show that at least 99 % of them are right.
+    AutoAccepted,
+    /// A human should look, and the share of questions is spent or kept for answers of which less is known: none was asked.
+    ReviewShareSpent,
 }
 
 impl Reason {
@@ -152,6 +156,8 @@ impl Reason {
             Self::LearntDecision => "learnt_decision",
             Self::ModalityConflict => "modality_conflict",
             Self::ModalityUncalibrated => "modality_uncalibrated",
+            Self::AutoAccepted => "auto_accepted",
+            Self::ReviewShareSpent => "review_share_spent",
         }
     }
 }

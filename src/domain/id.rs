@@ -148,6 +148,10 @@ server_id! {
     /// One question to a human.
     ReviewCaseId
 }
+server_id! {
+    /// One piece of work that takes longer than a request.
+    OperationId
+}
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{EmbeddingSpace, IdentityId, Labels, Position, Revision, SpaceName, TemplateId, Timestamp, TrackReport};
+use super::{
+    EmbeddingSpace, IdentityId, Labels, Position, ReviewCaseId, Revision, SpaceName, TemplateId, Timestamp, TrackReport,
+};
 
 /// A subject's record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +34,9 @@ pub struct Template {
     /// What the space was called when the template was enrolled.
     pub model: SpaceName,
     pub origin: TemplateOrigin,
+    /// Who said whose it is.
+    #[serde(default)]
+    pub assignment: Assignment,
     /// The quality score of the sample, 0 to 1; absent for embeddings that a client sent.
     #[serde(default)]
     pub quality: Option<f32>,
@@ -51,4 +56,30 @@ pub enum TemplateOrigin {
     Sample,
     /// A client sent them.
     Embedding,
+}
+
+/// Who said whose a template is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Assignment {
+    /// The client that enrolled it, or a resolve that found nobody like it.
+    #[default]
+    Enrolled,
+    /// The self-paced policy, after a resolve that could not tell, at this posterior. Taken back when verdicts show that such
+    /// answers are wrong too often.
+    Accepted { posterior: f64 },
+    /// A reviewer. No policy moves it or takes it away; only whoever deletes it, or reopens its case, does.
+    Certified(Certificate),
+}
+
+/// A human's word for whose a template is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// As the verdict names them.
+    pub reviewer: String,
+    /// Who sent the verdict, as the access layer found out.
+    pub principal: String,
+    /// The case that was decided.
+    pub case: ReviewCaseId,
+    pub time: Timestamp,
 }

@@ -17,13 +17,15 @@ mod kept_calibration;
 mod labels;
 mod log;
 mod neighbourhood;
+mod operation;
 mod quality;
+mod ranking;
 mod report;
 mod review;
 mod sample;
 mod space;
 
-pub use calibration::{PackageCalibration, PackageCalibrationError, Rehearsal, SAME_IMAGE};
+pub use calibration::{PackageCalibration, PackageCalibrationError, Rehearsal, Reviewed, SAME_IMAGE};
 pub use clock::{Clock, IdSource, Timestamp};
 pub use collection::{
     Collection, CollectionStats, PadMode, PadPolicy, Policy, PolicyError, Pooling, Revision, SpaceBinding, SpaceRole,
@@ -36,18 +38,23 @@ pub use embedding::{DIMENSION_MAX, Embedding, EmbeddingError, Similarity, simila
 pub use encoded::Encoded;
 pub use filter::{FILTER_BYTES_MAX, FILTER_DEPTH_MAX, Filter, FilterError};
 pub use id::{
-    CalibrationId, CollectionId, CollectionUid, DecisionId, ID_CHARS_MAX, IdError, IdentityId, ReviewCaseId, SpaceName,
-    TemplateId,
+    CalibrationId, CollectionId, CollectionUid, DecisionId, ID_CHARS_MAX, IdError, IdentityId, OperationId,
+    ReviewCaseId, SpaceName, TemplateId,
 };
-pub use identity::{Identity, Template, TemplateOrigin};
+pub use identity::{Assignment, Certificate, Identity, Template, TemplateOrigin};
 pub(crate) use kept_calibration::has_moved;
 pub use kept_calibration::{Estimate, GALLERY_MOVE_MAX, KeptCalibration, Level, Moved, QUALITY_DRIFT_MAX, Standing};
 pub use labels::{LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, Labels, LabelsError};
 pub use log::{Change, Entry, EntryKind, Position, StoredTemplate};
 pub use neighbourhood::{COHORT_MAX, Neighbour, Own, Spread, Surroundings};
+pub use operation::{
+    Operation, OperationFailure, OperationKind, OperationOutcome, OperationState, OperationSummary, Owned, Progress,
+    SurveyFinding,
+};
 pub use quality::{Quality, QualityPolicy};
+pub use ranking::{Ranking, Reranking};
 pub use report::{Face, Pad, PadVerdict, SampleReport, TrackReport};
-pub use review::{Outcome, ReviewCase, ReviewPolicy, ReviewStage, ReviewState, Verdict};
+pub use review::{Doubt, Outcome, ReviewCase, ReviewPolicy, ReviewStage, ReviewState, ReviewTrial, Selection, Verdict};
 pub use sample::{
     Alignment, FaceSelection, Frame, Geometry, ImageBytes, JOINTS, Joint, Landmarks, Picture, PixelBox, Prompt,
     PromptRole, Sample, SampleContent, Skeleton,

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Candidate, DecisionId, IdentityId, Labels, Modality, OperatingPoint, Reason, ReviewCaseId, Revision, SampleReport,
-    SpaceName, TemplateId, Timestamp,
+    Candidate, DecisionId, EmbeddingSpace, IdentityId, Labels, Modality, OperatingPoint, Pooling, Reason, ReviewCaseId,
+    Revision, SampleReport, Similarity, SpaceName, TemplateId, Timestamp,
 };
 
 /// When cases are opened.
@@ -16,6 +16,9 @@ pub enum ReviewPolicy {
     Off,
     /// A resolve with `ENROLL_IF_NEW` that answers UNCERTAIN opens a case.
     Uncertain,
+    /// Such a resolve is settled as verdicts have shown that it may be, or opens a case while there is room in the share of
+    /// questions, or does neither.
+    SelfPaced,
 }
 
 /// A question to a human: is this one of the candidates, or somebody new?
@@ -28,6 +31,9 @@ pub struct ReviewCase {
     /// The most similar first.
     pub candidates: Vec<Candidate>,
     pub operating_point: OperatingPoint,
+    /// What was known of the best candidate. Absent where there was none, and of cases from before this was kept.
+    #[serde(default)]
+    pub doubt: Option<Doubt>,
     pub modality: Modality,
     pub model: SpaceName,
     /// For the identity, should it be new.
@@ -40,6 +46,43 @@ pub struct ReviewCase {
     pub update_time: Timestamp,
     /// From then on the case and its samples are gone.
     pub expire_time: Timestamp,
+}
+
+/// What was known of the best candidate when the question was asked. It tells of neither a person nor a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Doubt {
+    /// Of the probe.
+    pub space: EmbeddingSpace,
+    /// How templates spoke together in the similarity.
+    pub pooling: Pooling,
+    pub similarity: Similarity,
+    /// How far the runner-up was behind.
+    pub margin: Option<f32>,
+    pub posterior: Option<f64>,
+    pub selection: Selection,
+}
+
+/// What made a doubtful resolve a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Selection {
+    /// Its similarity alone, or chance beside it.
+    Blind,
+    /// Its posterior had a part in it. Given the similarity, such trials are not as others are: those picked near even odds
+    /// are right half the time, whatever their similarity.
+    ByPosterior,
+}
+
+/// A doubt and what a verdict said of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReviewTrial {
+    /// The case that was decided; it may be gone.
+    pub case: ReviewCaseId,
+    pub doubt: Doubt,
+    /// The best candidate was the person.
+    pub was_right: bool,
+    /// Of the verdict.
+    pub time: Timestamp,
 }
 
 /// Where a case stands.
@@ -121,6 +164,17 @@ impl ReviewCase {
     #[must_use]
     pub fn moved(self, state: ReviewState, now: Timestamp) -> Self {
         Self { state, revision: self.revision.next(), update_time: now, ..self }
+    }
+
+    /// Whether the best candidate is the person, by a verdict; `None` where the verdict does not say, or there was none.
+    #[must_use]
+    pub fn was_right(&self, verdict: &Verdict) -> Option<bool> {
+        let best = self.candidates.first()?;
+        match verdict {
+            Verdict::SameAs(id) => Some(best.identity == *id),
+            Verdict::New(_) => Some(false),
+            Verdict::Discard => None,
+        }
     }
 
     /// Whose the samples are by a verdict.

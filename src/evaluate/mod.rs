@@ -5,6 +5,7 @@
 //! never writes to a store, and writes no file but the plots that it is asked for.
 
 mod boxes;
+mod draw;
 mod energy;
 mod figure;
 mod general;
@@ -18,6 +19,7 @@ mod pictures;
 mod psymo;
 mod report;
 mod scores;
+pub mod templates;
 
 use std::{
     path::{Path, PathBuf},

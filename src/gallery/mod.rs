@@ -12,22 +12,27 @@
 
 mod best;
 mod block;
+mod cluster;
 mod codes;
 mod cohort;
 mod fold;
 mod graph;
+mod join;
 mod keep;
 mod kernel;
 mod originals;
 mod pooled;
 mod rehearse;
+mod rerank;
 mod restore;
 mod rows;
 mod scan;
+mod shares;
 mod shelf;
 mod slots;
 mod snapshot;
 mod space;
+mod survey;
 mod sweep;
 #[cfg(test)]
 mod testbed;
@@ -51,12 +56,14 @@ use thiserror::Error;
 
 use crate::domain::{CollectionStats, CollectionUid, Position, Timestamp};
 
+pub use join::{JoinError, JoinProgress, JoinWatch};
 pub use keep::Recall;
 use kernel::Packing;
 pub use restore::Restore;
 pub use shelf::{Enrolled, Query, Shelf, Upkeep};
 pub use snapshot::{Claim, Inspection, SnapshotError};
 pub use space::PASS_MAX;
+pub use survey::{Alike, Duplicate, Grouped, Survey};
 pub use together::Together;
 pub use watch::Watched;
 

@@ -1,116 +1,79 @@
 //! Identities by what several of their templates say together, where a policy wants that.
 //!
-//! What a template's code says of its similarity is an interval, and pooling keeps order: pooled lower ends are at most
-//! the pooled similarity, pooled upper ends at least. So the answer is found as with single templates: a floor from
-//! lower ends, suspects whose upper end reaches it, and originals for the suspects alone.
+//! What a template's code says of its similarity is an interval, and pooling keeps order (`ranking/pools.rs`): pooled lower ends
+//! are at most the pooled similarity, pooled upper ends at least. So the answer is found as with single templates: a floor from
+//! lower ends, suspects whose upper end reaches it, and originals for the suspects alone. Of prototypes and centralised
+//! templates no vector is kept: what each template counts is a number beside its row (`shares.rs`).
 
 use super::{
     best::{Best, Hit},
     codes::Probe,
     kernel::Kernel,
     rows::Rows,
+    shares::Voice,
     slots::Slot,
     space::Ask,
 };
-use crate::domain::{Pooling, TemplateId};
+use crate::{
+    domain::TemplateId,
+    ranking::{Pools, Said},
+};
 
 /// More than a hundred roundings of a double sum, and the one to single precision.
 const ROUNDING: f32 = 2.0 * f32::EPSILON;
 
-/// The pooled similarity of each identity, template by template.
-#[derive(Debug)]
-pub(super) struct Pools {
-    pooling: Pooling,
-    /// For the mean of the best: so many of the highest for each slot, in falling order. Otherwise the sum and the weight.
-    values: Vec<f64>,
-    width: usize,
-}
-
-impl Pools {
-    pub(super) fn new(pooling: Pooling, slots: usize) -> Self {
-        let (width, nothing) = match pooling {
-            Pooling::Best => (1, f64::NEG_INFINITY),
-            Pooling::MeanOfBest(most) => (most.get() as usize, f64::NEG_INFINITY),
-            Pooling::ByQuality => (2, 0.0),
-        };
-        Self { pooling, values: vec![nothing; slots * width], width }
-    }
-
-    pub(super) fn add(&mut self, slot: Slot, similarity: f32, quality: f32) {
-        let kept = &mut self.values[slot.0 as usize * self.width..][..self.width];
-        match self.pooling {
-            Pooling::Best | Pooling::MeanOfBest(_) => {
-                let mut moving = f64::from(similarity);
-                for place in kept {
-                    if moving > *place {
-                        std::mem::swap(place, &mut moving);
-                    }
-                }
-            }
-            Pooling::ByQuality => {
-                let weight = Pooling::weight((!quality.is_nan()).then_some(quality));
-                kept[0] += weight * f64::from(similarity);
-                kept[1] += weight;
-            }
-        }
-    }
-
-    /// `None` where nothing was added.
-    pub(super) fn of(&self, slot: Slot) -> Option<f32> {
-        let kept = &self.values[slot.0 as usize * self.width..][..self.width];
-        let (sum, weight) = match self.pooling {
-            Pooling::Best | Pooling::MeanOfBest(_) => {
-                let there = kept.iter().take_while(|value| value.is_finite());
-                there.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0))
-            }
-            Pooling::ByQuality => (kept[0], kept[1]),
-        };
-        #[expect(clippy::cast_possible_truncation, reason = "similarities are single precision")]
-        let mean = (sum / weight) as f32;
-        (weight > 0.0).then_some(mean)
-    }
-}
-
 /// The pooled similarity of one identity, and its most similar template; `rows_of_it` are its rows.
-pub(super) fn pooled(rows: &Rows, ask: &Ask<'_>, owner: Slot, rows_of_it: &[usize]) -> Option<Hit> {
+pub(super) fn pooled(
+    rows: &Rows,
+    ask: &Ask<'_>,
+    voice: Voice<'_>,
+    (owner, rows_of_it): (Slot, &[usize]),
+) -> Option<Hit> {
     // In the order of ids and not of rows, which depends on what was forgotten before: sums are to be the same anywhere.
-    let mut each: Vec<(TemplateId, f32, f32)> = rows_of_it
+    let mut each: Vec<(TemplateId, Said)> = rows_of_it
         .iter()
         .map(|row| {
-            let member = rows.member(*row);
-            (member.template, rows.measure().of(ask.probe, rows.values(*row)), member.quality)
+            let similarity = rows.measure().of(ask.probe, rows.values(*row));
+            (rows.template(*row), voice.said(rows, *row, similarity))
         })
         .collect();
-    each.sort_unstable_by_key(|(template, ..)| *template);
-    let mut pools = Pools::new(ask.pooling, 1);
-    for (_, similarity, quality) in &each {
-        pools.add(Slot(0), *similarity, *quality);
-    }
-    let hit = |(template, similarity, _): &(TemplateId, f32, f32)| Hit {
-        similarity: *similarity,
-        template: *template,
-        owner,
-    };
+    each.sort_unstable_by_key(|(template, _)| *template);
+    let hit = |(template, said): &(TemplateId, Said)| Hit { similarity: said.similarity, template: *template, owner };
     let nearest = each.iter().map(hit).min_by(Hit::rank)?;
-    Some(Hit { similarity: pools.of(Slot(0))?, ..nearest })
+    Some(Hit { similarity: Pools::one(voice.pooling, each.iter().map(|(_, said)| *said))?, ..nearest })
 }
 
 /// Offers the nearest identities that the sieve admits. Exact. `rows_of` answers the rows of an identity.
-pub(super) fn sweep_pooled(rows: &Rows, ask: &Ask<'_>, rows_of: impl Fn(Slot) -> Vec<usize>, best: &mut Best) {
+pub(super) fn sweep_pooled(
+    rows: &Rows,
+    (ask, voice): (&Ask<'_>, Voice<'_>),
+    rows_of: impl Fn(Slot) -> Vec<usize>,
+    best: &mut Best,
+) {
     let slots = ask.sieve.slots();
-    let mut lower = Pools::new(ask.pooling, slots);
-    let mut upper = Pools::new(ask.pooling, slots);
+    let mut lower = Pools::new(voice.pooling, slots);
+    let mut upper = Pools::new(voice.pooling, slots);
+    // Of every row, where it is to be told a second time.
+    let mut intervals: Vec<(usize, f32, f32)> = Vec::new();
     each_interval(rows, ask, |row, low, high| {
-        let member = rows.member(row);
-        if ask.sieve.admits(member.owner) {
-            lower.add(member.owner, low, member.quality);
-            upper.add(member.owner, high, member.quality);
+        let owner = rows.owner(row);
+        if ask.sieve.admits(owner) {
+            lower.add(owner.0 as usize, voice.said(rows, row, low));
+            upper.add(owner.0 as usize, voice.said(rows, row, high));
+            if Pools::has_two_rounds(voice.pooling) {
+                intervals.push((row, low, high));
+            }
         }
     });
+    for (row, low, high) in intervals {
+        let owner = rows.owner(row).0 as usize;
+        lower.compare(owner, voice.said(rows, row, low));
+        upper.compare(owner, voice.said(rows, row, high));
+    }
     let mut floor = best.emptied();
     let mut suspects: Vec<(Slot, f32)> = Vec::new();
-    for slot in (0..slots).filter_map(|slot| u32::try_from(slot).ok()).map(Slot) {
-        if let (Some(low), Some(high)) = (lower.of(slot), upper.of(slot)) {
+    for (slot, place) in (0..slots).filter_map(|slot| Some((Slot(u32::try_from(slot).ok()?), slot))) {
+        if let (Some(low), Some(high)) = (lower.of(place), upper.of(place)) {
             // Each identity is offered once, so any template will do.
             floor.offer(Hit { similarity: low - ROUNDING, template: TemplateId(uuid::Uuid::nil()), owner: slot });
             suspects.push((slot, high + ROUNDING));
@@ -122,7 +85,7 @@ pub(super) fn sweep_pooled(rows: &Rows, ask: &Ask<'_>, rows_of: impl Fn(Slot) ->
         if high < best.floor() {
             break;
         }
-        if let Some(hit) = pooled(rows, ask, slot, &rows_of(slot)) {
+        if let Some(hit) = pooled(rows, ask, voice, (slot, &rows_of(slot))) {
             best.offer(hit);
         }
     }
@@ -158,11 +121,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::Filter,
+        domain::{Filter, Pooling},
         gallery::{
             kernel::Packing,
             rows::Member,
             scan::{Measure, similarity_of},
+            shares::shares_of_all,
             slots::Sieve,
             testbed::{embedding, member, now, roster, unit_rows},
         },
@@ -170,22 +134,59 @@ mod tests {
 
     fn poolings() -> impl Strategy<Value = Pooling> {
         let best = (1_u32..5).prop_map(|n| Pooling::MeanOfBest(NonZeroU32::new(n).expect("at least one")));
-        prop_oneof![Just(Pooling::Best), Just(Pooling::ByQuality), best]
+        let linear = prop_oneof![Just(Pooling::ByQuality), Just(Pooling::Prototype), Just(Pooling::Centralised)];
+        prop_oneof![Just(Pooling::Best), linear, best]
     }
 
-    /// What the words of a pooling say, in as many words.
-    fn expected(pooling: Pooling, each: &[(f32, f32)]) -> f64 {
-        let mut falling: Vec<f64> = each.iter().map(|(similarity, _)| f64::from(*similarity)).collect();
+    fn cosine(one: &[f64], other: &[f64]) -> f64 {
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        dot(one, other) / (dot(one, one) * dot(other, other)).sqrt()
+    }
+
+    fn weighted(rows: &[Vec<f64>], weights: &[f64]) -> Vec<f64> {
+        let mut sum = vec![0.0; rows[0].len()];
+        for (row, weight) in rows.iter().zip(weights) {
+            sum.iter_mut().zip(row).for_each(|(sum, number)| *sum += weight * number);
+        }
+        sum
+    }
+
+    /// What the words of a pooling say, in as many words: from the embeddings, and no share of any.
+    fn expected(pooling: Pooling, probe: &[f32], its: &[(&[f32], f32)]) -> f64 {
+        let wide = |row: &[f32]| row.iter().copied().map(f64::from).collect::<Vec<f64>>();
+        let (probe, rows): (Vec<f64>, Vec<Vec<f64>>) = (wide(probe), its.iter().map(|(row, _)| wide(row)).collect());
+        let each: Vec<f64> = rows.iter().map(|row| cosine(&probe, row)).collect();
+        let mut falling = each.clone();
         falling.sort_by(|one, other| other.total_cmp(one));
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let weight = |quality: f32| if quality.is_nan() { 1.0 } else { f64::from(quality.max(0.05)).powi(2) };
+        let by_quality: Vec<f64> = its.iter().map(|(_, quality)| weight(*quality)).collect();
+        let others = |own: usize| -> Vec<Vec<f64>> {
+            rows.iter().enumerate().filter(|(row, _)| *row != own).map(|(_, row)| row.clone()).collect()
+        };
         match pooling {
             Pooling::Best => falling[0],
             Pooling::MeanOfBest(most) => mean(&falling[..falling.len().min(most.get() as usize)]),
             Pooling::ByQuality => {
-                let weight = |quality: f32| if quality.is_nan() { 1.0 } else { f64::from(quality.max(0.05)).powi(2) };
-                let weights: f64 = each.iter().map(|(_, quality)| weight(*quality)).sum();
-                each.iter().map(|(similarity, quality)| weight(*quality) * f64::from(*similarity)).sum::<f64>()
-                    / weights
+                each.iter().zip(&by_quality).map(|(s, w)| s * w).sum::<f64>() / by_quality.iter().sum::<f64>()
+            }
+            Pooling::Prototype => {
+                let agreement =
+                    |own: usize| mean(&others(own).iter().map(|o| cosine(&rows[own], o)).collect::<Vec<_>>());
+                let agreements: Vec<f64> = (0..rows.len()).map(agreement).collect();
+                let highest = agreements.iter().copied().fold(f64::MIN, f64::max);
+                let agree = |own: usize| if rows.len() > 2 { (8.0 * (agreements[own] - highest)).exp() } else { 1.0 };
+                let weights: Vec<f64> = by_quality.iter().enumerate().map(|(own, w)| w * agree(own)).collect();
+                cosine(&probe, &weighted(&rows, &weights))
+            }
+            Pooling::Centralised if rows.len() == 1 => each[0],
+            Pooling::Centralised => {
+                let moved = |own: usize| {
+                    let others = others(own);
+                    let middle = weighted(&others, &vec![1.0 / others.len() as f64; others.len()]);
+                    cosine(&probe, &weighted(&[rows[own].clone(), middle], &[1.0, 1.0]))
+                };
+                (0..rows.len()).map(moved).fold(f64::MIN, f64::max)
             }
         }
     }
@@ -218,19 +219,22 @@ mod tests {
             for row in (0..rows.len()).filter(|row| sieve.admits(rows.owner(*row))) {
                 owned.entry(rows.owner(row)).or_default().push(row);
             }
+            let shares = shares_of_all(&rows, pooling, owned.values().cloned());
+            let voice = Voice::new(pooling, &shares);
             let mut best = Best::new(limit, None);
-            sweep_pooled(&rows, &ask, |slot| owned.get(&slot).cloned().unwrap_or_default(), &mut best);
+            sweep_pooled(&rows, (&ask, voice), |slot| owned.get(&slot).cloned().unwrap_or_default(), &mut best);
             let found = best.into_hits();
 
             let mut everybody: Vec<Hit> =
-                owned.iter().filter_map(|(slot, its)| pooled(&rows, &ask, *slot, its)).collect();
+                owned.iter().filter_map(|(slot, its)| pooled(&rows, &ask, voice, (*slot, its))).collect();
             everybody.sort_by(Hit::rank);
             everybody.truncate(limit);
             prop_assert_eq!(&found, &everybody);
             for hit in &found {
-                let each: Vec<(f32, f32)> = owned[&hit.owner].iter()
-                    .map(|row| (similarity_of(&probe, rows.values(*row)), rows.member(*row).quality)).collect();
-                prop_assert!((f64::from(hit.similarity) - expected(pooling, &each)).abs() < 1e-6);
+                let its: Vec<(&[f32], f32)> =
+                    owned[&hit.owner].iter().map(|row| (rows.values(*row), rows.quality(*row))).collect();
+                let expected = expected(pooling, &probe, &its);
+                prop_assert!((f64::from(hit.similarity) - expected).abs() < 2e-6, "{} {expected}", hit.similarity);
                 let nearest = owned[&hit.owner].iter().map(|row| similarity_of(&probe, rows.values(*row)));
                 let nearest = nearest.fold(f32::MIN, f32::max);
                 let named = (0..rows.len()).find(|row| rows.template(*row) == hit.template).expect("it is a row's");

@@ -3,10 +3,17 @@
 //! Each trial takes a template of the gallery for a probe. Its own identity taken out of the gallery, it is a stranger;
 //! itself taken out, it is an acquaintance.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{pooled::Pools, rows::Rows, slots::Slot};
-use crate::domain::{Pooling, Rehearsal, SAME_IMAGE, Similarity};
+use super::{
+    rows::Rows,
+    shares::{self, Voice},
+    slots::Slot,
+};
+use crate::{
+    domain::{Pooling, Rehearsal, Reviewed, SAME_IMAGE, Similarity},
+    ranking::{Pools, Said},
+};
 
 /// So many trials pass over a block together where several templates speak: each keeps numbers for every identity.
 pub(super) const TRIALS_AT_ONCE: usize = 16;
@@ -14,15 +21,25 @@ pub(super) const TRIALS_AT_ONCE: usize = 16;
 /// At most `trials_max` trials. The same rows, count and seed give the same trials.
 pub(super) fn rehearse(rows: &Rows, pooling: Pooling, trials_max: usize, seed: u64) -> Rehearsal {
     let people = people_of(rows);
+    let pooling = shares::in_space(rows.measure(), pooling);
     let mut random = SplitMix(seed);
     let probes = draw(&people, trials_max, &mut random);
     let impostor =
         probes.iter().filter_map(|probe| impostor_of(rows, &people, pooling, (*probe, &mut random))).collect();
     let (nonmated_best, mated_best) = match pooling {
         Pooling::Best => best_of(rows, &probes),
-        Pooling::MeanOfBest(_) | Pooling::ByQuality => pooled_of(rows, pooling, &probes),
+        Pooling::MeanOfBest(_) | Pooling::ByQuality | Pooling::Prototype | Pooling::Centralised => {
+            pooled_of(&Crowd::new(rows, pooling), &probes)
+        }
     };
-    Rehearsal { identities: people.len() as u64, templates: rows.len() as u64, nonmated_best, impostor, mated_best }
+    Rehearsal {
+        identities: people.len() as u64,
+        templates: rows.len() as u64,
+        nonmated_best,
+        impostor,
+        mated_best,
+        reviewed: Reviewed::default(),
+    }
 }
 
 /// The rows of each identity, in the order of their templates and not of the rows, which depends on what was
@@ -67,64 +84,141 @@ fn impostor_of(
     }
     let drawn = random.below(people.len());
     let stranger = if rows.owner(people[drawn][0]) == rows.owner(probe) { (drawn + 1) % people.len() } else { drawn };
-    let mut pools = Pools::new(pooling, 1);
-    for other in &people[stranger] {
-        let similarity = rows.measure().of(rows.values(probe), rows.values(*other));
-        if similarity < SAME_IMAGE {
-            pools.add(Slot(0), similarity, rows.member(*other).quality);
-        }
-    }
-    pools.of(Slot(0)).map(Similarity)
+    apart(rows, pooling, probe, &people[stranger]).map(Similarity)
 }
 
-/// The highest similarity of each probe to other identities, and to the rest of its own, where there is any. Block by
-/// block, all probes against one block before the next is read: the numbers come from memory once.
+/// The pooled similarity of a probe and one identity, without the probe itself and its copies. `None` where nothing is left.
+fn apart(rows: &Rows, pooling: Pooling, probe: usize, its_rows: &[usize]) -> Option<f32> {
+    let similarity = |row: usize| rows.measure().of(rows.values(probe), rows.values(row));
+    let left = its_rows.iter().map(|row| (*row, similarity(*row))).filter(|(row, s)| *s < SAME_IMAGE && *row != probe);
+    let (left, similarities): (Vec<usize>, Vec<f32>) = left.unzip();
+    // What is left weighs itself anew.
+    let shares: BTreeMap<usize, f32> = shares::shares_of(rows, pooling, &left).into_iter().collect();
+    let said = |(row, similarity): (&usize, &f32)| Said {
+        similarity: *similarity,
+        quality: rows.quality(*row),
+        share: shares[row],
+    };
+    Pools::one(pooling, left.iter().zip(&similarities).map(said))
+}
+
+/// The highest similarity of each probe to other identities, and to the rest of its own, where there is any.
 fn best_of(rows: &Rows, probes: &[usize]) -> (Vec<Similarity>, Vec<Similarity>) {
     let mut nonmated = vec![Similarity::LOWEST; probes.len()];
     let mut mated = vec![Similarity::LOWEST; probes.len()];
-    let mut similarities = Vec::new();
-    for (first, values) in rows.blocks() {
-        for (trial, probe) in probes.iter().enumerate() {
-            rows.measure().of_all(rows.values(*probe), values, &mut similarities);
-            for (row, similarity) in (first..).zip(&similarities) {
-                if *similarity >= SAME_IMAGE || row == *probe {
-                    continue;
-                }
-                let best = if rows.owner(row) == rows.owner(*probe) { &mut mated[trial] } else { &mut nonmated[trial] };
-                best.0 = best.0.max(*similarity);
-            }
+    each_similarity(rows, probes, |trial, row, similarity| {
+        let probe = probes[trial];
+        if similarity < SAME_IMAGE && row != probe {
+            let best = if rows.owner(row) == rows.owner(probe) { &mut mated[trial] } else { &mut nonmated[trial] };
+            best.0 = best.0.max(similarity);
         }
-    }
+    });
     let found = |best: Vec<Similarity>| best.into_iter().filter(|s| *s > Similarity::LOWEST).collect();
     (found(nonmated), found(mated))
 }
 
 /// The same where several templates of an identity speak together.
-fn pooled_of(rows: &Rows, pooling: Pooling, probes: &[usize]) -> (Vec<Similarity>, Vec<Similarity>) {
-    let slots = (0..rows.len()).map(|row| rows.owner(row).0 as usize + 1).max().unwrap_or(0);
+fn pooled_of(crowd: &Crowd<'_>, probes: &[usize]) -> (Vec<Similarity>, Vec<Similarity>) {
     let (mut nonmated, mut mated) = (Vec::new(), Vec::new());
-    let mut similarities = Vec::new();
     for probes in probes.chunks(TRIALS_AT_ONCE) {
-        let mut pools: Vec<Pools> = probes.iter().map(|_| Pools::new(pooling, slots)).collect();
-        for (first, values) in rows.blocks() {
-            for (pools, probe) in pools.iter_mut().zip(probes) {
-                rows.measure().of_all(rows.values(*probe), values, &mut similarities);
-                for (row, similarity) in (first..).zip(&similarities) {
-                    if *similarity < SAME_IMAGE && row != *probe {
-                        pools.add(rows.owner(row), *similarity, rows.member(row).quality);
-                    }
-                }
-            }
-        }
-        for (pools, probe) in pools.iter().zip(probes) {
-            let own = rows.owner(*probe);
-            let of = |slot: u32| pools.of(Slot(slot)).filter(|_| Slot(slot) != own);
-            let others = (0..slots).filter_map(|slot| of(u32::try_from(slot).ok()?));
-            nonmated.extend(others.max_by(f32::total_cmp).map(Similarity));
-            mated.extend(pools.of(own).map(Similarity));
+        let meeting = crowd.meet(probes);
+        for (trial, probe) in probes.iter().enumerate() {
+            let own = crowd.rows.owner(*probe);
+            let others = crowd.slots().filter(|slot| *slot != own);
+            let similarities = others.filter_map(|slot| meeting.similarity(trial, slot));
+            nonmated.extend(similarities.max_by(f32::total_cmp).map(Similarity));
+            mated.extend(crowd.apart(*probe, own).map(Similarity));
         }
     }
     (nonmated, mated)
+}
+
+/// Everybody in a space, by what the templates of each say together.
+pub(super) struct Crowd<'r> {
+    rows: &'r Rows,
+    pooling: Pooling,
+    people: BTreeMap<Slot, Vec<usize>>,
+    shares: Vec<f32>,
+}
+
+/// What some probes are to everybody in a space.
+pub(super) struct Meeting<'c> {
+    crowd: &'c Crowd<'c>,
+    probes: Vec<usize>,
+    /// Of each probe.
+    pools: Vec<Pools>,
+    /// Identities of which something is left out: the probe itself or a copy of it.
+    touched: Vec<BTreeSet<Slot>>,
+}
+
+impl<'r> Crowd<'r> {
+    pub(super) fn new(rows: &'r Rows, pooling: Pooling) -> Self {
+        let pooling = shares::in_space(rows.measure(), pooling);
+        let people: BTreeMap<Slot, Vec<usize>> =
+            people_of(rows).into_iter().map(|its_rows| (rows.owner(its_rows[0]), its_rows)).collect();
+        let shares = shares::shares_of_all(rows, pooling, people.values().cloned());
+        Self { rows, pooling, people, shares }
+    }
+
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.people.keys().copied()
+    }
+
+    /// The rows of an identity in the order of their templates, or none.
+    pub(super) fn rows_of(&self, slot: Slot) -> &[usize] {
+        self.people.get(&slot).map_or(&[], Vec::as_slice)
+    }
+
+    /// See [`apart`].
+    pub(super) fn apart(&self, probe: usize, slot: Slot) -> Option<f32> {
+        apart(self.rows, self.pooling, probe, self.rows_of(slot))
+    }
+
+    /// Takes as long as a scan for each probe.
+    pub(super) fn meet(&self, probes: &[usize]) -> Meeting<'_> {
+        let slots = self.people.last_key_value().map_or(0, |(last, _)| last.0 as usize + 1);
+        let voice = Voice::new(self.pooling, &self.shares);
+        let mut pools: Vec<Pools> = probes.iter().map(|_| Pools::new(self.pooling, slots)).collect();
+        let mut touched: Vec<BTreeSet<Slot>> = vec![BTreeSet::new(); probes.len()];
+        each_similarity(self.rows, probes, |trial, row, similarity| {
+            let owner = self.rows.owner(row);
+            if similarity < SAME_IMAGE && row != probes[trial] {
+                pools[trial].add(owner.0 as usize, voice.said(self.rows, row, similarity));
+            } else {
+                touched[trial].insert(owner);
+            }
+        });
+        if Pools::has_two_rounds(self.pooling) {
+            each_similarity(self.rows, probes, |trial, row, similarity| {
+                pools[trial].compare(self.rows.owner(row).0 as usize, voice.said(self.rows, row, similarity));
+            });
+        }
+        Meeting { crowd: self, probes: probes.to_vec(), pools, touched }
+    }
+}
+
+impl Meeting<'_> {
+    /// How similar an identity is to one of the probes, without the probe itself and its copies. `None` where nothing is left.
+    pub(super) fn similarity(&self, trial: usize, slot: Slot) -> Option<f32> {
+        if self.touched[trial].contains(&slot) {
+            return self.crowd.apart(self.probes[trial], slot);
+        }
+        self.crowd.people.contains_key(&slot).then(|| self.pools[trial].of(slot.0 as usize)).flatten()
+    }
+}
+
+/// Of each probe to each row: the probe's place, the row, the similarity. Block by block, all probes against one block before the
+/// next is read: the numbers come from memory once.
+fn each_similarity(rows: &Rows, probes: &[usize], mut take: impl FnMut(usize, usize, f32)) {
+    let mut similarities = Vec::new();
+    for (first, values) in rows.blocks() {
+        for (trial, probe) in probes.iter().enumerate() {
+            rows.measure().of_all(rows.values(*probe), values, &mut similarities);
+            for (row, similarity) in (first..).zip(&similarities) {
+                take(trial, row, *similarity);
+            }
+        }
+    }
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014): small, seeded, and the same on every machine.
@@ -187,6 +281,50 @@ mod tests {
         let found = |trials: &[Similarity]| sorted(trials.iter().map(|s| s.0).collect());
         assert_eq!(found(&rehearsal.nonmated_best), sorted((0..40).map(|row| best(row, false)).collect()));
         assert_eq!(found(&rehearsal.mated_best), sorted((0..40).map(|row| best(row, true)).collect()));
+    }
+
+    /// A copy of one image under two names, and every way of pooling: trials are what a look at each pair of people gives,
+    /// the probe and its copies left out.
+    #[test]
+    fn templates_that_speak_together_weigh_themselves_anew_without_the_probe() {
+        let mut rows = Rows::new(32, Measure::Whole, Packing::Bytes);
+        let mut values = unit_rows(60, 32, 6);
+        values[17] = values[40].clone();
+        for (number, values) in (0..).zip(&values) {
+            rows.push(member(number / 4, number), values);
+        }
+        for pooling in [Pooling::Prototype, Pooling::Centralised, Pooling::ByQuality] {
+            let rehearsal = rehearse(&rows, pooling, 1000, 3);
+            let trial = |probe: usize, is_own: bool| {
+                let people = (0..15).filter(|person| (*person == probe / 4) == is_own);
+                let of = |person: usize| {
+                    let left = (person * 4..person * 4 + 4).filter(|row| {
+                        *row != probe && similarity_of(rows.values(*row), rows.values(probe)) < SAME_IMAGE
+                    });
+                    let mut alone = Rows::new(32, Measure::Whole, Packing::Bytes);
+                    for row in left {
+                        alone.push(rows.member(row), rows.values(row));
+                    }
+                    let copy = alone.push(member(99, 999), rows.values(probe));
+                    apart(&alone, pooling, copy, &(0..copy).collect::<Vec<usize>>()).expect("something is left")
+                };
+                people.map(of).fold(-2.0, f32::max)
+            };
+            let sorted = |values: &mut dyn Iterator<Item = f32>| {
+                let mut values: Vec<f32> = values.collect();
+                values.sort_by(f32::total_cmp);
+                values
+            };
+            let all = |is_own| sorted(&mut (0..60).map(|probe| trial(probe, is_own)));
+            let found = |trials: &[Similarity]| sorted(&mut trials.iter().map(|s| s.0));
+            for (found, expected) in
+                [(found(&rehearsal.nonmated_best), all(false)), (found(&rehearsal.mated_best), all(true))]
+            {
+                assert_eq!(found.len(), expected.len());
+                let apart = found.iter().zip(&expected).map(|(one, other)| (one - other).abs()).fold(0.0, f32::max);
+                assert!(apart < 1e-6, "{pooling:?}: {apart}");
+            }
+        }
     }
 
     #[test]

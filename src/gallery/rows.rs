@@ -107,6 +107,11 @@ impl Rows {
         self.templates[row]
     }
 
+    /// 0 to 1; NaN where nothing is known.
+    pub(super) fn quality(&self, row: usize) -> f32 {
+        self.qualities[row]
+    }
+
     pub(super) fn templates(&self) -> &[TemplateId] {
         &self.templates
     }

@@ -14,6 +14,7 @@ use super::{
     pooled::{pooled, sweep_pooled},
     rows::{Member, Rows},
     scan::Measure,
+    shares::{self, Shares, Voice},
     slots::{Sieve, Slot},
     snapshot::RowsFile,
     sweep::{Question, sweep},
@@ -58,6 +59,7 @@ pub(super) struct Space {
     /// Who stands for all where it is asked how near strangers are here.
     cohort: Cohort,
     qualities: Qualities,
+    shares: Shares,
     graph: Option<Graph>,
     /// While a graph is being built from a snapshot of the rows: what was admitted since.
     since_snapshot: Option<Vec<TemplateId>>,
@@ -109,7 +111,7 @@ impl Space {
                 (owned, cohort, qualities)
             },
         );
-        Self { rows, places, owned, cohort, qualities, graph: None, since_snapshot: None }
+        Self { rows, places, owned, cohort, qualities, shares: Shares::default(), graph: None, since_snapshot: None }
     }
 
     fn join(&mut self, row: usize) {
@@ -117,6 +119,15 @@ impl Space {
         self.places.insert(member.template, row_number(row));
         self.qualities.add(member.quality, 1);
         self.owned.entry(member.owner).or_default().push(member.template);
+        self.weigh(member.owner);
+    }
+
+    /// Follows what came to an identity or left it.
+    fn weigh(&mut self, owner: Slot) {
+        if self.shares.are_kept() {
+            let its_rows = self.rows_of(owner);
+            self.shares.follow(&self.rows, &its_rows);
+        }
     }
 
     /// A snapshot of the rows is their clone.
@@ -131,7 +142,8 @@ impl Space {
         let places =
             self.places.capacity() * place + self.owned.capacity() * owned + self.rows.len() * size_of::<TemplateId>();
         let graph = self.graph.as_ref().map_or(0, Graph::bytes);
-        Bytes { places: places as u64, graph: graph as u64, ..self.rows.bytes() }
+        let rows = self.rows.bytes();
+        Bytes { places: places as u64, graph: graph as u64, rows: rows.rows + self.shares.bytes() as u64, ..rows }
     }
 
     pub(super) fn has_graph(&self) -> bool {
@@ -153,7 +165,7 @@ impl Space {
         let unanswered = |(ask, best): &mut Question<'_, '_>| {
             if ask.pooling != Pooling::Best {
                 // A graph finds near templates, and they need not be of the nearest identities.
-                sweep_pooled(&self.rows, ask, |owner| self.rows_of(owner), best);
+                sweep_pooled(&self.rows, (ask, self.voice(ask.pooling)), |owner| self.rows_of(owner), best);
                 return false;
             }
             !self.graph.as_ref().is_some_and(|graph| self.walk(graph, ask, best))
@@ -167,7 +179,13 @@ impl Space {
 
     /// How alike an identity is, and its most similar template.
     pub(super) fn nearest_of(&self, ask: &Ask<'_>, owner: Slot) -> Option<Hit> {
-        pooled(&self.rows, ask, owner, &self.rows_of(owner))
+        pooled(&self.rows, ask, self.voice(ask.pooling), (owner, &self.rows_of(owner)))
+    }
+
+    pub(super) fn voice(&self, pooling: Pooling) -> Voice<'_> {
+        let pooling = shares::in_space(self.rows.measure(), pooling);
+        let identities = self.owned.keys().map(|owner| self.rows_of(*owner));
+        Voice::new(pooling, self.shares.of(&self.rows, pooling, identities))
     }
 
     /// The most similar templates of these identities, up to `most` of them, and what surrounds them.
@@ -238,7 +256,7 @@ impl Space {
         Some(Own { nearest, mean: cosines.iter().sum::<f32>() / cosines.len() as f32 })
     }
 
-    fn rows_of(&self, owner: Slot) -> Vec<usize> {
+    pub(super) fn rows_of(&self, owner: Slot) -> Vec<usize> {
         let templates = self.owned.get(&owner).map_or(&[][..], Vec::as_slice);
         templates.iter().filter_map(|template| self.places.get(template)).map(|row| *row as usize).collect()
     }
@@ -273,6 +291,7 @@ impl Space {
             }
         }
         self.remove_row(template);
+        self.weigh(owner);
         true
     }
 
@@ -294,6 +313,7 @@ impl Space {
         let row = self.places.remove(&template).expect("every template that is owned has a row");
         self.cohort.forget(&self.rows, row as usize);
         self.qualities.add(self.rows.member(row as usize).quality, -1);
+        self.shares.remove(row as usize);
         if let Some(moved) = self.rows.remove(row as usize) {
             self.places.insert(moved, row);
         }
@@ -307,15 +327,20 @@ impl Space {
         if best.limit() as f64 > width_max as f64 * ask.sieve.share() {
             return false;
         }
-        for template in graph.outside() {
-            self.offer(ask, template, best);
-        }
         let widths = std::iter::successors(Some(ask.width), |w| Some(w * 2)).take_while(|w| *w <= width_max);
-        for width in widths {
+        for (step, width) in widths.enumerate() {
             let found = graph.nearest(ask.probe, width);
             for (template, most) in &found.near {
                 if *most >= best.floor() {
                     self.offer(ask, *template, best);
+                }
+            }
+            // Once the first walk has set a floor, which hardly anybody outside reaches.
+            if step == 0 {
+                for (template, most) in graph.outside(ask.probe) {
+                    if most >= best.floor() {
+                        self.offer(ask, template, best);
+                    }
                 }
             }
             if found.edge < best.floor() {

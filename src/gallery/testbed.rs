@@ -11,9 +11,9 @@ use super::{
     slots::{Roster, Slot},
 };
 use crate::domain::{
-    Candidate, CollectionUid, Embedding, EmbeddingSpace, Entry, EntryKind, Identity, IdentityId, Labels, Modality,
-    ModelDigest, Pooling, Position, Revision, SpaceName, StoredTemplate, Template, TemplateId, TemplateOrigin,
-    Timestamp,
+    Assignment, Candidate, CollectionUid, Embedding, EmbeddingSpace, Entry, EntryKind, Identity, IdentityId, Labels,
+    Modality, ModelDigest, Pooling, Position, Revision, SpaceName, StoredTemplate, Template, TemplateId,
+    TemplateOrigin, Timestamp,
 };
 
 pub(crate) fn space(dimension: u32) -> EmbeddingSpace {
@@ -108,6 +108,7 @@ impl Writer {
                 space: space(u32::try_from(self.dimension).expect("small")),
                 model: SpaceName::new("test").expect("valid"),
                 origin: TemplateOrigin::Embedding,
+                assignment: Assignment::Enrolled,
                 quality: None,
                 track: None,
                 position: self.head.next(),

@@ -1,14 +1,13 @@
 //! Several spaces that try themselves together: what they say of one person at once, and of strangers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    pooled::Pools,
-    rehearse::{SplitMix, TRIALS_AT_ONCE, people_of},
+    rehearse::{Crowd, Meeting, SplitMix, TRIALS_AT_ONCE, people_of},
     rows::Rows,
     slots::Slot,
 };
-use crate::domain::{Pooling, SAME_IMAGE, Similarity};
+use crate::domain::{Pooling, Similarity};
 
 /// Trials with probes that have a template of every space, on a snapshot of the gallery.
 ///
@@ -27,10 +26,8 @@ struct Trial {
     owner: Slot,
     /// A row of each space.
     probe: Vec<usize>,
-    /// The rows of the same identity in each space.
-    own: Vec<Vec<usize>>,
-    /// Those of another that was drawn; `None` where there is no other.
-    other: Option<Vec<Vec<usize>>>,
+    /// Another identity that was drawn; `None` where there is no other.
+    other: Option<Slot>,
 }
 
 impl Together {
@@ -60,8 +57,7 @@ impl Together {
             Trial {
                 owner: *owner,
                 probe: own.iter().map(|owned| owned[turn]).collect(),
-                own: own.clone(),
-                other: (other != one).then(|| people[other].1.clone()),
+                other: (other != one).then(|| people[other].0),
             }
         };
         let trials = in_turn.filter(|(one, turn)| turns(*one) > *turn).take(trials_max).map(&mut trial).collect();
@@ -78,63 +74,41 @@ impl Together {
     /// similarity for each space.
     #[must_use]
     pub fn pairs(&self) -> (Vec<Vec<Similarity>>, Vec<Vec<Similarity>>) {
-        let genuine = self.trials.iter().filter_map(|trial| self.against(&trial.probe, &trial.own));
-        let impostor = self.trials.iter().filter_map(|trial| self.against(&trial.probe, trial.other.as_ref()?));
+        let crowds = self.crowds();
+        let against = |trial: &Trial, whom: Slot| -> Option<Vec<Similarity>> {
+            let each = crowds.iter().zip(&trial.probe);
+            each.map(|(crowd, probe)| crowd.apart(*probe, whom).map(Similarity)).collect()
+        };
+        let genuine = self.trials.iter().filter_map(|trial| against(trial, trial.owner));
+        let impostor = self.trials.iter().filter_map(|trial| against(trial, trial.other?));
         (genuine.collect(), impostor.collect())
     }
 
-    fn against(&self, probe: &[usize], owned: &[Vec<usize>]) -> Option<Vec<Similarity>> {
-        let in_one = |((rows, probe), owned): ((&Rows, &usize), &Vec<usize>)| {
-            let mut pools = Pools::new(self.pooling, 1);
-            for other in owned.iter().filter(|other| *other != probe) {
-                let similarity = rows.measure().of(rows.values(*probe), rows.values(*other));
-                if similarity < SAME_IMAGE {
-                    pools.add(Slot(0), similarity, rows.member(*other).quality);
-                }
-            }
-            pools.of(Slot(0)).map(Similarity)
-        };
-        self.spaces.iter().zip(probe).zip(owned).map(in_one).collect()
+    fn crowds(&self) -> Vec<Crowd<'_>> {
+        self.spaces.iter().map(|rows| Crowd::new(rows, self.pooling)).collect()
     }
 
     /// The highest score that each probe has with any other identity, as a stranger would. `score` is given the similarity in each
     /// space, where there is one. Takes as long as so many scans of every space.
     #[must_use]
     pub fn strangers(&self, score: impl Fn(&[Option<Similarity>]) -> f64) -> Vec<f64> {
-        let owners = |rows: &Rows| (0..rows.len()).map(|row| rows.owner(row).0 as usize + 1).max();
-        let slots = self.spaces.iter().filter_map(owners).max().unwrap_or(0);
+        let crowds = self.crowds();
+        let everybody: BTreeSet<Slot> = crowds.iter().flat_map(Crowd::slots).collect();
         let mut best = Vec::with_capacity(self.trials.len());
         for trials in self.trials.chunks(TRIALS_AT_ONCE) {
-            let in_spaces: Vec<Vec<Pools>> =
-                self.spaces.iter().enumerate().map(|(of, rows)| self.pools(rows, (of, trials), slots)).collect();
+            let probes_in = |of: usize| trials.iter().map(|trial| trial.probe[of]).collect::<Vec<usize>>();
+            let meetings: Vec<Meeting<'_>> =
+                crowds.iter().enumerate().map(|(of, crowd)| crowd.meet(&probes_in(of))).collect();
             for (at, trial) in trials.iter().enumerate() {
-                let others = (0..slots).filter_map(|slot| u32::try_from(slot).ok()).map(Slot);
-                let scored = others.filter(|slot| *slot != trial.owner).filter_map(|slot| {
+                let scored = everybody.iter().filter(|slot| **slot != trial.owner).filter_map(|slot| {
                     let each: Vec<Option<Similarity>> =
-                        in_spaces.iter().map(|pools| pools[at].of(slot).map(Similarity)).collect();
+                        meetings.iter().map(|meeting| meeting.similarity(at, *slot).map(Similarity)).collect();
                     each.iter().any(Option::is_some).then(|| score(&each))
                 });
                 best.extend(scored.max_by(f64::total_cmp));
             }
         }
         best
-    }
-
-    /// How similar all identities are to each trial's probe in one space. The numbers come from memory once for all of them.
-    fn pools(&self, rows: &Rows, (of, trials): (usize, &[Trial]), slots: usize) -> Vec<Pools> {
-        let mut pools: Vec<Pools> = trials.iter().map(|_| Pools::new(self.pooling, slots)).collect();
-        let mut similarities = Vec::new();
-        for (first, values) in rows.blocks() {
-            for (pools, trial) in pools.iter_mut().zip(trials) {
-                rows.measure().of_all(rows.values(trial.probe[of]), values, &mut similarities);
-                for (row, similarity) in (first..).zip(&similarities) {
-                    if *similarity < SAME_IMAGE {
-                        pools.add(rows.owner(row), *similarity, rows.member(row).quality);
-                    }
-                }
-            }
-        }
-        pools
     }
 }
 

@@ -4,16 +4,17 @@
 //! A rehearsal runs in the background, one at a time for each gallery. A request waits for it a little and then goes
 //! on with what there is, saying so.
 
-use std::{collections::HashMap, hash::Hash, sync::Arc};
+use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{Matcher, directory::Open, pins::standing};
+use super::{Fault, Matcher, directory::Open, pins::standing, replay::Chain};
 use crate::{
     decision::{Calibration, Fusion, TRIALS_MIN, Terms},
     domain::{
-        CalibrationId, CollectionUid, EmbeddingSpace, PackageCalibration, Pooling, Reason, Similarity, has_moved,
+        CalibrationId, CollectionUid, EmbeddingSpace, PackageCalibration, Pooling, Reason, Rehearsal, ReviewTrial,
+        Reviewed, Selection, Similarity, has_moved,
     },
     encoder::Encoder,
     gallery::Together,
@@ -24,6 +25,8 @@ pub(super) const SEED: u64 = 1;
 
 /// A rehearsal of several modalities scores so many identities: above 25 000 of them it makes fewer trials.
 const SCORES_MAX: u64 = 50_000_000;
+/// How long a look at everybody waits for a calibration that is being made, before it goes on with what there is.
+const SURVEY_WAIT: Duration = Duration::from_mins(10);
 
 #[derive(Debug, Default)]
 pub(super) struct Calibrations {
@@ -80,6 +83,12 @@ struct Rehearsed<T> {
     identities: u64,
 }
 
+impl<T> Rehearsed<T> {
+    fn is_stale(&self, identities: u64) -> bool {
+        has_moved(self.identities, identities)
+    }
+}
+
 impl<K: Eq + Hash, T: Clone> Slots<K, T> {
     fn remove(&self, has_gone: impl Fn(&K) -> bool) {
         self.0.lock().retain(|key, _| !has_gone(key));
@@ -89,7 +98,7 @@ impl<K: Eq + Hash, T: Clone> Slots<K, T> {
     fn ask(&self, key: K, identities: u64) -> (watch::Receiver<Option<Rehearsed<T>>>, bool) {
         let mut slots = self.0.lock();
         let slot = slots.entry(key).or_insert_with(|| Slot { made: watch::channel(None).0, rehearsing: false });
-        let fresh = slot.made.borrow().as_ref().is_some_and(|made| !has_moved(made.identities, identities));
+        let fresh = slot.made.borrow().as_ref().is_some_and(|made| !made.is_stale(identities));
         let shall_make = !fresh && !slot.rehearsing;
         slot.rehearsing |= shall_make;
         (slot.made.subscribe(), shall_make)
@@ -115,25 +124,33 @@ impl Calibrations {
 /// The calibration that says what similarities of a space are.
 #[derive(Debug, Clone)]
 pub(super) struct InForce {
-    /// `None` where neither the gallery nor a package knows anything.
-    pub(super) calibration: Option<Arc<Calibration>>,
+    pub(super) calibration: Arc<Calibration>,
     /// The one that was pinned, where that is it.
     pub(super) pinned: Option<CalibrationId>,
-    /// The gallery has moved away from what is pinned.
-    pub(super) has_moved: bool,
+    /// The gallery has moved away from it, or from what is pinned and does not fit.
+    pub(super) is_stale: bool,
+}
+
+/// Who waits for a calibration that is being made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// What is stale serves at once; only who has nothing waits a little.
+    Request,
+    /// What is fresh is worth minutes.
+    Survey,
 }
 
 impl Matcher {
     /// The terms for this gallery as it is now.
     pub(super) async fn terms(&self, open: &Open, space: EmbeddingSpace) -> Terms {
-        let InForce { calibration, pinned, has_moved } = self.in_force(open, space).await;
         let (policy, identities) = (open.collection.policy, open.shelf.identities_in(space));
-        let mut terms = calibration.map_or_else(
-            || Terms::uncalibrated(policy, identities),
-            |calibration| calibration.terms(policy, identities),
-        );
+        let Some(InForce { calibration, pinned, is_stale }) = self.in_force(open, space, Patience::Request).await
+        else {
+            return Terms::uncalibrated(policy, identities);
+        };
+        let mut terms = calibration.terms(policy, identities);
         terms.point.calibration = pinned;
-        if has_moved && !terms.resolve_reasons.contains(&Reason::CalibrationStale) {
+        if is_stale && !terms.resolve_reasons.contains(&Reason::CalibrationStale) {
             terms.resolve_reasons.push(Reason::CalibrationStale);
         }
         terms
@@ -141,43 +158,66 @@ impl Matcher {
 
     /// The calibration that was pinned, else the gallery's own rehearsal, else the package's measurements, else none. A pinned
     /// one that is of another space or pooling says nothing of these similarities: then the others stand in.
-    pub(super) async fn in_force(&self, open: &Open, space: EmbeddingSpace) -> InForce {
+    pub(super) async fn in_force(&self, open: &Open, space: EmbeddingSpace, patience: Patience) -> Option<InForce> {
         let pin = self.pinned(open, space.modality).await;
         let has_moved = pin.as_ref().is_some_and(|pin| !pin.kept.moved(&standing(open, pin.kept.space)).is_empty());
         let fitting = pin.filter(|pin| pin.kept.fits(space, open.collection.policy.pooling));
         if let Some(pin) = fitting
-            && let Some(calibration) = &pin.calibration
+            && let Some(calibration) = pin.calibration.clone()
         {
-            let calibration = Some(Arc::clone(calibration));
-            return InForce { calibration, pinned: Some(pin.kept.id), has_moved };
+            return Some(InForce { calibration, pinned: Some(pin.kept.id), is_stale: has_moved });
         }
-        let rehearsed = self.rehearsed(open, space).await;
+        let rehearsed = self.rehearsed(open, space, patience).await;
+        let is_stale =
+            has_moved || rehearsed.as_ref().is_some_and(|made| made.is_stale(open.shelf.identities_in(space)));
         let packaged = || self.package_calibration(space).and_then(Calibration::from_package).map(Arc::new);
-        InForce { calibration: rehearsed.or_else(packaged), pinned: None, has_moved }
+        let calibration = rehearsed.and_then(|rehearsed| rehearsed.made).or_else(packaged)?;
+        Some(InForce { calibration, pinned: None, is_stale })
     }
 
     pub(super) fn package_calibration(&self, space: EmbeddingSpace) -> Option<&PackageCalibration> {
         self.encoders.by_digest(space.digest).and_then(Encoder::calibration)
     }
 
-    async fn rehearsed(&self, open: &Open, space: EmbeddingSpace) -> Option<Arc<Calibration>> {
+    async fn rehearsed(
+        &self,
+        open: &Open,
+        space: EmbeddingSpace,
+        patience: Patience,
+    ) -> Option<Rehearsed<Option<Arc<Calibration>>>> {
         if open.shelf.templates_in(space) < TRIALS_MIN as u64 {
             return None;
         }
         let (key, identities) = (Key::of(open, space), open.shelf.identities_in(space));
-        let (made, shall_make) = self.calibrations.alone_in_space.ask(key, identities);
+        let (mut made, shall_make) = self.calibrations.alone_in_space.ask(key, identities);
         if shall_make {
             let package = self.package_calibration(space).cloned();
-            let rehearse = move |matcher: &Self, open: &Open| {
-                let rehearsal = open.shelf.rehearse(space, key.pooling, matcher.options.rehearsal_trials_max, SEED);
+            let verdicts = {
+                let (matcher, open) = (self.clone(), open.clone());
+                async move {
+                    matcher.reviewed(&open, space).await.unwrap_or_else(|fault| {
+                        tracing::warn!(error = %Chain(&fault), "what verdicts showed cannot be read; a rehearsal goes without");
+                        Reviewed::default()
+                    })
+                }
+            };
+            let rehearse = move |matcher: &Self, open: &Open, reviewed| {
+                let trials_max = matcher.options.rehearsal_trials_max;
+                let rehearsal = open.shelf.rehearse(space, key.pooling, trials_max, SEED);
+                let rehearsal = Rehearsal { reviewed, ..rehearsal };
                 let made = Calibration::from_rehearsal(&rehearsal, package.as_ref()).map(Arc::new);
                 Rehearsed { made, identities: rehearsal.identities }
             };
-            self.begin_rehearsal(open, rehearse, move |calibrations, made| {
+            self.begin_rehearsal(open, verdicts, rehearse, move |calibrations, made| {
                 calibrations.alone_in_space.put(&key, made);
             });
         }
-        self.wait_for(made).await?
+        if patience == Patience::Survey {
+            let fresh = made.wait_for(|made| made.as_ref().is_some_and(|made| !made.is_stale(identities)));
+            // What is stale serves where no other comes.
+            let _ = tokio::time::timeout(SURVEY_WAIT, fresh).await;
+        }
+        self.wait_for(made).await
     }
 
     /// How much each of several modalities counts where all of them speak, and what they come to, by the gallery's own trials.
@@ -194,10 +234,10 @@ impl Matcher {
         let identities = spaces.iter().map(|(space, _)| open.shelf.identities_in(*space)).min().unwrap_or(0);
         let (made, shall_make) = self.calibrations.together.ask(key.clone(), identities);
         if shall_make {
-            let scale = |(space, in_force): &(EmbeddingSpace, InForce)| Some((*space, in_force.calibration.clone()?));
-            let scales: Vec<(EmbeddingSpace, Arc<Calibration>)> = spaces.iter().filter_map(scale).collect();
+            let scale = |(space, in_force): &(EmbeddingSpace, InForce)| (*space, Arc::clone(&in_force.calibration));
+            let scales: Vec<(EmbeddingSpace, Arc<Calibration>)> = spaces.iter().map(scale).collect();
             let pooling = key.pooling;
-            let rehearse = move |matcher: &Self, open: &Open| {
+            let rehearse = move |matcher: &Self, open: &Open, ()| {
                 let of: Vec<EmbeddingSpace> = scales.iter().map(|(space, _)| *space).collect();
                 let affordable = usize::try_from(SCORES_MAX / identities.max(1)).unwrap_or(usize::MAX).max(TRIALS_MIN);
                 let most = matcher.options.rehearsal_trials_max.min(affordable);
@@ -208,32 +248,48 @@ impl Matcher {
                 let made = Arc::new(made);
                 Rehearsed { made, identities }
             };
-            self.begin_rehearsal(open, rehearse, move |calibrations, made| calibrations.together.put(&key, made));
+            self.begin_rehearsal(open, async {}, rehearse, move |calibrations, made| {
+                calibrations.together.put(&key, made);
+            });
         }
-        self.wait_for(made).await.unwrap_or_else(independent)
+        self.wait_for(made).await.map_or_else(independent, |rehearsed| rehearsed.made)
     }
 
     /// What is stale serves at once; only who has nothing waits a little.
-    async fn wait_for<T: Clone>(&self, mut made: watch::Receiver<Option<Rehearsed<T>>>) -> Option<T> {
+    async fn wait_for<T: Clone>(&self, mut made: watch::Receiver<Option<Rehearsed<T>>>) -> Option<Rehearsed<T>> {
         if let Some(there) = made.borrow().clone() {
-            return Some(there.made);
+            return Some(there);
         }
         let some = made.wait_for(Option::is_some);
-        let rehearsed = tokio::time::timeout(self.options.calibration_wait, some).await.ok()?.ok()?.clone();
-        rehearsed.map(|rehearsed| rehearsed.made)
+        tokio::time::timeout(self.options.calibration_wait, some).await.ok()?.ok()?.clone()
     }
 
-    fn begin_rehearsal<T: Send + 'static>(
+    /// How similar the best candidates of review cases were, and whether they were right: of cases that became questions by
+    /// their similarity alone, for only those are as other answers of that similarity are.
+    pub(super) async fn reviewed(&self, open: &Open, space: EmbeddingSpace) -> Result<Reviewed, Fault> {
+        let pooling = open.collection.policy.pooling;
+        let mut reviewed = Reviewed::default();
+        for ReviewTrial { doubt, was_right, .. } in self.store.review_trials(open.collection.uid).await? {
+            if doubt.space == space && doubt.pooling == pooling && doubt.selection == Selection::Blind {
+                let kind = if was_right { &mut reviewed.right } else { &mut reviewed.wrong };
+                kind.push(doubt.similarity);
+            }
+        }
+        Ok(reviewed)
+    }
+
+    fn begin_rehearsal<T: Send + 'static, P: Send + 'static>(
         &self,
         open: &Open,
-        rehearse: impl FnOnce(&Self, &Open) -> Rehearsed<T> + Send + 'static,
+        prepared: impl Future<Output = P> + Send + 'static,
+        rehearse: impl FnOnce(&Self, &Open, P) -> Rehearsed<T> + Send + 'static,
         put: impl FnOnce(&Calibrations, Option<Rehearsed<T>>) + Send + 'static,
     ) {
         let (matcher, open) = (self.clone(), open.clone());
         self.tasks.spawn(async move {
             let alone = matcher.calibrations.alone.lock().await;
-            let worker = matcher.clone();
-            let made = tokio::task::spawn_blocking(move || rehearse(&worker, &open)).await;
+            let (worker, prepared) = (matcher.clone(), prepared.await);
+            let made = tokio::task::spawn_blocking(move || rehearse(&worker, &open, prepared)).await;
             if let Err(error) = &made {
                 tracing::error!(%error, "a rehearsal failed");
             }

@@ -84,7 +84,8 @@ impl Matcher {
         let open = self.open(&draft.collection).await?;
         let binding = calibrated_space(&open, draft.modality, draft.model.as_ref())?;
         let embeddings = self.outsiders(context, &open, &binding, draft.outsiders).await?;
-        let Tried { rehearsal, outsiders, is_enough } = self.try_out(&open, binding.space, embeddings).await?;
+        let Tried { mut rehearsal, outsiders, is_enough } = self.try_out(&open, binding.space, embeddings).await?;
+        rehearsal.reviewed = self.reviewed(&open, binding.space).await?;
         if !is_enough {
             let trials = rehearsal.nonmated_best.len().min(rehearsal.impostor.len());
             return Err(Fault::TooFewTrials { model: binding.name, trials, needed: TRIALS_MIN });

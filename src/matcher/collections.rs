@@ -6,8 +6,8 @@ use super::{Context, Fault, Matcher, idempotency};
 use crate::{
     domain::{
         Collection, CollectionId, CollectionStats, CollectionUid, DIMENSION_MAX, EmbeddingSpace, Modality, ModelDigest,
-        OpenSetRule, PadPolicy, Policy, Pooling, Position, QualityPolicy, ReviewPolicy, Revision, SpaceBinding,
-        SpaceName, SpaceRole,
+        OpenSetRule, PadPolicy, Policy, Pooling, Position, QualityPolicy, Reranking, ReviewPolicy, Revision,
+        SpaceBinding, SpaceName, SpaceRole,
     },
     store::StoreError,
 };
@@ -48,6 +48,8 @@ pub struct CollectionPatch {
     pub open_set: Option<OpenSetRule>,
     pub review: Option<ReviewPolicy>,
     pub person_half_life: Option<Duration>,
+    pub reranking: Option<Reranking>,
+    pub review_share: Option<f64>,
     /// External spaces to declare beside those that there are; none is ever taken away.
     pub spaces: Vec<DeclaredSpace>,
     /// Change only if the record is still this one.
@@ -139,6 +141,8 @@ impl Matcher {
             open_set: patch.open_set.unwrap_or(collection.policy.open_set),
             review: patch.review.unwrap_or(collection.policy.review),
             person_half_life: patch.person_half_life.unwrap_or(collection.policy.person_half_life),
+            reranking: patch.reranking.unwrap_or(collection.policy.reranking),
+            review_share: patch.review_share.unwrap_or(collection.policy.review_share),
         }
         .checked()?;
         self.declare(&mut collection, &patch.spaces)?;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Fault, Matcher, ResolveMode, Resolved, gate};
 use crate::{
-    decision::{self, Terms},
+    decision::{self, Doubtful, Terms},
     domain::{Candidate, CollectionId, DecisionId, DecisionKind, Modality, Policy, Reason, SampleReport, Timestamp},
     store::DecisionRecord,
 };
@@ -23,6 +23,9 @@ pub struct Evidence {
     pub candidates: Vec<Candidate>,
     /// What the learnt decision said, or the evidence of several modalities.
     pub posterior: Option<f64>,
+    /// The posterior from which on self-paced review settled answers then.
+    #[serde(default)]
+    pub accept_level: Option<f64>,
 }
 
 /// A decision of the past.
@@ -52,7 +55,7 @@ struct Body {
 }
 
 impl Evidence {
-    /// The decision that follows from this and from what was seen in the samples.
+    /// The decision that follows from this and from what was seen in the samples, before review.
     fn judge(&self, samples: &[SampleReport]) -> (DecisionKind, Vec<Reason>) {
         let modalities = match &self.modalities[..] {
             [] => vec![self.modality; samples.len()],
@@ -69,10 +72,18 @@ impl Evidence {
 
 impl Decided {
     fn replay(&self) -> Replayed {
-        let (kind, reasons) = self.evidence.judge(&self.answer.samples);
+        let (mut kind, mut reasons) = self.evidence.judge(&self.answer.samples);
+        // What could be settled is asked nevertheless now and then: only what was settled is settled again.
+        let was_settled = self.answer.reasons.contains(&Reason::AutoAccepted);
+        let doubtful = Doubtful { posterior: self.answer.posterior, margin: self.answer.margin };
+        let may_be_settled = self.evidence.accept_level.is_some_and(|level| doubtful.reaches(level));
+        if was_settled && may_be_settled && kind == DecisionKind::Uncertain {
+            kind = DecisionKind::Known;
+            reasons.push(Reason::AutoAccepted);
+        }
         // Said after the decision, of what followed from it.
-        let said: Vec<Reason> =
-            self.answer.reasons.iter().copied().filter(|reason| *reason != Reason::ReviewFull).collect();
+        let followed = |reason: &Reason| matches!(reason, Reason::ReviewFull | Reason::ReviewShareSpent);
+        let said: Vec<Reason> = self.answer.reasons.iter().copied().filter(|reason| !followed(reason)).collect();
         Replayed { same: kind == self.answer.kind && reasons == said, kind, reasons }
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::{Fault, Matcher, passes::Passes, pins::Pins, together::Company};
 use crate::{
+    decision::Pace,
     domain::{Collection, CollectionId, CollectionUid, Entry, Position},
     gallery::Shelf,
 };
@@ -29,6 +30,8 @@ pub(super) struct Open {
     pub(super) progress: Arc<Progress>,
     pub(super) passes: Arc<Passes>,
     pub(super) pins: Arc<Pins>,
+    /// How many questions to humans its resolves have come to of late.
+    pub(super) pace: Arc<parking_lot::Mutex<Pace>>,
 }
 
 /// How far the shelf has followed the log, for those who wait for it.
@@ -54,6 +57,7 @@ impl Open {
             progress: Arc::new(progress),
             passes: Arc::default(),
             pins: Arc::default(),
+            pace: Arc::default(),
         }
     }
 

@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::{
     domain::{
         CalibrationId, CollectionId, DecisionId, EmbeddingError, FilterError, IdError, IdentityId, LabelsError,
-        Modality, PolicyError, Reason, ReviewCaseId, SpaceName, TemplateId,
+        Modality, OperationId, PolicyError, Reason, ReviewCaseId, SpaceName, TemplateId,
     },
     encoder::EncoderError,
     gallery::GalleryError,
@@ -40,6 +40,8 @@ pub enum Fault {
     NoModel(SpaceName),
     #[error("there is no calibration {0} of this collection")]
     NoCalibration(CalibrationId),
+    #[error("there is no operation {0} in this collection; operations are kept for a while only")]
+    NoOperation(OperationId),
     #[error("there is a collection {0} already")]
     CollectionExists(CollectionId),
     #[error("there is an identity {0} already; enroll adds templates to it")]
@@ -84,6 +86,15 @@ pub enum Fault {
          against each other; enroll more, or ask with samples of one modality"
     )]
     NothingToWeigh,
+    #[error("nobody is enrolled in a {0} gallery of this collection yet, so there is nobody to compare")]
+    NothingToCompare(Modality),
+    #[error(
+        "nothing says how alike strangers are in the {0} gallery of this collection: it has too few templates to rehearse, and \
+         no model package knows; send minSimilarity"
+    )]
+    NoLevel(Modality),
+    #[error("{0} operations of this collection are running, as many as the server allows; wait for one, or cancel it")]
+    TooManyOperations(u64),
     #[error("the gallery is full: it holds {0} templates, as many as the server allows")]
     GalleryFull(u64),
     #[error("this server has not seen that write yet; ask again in a moment")]
@@ -181,7 +192,8 @@ impl Fault {
             | Self::NoDecision(_)
             | Self::NoReviewCase(_)
             | Self::NoModel(_)
-            | Self::NoCalibration(_) => FaultKind::NotFound,
+            | Self::NoCalibration(_)
+            | Self::NoOperation(_) => FaultKind::NotFound,
             Self::CollectionExists(_) | Self::IdentityExists(_) | Self::RequestIdReused => FaultKind::AlreadyExists,
             Self::NoEncoder(_)
             | Self::EncoderGone { .. }
@@ -193,12 +205,14 @@ impl Fault {
             | Self::TooFewTrials { .. }
             | Self::NothingToWeigh
             | Self::NothingToCalibrate(_)
+            | Self::NothingToCompare(_)
+            | Self::NoLevel(_)
             | Self::GalleryFull(_)
             | Self::CaseDecided(_)
             | Self::CaseUndecided(_)
             | Self::NotCaughtUp => FaultKind::FailedPrecondition,
             Self::EtagMoved | Self::CaseHeld(_) => FaultKind::Aborted,
-            Self::Busy { .. } => FaultKind::ResourceExhausted,
+            Self::Busy { .. } | Self::TooManyOperations(_) => FaultKind::ResourceExhausted,
             Self::TooLate => FaultKind::DeadlineExceeded,
             Self::ShuttingDown | Self::StoreUnavailable(_) => FaultKind::Unavailable,
             Self::Internal(_) => FaultKind::Internal,
@@ -225,6 +239,10 @@ impl Fault {
             Self::CaseUndecided(_) => "REVIEW_CASE_UNDECIDED",
             Self::NoModel(_) => "MODEL_NOT_FOUND",
             Self::NoCalibration(_) => "CALIBRATION_NOT_FOUND",
+            Self::NoOperation(_) => "OPERATION_NOT_FOUND",
+            Self::NothingToCompare(_) => "EMPTY_GALLERY",
+            Self::NoLevel(_) => "NO_CALIBRATION",
+            Self::TooManyOperations(_) => "TOO_MANY_OPERATIONS",
             Self::CollectionExists(_) | Self::IdentityExists(_) => "ALREADY_EXISTS",
             Self::RequestIdReused => "REQUEST_ID_REUSED",
             Self::EtagMoved => "ETAG_MOVED",
@@ -250,7 +268,7 @@ impl Fault {
         match self {
             Self::Busy { retry_after } => Some(*retry_after),
             Self::ShuttingDown | Self::NotCaughtUp => Some(Duration::from_secs(1)),
-            Self::StoreUnavailable(_) => Some(Duration::from_secs(5)),
+            Self::StoreUnavailable(_) | Self::TooManyOperations(_) => Some(Duration::from_secs(5)),
             Self::Invalid { .. }
             | Self::UnknownSpace(_)
             | Self::UnusableSample { .. }
@@ -275,6 +293,9 @@ impl Fault {
             | Self::SpaceNameTaken(_)
             | Self::TooManyTemplates { .. }
             | Self::NoCalibration(_)
+            | Self::NoOperation(_)
+            | Self::NothingToCompare(_)
+            | Self::NoLevel(_)
             | Self::TooManyCalibrations(_)
             | Self::TooFewTrials { .. }
             | Self::NothingToCalibrate(_)

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use super::{
     Fault, Matcher,
-    calibrate::InForce,
+    calibrate::{InForce, Patience},
     directory::Open,
     probe::{Probe, View},
     search::Wanted,
@@ -39,6 +39,16 @@ struct Scale {
     half_life: f64,
 }
 
+/// The modalities that have something to say.
+#[derive(Debug, Clone)]
+pub(super) struct Heard {
+    /// The one that speaks alone, or the first of several.
+    pub(super) view: View,
+    /// Where several speak.
+    pub(super) scales: Option<Arc<Scales>>,
+    pub(super) terms: Terms,
+}
+
 /// Who was weighed.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Weighed {
@@ -52,7 +62,7 @@ impl Scale {
     fn weigh(&self, found: &Candidate, now: Timestamp) -> Option<ModalityEvidence> {
         let ratio = self.calibration.weigh(found.similarity)?;
         Some(ModalityEvidence {
-            modality: self.view.embedding.space().modality,
+            modality: self.view.modality(),
             model: self.view.model.clone(),
             template: found.template,
             similarity: found.similarity,
@@ -66,6 +76,11 @@ impl Scales {
     pub(super) fn new(scales: Vec<(View, Arc<Calibration>, f64)>, fusion: Arc<Fusion>, identities: u64) -> Self {
         let scale = |(view, calibration, half_life)| Scale { view, calibration, half_life };
         Self { of: scales.into_iter().map(scale).collect(), fusion, identities }
+    }
+
+    /// Among how many identities the probe's may be.
+    pub(super) fn identities(&self) -> u64 {
+        self.identities
     }
 
     /// Nobody can be weighed where no modality has anything to say.
@@ -168,43 +183,50 @@ fn age_seconds(template: TemplateId, now: Timestamp) -> f64 {
 }
 
 impl Matcher {
-    /// What each modality of the probe is worth here, and the terms of a decision by all of them.
-    pub(super) async fn scales(&self, open: &Open, probe: &Probe) -> (Arc<Scales>, Terms) {
-        let spaces = probe.views.iter().map(|view| view.embedding.space());
-        let enrolled: u64 = spaces.map(|space| open.shelf.identities_in(space)).sum();
-        let identities = enrolled.min(open.shelf.stats().identities);
-        let mut able: Vec<(&View, EmbeddingSpace, InForce)> = Vec::new();
-        let mut uncalibrated = false;
-        // A modality that nobody was enrolled with is missing here, whatever is known of it.
-        let there = |view: &&View| open.shelf.templates_in(view.embedding.space()) > 0;
-        for view in probe.views.iter().filter(there) {
-            let space = view.embedding.space();
-            let in_force = self.in_force(open, space).await;
-            if in_force.calibration.as_ref().is_some_and(|calibration| calibration.weight_max().is_some()) {
-                able.push((view, space, in_force));
-            } else {
-                uncalibrated = true;
-            }
+    /// Which modalities of the probe have something to say here, and the terms of a decision by them.
+    pub(super) async fn heard(&self, open: &Open, probe: &Probe) -> Heard {
+        let first = || probe.first().clone();
+        if !probe.is_fused() {
+            return Heard { view: first(), scales: None, terms: self.terms(open, first().embedding.space()).await };
         }
+        // A modality that nobody was enrolled with is missing here, whatever is known of it.
+        let there: Vec<&View> =
+            probe.views.iter().filter(|view| open.shelf.templates_in(view.embedding.space()) > 0).collect();
+        let mut able: Vec<(&View, InForce)> = Vec::new();
+        for view in &there {
+            let in_force = self.in_force(open, view.embedding.space(), Patience::Request).await;
+            able.extend(in_force.filter(|i| i.calibration.weight_max().is_some()).map(|in_force| (*view, in_force)));
+        }
+        let uncalibrated = able.len() < there.len();
+        if let ([view], _) | (_, [(view, _)]) = (&there[..], &able[..]) {
+            // Who speaks alone is held against thresholds, as if nobody else had been asked.
+            let mut terms = self.terms(open, view.embedding.space()).await;
+            if uncalibrated && there.len() > 1 {
+                terms.resolve_reasons.push(Reason::ModalityUncalibrated);
+                terms.verify_reasons.push(Reason::ModalityUncalibrated);
+            }
+            return Heard { view: (*view).clone(), scales: None, terms };
+        }
+        let enrolled: u64 = there.iter().map(|view| open.shelf.identities_in(view.embedding.space())).sum();
+        let identities = enrolled.min(open.shelf.stats().identities);
         let policy = open.collection.policy;
         let together: Vec<(EmbeddingSpace, InForce)> =
-            able.iter().map(|(_, space, in_force)| (*space, in_force.clone())).collect();
+            able.iter().map(|(view, in_force)| (view.embedding.space(), in_force.clone())).collect();
         let fusion = self.fusion(open, &together).await;
-        let calibrations: Vec<&Calibration> =
-            able.iter().filter_map(|(.., in_force)| in_force.calibration.as_deref()).collect();
+        let calibrations: Vec<&Calibration> = able.iter().map(|(_, in_force)| &*in_force.calibration).collect();
         let mut terms = fusion.terms(policy, identities, &calibrations, uncalibrated);
-        if able.iter().any(|(.., in_force)| in_force.has_moved)
+        if able.iter().any(|(_, in_force)| in_force.is_stale)
             && !terms.resolve_reasons.contains(&Reason::CalibrationStale)
         {
             terms.resolve_reasons.push(Reason::CalibrationStale);
         }
-        let scale = |(view, space, in_force): (&View, EmbeddingSpace, InForce)| {
-            let half_life =
-                if space.modality == Modality::Person { policy.person_half_life.as_secs_f64() } else { 0.0 };
-            Some((view.clone(), in_force.calibration?, half_life))
+        let scale = |(view, in_force): (&View, InForce)| {
+            let is_body = view.modality() == Modality::Person;
+            let half_life = if is_body { policy.person_half_life.as_secs_f64() } else { 0.0 };
+            (view.clone(), in_force.calibration, half_life)
         };
-        let scales = able.into_iter().filter_map(scale).collect();
-        (Arc::new(Scales::new(scales, fusion, identities)), terms)
+        let scales = able.into_iter().map(scale).collect();
+        Heard { view: first(), scales: Some(Arc::new(Scales::new(scales, fusion, identities))), terms }
     }
 
     /// Those for whom the most speaks, with all who were weighed for the posterior. The first `limit` of them are exactly those

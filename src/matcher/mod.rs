@@ -24,6 +24,7 @@ mod idempotency;
 mod identities;
 mod keep;
 mod models;
+mod operations;
 mod passes;
 mod pins;
 mod plan;
@@ -33,9 +34,12 @@ mod probe;
 mod promises;
 mod records;
 mod replay;
+mod rerank;
 mod resolve;
 mod review;
 mod search;
+mod self_paced;
+mod survey;
 mod templates;
 mod together;
 mod turn;
@@ -57,10 +61,12 @@ pub use enroll::{Enrolled, Enrollment};
 pub use fault::{Fault, FaultKind};
 pub use identities::{IdentityDraft, IdentityPatch};
 pub use models::{Model, ModelTask};
+pub use operations::ShownOperation;
 pub use replay::ReplayProgress;
 pub use resolve::{Resolution, ResolveMode, Resolved};
 pub use review::{LEASE, LEASE_MAX, Learning, ReviewClaim, ReviewVerdict, Reviewed};
 pub use search::{Found, Search};
+pub use survey::{Listing, SurveyDraft};
 pub use turn::ConsistencyToken;
 pub use verify::{Verification, Verified};
 
@@ -115,6 +121,16 @@ pub struct MatcherOptions {
     pub review_cases_max: u64,
     /// How long a review case is kept, with its samples as embeddings.
     pub review_cases_kept: Duration,
+    /// The most operations of one collection that run or wait to run.
+    pub operations_running_max: u64,
+    /// The most pairs of templates that a look at everybody keeps in hand.
+    pub operation_pairs_max: usize,
+    /// The most pairs, or templates in clusters, that an operation keeps.
+    pub operation_findings_max: usize,
+    /// How long an operation is kept, with what it found.
+    pub operations_kept: Duration,
+    /// The most verdicts of one collection of which it is kept what they showed.
+    pub review_trials_max: u64,
 }
 
 /// What the use cases are made of.
@@ -138,12 +154,13 @@ pub struct Matcher {
     options: Arc<MatcherOptions>,
     directory: Arc<directory::Directory>,
     calibrations: Arc<calibrate::Calibrations>,
+    operations: Arc<operations::Operations>,
     pool: Arc<pool::Pool>,
     /// Room for the samples of batches.
     bulk: Arc<Semaphore>,
     records: Arc<records::Records>,
     watched: Arc<Mutex<Watched>>,
-    /// What goes on when its caller hangs up: writes that were begun, calibrations.
+    /// What goes on when its caller hangs up: writes that were begun, calibrations, operations.
     tasks: TaskTracker,
 }
 
@@ -162,6 +179,7 @@ impl Matcher {
             ids,
             directory: Arc::default(),
             calibrations: Arc::default(),
+            operations: Arc::default(),
             pool: Arc::new(pool::Pool::new(options.search_threads, options.search_queue_max)),
             bulk: Arc::new(Semaphore::new(options.bulk_in_flight_max)),
             records: Arc::new(records),
@@ -205,6 +223,7 @@ impl Matcher {
 
     /// Waits until everything that was begun has ended; afterwards the store may be closed.
     pub async fn finish(&self) {
+        self.stop_operations();
         self.records.close();
         self.tasks.close();
         self.tasks.wait().await;

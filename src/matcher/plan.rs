@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::{Fault, Matcher};
 use crate::domain::{
-    Change, Collection, Encoded, Identity, IdentityId, Labels, Position, Revision, SpaceBinding, SpaceRole,
+    Assignment, Change, Collection, Encoded, Identity, IdentityId, Labels, Position, Revision, SpaceBinding, SpaceRole,
     StoredTemplate, Template, TemplateId, TemplateOrigin,
 };
 
@@ -100,6 +100,7 @@ impl Plan {
                 space: part.embedding.space(),
                 model: part.model,
                 origin: part.origin,
+                assignment: Assignment::Enrolled,
                 quality: part.report.quality.map(|quality| quality.score),
                 track: part.report.track,
                 position: self.end().next(),
@@ -109,6 +110,15 @@ impl Plan {
             self.changes.push(Change::Admit(StoredTemplate { template, embedding: part.embedding }));
         }
         Ok(templates)
+    }
+
+    /// Says whose word it is that the planned templates are of their identities.
+    pub(super) fn assign(&mut self, assignment: &Assignment) {
+        for change in &mut self.changes {
+            if let Change::Admit(stored) = change {
+                stored.template.assignment = assignment.clone();
+            }
+        }
     }
 
     /// Where the log will end: each change that is planned here has its entry.

@@ -26,6 +26,12 @@ pub(super) struct View {
     pub(super) model: SpaceName,
 }
 
+impl View {
+    pub(super) fn modality(&self) -> Modality {
+        self.embedding.space().modality
+    }
+}
+
 impl Probe {
     /// The first modality, and the only one of most probes.
     pub(super) fn first(&self) -> &View {

@@ -16,9 +16,9 @@ use super::{fusion::Scales, probe::View};
 use crate::{
     decision::{self, Calibration},
     domain::{
-        CollectionUid, DecisionKind, Embedding, EmbeddingSpace, Entry, EntryKind, Identity, IdentityId, Labels,
-        Modality, ModelDigest, Policy, Pooling, Position, Reason, Revision, SpaceName, StoredTemplate, Template,
-        TemplateId, TemplateOrigin, Timestamp,
+        Assignment, CollectionUid, DecisionKind, Embedding, EmbeddingSpace, Entry, EntryKind, Identity, IdentityId,
+        Labels, Modality, ModelDigest, Policy, Pooling, Position, Reason, Revision, SpaceName, StoredTemplate,
+        Template, TemplateId, TemplateOrigin, Timestamp,
     },
     gallery::{Gallery, GalleryOptions, Query, Shelf},
     testdata,
@@ -85,6 +85,7 @@ fn log<'p>(people: impl IntoIterator<Item = &'p Vec<Embedding>>) -> Vec<Entry> {
                 space: embedding.space(),
                 model: SpaceName::new("real").expect("valid"),
                 origin: TemplateOrigin::Embedding,
+                assignment: Assignment::Enrolled,
                 quality: None,
                 track: None,
                 position,

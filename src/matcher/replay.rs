@@ -187,6 +187,7 @@ impl Matcher {
             self.store.sweep_decisions(before).await?;
         }
         self.store.sweep_review_cases(now).await?;
+        self.store.sweep_operations(now).await?;
         self.scrub().await;
         failed.map_or(Ok(()), Err)
     }

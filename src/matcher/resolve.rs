@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     ConsistencyToken, Context, Evidence, Fault, Matcher, decisions,
     directory::Open,
-    fusion::Scales,
+    fusion::Heard,
     gate,
     probe::{Probe, View},
     search::{Wanted, no_least},
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     decision::{
-        self, Decider, Terms,
+        self, Decider,
         relations::{NEIGHBOURS_MAX, Relations},
     },
     domain::{
@@ -64,6 +64,9 @@ pub struct Resolved {
     pub margin: Option<f32>,
     pub operating_point: OperatingPoint,
     pub model: SpaceName,
+    /// That the candidates are of, where one speaks alone; `None` in answers from when a probe had no other.
+    #[serde(default)]
+    pub modality: Option<Modality>,
     pub token: ConsistencyToken,
     /// What was seen in each sample, in order.
     #[serde(default)]
@@ -86,9 +89,7 @@ struct Look {
 /// What stays the same between the first look and the one inside the turn.
 struct Question {
     probe: Probe,
-    /// Where the probe has several modalities.
-    scales: Option<Arc<Scales>>,
-    terms: Terms,
+    heard: Heard,
     limit: usize,
     min_similarity: Option<Similarity>,
     mode: ResolveMode,
@@ -106,17 +107,17 @@ impl Matcher {
         }
         let open = self.open_at(context, &collection, token).await?;
         let probe = self.probe(context, &open.collection, samples).await?;
-        let (scales, terms) = if probe.is_fused() {
+        if probe.is_fused() {
             no_least(min_similarity)?;
-            let (scales, terms) = self.scales(&open, &probe).await;
-            (Some(scales), terms)
-        } else {
-            (None, self.terms(&open, probe.first().embedding.space()).await)
-        };
-        let question = Question { probe, scales, terms, limit, min_similarity, mode, labels };
+        }
+        let heard = self.heard(&open, &probe).await;
+        let question = Question { probe, heard, limit, min_similarity, mode, labels };
         let policy = &open.collection.policy;
         let refusals = gate::refusals(policy, &question.probe.modalities(), &question.probe.reports());
         let first = if refusals.is_empty() {
+            if mode == ResolveMode::EnrollIfNew {
+                open.pace.lock().see();
+            }
             self.look(&open, &question).await?
         } else {
             self.rejected(&open, &question, refusals)
@@ -149,8 +150,9 @@ impl Matcher {
             candidates: Vec::new(),
             similarity: None,
             margin: None,
-            operating_point: question.terms.point,
-            model: question.probe.first().model.clone(),
+            operating_point: question.heard.terms.point,
+            model: question.heard.view.model.clone(),
+            modality: Some(question.heard.view.modality()),
             token: open.token(),
             samples: question.probe.reports(),
             review_case: None,
@@ -162,17 +164,17 @@ impl Matcher {
     async fn look(&self, open: &Open, question: &Question) -> Result<Look, Fault> {
         // The runner-up is needed for the margin and the neighbours for the posterior, whatever the caller wants listed.
         let listed = question.limit.max(2);
-        let (mut candidates, posterior) = if let Some(scales) = &question.scales {
+        let (mut candidates, posterior) = if let Some(scales) = &question.heard.scales {
             let weighed = self.weigh(open, scales, (listed, None)).await?;
             (weighed.candidates, weighed.posterior)
         } else {
             let wanted = Wanted { limit: listed.max(NEIGHBOURS_MAX), filter: None, min_similarity: None };
-            let candidates = self.nearest(open, question.probe.first(), wanted).await?;
-            let posterior = self.posterior(open, question.probe.first(), &candidates).await?;
+            let candidates = self.nearest(open, &question.heard.view, wanted).await?;
+            let posterior = self.posterior(open, &question.heard.view, &candidates).await?;
             (candidates, posterior)
         };
         candidates.truncate(listed);
-        let decision = decision::decide(&question.terms, open.collection.policy.open_set, &candidates, posterior);
+        let decision = decision::decide(&question.heard.terms, open.collection.policy.open_set, &candidates, posterior);
         let evidence = question.evidence(open, candidates.clone(), posterior);
         let best = candidates.first().map(|c| c.identity.clone());
         candidates.truncate(question.limit);
@@ -187,8 +189,9 @@ impl Matcher {
             candidates,
             similarity: decision.similarity,
             margin: decision.margin,
-            operating_point: question.terms.point,
-            model: question.probe.first().model.clone(),
+            operating_point: question.heard.terms.point,
+            model: question.heard.view.model.clone(),
+            modality: Some(question.heard.view.modality()),
             token: open.token(),
             samples: question.probe.reports(),
             review_case: None,
@@ -217,14 +220,11 @@ impl Matcher {
 }
 
 impl Question {
-    fn modality(&self) -> Modality {
-        self.probe.first().embedding.space().modality
-    }
-
     fn evidence(&self, open: &Open, candidates: Vec<Candidate>, posterior: Option<f64>) -> Evidence {
         let policy = open.collection.policy;
-        let (modality, modalities) = (self.modality(), self.probe.modalities());
-        Evidence { policy, modality, modalities, terms: self.terms.clone(), candidates, posterior }
+        let (modality, modalities, terms) =
+            (self.heard.view.modality(), self.probe.modalities(), self.heard.terms.clone());
+        Evidence { policy, modality, modalities, terms, candidates, posterior, accept_level: None }
     }
 }
 
@@ -236,17 +236,16 @@ impl Turn {
         question.probe.check_spaces(&open.collection)?;
         if question.probe.is_fused() {
             // A modality that nobody was enrolled with at the first look may have somebody by now.
-            let (scales, terms) = matcher.scales(&open, &question.probe).await;
-            question = Question { scales: Some(scales), terms, ..question };
+            question.heard = matcher.heard(&open, &question.probe).await;
         }
-        let Look { answer: mut resolved, evidence } = matcher.look(&open, &question).await?;
+        let Look { answer: mut resolved, mut evidence } = matcher.look(&open, &question).await?;
         if resolved.kind == DecisionKind::New {
             let id = IdentityId::new(&matcher.ids.fresh().to_string())?;
             self.admit(&id, &question.labels, question.probe.parts).await?;
             resolved.identity = Some(id);
             resolved.enrolled = true;
         } else {
-            self.open_case(&mut resolved, &evidence.candidates, (question.probe, question.labels)).await?;
+            self.follow_up(&mut resolved, &mut evidence, (question.probe, question.labels)).await?;
         }
         resolved.token = self.token();
         let record = decisions::record(&resolved, evidence, question.mode, matcher.clock.now())?;

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{ConsistencyToken, Context, Fault, Matcher, Resolved, probe::Probe, turn::Turn};
 use crate::domain::{
-    Candidate, Change, CollectionId, DecisionKind, IdentityId, Labels, Outcome, Reason, ReviewCase, ReviewCaseId,
-    ReviewPolicy, ReviewStage, ReviewState, Revision, Timestamp, Verdict,
+    Assignment, Candidate, Certificate, Change, CollectionId, Doubt, IdentityId, Labels, Outcome, Reason, ReviewCase,
+    ReviewCaseId, ReviewStage, ReviewState, ReviewTrial, Revision, Timestamp, Verdict,
 };
 
 /// How long a claim holds when the reviewer does not say.
@@ -100,9 +100,10 @@ impl Matcher {
     /// # Errors
     /// [`Fault::CaseHeld`], [`Fault::CaseDecided`], [`Fault::NoIdentity`], [`Fault::IdentityExists`].
     pub async fn decide_review_case(&self, context: &Context, said: ReviewVerdict) -> Result<Reviewed, Fault> {
-        let collection = said.collection.clone();
-        let reviewed: Reviewed =
-            self.change(context, &collection, move |turn| async move { turn.decide_case(said).await }.boxed()).await?;
+        let (collection, principal) = (said.collection.clone(), context.principal.to_string());
+        let reviewed: Reviewed = self
+            .change(context, &collection, move |turn| async move { turn.decide_case(said, principal).await }.boxed())
+            .await?;
         count("decided");
         Ok(reviewed)
     }
@@ -138,17 +139,14 @@ impl Matcher {
 }
 
 impl Turn {
-    /// Opens a case where the policy asks a human about this answer and there is room for one.
+    /// Opens a case about this answer if there is room for one.
     pub(super) async fn open_case(
         &mut self,
         resolved: &mut Resolved,
-        weighed: &[Candidate],
+        (weighed, doubt): (&[Candidate], Option<Doubt>),
         (probe, labels): (Probe, Labels),
     ) -> Result<(), Fault> {
         let matcher = self.matcher().clone();
-        if resolved.kind != DecisionKind::Uncertain || self.open().collection.policy.review == ReviewPolicy::Off {
-            return Ok(());
-        }
         if self.store().review_cases_undecided().await? >= matcher.options.review_cases_max {
             resolved.reasons.push(Reason::ReviewFull);
             return Ok(());
@@ -160,6 +158,7 @@ impl Turn {
             reasons: resolved.reasons.clone(),
             candidates: weighed.to_vec(),
             operating_point: resolved.operating_point,
+            doubt,
             modality: probe.first().embedding.space().modality,
             model: resolved.model.clone(),
             labels,
@@ -176,7 +175,7 @@ impl Turn {
         Ok(())
     }
 
-    async fn decide_case(&mut self, said: ReviewVerdict) -> Result<Reviewed, Fault> {
+    async fn decide_case(&mut self, said: ReviewVerdict, principal: String) -> Result<Reviewed, Fault> {
         let now = self.matcher().clock.now();
         let case = self.case(said.case, said.expected).await?;
         undecided(&case)?;
@@ -202,7 +201,12 @@ impl Turn {
         if let Some(id) = identity.as_ref().filter(|_| made || said.learning == Learning::Enroll) {
             let samples = self.store().review_samples(case.id).await?;
             let labels = if made { case.labels.clone() } else { Labels::default() };
-            templates = self.admit(id, &labels, samples).await?.into_iter().map(|template| template.id).collect();
+            let certificate = Certificate { reviewer: said.reviewer.clone(), principal, case: case.id, time: now };
+            let admitted = self.admit_as(id, &labels, samples, &Assignment::Certified(certificate)).await?;
+            templates = admitted.into_iter().map(|template| template.id).collect();
+        }
+        if let Some((doubt, was_right)) = case.doubt.zip(case.was_right(&said.verdict)) {
+            self.learn(ReviewTrial { case: case.id, doubt, was_right, time: now }).await?;
         }
         let outcome = Outcome { verdict: said.verdict, identity, made, templates, reviewer: said.reviewer, time: now };
         self.put_case(case.moved(ReviewState::Decided(outcome), now)).await
@@ -216,6 +220,7 @@ impl Turn {
         let reopened = case.moved(ReviewState::Open, self.matcher().clock.now());
         // Before the identity goes: a case goes with the identity that it names.
         self.store().put_review_case(&reopened).await?;
+        self.store().delete_review_trial(id).await?;
         if let Some(identity) = outcome.identity {
             let enrolled = self.store().enrolled(std::slice::from_ref(&identity)).await?;
             let mut own = Vec::new();
@@ -266,6 +271,6 @@ fn undecided(case: &ReviewCase) -> Result<(), Fault> {
     }
 }
 
-fn count(event: &'static str) {
+pub(super) fn count(event: &'static str) {
     metrics::counter!("semblance_review_cases_total", "event" => event).increment(1);
 }

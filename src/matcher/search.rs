@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{ConsistencyToken, Context, Fault, Matcher, directory::Open, probe::View};
-use crate::domain::{Candidate, CollectionId, Filter, Sample, SampleReport, Similarity, SpaceName};
+use crate::domain::{Candidate, CollectionId, Filter, Modality, Ranking, Sample, SampleReport, Similarity, SpaceName};
 
 /// What to look for.
 #[derive(Debug, Clone)]
@@ -20,12 +20,15 @@ pub struct Search {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
     /// The most similar first, and of a probe of several modalities those for whom the most speaks; ties in order of
-    /// template ids.
+    /// template ids; unless `ranking` says otherwise.
     pub candidates: Vec<Candidate>,
+    /// What ordered them.
+    pub ranking: Ranking,
     /// How many identities the searched gallery holds.
     pub gallery_identities: u64,
-    /// Of the first modality.
+    /// Of the modality that the candidates are of, or of the first of several.
     pub model: SpaceName,
+    pub modality: Modality,
     /// What was seen in each sample, in order.
     pub samples: Vec<SampleReport>,
 }
@@ -43,23 +46,29 @@ impl Matcher {
         self.check_limit(search.limit)?;
         let open = self.open_at(context, &search.collection, search.token).await?;
         let probe = self.probe(context, &open.collection, search.samples).await?;
-        let (candidates, gallery_identities) = if probe.is_fused() {
+        let (view, scales) = if probe.is_fused() {
             no_least(search.min_similarity)?;
-            let (scales, terms) = self.scales(&open, &probe).await;
-            let gallery_identities = terms.point.gallery_identities;
+            let heard = self.heard(&open, &probe).await;
+            (heard.view, heard.scales)
+        } else {
+            // Whom it lists no calibration decides, so it waits for none.
+            (probe.first().clone(), None)
+        };
+        let (candidates, ranking, gallery_identities) = if let Some(scales) = &scales {
+            let gallery_identities = scales.identities();
             if scales.are_empty() && gallery_identities > 0 {
                 return Err(Fault::NothingToWeigh);
             }
-            let mut weighed = self.weigh(&open, &scales, (search.limit, search.filter)).await?;
+            let mut weighed = self.weigh(&open, scales, (search.limit, search.filter)).await?;
             weighed.candidates.truncate(search.limit);
-            (weighed.candidates, gallery_identities)
+            (weighed.candidates, Ranking::Similarity, gallery_identities)
         } else {
             let wanted = Wanted { limit: search.limit, filter: search.filter, min_similarity: search.min_similarity };
-            let candidates = self.nearest(&open, probe.first(), wanted).await?;
-            (candidates, open.shelf.identities_in(probe.first().embedding.space()))
+            let (candidates, ranking) = self.ranked(&open, &view, wanted).await?;
+            (candidates, ranking, open.shelf.identities_in(view.embedding.space()))
         };
-        let (samples, model) = (probe.reports(), probe.first().model.clone());
-        Ok(Found { candidates, gallery_identities, model, samples })
+        let (modality, samples) = (view.modality(), probe.reports());
+        Ok(Found { candidates, ranking, gallery_identities, model: view.model, modality, samples })
     }
 
     pub(super) fn check_limit(&self, limit: usize) -> Result<(), Fault> {

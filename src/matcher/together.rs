@@ -267,4 +267,4 @@ impl Company {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ConsistencyToken, Context, Fault, Matcher, gate};
+use super::{ConsistencyToken, Context, Fault, Matcher, fusion::Heard, gate};
 use crate::{
     decision,
     domain::{Candidate, CollectionId, IdentityId, OperatingPoint, Reason, Sample, SampleReport},
@@ -36,20 +36,15 @@ impl Matcher {
         let probe = self.probe(context, &open.collection, samples).await?;
         let policy = open.collection.policy;
         let now = self.clock.now();
-        let (scales, terms) = if probe.is_fused() {
-            let (scales, terms) = self.scales(&open, &probe).await;
-            (Some(scales), terms)
-        } else {
-            (None, self.terms(&open, probe.first().embedding.space()).await)
-        };
+        let Heard { view, scales, terms } = self.heard(&open, &probe).await;
         // On the pool, because a look into the gallery may wait behind a change that waits for a search to end.
         let place = self.pool.place()?;
-        let (shelf, id, view) = (Arc::clone(&open.shelf), identity.clone(), probe.first().embedding.clone());
+        let (shelf, id) = (Arc::clone(&open.shelf), identity.clone());
         let look = move || {
             let is_current = shelf.identity(&id).is_some_and(|i| i.expire_time.is_none_or(|at| at > now));
             is_current.then(|| match scales {
                 Some(scales) => scales.weigh_one(&shelf, &id, (policy.pooling, now)),
-                None => shelf.nearest_of(&view, &id, policy.pooling, now),
+                None => shelf.nearest_of(&view.embedding, &id, policy.pooling, now),
             })
         };
         let Some(best) = self.pool.run_in(place, look).await? else {

@@ -27,8 +27,9 @@ use thiserror::Error;
 pub use audit::{Audit, Audited, Finding, FindingKind, Repairs};
 
 use crate::domain::{
-    CalibrationId, Change, Collection, CollectionId, CollectionUid, DecisionId, Encoded, Entry, Identity, IdentityId,
-    KeptCalibration, Modality, Position, ReviewCase, ReviewCaseId, ReviewStage, Revision, StoredTemplate, Template,
+    CalibrationId, Change, Collection, CollectionId, CollectionUid, DecisionId, EmbeddingSpace, Encoded, Entry,
+    Identity, IdentityId, KeptCalibration, Modality, Operation, OperationId, OperationOutcome, Owned, Position,
+    Progress, ReviewCase, ReviewCaseId, ReviewStage, ReviewTrial, Revision, StoredTemplate, SurveyFinding, Template,
     TemplateId, Timestamp,
 };
 
@@ -131,6 +132,16 @@ pub struct DecisionRecord {
     pub time: Timestamp,
     /// As the matcher serialised it; holds no numbers of an embedding.
     pub body: serde_json::Value,
+}
+
+/// What whoever works at an operation is told when it is heard of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    Wanted,
+    /// Somebody asked for its end.
+    Cancelled,
+    /// It was deleted, or ended by somebody who had not heard of it for too long.
+    Gone,
 }
 
 /// Where a collection's log and record stand, for followers.
@@ -308,6 +319,50 @@ pub trait Store: Audit + Send + Sync + Debug {
 
     /// Removes the cases whose time has come, and their samples; answers how many.
     async fn sweep_review_cases(&self, now: Timestamp) -> Result<u64>;
+
+    async fn operation(&self, uid: CollectionUid, id: OperationId) -> Result<Option<Operation>>;
+
+    /// Operations in the order in which they began, those after `after`.
+    async fn operations(&self, uid: CollectionUid, after: Option<OperationId>, limit: u32) -> Result<Page<Operation>>;
+
+    /// What an operation found, in order, without those who have expired by `now`. What names a template goes with it.
+    async fn findings(&self, id: OperationId, now: Timestamp) -> Result<Vec<SurveyFinding<Owned>>>;
+
+    /// Notes that an operation is worked at and how far it is; answers whether it is still wanted.
+    async fn hear_of_operation(
+        &self,
+        uid: CollectionUid,
+        id: OperationId,
+        heard: (Progress, Timestamp),
+    ) -> Result<Heard>;
+
+    /// Asks for the end of an operation; one that has ended stays as it is.
+    async fn cancel_operation(&self, uid: CollectionUid, id: OperationId) -> Result<()>;
+
+    /// Ends an operation, if it is running, without findings.
+    async fn end_operation(
+        &self,
+        uid: CollectionUid,
+        id: OperationId,
+        ended: (&OperationOutcome, Timestamp),
+    ) -> Result<()>;
+
+    /// Ends those operations of a collection that were last heard of before an instant.
+    async fn end_silent_operations(
+        &self,
+        uid: CollectionUid,
+        before: Timestamp,
+        outcome: &OperationOutcome,
+    ) -> Result<()>;
+
+    /// Removes an operation and what it found; answers whether there was one.
+    async fn delete_operation(&self, uid: CollectionUid, id: OperationId) -> Result<bool>;
+
+    /// Removes the operations whose time has come, and what they found; answers how many.
+    async fn sweep_operations(&self, now: Timestamp) -> Result<u64>;
+
+    /// What verdicts showed, in order.
+    async fn review_trials(&self, uid: CollectionUid) -> Result<Vec<ReviewTrial>>;
 }
 
 /// A collection's turn. Dropped without [`Turn::commit`], it leaves no trace.
@@ -377,6 +432,31 @@ pub trait Turn: Send + Debug {
 
     /// As [`Store::put_review_case`]; the case is written if the turn is kept.
     async fn put_review_case(&mut self, case: &ReviewCase) -> Result<()>;
+
+    /// Keeps a new operation, unless `most` of the collection's are running already; answers whether it is kept.
+    async fn begin_operation(&mut self, operation: &Operation, most: u64) -> Result<bool>;
+
+    /// Ends an operation, if it is running, with what it found, in order; what names a template that is not there any
+    /// more is left out.
+    async fn finish_operation(
+        &mut self,
+        id: OperationId,
+        ended: (&OperationOutcome, Timestamp),
+        findings: &[SurveyFinding<TemplateId>],
+    ) -> Result<()>;
+
+    /// Keeps what a verdict showed, and of all that the collection has the latest `most`.
+    async fn put_review_trial(&mut self, trial: &ReviewTrial, most: u64) -> Result<()>;
+
+    /// What verdicts showed, in order.
+    async fn review_trials(&mut self) -> Result<Vec<ReviewTrial>>;
+
+    /// Takes back what the verdict on a case showed, if it showed anything.
+    async fn delete_review_trial(&mut self, case: ReviewCaseId) -> Result<()>;
+
+    /// The templates that the self-paced policy accepted at a lower posterior, of whatever space, oldest first. Never one
+    /// that is certified, or that a client enrolled.
+    async fn accepted_below(&mut self, posterior: f64) -> Result<Vec<(EmbeddingSpace, IdentityId, TemplateId)>>;
 
     /// Makes it all durable: once this has answered, a power cut loses nothing of it.
     async fn commit(self: Box<Self>) -> Result<()>;

@@ -9,9 +9,10 @@ use uuid::Uuid;
 pub(super) use super::payload::StoredTemplateRow;
 use super::{DecisionRecord, Head, IdempotencyRecord, Result, StoreError, fault::corrupt};
 use crate::domain::{
-    CalibrationId, Collection, CollectionId, CollectionUid, DecisionId, Embedding, EmbeddingSpace, EntryKind, Identity,
-    IdentityId, KeptCalibration, Labels, Modality, ModelDigest, Policy, Pooling, Position, Rehearsal, Revision,
-    Similarity, SpaceBinding, SpaceName, SpaceRole, Template, TemplateId, TemplateOrigin, Timestamp, TrackReport,
+    Assignment, CalibrationId, Certificate, Collection, CollectionId, CollectionUid, DecisionId, Embedding,
+    EmbeddingSpace, EntryKind, Identity, IdentityId, KeptCalibration, Labels, Modality, ModelDigest, Policy, Pooling,
+    Position, Rehearsal, Reviewed, Revision, Similarity, SpaceBinding, SpaceName, SpaceRole, Template, TemplateId,
+    TemplateOrigin, Timestamp, TrackReport,
 };
 
 /// The one format that payloads have so far: the numbers of a unit vector, 32-bit floats, little endian.
@@ -201,6 +202,8 @@ pub(super) struct TemplateRow {
     frames_used: Option<i64>,
     frames_dropped: Option<i64>,
     spread: Option<f64>,
+    accepted_posterior: Option<f64>,
+    certificate: Option<Json<Certificate>>,
     position: i64,
     create_time: i64,
 }
@@ -221,6 +224,7 @@ impl TryFrom<TemplateRow> for Template {
             origin: origin.ok_or_else(|| unreadable(TABLE, "origin"))?,
             quality: row.quality.map(narrow),
             track: row.track()?,
+            assignment: row.assignment(),
             position: Position(count(TABLE, row.position)?),
             create_time: time(TABLE, row.create_time)?,
         })
@@ -239,6 +243,14 @@ impl TemplateRow {
     /// Where the row stands in position order, readable or not.
     pub(super) fn place(&self) -> i64 {
         self.position
+    }
+
+    fn assignment(&self) -> Assignment {
+        match (self.accepted_posterior, &self.certificate) {
+            (_, Some(certificate)) => Assignment::Certified(certificate.0.clone()),
+            (Some(posterior), None) => Assignment::Accepted { posterior },
+            (None, None) => Assignment::Enrolled,
+        }
     }
 
     fn track(&self) -> Result<Option<TrackReport>> {
@@ -339,6 +351,8 @@ pub(super) struct CalibrationRow {
     impostor: Vec<u8>,
     mated_best: Vec<u8>,
     outsiders: Vec<u8>,
+    reviewed_right: Vec<u8>,
+    reviewed_wrong: Vec<u8>,
     create_time: i64,
 }
 
@@ -361,6 +375,10 @@ impl TryFrom<CalibrationRow> for KeptCalibration {
                 nonmated_best: trials("nonmated_best", &row.nonmated_best)?,
                 impostor: trials("impostor", &row.impostor)?,
                 mated_best: trials("mated_best", &row.mated_best)?,
+                reviewed: Reviewed {
+                    right: trials("reviewed_right", &row.reviewed_right)?,
+                    wrong: trials("reviewed_wrong", &row.reviewed_wrong)?,
+                },
             },
             outsiders: trials("outsiders", &row.outsiders)?,
         })
@@ -373,6 +391,26 @@ fn trials(column: &str, bytes: &[u8]) -> Result<Vec<Similarity>> {
     // A hair beyond one is what a product of unit vectors may come to.
     let is_sound = rest.is_empty() && trials.iter().all(|trial| trial.0.abs() < 1.01);
     if is_sound { Ok(trials) } else { Err(unreadable("calibrations", column)) }
+}
+
+#[derive(Debug, FromRow)]
+pub(super) struct AcceptedRow {
+    id: Uuid,
+    identity_id: String,
+    modality: String,
+    digest: Vec<u8>,
+    dimension: i64,
+    parts: i64,
+}
+
+impl TryFrom<AcceptedRow> for (EmbeddingSpace, IdentityId, TemplateId) {
+    type Error = StoreError;
+
+    fn try_from(row: AcceptedRow) -> Result<Self> {
+        const TABLE: &str = "templates";
+        let space = embedding_space(TABLE, &row.modality, &row.digest, [row.dimension, row.parts])?;
+        Ok((space, identity_id(TABLE, &row.identity_id)?, TemplateId(row.id)))
+    }
 }
 
 /// Reads every row, or says what is wrong with the first that cannot be read.

@@ -42,6 +42,7 @@ async fn make(server: &Server, policy: Value) {
     let spaces = json!([
         {"model": "face-model", "modality": "face", "dimension": 16, "external": true},
         {"model": "person-model", "modality": "person", "dimension": 16, "external": true},
+        {"model": "gait-model", "modality": "gait", "dimension": 16, "external": true},
     ]);
     let asked = json!({"spaces": spaces, "policy": policy});
     server.expect(Method::POST, "/v1/collections?collectionId=staff", Some(asked)).await;
@@ -146,6 +147,14 @@ async fn a_face_and_a_body_together_say_more_than_either() {
         assert_eq!(best["fused"]["modalities"].as_array().map(Vec::len), Some(1));
         let alone = &best["fused"]["modalities"][0]["logLikelihoodRatio"];
         assert_eq!(&best["fused"]["logLikelihoodRatio"], alone, "who speaks alone counts in full");
+
+        // A walk, of which there is none here, changes nothing: the face is held against its thresholds.
+        let walk = json!({"modality": "gait", "embedding": {"model": "gait-model", "values": direction(77)}});
+        let alone = ask(&server, ":resolve", json!({"samples": [face(8, 9)]})).await;
+        let beside = ask(&server, ":resolve", json!({"samples": [walk, face(8, 9)]})).await;
+        for field in ["decision", "reasons", "candidates", "operatingPoint", "model", "similarity"] {
+            assert_eq!(beside[field], alone[field], "{field}");
+        }
 
         resolves(&server).await;
         verifies(&server).await;

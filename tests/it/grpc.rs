@@ -42,6 +42,7 @@ async fn health_and_reflection_answer() {
         "DecisionService",
         "ReviewService",
         "ModelService",
+        "OperationService",
     ] {
         assert!(names.contains(&format!("semblance.v1.{service}").as_str()), "{names:?}");
     }

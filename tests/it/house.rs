@@ -8,20 +8,24 @@ use std::{fs, path::Path};
 use paths::{NamedPath, named_paths};
 
 /// The rooms, and what each may import besides itself. Tests of any room may also use `testdata`.
-const IMPORTS: [(&str, &str); 18] = [
+const IMPORTS: [(&str, &str); 19] = [
     ("lib", ""),
     ("main", "cli config telemetry"),
-    ("cli", "app api matcher encoder gallery store decision torch train evaluate transfer domain config telemetry"),
-    ("app", "api matcher encoder gallery store decision torch domain config telemetry"),
+    (
+        "cli",
+        "app api matcher encoder gallery store decision ranking torch train evaluate transfer domain config telemetry",
+    ),
+    ("app", "api matcher encoder gallery store decision ranking torch domain config telemetry"),
     ("api", "matcher domain"),
-    ("matcher", "encoder gallery store decision domain"),
+    ("matcher", "encoder gallery store decision ranking domain"),
     ("encoder", "torch domain"),
-    ("gallery", "domain"),
+    ("gallery", "ranking domain"),
     ("store", "domain"),
     ("decision", "torch domain"),
+    ("ranking", "domain"),
     ("torch", "domain"),
     ("train", "encoder decision torch domain"),
-    ("evaluate", "encoder decision torch domain"),
+    ("evaluate", "encoder decision ranking torch domain"),
     ("transfer", "domain"),
     ("config", "domain"),
     ("telemetry", "domain"),

@@ -5,8 +5,8 @@ use reqwest::Method;
 use semblance::{
     decision::relations::{Measured, NEIGHBOURS_MAX, Relations},
     domain::{
-        CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId, Labels, Modality, ModelDigest, Pooling,
-        Position, Revision, SpaceName, StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp,
+        Assignment, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId, Labels, Modality, ModelDigest,
+        Pooling, Position, Revision, SpaceName, StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp,
     },
     gallery::{Gallery, GalleryOptions, Query},
 };
@@ -104,6 +104,7 @@ fn the_gallery_tells_what_the_learnt_decision_was_taught_with() {
                 space,
                 model: SpaceName::new("mine").expect("valid"),
                 origin: TemplateOrigin::Embedding,
+                assignment: Assignment::Enrolled,
                 quality: None,
                 track: None,
                 position,

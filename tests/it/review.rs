@@ -85,6 +85,17 @@ async fn a_review_leads_from_uncertain_to_a_certified_identity_and_back() {
         assert_eq!(decide().await.1, decided, "asking again answers the same and enrolls nobody twice");
         let best = nearest(&server, stranger).await;
         assert_eq!(best["template"], outcome["templates"][0]);
+        let path = format!("/v1/{}", outcome["templates"][0].as_str().expect("a name"));
+        let template = server.expect(Method::GET, &path, None).await;
+        assert_eq!(
+            (&template["assignment"], &template["certificate"]["reviewer"]),
+            (&json!("certified"), &json!("ann"))
+        );
+        assert_eq!(template["certificate"]["principal"], "loopback");
+        assert_eq!(format!("/v1/{}", template["certificate"]["reviewCase"].as_str().expect("a name")), case);
+        let others = server.expect(Method::GET, "/v1/collections/staff/identities/alice/templates", None).await;
+        let other = &others["templates"][0];
+        assert_eq!((&other["assignment"], &other["certificate"]), (&json!("enrolled"), &Value::Null), "{other}");
         let carol = server.expect(Method::GET, "/v1/collections/staff/identities/carol", None).await;
         assert_eq!(carol["labels"]["gate"], "2");
 
@@ -188,4 +199,53 @@ async fn cases_have_a_limit_an_end_and_no_traces() {
     server.expect(Method::DELETE, &case, None).await;
     assert!(!is_on_disk(), "and a deleted one leaves nothing behind");
     assert_eq!(count(&server, "decided").await, 0);
+}
+
+#[tokio::test]
+async fn self_paced_review_asks_within_its_share_and_says_when_it_is_spent() {
+    for database in databases() {
+        let home = Home::new(&database).await;
+        let server = Server::start(&home, &Start::default());
+        prepare(&server).await;
+        let paced = json!({"policy": {"review": "self_paced", "reviewShare": 0.4}});
+        let updated = server.expect(Method::PATCH, "/v1/collections/staff", Some(paced)).await;
+        assert_eq!(
+            (&updated["policy"]["review"], &updated["policy"]["reviewShare"]),
+            (&json!("self_paced"), &json!(0.4))
+        );
+        let mut cases = Vec::new();
+        for number in 1..=10 {
+            let answer = resolve(&server, [0.3, 1.0, 0.0, 0.0], "enroll_if_new").await;
+            assert_eq!(answer["decision"], "uncertain", "verdicts have shown nothing yet: {answer}");
+            // Four of ten, and never more of those so far.
+            if [3, 5, 8, 10].contains(&number) {
+                assert_eq!(answer["reasons"], json!(["no_calibration"]), "{number}: {answer}");
+                cases.push(format!("/v1/{}", answer["reviewCase"].as_str().expect("a case was opened")));
+            } else {
+                assert_eq!(answer["reasons"], json!(["no_calibration", "review_share_spent"]), "{number}: {answer}");
+                assert_eq!(answer["reviewCase"], "");
+            }
+            let decision = format!("/v1/collections/staff/decisions/{}", answer["decisionId"].as_str().expect("an id"));
+            let again = server.expect(Method::POST, &format!("{decision}:replay"), Some(json!({}))).await;
+            assert_eq!(again["same"], true, "{again}");
+        }
+        // A dry run changes nothing, and makes no room.
+        for _ in 0..10 {
+            assert_eq!(resolve(&server, [0.3, 1.0, 0.0, 0.0], "dry_run").await["reasons"], json!(["no_calibration"]));
+        }
+        let answer = resolve(&server, [0.3, 1.0, 0.0, 0.0], "enroll_if_new").await;
+        assert_eq!(answer["reasons"], json!(["no_calibration", "review_share_spent"]));
+
+        let verdict = json!({"reviewer": "ann", "verdict": "new", "identity": "carol"});
+        server.expect(Method::POST, &format!("{}:decide", cases[0]), Some(verdict)).await;
+        let templates = server.expect(Method::GET, "/v1/collections/staff/identities/carol/templates", None).await;
+        assert_eq!(templates["templates"][0]["assignment"], "certified");
+
+        for wrong in [json!({"policy": {"reviewShare": 1.5}}), json!({"policy": {"review": "sometimes"}})] {
+            let (status, problem) = server.ask(Method::PATCH, "/v1/collections/staff", Some(wrong)).await;
+            assert_eq!((status, &problem["code"]), (StatusCode::BAD_REQUEST, &json!("INVALID_ARGUMENT")), "{problem}");
+        }
+        drop(server);
+        home.tidy().await;
+    }
 }

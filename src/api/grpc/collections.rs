@@ -14,7 +14,7 @@ use crate::{
 
 const LIST: &str = "collections";
 /// What an update mask may name.
-const UPDATABLE: [&str; 12] = [
+const UPDATABLE: [&str; 14] = [
     "display_name",
     "policy",
     "policy.target_fpir",
@@ -26,6 +26,8 @@ const UPDATABLE: [&str; 12] = [
     "policy.open_set",
     "policy.review",
     "policy.person_half_life_seconds",
+    "policy.reranking",
+    "policy.review_share",
     "spaces",
 ];
 
@@ -143,6 +145,11 @@ impl Services {
                 .then(|| wire::half_life(asked.person_half_life_seconds))
                 .transpose()?
                 .map(|asked| asked.unwrap_or(standard.person_half_life)),
+            reranking: part("policy.reranking", asked.reranking != 0)
+                .then(|| wire::reranking(asked.reranking))
+                .transpose()?
+                .map(Option::unwrap_or_default),
+            review_share: target("policy.review_share", asked.review_share, standard.review_share),
             spaces: if wire::writes(mask, "spaces", true) { declared(&given.spaces)? } else { Vec::new() },
             expected: wire::expected(&given.etag)?,
         };

@@ -8,6 +8,7 @@ mod collections;
 mod decisions;
 mod identities;
 mod models;
+mod operations;
 mod recognition;
 mod review;
 mod templates;
@@ -21,8 +22,9 @@ use super::{
     proto::{
         calibration_service_server::CalibrationServiceServer, collection_service_server::CollectionServiceServer,
         decision_service_server::DecisionServiceServer, identity_service_server::IdentityServiceServer,
-        model_service_server::ModelServiceServer, recognition_service_server::RecognitionServiceServer,
-        review_service_server::ReviewServiceServer, template_service_server::TemplateServiceServer,
+        model_service_server::ModelServiceServer, operation_service_server::OperationServiceServer,
+        recognition_service_server::RecognitionServiceServer, review_service_server::ReviewServiceServer,
+        template_service_server::TemplateServiceServer,
     },
     status::status,
 };
@@ -50,6 +52,7 @@ pub(super) fn services(matcher: &Matcher, message_bytes_max: usize, streams: &St
         .add_service(RecognitionServiceServer::new(services()).max_decoding_message_size(limits))
         .add_service(DecisionServiceServer::new(services()).max_decoding_message_size(limits))
         .add_service(ReviewServiceServer::new(services()).max_decoding_message_size(limits))
+        .add_service(OperationServiceServer::new(services()).max_decoding_message_size(limits))
         .add_service(ModelServiceServer::new(services()).max_decoding_message_size(limits));
     routes.routes().into_axum_router()
 }

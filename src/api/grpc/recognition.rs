@@ -81,8 +81,7 @@ impl Services {
             min_similarity: wire::min_similarity(request.min_similarity)?,
             token: token(&request.consistency_token)?,
         };
-        let probe = shown(&search.samples);
-        Ok(wire::found(&collection, &self.0.search(&context, search).await?, probe))
+        Ok(wire::found(&collection, &self.0.search(&context, search).await?))
     }
 
     async fn resolve(&self, mut request: Request<proto::ResolveRequest>) -> Result<proto::ResolveResponse, Fault> {
@@ -125,7 +124,7 @@ impl Services {
     }
 }
 
-/// What a probe shows; of several modalities, the first. Their candidates say of each what it is of.
+/// What a probe shows, or its first sample.
 fn shown(samples: &[Sample]) -> Modality {
     samples.first().map_or(Modality::Face, |s| s.modality)
 }

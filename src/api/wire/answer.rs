@@ -10,9 +10,9 @@ use super::{
 use crate::{
     api::proto,
     domain::{
-        Candidate, Collection, CollectionId, CollectionStats, DecisionKind, Fused, Identity, Modality,
-        ModalityEvidence, OperatingPoint, Reason, Similarity, SpaceBinding, SpaceRole, Template, TemplateOrigin,
-        ThresholdSource,
+        Assignment, Candidate, Certificate, Collection, CollectionId, CollectionStats, DecisionKind, Fused, Identity,
+        Modality, ModalityEvidence, OperatingPoint, Ranking, Reason, Similarity, SpaceBinding, SpaceRole, Template,
+        TemplateOrigin, ThresholdSource,
     },
     matcher::{Compared, Enrolled, Extracted, Found, Model, ModelTask, Resolved, Verified},
 };
@@ -83,6 +83,29 @@ pub(in crate::api) fn template(of: &IdentityName, template: &Template) -> proto:
         create_time: Some(to_wire(template.create_time)),
         quality: template.quality,
         track: template.track.as_ref().map(track),
+        assignment: match template.assignment {
+            Assignment::Enrolled => proto::template::Assignment::Enrolled,
+            Assignment::Accepted { .. } => proto::template::Assignment::Accepted,
+            Assignment::Certified(_) => proto::template::Assignment::Certified,
+        }
+        .into(),
+        certificate: match &template.assignment {
+            Assignment::Certified(said) => Some(certificate(&of.collection, said)),
+            Assignment::Enrolled | Assignment::Accepted { .. } => None,
+        },
+        accepted_posterior: match template.assignment {
+            Assignment::Accepted { posterior } => Some(posterior),
+            Assignment::Enrolled | Assignment::Certified(_) => None,
+        },
+    }
+}
+
+fn certificate(of: &CollectionId, certificate: &Certificate) -> proto::template::Certificate {
+    proto::template::Certificate {
+        reviewer: certificate.reviewer.clone(),
+        principal: certificate.principal.clone(),
+        review_case: ReviewCaseName { collection: of.clone(), case: certificate.case }.to_string(),
+        time: Some(to_wire(certificate.time)),
     }
 }
 
@@ -130,12 +153,18 @@ pub(super) fn candidates(of: &CollectionId, candidates: &[Candidate], probe: Mod
     candidates.iter().zip(1..).map(|(c, rank)| candidate(of, rank, c, probe)).collect()
 }
 
-pub(in crate::api) fn found(of: &CollectionId, found: &Found, probe: Modality) -> proto::SearchResponse {
+pub(in crate::api) fn found(of: &CollectionId, found: &Found) -> proto::SearchResponse {
     proto::SearchResponse {
-        candidates: candidates(of, &found.candidates, probe),
+        candidates: candidates(of, &found.candidates, found.modality),
         gallery_size: count(found.gallery_identities),
         model: ModelName(found.model.clone()).to_string(),
         samples: reports(&found.samples),
+        ranking: match found.ranking {
+            Ranking::Similarity => proto::search_response::Ranking::Similarity,
+            Ranking::Neighbours => proto::search_response::Ranking::Neighbours,
+            Ranking::KReciprocal => proto::search_response::Ranking::KReciprocal,
+        }
+        .into(),
     }
 }
 
@@ -200,6 +229,8 @@ pub(super) fn reasons(reasons: &[Reason]) -> Vec<i32> {
         Reason::LearntDecision => proto::Reason::LearntDecision,
         Reason::ModalityConflict => proto::Reason::ModalityConflict,
         Reason::ModalityUncalibrated => proto::Reason::ModalityUncalibrated,
+        Reason::AutoAccepted => proto::Reason::AutoAccepted,
+        Reason::ReviewShareSpent => proto::Reason::ReviewShareSpent,
     };
     reasons.iter().map(|r| wire(r).into()).collect()
 }
@@ -234,7 +265,7 @@ pub(in crate::api) fn resolved(of: &CollectionId, resolved: &Resolved, probe: Mo
         reasons: reasons(&resolved.reasons),
         identity: resolved.identity.as_ref().map(name).unwrap_or_default(),
         enrolled: resolved.enrolled,
-        candidates: candidates(of, &resolved.candidates, probe),
+        candidates: candidates(of, &resolved.candidates, resolved.modality.unwrap_or(probe)),
         similarity: resolved.similarity.map(|s| s.0),
         margin: resolved.margin,
         operating_point: Some(operating_point(of, &resolved.operating_point)),

@@ -4,6 +4,7 @@
 mod answer;
 mod calibration;
 mod name;
+mod operation;
 mod page;
 mod policy;
 mod report;
@@ -16,10 +17,11 @@ pub(super) use answer::{
 };
 pub(super) use calibration::calibrated;
 pub(super) use name::{
-    CalibrationName, CollectionName, DecisionName, IdentityName, ModelName, ReviewCaseName, TemplateName,
+    CalibrationName, CollectionName, DecisionName, IdentityName, ModelName, OperationName, ReviewCaseName, TemplateName,
 };
+pub(super) use operation::{operation, shown_operation};
 pub(super) use page::{PageRequest, token};
-pub(super) use policy::{half_life, open_set, pad, policy, pooling, quality, review};
+pub(super) use policy::{half_life, open_set, pad, policy, pooling, quality, reranking, review};
 pub(super) use review::{decided, replayed, review_case, reviewed, reviewer, stage, verdict};
 pub(super) use sample::{Defaults, modality, samples};
 pub(super) use time::{from_wire, to_wire};

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    domain::{CalibrationId, CollectionId, DecisionId, IdentityId, ReviewCaseId, SpaceName, TemplateId},
+    domain::{CalibrationId, CollectionId, DecisionId, IdentityId, OperationId, ReviewCaseId, SpaceName, TemplateId},
     matcher::Fault,
 };
 
@@ -28,6 +28,7 @@ fn shown(pattern: &str) -> String {
         .replacen("calibrations/*", "calibrations/{calibration}", 1)
         .replacen("decisions/*", "decisions/{decision}", 1)
         .replacen("reviewCases/*", "reviewCases/{review_case}", 1)
+        .replacen("operations/*", "operations/{operation}", 1)
 }
 
 fn in_field<T>(field: &str, id: Result<T, crate::domain::IdError>) -> Result<T, Fault> {
@@ -169,6 +170,29 @@ impl ReviewCaseName {
 impl fmt::Display for ReviewCaseName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "collections/{}/reviewCases/{}", self.collection, self.case)
+    }
+}
+
+/// `collections/{c}/operations/{o}`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::api) struct OperationName {
+    pub collection: CollectionId,
+    pub operation: OperationId,
+}
+
+impl OperationName {
+    pub(in crate::api) fn parse(field: &str, name: &str) -> Result<Self, Fault> {
+        let [collection, operation] = split(field, name, "collections/*/operations/*")?;
+        Ok(Self {
+            collection: in_field(field, CollectionId::new(&collection))?,
+            operation: in_field(field, operation.parse())?,
+        })
+    }
+}
+
+impl fmt::Display for OperationName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "collections/{}/operations/{}", self.collection, self.operation)
     }
 }
 

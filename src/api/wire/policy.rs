@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use crate::{
     api::proto,
-    domain::{OpenSetRule, PadMode, PadPolicy, Policy, Pooling, QualityPolicy, ReviewPolicy},
+    domain::{OpenSetRule, PadMode, PadPolicy, Policy, Pooling, QualityPolicy, Reranking, ReviewPolicy},
     matcher::Fault,
 };
 
@@ -23,6 +23,8 @@ pub(in crate::api) fn policy(asked: &proto::Policy, standing: Policy) -> Result<
         open_set: open_set(asked.open_set)?.unwrap_or(standing.open_set),
         review: review(asked.review)?.unwrap_or(standing.review),
         person_half_life: half_life(asked.person_half_life_seconds)?.unwrap_or(standing.person_half_life),
+        reranking: reranking(asked.reranking)?.unwrap_or(standing.reranking),
+        review_share: asked.review_share.unwrap_or(standing.review_share),
     })
 }
 
@@ -52,7 +54,20 @@ pub(in crate::api) fn review(asked: i32) -> Result<Option<ReviewPolicy>, Fault> 
         Ok(Review::Unspecified) => Ok(None),
         Ok(Review::Off) => Ok(Some(ReviewPolicy::Off)),
         Ok(Review::Uncertain) => Ok(Some(ReviewPolicy::Uncertain)),
-        Err(_) => Err(Fault::invalid("policy.review", "review is off or uncertain")),
+        Ok(Review::SelfPaced) => Ok(Some(ReviewPolicy::SelfPaced)),
+        Err(_) => Err(Fault::invalid("policy.review", "review is off, uncertain or self_paced")),
+    }
+}
+
+/// What orders the candidates of a search; none where a client does not say.
+pub(in crate::api) fn reranking(asked: i32) -> Result<Option<Reranking>, Fault> {
+    use proto::policy::Reranking as Wire;
+    match Wire::try_from(asked) {
+        Ok(Wire::Unspecified) => Ok(None),
+        Ok(Wire::Off) => Ok(Some(Reranking::Off)),
+        Ok(Wire::Neighbours) => Ok(Some(Reranking::Neighbours)),
+        Ok(Wire::KReciprocal) => Ok(Some(Reranking::KReciprocal)),
+        Err(_) => Err(Fault::invalid("policy.reranking", "reranking is off, neighbours or k_reciprocal")),
     }
 }
 
@@ -101,7 +116,12 @@ pub(in crate::api) fn pooling(asked: &proto::Pooling) -> Result<Pooling, Fault> 
         Ok(Mode::Unspecified | Mode::Best) => Ok(Pooling::Best),
         Ok(Mode::MeanOfBest) => Ok(Pooling::MeanOfBest(best()?)),
         Ok(Mode::ByQuality) => Ok(Pooling::ByQuality),
-        Err(_) => Err(Fault::invalid("policy.pooling.mode", "a mode is best, mean_of_best or by_quality")),
+        Ok(Mode::Prototype) => Ok(Pooling::Prototype),
+        Ok(Mode::Centralised) => Ok(Pooling::Centralised),
+        Err(_) => {
+            let problem = "a mode is best, mean_of_best, by_quality, prototype or centralised";
+            Err(Fault::invalid("policy.pooling.mode", problem))
+        }
     }
 }
 
@@ -111,6 +131,8 @@ pub(super) fn pooling_to_wire(pooling: Pooling) -> proto::Pooling {
         Pooling::Best => (Mode::Best, None),
         Pooling::MeanOfBest(best) => (Mode::MeanOfBest, i32::try_from(best.get()).ok()),
         Pooling::ByQuality => (Mode::ByQuality, None),
+        Pooling::Prototype => (Mode::Prototype, None),
+        Pooling::Centralised => (Mode::Centralised, None),
     };
     proto::Pooling { mode: mode.into(), best }
 }
@@ -153,8 +175,16 @@ pub(in crate::api) fn to_wire(policy: &Policy) -> proto::Policy {
         review: match policy.review {
             ReviewPolicy::Off => proto::policy::Review::Off,
             ReviewPolicy::Uncertain => proto::policy::Review::Uncertain,
+            ReviewPolicy::SelfPaced => proto::policy::Review::SelfPaced,
         }
         .into(),
         person_half_life_seconds: i32::try_from(policy.person_half_life.as_secs()).ok(),
+        reranking: match policy.reranking {
+            Reranking::Off => proto::policy::Reranking::Off,
+            Reranking::Neighbours => proto::policy::Reranking::Neighbours,
+            Reranking::KReciprocal => proto::policy::Reranking::KReciprocal,
+        }
+        .into(),
+        review_share: Some(policy.review_share),
     }
 }

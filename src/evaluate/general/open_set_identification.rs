@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::{Options, Told, compares};
 use crate::{
     decision::Calibration,
-    domain::{Policy, Rehearsal, Similarity},
+    domain::{Policy, Rehearsal, Reviewed, Similarity},
     evaluate::{
         EvaluateError,
         labelled::Labelled,
@@ -144,6 +144,7 @@ fn promises(set: &Labelled, templates: &[usize]) -> Vec<(f64, f32)> {
         nonmated_best: templates.par_iter().enumerate().map(best).collect(),
         impostor: neighbours.map(|(one, other)| Similarity(set.similarity(*one, *other))).collect(),
         mated_best: Vec::new(),
+        reviewed: Reviewed::default(),
     };
     let Some(calibration) = Calibration::from_rehearsal(&rehearsal, None) else { return Vec::new() };
     let threshold = |target_fpir: f64| {

@@ -19,6 +19,7 @@ use super::{
     },
     Near, Points, Shape, Walked, in_parallel,
     links::{Layer, Links},
+    number,
     walk::{Seen, Terrain, Walker},
 };
 
@@ -27,6 +28,9 @@ const LAYERS_MAX: usize = 8;
 /// From this cosine of their codes on, two points are twins: no farther from each other than rounding to codes moves
 /// them, and far closer than any two pictures.
 const TWINS_FROM: f32 = 0.9998;
+
+/// A lost point gets so many links more.
+const MENDING_LINKS: usize = 4;
 
 /// Points by number, in the order in which they came.
 #[derive(Debug)]
@@ -139,6 +143,25 @@ impl Points for Compact {
         self.codes.push(values);
         let point = self.add();
         self.link(point);
+    }
+
+    /// Links the point from the ends of a walk that looks for it, where these have room: whoever looks for it, or for what is like
+    /// it, ends there and sees it.
+    fn mend(&self, point: usize, width: usize) {
+        let ground = self.links.layer(0);
+        let own = number(point);
+        let ends = self.walked(&self.codes.code(point), width).near;
+        let others = ends.iter().map(|near| number(near.point)).filter(|node| *node != own);
+        let linked = others.filter(|node| {
+            let _alone = ground.lock(*node);
+            ground.neighbours(*node).any(|other| other == own) || ground.append(*node, own)
+        });
+        // Looked at one by one: the first that have room are enough.
+        linked.take(MENDING_LINKS).for_each(drop);
+    }
+
+    fn codes(&self) -> &Codes {
+        &self.codes
     }
 
     fn bytes(&self) -> usize {
@@ -272,10 +295,6 @@ impl Compact {
 
 fn nodes_of(seen: &[Seen]) -> Vec<u32> {
     seen.iter().map(|seen| seen.node()).collect()
-}
-
-fn number(point: usize) -> u32 {
-    u32::try_from(point).expect("a graph has fewer points than 2^31")
 }
 
 /// How high a point reaches: geometrically distributed, drawn by its number.

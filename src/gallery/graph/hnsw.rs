@@ -70,6 +70,10 @@ impl Points for HnswRs {
         self.points.insert_slice((&with_scale(self.codes.code(point)), point));
     }
 
+    fn codes(&self) -> &Codes {
+        &self.codes
+    }
+
     /// Estimated: a point is a list of its numbers and one for each layer, a link a counted pointer to what it leads to
     /// and how far that is.
     fn bytes(&self) -> usize {

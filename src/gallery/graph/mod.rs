@@ -6,7 +6,8 @@
 //! - Neither can remove. A point leads to a template id, and the space knows whether that template is still there. The
 //!   codes of a forgotten template can be reached by no answer and leave memory with the next rebuild.
 //! - Insertion needs `&mut`, so it cannot happen during a search.
-//! - A graph loses points. Each must find itself once it is in; those that do not are listed and always looked at.
+//! - A graph loses points. Each must find itself once it is in. Those that do not are linked to from where walks that look for
+//!   them end; those that are lost all the same are listed, and always looked at.
 //! - A filtered walk visits nearly everything. There is none: the space asks wider, or scans.
 
 mod compact;
@@ -24,7 +25,11 @@ use std::{
 };
 
 use self::{compact::Compact, hnsw::HnswRs};
-use super::{GalleryOptions, GraphKind, codes::Codes};
+use super::{
+    GalleryOptions, GraphKind,
+    codes::{Codes, Probe},
+    kernel::Kernel,
+};
 use crate::domain::TemplateId;
 
 /// How wide a point looks for itself. Narrower than a search, so that what passes here is found there with ease.
@@ -36,7 +41,7 @@ pub(super) struct Graph {
     /// The template of each point.
     templates: Vec<TemplateId>,
     /// Points that did not find themselves.
-    unreachable: Vec<TemplateId>,
+    unreachable: Vec<u32>,
     /// Templates that are not in the graph yet.
     waiting: Vec<TemplateId>,
 }
@@ -58,13 +63,14 @@ impl Graph {
             GraphKind::Compact => Box::new(Compact::build(codes, shape, threads)),
             GraphKind::HnswRs => Box::new(HnswRs::build(&codes, shape, threads)),
         };
-        let lost = parking_lot::Mutex::new(Vec::new());
-        in_parallel(threads, 0..count, |point| {
-            if !points.finds(point, SELF_QUERY_WIDTH) {
-                lost.lock().push(templates[point]);
-            }
-        });
-        Self { points, templates, unreachable: lost.into_inner(), waiting: Vec::new() }
+        let mut lost = lost_of(&*points, count, threads);
+        if !lost.is_empty() {
+            in_parallel(threads, 0..lost.len(), |at| points.mend(lost[at], SELF_QUERY_WIDTH));
+            // Of all, because a link more for one may lead the walks that look for others astray.
+            lost = lost_of(&*points, count, threads);
+        }
+        let unreachable = lost.into_iter().map(number).collect();
+        Self { points, templates, unreachable, waiting: Vec::new() }
     }
 
     /// What a walk shows that weighs `width` points.
@@ -74,9 +80,15 @@ impl Graph {
         Found { near: near.collect(), edge: walked.edge }
     }
 
-    /// Templates that a walk does not come by.
-    pub(super) fn outside(&self) -> impl Iterator<Item = TemplateId> {
-        self.unreachable.iter().chain(&self.waiting).copied()
+    /// Templates that a walk does not come by, and the most that the similarity of each can be.
+    pub(super) fn outside(&self, probe: &[f32]) -> impl Iterator<Item = (TemplateId, f32)> {
+        let (probe, kernel) = (Probe::new(probe), Kernel::fastest());
+        let unreachable = self.unreachable.iter().map(move |point| {
+            let code = self.points.codes().code(*point as usize);
+            let similarity = probe.similarity(kernel.sum(probe.numbers(), code.numbers), code.term);
+            (self.templates[*point as usize], similarity + probe.error(code.term))
+        });
+        unreachable.chain(self.waiting.iter().map(|template| (*template, f32::INFINITY)))
     }
 
     /// The share of points whose template is none of the `live` ones any more.
@@ -87,8 +99,8 @@ impl Graph {
 
     /// What it takes beside the codes that it shares with the space.
     pub(super) fn bytes(&self) -> usize {
-        let lists = self.templates.capacity() + self.unreachable.capacity() + self.waiting.capacity();
-        self.points.bytes() + lists * size_of::<TemplateId>()
+        let lists = self.templates.capacity() + self.waiting.capacity();
+        self.points.bytes() + lists * size_of::<TemplateId>() + self.unreachable.capacity() * size_of::<u32>()
     }
 
     pub(super) fn await_insertion(&mut self, template: TemplateId) {
@@ -108,9 +120,29 @@ impl Graph {
         self.templates.push(template);
         self.points.insert(values);
         if !self.points.finds(point, SELF_QUERY_WIDTH) {
-            self.unreachable.push(template);
+            self.points.mend(point, SELF_QUERY_WIDTH);
+            if !self.points.finds(point, SELF_QUERY_WIDTH) {
+                self.unreachable.push(number(point));
+            }
         }
     }
+}
+
+/// Those of so many points that do not find themselves, in order.
+fn lost_of(points: &dyn Points, count: usize, threads: usize) -> Vec<usize> {
+    let lost = parking_lot::Mutex::new(Vec::new());
+    in_parallel(threads, 0..count, |point| {
+        if !points.finds(point, SELF_QUERY_WIDTH) {
+            lost.lock().push(point);
+        }
+    });
+    let mut lost = lost.into_inner();
+    lost.sort_unstable();
+    lost
+}
+
+fn number(point: usize) -> u32 {
+    u32::try_from(point).expect("a graph has fewer points than 2^31")
 }
 
 impl fmt::Debug for Graph {
@@ -131,6 +163,12 @@ trait Points: Send + Sync {
     fn finds(&self, point: usize, width: usize) -> bool;
 
     fn insert(&mut self, values: &[f32]);
+
+    /// Makes it likelier that a walk of this width finds the point, where the graph knows how.
+    fn mend(&self, _point: usize, _width: usize) {}
+
+    /// Of all points, in order.
+    fn codes(&self) -> &Codes;
 
     fn bytes(&self) -> usize;
 }

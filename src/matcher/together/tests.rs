@@ -20,7 +20,7 @@ use crate::{
 
 /// Each look at it is a microsecond later: what was appended at once has one time, and nothing else has it.
 #[derive(Debug, Default)]
-struct Ticks(AtomicI64);
+pub(in crate::matcher) struct Ticks(AtomicI64);
 
 impl Clock for Ticks {
     fn now(&self) -> Timestamp {
@@ -29,7 +29,7 @@ impl Clock for Ticks {
 }
 
 #[derive(Debug, Default)]
-struct Numbers(AtomicU64);
+pub(in crate::matcher) struct Numbers(AtomicU64);
 
 impl IdSource for Numbers {
     fn fresh(&self) -> Uuid {
@@ -38,13 +38,13 @@ impl IdSource for Numbers {
 }
 
 /// A matcher on an empty database in memory, and its one collection.
-struct Bench {
-    matcher: Matcher,
-    open: Open,
+pub(in crate::matcher) struct Bench {
+    pub(in crate::matcher) matcher: Matcher,
+    pub(in crate::matcher) open: Open,
 }
 
 impl Bench {
-    async fn new(commit_writes_max: usize) -> Self {
+    pub(in crate::matcher) async fn new(commit_writes_max: usize) -> Self {
         let url = "sqlite::memory:".to_owned();
         let options = StoreOptions { url, connections_max: 4, acquire_timeout: Duration::from_secs(30) };
         let store = store::connect(&options).await.expect("connected");
@@ -88,7 +88,7 @@ impl Bench {
 
 type Answer = Result<Enrolled, Fault>;
 
-async fn no_encoders() -> Encoders {
+pub(in crate::matcher) async fn no_encoders() -> Encoders {
     let limits = Limits {
         image_bytes_max: 1,
         image_pixels_max: 1,
@@ -109,7 +109,7 @@ async fn no_encoders() -> Encoders {
     Encoders::start(options).await.expect("none to start")
 }
 
-fn options_with(commit_writes_max: usize) -> MatcherOptions {
+pub(in crate::matcher) fn options_with(commit_writes_max: usize) -> MatcherOptions {
     MatcherOptions {
         samples_max: 8,
         templates_per_identity_max: 3,
@@ -131,16 +131,21 @@ fn options_with(commit_writes_max: usize) -> MatcherOptions {
         records_queue_max: 1,
         review_cases_max: 1,
         review_cases_kept: Duration::from_hours(24),
+        operations_running_max: 2,
+        operation_pairs_max: 1000,
+        operation_findings_max: 1000,
+        operations_kept: Duration::from_hours(24),
+        review_trials_max: 1,
     }
 }
 
-fn context(request: Option<&str>) -> Context {
+pub(in crate::matcher) fn context(request: Option<&str>) -> Context {
     let once = request.map(|id| Once { method: "enroll", request_id: id.to_owned(), body_hash: [7; 32] });
     let deadline = Instant::now() + Duration::from_mins(1);
     Context { principal: Principal::new("tests"), deadline, once, urgency: Urgency::Interactive }
 }
 
-fn wish(identity: &str, templates: usize) -> Wish {
+pub(in crate::matcher) fn wish(identity: &str, templates: usize) -> Wish {
     let space = EmbeddingSpace::whole(Modality::Face, ModelDigest([1; 32]), 2);
     let encoded = Encoded {
         embedding: Embedding::new(space, &[3.0, 4.0]).expect("an embedding"),

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    domain::{CalibrationId, KeptCalibration, Pooling, Rehearsal, Similarity},
+    domain::{CalibrationId, KeptCalibration, Pooling, Rehearsal, Reviewed, Similarity},
     store::StoreError,
 };
 
@@ -29,6 +29,7 @@ pub(super) fn kept(number: u128) -> KeptCalibration {
             nonmated_best: trials(200),
             impostor: vec![Similarity(-1.0), Similarity(1.0), Similarity(0.1)],
             mated_best: Vec::new(),
+            reviewed: Reviewed { right: trials(4), wrong: trials(2) },
         },
         outsiders: trials(3),
     }

@@ -56,7 +56,9 @@ async fn a_collection_is_read_as_it_was_created(subject: &Subject) {
         quality: QualityPolicy { face_px_min: Some(60.5), frames_min: Some(20), ..QualityPolicy::default() },
         pad: PadPolicy { mode: PadMode::Require, score_min: 0.75 },
         pooling: Pooling::MeanOfBest(NonZeroU32::MIN),
-        review: crate::domain::ReviewPolicy::Uncertain,
+        review: crate::domain::ReviewPolicy::SelfPaced,
+        review_share: 0.125,
+        reranking: crate::domain::Reranking::KReciprocal,
         open_set: crate::domain::OpenSetRule::Posterior,
     };
     staff.spaces = vec![
@@ -181,7 +183,11 @@ async fn filled(subject: &Subject, number: u128, id: &str) -> CollectionUid {
     let case = super::review::case(number, &crate::domain::ReviewState::Open);
     super::review::opened(&subject.store, filled.uid, &case, &[super::review::sample(1)]).await;
     let mut turn = subject.store.take_turn(filled.uid).await.expect("the turn");
+    turn.put_review_trial(&super::review_trials::trial(number), 5).await.expect("kept");
     assert!(turn.put_calibration(&super::calibrations::kept(number), 5).await.expect("kept"));
+    let (operation, found) = super::operations::ended(number, template_id(template_number));
+    assert!(turn.begin_operation(&operation, 1).await.expect("begun"));
+    turn.finish_operation(operation.id, (&super::operations::succeeded(), at(6)), &found).await.expect("ended");
     turn.commit().await.expect("committed");
 
     let key = IdempotencyKey {
@@ -198,7 +204,7 @@ async fn filled(subject: &Subject, number: u128, id: &str) -> CollectionUid {
 async fn deletion_leaves_no_row_in_any_table(subject: &Subject) {
     let uid = filled(subject, 1, "staff").await;
     let before = subject.row_counts().await;
-    assert_eq!(before.len(), 11, "a new table belongs into this test: {before:?}");
+    assert_eq!(before.len(), 14, "a new table belongs into this test: {before:?}");
     assert!(before.iter().all(|(_, rows)| *rows > 0), "{before:?}");
 
     assert!(subject.store.delete_collection(uid).await.expect("deleted"));

@@ -9,7 +9,9 @@ mod collections;
 mod fold;
 mod identities;
 mod keys_and_decisions;
+mod operations;
 mod review;
+mod review_trials;
 mod schema;
 mod subject;
 mod templates;
@@ -22,9 +24,9 @@ use uuid::Uuid;
 pub(super) use self::subject::Subject;
 use super::{Store, Turn};
 use crate::domain::{
-    Change, Collection, CollectionId, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId, Labels, Modality,
-    ModelDigest, Policy, Position, Revision, SpaceBinding, SpaceName, SpaceRole, StoredTemplate, Template, TemplateId,
-    TemplateOrigin, Timestamp, TrackReport,
+    Assignment, Certificate, Change, Collection, CollectionId, CollectionUid, Embedding, EmbeddingSpace, Identity,
+    IdentityId, Labels, Modality, ModelDigest, Policy, Position, ReviewCaseId, Revision, SpaceBinding, SpaceName,
+    SpaceRole, StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp, TrackReport,
 };
 
 /// Runs each part of the contract on both databases.
@@ -109,10 +111,25 @@ fn template(number: u16, identity: &str) -> StoredTemplate {
                 frames_dropped: 2,
                 spread: 0.0625,
             }),
+            assignment: assignment(number),
             position: Position::START,
             create_time: at(1_700_000_003),
         },
         embedding: Embedding::new(space, &values).expect("an embedding"),
+    }
+}
+
+/// Each kind, one after the other.
+fn assignment(number: u16) -> Assignment {
+    match number % 3 {
+        0 => Assignment::Enrolled,
+        1 => Assignment::Accepted { posterior: 0.992_187_5 },
+        _ => Assignment::Certified(Certificate {
+            reviewer: "Ännchen \"A.\"".to_owned(),
+            principal: "ops".to_owned(),
+            case: ReviewCaseId(Uuid::from_u128(number.into())),
+            time: at(1_700_000_004),
+        }),
     }
 }
 

@@ -34,7 +34,7 @@ fn claimed(until: i64) -> ReviewState {
     ReviewState::Claimed { reviewer: "ann".to_owned(), until: at(until) }
 }
 
-fn decided(identity: Option<IdentityId>) -> ReviewState {
+pub(super) fn decided(identity: Option<IdentityId>) -> ReviewState {
     let verdict = Verdict::New(None);
     let reviewer = "ann".to_owned();
     ReviewState::Decided(Outcome { verdict, identity, made: true, templates: Vec::new(), reviewer, time: at(9) })
@@ -54,7 +54,9 @@ pub(super) async fn opened(store: &Arc<dyn Store>, uid: CollectionUid, case: &Re
 
 async fn cases_and_their_samples_are_kept_as_they_were(subject: &Subject) {
     let (store, uid) = (&subject.store, created(&subject.store).await);
-    let (case, samples) = (case(1, &ReviewState::Open), [sample(3), sample(4)]);
+    let (mut case, samples) = (case(1, &ReviewState::Open), [sample(3), sample(4)]);
+    assert_eq!(case.doubt, None, "a case from before doubts were kept is read");
+    case.doubt = Some(super::review_trials::trial(1).doubt);
     opened(store, uid, &case, &samples).await;
     assert_eq!(store.review_case(uid, case.id).await.expect("read"), Some(case.clone()));
     let elsewhere = collection(8, "elsewhere").uid;

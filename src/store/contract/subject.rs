@@ -69,6 +69,15 @@ impl Subject {
         }
     }
 
+    /// Asks for what a constraint of the schema forbids.
+    pub(super) async fn refuses(&self, sql: &'static str) {
+        let refused = match &self.raw {
+            Raw::Sqlite(pool) => pool.execute(sql).await.is_err(),
+            Raw::Postgres(pool) => pool.execute(sql).await.is_err(),
+        };
+        assert!(refused, "{sql}");
+    }
+
     /// How many rows each table of the schema has.
     pub(super) async fn row_counts(&self) -> Vec<(String, i64)> {
         let tables: Vec<String> = match &self.raw {

@@ -18,7 +18,7 @@ pub(super) async fn by_id(
 ) -> Result<Option<KeptCalibration>> {
     let row: Option<CalibrationRow> = sqlx::query_as(
         "SELECT id, model, modality, digest, dimension, parts, pooling, quality_mean, active, identities, templates,
-                nonmated_best, impostor, mated_best, outsiders, create_time
+                nonmated_best, impostor, mated_best, outsiders, reviewed_right, reviewed_wrong, create_time
          FROM calibrations
          WHERE collection_uid = $1 AND id = $2",
     )
@@ -37,7 +37,7 @@ pub(super) async fn page(
 ) -> Result<Vec<KeptCalibration>> {
     let rows: Vec<CalibrationRow> = sqlx::query_as(
         "SELECT id, model, modality, digest, dimension, parts, pooling, quality_mean, active, identities, templates,
-                nonmated_best, impostor, mated_best, outsiders, create_time
+                nonmated_best, impostor, mated_best, outsiders, reviewed_right, reviewed_wrong, create_time
          FROM calibrations
          WHERE collection_uid = $1 AND id > $2
          ORDER BY id
@@ -55,7 +55,7 @@ pub(super) async fn page(
 pub(super) async fn active(connection: &mut Connection, uid: CollectionUid) -> Result<Vec<KeptCalibration>> {
     let rows: Vec<CalibrationRow> = sqlx::query_as(
         "SELECT id, model, modality, digest, dimension, parts, pooling, quality_mean, active, identities, templates,
-                nonmated_best, impostor, mated_best, outsiders, create_time
+                nonmated_best, impostor, mated_best, outsiders, reviewed_right, reviewed_wrong, create_time
          FROM calibrations
          WHERE collection_uid = $1 AND active
          ORDER BY id",
@@ -77,8 +77,8 @@ pub(super) async fn put(connection: &mut Connection, uid: CollectionUid, kept: &
     sqlx::query(
         "INSERT INTO calibrations
              (id, collection_uid, model, modality, digest, dimension, parts, pooling, quality_mean, active, identities,
-              templates, nonmated_best, impostor, mated_best, outsiders, create_time)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+              templates, nonmated_best, impostor, mated_best, outsiders, reviewed_right, reviewed_wrong, create_time)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
     )
     .bind(kept.id.0)
     .bind(uid.0)
@@ -96,6 +96,8 @@ pub(super) async fn put(connection: &mut Connection, uid: CollectionUid, kept: &
     .bind(trial_bytes(&kept.rehearsal.impostor))
     .bind(trial_bytes(&kept.rehearsal.mated_best))
     .bind(trial_bytes(&kept.outsiders))
+    .bind(trial_bytes(&kept.rehearsal.reviewed.right))
+    .bind(trial_bytes(&kept.rehearsal.reviewed.wrong))
     .bind(micros(kept.create_time))
     .execute(connection)
     .await?;

@@ -4,20 +4,21 @@ use async_trait::async_trait;
 
 use super::{
     Pools, announce, calibrations, collections, decisions, hold_collection, idempotency, identities, lock_collection,
-    log,
+    log, operations,
     review::{self, CasePage},
+    review_trials,
     templates::{self, TemplatePage},
     turn::SqlTurn,
 };
 use crate::{
     domain::{
         CalibrationId, Collection, CollectionId, CollectionUid, DecisionId, Entry, Identity, IdentityId,
-        KeptCalibration, Position, ReviewCase, ReviewCaseId, ReviewStage, Revision, StoredTemplate, Template,
-        TemplateId, Timestamp,
+        KeptCalibration, Operation, OperationId, OperationOutcome, Owned, Position, Progress, ReviewCase, ReviewCaseId,
+        ReviewStage, ReviewTrial, Revision, StoredTemplate, SurveyFinding, Template, TemplateId, Timestamp,
     },
     store::{
-        DecisionRecord, Head, IdempotencyKey, IdempotencyRecord, News, Page, Result, Store, StoreError, StoreOptions,
-        Turn, Watch, schema,
+        DecisionRecord, Head, Heard, IdempotencyKey, IdempotencyRecord, News, Page, Result, Store, StoreError,
+        StoreOptions, Turn, Watch, schema,
     },
 };
 
@@ -244,6 +245,76 @@ impl Store for SqlStore {
         let swept = review::sweep(&mut transaction, now).await?;
         transaction.commit().await?;
         Ok(swept)
+    }
+
+    async fn operation(&self, uid: CollectionUid, id: OperationId) -> Result<Option<Operation>> {
+        operations::by_id(&mut *self.pools.reader().await?, uid, id).await
+    }
+
+    async fn operations(&self, uid: CollectionUid, after: Option<OperationId>, limit: u32) -> Result<Page<Operation>> {
+        operations::page(&mut *self.pools.reader().await?, uid, after, limit).await
+    }
+
+    async fn findings(&self, id: OperationId, now: Timestamp) -> Result<Vec<SurveyFinding<Owned>>> {
+        operations::findings(&mut *self.pools.reader().await?, id, now).await
+    }
+
+    async fn hear_of_operation(
+        &self,
+        uid: CollectionUid,
+        id: OperationId,
+        heard: (Progress, Timestamp),
+    ) -> Result<Heard> {
+        let mut transaction = self.pools.begin().await?;
+        let wanted = operations::hear(&mut transaction, uid, id, heard).await?;
+        transaction.commit().await?;
+        Ok(wanted)
+    }
+
+    async fn cancel_operation(&self, uid: CollectionUid, id: OperationId) -> Result<()> {
+        let mut transaction = self.pools.begin().await?;
+        operations::cancel(&mut transaction, uid, id).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    async fn end_operation(
+        &self,
+        uid: CollectionUid,
+        id: OperationId,
+        ended: (&OperationOutcome, Timestamp),
+    ) -> Result<()> {
+        let mut transaction = self.pools.begin().await?;
+        operations::end(&mut transaction, uid, id, ended).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    async fn end_silent_operations(
+        &self,
+        uid: CollectionUid,
+        before: Timestamp,
+        outcome: &OperationOutcome,
+    ) -> Result<()> {
+        let mut transaction = self.pools.begin().await?;
+        operations::end_silent(&mut transaction, uid, before, outcome).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    async fn delete_operation(&self, uid: CollectionUid, id: OperationId) -> Result<bool> {
+        let mut transaction = self.pools.begin().await?;
+        let deleted = operations::delete(&mut transaction, uid, id).await?;
+        transaction.commit().await?;
+        Ok(deleted)
+    }
+
+    async fn sweep_operations(&self, now: Timestamp) -> Result<u64> {
+        let mut transaction = self.pools.begin().await?;
+        let swept = operations::sweep(&mut transaction, now).await?;
+        transaction.commit().await?;
+        Ok(swept)
+    }
+
+    async fn review_trials(&self, uid: CollectionUid) -> Result<Vec<ReviewTrial>> {
+        review_trials::all(&mut *self.pools.reader().await?, uid).await
     }
 
     async fn decision(&self, uid: CollectionUid, id: DecisionId) -> Result<Option<DecisionRecord>> {

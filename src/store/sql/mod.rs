@@ -18,7 +18,9 @@ mod idempotency;
 mod identities;
 mod log;
 mod many;
+mod operations;
 mod review;
+mod review_trials;
 mod templates;
 mod turn;
 

@@ -1,16 +1,17 @@
 //! Templates, and beside them their numbers.
 
-use sqlx::QueryBuilder;
+use sqlx::{QueryBuilder, types::Json};
 use uuid::Uuid;
 
 use super::{Connection, Database, many::pieces};
 use crate::{
-    domain::{CollectionUid, IdentityId, Position, StoredTemplate, Template, TemplateId},
+    domain::{Assignment, CollectionUid, EmbeddingSpace, IdentityId, Position, StoredTemplate, Template, TemplateId},
     store::{
         Result, StoreError,
         payload::checksum,
         rows::{
-            F32LE_UNIT, StoredTemplateRow, TemplateRow, bigint, micros, origin_word, payload_bytes, read_all, read_one,
+            AcceptedRow, F32LE_UNIT, StoredTemplateRow, TemplateRow, bigint, micros, origin_word, payload_bytes,
+            read_all, read_one,
         },
     },
 };
@@ -18,7 +19,7 @@ use crate::{
 pub(super) async fn by_id(connection: &mut Connection, uid: CollectionUid, id: TemplateId) -> Result<Option<Template>> {
     let row: Option<TemplateRow> = sqlx::query_as(
         "SELECT id, identity_id, modality, digest, dimension, parts, model, origin, quality, frames_used, frames_dropped,
-                spread, position, create_time
+                spread, accepted_posterior, certificate, position, create_time
          FROM templates
          WHERE collection_uid = $1 AND id = $2",
     )
@@ -44,7 +45,7 @@ pub(super) async fn of_identity(
 ) -> Result<Vec<Template>> {
     let rows: Vec<TemplateRow> = sqlx::query_as(
         "SELECT id, identity_id, modality, digest, dimension, parts, model, origin, quality, frames_used, frames_dropped,
-                spread, position, create_time
+                spread, accepted_posterior, certificate, position, create_time
          FROM templates
          WHERE collection_uid = $1 AND identity_id = $2 AND id > $3
          ORDER BY id
@@ -78,7 +79,8 @@ pub(super) async fn unread_page(
 ) -> Result<Vec<StoredTemplateRow>> {
     let rows = sqlx::query_as(
         "SELECT t.id, t.identity_id, t.modality, t.digest, t.dimension, t.parts, t.model, t.origin, t.quality,
-                t.frames_used, t.frames_dropped, t.spread, t.position, t.create_time, p.format, p.key_id, p.bytes, p.crc32
+                t.frames_used, t.frames_dropped, t.spread, t.accepted_posterior, t.certificate, t.position, t.create_time,
+                p.format, p.key_id, p.bytes, p.crc32
          FROM templates AS t
          JOIN template_payloads AS p ON p.template_id = t.id
          WHERE t.collection_uid = $1 AND t.position > $2
@@ -97,7 +99,8 @@ pub(super) async fn stored_between(
 ) -> Result<Vec<StoredTemplate>> {
     let rows: Vec<StoredTemplateRow> = sqlx::query_as(
         "SELECT t.id, t.identity_id, t.modality, t.digest, t.dimension, t.parts, t.model, t.origin, t.quality,
-                t.frames_used, t.frames_dropped, t.spread, t.position, t.create_time, p.format, p.key_id, p.bytes, p.crc32
+                t.frames_used, t.frames_dropped, t.spread, t.accepted_posterior, t.certificate, t.position, t.create_time,
+                p.format, p.key_id, p.bytes, p.crc32
          FROM templates AS t
          JOIN template_payloads AS p ON p.template_id = t.id
          WHERE t.collection_uid = $1 AND t.position > $2 AND t.position <= $3
@@ -106,6 +109,25 @@ pub(super) async fn stored_between(
     .bind(uid.0)
     .bind(bigint(after.0))
     .bind(bigint(through.0))
+    .fetch_all(connection)
+    .await?;
+    read_all(rows)
+}
+
+/// Those that the self-paced policy accepted at a posterior below this one, with whose they are, oldest first.
+pub(super) async fn accepted_below(
+    connection: &mut Connection,
+    uid: CollectionUid,
+    posterior: f64,
+) -> Result<Vec<(EmbeddingSpace, IdentityId, TemplateId)>> {
+    let rows: Vec<AcceptedRow> = sqlx::query_as(
+        "SELECT id, identity_id, modality, digest, dimension, parts
+         FROM templates
+         WHERE collection_uid = $1 AND accepted_posterior < $2
+         ORDER BY position",
+    )
+    .bind(uid.0)
+    .bind(posterior)
     .fetch_all(connection)
     .await?;
     read_all(rows)
@@ -135,11 +157,16 @@ async fn insert(
     let mut insert = QueryBuilder::<Database>::new(
         "INSERT INTO templates
              (id, collection_uid, identity_id, modality, digest, dimension, parts, model, origin, quality, frames_used,
-              frames_dropped, spread, position, create_time) ",
+              frames_dropped, spread, accepted_posterior, certificate, position, create_time) ",
     );
     insert.push_values(admitted, |mut row, (stored, position)| {
         let template = &stored.template;
         assert_eq!(template.space, stored.embedding.space(), "a template is bound to the space of its numbers");
+        let (accepted, certificate) = match &template.assignment {
+            Assignment::Enrolled => (None, None),
+            Assignment::Accepted { posterior } => (Some(*posterior), None),
+            Assignment::Certified(certificate) => (None, Some(Json(certificate.clone()))),
+        };
         row.push_bind(template.id.0)
             .push_bind(uid.0)
             .push_bind(template.identity.as_str())
@@ -153,6 +180,8 @@ async fn insert(
             .push_bind(template.track.map(|track| i64::from(track.frames_used)))
             .push_bind(template.track.map(|track| i64::from(track.frames_dropped)))
             .push_bind(template.track.map(|track| f64::from(track.spread)))
+            .push_bind(accepted)
+            .push_bind(certificate)
             .push_bind(bigint(position.0))
             .push_bind(micros(template.create_time));
     });

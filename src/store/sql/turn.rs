@@ -3,12 +3,14 @@
 use async_trait::async_trait;
 
 use super::{
-    Transaction, append, calibrations, collections, decisions, idempotency, identities, log, review, templates,
+    Transaction, append, calibrations, collections, decisions, idempotency, identities, log, operations, review,
+    review_trials, templates,
 };
 use crate::{
     domain::{
-        CalibrationId, Change, Collection, CollectionUid, Encoded, Entry, Identity, IdentityId, KeptCalibration,
-        Modality, Position, ReviewCase, ReviewCaseId, Template, TemplateId, Timestamp,
+        CalibrationId, Change, Collection, CollectionUid, EmbeddingSpace, Encoded, Entry, Identity, IdentityId,
+        KeptCalibration, Modality, Operation, OperationId, OperationOutcome, Position, ReviewCase, ReviewCaseId,
+        ReviewTrial, SurveyFinding, Template, TemplateId, Timestamp,
     },
     store::{DecisionRecord, IdempotencyKey, IdempotencyRecord, News, Page, Result, StoreError, Turn},
 };
@@ -201,6 +203,60 @@ impl Turn for SqlTurn {
         review::put(&mut transaction, self.collection.uid, case).await?;
         self.transaction = Some(transaction);
         Ok(())
+    }
+
+    async fn begin_operation(&mut self, operation: &Operation, most: u64) -> Result<bool> {
+        let mut transaction = self.transaction()?;
+        let uid = self.collection.uid;
+        let is_room = operations::running(&mut transaction, uid).await? < most;
+        if is_room {
+            operations::put(&mut transaction, uid, operation).await?;
+        }
+        self.transaction = Some(transaction);
+        Ok(is_room)
+    }
+
+    async fn finish_operation(
+        &mut self,
+        id: OperationId,
+        ended: (&OperationOutcome, Timestamp),
+        findings: &[SurveyFinding<TemplateId>],
+    ) -> Result<()> {
+        let mut transaction = self.transaction()?;
+        let uid = self.collection.uid;
+        if operations::end(&mut transaction, uid, id, ended).await? {
+            operations::put_findings(&mut transaction, uid, id, findings).await?;
+        }
+        self.transaction = Some(transaction);
+        Ok(())
+    }
+
+    async fn put_review_trial(&mut self, trial: &ReviewTrial, most: u64) -> Result<()> {
+        let mut transaction = self.transaction()?;
+        review_trials::put(&mut transaction, self.collection.uid, trial, most).await?;
+        self.transaction = Some(transaction);
+        Ok(())
+    }
+
+    async fn review_trials(&mut self) -> Result<Vec<ReviewTrial>> {
+        let mut transaction = self.transaction()?;
+        let trials = review_trials::all(&mut transaction, self.collection.uid).await?;
+        self.transaction = Some(transaction);
+        Ok(trials)
+    }
+
+    async fn delete_review_trial(&mut self, case: ReviewCaseId) -> Result<()> {
+        let mut transaction = self.transaction()?;
+        review_trials::delete(&mut transaction, self.collection.uid, case).await?;
+        self.transaction = Some(transaction);
+        Ok(())
+    }
+
+    async fn accepted_below(&mut self, posterior: f64) -> Result<Vec<(EmbeddingSpace, IdentityId, TemplateId)>> {
+        let mut transaction = self.transaction()?;
+        let accepted = templates::accepted_below(&mut transaction, self.collection.uid, posterior).await?;
+        self.transaction = Some(transaction);
+        Ok(accepted)
     }
 
     async fn commit(mut self: Box<Self>) -> Result<()> {

@@ -4,8 +4,8 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        Change, Collection, CollectionId, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId, Labels,
-        Modality, ModelDigest, Policy, Position, Revision, SpaceName, StoredTemplate, Template, TemplateId,
+        Assignment, Change, Collection, CollectionId, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId,
+        Labels, Modality, ModelDigest, Policy, Position, Revision, SpaceName, StoredTemplate, Template, TemplateId,
         TemplateOrigin, Timestamp,
     },
     store::{Store, StoreError, StoreOptions, connect},
@@ -45,6 +45,7 @@ fn enrolment() -> [Change; 2] {
         space,
         model: SpaceName::new("face-test").expect("a name"),
         origin: TemplateOrigin::Sample,
+        assignment: Assignment::Enrolled,
         quality: None,
         track: None,
         position: Position(2),

@@ -225,7 +225,8 @@ pub(super) async fn owned_page(
 ) -> Result<Vec<OwnedRow>> {
     Ok(sqlx::query_as(
         "SELECT t.id, t.identity_id, t.modality, t.digest, t.dimension, t.parts, t.model, t.origin, t.quality,
-                t.frames_used, t.frames_dropped, t.spread, t.position, t.create_time, p.format, p.key_id, p.bytes, p.crc32,
+                t.frames_used, t.frames_dropped, t.spread, t.accepted_posterior, t.certificate, t.position, t.create_time,
+                p.format, p.key_id, p.bytes, p.crc32,
                 i.labels, i.expire_time, i.revision, i.create_time AS identity_create_time, i.update_time
          FROM templates AS t
          JOIN template_payloads AS p ON p.template_id = t.id

@@ -1,0 +1,136 @@
+//! Operations and what they found, as they go out.
+
+use std::collections::BTreeMap;
+
+use super::{
+    CalibrationName, CollectionName, ModelName, OperationName,
+    answer::{reasons, source},
+    count, to_wire,
+};
+use crate::{
+    api::{
+        proto::{self, clusters_result, duplicates_result, operation::Result as Ended},
+        status::operation_code,
+    },
+    domain::{
+        CollectionId, Operation, OperationKind, OperationOutcome, OperationState, OperationSummary, Owned,
+        SurveyFinding,
+    },
+    matcher::ShownOperation,
+};
+
+/// Without what it found.
+pub(in crate::api) fn operation(of: &CollectionId, operation: &Operation) -> proto::Operation {
+    proto::Operation {
+        name: OperationName { collection: of.clone(), operation: operation.id }.to_string(),
+        kind: match operation.kind {
+            OperationKind::FindDuplicates => proto::operation::Kind::FindDuplicates,
+            OperationKind::ClusterTemplates => proto::operation::Kind::ClusterTemplates,
+        }
+        .into(),
+        done: matches!(operation.state, OperationState::Ended(_)),
+        progress: Some(proto::operation::Progress {
+            done: count(operation.progress.done),
+            total: count(operation.progress.total),
+        }),
+        cancel_requested: matches!(operation.state, OperationState::Running { cancelled: true }),
+        result: match &operation.state {
+            OperationState::Running { .. } => None,
+            OperationState::Ended(OperationOutcome::Failed { failure, message }) => {
+                let (code, reason) = operation_code(*failure);
+                Some(Ended::Error(proto::OperationError { code, reason, message: message.clone() }))
+            }
+            OperationState::Ended(OperationOutcome::Succeeded(said)) => Some(match operation.kind {
+                OperationKind::FindDuplicates => Ended::Duplicates(duplicates(of, said, &[])),
+                OperationKind::ClusterTemplates => Ended::Clusters(clusters(of, said, &[])),
+            }),
+        },
+        create_time: Some(to_wire(operation.create_time)),
+        update_time: Some(to_wire(operation.update_time)),
+        expire_time: Some(to_wire(operation.expire_time)),
+    }
+}
+
+/// With what it found.
+pub(in crate::api) fn shown_operation(of: &CollectionId, shown: &ShownOperation) -> proto::Operation {
+    let mut wire = operation(of, &shown.operation);
+    if let OperationState::Ended(OperationOutcome::Succeeded(said)) = &shown.operation.state {
+        wire.result = Some(match shown.operation.kind {
+            OperationKind::FindDuplicates => Ended::Duplicates(duplicates(of, said, &shown.findings)),
+            OperationKind::ClusterTemplates => Ended::Clusters(clusters(of, said, &shown.findings)),
+        });
+    }
+    wire
+}
+
+fn survey(of: &CollectionId, said: &OperationSummary) -> proto::SurveySummary {
+    let name = |calibration| CalibrationName { collection: of.clone(), calibration }.to_string();
+    proto::SurveySummary {
+        model: ModelName(said.model.clone()).to_string(),
+        identity_count: count(said.identities),
+        template_count: count(said.templates),
+        level: said.level.0,
+        expected_false_pairs: said.false_pairs,
+        reasons: reasons(&said.reasons),
+        source: source(said.source),
+        calibration: said.calibration.map_or_else(String::new, name),
+    }
+}
+
+/// (identity, template)
+fn names(of: &CollectionId, owned: &Owned) -> (String, String) {
+    let identity = CollectionName(of.clone()).identity(&owned.identity);
+    (identity.to_string(), identity.template(owned.template).to_string())
+}
+
+fn duplicates(
+    of: &CollectionId,
+    said: &OperationSummary,
+    findings: &[SurveyFinding<Owned>],
+) -> proto::DuplicatesResult {
+    let pair = |finding: &SurveyFinding<Owned>| match finding {
+        SurveyFinding::Pair { templates, similarity, llr, same_image } => {
+            let mut named = templates.each_ref().map(|owned| names(of, owned));
+            named.sort_unstable();
+            let (identities, templates) = named.into_iter().unzip();
+            Some(duplicates_result::Pair {
+                identities,
+                templates,
+                similarity: similarity.0,
+                log_likelihood_ratio: *llr,
+                same_image: *same_image,
+            })
+        }
+        SurveyFinding::Member { .. } => None,
+    };
+    proto::DuplicatesResult { survey: Some(survey(of, said)), pairs: findings.iter().filter_map(pair).collect() }
+}
+
+/// What follows from the members is made of those who are still there.
+fn clusters(of: &CollectionId, said: &OperationSummary, findings: &[SurveyFinding<Owned>]) -> proto::ClustersResult {
+    let mut clusters: BTreeMap<i32, Vec<clusters_result::Member>> = BTreeMap::new();
+    let mut clusters_of: BTreeMap<String, Vec<i32>> = BTreeMap::new();
+    for finding in findings {
+        if let SurveyFinding::Member { group, template } = finding {
+            let number = i32::try_from(*group).unwrap_or(i32::MAX);
+            let (identity, template) = names(of, template);
+            clusters.entry(number).or_default().push(clusters_result::Member { template, identity: identity.clone() });
+            let numbers = clusters_of.entry(identity).or_default();
+            if numbers.last() != Some(&number) {
+                numbers.push(number);
+            }
+        }
+    }
+    let is_mixed = |members: &[clusters_result::Member]| members.iter().any(|m| m.identity != members[0].identity);
+    let mixed = clusters.iter().filter(|(_, members)| is_mixed(members)).map(|(number, _)| *number).collect();
+    let split = clusters_of.into_iter().filter(|(_, numbers)| numbers.len() > 1);
+    proto::ClustersResult {
+        survey: Some(survey(of, said)),
+        mixed_clusters: mixed,
+        split_identities: split
+            .map(|(identity, clusters)| clusters_result::SplitIdentity { identity, clusters })
+            .collect(),
+        alone_count: count(said.alone),
+        clusters: clusters.into_iter().map(|(number, members)| clusters_result::Cluster { number, members }).collect(),
+    }
+}

@@ -1,0 +1,76 @@
+//! `semblance evaluate --protocol templates`
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+
+use super::{people_file::PeopleFile, say};
+use crate::{
+    evaluate::{
+        PersonRule,
+        templates::{self, Crowd, Templates},
+    },
+    transfer::Format,
+};
+
+/// What the protocol is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TemplatesFlags<'f> {
+    /// Files of people; simulated ones where there is none.
+    pub(super) embeddings: &'f [PathBuf],
+    /// One for each .npy.
+    pub(super) names: &'f [PathBuf],
+    /// How a name tells the person.
+    pub(super) person: Option<&'f PersonRule>,
+    /// How often samples are parted into templates and probes.
+    pub(super) draws: u32,
+    /// Everything that is drawn follows from it.
+    pub(super) seed: u64,
+}
+
+/// How far samples of simulated people are moved: by an encoder that tells most of them, and by one that tells some.
+const NOISES: [f64; 2] = [1.2, 1.8];
+
+pub(super) fn evaluate(flags: &TemplatesFlags<'_>, json: Option<&Path>) -> anyhow::Result<()> {
+    if !(1..=1000).contains(&flags.draws) {
+        bail!("--draws is 1 to 1000");
+    }
+    let crowds = if flags.embeddings.is_empty() {
+        NOISES.map(|noise| templates::simulated(noise, flags.seed)).to_vec()
+    } else {
+        let mut names = flags.names.iter();
+        flags.embeddings.iter().map(|file| crowd(file, &mut names, flags.person)).collect::<anyhow::Result<_>>()?
+    };
+    let measured = |crowd: &Crowd| {
+        let measured = templates::measure(crowd, flags.draws, flags.seed);
+        measured
+            .with_context(|| format!("{} has no two people of five samples: --person says whose each is", crowd.name))
+    };
+    let sets: Vec<Templates> = crowds.iter().map(measured).collect::<anyhow::Result<_>>()?;
+    if let Some(path) = json {
+        fs::write(path, serde_json::to_vec_pretty(&sets)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    say(sets.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n\n"));
+    Ok(())
+}
+
+fn crowd<'n>(
+    file: &Path,
+    names: &mut impl Iterator<Item = &'n PathBuf>,
+    person: Option<&PersonRule>,
+) -> anyhow::Result<Crowd> {
+    let is_npy = Format::of(file)? == Format::Npy;
+    let people = PeopleFile::read(file, is_npy.then(|| names.next()).flatten(), None)?;
+    let known = person.unwrap_or(&PersonRule::Same).known(&people.names)?;
+    Ok(Crowd {
+        name: file.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned()),
+        // Files say nothing of quality.
+        qualities: vec![f32::NAN; people.embeddings.len()],
+        embeddings: people.embeddings.iter().map(|embedding| embedding.values().to_vec()).collect(),
+        people: known.into_iter().map(|known| known.person).collect(),
+    })
+}

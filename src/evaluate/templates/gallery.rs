@@ -1,0 +1,163 @@
+//! Searches of a gallery, in every way.
+
+use super::{Crowd, Enrolled, Tried, WAYS, Way};
+use crate::{
+    domain::{Pooling, Ranking, Reranking},
+    evaluate::metrics::Outcome,
+    ranking::{self, Pools, Said, Shortlist},
+};
+
+/// Above every score: what is in the shortlist comes before what is not.
+const AHEAD: f64 = 10.0;
+
+pub(super) struct Gallery<'c> {
+    crowd: &'c Crowd,
+    enrolled: Enrolled,
+    /// The sample that each template was made from.
+    samples: Vec<usize>,
+    owners: Vec<usize>,
+    /// The templates of each identity.
+    identities: Vec<Vec<usize>>,
+    /// Of each template: to the plain mean, to the prototype, to itself centralised.
+    plain: Vec<f32>,
+    prototype: Vec<f32>,
+    centralised: Vec<f32>,
+}
+
+impl<'c> Gallery<'c> {
+    /// `identities` are the samples of each.
+    pub(super) fn new(crowd: &'c Crowd, identities: Vec<Vec<usize>>, enrolled: Enrolled) -> Self {
+        let mut gallery = Self {
+            crowd,
+            enrolled,
+            samples: Vec::new(),
+            owners: Vec::new(),
+            identities: Vec::new(),
+            plain: Vec::new(),
+            prototype: Vec::new(),
+            centralised: Vec::new(),
+        };
+        for (owner, samples) in identities.into_iter().enumerate() {
+            let rows: Vec<&[f32]> = samples.iter().map(|sample| &*crowd.embeddings[*sample]).collect();
+            let qualities: Vec<f32> = samples.iter().map(|sample| crowd.qualities[*sample]).collect();
+            gallery.plain.extend(ranking::towards(&rows, &vec![1.0; rows.len()]));
+            gallery.prototype.extend(ranking::shares(Pooling::Prototype, &rows, &qualities));
+            gallery.centralised.extend(ranking::shares(Pooling::Centralised, &rows, &qualities));
+            let first = gallery.samples.len();
+            gallery.identities.push((first..first + samples.len()).collect());
+            gallery.owners.extend(samples.iter().map(|_| owner));
+            gallery.samples.extend(samples);
+        }
+        gallery
+    }
+
+    /// Searches with a sample whose identity is known. Of equally similar ones the wrong ones stand first, so that the order of
+    /// enrollment earns nothing.
+    pub(super) fn search(&self, probe: usize, right: usize) -> [Tried; WAYS.len()] {
+        let cosines: Vec<f32> = self.samples.iter().map(|sample| self.cosine(probe, *sample)).collect();
+        let best = self.pooled(Pooling::Best, &cosines);
+        let mut nearest: Vec<usize> = (0..self.identities.len()).collect();
+        nearest.sort_by(|one, other| best[*other].total_cmp(&best[*one]).then((*one == right).cmp(&(*other == right))));
+        let templates: Vec<Vec<usize>> =
+            nearest.iter().take(ranking::SHORTLIST).map(|identity| self.identities[*identity].clone()).collect();
+        let between = |one: usize, other: usize| self.cosine(self.samples[one], self.samples[other]);
+        let shortlist = Shortlist::of(&templates, |template| cosines[template], between);
+        WAYS.map(|(way, _)| match way {
+            Way::Pooled(pooling) => self.by_similarity(&self.pooled(pooling, &cosines), right, {
+                self.ranks_templates(pooling, &cosines).and_then(|scores| self.precision(&scores, right))
+            }),
+            Way::PlainMean => self.by_similarity(&self.plain_mean(&cosines), right, None),
+            Way::Reranked(by) => self.reranked((&shortlist, by), &nearest, right, &cosines),
+        })
+    }
+
+    fn by_similarity(&self, similarities: &[f32], right: usize, precision: Option<f64>) -> Tried {
+        let own = similarities[right];
+        let rank = similarities.iter().filter(|similarity| **similarity >= own).count();
+        debug_assert_eq!(similarities.len(), self.identities.len(), "one for each");
+        Tried { rank, precision, is_reranked: false }
+    }
+
+    fn reranked(
+        &self,
+        (shortlist, by): (&Shortlist, Reranking),
+        nearest: &[usize],
+        right: usize,
+        cosines: &[f32],
+    ) -> Tried {
+        let (order, ranking) = shortlist.order(by, nearest.len());
+        let place = order.iter().position(|place| nearest[*place] == right).expect("everybody is in the list");
+        let mut scores: Vec<f64> = cosines.iter().copied().map(f64::from).collect();
+        if let Some((its, _)) = shortlist.scores(by) {
+            shortlist.templates().iter().zip(its).for_each(|(template, score)| scores[*template] = AHEAD + score);
+        }
+        let precision = self.precision(&scores, right);
+        Tried { rank: place + 1, precision, is_reranked: ranking != Ranking::Similarity }
+    }
+
+    /// The similarity of each identity.
+    fn pooled(&self, pooling: Pooling, cosines: &[f32]) -> Vec<f32> {
+        let one = |its: &Vec<usize>| {
+            let said = its.iter().map(|template| self.said(pooling, *template, cosines));
+            Pools::one(pooling, said).expect("everybody has a template")
+        };
+        self.identities.iter().map(one).collect()
+    }
+
+    fn said(&self, pooling: Pooling, template: usize, cosines: &[f32]) -> Said {
+        let share = match pooling {
+            Pooling::Prototype => self.prototype[template],
+            Pooling::Centralised => self.centralised[template],
+            Pooling::Best | Pooling::MeanOfBest(_) | Pooling::ByQuality => 1.0,
+        };
+        Said { similarity: cosines[template], quality: self.crowd.qualities[self.samples[template]], share }
+    }
+
+    fn plain_mean(&self, cosines: &[f32]) -> Vec<f32> {
+        let one = |its: &Vec<usize>| its.iter().map(|template| self.plain[*template] * cosines[*template]).sum();
+        self.identities.iter().map(one).collect()
+    }
+
+    /// A score for each template, of poolings that compare templates.
+    fn ranks_templates(&self, pooling: Pooling, cosines: &[f32]) -> Option<Vec<f64>> {
+        match pooling {
+            Pooling::Best => Some(cosines.iter().copied().map(f64::from).collect()),
+            Pooling::Centralised => {
+                let mut pools = Pools::new(pooling, self.identities.len());
+                let each = || {
+                    (0..cosines.len()).map(|template| (self.owners[template], self.said(pooling, template, cosines)))
+                };
+                each().for_each(|(owner, said)| pools.add(owner, said));
+                Some(each().map(|(owner, said)| pools.compare(owner, said).into()).collect())
+            }
+            Pooling::MeanOfBest(_) | Pooling::ByQuality | Pooling::Prototype => None,
+        }
+    }
+
+    /// Average precision over templates, where all that an identity has are its own.
+    fn precision(&self, scores: &[f64], right: usize) -> Option<f64> {
+        if self.enrolled == Enrolled::Swapped {
+            return None;
+        }
+        let mut own: Vec<f64> = self.identities[right].iter().map(|template| scores[*template]).collect();
+        own.sort_by(|one, other| other.total_cmp(one));
+        let ranks = own.iter().zip(1..).map(|(own, place)| {
+            let wrong = scores.iter().zip(&self.owners).filter(|(score, owner)| **owner != right && **score >= *own);
+            place + wrong.count()
+        });
+        Outcome::at(&ranks.collect::<Vec<usize>>()).map(|outcome| outcome.average_precision)
+    }
+
+    fn cosine(&self, one: usize, other: usize) -> f32 {
+        // In eight lanes, which a compiler makes one.
+        let (one, other) = (&self.crowd.embeddings[one], &self.crowd.embeddings[other]);
+        let ((ones, one_rest), (others, other_rest)) = (one.as_chunks::<8>(), other.as_chunks::<8>());
+        let mut lanes = [0.0_f32; 8];
+        for (a, b) in ones.iter().zip(others) {
+            for lane in 0..8 {
+                lanes[lane] += a[lane] * b[lane];
+            }
+        }
+        lanes.iter().sum::<f32>() + one_rest.iter().zip(other_rest).map(|(a, b)| a * b).sum::<f32>()
+    }
+}

@@ -1,0 +1,109 @@
+//! What was measured, as JSON and for the console.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::Estimate;
+
+/// One set, for the report of the protocol `templates`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Templates {
+    pub name: String,
+    /// How often people's samples were parted into templates and probes.
+    pub draws: u32,
+    /// People of five samples or more alone, and among everybody else of the set.
+    pub tables: Vec<Table>,
+}
+
+/// All ways on one gallery.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Table {
+    pub identities: usize,
+    /// Who searches; intervals are resampled by them.
+    pub people: usize,
+    /// In all draws together.
+    pub probes: usize,
+    /// What people are enrolled with.
+    pub columns: Vec<&'static str>,
+    pub rows: Vec<Row>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    pub way: &'static str,
+    /// One for each column.
+    pub cells: Vec<Cell>,
+    /// By the sample that was exchanged.
+    pub lost: Lost,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Cell {
+    pub rank_1: Estimate,
+    /// Over lists of identities, of which one is right: the mean of one over its rank.
+    pub map: Estimate,
+    /// Over lists of templates, of ways that rank these.
+    pub map_of_templates: Option<Estimate>,
+    /// The share of searches in which people had templates enough to be ranked anew.
+    pub reranked: Option<f64>,
+}
+
+/// Between four templates and four of which one is another person's.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Lost {
+    /// Of rank 1.
+    pub rank_1: Estimate,
+    /// As a share of what the plain mean loses; none where that is nothing.
+    pub of_plain_mean: Option<Estimate>,
+}
+
+impl fmt::Display for Templates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, table) in self.tables.iter().enumerate() {
+            if number > 0 {
+                write!(f, "\n\n")?;
+            }
+            write!(f, "{}, {} draws: {table}", self.name, self.draws)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { identities, people, probes, columns, .. } = self;
+        write!(f, "{probes} probes of {people} people among {identities}, 95 % intervals by person")?;
+        let head = |f: &mut fmt::Formatter<'_>, name: &str| {
+            write!(f, "\n{name:<22}")?;
+            columns.iter().try_for_each(|column| write!(f, "{column:<18}"))
+        };
+        head(f, "rank 1")?;
+        write!(f, "{:<18}of the plain mean's", "lost by the swap")?;
+        for Row { way, cells, lost } in &self.rows {
+            write!(f, "\n{way:<22}")?;
+            cells.iter().try_for_each(|cell| write!(f, "{:<18}", cell.rank_1.to_string()))?;
+            let share = lost.of_plain_mean.map_or_else(|| "-".to_owned(), |share| format!("{:.2}", share.value));
+            let interval = lost.of_plain_mean.map(|share| share.interval);
+            write!(f, "{:<18.3}{share}", lost.rank_1.value)?;
+            interval.map_or(Ok(()), |interval| write!(f, " [{:.2} to {:.2}]", interval.low, interval.high))?;
+        }
+        head(f, "mAP of identities")?;
+        for Row { way, cells, .. } in &self.rows {
+            write!(f, "\n{way:<22}")?;
+            cells.iter().try_for_each(|cell| write!(f, "{:<18}", cell.map.to_string()))?;
+        }
+        head(f, "mAP of templates")?;
+        for Row { way, cells, .. } in self.rows.iter().filter(|row| row.cells[0].map_of_templates.is_some()) {
+            write!(f, "\n{way:<22}")?;
+            let cell = |cell: &Cell| cell.map_of_templates.map_or_else(|| "-".to_owned(), |map| map.to_string());
+            cells.iter().try_for_each(|one| write!(f, "{:<18}", cell(one)))?;
+        }
+        head(f, "searches re-ranked")?;
+        for Row { way, cells, .. } in self.rows.iter().filter(|row| row.cells[0].reranked.is_some()) {
+            write!(f, "\n{way:<22}")?;
+            cells.iter().try_for_each(|cell| write!(f, "{:<18.3}", cell.reranked.unwrap_or(0.0)))?;
+        }
+        Ok(())
+    }
+}
