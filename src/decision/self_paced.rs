@@ -4,9 +4,9 @@
 //! human labels, and no human's label is ever changed. Here a doubtful answer is settled as its best candidate where
 //! verdicts have shown that at least 99 % of answers with such a posterior are right.
 //!
-//! The score is the posterior and not the similarity. It separates right from wrong better (on a stream of faces of LFW in 99.4 % of pairs, the similarity in 98.2 %), keeps its meaning while the gallery
-//! grows, and is what questions are chosen by: given the score, which of them were asked then tells nothing of whether they
-//! are right.
+//! The score is the posterior and not the similarity. It separates right from wrong better (on a stream of faces of LFW in
+//! 99.4 % of pairs, the similarity in 98.2 %), keeps its meaning while the gallery grows, and is what questions are chosen by:
+//! given the score, which of them were asked then tells nothing of whether they are right.
 
 #[cfg(test)]
 mod tests;

@@ -3,23 +3,9 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::{Database, Home, Server, Start, databases, eventually};
+use crate::support::{Database, Home, Server, Start, databases, direction, eventually};
 
 const CALIBRATIONS: &str = "/v1/collections/staff/calibrations";
-
-/// Numbers of 16 dimensions without preference for a direction, the same for the same seed: the sum of a few even ones.
-fn direction(seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2).wrapping_add(1);
-    let mut even = move || {
-        // Knuth's linear congruential generator; its upper bits are good enough here.
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / 16_777_216.0 - 0.5
-    };
-    for _ in 0..8 {
-        even();
-    }
-    (0..16).map(|_| (0..4).map(|_| even()).sum()).collect()
-}
 
 /// A picture of a person: near to all others of the same.
 fn picture(person: u64, number: u64) -> Value {

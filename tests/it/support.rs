@@ -265,6 +265,20 @@ pub(crate) async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
     }
 }
 
+/// Numbers of 16 dimensions without preference for a direction, the same for the same seed: the sum of a few even ones.
+pub(crate) fn direction(seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2).wrapping_add(1);
+    let mut even = move || {
+        // Knuth's linear congruential generator; its upper bits are good enough here.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / 16_777_216.0 - 0.5
+    };
+    for _ in 0..8 {
+        even();
+    }
+    (0..16).map(|_| (0..4).map(|_| even()).sum()).collect()
+}
+
 /// How often a test repeats itself: as the variable says, and otherwise so often that it takes seconds.
 pub(crate) fn number(variable: &str, otherwise: usize) -> usize {
     std::env::var(variable).map_or(otherwise, |text| text.parse().expect("the variable holds a number"))
