@@ -45,7 +45,7 @@ fn the_table_has_every_method_and_reads_as_json_and_text() {
     let drawn = galleries(&easy(100, 4), 8, 1).expect("enough people");
     let report = measure(Decider::shipped(), &[drawn]);
     let set = &report.sets[0];
-    assert_eq!(set.rows.len(), 8);
+    assert_eq!(set.rows.len(), 9);
     for row in &set.rows {
         let Estimate { value, interval: Interval { low, high } } = row.balanced_accuracy;
         assert!((0.0..=1.0).contains(&value) && low <= value && value <= high, "{row:?}");
@@ -55,7 +55,20 @@ fn the_table_has_every_method_and_reads_as_json_and_text() {
     let text = report.to_string();
     assert!(text.contains("set transformer") && text.contains("balanced accuracy by identities"), "{text}");
     let json = serde_json::to_value(&report).expect("a report");
-    assert!(json["sets"][0]["rows"][7]["ece"]["value"].as_f64().is_some_and(|ece| ece < 0.5), "{json}");
+    assert!(json["sets"][0]["rows"][8]["ece"]["value"].as_f64().is_some_and(|ece| ece < 0.5), "{json}");
+}
+
+#[test]
+fn halves_have_as_many_of_either_kind() {
+    let drawn = galleries(&easy(100, 4), 3, 1).expect("enough people");
+    for gallery in &drawn.galleries {
+        let halves = halves(&gallery.trials);
+        for (enrolled, half) in [(true, true), (true, false), (false, true), (false, false)] {
+            let of =
+                gallery.trials.iter().zip(&halves).filter(|(t, h)| (t.is_enrolled, **h) == (enrolled, half)).count();
+            assert!(of.abs_diff(gallery.trials.len() / 4) <= 1, "{of} of {}", gallery.trials.len());
+        }
+    }
 }
 
 /// What is asked of the shipped decider on real people, with some room for how few galleries these are.
@@ -70,7 +83,8 @@ fn real_faces_and_pedestrians_are_judged_about_as_well_as_by_an_oracle() {
         let set = RealSet { name: name.to_owned(), embeddings, people };
         let report = measure(Decider::shipped(), &[galleries(&set, 8, 3).expect("enough people")]);
         let accuracy = |row: usize| report.sets[0].rows[row].balanced_accuracy.value;
-        let (cosine, oracle, network) = (accuracy(0), accuracy(1), accuracy(7));
+        let (cosine, oracle, of_others, network) = (accuracy(0), accuracy(1), accuracy(2), accuracy(8));
         assert!(network > oracle - 0.04 && network > cosine, "{name}: {network} {oracle} {cosine}\n{report}");
+        assert!(of_others < oracle && network > of_others - 0.02, "{name}: {network} {of_others} {oracle}\n{report}");
     }
 }
