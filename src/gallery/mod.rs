@@ -38,7 +38,6 @@ mod sweep;
 mod testbed;
 #[cfg(test)]
 mod tests;
-mod together;
 mod watch;
 
 use std::{
@@ -59,12 +58,12 @@ use crate::domain::{CollectionStats, CollectionUid, Position, Timestamp};
 pub use join::{JoinError, JoinProgress, JoinWatch};
 pub use keep::Recall;
 use kernel::Packing;
+pub use rehearse::Together;
 pub use restore::Restore;
 pub use shelf::{Enrolled, Query, Shelf, Upkeep};
 pub use snapshot::{Claim, Inspection, SnapshotError};
 pub use space::PASS_MAX;
 pub use survey::{Alike, Duplicate, Grouped, Survey};
-pub use together::Together;
 pub use watch::Watched;
 
 /// How the galleries of this process search and how much they may hold.

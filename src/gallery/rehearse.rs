@@ -3,6 +3,8 @@
 //! Each trial takes a template of the gallery for a probe. Its own identity taken out of the gallery, it is a stranger;
 //! itself taken out, it is an acquaintance.
 
+mod together;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
@@ -15,8 +17,10 @@ use crate::{
     ranking::{Pools, Said},
 };
 
+pub use together::Together;
+
 /// So many trials pass over a block together where several templates speak: each keeps numbers for every identity.
-pub(super) const TRIALS_AT_ONCE: usize = 16;
+const TRIALS_AT_ONCE: usize = 16;
 
 /// At most `trials_max` trials. The same rows, count and seed give the same trials.
 pub(super) fn rehearse(rows: &Rows, pooling: Pooling, trials_max: usize, seed: u64) -> Rehearsal {
@@ -44,7 +48,7 @@ pub(super) fn rehearse(rows: &Rows, pooling: Pooling, trials_max: usize, seed: u
 
 /// The rows of each identity, in the order of their templates and not of the rows, which depends on what was
 /// forgotten before.
-pub(super) fn people_of(rows: &Rows) -> Vec<Vec<usize>> {
+fn people_of(rows: &Rows) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_unstable_by_key(|row| rows.template(*row));
     let mut places: BTreeMap<Slot, usize> = BTreeMap::new();
@@ -134,7 +138,7 @@ fn pooled_of(crowd: &Crowd<'_>, probes: &[usize]) -> (Vec<Similarity>, Vec<Simil
 }
 
 /// Everybody in a space, by what the templates of each say together.
-pub(super) struct Crowd<'r> {
+struct Crowd<'r> {
     rows: &'r Rows,
     pooling: Pooling,
     people: BTreeMap<Slot, Vec<usize>>,
@@ -142,7 +146,7 @@ pub(super) struct Crowd<'r> {
 }
 
 /// What some probes are to everybody in a space.
-pub(super) struct Meeting<'c> {
+struct Meeting<'c> {
     crowd: &'c Crowd<'c>,
     probes: Vec<usize>,
     /// Of each probe.
@@ -152,7 +156,7 @@ pub(super) struct Meeting<'c> {
 }
 
 impl<'r> Crowd<'r> {
-    pub(super) fn new(rows: &'r Rows, pooling: Pooling) -> Self {
+    fn new(rows: &'r Rows, pooling: Pooling) -> Self {
         let pooling = shares::in_space(rows.measure(), pooling);
         let people: BTreeMap<Slot, Vec<usize>> =
             people_of(rows).into_iter().map(|its_rows| (rows.owner(its_rows[0]), its_rows)).collect();
@@ -160,22 +164,17 @@ impl<'r> Crowd<'r> {
         Self { rows, pooling, people, shares }
     }
 
-    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+    fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
         self.people.keys().copied()
     }
 
-    /// The rows of an identity in the order of their templates, or none.
-    pub(super) fn rows_of(&self, slot: Slot) -> &[usize] {
-        self.people.get(&slot).map_or(&[], Vec::as_slice)
-    }
-
     /// See [`apart`].
-    pub(super) fn apart(&self, probe: usize, slot: Slot) -> Option<f32> {
-        apart(self.rows, self.pooling, probe, self.rows_of(slot))
+    fn apart(&self, probe: usize, slot: Slot) -> Option<f32> {
+        apart(self.rows, self.pooling, probe, self.people.get(&slot)?)
     }
 
     /// Takes as long as a scan for each probe.
-    pub(super) fn meet(&self, probes: &[usize]) -> Meeting<'_> {
+    fn meet(&self, probes: &[usize]) -> Meeting<'_> {
         let slots = self.people.last_key_value().map_or(0, |(last, _)| last.0 as usize + 1);
         let voice = Voice::new(self.pooling, &self.shares);
         let mut pools: Vec<Pools> = probes.iter().map(|_| Pools::new(self.pooling, slots)).collect();
@@ -199,7 +198,7 @@ impl<'r> Crowd<'r> {
 
 impl Meeting<'_> {
     /// How similar an identity is to one of the probes, without the probe itself and its copies. `None` where nothing is left.
-    pub(super) fn similarity(&self, trial: usize, slot: Slot) -> Option<f32> {
+    fn similarity(&self, trial: usize, slot: Slot) -> Option<f32> {
         if self.touched[trial].contains(&slot) {
             return self.crowd.apart(self.probes[trial], slot);
         }
@@ -222,7 +221,7 @@ fn each_similarity(rows: &Rows, probes: &[usize], mut take: impl FnMut(usize, us
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014): small, seeded, and the same on every machine.
-pub(super) struct SplitMix(pub(super) u64);
+struct SplitMix(u64);
 
 impl SplitMix {
     fn next(&mut self) -> u64 {
@@ -234,12 +233,12 @@ impl SplitMix {
     }
 
     /// The high half of a product instead of a remainder (Lemire 2019); biased by less than 2^-32 at these sizes.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    fn below(&mut self, bound: usize) -> usize {
         let product = u128::from(self.next()) * bound as u128;
         usize::try_from(product >> 64).expect("below the bound, which is one")
     }
 
-    pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
+    fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
         }

@@ -14,12 +14,11 @@ use super::{
     graph::Graph,
     keep::Kept,
     kernel::Packing,
-    rehearse::rehearse,
+    rehearse::{Together, rehearse},
     rows::Rows,
     slots::{Sieve, Slot},
     space::{Ask, Need, Space},
     sweep::Question,
-    together::Together,
     watch::{Watched, watch},
 };
 use crate::domain::{

@@ -41,6 +41,8 @@ mod search;
 mod self_paced;
 mod survey;
 mod templates;
+#[cfg(test)]
+mod testbed;
 mod together;
 mod turn;
 mod verify;

@@ -267,4 +267,4 @@ impl Company {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;

@@ -5,7 +5,7 @@ use crate::{
     domain::{IdentityId, Modality, OperationKind, Similarity},
     matcher::{
         Listing,
-        together::tests::{Bench, context, wish},
+        testbed::{Bench, context, wish},
     },
 };
 

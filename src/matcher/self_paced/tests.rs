@@ -1,11 +1,7 @@
 //! A stream of sightings, through the matcher as it is: a tenth of them with their labels, then self-paced review with a
 //! reviewer who knows.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::collections::{BTreeMap, HashMap};
 
 use rand_xoshiro::{
     Xoshiro256PlusPlus,
@@ -19,13 +15,11 @@ use crate::{
         Reason, ReviewCaseId, ReviewPolicy, ReviewState, ReviewTrial, Sample, SampleContent, Selection, Similarity,
         SpaceName, TemplateId, Timestamp, Verdict,
     },
-    gallery::{Gallery, GalleryOptions},
     matcher::{
-        CollectionDraft, Context, DeclaredSpace, Enrollment, Learning, Matcher, MatcherOptions, Parts, Resolution,
+        CollectionDraft, Context, DeclaredSpace, Enrollment, Learning, Matcher, MatcherOptions, Resolution,
         ResolveMode, Resolved, ReviewVerdict, Search,
-        together::tests::{Numbers, Ticks, context, no_encoders, options_with},
+        testbed::{self, context, options_with},
     },
-    store::{self, StoreOptions},
     testdata,
 };
 
@@ -53,17 +47,6 @@ fn ask() -> Context {
 
 impl Bench {
     async fn new(dimension: usize, policy: Policy) -> Self {
-        let url = "sqlite::memory:".to_owned();
-        let options = StoreOptions { url, connections_max: 4, acquire_timeout: Duration::from_secs(30) };
-        let store = store::connect(&options).await.expect("connected");
-        store.migrate().await.expect("migrated");
-        let parts = Parts {
-            store,
-            gallery: Arc::new(Gallery::new(GalleryOptions::default())),
-            encoders: Arc::new(no_encoders().await),
-            clock: Arc::new(Ticks::default()),
-            ids: Arc::new(Numbers::default()),
-        };
         let options = MatcherOptions {
             templates_per_identity_max: 20,
             search_queue_max: 8,
@@ -72,13 +55,11 @@ impl Bench {
             review_trials_max: 5000,
             ..options_with(1)
         };
-        let matcher = Matcher::new(parts, options);
-        let collection = CollectionId::new("staff").expect("an id");
         let dimension = u32::try_from(dimension).expect("short");
         let spaces = vec![DeclaredSpace { name: mine(), modality: Modality::Face, dimension }];
-        let draft = CollectionDraft { id: Some(collection.clone()), policy, spaces, ..CollectionDraft::default() };
-        matcher.create_collection(&ask(), draft).await.expect("created");
-        Self { matcher, collection }
+        let draft = CollectionDraft { policy, spaces, ..CollectionDraft::default() };
+        let testbed::Bench { matcher, open } = Box::pin(testbed::Bench::with(options, draft)).await;
+        Self { matcher, collection: open.collection.id.clone() }
     }
 
     async fn enroll(&self, (person, values): &Sighting) -> TemplateId {

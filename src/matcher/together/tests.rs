@@ -1,69 +1,14 @@
-use std::{
-    sync::atomic::{AtomicI64, AtomicU64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use uuid::Uuid;
 
 use super::*;
 use crate::{
-    domain::{
-        Clock, CollectionUid, Embedding, EmbeddingSpace, Entry, EntryKind, IdSource, Modality, ModelDigest, Position,
-        SpaceName, TemplateOrigin, Timestamp,
-    },
-    encoder::{EncoderOptions, Encoders, Limits, Placements, Urgency},
-    gallery::{Gallery, GalleryOptions},
-    matcher::{CollectionDraft, MatcherOptions, Once, Parts, Principal},
-    store::{self, StoreOptions},
+    domain::{CollectionUid, Entry, EntryKind, Position, Timestamp},
+    matcher::testbed::{Bench, context, wish},
 };
 
-/// Each look at it is a microsecond later: what was appended at once has one time, and nothing else has it.
-#[derive(Debug, Default)]
-pub(in crate::matcher) struct Ticks(AtomicI64);
-
-impl Clock for Ticks {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_microsecond(self.0.fetch_add(1, Ordering::Relaxed)).expect("within the calendar")
-    }
-}
-
-#[derive(Debug, Default)]
-pub(in crate::matcher) struct Numbers(AtomicU64);
-
-impl IdSource for Numbers {
-    fn fresh(&self) -> Uuid {
-        Uuid::from_u128(u128::from(self.0.fetch_add(1, Ordering::Relaxed)) + 1)
-    }
-}
-
-/// A matcher on an empty database in memory, and its one collection.
-pub(in crate::matcher) struct Bench {
-    pub(in crate::matcher) matcher: Matcher,
-    pub(in crate::matcher) open: Open,
-}
-
 impl Bench {
-    pub(in crate::matcher) async fn new(commit_writes_max: usize) -> Self {
-        let url = "sqlite::memory:".to_owned();
-        let options = StoreOptions { url, connections_max: 4, acquire_timeout: Duration::from_secs(30) };
-        let store = store::connect(&options).await.expect("connected");
-        store.migrate().await.expect("migrated");
-        let parts = Parts {
-            store,
-            gallery: Arc::new(Gallery::new(GalleryOptions::default())),
-            encoders: Arc::new(no_encoders().await),
-            clock: Arc::new(Ticks::default()),
-            ids: Arc::new(Numbers::default()),
-        };
-        let matcher = Matcher::new(parts, options_with(commit_writes_max));
-        let id = CollectionId::new("staff").expect("an id");
-        let draft = CollectionDraft { id: Some(id.clone()), ..CollectionDraft::default() };
-        matcher.create_collection(&context(None), draft).await.expect("created");
-        let open = matcher.open(&id).await.expect("open");
-        Self { matcher, open }
-    }
-
     /// Asks for an enroll and answers once it stands in the queue.
     async fn ask(&self, identity: &str, templates: usize, request: Option<&str>) -> JoinHandle<Answer> {
         let before = self.waiting();
@@ -87,80 +32,6 @@ impl Bench {
 }
 
 type Answer = Result<Enrolled, Fault>;
-
-pub(in crate::matcher) async fn no_encoders() -> Encoders {
-    let limits = Limits {
-        image_bytes_max: 1,
-        image_pixels_max: 1,
-        skeleton_frames_max: 1,
-        track_frames_max: 1,
-        detect_side_px_max: 64,
-    };
-    let options = EncoderOptions {
-        models_dir: "no such folder".into(),
-        batch_max: 1,
-        linger: Duration::ZERO,
-        queue_max: 1,
-        workers_per_model: 1,
-        placements: Placements::default(),
-        preparation_threads: 1,
-        limits,
-    };
-    Encoders::start(options).await.expect("none to start")
-}
-
-pub(in crate::matcher) fn options_with(commit_writes_max: usize) -> MatcherOptions {
-    MatcherOptions {
-        samples_max: 8,
-        templates_per_identity_max: 3,
-        candidates_max: 10,
-        search_threads: 1,
-        search_queue_max: 1,
-        rehearsal_trials_max: 1,
-        calibrations_max: 32,
-        outsiders_max: 5000,
-        calibration_wait: Duration::ZERO,
-        commit_writes_max,
-        commit_templates_max: 100,
-        consistency_wait: Duration::ZERO,
-        follow_interval: Duration::ZERO,
-        snapshot_interval: Duration::ZERO,
-        bulk_in_flight_max: 1,
-        sweep_interval: Duration::ZERO,
-        decisions_kept: Duration::ZERO,
-        records_queue_max: 1,
-        review_cases_max: 1,
-        review_cases_kept: Duration::from_hours(24),
-        operations_running_max: 2,
-        operation_pairs_max: 1000,
-        operation_findings_max: 1000,
-        operations_kept: Duration::from_hours(24),
-        review_trials_max: 1,
-    }
-}
-
-pub(in crate::matcher) fn context(request: Option<&str>) -> Context {
-    let once = request.map(|id| Once { method: "enroll", request_id: id.to_owned(), body_hash: [7; 32] });
-    let deadline = Instant::now() + Duration::from_mins(1);
-    Context { principal: Principal::new("tests"), deadline, once, urgency: Urgency::Interactive }
-}
-
-pub(in crate::matcher) fn wish(identity: &str, templates: usize) -> Wish {
-    let space = EmbeddingSpace::whole(Modality::Face, ModelDigest([1; 32]), 2);
-    let encoded = Encoded {
-        embedding: Embedding::new(space, &[3.0, 4.0]).expect("an embedding"),
-        model: SpaceName::new("mine").expect("a name"),
-        origin: TemplateOrigin::Embedding,
-        external: true,
-        report: SampleReport::default(),
-    };
-    Wish {
-        identity: IdentityId::new(identity).expect("an id"),
-        labels: Labels::default(),
-        encoded: vec![encoded; templates],
-        samples: Vec::new(),
-    }
-}
 
 async fn answered(asked: JoinHandle<Answer>) -> Answer {
     tokio::time::timeout(Duration::from_mins(1), asked).await.expect("answered").expect("no panic")

@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    rehearse::{Crowd, Meeting, SplitMix, TRIALS_AT_ONCE, people_of},
-    rows::Rows,
-    slots::Slot,
+    super::{rows::Rows, slots::Slot},
+    Crowd, Meeting, SplitMix, TRIALS_AT_ONCE, people_of,
 };
 use crate::domain::{Pooling, Similarity};
 
@@ -32,7 +31,7 @@ struct Trial {
 
 impl Together {
     /// At most `trials_max` trials. The same templates, count and seed give the same trials.
-    pub(super) fn new(spaces: Vec<Rows>, pooling: Pooling, trials_max: usize, seed: u64) -> Self {
+    pub(in crate::gallery) fn new(spaces: Vec<Rows>, pooling: Pooling, trials_max: usize, seed: u64) -> Self {
         let mut people: BTreeMap<Slot, Vec<Vec<usize>>> = BTreeMap::new();
         for rows in &spaces {
             for owned in people_of(rows) {
