@@ -18,7 +18,7 @@ const STEP_MIN: f64 = 1e-6;
 const UNIT: f64 = 100.0;
 /// Of all that speaks for somebody who is enrolled, at least this share must speak for the best candidate.
 const OWN_SHARE_MIN: f64 = 0.9;
-/// ln of ten to one: from there on, a modality's evidence counts as speaking for or against somebody by itself.
+/// ln of ten to one.
 const CONFLICT: f64 = std::f64::consts::LN_10;
 
 /// How much each modality of a probe counts where several speak.
@@ -219,14 +219,17 @@ pub(super) fn decide(terms: &Terms, candidates: &[Candidate], posterior: f64) ->
         (Some(known), Some(new)) => (ratio >= known, own >= OWN_SHARE_MIN * posterior, ratio < new),
         _ => (posterior >= bar, own >= bar, posterior <= ENROLLED_SHARE_MAX),
     };
+    let conflict = candidates.first().is_some_and(|best| in_conflict(best, terms.point.gallery_identities));
     let (kind, own) = match (is_enrolled, is_alone, is_new) {
         (true, true, _) => (DecisionKind::Known, None),
         // Somebody who is enrolled, and it cannot be told who.
         (true, false, _) => (DecisionKind::Uncertain, Some(Reason::SmallMargin)),
-        (false, _, true) => (DecisionKind::New, None),
+        // A modality that knows the person by itself must be looked into before he gets a second identity.
+        (false, _, true) if !conflict => (DecisionKind::New, None),
+        (false, _, true) => (DecisionKind::Uncertain, None),
         (false, _, false) => (DecisionKind::Uncertain, Some(Reason::BetweenThresholds)),
     };
-    let conflict = candidates.first().is_some_and(in_conflict).then_some(Reason::ModalityConflict);
+    let conflict = conflict.then_some(Reason::ModalityConflict);
     Decision {
         kind,
         reasons: terms.resolve_reasons.iter().copied().chain(own).chain(conflict).collect(),
@@ -235,12 +238,14 @@ pub(super) fn decide(terms: &Terms, candidates: &[Candidate], posterior: f64) ->
     }
 }
 
-/// Whether one modality speaks for the candidate and another against him, each as strongly as counts by itself.
+/// Whether one modality by itself makes it ten to one that the probe is of the candidate, and another speaks ten to one against
+/// him. Among so many identities: of a thousand strangers somebody is as similar as one in a thousand, and that is no evidence.
 #[must_use]
-pub fn in_conflict(candidate: &Candidate) -> bool {
+pub fn in_conflict(candidate: &Candidate, identities: u64) -> bool {
     let evidence = candidate.fused.as_ref().map_or(&[][..], |fused| &fused.evidence);
-    let speaks = |far: &dyn Fn(f64) -> bool| evidence.iter().any(|one| far(one.log_likelihood_ratio));
-    speaks(&|ratio| ratio >= CONFLICT) && speaks(&|ratio| ratio <= -CONFLICT)
+    let chance = (identities.max(1) as f64).ln();
+    evidence.iter().any(|one| one.log_likelihood_ratio >= CONFLICT + chance)
+        && evidence.iter().any(|one| one.log_likelihood_ratio <= -CONFLICT)
 }
 
 #[cfg(test)]
@@ -443,6 +448,11 @@ mod tests {
         assert_eq!(
             kind(&[one(0.4, [7.0, -3.0])], Some(0.45)),
             (DecisionKind::Uncertain, vec![Reason::BetweenThresholds, Reason::ModalityConflict])
+        );
+        assert_eq!(
+            kind(&[one(0.001, [7.0, -8.0])], Some(0.002)),
+            (DecisionKind::Uncertain, vec![Reason::ModalityConflict]),
+            "whom a face knows is not new because of his clothes"
         );
         assert_eq!(kind(&[], None), (DecisionKind::New, vec![]), "nobody is left whom it could be");
         let few = Fusion::independent(1).terms(Policy { target_fpir: 1e-6, ..policy }, 100_000, &[&package], false);

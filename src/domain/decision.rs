@@ -116,7 +116,8 @@ pub enum Reason {
     ReviewFull,
     /// The policy leaves the decision to the learnt posterior; thresholds had no part in it.
     LearntDecision,
-    /// One modality speaks for the best candidate and another against it, each by ten to one or more.
+    /// One modality by itself makes it ten to one or more that it is the best candidate, and another speaks as much against it.
+    /// NEW is not said then.
     ModalityConflict,
     /// Nothing is known yet of what the similarities of a modality are worth, so it was left out.
     ModalityUncalibrated,

@@ -52,7 +52,8 @@ impl Matcher {
         };
         let refusals = gate::refusals(&policy, &probe.modalities(), &probe.reports());
         let is_alike = best.as_ref().is_some_and(|best| decision::verify(&terms.point, best));
-        let conflict = best.as_ref().is_some_and(decision::in_conflict).then_some(Reason::ModalityConflict);
+        let conflict =
+            best.as_ref().is_some_and(|best| decision::in_conflict(best, 1)).then_some(Reason::ModalityConflict);
         Ok(Verified {
             // A picture of the right person is not the person.
             matches: is_alike && refusals.is_empty(),
