@@ -27,7 +27,6 @@ const UNSHOWN: [&str; 3] = [".semblance.v1.Image", ".semblance.v1.Embedding", ".
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    println!("cargo:rerun-if-changed=migrations");
     contract()?;
     libtorch();
     Ok(())
@@ -53,12 +52,10 @@ fn contract() -> Result<(), Box<dyn Error>> {
 }
 
 /// The program finds libtorch where it was built with it, or beside itself in a container (bin/ and lib/).
-///
-/// Where that libtorch has CUDA, its library is linked by force: nothing names it, for it registers itself when it is
-/// loaded, and the linker would drop it.
 fn libtorch() {
-    if let Ok(folder) = env::var("DEP_TCH_LIBTORCH_LIB") {
+    if let Ok(folder) = env::var("DEP_SEMBLANCE_TORCH_LIBTORCH_LIB") {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}");
+        // Nothing names the CUDA library: it registers itself when it is loaded, and the linker would drop it.
         if Path::new(&folder).join("libtorch_cuda.so").exists() {
             println!("cargo:rustc-link-arg=-Wl,--push-state,--no-as-needed,-ltorch_cuda,--pop-state");
         }

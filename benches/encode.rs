@@ -7,15 +7,13 @@ mod table;
 
 use std::path::PathBuf;
 
-use semblance::{
-    encoder::{EncoderArchitecture, Package},
-    torch::{
-        network::{Folding, Network},
-        runtime,
-    },
-};
+use encoder::{EncoderArchitecture, Package};
 use table::{Random, Table, say, seconds};
 use tch::{Device, Kind, Tensor};
+use torch::{
+    network::{Folding, Network},
+    runtime,
+};
 
 /// The networks with the work of one forward pass, in multiplications and additions (two operations each), from the
 /// shapes of their layers.

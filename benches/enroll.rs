@@ -15,14 +15,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use domain::{CollectionId, IdentityId, Labels, Modality, Sample, SampleContent, SpaceName};
+use encoder::{EncoderOptions, Encoders, Limits, Placements, Urgency};
+use gallery::{Gallery, GalleryOptions};
 use semblance::{
     app::{SystemClock, TimedIds},
-    domain::{CollectionId, IdentityId, Labels, Modality, Sample, SampleContent, SpaceName},
-    encoder::{EncoderOptions, Encoders, Limits, Placements, Urgency},
-    gallery::{Gallery, GalleryOptions},
     matcher::{CollectionDraft, Context, DeclaredSpace, Enrollment, Matcher, MatcherOptions, Parts, Principal},
-    store::{self, Store, StoreOptions},
 };
+use store::{Store, StoreOptions};
 use table::{Random, Table, say};
 use tokio_util::sync::CancellationToken;
 

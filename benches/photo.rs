@@ -8,21 +8,19 @@ mod table;
 
 use std::{hint::black_box, io::Cursor, path::PathBuf};
 
-use image::{DynamicImage, codecs::jpeg::JpegEncoder, imageops::FilterType};
-use semblance::{
-    domain::{Geometry, ImageBytes},
-    encoder::{
-        EncoderArchitecture, Kind, Package,
-        prepare::{self, Limits, Photo},
-    },
-    torch::{
-        detector::{DetectorOptions, Mtcnn, Pixels},
-        network::{Folding, Network},
-        pad::Liveness,
-        runtime,
-    },
+use domain::{Geometry, ImageBytes};
+use encoder::{
+    EncoderArchitecture, Kind, Package,
+    prepare::{self, Limits, Photo},
 };
+use image::{DynamicImage, codecs::jpeg::JpegEncoder, imageops::FilterType};
 use table::{Random, Table, say, seconds};
+use torch::{
+    detector::{DetectorOptions, Mtcnn, Pixels},
+    network::{Folding, Network},
+    pad::Liveness,
+    runtime,
+};
 
 /// The longer side of the pictures.
 const SIDES: [u32; 3] = [250, 1600, 4000];
@@ -124,7 +122,7 @@ impl Stages {
     }
 }
 
-fn found_bounds(face: &semblance::domain::Face) -> [f32; 4] {
+fn found_bounds(face: &domain::Face) -> [f32; 4] {
     let bounds = face.bounds;
     [bounds.left, bounds.top, bounds.width, bounds.height]
 }

@@ -7,13 +7,11 @@ mod table;
 
 use std::{hint::black_box, sync::Arc};
 
-use semblance::{
-    domain::{
-        Assignment, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId, Labels, Modality, ModelDigest,
-        Pooling, Position, Revision, SpaceName, StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp,
-    },
-    gallery::{Gallery, GalleryOptions, PASS_MAX, Query, Shelf},
+use domain::{
+    Assignment, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId, Labels, Modality, ModelDigest, Pooling,
+    Position, Revision, SpaceName, StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp,
 };
+use gallery::{Gallery, GalleryOptions, PASS_MAX, Query, Shelf};
 use table::{Random, Table, say, seconds};
 use uuid::Uuid;
 

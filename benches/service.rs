@@ -13,15 +13,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use semblance::{
-    api::proto::{Sample, SearchRequest, recognition_service_client::RecognitionServiceClient, sample::Content},
-    domain::{
-        Assignment, Change, Collection, CollectionId, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId,
-        Labels, Modality, ModelDigest, Policy, Position, Revision, SpaceBinding, SpaceName, SpaceRole, StoredTemplate,
-        Template, TemplateId, TemplateOrigin, Timestamp,
-    },
-    store::{self, Store, StoreOptions},
+use domain::{
+    Assignment, Change, Collection, CollectionId, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId,
+    Labels, Modality, ModelDigest, Policy, Position, Revision, SpaceBinding, SpaceName, SpaceRole, StoredTemplate,
+    Template, TemplateId, TemplateOrigin, Timestamp,
 };
+use semblance::api::proto::{
+    Sample, SearchRequest, recognition_service_client::RecognitionServiceClient, sample::Content,
+};
+use store::{Store, StoreOptions};
 use table::{Random, Table, say, seconds};
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;

@@ -23,13 +23,13 @@ use uuid::Uuid;
 use crate::{
     api::{AccessOptions, Api, Parts as ApiParts, Readiness, RequestLimits},
     config::{GraphFlag, PlaceFlags, ServeFlags},
-    domain::{Clock, IdSource, Modality, Timestamp},
-    encoder::{EncoderOptions, Encoders, Limits as SampleLimits, Placements},
-    gallery::{Claim, CodeBits, Gallery, GalleryOptions, GraphKind},
     matcher::{Matcher, MatcherOptions, Parts as MatcherParts, ReplayProgress},
-    store::{self, Store, StoreError, StoreOptions},
     telemetry::{Metrics, Page},
 };
+use domain::{Clock, IdSource, Modality, Timestamp};
+use encoder::{EncoderOptions, Encoders, Limits as SampleLimits, Placements};
+use gallery::{Claim, CodeBits, Gallery, GalleryOptions, GraphKind};
+use store::{Store, StoreError, StoreOptions};
 
 /// How long writes that were begun, queues, threads and the store's connections get to end, once no request is left.
 const CLOSING: Duration = Duration::from_secs(5);

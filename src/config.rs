@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Command, ValueEnum};
 
-use crate::domain::{Device, SpaceName};
+use domain::{Device, SpaceName};
 
 /// More threads than any machine has cores for one model.
 const MODEL_THREADS_MAX: u16 = 1024;

@@ -12,13 +12,11 @@ use std::{
     time::Instant,
 };
 
-use semblance::{
-    domain::{
-        Assignment, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId, Labels, Modality, ModelDigest,
-        Pooling, Position, Revision, SpaceName, StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp,
-    },
-    gallery::{Gallery, GalleryOptions, GraphKind, Query, Shelf},
+use domain::{
+    Assignment, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId, Labels, Modality, ModelDigest, Pooling,
+    Position, Revision, SpaceName, StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp,
 };
+use gallery::{Gallery, GalleryOptions, GraphKind, Query, Shelf};
 use uuid::Uuid;
 
 const DIMENSION: usize = 512;

@@ -17,12 +17,12 @@ use std::{
     process,
 };
 
-use semblance::torch::{
+use tch::{Device, Kind, Tensor};
+use torch::{
     network::{Folding, Network},
     runtime,
-    weights::StateDict,
 };
-use tch::{Device, Kind, Tensor};
+use weights::StateDict;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let _settled = runtime::settle_thread();

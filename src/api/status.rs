@@ -7,10 +7,8 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::proto;
-use crate::{
-    domain::OperationFailure,
-    matcher::{Fault, FaultKind},
-};
+use crate::matcher::{Fault, FaultKind};
+use domain::OperationFailure;
 
 /// Whose codes `ErrorInfo.reason` are.
 const DOMAIN: &str = "semblance";
@@ -197,7 +195,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::domain::{CollectionId, IdentityId, Modality, Reason};
+    use domain::{CollectionId, IdentityId, Modality, Reason};
 
     #[test]
     fn the_table_is_what_clients_were_told() {

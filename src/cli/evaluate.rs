@@ -13,12 +13,10 @@ use super::{
     say,
     templates::{self, TemplatesFlags},
 };
-use crate::{
-    config::PlaceFlags,
-    domain::{Device, Modality},
-    encoder::{EncoderOptions, Encoders, Limits, Package, Placements},
-    evaluate::{self, Meaning, Options, Part, PersonRule, Protocol, Set, Trials},
-};
+use crate::config::PlaceFlags;
+use domain::{Device, Modality};
+use encoder::{EncoderOptions, Encoders, Limits, Package, Placements};
+use evaluate::{Meaning, Options, Part, PersonRule, Protocol, Set, Trials};
 
 #[derive(Debug, Args)]
 pub(super) struct EvaluateFlags {

@@ -9,10 +9,10 @@ use super::{say, warn_plainly};
 use crate::{
     app::{self, SystemClock},
     config::PlaceFlags,
-    domain::{Clock, CollectionId, Identity, Position, SpaceName, StoredTemplate},
-    store::{Head, Store},
-    transfer::{Contents, Exported, Output},
 };
+use domain::{Clock, CollectionId, Identity, Position, SpaceName, StoredTemplate};
+use store::{Head, Store};
+use transfer::{Contents, Exported, Output};
 
 #[derive(Debug, Args)]
 pub(super) struct ExportFlags {

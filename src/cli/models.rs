@@ -7,12 +7,10 @@ use clap::Subcommand;
 use tracing::warn;
 
 use super::say;
-use crate::{
-    config::PlaceFlags,
-    encoder::{
-        Catalogue, FileHash, Manifest,
-        fetch::{self, Bars, FetchOptions, Installed, News, PackageSource},
-    },
+use crate::config::PlaceFlags;
+use encoder::{
+    Catalogue, FileHash, Manifest,
+    fetch::{self, Bars, FetchOptions, Installed, News, PackageSource},
 };
 
 #[derive(Debug, Subcommand)]

@@ -13,15 +13,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::{people_file::PeopleFile, say};
-use crate::{
-    decision::Decider,
-    evaluate::{
-        PersonRule,
-        open_set::{self, Galleries, OpenSet, RealSet},
-    },
-    train::decider::{self, Plan, Realm, Stage, package},
-    transfer::Format,
+use decision::Decider;
+use evaluate::{
+    PersonRule,
+    open_set::{self, Galleries, OpenSet, RealSet},
 };
+use train::decider::{self, Plan, Realm, Stage, package};
+use transfer::Format;
 
 #[derive(Debug, Args)]
 pub(super) struct DeciderFlags {

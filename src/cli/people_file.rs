@@ -4,10 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use crate::{
-    domain::{Embedding, EmbeddingSpace, Labels, Modality, ModelDigest, SampleContent, SpaceName},
-    transfer::{self, Defaults, Format, Row, Source},
-};
+use domain::{Embedding, EmbeddingSpace, Labels, Modality, ModelDigest, SampleContent, SpaceName};
+use transfer::{Defaults, Format, Row, Source};
 
 /// What embeddings are called that do not say their model.
 const UNNAMED: &str = "embeddings";

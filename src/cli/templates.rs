@@ -8,13 +8,11 @@ use std::{
 use anyhow::{Context, bail};
 
 use super::{people_file::PeopleFile, say};
-use crate::{
-    evaluate::{
-        PersonRule,
-        templates::{self, Crowd, Templates},
-    },
-    transfer::Format,
+use evaluate::{
+    PersonRule,
+    templates::{self, Crowd, Templates},
 };
+use transfer::Format;
 
 /// What the protocol is asked for.
 #[derive(Debug, Clone, Copy)]

@@ -12,16 +12,14 @@ use super::{
     open_set::{self, DeciderFlags},
     say,
 };
-use crate::{
-    config::PlaceFlags,
-    domain::Device,
-    encoder::Package,
-    evaluate::{self, Protocol, Set},
-    train::{
-        gait::{self, Checkpoints, Found, Plan, Stage},
-        package,
-        trial::{self, Size},
-    },
+use crate::config::PlaceFlags;
+use domain::Device;
+use encoder::Package;
+use evaluate::{Protocol, Set};
+use train::{
+    gait::{self, Checkpoints, Found, Plan, Stage},
+    package,
+    trial::{self, Size},
 };
 
 #[derive(Debug, Subcommand)]

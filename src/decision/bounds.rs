@@ -1,6 +1,6 @@
 //! How sure a share can be that was counted in trials.
 
-use crate::domain::Estimate;
+use domain::Estimate;
 
 /// The 97.5 % quantile of the normal distribution: 95 % lie between it and its opposite.
 const Z: f64 = 1.959_964;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{bounds, llr::Llr, table::Table, tail::Tail};
-use crate::domain::{
+use domain::{
     Estimate, KeptCalibration, OperatingPoint, PackageCalibration, Policy, Reason, Rehearsal, Reviewed, Similarity,
     ThresholdSource, has_moved,
 };

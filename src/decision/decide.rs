@@ -1,7 +1,7 @@
 //! Candidates held against thresholds.
 
 use super::{Terms, fusion};
-use crate::domain::{Candidate, DecisionKind, OpenSetRule, OperatingPoint, Reason, Similarity};
+use domain::{Candidate, DecisionKind, OpenSetRule, OperatingPoint, Reason, Similarity};
 
 /// Two identities this close to each other cannot be told apart by a similarity: the same face photographed twice
 /// differs by more.

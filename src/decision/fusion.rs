@@ -1,7 +1,7 @@
 //! Evidence of several modalities, added up, and what it says of a probe in a gallery.
 
 use super::{Calibration, Decision, Terms, calibration::limited, decide::ENROLLED_SHARE_MAX, llr::logistic};
-use crate::domain::{
+use domain::{
     Candidate, DecisionKind, OperatingPoint, Policy, Reason, Rehearsal, Reviewed, Similarity, ThresholdSource,
 };
 
@@ -257,12 +257,10 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::{
-        decision::{Llr, cllr, decide as decide_any},
-        domain::{
-            Fused, IdentityId, Modality, ModalityEvidence, OpenSetRule, PackageCalibration, Similarity, SpaceName,
-            TemplateId,
-        },
+    use crate::{Llr, cllr, decide as decide_any};
+    use domain::{
+        Fused, IdentityId, Modality, ModalityEvidence, OpenSetRule, PackageCalibration, Similarity, SpaceName,
+        TemplateId,
     };
 
     fn near(one: f64, other: f64) -> bool {

@@ -1,7 +1,7 @@
 //! The errors of one calibration at the rates that operators ask for most.
 
 use super::calibration::{Calibration, limited};
-use crate::domain::{Estimate, Level, Similarity};
+use domain::{Estimate, Level, Similarity};
 
 /// The shares of strangers at which a calibration is shown.
 const TARGETS: [f64; 7] = [0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001];

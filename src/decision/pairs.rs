@@ -4,7 +4,7 @@
 //! comparisons, and at that rate nearly all that came back would be strangers.
 
 use super::calibration::{Calibration, limited};
-use crate::domain::{Estimate, Policy, Reason, Similarity};
+use domain::{Estimate, Policy, Reason, Similarity};
 
 const HALF: f64 = 0.5;
 
@@ -49,7 +49,7 @@ impl Calibration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{PackageCalibration, Rehearsal};
+    use domain::{PackageCalibration, Rehearsal};
 
     /// 500 people whose strangers are as alike as a normal distribution about zero says.
     fn calibration() -> Calibration {
@@ -62,7 +62,7 @@ mod tests {
             nonmated_best: trials.clone(),
             impostor: trials,
             mated_best: Vec::new(),
-            reviewed: crate::domain::Reviewed::default(),
+            reviewed: domain::Reviewed::default(),
         };
         Calibration::from_rehearsal(&rehearsal, None).expect("enough trials")
     }
@@ -89,10 +89,8 @@ mod tests {
     #[test]
     fn half_of_acquaintances_reach_the_level_whatever_the_tail_says() {
         let mut trials = calibration();
-        trials.genuine = Some(crate::decision::calibration::Genuine::Trials(
-            (0..100_u8).map(f64::from).map(|n| n / 100.0).collect(),
-            100.0,
-        ));
+        trials.genuine =
+            Some(crate::calibration::Genuine::Trials((0..100_u8).map(f64::from).map(|n| n / 100.0).collect(), 100.0));
         let level = trials.pair_level(Policy::default(), 1e8);
         assert_eq!(level.similarity, Similarity(0.5));
         assert!(trials.false_pairs(level.similarity, 1e8).value > 1.0, "and it is said what that costs");

@@ -16,7 +16,7 @@ mod tests;
 pub use measured::{Look, Measured, Scores, Trial, Trials, best_threshold};
 pub use summary::{SUMMARY, SUMMARY_NAMES};
 
-pub use crate::domain::{Neighbour, Own, Spread, Surroundings};
+pub use domain::{Neighbour, Own, Spread, Surroundings};
 
 /// The most neighbours that are looked at: the probe's most similar templates.
 pub const NEIGHBOURS_MAX: usize = 16;

@@ -14,7 +14,7 @@ mod tests;
 use std::collections::VecDeque;
 
 use super::{bounds, decide::MARGIN_MIN};
-use crate::domain::{ReviewTrial, Selection};
+use domain::{ReviewTrial, Selection};
 
 /// An answer is settled where at least this share is shown to be right, with 95 % confidence.
 pub const PRECISION_MIN: f64 = 0.99;

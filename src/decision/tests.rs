@@ -6,12 +6,9 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::{
-    domain::{
-        Candidate, DecisionKind, IdentityId, OpenSetRule, PackageCalibration, Policy, Reason, Rehearsal, Reviewed,
-        Similarity, TemplateId, ThresholdSource,
-    },
-    testdata,
+use domain::{
+    Candidate, DecisionKind, IdentityId, OpenSetRule, PackageCalibration, Policy, Reason, Rehearsal, Reviewed,
+    Similarity, TemplateId, ThresholdSource,
 };
 
 fn policy(target_fpir: f64, target_fmr: f64) -> Policy {
@@ -188,7 +185,7 @@ fn so_many_acquaintances_come_back_uncertain_as_the_policy_lets() {
     let point = |max_uncertain| calibration.terms(Policy { max_uncertain, ..policy(0.1, 0.01) }, 999).point;
     let today = point(None);
     assert!(near(today.threshold_known, 0.28) && near(today.threshold_new, 0.12), "{today:?}");
-    let uncertain = |point: crate::domain::OperatingPoint| {
+    let uncertain = |point: domain::OperatingPoint| {
         let between = |s: &&Similarity| Some(**s) >= point.threshold_new && Some(**s) < point.threshold_known;
         rehearsal.mated_best.iter().filter(between).count()
     };
@@ -215,7 +212,7 @@ type PersonOn = fn(&str) -> &str;
 /// Pairs of the first 100 people of a set with several pictures to fit, of the next 100 to judge.
 fn pairs(set: &str, person: PersonOn) -> Option<[(Vec<f64>, Vec<f64>); 2]> {
     let mut people = People::new();
-    for (image, values) in testdata::embeddings(set)? {
+    for (image, values) in testing::embeddings(set)? {
         people.entry(person(&image).to_owned()).or_default().push(values);
     }
     let several: Vec<Vec<Vec<f32>>> = people.into_values().filter(|rows| rows.len() >= 2).collect();
@@ -234,7 +231,7 @@ fn pairs(set: &str, person: PersonOn) -> Option<[(Vec<f64>, Vec<f64>); 2]> {
 #[expect(clippy::print_stderr, reason = "the costs are what the test is for")]
 fn evidence_of_people_never_seen_before_is_worth_what_it_says() {
     let sets: [(&str, PersonOn); 2] =
-        [("lfw_mobilefacenet", testdata::lfw_person), ("market_osnet", testdata::market_person)];
+        [("lfw_mobilefacenet", testing::lfw_person), ("market_osnet", testing::market_person)];
     for (set, person) in sets {
         let Some([seen, unseen]) = pairs(set, person) else {
             return;
@@ -377,13 +374,13 @@ fn rehearse(gallery: &People) -> Rehearsal {
 #[test]
 #[expect(clippy::print_stderr, reason = "the realised rates are what the test is for")]
 fn strangers_come_back_as_somebody_about_as_often_as_promised() {
-    let Some(rows) = testdata::embeddings("lfw_mobilefacenet") else {
+    let Some(rows) = testing::embeddings("lfw_mobilefacenet") else {
         return;
     };
     let mut halves = [People::new(), People::new()];
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for (image, values) in rows {
-        let name = testdata::lfw_person(&image).to_owned();
+        let name = testing::lfw_person(&image).to_owned();
         let turn = seen.len();
         let half = *seen.entry(name.clone()).or_insert(turn) % 2;
         let photographs = halves[half].entry(name).or_default();

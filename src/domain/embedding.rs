@@ -210,7 +210,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::{Modality, ModelDigest};
+    use crate::{Modality, ModelDigest};
 
     fn space(dimension: u32) -> EmbeddingSpace {
         EmbeddingSpace::whole(Modality::Face, ModelDigest([7; 32]), dimension)

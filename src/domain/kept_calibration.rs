@@ -116,7 +116,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::{Modality, ModelDigest};
+    use crate::{Modality, ModelDigest};
 
     fn space(digest: u8) -> EmbeddingSpace {
         EmbeddingSpace::whole(Modality::Face, ModelDigest([digest; 32]), 4)

@@ -5,7 +5,7 @@
 use serde::Deserialize;
 
 use super::package::{Manifest, PackageError};
-use crate::domain::SpaceName;
+use domain::SpaceName;
 
 const TEXT: &str = include_str!("../../models/catalogue.toml");
 

@@ -4,7 +4,8 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::package::{EncoderArchitecture, Kind, Weights};
-use crate::{domain::ModelDigest, torch::weights::StateDict};
+use domain::ModelDigest;
+use weights::StateDict;
 
 /// Keep digests of another layout apart from these.
 const LAYOUT: &[u8] = b"semblance model 1";

@@ -10,15 +10,13 @@ use super::{
     service::{Served, Service},
     worker::Infer,
 };
-use crate::{
-    domain::{Face, FaceSelection, SpaceName},
-    torch::{
-        detector::{Detection, DetectorOptions, Mtcnn, Pixels},
-        network::NetworkError,
-        pad::Liveness,
-        weights::StateDict,
-    },
+use domain::{Face, FaceSelection, SpaceName};
+use torch::{
+    detector::{Detection, DetectorOptions, Mtcnn, Pixels},
+    network::NetworkError,
+    pad::Liveness,
 };
+use weights::StateDict;
 
 /// Finds faces: a photo goes in, all faces come out.
 pub(super) type Finder = Service<LookedAt, Vec<Detection>>;
@@ -130,7 +128,7 @@ pub(super) fn choose(faces: &[Face], selection: FaceSelection, centre: [f32; 2])
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Landmarks, PixelBox};
+    use domain::{Landmarks, PixelBox};
 
     fn face(left: f32, side: f32) -> Face {
         let bounds = PixelBox { left, top: 40.0, width: side, height: side };

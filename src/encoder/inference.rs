@@ -7,7 +7,7 @@ use super::{
     prepare::Prepared,
     worker::Infer,
 };
-use crate::torch::{
+use torch::{
     network::{Folding, Network, NetworkError},
     script::{Answers, Script, ScriptError},
 };

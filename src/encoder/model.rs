@@ -17,13 +17,11 @@ use super::{
     service::Service,
     track,
 };
-use crate::{
-    domain::{
-        Alignment, Device, Embedding, EmbeddingError, EmbeddingSpace, Face, Geometry, Modality, PackageCalibration,
-        Pad, Picture, PixelBox, Quality, Sample, SampleContent, SampleReport, SpaceName,
-    },
-    torch::detector::Detection,
+use domain::{
+    Alignment, Device, Embedding, EmbeddingError, EmbeddingSpace, Face, Geometry, Modality, PackageCalibration, Pad,
+    Picture, PixelBox, Quality, Sample, SampleContent, SampleReport, SpaceName,
 };
+use torch::detector::Detection;
 
 /// Frames of one track that are under way at once: enough to fill a batch, few enough to leave places to others.
 const FRAMES_AT_ONCE: usize = 16;

@@ -25,16 +25,14 @@ use super::{
     inference::Program,
     prepare::{Preprocessing, PreprocessingError},
 };
-use crate::{
-    domain::{Modality, ModelDigest, PackageCalibrationError, SpaceName},
-    torch::{
-        detector::{DetectorOptions, Mtcnn},
-        network::NetworkError,
-        pad::Liveness,
-        runtime,
-        weights::{FILE_BYTES_MAX, StateDict, WeightsError},
-    },
+use domain::{Modality, ModelDigest, PackageCalibrationError, SpaceName};
+use torch::{
+    detector::{DetectorOptions, Mtcnn},
+    network::NetworkError,
+    pad::Liveness,
+    runtime,
 };
+use weights::{FILE_BYTES_MAX, StateDict, WeightsError};
 
 pub(super) const MANIFEST_FILE: &str = "model.toml";
 /// The weights of every package that is made here.

@@ -4,10 +4,8 @@ use std::{collections::BTreeMap, num::NonZeroU16};
 
 use thiserror::Error;
 
-use crate::{
-    domain::{Device, SpaceName},
-    torch::runtime::{self, Placement, RuntimeError},
-};
+use domain::{Device, SpaceName};
+use torch::runtime::{self, Placement, RuntimeError};
 
 /// Where models run. What is not named runs on the CPU, each operation on one thread.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //!
 //! What a learnt gait encoder is measured beside. It knows no motion, and no view but its own.
 
-use crate::domain::{Frame, JOINTS, Skeleton};
+use domain::{Frame, JOINTS, Skeleton};
 
 /// Pairs of joints; left and right together make one length.
 const LENGTHS: [[(usize, usize); 2]; 9] = [
@@ -45,7 +45,7 @@ fn length(frame: &Frame, (from, to): (usize, usize)) -> Option<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Joint;
+    use domain::Joint;
 
     fn standing(size: f32, score: f32) -> Skeleton {
         let joint = |number: usize| Joint { x: size * (number % 2) as f32, y: size * number as f32, score };

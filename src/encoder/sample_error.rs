@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::prepare::{AlignError, PrepareError};
-use crate::domain::{Modality, SpaceName};
+use domain::{Modality, SpaceName};
 
 /// What is wrong with a sample; the sentence is for whoever sent it.
 #[derive(Debug, Error)]

@@ -7,12 +7,10 @@ use super::{
     queue::{Place, Queue, QueueLimits, Refused, Unanswered, Urgency},
     worker::{self, Health, Infer},
 };
-use crate::{
-    domain::SpaceName,
-    torch::{
-        network::NetworkError,
-        runtime::{self, Placement},
-    },
+use domain::SpaceName;
+use torch::{
+    network::NetworkError,
+    runtime::{self, Placement},
 };
 
 pub(super) struct Service<I, O> {

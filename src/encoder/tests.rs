@@ -10,13 +10,10 @@ use super::{
     queue::Unanswered,
     *,
 };
-use crate::{
-    domain::{Alignment, Device, Embedding, Geometry, ImageBytes, Picture, Sample, SampleContent},
-    testdata,
-    torch::{
-        network::tests::invented,
-        script::tests::{self as script, Manner},
-    },
+use domain::{Alignment, Device, Embedding, Geometry, ImageBytes, Picture, Sample, SampleContent};
+use torch::{
+    network::tests::invented,
+    script::tests::{self as script, Manner},
 };
 
 /// A person package with weights that nobody trained.
@@ -299,7 +296,7 @@ async fn a_program_that_goes_by_its_batch_is_named_at_start() {
 
 #[tokio::test]
 async fn pulled_starters_give_the_golden_vectors() {
-    let Some(data) = testdata::folder() else { return };
+    let Some(data) = testing::folder() else { return };
     let (models, options) = rig(&[]);
     let fetch = fetch::FetchOptions::new(models.path().to_owned(), Some(data.clone()));
     let catalogue = Catalogue::built_in();

@@ -5,7 +5,7 @@
 //! rest than they do among themselves shows somebody else, perhaps, and counts little.
 
 use super::{Encoding, SampleError};
-use crate::domain::{Embedding, Pad, Quality, SampleReport, TrackReport};
+use domain::{Embedding, Pad, Quality, SampleReport, TrackReport};
 
 /// A frame whose quality is below this part of the best frame's is left out.
 const POOR_SHARE: f32 = 0.7;
@@ -95,7 +95,7 @@ fn pad(frames: &[Encoding], score_min: Option<f32>) -> Pad {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{EmbeddingSpace, Modality, ModelDigest, PadVerdict};
+    use domain::{EmbeddingSpace, Modality, ModelDigest, PadVerdict};
 
     fn frame(values: [f32; 3], score: f32) -> Encoding {
         let space = EmbeddingSpace::whole(Modality::Face, ModelDigest([1; 32]), 3);

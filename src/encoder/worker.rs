@@ -20,7 +20,7 @@ use super::{
     EncoderError,
     queue::{Entry, Queue, Unanswered},
 };
-use crate::torch::{network::NetworkError, runtime};
+use torch::{network::NetworkError, runtime};
 
 /// After this many failures with no success between them a model counts as failing.
 const FAILURES_MAX: u32 = 8;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::EvaluateError;
-use crate::domain::Embedding;
+use domain::Embedding;
 
 /// What is known of one sample.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -113,18 +113,18 @@ impl Labelled {
 #[cfg(test)]
 pub(super) mod fixtures {
     use super::*;
-    use crate::domain::{EmbeddingSpace, Modality, ModelDigest};
+    use domain::{EmbeddingSpace, Modality, ModelDigest};
 
-    pub(in crate::evaluate) fn space(dimension: usize) -> EmbeddingSpace {
+    pub(crate) fn space(dimension: usize) -> EmbeddingSpace {
         EmbeddingSpace::whole(Modality::Face, ModelDigest([7; 32]), u32::try_from(dimension).expect("small"))
     }
 
-    pub(in crate::evaluate) fn embedding(values: &[f32]) -> Embedding {
+    pub(crate) fn embedding(values: &[f32]) -> Embedding {
         Embedding::new(space(values.len()), values).expect("a direction")
     }
 
     /// Samples `(person, label "camera", direction in degrees)` of a plane.
-    pub(in crate::evaluate) fn plane(samples: &[(&str, &str, f32)]) -> Labelled {
+    pub(crate) fn plane(samples: &[(&str, &str, f32)]) -> Labelled {
         let known = samples.iter().enumerate().map(|(number, (person, camera, _))| Known {
             name: format!("{number}"),
             person: (*person).to_owned(),

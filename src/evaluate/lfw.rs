@@ -10,10 +10,8 @@ use super::{
     metrics::{self, Fold},
     read, similarity,
 };
-use crate::{
-    domain::{Alignment, FaceSelection, Geometry, ImageBytes, Modality, Picture, Sample, SampleContent},
-    encoder::Encoder,
-};
+use domain::{Alignment, FaceSelection, Geometry, ImageBytes, Modality, Picture, Sample, SampleContent};
+use encoder::Encoder;
 
 /// The pairs file of View 1.
 const PAIRS: &str = "pairsDevTest.txt";

@@ -6,10 +6,8 @@ use super::{
     EvaluateError, Labelled, Measured, Options, Part, Results, Set, Trials, encode_all, files_in, metrics, names, rank,
     read, similarity,
 };
-use crate::{
-    domain::{Geometry, ImageBytes, Modality, Picture, Sample, SampleContent},
-    encoder::Encoder,
-};
+use domain::{Geometry, ImageBytes, Modality, Picture, Sample, SampleContent};
+use encoder::Encoder;
 
 /// The folders of the whole set.
 const QUERY: &str = "query";

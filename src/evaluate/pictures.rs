@@ -3,10 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{EvaluateError, Labelled, Set, encode_all, files_in, psymo::skeleton, read};
-use crate::{
-    domain::{Alignment, FaceSelection, Geometry, ImageBytes, Modality, Picture, Sample, SampleContent},
-    encoder::Encoder,
-};
+use domain::{Alignment, FaceSelection, Geometry, ImageBytes, Modality, Picture, Sample, SampleContent};
+use encoder::Encoder;
 
 const PICTURES: [&str; 5] = ["jpg", "jpeg", "png", "webp", "ppm"];
 const WALKS: [&str; 1] = ["json"];

@@ -8,10 +8,8 @@ use super::{
     pictures::within,
     rank, read, similarity,
 };
-use crate::{
-    domain::{Modality, Sample, SampleContent, Skeleton},
-    encoder::{Encoder, proportions, read_walk},
-};
+use domain::{Modality, Sample, SampleContent, Skeleton};
+use encoder::{Encoder, proportions, read_walk};
 
 /// What a file name says: `<person>_<viewpoint>_<direction>_<run>_<variation>.json`.
 #[derive(Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::slots::Slot;
-use crate::domain::{Similarity, TemplateId};
+use domain::{Similarity, TemplateId};
 
 /// A template that was looked at.
 #[derive(Debug, Clone, Copy, PartialEq)]

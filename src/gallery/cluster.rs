@@ -191,15 +191,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::TemplateId,
-        gallery::{
-            join::{Wanted, join},
-            kernel::Packing,
-            rows::Member,
-            slots::Slot,
-            testbed::{embedding, unit_rows},
-        },
+        join::{Wanted, join},
+        kernel::Packing,
+        rows::Member,
+        slots::Slot,
+        testbed::{embedding, unit_rows},
     };
+    use domain::TemplateId;
 
     fn rows_of(vectors: &[Vec<f32>], measure: Measure) -> Rows {
         let mut rows = Rows::new(u32::try_from(vectors[0].len()).expect("short"), measure, Packing::Bytes);

@@ -305,7 +305,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::gallery::{
+    use crate::{
         scan::similarity_of,
         testbed::{embedding, unit_rows},
     };

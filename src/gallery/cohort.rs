@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::{rows::Rows, slots::Slot};
-use crate::domain::{COHORT_MAX, Spread, TemplateId};
+use domain::{COHORT_MAX, Spread, TemplateId};
 
 /// The members' order, and who gives way when there are too many: whose hash is the highest.
 type Key = (u64, TemplateId);
@@ -227,7 +227,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::gallery::{
+    use crate::{
         kernel::Packing,
         scan::Measure,
         testbed::{member, unit_rows},

@@ -11,7 +11,7 @@ use super::{
     snapshot::{Moment, Roll},
     space::Space,
 };
-use crate::domain::{
+use domain::{
     Candidate, CollectionStats, EmbeddingSpace, Entry, EntryKind, Identity, IdentityId, Position, Similarity,
     StoredTemplate, TemplateId,
 };

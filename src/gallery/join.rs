@@ -174,7 +174,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::gallery::{
+    use crate::{
         kernel::Packing,
         scan::{Measure, similarity_of},
         testbed::{embedding, member, unit_rows},

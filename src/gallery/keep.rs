@@ -7,7 +7,7 @@ use super::{
     fold::Fold,
     snapshot::{self, Recalled, Roll},
 };
-use crate::domain::Position;
+use domain::Position;
 
 /// Whether snapshots are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,10 +14,8 @@ use super::{
     slots::Slot,
     space::Ask,
 };
-use crate::{
-    domain::TemplateId,
-    ranking::{Pools, Said},
-};
+use domain::TemplateId;
+use ranking::{Pools, Said};
 
 /// More than a hundred roundings of a double sum, and the one to single precision.
 const ROUNDING: f32 = 2.0 * f32::EPSILON;
@@ -121,16 +119,14 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{Filter, Pooling},
-        gallery::{
-            kernel::Packing,
-            rows::Member,
-            scan::{Measure, similarity_of},
-            shares::shares_of_all,
-            slots::Sieve,
-            testbed::{embedding, member, now, roster, unit_rows},
-        },
+        kernel::Packing,
+        rows::Member,
+        scan::{Measure, similarity_of},
+        shares::shares_of_all,
+        slots::Sieve,
+        testbed::{embedding, member, now, roster, unit_rows},
     };
+    use domain::{Filter, Pooling};
 
     fn poolings() -> impl Strategy<Value = Pooling> {
         let best = (1_u32..5).prop_map(|n| Pooling::MeanOfBest(NonZeroU32::new(n).expect("at least one")));

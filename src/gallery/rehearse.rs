@@ -12,10 +12,8 @@ use super::{
     shares::{self, Voice},
     slots::Slot,
 };
-use crate::{
-    domain::{Pooling, Rehearsal, Reviewed, SAME_IMAGE, Similarity},
-    ranking::{Pools, Said},
-};
+use domain::{Pooling, Rehearsal, Reviewed, SAME_IMAGE, Similarity};
+use ranking::{Pools, Said};
 
 pub use together::Together;
 
@@ -248,7 +246,7 @@ impl SplitMix {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gallery::{
+    use crate::{
         kernel::Packing,
         scan::{Measure, similarity_of},
         testbed::{member, unit_rows},

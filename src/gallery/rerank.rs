@@ -1,10 +1,8 @@
 //! Candidates that were found, in another order: by how their templates stand to each other.
 
 use super::{Shelf, scan::Measure, slots::Slot, space::Space};
-use crate::{
-    domain::{Embedding, IdentityId, Ranking, Reranking},
-    ranking::{self, Shortlist},
-};
+use domain::{Embedding, IdentityId, Ranking, Reranking};
+use ranking::Shortlist;
 
 impl Shelf {
     /// The places of these identities, the nearest first, in the order that re-ranking gives, and what ordered them. Takes a

@@ -1,7 +1,7 @@
 //! Loading a collection from what the store holds of it.
 
 use super::{Shelf, fold::Fold};
-use crate::domain::{Identity, Position, StoredTemplate};
+use domain::{Identity, Position, StoredTemplate};
 
 /// A shelf that is being loaded, in pages: first all identities, then all templates. It takes its place when it is
 /// finished, and until then the shelf answers as before.

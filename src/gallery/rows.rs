@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     Bytes, codes::Codes, kernel::Packing, originals::Originals, scan::Measure, slots::Slot, snapshot::RowsFile,
 };
-use crate::domain::{EmbeddingSpace, TemplateId};
+use domain::{EmbeddingSpace, TemplateId};
 
 /// Whose a row is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -166,7 +166,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::gallery::testbed::member;
+    use crate::testbed::member;
 
     fn template(number: u128) -> TemplateId {
         TemplateId(Uuid::from_u128(number))

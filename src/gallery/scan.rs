@@ -9,7 +9,7 @@ use super::{
     rows::Rows,
     slots::Sieve,
 };
-use crate::domain::similarity_by_parts;
+use domain::similarity_by_parts;
 
 /// Independent sums: four registers of eight numbers hide the latency of a fused multiply-add.
 const LANES: usize = 32;

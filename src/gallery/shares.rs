@@ -6,7 +6,7 @@
 use std::sync::OnceLock;
 
 use super::{rows::Rows, scan::Measure};
-use crate::{domain::Pooling, ranking};
+use domain::Pooling;
 
 /// A number for each row, in the rows' order.
 #[derive(Debug, Default)]
@@ -121,15 +121,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::EmbeddingSpace,
-        gallery::{
-            kernel::Packing,
-            rows::Member,
-            slots::Slot,
-            space::Space,
-            testbed::{member, space, unit_rows},
-        },
+        kernel::Packing,
+        rows::Member,
+        slots::Slot,
+        space::Space,
+        testbed::{member, space, unit_rows},
     };
+    use domain::EmbeddingSpace;
 
     /// What the shares would be, were they made now.
     fn made_anew(space: &Space, pooling: Pooling) -> Vec<f32> {

@@ -21,7 +21,7 @@ use super::{
     sweep::Question,
     watch::{Watched, watch},
 };
-use crate::domain::{
+use domain::{
     Candidate, CollectionStats, CollectionUid, Embedding, EmbeddingSpace, Entry, Filter, IdentityId, Labels, Neighbour,
     Pooling, Position, Rehearsal, Similarity, Surroundings, Timestamp,
 };

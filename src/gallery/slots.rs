@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Filter, Identity, IdentityId, Labels, Timestamp};
+use domain::{Filter, Identity, IdentityId, Labels, Timestamp};
 
 /// An identity's number while it is enrolled. Given to another identity once it is forgotten, and by then no row
 /// carries it any more.

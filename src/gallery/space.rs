@@ -19,7 +19,7 @@ use super::{
     snapshot::RowsFile,
     sweep::{Question, sweep},
 };
-use crate::domain::{Embedding, EmbeddingSpace, Neighbour, Own, Pooling, Spread, Surroundings, TemplateId};
+use domain::{Embedding, EmbeddingSpace, Neighbour, Own, Pooling, Spread, Surroundings, TemplateId};
 
 /// A graph that must look at more than so many times its usual width is slower than the scan.
 const WIDTHS_MAX: usize = 8;

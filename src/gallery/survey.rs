@@ -13,10 +13,8 @@ use super::{
     shelf::Shelf,
     slots::{Sieve, Slot},
 };
-use crate::{
-    domain::{EmbeddingSpace, Filter, Pooling, Similarity, TemplateId, Timestamp},
-    ranking::{Pools, Said},
-};
+use domain::{EmbeddingSpace, Filter, Pooling, Similarity, TemplateId, Timestamp};
+use ranking::{Pools, Said};
 
 /// The templates of a space that were there when it was taken, of those identities that a filter accepts and whose time
 /// has not come.
@@ -198,13 +196,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::Filter,
-        gallery::{
-            GalleryOptions,
-            testbed::{Writer, embedding, now, shelf, space, unit_rows},
-        },
-        testdata,
+        GalleryOptions,
+        testbed::{Writer, embedding, now, shelf, space, unit_rows},
     };
+    use domain::Filter;
 
     const ANY_NUMBER: usize = usize::MAX;
 
@@ -333,10 +328,10 @@ mod tests {
     #[test]
     #[expect(clippy::print_stderr, reason = "the measured figures are what the test is for")]
     fn real_faces_under_two_names_are_found() {
-        let Some(faces) = testdata::embeddings("lfw_mobilefacenet") else { return };
+        let Some(faces) = testing::embeddings("lfw_mobilefacenet") else { return };
         let mut count: HashMap<&str, usize> = HashMap::new();
         for (image, _) in &faces {
-            *count.entry(testdata::lfw_person(image)).or_default() += 1;
+            *count.entry(testing::lfw_person(image)).or_default() += 1;
         }
         let mut several: Vec<&str> = count.iter().filter(|(_, count)| **count >= 2).map(|(name, _)| *name).collect();
         several.sort_unstable();
@@ -344,7 +339,7 @@ mod tests {
         let mut seen: HashMap<&str, usize> = HashMap::new();
         let mut templates = Vec::new();
         for (image, values) in &faces {
-            let person = testdata::lfw_person(image);
+            let person = testing::lfw_person(image);
             let number = seen.entry(person).or_default();
             *number += 1;
             let again = if twice.contains(person) && number.is_multiple_of(2) { "-again" } else { "" };

@@ -198,16 +198,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{Filter, Identity, IdentityId, Labels, Pooling, Revision, TemplateId},
-        gallery::{
-            kernel::Packing,
-            rows::Member,
-            scan::{Measure, similarity_of},
-            slots::{Roster, Sieve, Slot},
-            testbed::{embedding, id, now, roster, unit_rows},
-        },
-        testdata,
+        kernel::Packing,
+        rows::Member,
+        scan::{Measure, similarity_of},
+        slots::{Roster, Sieve, Slot},
+        testbed::{embedding, id, now, roster, unit_rows},
     };
+    use domain::{Filter, Identity, IdentityId, Labels, Pooling, Revision, TemplateId};
 
     /// What a look at every original answers.
     fn brute_force(rows: &Rows, ask: &Ask<'_>, best: &mut Best) {
@@ -284,7 +281,7 @@ mod tests {
     }
 
     fn real(set: &str, person: fn(&str) -> &str, packing: Packing) -> Option<Real> {
-        let all = testdata::embeddings(set)?;
+        let all = testing::embeddings(set)?;
         let mut names: Vec<IdentityId> = all.iter().map(|(image, _)| id(person(image))).collect();
         names.sort_unstable();
         names.dedup();
@@ -332,12 +329,12 @@ mod tests {
 
     #[test]
     fn a_sweep_over_real_faces_is_exact_and_leaves_few_suspects() {
-        is_exact_on("lfw_mobilefacenet", testdata::lfw_person);
+        is_exact_on("lfw_mobilefacenet", testing::lfw_person);
     }
 
     #[test]
     fn a_sweep_over_real_bodies_is_exact_and_leaves_few_suspects() {
-        is_exact_on("market_osnet", testdata::market_person);
+        is_exact_on("market_osnet", testing::market_person);
     }
 
     /// Codes of four bits turn away by what is likely. How much they miss is measured, and said.
@@ -345,7 +342,7 @@ mod tests {
     #[expect(clippy::print_stderr, reason = "the measured recall is what the test is for")]
     fn codes_of_four_bits_find_nearly_all() {
         for (set, person) in
-            [("lfw_mobilefacenet", testdata::lfw_person as fn(&str) -> &str), ("market_osnet", testdata::market_person)]
+            [("lfw_mobilefacenet", testing::lfw_person as fn(&str) -> &str), ("market_osnet", testing::market_person)]
         {
             let Some(Real { roster, rows, probes }) = real(set, person, Packing::Nibbles) else { return };
             let sieve = Sieve::new(&roster, None, now());

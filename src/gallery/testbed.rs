@@ -10,7 +10,7 @@ use super::{
     rows::Member,
     slots::{Roster, Slot},
 };
-use crate::domain::{
+use domain::{
     Assignment, Candidate, CollectionUid, Embedding, EmbeddingSpace, Entry, EntryKind, Identity, IdentityId, Labels,
     Modality, ModelDigest, Pooling, Position, Revision, SpaceName, StoredTemplate, Template, TemplateId,
     TemplateOrigin, Timestamp,

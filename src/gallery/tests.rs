@@ -15,10 +15,7 @@ use super::{
     testbed::{Writer, embedding, id, names, now, shelf, space, unit_rows},
     *,
 };
-use crate::{
-    domain::{Candidate, EntryKind, Filter, Pooling, Similarity, StoredTemplate, TemplateId},
-    testdata,
-};
+use domain::{Candidate, EntryKind, Filter, Pooling, Similarity, StoredTemplate, TemplateId};
 
 fn uid(number: u128) -> CollectionUid {
     CollectionUid(Uuid::from_u128(number))
@@ -289,7 +286,7 @@ fn graph_options() -> GalleryOptions {
 /// The share of the exact ten nearest identities that the graph finds, over probes that were not enrolled.
 #[expect(clippy::print_stderr, reason = "the measured recall is what the test is for")]
 fn recall(set: &str, person: fn(&str) -> &str) -> Option<f64> {
-    let rows = testdata::embeddings(set)?;
+    let rows = testing::embeddings(set)?;
     let (exact, approximate) = (shelf(GalleryOptions::default()), shelf(graph_options()));
     let mut writer = Writer::new(rows[0].1.len());
     let (mut probes, mut log) = (Vec::new(), Vec::new());
@@ -321,12 +318,12 @@ fn names_of(candidates: &[Candidate]) -> BTreeSet<String> {
 
 #[test]
 fn the_graph_finds_the_nearest_faces() {
-    assert!(recall("lfw_mobilefacenet", testdata::lfw_person).is_none_or(|recall| recall >= 0.95));
+    assert!(recall("lfw_mobilefacenet", testing::lfw_person).is_none_or(|recall| recall >= 0.95));
 }
 
 #[test]
 fn the_graph_finds_the_nearest_bodies() {
-    assert!(recall("market_osnet", testdata::market_person).is_none_or(|recall| recall >= 0.95));
+    assert!(recall("market_osnet", testing::market_person).is_none_or(|recall| recall >= 0.95));
 }
 
 /// `people` with two templates each and a graph over them.

@@ -8,7 +8,7 @@ use super::{
     space::{Ask, Space},
     sweep::sweep,
 };
-use crate::domain::Pooling;
+use domain::Pooling;
 
 /// So many identities of each answer are compared.
 const COMPARED: usize = 10;
@@ -69,7 +69,7 @@ pub(super) fn watch(space: &Space, sieve: &Sieve<'_>, width: usize, draw: u64) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gallery::{
+    use crate::{
         Gallery, GalleryOptions,
         testbed::{Writer, now, unit_rows},
     };
@@ -78,7 +78,7 @@ mod tests {
     fn a_graph_is_compared_with_the_scan_and_nothing_is_said_without_one() {
         let gallery =
             Gallery::new(GalleryOptions { graph_from: 100, graph_search_width: 32, ..GalleryOptions::default() });
-        let shelf = gallery.open(crate::domain::CollectionUid(uuid::Uuid::nil()));
+        let shelf = gallery.open(domain::CollectionUid(uuid::Uuid::nil()));
         let mut writer = Writer::new(32);
         for (number, row) in unit_rows(600, 32, 13).iter().enumerate() {
             shelf.apply(&writer.enroll(&format!("p{}", number / 2), row)).expect("in order");

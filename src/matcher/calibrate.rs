@@ -10,15 +10,13 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{Fault, Matcher, directory::Open, pins::standing, replay::Chain};
-use crate::{
-    decision::{Calibration, Fusion, TRIALS_MIN, Terms},
-    domain::{
-        CalibrationId, CollectionUid, EmbeddingSpace, PackageCalibration, Pooling, Reason, Rehearsal, ReviewTrial,
-        Reviewed, Selection, Similarity, has_moved,
-    },
-    encoder::Encoder,
-    gallery::Together,
+use decision::{Calibration, Fusion, TRIALS_MIN, Terms};
+use domain::{
+    CalibrationId, CollectionUid, EmbeddingSpace, PackageCalibration, Pooling, Reason, Rehearsal, ReviewTrial,
+    Reviewed, Selection, Similarity, has_moved,
 };
+use encoder::Encoder;
+use gallery::Together;
 
 /// Rehearsals draw their trials from this seed: the same gallery always gives the same thresholds.
 pub(super) const SEED: u64 = 1;

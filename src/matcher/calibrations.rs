@@ -6,15 +6,13 @@ use futures::FutureExt;
 use tokio::time::timeout_at;
 
 use super::{Context, Fault, Matcher, calibrate::SEED, directory::Open, pins::standing, turn::Turn};
-use crate::{
-    decision::{Calibration, TRIALS_MIN},
-    domain::{
-        CalibrationId, CollectionId, Embedding, EmbeddingSpace, KeptCalibration, Level, Modality, Moved, Rehearsal,
-        SAME_IMAGE, Sample, Similarity, SpaceBinding, SpaceName, ThresholdSource,
-    },
-    encoder::Urgency,
-    gallery::Query,
+use decision::{Calibration, TRIALS_MIN};
+use domain::{
+    CalibrationId, CollectionId, Embedding, EmbeddingSpace, KeptCalibration, Level, Modality, Moved, Rehearsal,
+    SAME_IMAGE, Sample, Similarity, SpaceBinding, SpaceName, ThresholdSource,
 };
+use encoder::Urgency;
+use gallery::Query;
 
 /// What a calibration is to be made of.
 #[derive(Debug, Clone)]

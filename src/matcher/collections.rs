@@ -3,14 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Context, Fault, Matcher, idempotency};
-use crate::{
-    domain::{
-        Collection, CollectionId, CollectionStats, CollectionUid, DIMENSION_MAX, EmbeddingSpace, Modality, ModelDigest,
-        OpenSetRule, PadPolicy, Policy, Pooling, Position, QualityPolicy, Reranking, ReviewPolicy, Revision,
-        SpaceBinding, SpaceName, SpaceRole,
-    },
-    store::StoreError,
+use domain::{
+    Collection, CollectionId, CollectionStats, CollectionUid, DIMENSION_MAX, EmbeddingSpace, Modality, ModelDigest,
+    OpenSetRule, PadPolicy, Policy, Pooling, Position, QualityPolicy, Reranking, ReviewPolicy, Revision, SpaceBinding,
+    SpaceName, SpaceRole,
 };
+use store::StoreError;
 
 /// The longest display name, in characters.
 const DISPLAY_NAME_CHARS_MAX: usize = 200;

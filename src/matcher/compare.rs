@@ -4,7 +4,7 @@ use super::{
     Context, Fault, Matcher,
     probe::{ask, encoded},
 };
-use crate::domain::{Embedding, Encoded, Sample, SampleContent, SampleReport, Similarity, SpaceName};
+use domain::{Embedding, Encoded, Sample, SampleContent, SampleReport, Similarity, SpaceName};
 
 /// What an encoder made of a sample, or of one face of it.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Instant};
 
-pub use crate::encoder::Urgency;
+pub use encoder::Urgency;
 
 /// Who makes a request, as the access layer found out.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -3,11 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Fault, Matcher, ResolveMode, Resolved, gate};
-use crate::{
-    decision::{self, Doubtful, Terms},
-    domain::{Candidate, CollectionId, DecisionId, DecisionKind, Modality, Policy, Reason, SampleReport, Timestamp},
-    store::DecisionRecord,
-};
+use decision::{Doubtful, Terms};
+use domain::{Candidate, CollectionId, DecisionId, DecisionKind, Modality, Policy, Reason, SampleReport, Timestamp};
+use store::DecisionRecord;
 
 /// All that a decision was made from. No number of an embedding is among it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -12,11 +12,9 @@ use parking_lot::RwLock;
 use tokio::sync::{Mutex, watch};
 
 use super::{Fault, Matcher, passes::Passes, pins::Pins, together::Company};
-use crate::{
-    decision::Pace,
-    domain::{Collection, CollectionId, CollectionUid, Entry, Position},
-    gallery::Shelf,
-};
+use decision::Pace;
+use domain::{Collection, CollectionId, CollectionUid, Entry, Position};
+use gallery::Shelf;
 
 /// A collection that is open: its record, its part of the gallery, and who may write to it.
 #[derive(Debug, Clone)]

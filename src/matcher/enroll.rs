@@ -8,7 +8,7 @@ use super::{
     together::Wish,
     turn::Turn,
 };
-use crate::domain::{CollectionId, Encoded, IdentityId, Labels, Sample, SampleReport, Template};
+use domain::{CollectionId, Encoded, IdentityId, Labels, Sample, SampleReport, Template};
 
 /// Whom to enroll, from what.
 #[derive(Debug, Clone)]

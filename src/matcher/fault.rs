@@ -4,15 +4,13 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::{
-    domain::{
-        CalibrationId, CollectionId, DecisionId, EmbeddingError, FilterError, IdError, IdentityId, LabelsError,
-        Modality, OperationId, PolicyError, Reason, ReviewCaseId, SpaceName, TemplateId,
-    },
-    encoder::EncoderError,
-    gallery::GalleryError,
-    store::StoreError,
+use domain::{
+    CalibrationId, CollectionId, DecisionId, EmbeddingError, FilterError, IdError, IdentityId, LabelsError, Modality,
+    OperationId, PolicyError, Reason, ReviewCaseId, SpaceName, TemplateId,
 };
+use encoder::EncoderError;
+use gallery::GalleryError;
+use store::StoreError;
 
 /// Why a use case has no answer. What it displays is safe to show to the caller: it names what the caller named, and
 /// never what somebody else stored.

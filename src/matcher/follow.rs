@@ -10,10 +10,8 @@ use std::{
 use tokio::time::{timeout, timeout_at};
 
 use super::{ConsistencyToken, Context, Fault, Matcher, directory::Open, replay::Chain, turn::CATCH_UP_PAGE};
-use crate::{
-    domain::{CollectionId, CollectionUid, Position},
-    store::{Head, News},
-};
+use domain::{CollectionId, CollectionUid, Position};
+use store::{Head, News};
 
 /// How long a read that waits leaves the log alone before it looks again by itself.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);

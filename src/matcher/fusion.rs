@@ -9,14 +9,12 @@ use super::{
     probe::{Probe, View},
     search::Wanted,
 };
-use crate::{
-    decision::{self, Calibration, Fusion, Terms},
-    domain::{
-        Candidate, EmbeddingSpace, Filter, Fused, IdentityId, Modality, ModalityEvidence, Pooling, Reason, TemplateId,
-        Timestamp,
-    },
-    gallery::Shelf,
+use decision::{Calibration, Fusion, Terms};
+use domain::{
+    Candidate, EmbeddingSpace, Filter, Fused, IdentityId, Modality, ModalityEvidence, Pooling, Reason, TemplateId,
+    Timestamp,
 };
+use gallery::Shelf;
 
 /// How many identities each modality names. Wider and wider, while somebody whom none of them named could be ahead of those
 /// who are listed.

@@ -1,7 +1,7 @@
 //! What a collection's policy refuses before anybody is searched for or enrolled: attacks, and samples too poor.
 
 use super::Fault;
-use crate::domain::{Encoded, Modality, PadMode, PadVerdict, Policy, Reason, SampleReport};
+use domain::{Encoded, Modality, PadMode, PadVerdict, Policy, Reason, SampleReport};
 
 /// Why the policy refuses samples, by the modality of each and what was seen in it; nothing when all may be used.
 pub(super) fn refusals(policy: &Policy, modalities: &[Modality], samples: &[SampleReport]) -> Vec<Reason> {
@@ -39,7 +39,7 @@ fn of_sample(policy: &Policy, modality: Modality, report: &SampleReport) -> impl
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{
+    use domain::{
         Embedding, EmbeddingSpace, ModelDigest, Pad, PadPolicy, Quality, QualityPolicy, SampleReport, SpaceName,
         TemplateOrigin,
     };

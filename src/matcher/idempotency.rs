@@ -5,10 +5,8 @@ use std::time::Duration;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Context, Fault, Matcher};
-use crate::{
-    domain::{CollectionId, Timestamp},
-    store::{IdempotencyKey, IdempotencyRecord},
-};
+use domain::{CollectionId, Timestamp};
+use store::{IdempotencyKey, IdempotencyRecord};
 
 /// How long an answer is kept.
 const KEPT: Duration = Duration::from_hours(24);

@@ -3,7 +3,7 @@
 use futures::FutureExt;
 
 use super::{Context, Fault, Matcher, turn::Turn};
-use crate::domain::{Change, CollectionId, Filter, Identity, IdentityId, Labels, Revision, Timestamp};
+use domain::{Change, CollectionId, Filter, Identity, IdentityId, Labels, Revision, Timestamp};
 
 /// What a client says of an identity to be.
 #[derive(Debug, Clone, Default)]

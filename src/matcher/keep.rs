@@ -8,10 +8,8 @@ use std::{sync::Arc, time::Instant};
 use tracing::{debug, warn};
 
 use super::{Fault, Matcher, directory::Open, replay::Chain, turn::CATCH_UP_PAGE};
-use crate::{
-    domain::{CollectionUid, Entry, Position},
-    gallery::{Recall, Shelf, SnapshotError},
-};
+use domain::{CollectionUid, Entry, Position};
+use gallery::{Recall, Shelf, SnapshotError};
 
 impl Matcher {
     /// Loads the collection from its snapshot and follows the log from there to `head`. Answers whether there was one

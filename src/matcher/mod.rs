@@ -72,12 +72,10 @@ pub use survey::{Listing, SurveyDraft};
 pub use turn::ConsistencyToken;
 pub use verify::{Verification, Verified};
 
-use crate::{
-    domain::{Clock, CollectionStats, IdSource, Timestamp},
-    encoder::Encoders,
-    gallery::{Bytes, Gallery, Watched},
-    store::Store,
-};
+use domain::{Clock, CollectionStats, IdSource, Timestamp};
+use encoder::Encoders;
+use gallery::{Bytes, Gallery, Watched};
+use store::Store;
 
 /// The limits of the use cases; filled from the configuration.
 #[derive(Debug, Clone)]

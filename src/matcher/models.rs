@@ -1,8 +1,8 @@
 //! Models: what is loaded, with what its makers say of it.
 
 use super::{Fault, Matcher};
-use crate::domain::SpaceName;
-pub use crate::encoder::{LoadedModel as Model, Task as ModelTask};
+use domain::SpaceName;
+pub use encoder::{LoadedModel as Model, Task as ModelTask};
 
 impl Matcher {
     /// The loaded models in order of their ids.

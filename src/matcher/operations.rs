@@ -22,13 +22,11 @@ use super::{
     survey::{Halt, SurveyDraft},
     turn::Turn,
 };
-use crate::{
-    domain::{
-        CollectionId, CollectionUid, Operation, OperationFailure, OperationId, OperationOutcome, OperationState,
-        OperationSummary, Owned, Progress, SpaceBinding, SurveyFinding, TemplateId, Timestamp,
-    },
-    store::Heard,
+use domain::{
+    CollectionId, CollectionUid, Operation, OperationFailure, OperationId, OperationOutcome, OperationState,
+    OperationSummary, Owned, Progress, SpaceBinding, SurveyFinding, TemplateId, Timestamp,
 };
+use store::Heard;
 
 /// How often whoever works at an operation is heard of.
 const HEARD_EVERY: Duration = Duration::from_secs(1);

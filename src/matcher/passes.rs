@@ -10,10 +10,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::{Fault, Matcher, directory::Open, search::Wanted};
-use crate::{
-    domain::{Candidate, Embedding, Pooling, Timestamp},
-    gallery::{PASS_MAX, Query, Shelf},
-};
+use domain::{Candidate, Embedding, Pooling, Timestamp};
+use gallery::{PASS_MAX, Query, Shelf};
 
 /// The questions that wait for a collection.
 #[derive(Debug, Default)]

@@ -8,11 +8,9 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::{Fault, Matcher, directory::Open, replay::Chain};
-use crate::{
-    decision::Calibration,
-    domain::{Collection, EmbeddingSpace, KeptCalibration, Modality, Revision, Standing},
-    gallery::Shelf,
-};
+use decision::Calibration;
+use domain::{Collection, EmbeddingSpace, KeptCalibration, Modality, Revision, Standing};
+use gallery::Shelf;
 
 /// What is pinned in a collection, as of a revision of its record.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::{Fault, Matcher};
-use crate::domain::{
+use domain::{
     Assignment, Change, Collection, Encoded, Identity, IdentityId, Labels, Position, Revision, SpaceBinding, SpaceRole,
     StoredTemplate, Template, TemplateId, TemplateOrigin,
 };

@@ -1,13 +1,11 @@
 //! From samples to embeddings of the right space.
 
 use super::{Context, Fault, Matcher};
-use crate::{
-    domain::{
-        Collection, Embedding, EmbeddingSpace, Encoded, Modality, PadMode, PadPolicy, Sample, SampleContent,
-        SampleReport, SpaceName, TemplateOrigin,
-    },
-    encoder::{Ask, Encoder, Encoding},
+use domain::{
+    Collection, Embedding, EmbeddingSpace, Encoded, Modality, PadMode, PadPolicy, Sample, SampleContent, SampleReport,
+    SpaceName, TemplateOrigin,
 };
+use encoder::{Ask, Encoder, Encoding};
 
 /// What is searched with: an embedding for each modality that the samples show, each in the space that the collection
 /// searches.

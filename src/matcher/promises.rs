@@ -13,16 +13,13 @@ use rand_xoshiro::{
 use uuid::Uuid;
 
 use super::{fusion::Scales, probe::View};
-use crate::{
-    decision::{self, Calibration},
-    domain::{
-        Assignment, CollectionUid, DecisionKind, Embedding, EmbeddingSpace, Entry, EntryKind, Identity, IdentityId,
-        Labels, Modality, ModelDigest, Policy, Pooling, Position, Reason, Revision, SpaceName, StoredTemplate,
-        Template, TemplateId, TemplateOrigin, Timestamp,
-    },
-    gallery::{Gallery, GalleryOptions, Query, Shelf},
-    testdata,
+use decision::Calibration;
+use domain::{
+    Assignment, CollectionUid, DecisionKind, Embedding, EmbeddingSpace, Entry, EntryKind, Identity, IdentityId, Labels,
+    Modality, ModelDigest, Policy, Pooling, Position, Reason, Revision, SpaceName, StoredTemplate, Template,
+    TemplateId, TemplateOrigin, Timestamp,
 };
+use gallery::{Gallery, GalleryOptions, Query, Shelf};
 
 const HALVINGS: usize = 8;
 const RESAMPLES: usize = 1000;
@@ -40,7 +37,7 @@ type People = Vec<Vec<Embedding>>;
 
 fn people(set: &str, person: PersonOn, modality: Modality) -> Option<People> {
     let mut people: BTreeMap<String, Vec<Embedding>> = BTreeMap::new();
-    for (image, values) in testdata::embeddings(set)? {
+    for (image, values) in testing::embeddings(set)? {
         let pictures = people.entry(person(&image).to_owned()).or_default();
         if pictures.len() < PICTURES_MAX {
             pictures.push(Embedding::new(space(modality, values.len()), &values).expect("the set holds embeddings"));
@@ -163,7 +160,7 @@ fn resampled(seen: &[Seen], target: usize, random: &mut Xoshiro256PlusPlus) -> (
 #[expect(clippy::print_stderr, reason = "the realised rates are what the test is for")]
 fn promises_hold_for_people_whom_nobody_enrolled() {
     let sets: [(&str, PersonOn); 2] =
-        [("lfw_mobilefacenet", testdata::lfw_person), ("market_osnet", testdata::market_person)];
+        [("lfw_mobilefacenet", testing::lfw_person), ("market_osnet", testing::market_person)];
     for (set, person) in sets {
         let Some(people) = people(set, person, Modality::Face) else {
             return;
@@ -279,8 +276,8 @@ fn try_chimeras(chimeras: &[Chimera], told: &mut Told, random: &mut Xoshiro256Pl
 #[test]
 #[expect(clippy::print_stderr, reason = "the realised rates are what the test is for")]
 fn a_face_and_a_body_keep_the_promise_and_miss_fewer_than_either() {
-    let faces = people("lfw_mobilefacenet", testdata::lfw_person, Modality::Face);
-    let bodies = people("market_osnet", testdata::market_person, Modality::Person);
+    let faces = people("lfw_mobilefacenet", testing::lfw_person, Modality::Face);
+    let bodies = people("market_osnet", testing::market_person, Modality::Person);
     let (Some(faces), Some(bodies)) = (faces, bodies) else {
         return;
     };

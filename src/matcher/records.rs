@@ -7,10 +7,8 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use crate::{
-    domain::CollectionUid,
-    store::{DecisionRecord, Store},
-};
+use domain::CollectionUid;
+use store::{DecisionRecord, Store};
 
 /// The most records written at once.
 const WRITTEN_AT_ONCE: usize = 256;

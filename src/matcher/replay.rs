@@ -8,10 +8,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Fault, Matcher, directory::Open, keep::end};
-use crate::{
-    domain::{Change, Collection, CollectionUid, IdentityId, Position, Timestamp},
-    gallery::Upkeep,
-};
+use domain::{Change, Collection, CollectionUid, IdentityId, Position, Timestamp};
+use gallery::Upkeep;
 
 /// Rows read at once while a collection is loaded.
 const PAGE: u32 = 2000;

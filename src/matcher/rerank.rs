@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use super::{Fault, Matcher, directory::Open, probe::View, search::Wanted};
-use crate::{
-    domain::{Candidate, IdentityId, Ranking, Reranking, Similarity},
-    ranking::SHORTLIST,
-};
+use domain::{Candidate, IdentityId, Ranking, Reranking, Similarity};
+use ranking::SHORTLIST;
 
 impl Matcher {
     /// The nearest identities in the order that the policy asks for, and what ordered them. Their similarities are what they

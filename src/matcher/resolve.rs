@@ -14,15 +14,13 @@ use super::{
     search::{Wanted, no_least},
     turn::Turn,
 };
-use crate::{
-    decision::{
-        self, Decider,
-        relations::{NEIGHBOURS_MAX, Relations},
-    },
-    domain::{
-        Candidate, CollectionId, DecisionId, DecisionKind, IdentityId, Labels, Modality, OperatingPoint, Reason,
-        ReviewCaseId, ReviewPolicy, Sample, SampleReport, Similarity, SpaceName,
-    },
+use decision::{
+    Decider,
+    relations::{NEIGHBOURS_MAX, Relations},
+};
+use domain::{
+    Candidate, CollectionId, DecisionId, DecisionKind, IdentityId, Labels, Modality, OperatingPoint, Reason,
+    ReviewCaseId, ReviewPolicy, Sample, SampleReport, Similarity, SpaceName,
 };
 
 /// Whether a stranger is enrolled.

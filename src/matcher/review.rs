@@ -10,7 +10,7 @@ use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 
 use super::{ConsistencyToken, Context, Fault, Matcher, Resolved, probe::Probe, turn::Turn};
-use crate::domain::{
+use domain::{
     Assignment, Candidate, Certificate, Change, CollectionId, Doubt, IdentityId, Labels, Outcome, Reason, ReviewCase,
     ReviewCaseId, ReviewStage, ReviewState, ReviewTrial, Revision, Timestamp, Verdict,
 };

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{ConsistencyToken, Context, Fault, Matcher, directory::Open, probe::View};
-use crate::domain::{Candidate, CollectionId, Filter, Modality, Ranking, Sample, SampleReport, Similarity, SpaceName};
+use domain::{Candidate, CollectionId, Filter, Modality, Ranking, Sample, SampleReport, Similarity, SpaceName};
 
 /// What to look for.
 #[derive(Debug, Clone)]

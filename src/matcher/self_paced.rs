@@ -7,12 +7,10 @@
 mod tests;
 
 use super::{Evidence, Fault, Resolved, probe::Probe, review::count, turn::Turn};
-use crate::{
-    decision::{Doubtful, Levels, Step, lot},
-    domain::{
-        Assignment, Change, DecisionKind, Doubt, Encoded, IdentityId, Labels, OpenSetRule, Reason, ReviewPolicy,
-        ReviewTrial, Selection, Template,
-    },
+use decision::{Doubtful, Levels, Step, lot};
+use domain::{
+    Assignment, Change, DecisionKind, Doubt, Encoded, IdentityId, Labels, OpenSetRule, Reason, ReviewPolicy,
+    ReviewTrial, Selection, Template,
 };
 
 impl Turn {

@@ -14,14 +14,12 @@ use super::{
     directory::Open,
     operations::{Course, Worked},
 };
-use crate::{
-    decision::{Calibration, TRIALS_MIN},
-    domain::{
-        CollectionId, Filter, Modality, OperationFailure, OperationKind, OperationSummary, Policy, Pooling, Progress,
-        Reason, SAME_IMAGE, Similarity, SpaceBinding, SurveyFinding, TemplateId, ThresholdSource,
-    },
-    gallery::{Alike, Grouped, JoinError, JoinProgress, Survey},
+use decision::{Calibration, TRIALS_MIN};
+use domain::{
+    CollectionId, Filter, Modality, OperationFailure, OperationKind, OperationSummary, Policy, Pooling, Progress,
+    Reason, SAME_IMAGE, Similarity, SpaceBinding, SurveyFinding, TemplateId, ThresholdSource,
 };
+use gallery::{Alike, Grouped, JoinError, JoinProgress, Survey};
 
 /// A look that is wanted.
 #[derive(Debug, Clone)]

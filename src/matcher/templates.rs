@@ -3,7 +3,7 @@
 use futures::FutureExt;
 
 use super::{Context, Fault, Matcher};
-use crate::domain::{Change, CollectionId, IdentityId, Template, TemplateId};
+use domain::{Change, CollectionId, IdentityId, Template, TemplateId};
 
 impl Matcher {
     pub async fn template(

@@ -13,15 +13,13 @@ use uuid::Uuid;
 use super::{
     CollectionDraft, Context, Matcher, MatcherOptions, Once, Parts, Principal, Urgency, directory::Open, together::Wish,
 };
-use crate::{
-    domain::{
-        Clock, CollectionId, Embedding, EmbeddingSpace, Encoded, IdSource, IdentityId, Labels, Modality, ModelDigest,
-        SampleReport, SpaceName, TemplateOrigin, Timestamp,
-    },
-    encoder::{EncoderOptions, Encoders, Limits, Placements},
-    gallery::{Gallery, GalleryOptions},
-    store::{self, StoreOptions},
+use domain::{
+    Clock, CollectionId, Embedding, EmbeddingSpace, Encoded, IdSource, IdentityId, Labels, Modality, ModelDigest,
+    SampleReport, SpaceName, TemplateOrigin, Timestamp,
 };
+use encoder::{EncoderOptions, Encoders, Limits, Placements};
+use gallery::{Gallery, GalleryOptions};
+use store::StoreOptions;
 
 /// A matcher on an empty database in memory, and its one collection.
 pub(super) struct Bench {

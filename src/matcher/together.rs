@@ -16,10 +16,8 @@ use tokio::{
 };
 
 use super::{ConsistencyToken, Context, Enrolled, Fault, Matcher, directory::Open, turn::Turn};
-use crate::{
-    domain::{CollectionId, Encoded, IdentityId, Labels, SampleReport},
-    store::StoreError,
-};
+use domain::{CollectionId, Encoded, IdentityId, Labels, SampleReport};
+use store::StoreError;
 
 /// What an enroll wants written, encoded already.
 #[derive(Debug)]

@@ -12,10 +12,8 @@ use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 use super::{Context, Fault, Matcher, directory::Open, idempotency};
-use crate::{
-    domain::{Change, Collection, CollectionId, CollectionUid, Entry, EntryKind, Position},
-    store::{self, StoreError},
-};
+use domain::{Change, Collection, CollectionId, CollectionUid, Entry, EntryKind, Position};
+use store::StoreError;
 
 /// Entries read at once while catching up.
 pub(super) const CATCH_UP_PAGE: u32 = 1000;

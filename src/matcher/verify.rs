@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use super::{ConsistencyToken, Context, Fault, Matcher, fusion::Heard, gate};
-use crate::{
-    decision,
-    domain::{Candidate, CollectionId, IdentityId, OperatingPoint, Reason, Sample, SampleReport},
-};
+use domain::{Candidate, CollectionId, IdentityId, OperatingPoint, Reason, Sample, SampleReport};
 
 /// A claim and its evidence.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@
 //! are at most the pooled similarity, pooled upper ends at least.
 
 use super::counts_by_share;
-use crate::domain::Pooling;
+use domain::Pooling;
 
 /// What one template says of a probe.
 #[derive(Debug, Clone, Copy, PartialEq)]

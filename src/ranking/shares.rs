@@ -5,7 +5,7 @@
 //! beside the templates: one number for each does the same, and since none is negative the pooled similarity rises with
 //! every single one.
 
-use crate::domain::Pooling;
+use domain::Pooling;
 
 /// How fast a template's weight falls with its disagreement, per unit of cosine.
 const AGREEMENT: f64 = 8.0;

@@ -5,7 +5,7 @@
 //! make lists worse by far, and so neither is gone below [`COMPANIONS_MIN`] companions.
 
 use super::reciprocal;
-use crate::domain::{Ranking, Reranking};
+use domain::{Ranking, Reranking};
 
 /// So many templates are weighed against each other at most.
 pub const SHORTLIST: usize = 200;

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::{Pooling, Ranking, Reranking};
+use domain::{Pooling, Ranking, Reranking};
 
 /// Directions that no two of are alike, from a formula that any language has.
 fn directions(count: u32) -> Vec<[f64; 3]> {

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use super::{Page, Result};
-use crate::domain::{CollectionUid, Identity, Position, StoredTemplate};
+use domain::{CollectionUid, Identity, Position, StoredTemplate};
 
 /// The part of the store's door for those who look at everything.
 #[async_trait]

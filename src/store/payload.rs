@@ -8,7 +8,7 @@ use super::{
     fault::corrupt,
     rows::{F32LE_UNIT, TemplateRow},
 };
-use crate::domain::{Embedding, EmbeddingSpace, StoredTemplate, Template, TemplateId};
+use domain::{Embedding, EmbeddingSpace, StoredTemplate, Template, TemplateId};
 
 /// Over the id too: numbers that stand at another template are as wrong as changed ones.
 pub(super) fn checksum(id: TemplateId, bytes: &[u8]) -> u32 {

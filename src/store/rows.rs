@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 pub(super) use super::payload::StoredTemplateRow;
 use super::{DecisionRecord, Head, IdempotencyRecord, Result, StoreError, fault::corrupt};
-use crate::domain::{
+use domain::{
     Assignment, CalibrationId, Certificate, Collection, CollectionId, CollectionUid, DecisionId, Embedding,
     EmbeddingSpace, EntryKind, Identity, IdentityId, KeptCalibration, Labels, Modality, ModelDigest, Policy, Pooling,
     Position, Rehearsal, Reviewed, Revision, Similarity, SpaceBinding, SpaceName, SpaceRole, Template, TemplateId,

@@ -5,7 +5,7 @@ use std::{cell::Cell, marker::PhantomData, num::NonZeroU16};
 use tch::{Kind, TchError, Tensor};
 use thiserror::Error;
 
-use crate::domain::Device;
+use domain::Device;
 
 /// Where a thread runs its networks, and with how many threads beside itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,16 +16,12 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{Random, TrainError};
-use crate::{
-    decision::{
-        decider::{Platt, Thresholds},
-        relations::{GLOBALS, ITEM, NEIGHBOURS_MAX, Relations, SUMMARY, SUMMARY_NAMES, Scores, Trial, Trials},
-    },
-    torch::{
-        learn::{JudgeBatch, JudgeLearner, JudgeNetwork, Pace},
-        weights::StateDict,
-    },
+use decision::{
+    decider::{Platt, Thresholds},
+    relations::{GLOBALS, ITEM, NEIGHBOURS_MAX, Relations, SUMMARY, SUMMARY_NAMES, Scores, Trial, Trials},
 };
+use torch::learn::{JudgeBatch, JudgeLearner, JudgeNetwork, Pace};
+use weights::StateDict;
 
 pub use self::world::Realm;
 
@@ -212,7 +208,7 @@ fn thresholds(trials: &[&Trial]) -> Thresholds {
     let best = |score: fn(&Scores) -> f32| {
         let mut scored: Vec<(f32, bool)> =
             trials.iter().map(|trial| (score(&trial.look.scores), trial.is_enrolled)).collect();
-        crate::decision::relations::best_threshold(&mut scored)
+        decision::relations::best_threshold(&mut scored)
     };
     Thresholds {
         cosine: best(|scores| scores.cosine),

@@ -16,14 +16,10 @@ use super::{
     Random, TrainError,
     walker::{Condition, Direction, Person, Site, Walk},
 };
-use crate::{
-    domain::{SampleContent, Skeleton},
-    encoder::prepare::{self, Centre, Limits, Preprocessing, SkeletonPreprocessing},
-    torch::{
-        learn::{GaitLearner, Step},
-        weights::{Dtype, RawTensor, StateDict},
-    },
-};
+use domain::{SampleContent, Skeleton};
+use encoder::prepare::{self, Centre, Limits, Preprocessing, SkeletonPreprocessing};
+use torch::learn::{GaitLearner, Step};
+use weights::{Dtype, RawTensor, StateDict};
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

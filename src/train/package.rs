@@ -7,10 +7,8 @@ use std::{
 };
 
 use super::{TrainError, gait::Plan};
-use crate::{
-    encoder::{FileHash, Package},
-    torch::weights::StateDict,
-};
+use encoder::{FileHash, Package};
+use weights::StateDict;
 
 /// The name of the package, of its folder and of its embedding space.
 pub const NAME: &str = "gait-walker";

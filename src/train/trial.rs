@@ -12,15 +12,13 @@ use super::{
     Random, TrainError, gait,
     walker::{Camera, Condition, Direction, Estimator, Person, Site, Walk},
 };
-use crate::{
-    domain::{JOINTS, Skeleton},
-    encoder::proportions,
-    torch::{
-        learn::GaitLearner,
-        network::{Folding, Network},
-        weights::StateDict,
-    },
+use domain::{JOINTS, Skeleton};
+use encoder::proportions;
+use torch::{
+    learn::GaitLearner,
+    network::{Folding, Network},
 };
+use weights::StateDict;
 
 /// How large a trial is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use super::{
     Rows, Source, TransferError, open,
     row::{Defaults, Exported, Row, RowRead, Said, numbered},
 };
-use crate::domain::{
+use domain::{
     Alignment, FaceSelection, Geometry, ImageBytes, Landmarks, Modality, ModelDigest, Picture, PixelBox, SampleContent,
 };
 

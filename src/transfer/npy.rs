@@ -15,7 +15,7 @@ use super::{
     open,
     row::{Defaults, RowRead, Said, numbered},
 };
-use crate::domain::DIMENSION_MAX;
+use domain::DIMENSION_MAX;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// The longest header; NumPy's own has some hundred bytes.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{TransferError, output::replace};
-use crate::domain::CollectionId;
+use domain::CollectionId;
 
 /// The progress of one file into one collection.
 #[derive(Debug)]

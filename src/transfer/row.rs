@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::{
-    DIMENSION_MAX, Embedding, IdentityId, Labels, Modality, ModelDigest, Sample, SampleContent, SpaceName,
-};
+use domain::{DIMENSION_MAX, Embedding, IdentityId, Labels, Modality, ModelDigest, Sample, SampleContent, SpaceName};
 
 /// Whom to enroll from what, as a row says it.
 #[derive(Debug, Clone, PartialEq)]

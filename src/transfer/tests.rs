@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use proptest::{prelude::*, strategy::ValueTree};
 
 use super::*;
-use crate::domain::{
+use domain::{
     Alignment, Embedding, EmbeddingSpace, IdentityId, Labels, Modality, ModelDigest, SampleContent, SpaceName,
 };
 

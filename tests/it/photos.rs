@@ -5,15 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use evaluate::metrics;
 use futures::{StreamExt, stream};
 use image::{DynamicImage, ImageFormat, RgbImage, imageops};
 use reqwest::{Method, StatusCode};
-use semblance::{
-    api::proto::{
-        Alignment, ExtractRequest, ExtractedTemplate, FaceSelection, Image, Modality, Sample, Track,
-        recognition_service_client::RecognitionServiceClient, sample::Content, track::Frame,
-    },
-    evaluate::metrics,
+use semblance::api::proto::{
+    Alignment, ExtractRequest, ExtractedTemplate, FaceSelection, Image, Modality, Sample, Track,
+    recognition_service_client::RecognitionServiceClient, sample::Content, track::Frame,
 };
 use serde_json::{Value, json};
 use tonic::transport::Channel;

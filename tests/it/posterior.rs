@@ -1,15 +1,13 @@
 //! The learnt decision over the wire, in a gallery far too small for thresholds: two templates of each of a dozen people
 //! who are as far apart as an encoder of 64 numbers leaves them.
 
-use reqwest::Method;
-use semblance::{
-    decision::relations::{Measured, NEIGHBOURS_MAX, Relations},
-    domain::{
-        Assignment, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId, Labels, Modality, ModelDigest,
-        Pooling, Position, Revision, SpaceName, StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp,
-    },
-    gallery::{Gallery, GalleryOptions, Query},
+use decision::relations::{Measured, NEIGHBOURS_MAX, Relations};
+use domain::{
+    Assignment, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId, Labels, Modality, ModelDigest, Pooling,
+    Position, Revision, SpaceName, StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp,
 };
+use gallery::{Gallery, GalleryOptions, Query};
+use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 

@@ -235,7 +235,7 @@ async fn if_match_guards_and_large_forms_are_read() {
 
 #[tokio::test]
 async fn a_deleted_person_is_in_no_file_of_the_embedded_database() {
-    use semblance::domain::{Embedding, EmbeddingSpace, Modality, ModelDigest};
+    use domain::{Embedding, EmbeddingSpace, Modality, ModelDigest};
     let home = Home::new(&Database::Sqlite).await;
     let server = Server::start(&home, &Start::default());
     make_collection(&server, "staff").await;

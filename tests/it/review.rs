@@ -183,12 +183,8 @@ async fn cases_have_a_limit_an_end_and_no_traces() {
     server.expect(Method::POST, &format!("{case}:decide"), Some(discard)).await;
     assert_eq!(nearest(&server, values).await["identity"], "collections/staff/identities/alice");
     let is_on_disk = || {
-        let space = semblance::domain::EmbeddingSpace::whole(
-            semblance::domain::Modality::Face,
-            semblance::domain::ModelDigest([0; 32]),
-            4,
-        );
-        let kept = semblance::domain::Embedding::new(space, &values).expect("valid");
+        let space = domain::EmbeddingSpace::whole(domain::Modality::Face, domain::ModelDigest([0; 32]), 4);
+        let kept = domain::Embedding::new(space, &values).expect("valid");
         let bytes: Vec<u8> = kept.values().iter().flat_map(|v| v.to_le_bytes()).collect();
         std::fs::read_dir(home.path()).expect("readable").any(|file| {
             let path = file.expect("readable").path();

@@ -6,12 +6,10 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use domain::{Modality, SampleContent, SpaceName};
 use reqwest::Method;
-use semblance::{
-    domain::{Modality, SampleContent, SpaceName},
-    transfer::{self, Defaults, Source},
-};
 use serde_json::{Value, json};
+use transfer::{Defaults, Source};
 
 use crate::{
     rest::{embedding, make_collection},

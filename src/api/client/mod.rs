@@ -21,10 +21,8 @@ use super::{
     },
     wire::CollectionName,
 };
-use crate::{
-    domain::{CollectionId, IdentityId, Labels, Sample},
-    matcher::DeclaredSpace,
-};
+use crate::matcher::DeclaredSpace;
+use domain::{CollectionId, IdentityId, Labels, Sample};
 
 /// How long to wait for a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(10);

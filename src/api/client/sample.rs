@@ -1,9 +1,7 @@
 //! Samples as a client sends them.
 
-use crate::{
-    api::proto::{self, sample::Content},
-    domain::{Alignment, FaceSelection, Geometry, Joint, Modality, Picture, PromptRole, Sample, SampleContent},
-};
+use crate::api::proto::{self, sample::Content};
+use domain::{Alignment, FaceSelection, Geometry, Joint, Modality, Picture, PromptRole, Sample, SampleContent};
 
 pub(super) fn to_wire(sample: &Sample) -> proto::Sample {
     let mut wire = match &sample.content {
@@ -82,10 +80,8 @@ fn numbers(joints: &[Joint]) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        api::wire::{Defaults, samples},
-        domain::{Frame, ImageBytes, JOINTS, Landmarks, PixelBox, Prompt, Skeleton, SpaceName},
-    };
+    use crate::api::wire::{Defaults, samples};
+    use domain::{Frame, ImageBytes, JOINTS, Landmarks, PixelBox, Prompt, Skeleton, SpaceName};
 
     #[test]
     fn a_server_reads_what_a_client_writes() {

@@ -19,9 +19,9 @@ use crate::{
         status::{self, status},
         wire::{self, CollectionName},
     },
-    domain::CollectionId,
     matcher::{Context, Fault},
 };
+use domain::CollectionId;
 
 /// The most entries of one batch.
 const ENTRIES_MAX: usize = 1000;

@@ -8,9 +8,9 @@ use crate::{
         proto::{self, calibration_service_server::CalibrationService},
         wire::{self, CalibrationName, CollectionName, Defaults, PageRequest},
     },
-    domain::SpaceName,
     matcher::{CalibrationDraft, CalibrationState, Context, Fault},
 };
+use domain::SpaceName;
 
 #[tonic::async_trait]
 impl CalibrationService for Services {

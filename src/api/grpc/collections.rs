@@ -8,9 +8,9 @@ use crate::{
         proto::{self, collection_service_server::CollectionService},
         wire::{self, CollectionName, PageRequest},
     },
-    domain::{CollectionId, Policy, SpaceName},
     matcher::{CollectionDraft, CollectionPatch, DeclaredSpace, Fault},
 };
+use domain::{CollectionId, Policy, SpaceName};
 
 const LIST: &str = "collections";
 /// What an update mask may name.

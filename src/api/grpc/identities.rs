@@ -8,9 +8,9 @@ use crate::{
         proto::{self, identity_service_server::IdentityService},
         wire::{self, CollectionName, Defaults, IdentityName, PageRequest},
     },
-    domain::{Filter, IdentityId},
     matcher::{Enrollment, Fault, IdentityDraft, IdentityPatch},
 };
+use domain::{Filter, IdentityId};
 
 #[tonic::async_trait]
 impl IdentityService for Services {

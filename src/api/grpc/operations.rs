@@ -8,9 +8,9 @@ use crate::{
         proto::{self, operation_service_server::OperationService},
         wire::{self, CollectionName, OperationName, PageRequest},
     },
-    domain::OperationKind,
     matcher::{Context, Fault, Listing, SurveyDraft},
 };
+use domain::OperationKind;
 
 #[tonic::async_trait]
 impl OperationService for Services {

@@ -8,9 +8,9 @@ use crate::{
         proto::{self, recognition_service_server::RecognitionService},
         wire::{self, CollectionName, Defaults, IdentityName},
     },
-    domain::{Modality, Sample},
     matcher::{ConsistencyToken, Fault, Resolution, ResolveMode, Search, Verification},
 };
+use domain::{Modality, Sample};
 
 /// Candidates listed when a search does not say how many.
 const SEARCH_CANDIDATES: usize = 10;

@@ -9,12 +9,12 @@ use super::{
 };
 use crate::{
     api::proto,
-    domain::{
-        Assignment, Candidate, Certificate, Collection, CollectionId, CollectionStats, DecisionKind, Fused, Identity,
-        Modality, ModalityEvidence, OperatingPoint, Ranking, Reason, Similarity, SpaceBinding, SpaceRole, Template,
-        TemplateOrigin, ThresholdSource,
-    },
     matcher::{Compared, Enrolled, Extracted, Found, Model, ModelTask, Resolved, Verified},
+};
+use domain::{
+    Assignment, Candidate, Certificate, Collection, CollectionId, CollectionStats, DecisionKind, Fused, Identity,
+    Modality, ModalityEvidence, OperatingPoint, Ranking, Reason, Similarity, SpaceBinding, SpaceRole, Template,
+    TemplateOrigin, ThresholdSource,
 };
 
 pub(super) fn modality(modality: Modality) -> i32 {

@@ -9,9 +9,9 @@ use super::{
 };
 use crate::{
     api::proto,
-    domain::{CollectionId, Estimate, Level, Moved},
     matcher::{Calibrated, CalibrationState},
 };
+use domain::{CollectionId, Estimate, Level, Moved};
 
 pub(in crate::api) fn calibrated(of: &CollectionId, calibrated: &Calibrated) -> proto::Calibration {
     use proto::calibration::{Moved as Wire, State};

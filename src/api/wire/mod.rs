@@ -33,10 +33,8 @@ use sha2::{Digest, Sha256};
 use tonic::Request;
 
 use super::layers::Deadline;
-use crate::{
-    domain::{Labels, Revision, Similarity},
-    matcher::{Context, Fault, Once, Principal, Urgency},
-};
+use crate::matcher::{Context, Fault, Once, Principal, Urgency};
+use domain::{Labels, Revision, Similarity};
 
 /// The longest id that a client may give a request.
 const REQUEST_ID_CHARS_MAX: usize = 128;

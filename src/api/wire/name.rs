@@ -2,10 +2,8 @@
 
 use std::fmt;
 
-use crate::{
-    domain::{CalibrationId, CollectionId, DecisionId, IdentityId, OperationId, ReviewCaseId, SpaceName, TemplateId},
-    matcher::Fault,
-};
+use crate::matcher::Fault;
+use domain::{CalibrationId, CollectionId, DecisionId, IdentityId, OperationId, ReviewCaseId, SpaceName, TemplateId};
 
 /// Splits a name by its pattern, whose `*` stand for ids.
 fn split<const N: usize>(field: &str, name: &str, pattern: &str) -> Result<[String; N], Fault> {
@@ -31,7 +29,7 @@ fn shown(pattern: &str) -> String {
         .replacen("operations/*", "operations/{operation}", 1)
 }
 
-fn in_field<T>(field: &str, id: Result<T, crate::domain::IdError>) -> Result<T, Fault> {
+fn in_field<T>(field: &str, id: Result<T, domain::IdError>) -> Result<T, Fault> {
     id.map_err(|problem| Fault::invalid(field, problem))
 }
 

@@ -12,11 +12,10 @@ use crate::{
         proto::{self, clusters_result, duplicates_result, operation::Result as Ended},
         status::operation_code,
     },
-    domain::{
-        CollectionId, Operation, OperationKind, OperationOutcome, OperationState, OperationSummary, Owned,
-        SurveyFinding,
-    },
     matcher::ShownOperation,
+};
+use domain::{
+    CollectionId, Operation, OperationKind, OperationOutcome, OperationState, OperationSummary, Owned, SurveyFinding,
 };
 
 /// Without what it found.

@@ -2,11 +2,8 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use crate::{
-    api::proto,
-    domain::{OpenSetRule, PadMode, PadPolicy, Policy, Pooling, QualityPolicy, Reranking, ReviewPolicy},
-    matcher::Fault,
-};
+use crate::{api::proto, matcher::Fault};
+use domain::{OpenSetRule, PadMode, PadPolicy, Policy, Pooling, QualityPolicy, Reranking, ReviewPolicy};
 
 /// Longer than any clothes are worn.
 const HALF_LIFE_MAX: Duration = Duration::from_hours(24 * 366);

@@ -1,9 +1,7 @@
 //! What was seen in samples, as it goes out.
 
-use crate::{
-    api::proto,
-    domain::{Face, Pad, PadVerdict, Quality, SampleReport, TrackReport},
-};
+use crate::api::proto;
+use domain::{Face, Pad, PadVerdict, Quality, SampleReport, TrackReport};
 
 pub(in crate::api) fn reports(reports: &[SampleReport]) -> Vec<proto::SampleReport> {
     reports.iter().map(report).collect()

@@ -9,9 +9,9 @@ use super::{
 };
 use crate::{
     api::proto::{self, review_case},
-    domain::{CollectionId, IdentityId, Outcome, ReviewCase, ReviewStage, ReviewState, Timestamp, Verdict},
     matcher::{Decided, Fault, Replayed, ResolveMode, Reviewed},
 };
+use domain::{CollectionId, IdentityId, Outcome, ReviewCase, ReviewStage, ReviewState, Timestamp, Verdict};
 
 /// The longest name of a reviewer.
 const REVIEWER_CHARS_MAX: usize = 128;

@@ -1,12 +1,9 @@
 //! Samples as they come in.
 
-use crate::{
-    api::proto,
-    domain::{
-        Alignment, FaceSelection, Frame, Geometry, ImageBytes, JOINTS, Joint, Landmarks, Modality, Picture, PixelBox,
-        Prompt, PromptRole, Sample, SampleContent, Skeleton, SpaceName,
-    },
-    matcher::Fault,
+use crate::{api::proto, matcher::Fault};
+use domain::{
+    Alignment, FaceSelection, Frame, Geometry, ImageBytes, JOINTS, Joint, Landmarks, Modality, Picture, PixelBox,
+    Prompt, PromptRole, Sample, SampleContent, Skeleton, SpaceName,
 };
 
 /// Numbers of a frame: x, y and score of each joint.

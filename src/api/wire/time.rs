@@ -2,7 +2,8 @@
 
 use prost_types::Timestamp as Wire;
 
-use crate::{domain::Timestamp, matcher::Fault};
+use crate::matcher::Fault;
+use domain::Timestamp;
 
 pub(in crate::api) fn to_wire(time: Timestamp) -> Wire {
     let mut wire = Wire { seconds: time.as_second(), nanos: time.subsec_nanosecond() };

@@ -7,11 +7,9 @@ use std::{
 
 use serde::{Serialize, Serializer};
 
-use crate::{
-    domain::{Collection, CollectionId, EntryKind, IdentityId, Position, TemplateId},
-    gallery::{Claim, Inspection},
-    store::Store,
-};
+use domain::{Collection, CollectionId, EntryKind, IdentityId, Position, TemplateId};
+use gallery::{Claim, Inspection};
+use store::Store;
 
 /// Rows read at once.
 const PAGE: u32 = 1000;

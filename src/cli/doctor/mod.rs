@@ -11,11 +11,8 @@ use serde::Serialize;
 
 use self::gallery::{Flaw, Gallery};
 use super::say;
-use crate::{
-    app,
-    config::PlaceFlags,
-    store::{Audited, Finding, Repairs, Store},
-};
+use crate::{app, config::PlaceFlags};
+use store::{Audited, Finding, Repairs, Store};
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorFlags {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context, bail};
 
 use super::{super::people_file::PeopleFile, EvaluateFlags};
-use crate::evaluate::{self, BoxFiles, Labelled, Origin, PersonRule, Protocol, Report, ScoreFile};
+use evaluate::{BoxFiles, Labelled, Origin, PersonRule, Protocol, Report, ScoreFile};
 
 pub(super) fn embeddings(protocol: Protocol, flags: &EvaluateFlags) -> anyhow::Result<Report> {
     let Protocol::Labelled(trials) = protocol else {

@@ -3,10 +3,8 @@
 use anyhow::Context;
 use tokio::sync::mpsc;
 
-use crate::{
-    domain::SampleContent,
-    transfer::{BadRow, Row, Rows, TransferError},
-};
+use domain::SampleContent;
+use transfer::{BadRow, Row, Rows, TransferError};
 
 /// The most rows of a batch: what a server works on at once. More would wait there, against the time of a request.
 const BATCH_ROWS_MAX: usize = 64;

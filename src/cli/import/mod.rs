@@ -16,12 +16,12 @@ use super::say;
 use crate::{
     api::client::{Batches, Client, ClientError, Outcome, Sent},
     config::Secret,
-    domain::{CollectionId, Modality, SampleContent, SpaceName},
     matcher::DeclaredSpace,
-    transfer::{self, Defaults, Progress, Row, Source},
 };
+use domain::{CollectionId, Modality, SampleContent, SpaceName};
 use feed::{Feed, Next};
 use report::Report;
+use transfer::{Defaults, Progress, Row, Source};
 
 #[derive(Debug, Args)]
 pub(super) struct ImportFlags {

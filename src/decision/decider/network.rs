@@ -1,7 +1,7 @@
 //! The layers, in plain numbers. `torch::learn::judge` has the same ones that learn; a test holds them together.
 
 use super::package::{DeciderError, Shelf};
-use crate::decision::relations::{GLOBALS, ITEM, Relations, SUMMARY};
+use crate::relations::{GLOBALS, ITEM, Relations, SUMMARY};
 
 /// Numbers of a token.
 const WIDTH: usize = 48;

@@ -9,10 +9,8 @@ use super::{
     Decider,
     network::{Perceptron, SetTransformer},
 };
-use crate::{
-    decision::relations::{SUMMARY, SUMMARY_NAMES},
-    torch::weights::{Dtype, StateDict, WeightsError},
-};
+use crate::relations::{SUMMARY, SUMMARY_NAMES};
+use weights::{Dtype, StateDict, WeightsError};
 
 /// Why a decider cannot be read.
 #[derive(Debug, Error)]
@@ -57,7 +55,7 @@ impl Platt {
     }
 }
 
-/// Of the scores of [`Scores`](crate::decision::relations::Scores).
+/// Of the scores of [`Scores`](crate::relations::Scores).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Thresholds {
     pub cosine: f32,

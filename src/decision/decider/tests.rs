@@ -1,11 +1,7 @@
 use super::*;
-use crate::{
-    decision::relations::{Look, Measured, Neighbour, Spread, Surroundings},
-    torch::{
-        learn::{JudgeBatch, JudgeLearner, JudgeNetwork},
-        weights::StateDict,
-    },
-};
+use crate::relations::{Look, Measured, Neighbour, Spread, Surroundings};
+use torch::learn::{JudgeBatch, JudgeLearner, JudgeNetwork};
+use weights::StateDict;
 
 const WEIGHTS: &[u8] = include_bytes!("../../../models/open-set-decider/weights.safetensors");
 const MANIFEST: &str = include_str!("../../../models/open-set-decider/model.toml");

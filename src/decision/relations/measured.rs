@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{NEIGHBOURS_MAX, Relations};
-use crate::domain::{COHORT_MAX, Neighbour, Own, Spread, Surroundings};
+use domain::{COHORT_MAX, Neighbour, Own, Spread, Surroundings};
 
 /// Classes whose means NAC compares.
 const NAC_CLASSES: usize = 16;

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::COHORT_MAX;
+use domain::COHORT_MAX;
 
 /// Three people in three dimensions, two templates of the first, then probes between them.
 fn small() -> Measured {

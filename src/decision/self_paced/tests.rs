@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::{Doubt, EmbeddingSpace, Modality, ModelDigest, Pooling, ReviewCaseId, Similarity, Timestamp};
+use domain::{Doubt, EmbeddingSpace, Modality, ModelDigest, Pooling, ReviewCaseId, Similarity, Timestamp};
 
 fn trial(posterior: f64, was_right: bool) -> ReviewTrial {
     ReviewTrial {

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek};
 use zip::ZipArchive;
 
 use super::{ArchiveError, FILE_BYTES_MAX, FetchError, MANIFEST_BYTES_MAX};
-use crate::encoder::package::{MANIFEST_FILE, Manifest, Package, WeightsFile};
+use crate::package::{MANIFEST_FILE, Manifest, Package, WeightsFile};
 
 /// A package has a few files; what else may lie beside them is a readme and a licence.
 const MEMBERS_MAX: usize = 64;

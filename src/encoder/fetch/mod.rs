@@ -24,10 +24,8 @@ use super::{
     Catalogue, FileHash, Origin, Package, PackageError, PublishedFile, Recipe,
     package::{self, MANIFEST_BYTES_MAX},
 };
-use crate::{
-    domain::{ModelDigest, SpaceName},
-    torch::weights::FILE_BYTES_MAX,
-};
+use domain::{ModelDigest, SpaceName};
+use weights::FILE_BYTES_MAX;
 
 /// Where packages go, and where files come from.
 #[derive(Debug, Clone)]

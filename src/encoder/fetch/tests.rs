@@ -8,13 +8,12 @@ use zip::{ZipWriter, write::SimpleFileOptions};
 use self::server::{Reply, Server};
 use super::*;
 use crate::{
-    encoder::{
-        EncoderArchitecture, Kind, Manifest, Shipped, WeightsFile,
-        package::{MANIFEST_FILE, WEIGHTS_FILE, load_installed},
-        tests::{invented_package, script_package, write_package},
-    },
-    torch::{script::tests::Manner, weights::StateDict},
+    EncoderArchitecture, Kind, Manifest, Shipped, WeightsFile,
+    package::{MANIFEST_FILE, WEIGHTS_FILE, load_installed},
+    tests::{invented_package, script_package, write_package},
 };
+use torch::script::tests::Manner;
+use weights::StateDict;
 
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 

@@ -4,18 +4,16 @@ use serde::Deserialize;
 
 use super::*;
 use crate::{
-    encoder::{
-        Package, PackageError, ScriptManifest,
-        package::Kind,
-        tests::{invented_package, script_package},
-    },
-    torch::{
-        probe::ProbeError,
-        runtime,
-        script::tests::{DIMENSION, INPUT, Manner, PARTS},
-        weights::{RawTensor, StateDict},
-    },
+    Package, PackageError, ScriptManifest,
+    package::Kind,
+    tests::{invented_package, script_package},
 };
+use torch::{
+    probe::ProbeError,
+    runtime,
+    script::tests::{DIMENSION, INPUT, Manner, PARTS},
+};
+use weights::{RawTensor, StateDict};
 
 const LENGTH: usize = INPUT[0] * INPUT[1] * INPUT[2];
 
@@ -102,7 +100,7 @@ struct Trial {
 
 #[test]
 fn packages_of_the_converter_answer_as_they_did_in_python() {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data");
     for name in ["torchscript-tiny", "torchscript-tiny-parts"] {
         let package = Package::load(&data.join(name)).expect("a package of the converter");
         package.prove().expect("a sound program");

@@ -4,15 +4,13 @@ use image::{DynamicImage, GrayImage, ImageFormat, Luma, RgbImage};
 
 use super::*;
 use crate::{
-    domain::{ImageBytes, Joint, Prompt, PromptRole},
-    encoder::{
-        EncoderArchitecture, Encoders, Kind, Manifest, Package, digest,
-        package::Weights,
-        prepare::SilhouettePreprocessing,
-        tests::{invented_package, now, rig, script_package},
-    },
-    torch::{network::tests::invented, script::tests::Manner},
+    EncoderArchitecture, Encoders, Kind, Manifest, Package, digest,
+    package::Weights,
+    prepare::SilhouettePreprocessing,
+    tests::{invented_package, now, rig, script_package},
 };
+use domain::{ImageBytes, Joint, Prompt, PromptRole};
+use torch::{network::tests::invented, script::tests::Manner};
 
 /// Serves these packages alone.
 fn serving(packages: Vec<Package>) -> Encoders {

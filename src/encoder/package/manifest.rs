@@ -8,10 +8,8 @@ use super::{
     MANIFEST_BYTES_MAX, MANIFEST_FILE, PackageError, Preprocessing, read_at_most,
     written::{WeightsFile, Written},
 };
-use crate::{
-    domain::{DIMENSION_MAX, Modality, PackageCalibration, SpaceName},
-    torch::{network::Architecture, script::Signature},
-};
+use domain::{DIMENSION_MAX, Modality, PackageCalibration, SpaceName};
+use torch::{network::Architecture, script::Signature};
 
 /// What `architecture` says of a program.
 pub(super) const TORCHSCRIPT: &str = "torchscript";

@@ -1,17 +1,14 @@
 use super::*;
 use crate::{
-    encoder::{
-        Catalogue,
-        prepare::Preprocessing,
-        tests::{invented_package, script_package, write_package},
-    },
-    testdata,
-    torch::{
-        network::invented::{minifasnet, mtcnn},
-        script::tests::Manner,
-        weights::{Dtype, RawTensor},
-    },
+    Catalogue,
+    prepare::Preprocessing,
+    tests::{invented_package, script_package, write_package},
 };
+use torch::{
+    network::invented::{minifasnet, mtcnn},
+    script::tests::Manner,
+};
+use weights::{Dtype, RawTensor};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a folder")
@@ -126,7 +123,7 @@ const PINNED: &str = "4f60c8511e3d8c47ee97b74209be850f18c16873ff2242005e6fc41106
 
 #[test]
 fn one_model_has_one_digest_in_every_form_of_its_file() {
-    let Some(data) = testdata::folder() else { return };
+    let Some(data) = testing::folder() else { return };
     let weights = [
         ("face-mobilefacenet", "face/weights/mobilefacenet_xiaoccer_068.ckpt"),
         ("person-osnet-x0-25", "person/weights/osnet_x0_25_market1501.pth"),
@@ -458,7 +455,7 @@ const PINNED_PROGRAM: &str = "ab843e28a336273f94a0d16a0064f9e03e384191e5be80ad19
 
 #[test]
 fn the_published_files_of_face_models_make_packages() {
-    let Some(data) = testdata::folder() else { return };
+    let Some(data) = testing::folder() else { return };
     for name in ["face-mtcnn", "face-minifasnet"] {
         let recipe = Catalogue::built_in().named(name).expect("in the catalogue").clone();
         let read =

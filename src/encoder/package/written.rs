@@ -18,7 +18,7 @@ use super::{
         ScriptManifest, TORCHSCRIPT, Task,
     },
 };
-use crate::domain::{Modality, PackageCalibration, SpaceName};
+use domain::{Modality, PackageCalibration, SpaceName};
 
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -3,7 +3,7 @@
 use image::RgbImage;
 use thiserror::Error;
 
-use crate::domain::{Alignment, Geometry, Landmarks};
+use domain::{Alignment, Geometry, Landmarks};
 
 /// Where the landmarks of a deep-funneled LFW picture stand, near enough for all of them.
 const LFW_FUNNELED: Landmarks =

@@ -2,10 +2,10 @@
 
 use image::RgbImage;
 
-use crate::torch::pad::{CROP_NUMBERS, CROP_SCALES, CROP_SIDE};
+use torch::pad::{CROP_NUMBERS, CROP_SCALES, CROP_SIDE};
 
 /// Cuts both crops of a face out of a picture, in the order of [`CROP_SCALES`] and in the form that
-/// [`crate::torch::pad::Liveness::forward`] takes.
+/// [`torch::pad::Liveness::forward`] takes.
 ///
 /// `bounds` are left, top, width and height of the face in pixels, finite, the sides above zero. Where the picture is
 /// too small for a crop, the crop is smaller; where it would hang over the border, it is moved inside.
@@ -92,16 +92,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{
-        encoder::prepare::{Limits, decode::decode},
-        testdata,
-        torch::{
-            detector::{DetectorOptions, Mtcnn, Pixels},
-            pad::Liveness,
-            runtime,
-            weights::StateDict,
-        },
+    use crate::prepare::{Limits, decode::decode};
+    use torch::{
+        detector::{DetectorOptions, Mtcnn, Pixels},
+        pad::Liveness,
+        runtime,
     };
+    use weights::StateDict;
 
     /// Several weight files as one state dict, each with its prefix in place of `module.`.
     fn weights(data: &Path, files: &[(&str, &str)]) -> StateDict {
@@ -119,7 +116,7 @@ mod tests {
     /// a pixel: the nets judge by the finest texture, which every resizing changes.
     #[test]
     fn a_face_and_two_pictures_of_faces_are_told_apart() {
-        let Some(data) = testdata::folder() else { return };
+        let Some(data) = testing::folder() else { return };
         let _settled = runtime::settle_thread();
         let nets = weights(&data, &[("pnet.", "pnet.pt"), ("rnet.", "rnet.pt"), ("onet.", "onet.pt")]);
         let detector = Mtcnn::build(nets, DetectorOptions::default()).expect("the published layout");

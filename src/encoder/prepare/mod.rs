@@ -26,7 +26,7 @@ pub use self::{
     silhouette::{SilhouetteError, SilhouettePreprocessing},
     skeleton::{Centre, SkeletonError, SkeletonPreprocessing},
 };
-use crate::domain::{Face, Picture, Quality, SampleContent};
+use domain::{Face, Picture, Quality, SampleContent};
 
 /// How samples become a network's input: a part of `model.toml`, and of the model's digest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -3,10 +3,8 @@
 use image::RgbImage;
 
 use super::{Limits, PictureError, decode::decode, picture::cut};
-use crate::{
-    domain::{Face, Geometry, ImageBytes, Landmarks, PixelBox},
-    torch::detector::Detection,
-};
+use domain::{Face, Geometry, ImageBytes, Landmarks, PixelBox};
+use torch::detector::Detection;
 
 /// A face of which less than this part is in the picture is cut by its border.
 const VISIBLE_SHARE_MIN: f32 = 0.6;

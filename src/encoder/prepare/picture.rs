@@ -13,7 +13,7 @@ use super::{
     prompts::{Placing, heat_maps},
     quality,
 };
-use crate::domain::{Alignment, Face, Geometry, Landmarks, Picture, PixelBox, Quality};
+use domain::{Alignment, Face, Geometry, Landmarks, Picture, PixelBox, Quality};
 
 /// How far the sides of an aligned face may be from the input's shape.
 const ALIGNED_SHAPE_TOLERANCE: f32 = 0.02;

@@ -2,7 +2,7 @@
 //!
 //! Each joint is a Gaussian of height one, as wide as KPR's (Somers et al. 2024); those of somebody else count negative.
 
-use crate::domain::{JOINTS, Joint, Prompt, PromptRole};
+use domain::{JOINTS, Joint, Prompt, PromptRole};
 
 /// A joint that the pose estimator gives less than this says nothing.
 const SCORE_MIN: f32 = 0.3;

@@ -1,6 +1,6 @@
 //! Measures of how fit a sample is, taken from what is encoded: the aligned face, the crop of a body, the joints.
 
-use crate::domain::{Frame, Landmarks, Quality};
+use domain::{Frame, Landmarks, Quality};
 
 /// How far the tip of the nose stands before the plane of the eyes, in distances between the eyes. With it, and a weak
 /// perspective, five landmarks tell how a face is turned.
@@ -154,7 +154,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::{JOINTS as JOINT_COUNT, Joint};
+    use domain::{JOINTS as JOINT_COUNT, Joint};
 
     const FRONTAL: [[f32; 2]; 5] =
         [[30.2946, 51.6963], [65.5318, 51.5014], [48.0252, 71.7366], [33.5493, 92.3655], [62.7299, 92.2041]];

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Limits, PrepareError, Prepared, PreprocessingError, Ready, decode::decode, quality, skeleton};
-use crate::domain::{Picture, Quality};
+use domain::{Picture, Quality};
 
 /// The longest side of a silhouette that a network takes.
 pub(super) const SIDE_MAX: u32 = 512;
@@ -131,7 +131,7 @@ mod tests {
     use image::{DynamicImage, ImageFormat, Luma};
 
     use super::*;
-    use crate::domain::{Geometry, ImageBytes};
+    use domain::{Geometry, ImageBytes};
 
     const HOW: SilhouettePreprocessing = SilhouettePreprocessing { frames: 4, height: 64, width: 44 };
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Limits, Prepared, PreprocessingError, Ready, quality};
-use crate::domain::{Frame, JOINTS, Joint, Skeleton};
+use domain::{Frame, JOINTS, Joint, Skeleton};
 
 /// The most frames that a network's input has.
 pub(super) const INPUT_FRAMES_MAX: usize = 1024;

@@ -8,15 +8,12 @@ use bytes::Bytes;
 use half::f16;
 
 use super::*;
-use crate::{
-    domain::{Alignment, Geometry, ImageBytes, Picture, Skeleton},
-    testdata,
-    torch::{
-        network::{Architecture, Folding, Network},
-        runtime,
-        weights::StateDict,
-    },
+use domain::{Alignment, Geometry, ImageBytes, Picture, Skeleton};
+use torch::{
+    network::{Architecture, Folding, Network},
+    runtime,
 };
+use weights::StateDict;
 
 fn face() -> ImagePreprocessing {
     ImagePreprocessing {
@@ -98,7 +95,7 @@ fn sampled(golden: Vec<(String, Vec<f32>)>, path: impl Fn(&str) -> PathBuf, step
 
 #[test]
 fn faces_give_the_golden_vectors() {
-    let Some(data) = testdata::folder() else { return };
+    let Some(data) = testing::folder() else { return };
     let file = "face/weights/mobilefacenet_xiaoccer_068.ckpt";
     let network = network(&data, Architecture::MobileFaceNet112x96, file, Some("net_state_dict"));
     let images = data.join("face/lfw_devtest/images");
@@ -112,7 +109,7 @@ fn faces_give_the_golden_vectors() {
 
 #[test]
 fn persons_give_the_golden_vectors() {
-    let Some(data) = testdata::folder() else { return };
+    let Some(data) = testing::folder() else { return };
     let file = "person/weights/osnet_x0_25_market1501.pth";
     let network = network(&data, "osnet-x0.25".parse().expect("built in"), file, None);
     let path = |name: &str| data.join("person/market1501_query_subset").join(name);
@@ -186,7 +183,7 @@ fn rank_one(walks: &[Walk], vectors: &[Vec<f32>]) -> f64 {
 /// The same rank-1 with raw pixels is 28.8 % (published: 27 %), which proves the network; the preparation lifts it.
 #[test]
 fn walkers_are_found_among_normal_walks() {
-    let Some(data) = testdata::folder() else { return };
+    let Some(data) = testing::folder() else { return };
     let Some(walks) = psymo(&data) else { return };
     let file = "gait/weights/gaitgraph_resgcn_n39_r8_ep100.pth";
     let network = network(&data, Architecture::GaitGraphResGcnN39R8, file, Some("model_state_dict"));

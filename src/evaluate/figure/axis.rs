@@ -1,10 +1,10 @@
 //! Axes: where a number lies on them, and where their lines and words are.
 
-use crate::evaluate::metrics::probit;
+use crate::metrics::probit;
 
 /// One axis, from `low` to `high`.
 #[derive(Debug, Clone)]
-pub(in crate::evaluate) struct Axis {
+pub(crate) struct Axis {
     pub(super) label: String,
     scale: Scale,
     pub(super) low: f64,
@@ -12,7 +12,7 @@ pub(in crate::evaluate) struct Axis {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::evaluate) enum Scale {
+pub(crate) enum Scale {
     Linear,
     /// Shares from 0 to 1, written as percentages.
     Percent,
@@ -30,7 +30,7 @@ const TICKS: f64 = 6.0;
 impl Axis {
     /// # Panics
     /// When it has no length, or reaches zero where it must not.
-    pub(in crate::evaluate) fn new(label: impl Into<String>, scale: Scale, low: f64, high: f64) -> Self {
+    pub(crate) fn new(label: impl Into<String>, scale: Scale, low: f64, high: f64) -> Self {
         assert!(low < high && low.is_finite() && high.is_finite(), "an axis goes from low to high");
         assert!(low > 0.0 || matches!(scale, Scale::Linear | Scale::Percent), "zero is endlessly far away");
         Self { label: label.into(), scale, low, high }

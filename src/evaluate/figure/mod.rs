@@ -289,7 +289,7 @@ pub(super) fn escaped(text: &str) -> String {
 pub(super) mod tests {
     use super::*;
 
-    pub(in crate::evaluate) fn example(series: usize) -> Figure {
+    pub(crate) fn example(series: usize) -> Figure {
         let line = |number: usize| Series {
             name: format!("series <{number}> & co"),
             points: (0..50).map(|i| (f64::from(i), (number + 1) as f64 * f64::from(i))).collect(),

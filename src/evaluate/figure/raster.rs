@@ -27,7 +27,7 @@ pub enum FigureError {
 ///
 /// # Errors
 /// When the text is no SVG.
-pub(in crate::evaluate) fn png(svg: &str) -> Result<Vec<u8>, FigureError> {
+pub(crate) fn png(svg: &str) -> Result<Vec<u8>, FigureError> {
     let mut options = usvg::Options::default();
     let fonts = Arc::make_mut(&mut options.fontdb);
     fonts.load_font_data(epaint_default_fonts::UBUNTU_LIGHT.to_vec());
@@ -45,7 +45,7 @@ pub(in crate::evaluate) fn png(svg: &str) -> Result<Vec<u8>, FigureError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluate::figure::tests::example;
+    use crate::figure::tests::example;
 
     #[test]
     fn figures_have_their_lines_and_letters() {

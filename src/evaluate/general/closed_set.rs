@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{Options, Told, compares};
-use crate::evaluate::{
+use crate::{
     EvaluateError,
     labelled::Labelled,
     metrics::{self, Outcome, Share},
@@ -95,11 +95,8 @@ fn outcome(
 mod tests {
     use super::*;
     use crate::{
-        evaluate::{
-            PersonRule, Retrieval,
-            labelled::fixtures::{embedding, plane},
-        },
-        testdata,
+        PersonRule, Retrieval,
+        labelled::fixtures::{embedding, plane},
     };
 
     fn results(set: &Labelled, options: &Options) -> Retrieval {
@@ -129,11 +126,8 @@ mod tests {
         let set = plane(&samples);
         for probe in 0..samples.len() {
             let others = (0..samples.len()).filter(|item| *item != probe);
-            let sorted = crate::evaluate::rank(
-                others,
-                |item| set.similarity(probe, item),
-                |item| set.person(item) == set.person(probe),
-            );
+            let sorted =
+                crate::rank(others, |item| set.similarity(probe, item), |item| set.person(item) == set.person(probe));
             assert_eq!(everybody(&set, probe), Outcome::of(&sorted), "{probe}: {sorted:?}");
         }
     }
@@ -160,7 +154,7 @@ mod tests {
     }
 
     fn real(set: &str, rule: &PersonRule) -> Option<Retrieval> {
-        let (names, rows): (Vec<String>, Vec<Vec<f32>>) = testdata::embeddings(set)?.into_iter().unzip();
+        let (names, rows): (Vec<String>, Vec<Vec<f32>>) = testing::embeddings(set)?.into_iter().unzip();
         let embeddings = rows.iter().map(|row| Some(embedding(row))).collect();
         let set = Labelled::new(rule.known(&names).expect("names of the set"), embeddings).expect("a set");
         Some(results(&set, &Options::default()))

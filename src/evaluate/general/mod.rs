@@ -147,7 +147,7 @@ fn compares(set: &Labelled, options: &Options, one: usize, other: usize) -> bool
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluate::labelled::fixtures::plane;
+    use crate::labelled::fixtures::plane;
 
     #[test]
     fn parts_are_read_and_must_be_there() {

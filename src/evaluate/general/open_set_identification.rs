@@ -8,15 +8,13 @@ use rayon::prelude::*;
 
 use super::{Options, Told, compares};
 use crate::{
-    decision::Calibration,
-    domain::{Policy, Rehearsal, Reviewed, Similarity},
-    evaluate::{
-        EvaluateError,
-        labelled::Labelled,
-        metrics::{self, Share},
-        report::{Results, Slice},
-    },
+    EvaluateError,
+    labelled::Labelled,
+    metrics::{self, Share},
+    report::{Results, Slice},
 };
+use decision::Calibration;
+use domain::{Policy, Rehearsal, Reviewed, Similarity};
 
 /// The rates that the server is asked to promise.
 const PROMISED: [f64; 4] = [0.03, 0.01, 0.003, 0.001];
@@ -80,7 +78,7 @@ pub(super) fn measure(set: &Labelled, options: &Options) -> Result<Told, Evaluat
     if promised.is_empty() {
         notes.push(format!(
             "a gallery of {enrolled} is too small to promise a rate from: {} searches are needed",
-            crate::decision::TRIALS_MIN
+            decision::TRIALS_MIN
         ));
     }
     Ok(Told { results, slices, notes })
@@ -158,12 +156,9 @@ fn promises(set: &Labelled, templates: &[usize]) -> Vec<(f64, f32)> {
 mod tests {
     use super::*;
     use crate::{
-        evaluate::{
-            PersonRule,
-            labelled::fixtures::{embedding, plane},
-            metrics::Identification,
-        },
-        testdata,
+        PersonRule,
+        labelled::fixtures::{embedding, plane},
+        metrics::Identification,
     };
 
     fn results(told: Told) -> Identification {
@@ -200,7 +195,7 @@ mod tests {
 
     #[test]
     fn strangers_of_lfw_come_about_as_often_as_was_promised() {
-        let Some(rows) = testdata::embeddings("lfw_mobilefacenet") else { return };
+        let Some(rows) = testing::embeddings("lfw_mobilefacenet") else { return };
         let (names, rows): (Vec<String>, Vec<Vec<f32>>) = rows.into_iter().unzip();
         let embeddings = rows.iter().map(|row| Some(embedding(row))).collect();
         let known = PersonRule::Lfw.known(&names).expect("names of the set");

@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::{Options, Told, compares};
-use crate::evaluate::{
+use crate::{
     EvaluateError,
     labelled::Labelled,
     metrics::{self, ValuePair},
@@ -84,7 +84,7 @@ fn firsts(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluate::labelled::fixtures::plane;
+    use crate::labelled::fixtures::plane;
 
     #[test]
     fn identical_views_are_left_out_and_pairs_weigh_alike() {

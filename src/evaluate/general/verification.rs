@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{Options, Told, compares};
-use crate::evaluate::{
+use crate::{
     EvaluateError,
     labelled::Labelled,
     metrics::{self, Share, Verification},
@@ -153,7 +153,7 @@ fn slices_by(set: &Labelled, drawn: &Drawn, options: &Options, label: &str) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluate::labelled::fixtures::plane;
+    use crate::labelled::fixtures::plane;
 
     fn results(told: &Told) -> &Verification {
         let Results::Verification(results) = &told.results else { panic!("a verification") };

@@ -97,7 +97,7 @@ pub(super) fn middle(mut replicate: impl FnMut() -> Option<f64>) -> Interval {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluate::metrics::Rate;
+    use crate::metrics::Rate;
 
     #[test]
     fn people_who_fail_in_all_their_trials_widen_the_interval() {

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{curve::Sorted, rate::Rate};
-pub use crate::decision::cllr;
-use crate::decision::cost_bits;
+pub use decision::cllr;
+use decision::cost_bits;
 
 /// Probabilities against what happened.
 #[derive(Debug, Clone, PartialEq, Serialize)]

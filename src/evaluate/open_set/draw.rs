@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 
 use super::Galleries;
-use crate::{
-    decision::relations::{Measured, Trial, Trials},
-    evaluate::draw::Draw,
-};
+use crate::draw::Draw;
+use decision::relations::{Measured, Trial, Trials};
 
 /// Embeddings of people, as plain vectors.
 #[derive(Debug, Clone, PartialEq)]

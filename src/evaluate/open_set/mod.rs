@@ -12,7 +12,7 @@ mod tests;
 use std::time::Instant;
 
 use super::metrics::judged::{self, Judged, Units};
-use crate::decision::{
+use decision::{
     Decider, Judge, Prior,
     relations::{Scores, Trial, Trials, best_threshold},
 };

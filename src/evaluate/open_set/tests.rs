@@ -1,6 +1,5 @@
 use super::*;
-use crate::evaluate::metrics::Interval;
-use crate::testdata;
+use crate::metrics::Interval;
 
 /// People far apart whose samples lie close together, in 24 dimensions; each has so many.
 fn easy(people: u32, samples: u32) -> RealSet {
@@ -75,9 +74,9 @@ fn halves_have_as_many_of_either_kind() {
 #[test]
 fn real_faces_and_pedestrians_are_judged_about_as_well_as_by_an_oracle() {
     for (name, person) in
-        [("lfw_mobilefacenet", testdata::lfw_person as fn(&str) -> &str), ("market_osnet", testdata::market_person)]
+        [("lfw_mobilefacenet", testing::lfw_person as fn(&str) -> &str), ("market_osnet", testing::market_person)]
     {
-        let Some(rows) = testdata::embeddings(name) else { return };
+        let Some(rows) = testing::embeddings(name) else { return };
         let people = rows.iter().map(|(image, _)| person(image).to_owned()).collect();
         let embeddings = rows.into_iter().map(|(_, row)| row).collect();
         let set = RealSet { name: name.to_owned(), embeddings, people };

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{Report, Table, plots, table};
-use crate::evaluate::figure::escaped;
+use crate::figure::escaped;
 
 const STYLE: &str = "\
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 1500px; margin: 2em auto; padding: 0 1.5em; }

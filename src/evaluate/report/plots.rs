@@ -1,7 +1,7 @@
 //! Which figures a report has.
 
 use super::{Report, Results};
-use crate::evaluate::{
+use crate::{
     figure::{Axis, Corner, Figure, Scale, Series, Shape},
     metrics::{CurvePoint, Histogram, Pairwise, Reliability},
 };

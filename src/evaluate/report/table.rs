@@ -3,17 +3,17 @@
 use std::fmt::{self, Write};
 
 use super::{Beside, Report, Results, Slice};
-use crate::evaluate::{
+use crate::{
     metrics::{Detection, Folds, Identification, Interval, Pairwise, Rate, Retrieval, Support, Verification},
     scores::Calibrated,
 };
 
 /// Rows under a head, which may be empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::evaluate) struct Table {
-    pub(in crate::evaluate) title: String,
-    pub(in crate::evaluate) head: Vec<String>,
-    pub(in crate::evaluate) rows: Vec<Vec<String>>,
+pub(crate) struct Table {
+    pub(crate) title: String,
+    pub(crate) head: Vec<String>,
+    pub(crate) rows: Vec<Vec<String>>,
 }
 
 pub(super) fn of(report: &Report) -> Vec<Table> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Crowd, Enrolled};
-use crate::evaluate::draw::Draw;
+use crate::draw::Draw;
 
 /// So many samples of a person may be enrolled; whoever has more takes part.
 const TEMPLATES: usize = 4;

@@ -1,11 +1,9 @@
 //! Searches of a gallery, in every way.
 
 use super::{Crowd, Enrolled, Tried, WAYS, Way};
-use crate::{
-    domain::{Pooling, Ranking, Reranking},
-    evaluate::metrics::Outcome,
-    ranking::{self, Pools, Said, Shortlist},
-};
+use crate::metrics::Outcome;
+use domain::{Pooling, Ranking, Reranking};
+use ranking::{Pools, Said, Shortlist};
 
 /// Above every score: what is in the shortlist comes before what is not.
 const AHEAD: f64 = 10.0;

@@ -14,7 +14,7 @@ mod tests;
 use rayon::prelude::*;
 
 use super::metrics::{self, Share, judged::Estimate};
-use crate::domain::{Pooling, Reranking};
+use domain::{Pooling, Reranking};
 use drawn::Drawn;
 use gallery::Gallery;
 

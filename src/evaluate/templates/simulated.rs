@@ -1,7 +1,7 @@
 //! People who are simulated: what a method does with numbers of known origin, and nothing about real ones.
 
 use super::Crowd;
-use crate::evaluate::draw::Draw;
+use crate::draw::Draw;
 
 const DIMENSION: usize = 128;
 /// People of nine samples, four to enroll and five to search.

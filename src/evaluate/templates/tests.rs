@@ -1,5 +1,4 @@
 use super::*;
-use crate::testdata;
 
 fn row<'t>(table: &'t Table, way: &str) -> &'t Row {
     table.rows.iter().find(|row| row.way == way).expect("a way of the table")
@@ -84,9 +83,9 @@ fn people_of_few_samples_are_no_set() {
 #[test]
 fn prototypes_of_real_people_withstand_one_bad_sample_of_four() {
     for (name, person) in
-        [("lfw_mobilefacenet", testdata::lfw_person as fn(&str) -> &str), ("market_osnet", testdata::market_person)]
+        [("lfw_mobilefacenet", testing::lfw_person as fn(&str) -> &str), ("market_osnet", testing::market_person)]
     {
-        let Some(rows) = testdata::embeddings(name) else { return };
+        let Some(rows) = testing::embeddings(name) else { return };
         let unit = |row: Vec<f32>| {
             let length = row.iter().map(|number| number * number).sum::<f32>().sqrt();
             row.into_iter().map(|number| number / length).collect()

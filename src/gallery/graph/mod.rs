@@ -30,7 +30,7 @@ use super::{
     codes::{Codes, Probe},
     kernel::Kernel,
 };
-use crate::domain::TemplateId;
+use domain::TemplateId;
 
 /// How wide a point looks for itself. Narrower than a search, so that what passes here is found there with ease.
 const SELF_QUERY_WIDTH: usize = 48;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::{super::codes::Probe, *};
-use crate::gallery::{
+use crate::{
     kernel::Kernel,
     scan::similarity_of,
     testbed::{embedding, unit_rows},

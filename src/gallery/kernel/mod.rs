@@ -174,15 +174,10 @@ const AHEAD_BYTES: usize = 4096;
 /// would spare loads of the probe, and memory delivers half as much to them.
 macro_rules! kernel {
     ($features:literal) => {
-        use crate::gallery::kernel::{AHEAD_BYTES, LINE_BYTES, PADDING, Packing, zero_sum};
+        use crate::kernel::{AHEAD_BYTES, LINE_BYTES, PADDING, Packing, zero_sum};
 
         #[target_feature(enable = $features)]
-        pub(in crate::gallery::kernel) fn sums(
-            probes: &[&[i16]],
-            codes: (&[i8], Packing),
-            stride: usize,
-            sums: &mut [i32],
-        ) {
+        pub(in crate::kernel) fn sums(probes: &[&[i16]], codes: (&[i8], Packing), stride: usize, sums: &mut [i32]) {
             match *probes {
                 [a] => sums_of([a], codes, stride, sums),
                 [a, b] => sums_of([a, b], codes, stride, sums),
@@ -259,7 +254,7 @@ macro_rules! kernel {
         }
 
         #[target_feature(enable = $features)]
-        pub(in crate::gallery::kernel) fn sum(probe: &[i16], codes: &[i8]) -> i32 {
+        pub(in crate::kernel) fn sum(probe: &[i16], codes: &[i8]) -> i32 {
             assert!(probe.len() == codes.len());
             let mut sums = zero();
             let mut at = 0;
@@ -273,7 +268,7 @@ macro_rules! kernel {
         }
 
         #[target_feature(enable = $features)]
-        pub(in crate::gallery::kernel) fn sum_of_codes(one: &[i8], other: &[i8]) -> i32 {
+        pub(in crate::kernel) fn sum_of_codes(one: &[i8], other: &[i8]) -> i32 {
             assert!(one.len() == other.len());
             let mut sums = zero();
             let mut at = 0;

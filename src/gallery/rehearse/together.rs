@@ -6,7 +6,7 @@ use super::{
     super::{rows::Rows, slots::Slot},
     Crowd, Meeting, SplitMix, TRIALS_AT_ONCE, people_of,
 };
-use crate::domain::{Pooling, Similarity};
+use domain::{Pooling, Similarity};
 
 /// Trials with probes that have a template of every space, on a snapshot of the gallery.
 ///
@@ -31,7 +31,7 @@ struct Trial {
 
 impl Together {
     /// At most `trials_max` trials. The same templates, count and seed give the same trials.
-    pub(in crate::gallery) fn new(spaces: Vec<Rows>, pooling: Pooling, trials_max: usize, seed: u64) -> Self {
+    pub(crate) fn new(spaces: Vec<Rows>, pooling: Pooling, trials_max: usize, seed: u64) -> Self {
         let mut people: BTreeMap<Slot, Vec<Vec<usize>>> = BTreeMap::new();
         for rows in &spaces {
             for owned in people_of(rows) {
@@ -114,7 +114,7 @@ impl Together {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gallery::{
+    use crate::{
         kernel::Packing,
         scan::{Measure, similarity_of},
         testbed::{member, unit_rows},

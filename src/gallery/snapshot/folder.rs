@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::SnapshotError;
-use crate::domain::{CollectionUid, Position};
+use domain::{CollectionUid, Position};
 
 /// The file that is locked by the process whose snapshots lie in a folder.
 const CLAIMED: &str = "claimed";

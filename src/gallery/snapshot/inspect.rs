@@ -3,10 +3,8 @@
 use std::{collections::HashMap, path::Path};
 
 use super::{Recalled, SnapshotError, clear, newest, read};
-use crate::{
-    domain::{CollectionUid, IdentityId, Position, StoredTemplate, TemplateId},
-    gallery::kernel::Packing,
-};
+use crate::kernel::Packing;
+use domain::{CollectionUid, IdentityId, Position, StoredTemplate, TemplateId};
 
 /// A whole snapshot, to be compared with what the store holds.
 #[derive(Debug)]
@@ -47,7 +45,7 @@ impl Inspection {
         self.recalled.moment.position
     }
 
-    /// Of the entry at that position; see [`crate::domain::Entry::mark`].
+    /// Of the entry at that position; see [`domain::Entry::mark`].
     #[must_use]
     pub fn mark(&self) -> u32 {
         self.recalled.moment.mark

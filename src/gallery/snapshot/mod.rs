@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::domain::{CollectionUid, EmbeddingSpace, Position};
+use domain::{CollectionUid, EmbeddingSpace, Position};
 
 pub use folder::Claim;
 pub(super) use folder::{Folder, clear, newest, prune};

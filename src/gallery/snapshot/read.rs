@@ -15,13 +15,11 @@ use super::{
     write::Moment,
 };
 use crate::{
-    domain::CollectionUid,
-    gallery::{
-        kernel::Packing,
-        rows::{Member, Rows},
-        slots::Occupants,
-    },
+    kernel::Packing,
+    rows::{Member, Rows},
+    slots::Occupants,
 };
+use domain::CollectionUid;
 
 /// So many rows or lines are checked by one thread before others may take of them.
 const CHECKED_TOGETHER: usize = 1024;

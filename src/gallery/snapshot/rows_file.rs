@@ -17,12 +17,10 @@ use uuid::Uuid;
 
 use super::{Folder, SnapshotError, VERSION};
 use crate::{
-    domain::TemplateId,
-    gallery::{
-        rows::{Member, Rows},
-        slots::Slot,
-    },
+    rows::{Member, Rows},
+    slots::Slot,
 };
+use domain::TemplateId;
 
 const MAGIC: &[u8; 8] = b"SEMBROWS";
 const PAGE_BYTES: usize = 4096;

@@ -7,13 +7,11 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    domain::{Embedding, Entry, StoredTemplate},
-    gallery::{
-        Gallery, GalleryOptions, Query, Shelf,
-        kernel::Packing,
-        testbed::{Writer, embedding, id, names, now, unit_rows},
-    },
+    Gallery, GalleryOptions, Query, Shelf,
+    kernel::Packing,
+    testbed::{Writer, embedding, id, names, now, unit_rows},
 };
+use domain::{Embedding, Entry, StoredTemplate};
 
 const DIMENSION: usize = 48;
 

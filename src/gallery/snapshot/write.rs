@@ -14,12 +14,10 @@ use super::{
     rows_file::write_rows,
 };
 use crate::{
-    domain::{CollectionUid, EmbeddingSpace, Position, TemplateId},
-    gallery::{
-        rows::Rows,
-        slots::{Occupants, Slot},
-    },
+    rows::Rows,
+    slots::{Occupants, Slot},
 };
+use domain::{CollectionUid, EmbeddingSpace, Position, TemplateId};
 
 /// What a gallery holds at one position of its log.
 #[derive(Debug)]

@@ -1,13 +1,11 @@
 use futures::FutureExt;
 
 use super::*;
-use crate::{
-    domain::{IdentityId, Modality, OperationKind, Similarity},
-    matcher::{
-        Listing,
-        testbed::{Bench, context, wish},
-    },
+use crate::matcher::{
+    Listing,
+    testbed::{Bench, context, wish},
 };
+use domain::{IdentityId, Modality, OperationKind, Similarity};
 
 fn draft(similarity_min: Option<f32>) -> SurveyDraft {
     SurveyDraft {

@@ -9,18 +9,15 @@ use rand_xoshiro::{
 };
 use uuid::Uuid;
 
-use crate::{
-    domain::{
-        Assignment, CollectionId, DecisionKind, Doubt, EmbeddingSpace, IdentityId, Labels, Modality, Policy, Pooling,
-        Reason, ReviewCaseId, ReviewPolicy, ReviewState, ReviewTrial, Sample, SampleContent, Selection, Similarity,
-        SpaceName, TemplateId, Timestamp, Verdict,
-    },
-    matcher::{
-        CollectionDraft, Context, DeclaredSpace, Enrollment, Learning, Matcher, MatcherOptions, Resolution,
-        ResolveMode, Resolved, ReviewVerdict, Search,
-        testbed::{self, context, options_with},
-    },
-    testdata,
+use crate::matcher::{
+    CollectionDraft, Context, DeclaredSpace, Enrollment, Learning, Matcher, MatcherOptions, Resolution, ResolveMode,
+    Resolved, ReviewVerdict, Search,
+    testbed::{self, context, options_with},
+};
+use domain::{
+    Assignment, CollectionId, DecisionKind, Doubt, EmbeddingSpace, IdentityId, Labels, Modality, Policy, Pooling,
+    Reason, ReviewCaseId, ReviewPolicy, ReviewState, ReviewTrial, Sample, SampleContent, Selection, Similarity,
+    SpaceName, TemplateId, Timestamp, Verdict,
 };
 
 /// A sighting: of whom, and how it looks.
@@ -287,12 +284,12 @@ async fn a_stream_with_a_tenth_of_its_labels_ends_as_if_it_had_all() {
 #[tokio::test]
 async fn a_stream_of_real_faces_does_too() {
     const SHARE: f64 = 0.2;
-    let Some(rows) = testdata::embeddings("lfw_mobilefacenet") else {
+    let Some(rows) = testing::embeddings("lfw_mobilefacenet") else {
         return;
     };
     let mut pictures: BTreeMap<String, Vec<Vec<f32>>> = BTreeMap::new();
     for (image, values) in rows {
-        pictures.entry(testdata::lfw_person(&image).to_owned()).or_default().push(values);
+        pictures.entry(testing::lfw_person(&image).to_owned()).or_default().push(values);
     }
     // Those with a picture to spare for a probe, and no more than thirty of anybody.
     pictures.retain(|_, of| of.len() >= 6);
@@ -332,7 +329,7 @@ fn verdict(number: u128, posterior: f64, was_right: bool) -> ReviewTrial {
 }
 
 fn external() -> EmbeddingSpace {
-    let digest = crate::domain::ModelDigest::of_external(&mine(), Modality::Face, 4);
+    let digest = domain::ModelDigest::of_external(&mine(), Modality::Face, 4);
     EmbeddingSpace::whole(Modality::Face, digest, 4)
 }
 

@@ -3,10 +3,8 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::{
-    domain::{CollectionUid, Entry, EntryKind, Position, Timestamp},
-    matcher::testbed::{Bench, context, wish},
-};
+use crate::matcher::testbed::{Bench, context, wish};
+use domain::{CollectionUid, Entry, EntryKind, Position, Timestamp};
 
 impl Bench {
     /// Asks for an enroll and answers once it stands in the queue.

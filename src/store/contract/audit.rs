@@ -1,7 +1,7 @@
 //! What the store finds when it is compared with itself, and what it mends.
 
 use super::*;
-use crate::store::{Audited, FindingKind, Repairs, StoreError};
+use crate::{Audited, FindingKind, Repairs, StoreError};
 
 on_both_databases!(
     a_sound_store_has_no_findings,

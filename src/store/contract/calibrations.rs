@@ -1,8 +1,6 @@
 use super::*;
-use crate::{
-    domain::{CalibrationId, KeptCalibration, Pooling, Rehearsal, Reviewed, Similarity},
-    store::StoreError,
-};
+use crate::StoreError;
+use domain::{CalibrationId, KeptCalibration, Pooling, Rehearsal, Reviewed, Similarity};
 
 on_both_databases!(
     a_calibration_is_read_as_it_was_kept,

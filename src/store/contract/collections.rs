@@ -1,10 +1,8 @@
 use std::num::NonZeroU32;
 
 use super::*;
-use crate::{
-    domain::{PadMode, PadPolicy, Pooling, QualityPolicy},
-    store::{DecisionRecord, Head, IdempotencyKey, IdempotencyRecord, StoreError},
-};
+use crate::{DecisionRecord, Head, IdempotencyKey, IdempotencyRecord, StoreError};
+use domain::{PadMode, PadPolicy, Pooling, QualityPolicy};
 
 on_both_databases!(
     a_collection_is_read_as_it_was_created,
@@ -56,10 +54,10 @@ async fn a_collection_is_read_as_it_was_created(subject: &Subject) {
         quality: QualityPolicy { face_px_min: Some(60.5), frames_min: Some(20), ..QualityPolicy::default() },
         pad: PadPolicy { mode: PadMode::Require, score_min: 0.75 },
         pooling: Pooling::MeanOfBest(NonZeroU32::MIN),
-        review: crate::domain::ReviewPolicy::SelfPaced,
+        review: domain::ReviewPolicy::SelfPaced,
         review_share: 0.125,
-        reranking: crate::domain::Reranking::KReciprocal,
-        open_set: crate::domain::OpenSetRule::Posterior,
+        reranking: domain::Reranking::KReciprocal,
+        open_set: domain::OpenSetRule::Posterior,
     };
     staff.spaces = vec![
         binding("z-first", Modality::Face, SpaceRole::Active),
@@ -176,11 +174,11 @@ async fn filled(subject: &Subject, number: u128, id: &str) -> CollectionUid {
     let template_number = u16::try_from(number).expect("small");
     append(&subject.store, filled.uid, &[put("alice"), admit(template_number, "alice")]).await;
 
-    let id = crate::domain::DecisionId(Uuid::from_u128(number));
+    let id = domain::DecisionId(Uuid::from_u128(number));
     let decision = DecisionRecord { id, time: at(5), body: serde_json::json!({"decision": "new"}) };
     subject.store.keep_decisions(&[(filled.uid, decision)]).await.expect("kept");
 
-    let case = super::review::case(number, &crate::domain::ReviewState::Open);
+    let case = super::review::case(number, &domain::ReviewState::Open);
     super::review::opened(&subject.store, filled.uid, &case, &[super::review::sample(1)]).await;
     let mut turn = subject.store.take_turn(filled.uid).await.expect("the turn");
     turn.put_review_trial(&super::review_trials::trial(number), 5).await.expect("kept");

@@ -8,10 +8,8 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    domain::{Entry, EntryKind},
-    store::{StoreOptions, connect},
-};
+use crate::{StoreOptions, connect};
+use domain::{Entry, EntryKind};
 
 const PEOPLE: [&str; 3] = ["alice", "bob", "carol"];
 

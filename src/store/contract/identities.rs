@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::StoreError;
+use crate::StoreError;
 
 on_both_databases!(
     an_identity_is_read_as_it_was_put,
@@ -110,7 +110,7 @@ async fn expiring_is_forgetting_under_another_word(subject: &Subject) {
     assert!(subject.store.stored_templates(uid, Position::START, 10).await.expect("a page").is_empty());
     let entries = subject.store.entries_after(uid, Position(2), 10).await.expect("entries");
     assert_eq!(entries.len(), 1);
-    assert_eq!(entries[0].kind, crate::domain::EntryKind::Expire);
+    assert_eq!(entries[0].kind, domain::EntryKind::Expire);
     assert_eq!((&entries[0].identity, entries[0].template), (&identity_id("alice"), None));
 }
 

@@ -1,10 +1,8 @@
 use serde_json::json;
 
 use super::*;
-use crate::{
-    domain::DecisionId,
-    store::{DecisionRecord, IdempotencyKey, IdempotencyRecord},
-};
+use crate::{DecisionRecord, IdempotencyKey, IdempotencyRecord};
+use domain::DecisionId;
 
 on_both_databases!(
     the_first_answer_under_a_key_stays,

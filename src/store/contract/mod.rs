@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 pub(super) use self::subject::Subject;
 use super::{Store, Turn};
-use crate::domain::{
+use domain::{
     Assignment, Certificate, Change, Collection, CollectionId, CollectionUid, Embedding, EmbeddingSpace, Identity,
     IdentityId, Labels, Modality, ModelDigest, Policy, Position, ReviewCaseId, Revision, SpaceBinding, SpaceName,
     SpaceRole, StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp, TrackReport,
@@ -33,10 +33,10 @@ use crate::domain::{
 macro_rules! on_both_databases {
     ($($part:ident),+ $(,)?) => {
         mod on_sqlite {
-            $(#[tokio::test] async fn $part() { crate::store::contract::Subject::on_sqlite(super::$part).await; })+
+            $(#[tokio::test] async fn $part() { crate::contract::Subject::on_sqlite(super::$part).await; })+
         }
         mod on_postgres {
-            $(#[tokio::test] async fn $part() { crate::store::contract::Subject::on_postgres(super::$part).await; })+
+            $(#[tokio::test] async fn $part() { crate::contract::Subject::on_postgres(super::$part).await; })+
         }
     };
 }

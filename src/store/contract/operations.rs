@@ -1,10 +1,8 @@
 use super::*;
-use crate::{
-    domain::{
-        Operation, OperationFailure, OperationId, OperationKind, OperationOutcome, OperationState, OperationSummary,
-        Owned, Progress, Reason, Similarity, SurveyFinding, ThresholdSource,
-    },
-    store::Heard,
+use crate::Heard;
+use domain::{
+    Operation, OperationFailure, OperationId, OperationKind, OperationOutcome, OperationState, OperationSummary, Owned,
+    Progress, Reason, Similarity, SurveyFinding, ThresholdSource,
 };
 
 on_both_databases!(

@@ -1,10 +1,8 @@
 use serde_json::json;
 
 use super::*;
-use crate::{
-    domain::{Encoded, IdentityId, Outcome, ReviewCase, ReviewCaseId, ReviewStage, ReviewState, SampleReport, Verdict},
-    store::StoreError,
-};
+use crate::StoreError;
+use domain::{Encoded, IdentityId, Outcome, ReviewCase, ReviewCaseId, ReviewStage, ReviewState, SampleReport, Verdict};
 
 on_both_databases!(
     cases_and_their_samples_are_kept_as_they_were,

@@ -1,8 +1,6 @@
 use super::*;
-use crate::{
-    domain::{Doubt, Pooling, ReviewTrial, Selection, Similarity},
-    store::StoreError,
-};
+use crate::StoreError;
+use domain::{Doubt, Pooling, ReviewTrial, Selection, Similarity};
 
 on_both_databases!(
     trials_are_kept_in_order_and_the_latest_of_them,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::{Result, StoreError};
+use crate::{Result, StoreError};
 
 on_both_databases!(
     a_migrated_schema_is_this_programs,

@@ -8,9 +8,9 @@ use super::super::{Store, StoreOptions, connect};
 
 /// A store to try, alone on its database.
 #[derive(Debug)]
-pub(in crate::store) struct Subject {
-    pub(in crate::store) store: Arc<dyn Store>,
-    pub(in crate::store) options: StoreOptions,
+pub(crate) struct Subject {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) options: StoreOptions,
     raw: Raw,
 }
 
@@ -33,7 +33,7 @@ impl Subject {
     }
 
     /// On a database that is made for this part and dropped after it; says so where there is no server.
-    pub(in crate::store) async fn on_postgres(part: impl AsyncFnOnce(&Self)) {
+    pub(crate) async fn on_postgres(part: impl AsyncFnOnce(&Self)) {
         let Some(server) = postgres_url() else { return };
         let name = create_database(&server).await;
         let url = with_database(&server, &name);
@@ -51,7 +51,7 @@ impl Subject {
     }
 
     /// Another replica on the same database.
-    pub(in crate::store) async fn replica(&self) -> Arc<dyn Store> {
+    pub(crate) async fn replica(&self) -> Arc<dyn Store> {
         connect(&self.options).await.expect("connected")
     }
 
@@ -62,7 +62,7 @@ impl Subject {
     }
 
     /// Does to the database what the door would not; answers how many rows it changed.
-    pub(in crate::store) async fn execute(&self, sql: &'static str) -> u64 {
+    pub(crate) async fn execute(&self, sql: &'static str) -> u64 {
         match &self.raw {
             Raw::Sqlite(pool) => pool.execute(sql).await.expect("executed").rows_affected(),
             Raw::Postgres(pool) => pool.execute(sql).await.expect("executed").rows_affected(),

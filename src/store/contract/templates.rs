@@ -1,8 +1,6 @@
 use super::*;
-use crate::{
-    domain::{Entry, EntryKind},
-    store::StoreError,
-};
+use crate::StoreError;
+use domain::{Entry, EntryKind};
 
 on_both_databases!(
     a_template_is_read_as_it_was_admitted,

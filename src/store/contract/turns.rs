@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::store::StoreError;
+use crate::StoreError;
 
 on_both_databases!(
     a_turn_sees_the_collection_and_its_own_changes,

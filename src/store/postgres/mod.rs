@@ -10,7 +10,7 @@ use sqlx::{
 };
 
 use super::{News, Result, StoreError, StoreOptions, Watch};
-use crate::domain::CollectionUid;
+use domain::CollectionUid;
 
 #[path = "../sql/mod.rs"]
 #[expect(clippy::duplicate_mod, reason = "compiled once for each database; sql/mod.rs says why")]
@@ -45,7 +45,7 @@ struct Pools {
 
 impl Pools {
     const KIND: &'static str = "postgres";
-    const MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+    const MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
 
     async fn open(options: &StoreOptions) -> Result<Self> {
         let address = PgConnectOptions::from_str(&options.url)

@@ -2,12 +2,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::{
-    domain::{
-        Change, Collection, CollectionId, CollectionUid, DecisionId, Identity, IdentityId, Labels, Policy, Position,
-        Revision, Timestamp,
-    },
-    store::{DecisionRecord, News, StoreError, Watch, contract::Subject},
+use crate::{DecisionRecord, News, StoreError, Watch, contract::Subject};
+use domain::{
+    Change, Collection, CollectionId, CollectionUid, DecisionId, Identity, IdentityId, Labels, Policy, Position,
+    Revision, Timestamp,
 };
 
 fn collection() -> Collection {

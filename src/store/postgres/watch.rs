@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use super::super::{News, Result, StoreError, Watch};
-use crate::domain::{CollectionUid, Position};
+use domain::{CollectionUid, Position};
 
 /// How long to wait before the database is asked again for a line.
 const RETRY: Duration = Duration::from_secs(1);

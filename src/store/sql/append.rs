@@ -4,12 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{Transaction, identities, log, templates};
 use crate::{
-    domain::{Change, CollectionUid, Entry, EntryKind, Identity, IdentityId, Position, StoredTemplate, Timestamp},
-    store::{
-        Result, StoreError,
-        rows::{LogEntry, kept},
-    },
+    Result, StoreError,
+    rows::{LogEntry, kept},
 };
+use domain::{Change, CollectionUid, Entry, EntryKind, Identity, IdentityId, Position, StoredTemplate, Timestamp};
 
 /// Applies changes in order behind `head` and answers their entries as a follower would read them.
 pub(super) async fn append(

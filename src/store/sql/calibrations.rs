@@ -4,12 +4,10 @@ use sqlx::types::Json;
 
 use super::Connection;
 use crate::{
-    domain::{CalibrationId, CollectionUid, KeptCalibration, Modality, Pooling},
-    store::{
-        Result,
-        rows::{CalibrationRow, bigint, micros, read_all, read_one, trial_bytes},
-    },
+    Result,
+    rows::{CalibrationRow, bigint, micros, read_all, read_one, trial_bytes},
 };
+use domain::{CalibrationId, CollectionUid, KeptCalibration, Modality, Pooling};
 
 pub(super) async fn by_id(
     connection: &mut Connection,

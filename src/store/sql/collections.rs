@@ -4,13 +4,11 @@ use sqlx::types::Json;
 
 use super::Connection;
 use crate::{
-    domain::{Collection, CollectionId, CollectionUid, Policy, Position, Revision, SpaceBinding},
-    store::{
-        Head, Result, StoreError,
-        fault::corrupt,
-        rows::{CollectionRow, HeadRow, bigint, micros, read_all, read_one, role_word},
-    },
+    Head, Result, StoreError,
+    fault::corrupt,
+    rows::{CollectionRow, HeadRow, bigint, micros, read_all, read_one, role_word},
 };
+use domain::{Collection, CollectionId, CollectionUid, Policy, Position, Revision, SpaceBinding};
 
 pub(super) async fn by_id(connection: &mut Connection, id: &CollectionId) -> Result<Option<Collection>> {
     let rows: Vec<CollectionRow> = sqlx::query_as(

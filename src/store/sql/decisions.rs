@@ -4,12 +4,10 @@ use sqlx::types::Json;
 
 use super::Connection;
 use crate::{
-    domain::{CollectionUid, DecisionId, Timestamp},
-    store::{
-        DecisionRecord, Result,
-        rows::{DecisionRow, micros, read_one},
-    },
+    DecisionRecord, Result,
+    rows::{DecisionRow, micros, read_one},
 };
+use domain::{CollectionUid, DecisionId, Timestamp};
 
 pub(super) async fn by_id(
     connection: &mut Connection,

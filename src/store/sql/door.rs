@@ -11,24 +11,22 @@ use super::{
     turn::SqlTurn,
 };
 use crate::{
-    domain::{
-        CalibrationId, Collection, CollectionId, CollectionUid, DecisionId, Entry, Identity, IdentityId,
-        KeptCalibration, Operation, OperationId, OperationOutcome, Owned, Position, Progress, ReviewCase, ReviewCaseId,
-        ReviewStage, ReviewTrial, Revision, StoredTemplate, SurveyFinding, Template, TemplateId, Timestamp,
-    },
-    store::{
-        DecisionRecord, Head, Heard, IdempotencyKey, IdempotencyRecord, News, Page, Result, Store, StoreError,
-        StoreOptions, Turn, Watch, schema,
-    },
+    DecisionRecord, Head, Heard, IdempotencyKey, IdempotencyRecord, News, Page, Result, Store, StoreError,
+    StoreOptions, Turn, Watch, schema,
+};
+use domain::{
+    CalibrationId, Collection, CollectionId, CollectionUid, DecisionId, Entry, Identity, IdentityId, KeptCalibration,
+    Operation, OperationId, OperationOutcome, Owned, Position, Progress, ReviewCase, ReviewCaseId, ReviewStage,
+    ReviewTrial, Revision, StoredTemplate, SurveyFinding, Template, TemplateId, Timestamp,
 };
 
 #[derive(Debug)]
-pub(in crate::store) struct SqlStore {
+pub(crate) struct SqlStore {
     pub(super) pools: Pools,
 }
 
 impl SqlStore {
-    pub(in crate::store) async fn connect(options: &StoreOptions) -> Result<Self> {
+    pub(crate) async fn connect(options: &StoreOptions) -> Result<Self> {
         Ok(Self { pools: Pools::open(options).await? })
     }
 }

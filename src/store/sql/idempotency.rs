@@ -2,12 +2,10 @@
 
 use super::Connection;
 use crate::{
-    domain::{CollectionUid, Timestamp},
-    store::{
-        IdempotencyKey, IdempotencyRecord, Result,
-        rows::{IdempotencyRow, micros, read_one},
-    },
+    IdempotencyKey, IdempotencyRecord, Result,
+    rows::{IdempotencyRow, micros, read_one},
 };
+use domain::{CollectionUid, Timestamp};
 
 /// The answer under the key, unless it has expired by `now`.
 pub(super) async fn by_key(

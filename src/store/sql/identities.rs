@@ -4,12 +4,10 @@ use sqlx::{FromRow, QueryBuilder, types::Json};
 
 use super::{Connection, Database, many::pieces};
 use crate::{
-    domain::{CollectionUid, Identity, IdentityId, Labels, Position, Timestamp},
-    store::{
-        Result,
-        rows::{ExpiredRow, IdentityRow, bigint, micros, read_all, read_one},
-    },
+    Result,
+    rows::{ExpiredRow, IdentityRow, bigint, micros, read_all, read_one},
 };
+use domain::{CollectionUid, Identity, IdentityId, Labels, Position, Timestamp};
 
 pub(super) async fn by_id(
     connection: &mut Connection,

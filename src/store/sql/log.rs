@@ -6,12 +6,10 @@ use sqlx::QueryBuilder;
 
 use super::{Connection, Database, identities, many::pieces, templates};
 use crate::{
-    domain::{CollectionUid, Entry, EntryKind, Position},
-    store::{
-        Result,
-        rows::{LogEntry, LogRow, bigint, micros, read_all},
-    },
+    Result,
+    rows::{LogEntry, LogRow, bigint, micros, read_all},
 };
+use domain::{CollectionUid, Entry, EntryKind, Position};
 
 /// Entries after a position, each with its subject as it is now.
 ///

@@ -24,6 +24,6 @@ mod review_trials;
 mod templates;
 mod turn;
 
-pub(in crate::store) use door::SqlStore;
+pub(crate) use door::SqlStore;
 
 use super::{Connection, Database, Pools, Transaction, announce, check_file, hold_collection, lock_collection};

@@ -7,15 +7,13 @@ use uuid::Uuid;
 
 use super::{Connection, Database, many::pieces};
 use crate::{
-    domain::{
-        CollectionUid, IdentityId, Operation, OperationId, OperationKind, OperationOutcome, OperationState, Owned,
-        Progress, Similarity, SurveyFinding, TemplateId, Timestamp,
-    },
-    store::{
-        Heard, Page, Result, StoreError,
-        fault::corrupt,
-        rows::{bigint, micros, read_all, read_one},
-    },
+    Heard, Page, Result, StoreError,
+    fault::corrupt,
+    rows::{bigint, micros, read_all, read_one},
+};
+use domain::{
+    CollectionUid, IdentityId, Operation, OperationId, OperationKind, OperationOutcome, OperationState, Owned,
+    Progress, Similarity, SurveyFinding, TemplateId, Timestamp,
 };
 
 #[derive(Debug, FromRow)]

@@ -6,16 +6,14 @@ use uuid::Uuid;
 
 use super::Connection;
 use crate::{
-    domain::{
-        CollectionUid, Embedding, EmbeddingSpace, Encoded, IdentityId, ReviewCase, ReviewCaseId, ReviewStage,
-        ReviewState, SampleReport, SpaceName, TemplateOrigin, Timestamp,
-    },
-    store::{
-        Page, Result, StoreError,
-        fault::corrupt,
-        payload::{checksum_of, unsealed},
-        rows::{F32LE_UNIT, bigint, micros, payload_bytes},
-    },
+    Page, Result, StoreError,
+    fault::corrupt,
+    payload::{checksum_of, unsealed},
+    rows::{F32LE_UNIT, bigint, micros, payload_bytes},
+};
+use domain::{
+    CollectionUid, Embedding, EmbeddingSpace, Encoded, IdentityId, ReviewCase, ReviewCaseId, ReviewStage, ReviewState,
+    SampleReport, SpaceName, TemplateOrigin, Timestamp,
 };
 
 /// Of a row: the body is the case, and the other columns repeat what statements look for.

@@ -3,10 +3,8 @@
 use sqlx::types::Json;
 
 use super::Connection;
-use crate::{
-    domain::{CollectionUid, ReviewCaseId, ReviewTrial},
-    store::{Result, rows::bigint},
-};
+use crate::{Result, rows::bigint};
+use domain::{CollectionUid, ReviewCaseId, ReviewTrial};
 
 /// Keeps a trial as the collection's latest, and the latest `most` of all.
 pub(super) async fn put(connection: &mut Connection, uid: CollectionUid, trial: &ReviewTrial, most: u64) -> Result<()> {

@@ -5,16 +5,14 @@ use uuid::Uuid;
 
 use super::{Connection, Database, many::pieces};
 use crate::{
-    domain::{Assignment, CollectionUid, EmbeddingSpace, IdentityId, Position, StoredTemplate, Template, TemplateId},
-    store::{
-        Result, StoreError,
-        payload::checksum,
-        rows::{
-            AcceptedRow, F32LE_UNIT, StoredTemplateRow, TemplateRow, bigint, micros, origin_word, payload_bytes,
-            read_all, read_one,
-        },
+    Result, StoreError,
+    payload::checksum,
+    rows::{
+        AcceptedRow, F32LE_UNIT, StoredTemplateRow, TemplateRow, bigint, micros, origin_word, payload_bytes, read_all,
+        read_one,
     },
 };
+use domain::{Assignment, CollectionUid, EmbeddingSpace, IdentityId, Position, StoredTemplate, Template, TemplateId};
 
 pub(super) async fn by_id(connection: &mut Connection, uid: CollectionUid, id: TemplateId) -> Result<Option<Template>> {
     let row: Option<TemplateRow> = sqlx::query_as(

@@ -6,13 +6,11 @@ use super::{
     Transaction, append, calibrations, collections, decisions, idempotency, identities, log, operations, review,
     review_trials, templates,
 };
-use crate::{
-    domain::{
-        CalibrationId, Change, Collection, CollectionUid, EmbeddingSpace, Encoded, Entry, Identity, IdentityId,
-        KeptCalibration, Modality, Operation, OperationId, OperationOutcome, Position, ReviewCase, ReviewCaseId,
-        ReviewTrial, SurveyFinding, Template, TemplateId, Timestamp,
-    },
-    store::{DecisionRecord, IdempotencyKey, IdempotencyRecord, News, Page, Result, StoreError, Turn},
+use crate::{DecisionRecord, IdempotencyKey, IdempotencyRecord, News, Page, Result, StoreError, Turn};
+use domain::{
+    CalibrationId, Change, Collection, CollectionUid, EmbeddingSpace, Encoded, Entry, Identity, IdentityId,
+    KeptCalibration, Modality, Operation, OperationId, OperationOutcome, Position, ReviewCase, ReviewCaseId,
+    ReviewTrial, SurveyFinding, Template, TemplateId, Timestamp,
 };
 
 /// The collection's lock is held by the transaction, from before the record and the head were read.

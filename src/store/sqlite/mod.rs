@@ -17,7 +17,7 @@ use sqlx::{
 use tempfile::TempDir;
 
 use super::{News, Result, StoreError, StoreOptions, Watch};
-use crate::domain::CollectionUid;
+use domain::CollectionUid;
 
 #[path = "../sql/mod.rs"]
 #[expect(clippy::duplicate_mod, reason = "compiled once for each database; sql/mod.rs says why")]
@@ -45,7 +45,7 @@ struct Pools {
 
 impl Pools {
     const KIND: &'static str = "sqlite";
-    const MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+    const MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
 
     async fn open(options: &StoreOptions) -> Result<Self> {
         let (file, scratch) = place(&options.url)?;

@@ -2,13 +2,11 @@ use std::{sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
-use crate::{
-    domain::{
-        Assignment, Change, Collection, CollectionId, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId,
-        Labels, Modality, ModelDigest, Policy, Position, Revision, SpaceName, StoredTemplate, Template, TemplateId,
-        TemplateOrigin, Timestamp,
-    },
-    store::{Store, StoreError, StoreOptions, connect},
+use crate::{Store, StoreError, StoreOptions, connect};
+use domain::{
+    Assignment, Change, Collection, CollectionId, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId,
+    Labels, Modality, ModelDigest, Policy, Position, Revision, SpaceName, StoredTemplate, Template, TemplateId,
+    TemplateOrigin, Timestamp,
 };
 
 fn options(url: &str) -> StoreOptions {

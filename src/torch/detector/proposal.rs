@@ -9,7 +9,7 @@ use super::{
     pyramid::Pyramid,
     sigmoid,
 };
-use crate::torch::{
+use crate::{
     network::{NetworkError, mtcnn::ProposalNet},
     plain,
 };

@@ -6,7 +6,7 @@
 use std::{borrow::Cow, ops::Range};
 
 use super::{Pixels, boxes::Region};
-use crate::torch::network::mtcnn::{PIXEL_MEAN, PIXEL_SCALE};
+use crate::network::mtcnn::{PIXEL_MEAN, PIXEL_SCALE};
 
 const CHANNELS: usize = 3;
 

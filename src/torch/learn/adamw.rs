@@ -3,7 +3,7 @@
 use tch::{TchError, Tensor};
 
 use super::{LearnError, Pace, trainable};
-use crate::torch::weights::{Dtype, RawTensor, StateDict};
+use weights::{Dtype, RawTensor, StateDict};
 
 /// How much of the past stays in the mean of the slopes, and of their squares.
 const MEAN_KEPT: f64 = 0.9;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use tch::{Kind, Reduction, TchError, Tensor};
 
 use super::{LearnError, Pace, adamw::AdamW, numbers, settle, trainable};
-use crate::torch::weights::StateDict;
+use weights::StateDict;
 
 /// Numbers of a neighbour, of the gallery's token and of a summary, and the most neighbours.
 const ITEM: usize = 11;

@@ -1,8 +1,6 @@
 use super::*;
-use crate::torch::{
-    network::{Folding, Network},
-    weights::{Dtype, RawTensor},
-};
+use crate::network::{Folding, Network};
+use weights::{Dtype, RawTensor};
 
 const WALK: usize = 60 * 17 * 3;
 const HOW: Step = Step { rate: 1e-3, decay: 0.05, temperature: 0.1 };

@@ -8,10 +8,8 @@ use std::collections::HashMap;
 use tch::{Kind, TchError, Tensor};
 
 use super::{LearnError, numbers};
-use crate::torch::{
-    network::gaittcn::{self, After, Piece, Reach, Steps},
-    weights::{Dtype, RawTensor, StateDict},
-};
+use crate::network::gaittcn::{self, After, Piece, Reach, Steps};
+use weights::{Dtype, RawTensor, StateDict};
 
 /// As the layers that serve have it.
 const NORM_EPSILON: f64 = 1e-5;

@@ -22,17 +22,17 @@ pub(super) const DIMENSION: usize = 128;
 
 /// A linear step and what follows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::torch) struct Piece {
-    pub(in crate::torch) key: &'static str,
-    pub(in crate::torch) inputs: usize,
-    pub(in crate::torch) outputs: usize,
-    pub(in crate::torch) reach: Reach,
-    pub(in crate::torch) after: After,
+pub(crate) struct Piece {
+    pub(crate) key: &'static str,
+    pub(crate) inputs: usize,
+    pub(crate) outputs: usize,
+    pub(crate) reach: Reach,
+    pub(crate) after: After,
 }
 
 /// What a linear step sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::torch) enum Reach {
+pub(crate) enum Reach {
     /// So many frames, moving on by so many; `{key}.conv`.
     Along { window: usize, stride: usize },
     /// Everything, with nothing along time left; `{key}.linear`.
@@ -41,7 +41,7 @@ pub(in crate::torch) enum Reach {
 
 /// What a linear step's output goes through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::torch) enum After {
+pub(crate) enum After {
     /// Batch normalisation, `{key}.norm`.
     Norm,
     Nothing,
@@ -92,7 +92,7 @@ const fn whole(key: &'static str, [inputs, outputs]: [usize; 2], after: After) -
 }
 
 /// All pieces, in the order of the way through them.
-pub(in crate::torch) fn pieces() -> impl Iterator<Item = Piece> {
+pub(crate) fn pieces() -> impl Iterator<Item = Piece> {
     let blocks = BLOCKS.into_iter().flat_map(|block| [Some(block.first), Some(block.second), block.shortcut]);
     std::iter::once(STEM).chain(blocks.flatten()).chain([ATTENTION]).chain(HEAD).chain([EMBEDDING])
 }
@@ -101,13 +101,13 @@ pub(in crate::torch) fn pieces() -> impl Iterator<Item = Piece> {
 ///
 /// Along time: from `[batch, inputs, 1, frames]` to `[batch, outputs, 1, frames / stride]`; whole: from `[batch, inputs]` to
 /// `[batch, outputs]`. Time lies innermost, where libtorch's convolutions are several times faster.
-pub(in crate::torch) trait Steps {
+pub(crate) trait Steps {
     /// Normalisation included.
     fn run(&self, piece: &Piece, input: &Tensor) -> Result<Tensor, TchError>;
 }
 
 /// From joints `[batch, 60, 17, 3]` to embeddings `[batch, 128]`.
-pub(in crate::torch) fn embed(steps: &impl Steps, input: &Tensor) -> Result<Tensor, TchError> {
+pub(crate) fn embed(steps: &impl Steps, input: &Tensor) -> Result<Tensor, TchError> {
     let features = Features::of(input)?;
     let mut walk = steps.run(&STEM, &features.moving)?.f_relu_()?;
     for block in &BLOCKS {

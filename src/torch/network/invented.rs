@@ -5,7 +5,7 @@ use super::{
     mtcnn::Nets,
     parameters::{Parameters, Source},
 };
-use crate::torch::weights::{RawTensor, StateDict};
+use weights::{RawTensor, StateDict};
 
 /// The three nets of the detector.
 pub(crate) fn mtcnn() -> StateDict {

@@ -8,13 +8,13 @@ use super::{
     layers::{Activation, Affine, Bias, Chain, Conv, ConvShape, Layer, Linear, Scale, channels_last},
     parameters::{Parameters, StrictSource},
 };
-use crate::torch::weights::StateDict;
+use weights::StateDict;
 
 /// BGR, height, width; bytes as they are, 0 to 255.
-pub(in crate::torch) const INPUT: [usize; 3] = [3, 80, 80];
-pub(in crate::torch) const CLASSES: usize = 3;
+pub(crate) const INPUT: [usize; 3] = [3, 80, 80];
+pub(crate) const CLASSES: usize = 3;
 /// The answer that says that the face is one.
-pub(in crate::torch) const BONA_FIDE: usize = 1;
+pub(crate) const BONA_FIDE: usize = 1;
 
 const STEM: usize = 32;
 const TOP: usize = 512;
@@ -26,7 +26,7 @@ const GATE_REDUCTION: usize = 4;
 
 /// The two nets that were published with weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::torch) enum Variant {
+pub(crate) enum Variant {
     V2,
     V1Se,
 }
@@ -60,7 +60,7 @@ impl Variant {
 }
 
 #[derive(Debug)]
-pub(in crate::torch) struct MiniFasNet {
+pub(crate) struct MiniFasNet {
     stem: Chain<Conv>,
     bottlenecks: Chain<Bottleneck>,
     top: Chain<Conv>,
@@ -68,10 +68,10 @@ pub(in crate::torch) struct MiniFasNet {
 }
 
 /// The nets that were published, and what the names of each one's tensors begin with in a state dict of both.
-pub(in crate::torch) const PUBLISHED: [(&str, Variant); 2] = [("scale2_7.", Variant::V2), ("scale4_0.", Variant::V1Se)];
+pub(crate) const PUBLISHED: [(&str, Variant); 2] = [("scale2_7.", Variant::V2), ("scale4_0.", Variant::V1Se)];
 
 /// Builds nets from one state dict.
-pub(in crate::torch) fn build<const N: usize>(
+pub(crate) fn build<const N: usize>(
     weights: StateDict,
     which: [(&str, Variant); N],
     folding: Folding,
@@ -112,7 +112,7 @@ impl MiniFasNet {
     }
 
     /// From `[batch, 3, 80, 80]` to `[batch, 3]`, not yet a distribution.
-    pub(in crate::torch) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
+    pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
         let stem = self.stem.forward(&channels_last(input)?)?;
         let top = self.top.forward(&self.bottlenecks.forward(&stem)?)?;
         self.answer.forward(&top.f_flatten(1, -1)?)

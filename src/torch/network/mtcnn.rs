@@ -12,23 +12,23 @@ use super::{
     layers::{Activation, Affine, Bias, Conv, ConvShape, Layer, tensor},
     parameters::{Parameters, StrictSource},
 };
-use crate::torch::weights::StateDict;
+use weights::StateDict;
 
 /// What one pixel of a picture becomes for these nets.
-pub(in crate::torch) const PIXEL_MEAN: f32 = 127.5;
-pub(in crate::torch) const PIXEL_SCALE: f32 = 1.0 / 128.0;
+pub(crate) const PIXEL_MEAN: f32 = 127.5;
+pub(crate) const PIXEL_SCALE: f32 = 1.0 / 128.0;
 
 /// The three nets, in the order in which a picture goes through them.
 #[derive(Debug)]
-pub(in crate::torch) struct Nets {
-    pub(in crate::torch) proposal: ProposalNet,
-    pub(in crate::torch) refinement: RefinementNet,
-    pub(in crate::torch) landmark: LandmarkNet,
+pub(crate) struct Nets {
+    pub(crate) proposal: ProposalNet,
+    pub(crate) refinement: RefinementNet,
+    pub(crate) landmark: LandmarkNet,
 }
 
 impl Nets {
     /// Builds them from one state dict, in which their names begin with `pnet.`, `rnet.` and `onet.`.
-    pub(in crate::torch) fn build(weights: StateDict) -> Result<Self, NetworkError> {
+    pub(crate) fn build(weights: StateDict) -> Result<Self, NetworkError> {
         let mut source = StrictSource::new(weights);
         let nets = Self::new(&mut Parameters::new(&mut source, Folding::Folded))?;
         source.finish(|_| false)?;
@@ -46,7 +46,7 @@ impl Nets {
 
 /// Goes over a whole picture, of any size, and proposes boxes of 12 x 12 pixels, every second pixel one.
 #[derive(Debug)]
-pub(in crate::torch) struct ProposalNet {
+pub(crate) struct ProposalNet {
     near: Conv,
     far: [Conv; 2],
     head: Head,
@@ -54,10 +54,10 @@ pub(in crate::torch) struct ProposalNet {
 
 impl ProposalNet {
     /// What one place of the answer has seen of the picture.
-    pub(in crate::torch) const WINDOW: usize = 12;
+    pub(crate) const WINDOW: usize = 12;
     /// How far apart in the picture the places of the answer stand.
-    pub(in crate::torch) const STEP: usize = 2;
-    pub(in crate::torch) const OUTPUTS: usize = 5;
+    pub(crate) const STEP: usize = 2;
+    pub(crate) const OUTPUTS: usize = 5;
 
     fn new(parameters: &mut Parameters<'_>, prefix: &str) -> Result<Self, NetworkError> {
         let name = |layer: &str| format!("{prefix}{layer}");
@@ -69,12 +69,12 @@ impl ProposalNet {
     }
 
     /// How many places the answer has along a side of the picture.
-    pub(in crate::torch) fn places(side: usize) -> usize {
+    pub(crate) fn places(side: usize) -> usize {
         (side.saturating_sub(2)).div_ceil(Self::STEP).saturating_sub(4)
     }
 
     /// From `[batch, 3, height, width]`, channels last in memory, to `[batch, places, places, 5]`.
-    pub(in crate::torch) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
+    pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
         let near = halve(&self.near.forward(input)?, 2)?;
         let far = self.far.iter().try_fold(near, |value, layer| layer.forward(&value))?;
         self.head.forward(&far.f_permute([0, 2, 3, 1])?)
@@ -83,7 +83,7 @@ impl ProposalNet {
 
 /// Judges a crop of 24 x 24 pixels.
 #[derive(Debug)]
-pub(in crate::torch) struct RefinementNet {
+pub(crate) struct RefinementNet {
     wide: [Conv; 2],
     top: Conv,
     dense: Dense,
@@ -91,8 +91,8 @@ pub(in crate::torch) struct RefinementNet {
 }
 
 impl RefinementNet {
-    pub(in crate::torch) const SIDE: usize = 24;
-    pub(in crate::torch) const OUTPUTS: usize = 5;
+    pub(crate) const SIDE: usize = 24;
+    pub(crate) const OUTPUTS: usize = 5;
 
     fn new(parameters: &mut Parameters<'_>, prefix: &str) -> Result<Self, NetworkError> {
         let name = |layer: &str| format!("{prefix}{layer}");
@@ -105,7 +105,7 @@ impl RefinementNet {
     }
 
     /// From `[batch, 3, 24, 24]`, channels last in memory, to `[batch, 5]`.
-    pub(in crate::torch) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
+    pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
         let wide =
             self.wide.iter().try_fold(input.shallow_clone(), |value, layer| halve(&layer.forward(&value)?, 3))?;
         self.head.forward(&self.dense.forward(&self.top.forward(&wide)?)?)
@@ -114,7 +114,7 @@ impl RefinementNet {
 
 /// Judges a crop of 48 x 48 pixels and finds the landmarks.
 #[derive(Debug)]
-pub(in crate::torch) struct LandmarkNet {
+pub(crate) struct LandmarkNet {
     wide: [Conv; 3],
     top: Conv,
     dense: Dense,
@@ -122,9 +122,9 @@ pub(in crate::torch) struct LandmarkNet {
 }
 
 impl LandmarkNet {
-    pub(in crate::torch) const SIDE: usize = 48;
+    pub(crate) const SIDE: usize = 48;
     /// Behind the four shifts: the five landmarks' places along the width, then those along the height.
-    pub(in crate::torch) const OUTPUTS: usize = 15;
+    pub(crate) const OUTPUTS: usize = 15;
 
     fn new(parameters: &mut Parameters<'_>, prefix: &str) -> Result<Self, NetworkError> {
         let names = ["dense6_1", "dense6_2", "dense6_3"].map(|layer| format!("{prefix}{layer}"));
@@ -141,7 +141,7 @@ impl LandmarkNet {
     }
 
     /// From `[batch, 3, 48, 48]`, channels last in memory, to `[batch, 15]`.
-    pub(in crate::torch) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
+    pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
         let [near, middle, far] = &self.wide;
         let value = halve(&near.forward(input)?, 3)?;
         let value = halve(&middle.forward(&value)?, 3)?;

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 
 use super::{Folding, NetworkError};
-use crate::torch::weights::{Dtype, RawTensor, StateDict};
+use weights::{Dtype, RawTensor, StateDict};
 
 /// Where a network's numbers come from.
 pub(super) trait Source {

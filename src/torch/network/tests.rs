@@ -2,10 +2,8 @@ mod golden;
 mod layouts;
 
 use super::{parameters::Source, *};
-use crate::{
-    testdata,
-    torch::{runtime, weights::RawTensor},
-};
+use crate::runtime;
+use weights::RawTensor;
 
 /// A published checkpoint of each network that there is one of, with its entry.
 const PUBLISHED: [(&str, &str, Option<&str>); 3] = [
@@ -187,7 +185,7 @@ fn gait_networks_are_sound() {
 
 #[test]
 fn published_networks_are_sound() {
-    let Some(data) = testdata::folder() else { return };
+    let Some(data) = testing::folder() else { return };
     let _settled = runtime::settle_thread();
     for (name, file, entry) in PUBLISHED {
         let weights = StateDict::read(&data.join(file), entry).expect("a checkpoint");

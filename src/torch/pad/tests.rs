@@ -1,10 +1,8 @@
 use std::path::Path;
 
 use super::*;
-use crate::{
-    testdata,
-    torch::{network::invented, runtime, weights::RawTensor},
-};
+use crate::{network::invented, runtime};
+use weights::RawTensor;
 
 /// The published weights of both nets as one state dict.
 fn published(data: &Path) -> StateDict {
@@ -26,7 +24,7 @@ fn crop(seed: f32) -> Vec<f32> {
 
 #[test]
 fn published_weights_have_the_layout_that_is_asked_for() {
-    let Some(data) = testdata::folder() else { return };
+    let Some(data) = testing::folder() else { return };
     let shapes = |weights: StateDict| -> Vec<_> {
         let served = weights.iter().filter(|(key, _)| !key.ends_with("num_batches_tracked"));
         served.map(|(key, tensor)| (key.to_owned(), tensor.shape().to_vec())).collect()
@@ -37,7 +35,7 @@ fn published_weights_have_the_layout_that_is_asked_for() {
 #[test]
 fn folding_changes_no_answer() {
     let _settled = runtime::settle_thread();
-    let weights: Vec<StateDict> = testdata::folder().map(|data| published(&data)).into_iter().collect();
+    let weights: Vec<StateDict> = testing::folder().map(|data| published(&data)).into_iter().collect();
     for weights in weights.into_iter().chain([invented::minifasnet()]) {
         let built =
             |folding| minifasnet::build(weights.clone(), minifasnet::PUBLISHED, folding).expect("its own layout");

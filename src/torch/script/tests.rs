@@ -7,7 +7,7 @@ use tch::Device;
 use zip::{ZipArchive, ZipWriter, write::SimpleFileOptions};
 
 use super::*;
-use crate::torch::{probe::ProbeError, runtime};
+use crate::{probe::ProbeError, runtime};
 
 /// A small input: three channels of 8 x 4.
 pub(crate) const INPUT: [usize; 3] = [3, 8, 4];

@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn what_made_the_answers_is_found_again() {
-        let mut random = crate::train::Random::new(3, 0);
+        let mut random = crate::Random::new(3, 0);
         let rows: Vec<[f32; 2]> = (0..20_000).map(|_| [random.normal(), 2.0 * random.normal()]).collect();
         let answers: Vec<bool> =
             rows.iter().map(|[a, b]| random.unit() < 1.0 / (1.0 + (-(0.5 + a - 2.0 * b)).exp())).collect();

@@ -3,13 +3,11 @@
 use std::{fs, path::Path};
 
 use super::{Made, Plan};
-use crate::{
-    decision::{
-        Decider,
-        decider::{Coefficients, Facts},
-        relations::SUMMARY_NAMES,
-    },
-    train::TrainError,
+use crate::TrainError;
+use decision::{
+    Decider,
+    decider::{Coefficients, Facts},
+    relations::SUMMARY_NAMES,
 };
 
 /// The name of the package and of its folder.

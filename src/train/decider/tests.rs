@@ -1,5 +1,5 @@
 use super::*;
-use crate::decision::{Decider, Judge, Prior};
+use decision::{Decider, Judge, Prior};
 
 const TINY: Plan = Plan { seed: 7, worlds: 24, epochs: 6 };
 

@@ -5,10 +5,8 @@
 //! then it is scaled to unit length. Nothing here was measured on people: the ranges are wide enough for loose and tight
 //! encoders alike.
 
-use crate::{
-    decision::relations::{Measured, Trial, Trials},
-    train::Random,
-};
+use crate::Random;
+use decision::relations::{Measured, Trial, Trials};
 
 /// Which worlds: no two realms share one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

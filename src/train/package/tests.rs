@@ -2,19 +2,17 @@
 
 use super::*;
 use crate::{
-    domain::{Frame, Joint, SampleContent, Skeleton},
-    encoder::{
-        EncoderArchitecture, EncoderManifest,
-        prepare::{self, Limits},
-    },
-    torch::{
-        network::{Folding, Network},
-        runtime,
-    },
-    train::{
-        gait,
-        trial::{self, Row, Size},
-    },
+    gait,
+    trial::{self, Row, Size},
+};
+use domain::{Frame, Joint, SampleContent, Skeleton};
+use encoder::{
+    EncoderArchitecture, EncoderManifest,
+    prepare::{self, Limits},
+};
+use torch::{
+    network::{Folding, Network},
+    runtime,
 };
 
 fn encoder_of(package: &Package) -> &EncoderManifest {
@@ -26,7 +24,7 @@ fn tensors_of(package: &Package) -> &StateDict {
 }
 
 fn shipped() -> Package {
-    Package::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(NAME)).expect("a sound package")
+    Package::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models").join(NAME)).expect("a sound package")
 }
 
 /// A walk of nobody, made of whole numbers alone, so that it is the same on every machine.
@@ -47,7 +45,7 @@ fn the_shipped_weights_are_the_published_ones() {
     package.prove().expect("the weights fit");
     assert_eq!(package.digest.to_string(), "d0baf81df5924edf4fa87bf5e3cd21b496a48b0d407cf85551e91d4fd8689bfb");
     assert_eq!(encoder_of(&package).preprocessing, gait::preprocessing());
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(NAME);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models").join(NAME);
     assert!(fs::metadata(folder.join("weights.safetensors")).expect("shipped").len() < 4_000_000);
 }
 

@@ -5,7 +5,7 @@
 //! saw too many kinds of people is no worse for it.
 
 use super::super::random::Random;
-use crate::domain::JOINTS;
+use domain::JOINTS;
 
 /// How much looks shift a joint.
 const LOOKS_M: f32 = 0.012;

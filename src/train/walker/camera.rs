@@ -3,7 +3,7 @@
 use std::f32::consts::PI;
 
 use super::{super::random::Random, Direction, Point, Pose};
-use crate::domain::JOINTS;
+use domain::JOINTS;
 
 /// How far from the ends of a way a camera stands at least: nobody walks through one.
 const AWAY_MIN_M: f32 = 1.6;

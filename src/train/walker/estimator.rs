@@ -2,7 +2,7 @@
 //! joints gone astray, people half in the picture, frames without anybody; and scores that know of it, mostly.
 
 use super::{super::random::Random, Condition, camera::View};
-use crate::domain::{Frame, JOINTS, Joint, Skeleton};
+use domain::{Frame, JOINTS, Joint, Skeleton};
 
 /// How good an estimator is, in metres at the body where not said otherwise.
 #[derive(Debug, Clone, Copy, PartialEq)]

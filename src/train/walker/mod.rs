@@ -10,7 +10,7 @@ mod gait;
 
 pub use self::{body::Person, camera::Camera, estimator::Estimator, gait::Condition};
 use super::random::Random;
-use crate::domain::{JOINTS, Skeleton};
+use domain::{JOINTS, Skeleton};
 
 /// A point of the world in metres: along the way, to its left, up.
 pub(super) type Point = [f32; 3];

@@ -4,13 +4,11 @@ mod odd;
 
 use super::{Connection, Pools, SqlStore, check_file, collections, lock_collection, templates};
 use crate::{
-    domain::{CollectionUid, Identity, IdentityId, Labels, Position, StoredTemplate},
-    store::{
-        Audit, Audited, Finding, FindingKind, Page, Repairs, Result, StoreError,
-        payload::{Checked, StoredTemplateRow},
-    },
+    Audit, Audited, Finding, FindingKind, Page, Repairs, Result, StoreError,
+    payload::{Checked, StoredTemplateRow},
 };
 use async_trait::async_trait;
+use domain::{CollectionUid, Identity, IdentityId, Labels, Position, StoredTemplate};
 use odd::{Odd, Where};
 
 /// Rows read at once.

@@ -8,13 +8,11 @@ use uuid::Uuid;
 
 use super::Connection;
 use crate::{
-    domain::{CollectionUid, Identity, Labels, Position, StoredTemplate, TemplateId},
-    store::{
-        Result, StoreError,
-        payload::StoredTemplateRow,
-        rows::{IdentityRow, bigint},
-    },
+    Result, StoreError,
+    payload::StoredTemplateRow,
+    rows::{IdentityRow, bigint},
 };
+use domain::{CollectionUid, Identity, Labels, Position, StoredTemplate, TemplateId};
 
 /// The most rows that one statement answers: who has a thousand faults of a kind restores a backup.
 const FOUND_MAX: i64 = 1000;

@@ -5,15 +5,15 @@
 
 use tch::{TchError, Tensor};
 
-use crate::torch::network::{
+use crate::network::{
     Folding, NetworkError,
     layers::{Activation, Affine, Bias, Chain, Conv, ConvShape, Layer, Linear, Norm, Scale, channels_last},
     parameters::Parameters,
 };
 
 /// RGB (ArcFace) or BGR (AdaFace), height, width.
-pub(in crate::torch::network) const INPUT: [usize; 3] = [3, 112, 112];
-pub(in crate::torch::network) const DIMENSION: usize = 512;
+pub(in crate::network) const INPUT: [usize; 3] = [3, 112, 112];
+pub(in crate::network) const DIMENSION: usize = 512;
 
 const STEM: usize = 64;
 const TOP: usize = 512;
@@ -55,14 +55,14 @@ pub enum IResNetLayout {
 }
 
 #[derive(Debug)]
-pub(in crate::torch::network) struct IResNet {
+pub(in crate::network) struct IResNet {
     stem: Conv,
     blocks: Chain<Block>,
     top: Top,
 }
 
 impl IResNet {
-    pub(in crate::torch::network) fn new(
+    pub(in crate::network) fn new(
         parameters: &mut Parameters<'_>,
         depth: IResNetDepth,
         layout: IResNetLayout,

@@ -2,15 +2,15 @@
 
 use tch::{TchError, Tensor};
 
-use crate::torch::network::{
+use crate::network::{
     NetworkError,
     layers::{Activation, Bias, Chain, Conv, ConvShape, Layer, Linear, channels_last},
     parameters::Parameters,
 };
 
 /// RGB, height, width.
-pub(in crate::torch::network) const INPUT: [usize; 3] = [3, 112, 112];
-pub(in crate::torch::network) const DIMENSION: usize = 512;
+pub(in crate::network) const INPUT: [usize; 3] = [3, 112, 112];
+pub(in crate::network) const DIMENSION: usize = 512;
 
 const STEM: usize = 128;
 /// The second layer sees channels in pairs, where the paper's sees each by itself.
@@ -34,7 +34,7 @@ const STAGES: [Stage; 3] = [
 ];
 
 #[derive(Debug)]
-pub(in crate::torch::network) struct Mbf {
+pub(in crate::network) struct Mbf {
     stem: Chain<Conv>,
     stages: Chain<Bottleneck>,
     top: Chain<Conv>,
@@ -42,7 +42,7 @@ pub(in crate::torch::network) struct Mbf {
 }
 
 impl Mbf {
-    pub(in crate::torch::network) fn new(parameters: &mut Parameters<'_>) -> Result<Self, NetworkError> {
+    pub(in crate::network) fn new(parameters: &mut Parameters<'_>) -> Result<Self, NetworkError> {
         let look = ConvShape::around(INPUT[0], STEM).stride([2, 2]);
         let look = block(parameters, "layers.0", look, STEM)?;
         let pairs = block(parameters, "layers.1", ConvShape::around(STEM, STEM).groups(STEM_GROUPS), STEM)?;

@@ -2,15 +2,15 @@
 
 use tch::{TchError, Tensor};
 
-use crate::torch::network::{
+use crate::network::{
     NetworkError,
     layers::{Activation, Bias, Chain, Conv, ConvShape, Layer, channels_last},
     parameters::Parameters,
 };
 
 /// RGB, height, width.
-pub(in crate::torch::network) const INPUT: [usize; 3] = [3, 112, 96];
-pub(in crate::torch::network) const DIMENSION: usize = 128;
+pub(in crate::network) const INPUT: [usize; 3] = [3, 112, 96];
+pub(in crate::network) const DIMENSION: usize = 128;
 
 const STEM: usize = 64;
 const TOP: usize = 512;
@@ -34,14 +34,14 @@ const STAGES: [Stage; 5] = [
 ];
 
 #[derive(Debug)]
-pub(in crate::torch::network) struct MobileFaceNet {
+pub(in crate::network) struct MobileFaceNet {
     stem: Chain<Conv>,
     bottlenecks: Chain<Bottleneck>,
     top: Chain<Conv>,
 }
 
 impl MobileFaceNet {
-    pub(in crate::torch::network) fn new(parameters: &mut Parameters<'_>) -> Result<Self, NetworkError> {
+    pub(in crate::network) fn new(parameters: &mut Parameters<'_>) -> Result<Self, NetworkError> {
         let wide = ConvShape::point(INPUT[0], STEM).kernel([3, 3]).stride([2, 2]).padding([1, 1]);
         let deep = ConvShape::depthwise(STEM).kernel([3, 3]).padding([1, 1]);
         let stem = Chain(vec![block(parameters, "conv1", wide, STEM)?, block(parameters, "dw_conv1", deep, STEM)?]);

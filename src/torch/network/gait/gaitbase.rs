@@ -6,19 +6,19 @@
 
 use tch::{TchError, Tensor};
 
-use crate::torch::network::{
+use crate::network::{
     NetworkError,
     layers::{Activation, Bias, Chain, Conv, ConvShape, Layer, channels_last, side, tensor},
     parameters::Parameters,
 };
 
 /// Frames of a silhouette each, height, width; 0 to 1.
-pub(in crate::torch::network) const INPUT: [usize; 3] = [30, 64, 44];
-pub(in crate::torch::network) const DIMENSION: usize = PARTS * PART;
+pub(in crate::network) const INPUT: [usize; 3] = [30, 64, 44];
+pub(in crate::network) const DIMENSION: usize = PARTS * PART;
 /// Horizontal strips; the last map has a line for each.
-pub(in crate::torch::network) const PARTS: usize = 16;
+pub(in crate::network) const PARTS: usize = 16;
 /// Tensors whose names begin so serve training alone: what is compared is in front of the necks.
-pub(in crate::torch::network) const TRAINING_ALONE: &[&str] = &["BNNecks."];
+pub(in crate::network) const TRAINING_ALONE: &[&str] = &["BNNecks."];
 
 /// How many numbers a part has.
 const PART: usize = 256;
@@ -28,7 +28,7 @@ const TOP: usize = 512;
 const BLOCKS: [(usize, usize); 4] = [(64, 1), (128, 2), (256, 2), (TOP, 1)];
 
 #[derive(Debug)]
-pub(in crate::torch::network) struct GaitBase {
+pub(in crate::network) struct GaitBase {
     stem: Conv,
     blocks: Chain<Block>,
     /// A full connection for each part: `[parts, channels, numbers]`.
@@ -36,7 +36,7 @@ pub(in crate::torch::network) struct GaitBase {
 }
 
 impl GaitBase {
-    pub(in crate::torch::network) fn new(parameters: &mut Parameters<'_>) -> Result<Self, NetworkError> {
+    pub(in crate::network) fn new(parameters: &mut Parameters<'_>) -> Result<Self, NetworkError> {
         let name = |layer: &str| format!("Backbone.forward_block.{layer}");
         let look = (ConvShape::around(1, STEM), Bias::Absent);
         let names = [&*name("conv1.conv"), &*name("bn1")];

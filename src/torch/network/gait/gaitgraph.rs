@@ -5,15 +5,15 @@
 
 use tch::{TchError, Tensor};
 
-use crate::torch::network::{
+use crate::network::{
     Folding, NetworkError,
     layers::{Activation, Affine, Bias, Chain, Conv, ConvShape, Layer, Linear, Norm, Scale, narrow, side, tensor},
     parameters::Parameters,
 };
 
 /// Frames; joints in COCO order; x, y, score.
-pub(in crate::torch::network) const INPUT: [usize; 3] = [60, JOINTS, CHANNELS];
-pub(in crate::torch::network) const DIMENSION: usize = 128;
+pub(in crate::network) const INPUT: [usize; 3] = [60, JOINTS, CHANNELS];
+pub(in crate::network) const DIMENSION: usize = 128;
 
 const JOINTS: usize = 17;
 const CHANNELS: usize = 3;
@@ -25,7 +25,7 @@ const REDUCTION: usize = 8;
 const WINDOW: usize = 9;
 
 #[derive(Debug)]
-pub(in crate::torch::network) struct GaitGraph {
+pub(in crate::network) struct GaitGraph {
     /// Normalises the input where it is not folded into the stem.
     norm: Option<Norm>,
     stem: Stem,
@@ -34,7 +34,7 @@ pub(in crate::torch::network) struct GaitGraph {
 }
 
 impl GaitGraph {
-    pub(in crate::torch::network) fn new(parameters: &mut Parameters<'_>) -> Result<Self, NetworkError> {
+    pub(in crate::network) fn new(parameters: &mut Parameters<'_>) -> Result<Self, NetworkError> {
         let graph = Adjacency::take(parameters, "input_branches.0.A")?;
         let scale = Scale::take(parameters, "input_branches.0.bn", CHANNELS)?;
         let (norm, scale) = match parameters.folding {

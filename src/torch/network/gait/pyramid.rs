@@ -15,15 +15,15 @@
 use tch::{TchError, Tensor};
 
 use super::transformer::Encoder;
-use crate::torch::network::{
+use crate::network::{
     NetworkError,
     layers::{Layer, Linear, side, tensor},
     parameters::Parameters,
 };
 
 /// Frames; joints in COCO order; x, y, score, of which the score is not looked at.
-pub(in crate::torch::network) const INPUT: [usize; 3] = [FRAMES, 17, 3];
-pub(in crate::torch::network) const DIMENSION: usize = 256;
+pub(in crate::network) const INPUT: [usize; 3] = [FRAMES, 17, 3];
+pub(in crate::network) const DIMENSION: usize = 256;
 
 const FRAMES: usize = 60;
 /// Pixels become numbers about one.
@@ -50,14 +50,14 @@ const STAGES: [Shape; 4] = [
 const COORDINATES: usize = 2;
 
 #[derive(Debug)]
-pub(in crate::torch::network) struct Pyramid {
+pub(in crate::network) struct Pyramid {
     order: Tensor,
     stages: Vec<Stage>,
     features: Linear,
 }
 
 impl Pyramid {
-    pub(in crate::torch::network) fn new(parameters: &mut Parameters<'_>) -> Result<Self, NetworkError> {
+    pub(in crate::network) fn new(parameters: &mut Parameters<'_>) -> Result<Self, NetworkError> {
         let mut stages = Vec::new();
         let mut width = COORDINATES;
         for (number, shape) in STAGES.iter().enumerate() {

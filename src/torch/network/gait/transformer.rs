@@ -3,7 +3,7 @@
 
 use tch::{TchError, Tensor};
 
-use crate::torch::network::{
+use crate::network::{
     Folding, NetworkError,
     layers::{Affine, Bias, Chain, Layer, Linear, NORM_EPSILON, side, tensor},
     parameters::Parameters,

@@ -5,7 +5,7 @@
 
 use tch::{TchError, Tensor};
 
-use crate::torch::network::{
+use crate::network::{
     NetworkError,
     instance::InstanceNorm,
     layers::{Activation, Bias, Chain, Conv, ConvShape, Layer, Linear, channels_last, mean_over_map},
@@ -13,10 +13,10 @@ use crate::torch::network::{
 };
 
 /// RGB, height, width.
-pub(in crate::torch::network) const INPUT: [usize; 3] = [3, 256, 128];
-pub(in crate::torch::network) const DIMENSION: usize = 512;
+pub(in crate::network) const INPUT: [usize; 3] = [3, 256, 128];
+pub(in crate::network) const DIMENSION: usize = 512;
 /// Tensors whose names begin so serve training alone.
-pub(in crate::torch::network) const TRAINING_ALONE: &[&str] = &["classifier."];
+pub(in crate::network) const TRAINING_ALONE: &[&str] = &["classifier."];
 
 /// A block works on a quarter of its output's channels.
 const REDUCTION: usize = 4;
@@ -93,7 +93,7 @@ enum Instance {
 }
 
 #[derive(Debug)]
-pub(in crate::torch::network) struct OsNet {
+pub(in crate::network) struct OsNet {
     stem: Stem,
     stages: Chain<Stage>,
     top: Conv,
@@ -101,7 +101,7 @@ pub(in crate::torch::network) struct OsNet {
 }
 
 impl OsNet {
-    pub(in crate::torch::network) fn new(
+    pub(in crate::network) fn new(
         parameters: &mut Parameters<'_>,
         norm: OsNetNorm,
         width: OsNetWidth,

@@ -6,7 +6,7 @@
 
 use tch::{TchError, Tensor};
 
-use crate::torch::network::{
+use crate::network::{
     Folding, NetworkError,
     instance::InstanceNorm,
     layers::{
@@ -16,8 +16,8 @@ use crate::torch::network::{
 };
 
 /// RGB, height, width.
-pub(in crate::torch::network) const INPUT: [usize; 3] = [3, 256, 128];
-pub(in crate::torch::network) const DIMENSION: usize = 2048;
+pub(in crate::network) const INPUT: [usize; 3] = [3, 256, 128];
+pub(in crate::network) const DIMENSION: usize = 2048;
 
 const STEM: usize = 64;
 /// A bottleneck's output is four times as wide as its middle.
@@ -62,7 +62,7 @@ pub enum ResNet50Layout {
 
 impl ResNet50Layout {
     /// Tensors whose names begin so serve training alone.
-    pub(in crate::torch::network) fn training_alone(self) -> &'static [&'static str] {
+    pub(in crate::network) fn training_alone(self) -> &'static [&'static str] {
         match self {
             Self::Last => &["classifier."],
             // With IBN-a, ImageNet's classifier was left where it was.
@@ -101,7 +101,7 @@ impl ResNet50Layout {
 }
 
 #[derive(Debug)]
-pub(in crate::torch::network) struct ResNet50 {
+pub(in crate::network) struct ResNet50 {
     stem: Conv,
     layout: ResNet50Layout,
     bottlenecks: Chain<Bottleneck>,
@@ -110,7 +110,7 @@ pub(in crate::torch::network) struct ResNet50 {
 }
 
 impl ResNet50 {
-    pub(in crate::torch::network) fn new(
+    pub(in crate::network) fn new(
         parameters: &mut Parameters<'_>,
         norm: ResNet50Norm,
         layout: ResNet50Layout,

@@ -258,7 +258,7 @@ fn what_training_alone_needs_is_passed_over() {
 
 #[test]
 fn published_weights_fit_and_nothing_else_does() {
-    let Some(data) = testdata::folder() else { return };
+    let Some(data) = testing::folder() else { return };
     for (name, file, entry) in PUBLISHED {
         let architecture = name.parse().expect("built in");
         let weights = StateDict::read(&data.join(file), entry).expect("a checkpoint");

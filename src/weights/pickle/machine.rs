@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Global, Object, ObjectId, Pickle, Storage};
-use crate::torch::weights::{DIMENSIONS_MAX, WeightsError, strided::Layout};
+use crate::{DIMENSIONS_MAX, WeightsError, strided::Layout};
 
 /// The most objects and members that a pickle may make; a checkpoint with optimizer state makes about 20 a tensor.
 const OBJECTS_MAX: usize = 4_000_000;

@@ -15,11 +15,10 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 pub use self::random::Random;
-use crate::{
-    decision::DeciderError,
-    encoder::PackageError,
-    torch::{learn::LearnError, network::NetworkError, weights::WeightsError},
-};
+use decision::DeciderError;
+use encoder::PackageError;
+use torch::{learn::LearnError, network::NetworkError};
+use weights::WeightsError;
 
 /// Why a training can not be done.
 #[derive(Debug, Error)]

@@ -50,10 +50,8 @@ use self::{
     queue::QueueLimits,
     service::{Served, Service},
 };
-use crate::{
-    domain::{Device, EmbeddingSpace, Modality, ModelDigest, Skeleton, SpaceName},
-    torch::{detector::DetectorOptions, network::NetworkError},
-};
+use domain::{Device, EmbeddingSpace, Modality, ModelDigest, Skeleton, SpaceName};
+use torch::{detector::DetectorOptions, network::NetworkError};
 
 /// Every model that is loaded.
 #[derive(Debug)]

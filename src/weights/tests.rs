@@ -4,7 +4,6 @@ use proptest::prelude::*;
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use super::*;
-use crate::testdata;
 
 /// Writes pickles as Python does, opcode by opcode.
 #[derive(Default)]
@@ -363,7 +362,7 @@ const PUBLISHED: [(&str, Option<&str>); 9] = [
 
 #[test]
 fn published_checkpoints_have_the_tensors_that_python_finds() {
-    let Some(data) = testdata::folder() else { return };
+    let Some(data) = testing::folder() else { return };
     for (file, entry) in PUBLISHED {
         let dict = StateDict::read(&data.join(file), entry).expect(file);
         let found: Vec<String> = dict.iter().map(|(key, tensor)| described(key, tensor)).collect();
@@ -386,7 +385,7 @@ fn described(key: &str, tensor: &RawTensor) -> String {
 
 #[test]
 fn a_real_checkpoint_survives_flipped_bytes() {
-    let Some(data) = testdata::folder() else { return };
+    let Some(data) = testing::folder() else { return };
     let file = fs::read(data.join("face/weights/pnet.pt")).expect("a checkpoint");
     // All that says anything lies before the numbers: the pickles, about the first 2,500 bytes.
     for at in (0..2500).chain((2500..file.len()).step_by(997)) {

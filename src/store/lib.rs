@@ -26,7 +26,7 @@ use thiserror::Error;
 
 pub use audit::{Audit, Audited, Finding, FindingKind, Repairs};
 
-use crate::domain::{
+use domain::{
     CalibrationId, Change, Collection, CollectionId, CollectionUid, DecisionId, EmbeddingSpace, Encoded, Entry,
     Identity, IdentityId, KeptCalibration, Modality, Operation, OperationId, OperationOutcome, Owned, Position,
     Progress, ReviewCase, ReviewCaseId, ReviewStage, ReviewTrial, Revision, StoredTemplate, SurveyFinding, Template,

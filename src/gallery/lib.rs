@@ -53,7 +53,7 @@ use parking_lot::RwLock;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use thiserror::Error;
 
-use crate::domain::{CollectionStats, CollectionUid, Position, Timestamp};
+use domain::{CollectionStats, CollectionUid, Position, Timestamp};
 
 pub use join::{JoinError, JoinProgress, JoinWatch};
 pub use keep::Recall;

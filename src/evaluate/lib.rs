@@ -39,10 +39,8 @@ pub use self::{
     report::{Beside, Origin, Report, Results, Slice},
     scores::{Calibrated, Meaning, ScoreFile},
 };
-use crate::{
-    domain::{Alignment, Embedding, Sample},
-    encoder::{Ask, Encoder, EncoderError, Urgency},
-};
+use domain::{Alignment, Embedding, Sample};
+use encoder::{Ask, Encoder, EncoderError, Urgency};
 use lfw::View;
 
 /// Which set, and how it is measured.

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 /// The data folder: `SEMBLANCE_TEST_DATA`, or `../shared/data` beside the project. A test that needs it and gets `None`
 /// says so and passes: the project builds and tests without it.
 #[expect(clippy::disallowed_methods, clippy::print_stderr, reason = "tests have no configuration and no log")]
-pub(crate) fn folder() -> Option<PathBuf> {
+pub fn folder() -> Option<PathBuf> {
     let given = std::env::var_os("SEMBLANCE_TEST_DATA").map(PathBuf::from);
-    let folder = given.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"));
+    let folder = given.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"));
     if folder.join("MANIFEST.md").is_file() {
         return Some(folder);
     }
@@ -16,10 +16,10 @@ pub(crate) fn folder() -> Option<PathBuf> {
 }
 
 /// Real embeddings with the name of the image that each was made from.
-pub(crate) type NamedEmbeddings = Vec<(String, Vec<f32>)>;
+pub type NamedEmbeddings = Vec<(String, Vec<f32>)>;
 
 /// The rows of `embeddings/<set>.npy`, which holds a float16 matrix, and their names.
-pub(crate) fn embeddings(set: &str) -> Option<NamedEmbeddings> {
+pub fn embeddings(set: &str) -> Option<NamedEmbeddings> {
     let folder = folder()?.join("embeddings");
     let file = std::fs::read(folder.join(format!("{set}.npy"))).expect("the folder holds the set");
     let names = std::fs::read_to_string(folder.join(format!("{set}.names.txt"))).expect("each set has names");
@@ -36,11 +36,11 @@ pub(crate) fn embeddings(set: &str) -> Option<NamedEmbeddings> {
 }
 
 /// The person on an image of Labeled Faces in the Wild: the name without its number.
-pub(crate) fn lfw_person(image: &str) -> &str {
+pub fn lfw_person(image: &str) -> &str {
     image.rsplit_once('_').expect("Name_Surname_0001.jpg").0
 }
 
 /// The person on an image of Market-1501: the first four characters.
-pub(crate) fn market_person(image: &str) -> &str {
+pub fn market_person(image: &str) -> &str {
     &image[..4]
 }

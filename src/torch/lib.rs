@@ -12,4 +12,3 @@ mod plain;
 pub mod probe;
 pub mod runtime;
 pub mod script;
-pub mod weights;
