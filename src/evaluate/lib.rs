@@ -13,7 +13,7 @@ mod general;
 mod labelled;
 mod lfw;
 mod market;
-pub mod metrics;
+mod metrics;
 mod names;
 pub mod open_set;
 mod pictures;
@@ -35,7 +35,7 @@ pub use self::{
     figure::FigureError,
     general::{LabelledProtocol, NotASampleFilter, ProtocolOptions, SampleFilter},
     labelled::{Labelled, SampleIdentity},
-    metrics::{CalibrationResults, Retrieval},
+    metrics::{CalibrationResults, Retrieval, verification},
     names::PersonRule,
     report::{Comparison, Report, Results, ScoreOrigin, Slice},
     scores::{Meaning, ScoreFile},

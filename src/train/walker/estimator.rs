@@ -185,12 +185,12 @@ impl EdgeCrop {
         let edge = high - (high - low) * self.depth * beyond as f32 / self.frames.len() as f32;
         for joint in joints {
             if along(joint) > edge {
-                let told = self.sign * (edge + random.normal() * 0.03 * scale);
+                let clipped = self.sign * (edge + random.normal() * 0.03 * scale);
                 if self.axis == 0 {
-                    joint.x = told;
+                    joint.x = clipped;
                     joint.y += random.normal() * 0.08 * scale;
                 } else {
-                    joint.y = told;
+                    joint.y = clipped;
                     joint.x += random.normal() * 0.08 * scale;
                 }
                 joint.score = random.between(0.04, 0.35);
