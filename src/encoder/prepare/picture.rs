@@ -5,6 +5,7 @@ use image::{
     imageops::{self, FilterType},
 };
 use serde::{Deserialize, Serialize};
+use tracing::debug_span;
 
 use super::{
     NetworkInput, PrepareError, PreparedSample, PreprocessingError, SampleLimits,
@@ -112,7 +113,7 @@ impl ImagePreprocessing {
         limits: &SampleLimits,
     ) -> Result<PreparedSample, PrepareError> {
         let picture = decode(bytes, limits)?;
-        Ok(self.ready(self.place(&picture, geometry)?))
+        Ok(self.ready(debug_span!("align").in_scope(|| self.place(&picture, geometry))?))
     }
 
     /// The same, with heat maps of the joints behind the channels of the picture.
@@ -123,7 +124,7 @@ impl ImagePreprocessing {
         limits: &SampleLimits,
     ) -> Result<PreparedSample, PrepareError> {
         let picture = decode(&bytes.0, limits)?;
-        let mut ready = self.ready(self.place(&picture, geometry)?);
+        let mut ready = self.ready(debug_span!("align").in_scope(|| self.place(&picture, geometry))?);
         if channels > 0 {
             let (part, corner) = match geometry.region {
                 None => (picture.dimensions(), [0.0; 2]),
