@@ -53,6 +53,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 pub use calibrations::{Calibrated, CalibrationDraft, CalibrationState};
 pub use collections::{CollectionDraft, CollectionPatch, DeclaredSpace};
@@ -234,6 +235,6 @@ impl Matcher {
         &self,
         write: impl Future<Output = Result<T, Fault>> + Send + 'static,
     ) -> Result<T, Fault> {
-        self.tasks.spawn(write).await.map_err(Fault::internal)?
+        self.tasks.spawn(write.in_current_span()).await.map_err(Fault::internal)?
     }
 }

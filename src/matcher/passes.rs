@@ -4,10 +4,11 @@
 //! questions that wait for the same collection by then, up to as many as a sweep is good for, and answers them together:
 //! while one sweep runs the next one gathers. A lone search waits for nobody.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tracing::{Instrument, Span, debug_span, field::Empty};
 
 use super::{Fault, Matcher, directory::Open, search::Wanted};
 use domain::{Candidate, Embedding, Pooling, Timestamp};
@@ -23,6 +24,9 @@ struct Question {
     wanted: Wanted,
     pooling: Pooling,
     now: Timestamp,
+    /// Since when it waits, and the span that learns how long it did.
+    since: Instant,
+    span: Span,
     answer: oneshot::Sender<Vec<Candidate>>,
 }
 
@@ -40,6 +44,10 @@ impl Passes {
             return;
         }
         metrics::histogram!(domain::metric::SEARCH_PASS_LENGTH).record(questions.len() as f64);
+        for question in &questions {
+            let wait_ms = 1e3 * question.since.elapsed().as_secs_f64();
+            question.span.record("wait_ms", wait_ms).record("batch", questions.len());
+        }
         let searches: Vec<(&Embedding, Query<'_>)> = questions.iter().map(Question::search).collect();
         let answers = shelf.search_all(&searches);
         for (question, answer) in questions.into_iter().zip(answers) {
@@ -71,11 +79,13 @@ impl Matcher {
     pub(super) async fn look_up(&self, open: &Open, probe: Embedding, wanted: Wanted) -> Result<Vec<Candidate>, Fault> {
         let place = self.pool.place()?;
         let (answer, found) = oneshot::channel();
-        let pooling = open.collection.policy.pooling;
-        open.passes.0.lock().push_back(Question { probe, wanted, pooling, now: self.clock.now(), answer });
+        let (pooling, now) = (open.collection.policy.pooling, self.clock.now());
+        let (since, span) = (Instant::now(), debug_span!("scan", wait_ms = Empty, batch = Empty));
+        let question = Question { probe, wanted, pooling, now, since, span: span.clone(), answer };
+        open.passes.0.lock().push_back(question);
         // Each question brings a thread, so there is one for every question, whoever answers it.
         let (passes, shelf) = (Arc::clone(&open.passes), Arc::clone(&open.shelf));
-        self.pool.run_in(place, move || passes.run(&shelf)).await?;
+        self.pool.run_in(place, move || passes.run(&shelf)).instrument(span).await?;
         found.await.map_err(Fault::internal)
     }
 }

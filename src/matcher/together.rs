@@ -14,8 +14,13 @@ use tokio::{
     sync::{Notify, oneshot},
     time::timeout_at,
 };
+use tracing::{Instrument, Span};
 
-use super::{ConsistencyToken, Context, Enrolled, Fault, Matcher, directory::Open, turn::Turn};
+use super::{
+    ConsistencyToken, Context, Enrolled, Fault, Matcher,
+    directory::Open,
+    turn::{Turn, turn_span},
+};
 use domain::{CollectionId, Encoded, IdentityId, Labels, SampleReport};
 use store::StoreError;
 
@@ -37,6 +42,9 @@ struct Write {
     answer: oneshot::Sender<Result<Enrolled, Fault>>,
     /// Told when this one shall get the turn, for itself and all others.
     chosen: Arc<Notify>,
+    /// Since when it waits, and the span that learns how long it did.
+    since: Instant,
+    span: Span,
 }
 
 /// The writes that wait for a collection's turn. As many as there are requests in flight, which are limited: each leaves
@@ -81,6 +89,15 @@ impl Matcher {
         collection: &CollectionId,
         wish: Wish,
     ) -> Result<Enrolled, Fault> {
+        self.write_with_others(context, collection, wish).instrument(turn_span()).await
+    }
+
+    async fn write_with_others(
+        &self,
+        context: &Context,
+        collection: &CollectionId,
+        wish: Wish,
+    ) -> Result<Enrolled, Fault> {
         let open = self.open(collection).await?;
         let (place, mut answer) = open.company.join(context, wish);
         let led = tokio::select! {
@@ -111,9 +128,10 @@ impl Matcher {
 
     /// The turn, for who is chosen to get it.
     async fn lead(&self, open: &Open, place: &Place<'_>) -> Result<Turn, Fault> {
+        let since = Instant::now();
         place.chosen.notified().await;
         let writer = Arc::clone(&open.writers).lock_owned().await;
-        self.begin_turn(open, writer).await
+        self.begin_turn(open, writer, since).await
     }
 }
 
@@ -121,6 +139,9 @@ impl Turn {
     /// Writes them all and answers each of them, once it is durable.
     async fn enroll_all(mut self, mut writes: Vec<Write>) -> Result<(), Fault> {
         metrics::histogram!(domain::metric::COMMIT_LENGTH).record(writes.len() as f64);
+        for write in &writes {
+            write.span.record("wait_ms", 1e3 * write.since.elapsed().as_secs_f64()).record("batch", writes.len());
+        }
         let written = async {
             let answers = self.write_all(&mut writes).await?;
             self.commit().await?;
@@ -225,7 +246,9 @@ impl Company {
         let mut waiting = self.0.lock();
         waiting.joined += 1;
         let number = waiting.joined;
-        waiting.writes.push(Write { number, context: context.clone(), wish, answer, chosen: Arc::clone(&chosen) });
+        let (context, told) = (context.clone(), Arc::clone(&chosen));
+        let (since, span) = (Instant::now(), Span::current());
+        waiting.writes.push(Write { number, context, wish, answer, chosen: told, since, span });
         waiting.choose();
         (Place { company: self, number, chosen }, answered)
     }

@@ -3,12 +3,13 @@
 //! The order is what makes answers true: whoever holds the turn has in the gallery all that anybody committed before,
 //! and what it commits reaches the gallery before the next holder looks.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc, time::Instant};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::sync::OwnedMutexGuard;
+use tracing::{Instrument, Span, debug_span, field::Empty};
 use uuid::Uuid;
 
 use super::{Context, Fault, Matcher, directory::Open, idempotency};
@@ -68,6 +69,8 @@ pub(super) struct Turn {
     held: Box<dyn store::Turn>,
     open: Open,
     appended: Vec<Entry>,
+    /// From the wait for the turn to its end.
+    span: Span,
     /// Let go last: the next holder of this process finds the gallery caught up.
     _writer: OwnedMutexGuard<()>,
 }
@@ -103,12 +106,22 @@ impl Matcher {
 
     /// Takes the turn of a collection and catches up with all that was committed before.
     pub(super) async fn take_turn(&self, open: &Open) -> Result<Turn, Fault> {
-        let writer = Arc::clone(&open.writers).lock_owned().await;
-        self.begin_turn(open, writer).await
+        let taken = async {
+            let since = Instant::now();
+            let writer = Arc::clone(&open.writers).lock_owned().await;
+            self.begin_turn(open, writer, since).await
+        };
+        taken.instrument(turn_span()).await
     }
 
-    /// The same, for who holds the lock among this process's writers already.
-    pub(super) async fn begin_turn(&self, open: &Open, writer: OwnedMutexGuard<()>) -> Result<Turn, Fault> {
+    /// The same, for who holds the lock among this process's writers already and has waited `since` then, inside a
+    /// [`turn_span`].
+    pub(super) async fn begin_turn(
+        &self,
+        open: &Open,
+        writer: OwnedMutexGuard<()>,
+        since: Instant,
+    ) -> Result<Turn, Fault> {
         let held = match self.store.take_turn(open.collection.uid).await {
             Err(StoreError::CollectionGone) => {
                 self.close(open);
@@ -116,13 +129,20 @@ impl Matcher {
             }
             held => held?,
         };
+        let span = Span::current();
+        span.record("wait_ms", 1e3 * since.elapsed().as_secs_f64());
         let collection = Arc::new(held.collection().clone());
         self.directory.refresh(&collection);
         let open = Open { collection, ..open.clone() };
-        let mut turn = Turn { matcher: self.clone(), held, open, appended: Vec::new(), _writer: writer };
+        let mut turn = Turn { matcher: self.clone(), held, open, appended: Vec::new(), span, _writer: writer };
         turn.catch_up().await?;
         Ok(turn)
     }
+}
+
+/// The span of a turn: `wait_ms` until this process and the store gave it, `batch` the writes that share it.
+pub(super) fn turn_span() -> Span {
+    debug_span!("turn", wait_ms = Empty, batch = Empty)
 }
 
 impl Open {
@@ -167,7 +187,8 @@ impl Turn {
 
     /// Makes it durable, then visible to every search of this process.
     pub(super) async fn commit(self) -> Result<(), Fault> {
-        self.held.commit().await?;
+        let span = debug_span!(parent: &self.span, "commit", entries = self.appended.len());
+        self.held.commit().instrument(span).await?;
         self.matcher.directory.refresh(&self.open.collection);
         let forgets = self.appended.iter().any(|e| matches!(e.kind, EntryKind::Forget | EntryKind::Expire));
         self.open.apply(self.appended).await?;
