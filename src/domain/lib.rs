@@ -10,6 +10,7 @@ mod decision;
 mod device;
 mod embedding;
 mod encoded;
+mod error_chain;
 mod filter;
 mod id;
 mod identity;
@@ -36,6 +37,7 @@ pub use decision::{
 pub use device::{Device, UnknownDevice};
 pub use embedding::{DIMENSION_MAX, Embedding, EmbeddingError, Similarity, similarity_by_parts};
 pub use encoded::Encoded;
+pub use error_chain::ErrorChain;
 pub use filter::{FILTER_BYTES_MAX, FILTER_DEPTH_MAX, Filter, FilterError};
 pub use id::{
     CalibrationId, CollectionId, CollectionUid, DecisionId, ID_CHARS_MAX, IdError, IdentityId, OperationId,

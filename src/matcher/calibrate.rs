@@ -9,11 +9,11 @@ use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{Fault, Matcher, directory::Open, pins::standing, replay::Chain};
+use super::{Fault, Matcher, directory::Open, pins::standing};
 use decision::{Calibration, Fusion, TRIALS_MIN, Terms};
 use domain::{
-    CalibrationId, CollectionUid, EmbeddingSpace, PackageCalibration, Pooling, Reason, Rehearsal, ReviewTrial,
-    Reviewed, Selection, Similarity, has_moved,
+    CalibrationId, CollectionUid, EmbeddingSpace, ErrorChain, PackageCalibration, Pooling, Reason, Rehearsal,
+    ReviewTrial, Reviewed, Selection, Similarity, has_moved,
 };
 use encoder::Encoder;
 use gallery::Together;
@@ -194,7 +194,7 @@ impl Matcher {
                 let (matcher, open) = (self.clone(), open.clone());
                 async move {
                     matcher.reviewed(&open, space).await.unwrap_or_else(|fault| {
-                        tracing::warn!(error = %Chain(&fault), "what verdicts showed cannot be read; a rehearsal goes without");
+                        tracing::warn!(error = %ErrorChain(&fault), "what verdicts showed cannot be read; a rehearsal goes without");
                         Reviewed::default()
                     })
                 }

@@ -9,8 +9,8 @@ use std::{
 
 use tokio::time::{timeout, timeout_at};
 
-use super::{ConsistencyToken, Context, Fault, Matcher, directory::Open, replay::Chain, turn::CATCH_UP_PAGE};
-use domain::{CollectionId, CollectionUid, Position};
+use super::{ConsistencyToken, Context, Fault, Matcher, directory::Open, turn::CATCH_UP_PAGE};
+use domain::{CollectionId, CollectionUid, ErrorChain, Position};
 use store::{Head, News};
 
 /// How long a read that waits leaves the log alone before it looks again by itself.
@@ -117,7 +117,7 @@ impl Matcher {
             };
             if let Err(fault) = heard {
                 // The poll finds the same, and says so if it cannot.
-                tracing::debug!(error = %Chain(&fault), "what was told is not followed yet");
+                tracing::debug!(error = %ErrorChain(&fault), "what was told is not followed yet");
             }
         }
     }

@@ -18,13 +18,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Context, Fault, Matcher,
     directory::Open,
-    replay::Chain,
     survey::{Halt, SurveyDraft},
     turn::Turn,
 };
 use domain::{
-    CollectionId, CollectionUid, Operation, OperationFailure, OperationId, OperationOutcome, OperationState,
-    OperationSummary, Owned, Progress, SpaceBinding, SurveyFinding, TemplateId, Timestamp,
+    CollectionId, CollectionUid, ErrorChain, Operation, OperationFailure, OperationId, OperationOutcome,
+    OperationState, OperationSummary, Owned, Progress, SpaceBinding, SurveyFinding, TemplateId, Timestamp,
 };
 use store::Heard;
 
@@ -191,7 +190,7 @@ impl Matcher {
                             stop.cancel();
                         }
                         // It goes on: the database may be back before anybody takes its silence for an end.
-                        Err(error) => tracing::warn!(error = %Chain(&error), "an operation cannot be told of"),
+                        Err(error) => tracing::warn!(error = %ErrorChain(&error), "an operation cannot be told of"),
                     }
                 }
             }
@@ -204,7 +203,7 @@ impl Matcher {
         let outcome = match self.end(open, id, worked, heard).await {
             Ok(outcome) => outcome,
             Err(fault) => {
-                tracing::error!(error = %Chain(&fault), "the end of an operation is not kept");
+                tracing::error!(error = %ErrorChain(&fault), "the end of an operation is not kept");
                 "lost"
             }
         };
@@ -218,7 +217,7 @@ impl Matcher {
                 // Deleted meanwhile, and the operation with it.
                 Err(Fault::NoCollection(_)) => return Ok("gone"),
                 Err(fault) => {
-                    tracing::error!(error = %Chain(&fault), "what an operation found is not kept");
+                    tracing::error!(error = %ErrorChain(&fault), "what an operation found is not kept");
                     (OperationFailure::Internal, "what was found could not be kept; begin it again".to_owned())
                 }
                 Ok(()) => return Ok("succeeded"),
@@ -231,7 +230,7 @@ impl Matcher {
             Err(Halt::Stopped) => (OperationFailure::Cancelled, "it was cancelled".to_owned()),
             Err(Halt::Failed { failure, message }) => (failure, message),
             Err(Halt::Fault(fault)) => {
-                tracing::error!(error = %Chain(&fault), "an operation failed");
+                tracing::error!(error = %ErrorChain(&fault), "an operation failed");
                 (OperationFailure::Internal, "something went wrong in the server; its log says what".to_owned())
             }
         };

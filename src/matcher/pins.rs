@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use super::{Fault, Matcher, directory::Open, replay::Chain};
+use super::{Fault, Matcher, directory::Open};
 use decision::Calibration;
-use domain::{Collection, EmbeddingSpace, KeptCalibration, Modality, Revision, Standing};
+use domain::{Collection, EmbeddingSpace, ErrorChain, KeptCalibration, Modality, Revision, Standing};
 use gallery::Shelf;
 
 /// What is pinned in a collection, as of a revision of its record.
@@ -56,7 +56,7 @@ impl Matcher {
         if !open.pins.is_as_of(open.collection.revision)
             && let Err(fault) = self.read_pins(open).await
         {
-            tracing::warn!(error = %Chain(&fault), "which calibration is active cannot be read; the one known before serves");
+            tracing::warn!(error = %ErrorChain(&fault), "which calibration is active cannot be read; the one known before serves");
         }
         open.pins.of(modality)
     }

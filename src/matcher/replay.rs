@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Fault, Matcher, directory::Open, keep::end};
-use domain::{Change, Collection, CollectionUid, IdentityId, Position, Timestamp};
+use domain::{Change, Collection, CollectionUid, ErrorChain, IdentityId, Position, Timestamp};
 use gallery::Upkeep;
 
 /// Rows read at once while a collection is loaded.
@@ -232,24 +232,9 @@ async fn every<'w>(
         // Said once when it begins and once when it ends, not every second in between.
         match &worked {
             Ok(()) if failing => info!(what, "works again"),
-            Err(fault) if !failing => warn!(what, error = %Chain(fault), "fails, and is tried again"),
+            Err(fault) if !failing => warn!(what, error = %ErrorChain(fault), "fails, and is tried again"),
             Ok(()) | Err(_) => {}
         }
         failing = worked.is_err();
-    }
-}
-
-/// An error with its sources, on one line.
-pub(super) struct Chain<'e>(pub(super) &'e dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(cause) = source {
-            write!(f, ": {cause}")?;
-            source = cause.source();
-        }
-        Ok(())
     }
 }
