@@ -3,22 +3,10 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::{DecisionRecord, News, StoreError, Watch, contract::Subject};
-use domain::{
-    Change, Collection, CollectionId, CollectionUid, DecisionId, Identity, IdentityId, Labels, Policy, Position,
-    Revision, Timestamp,
-};
+use domain::{Change, Collection, DecisionId, Position, Revision, Timestamp};
 
 fn collection() -> Collection {
-    Collection {
-        uid: CollectionUid(Uuid::from_u128(1)),
-        id: CollectionId::new("staff").expect("an id"),
-        display_name: String::new(),
-        policy: Policy::default(),
-        spaces: Vec::new(),
-        revision: Revision::FIRST,
-        create_time: Timestamp::UNIX_EPOCH,
-        update_time: Timestamp::UNIX_EPOCH,
-    }
+    testing::collection(1, "staff")
 }
 
 #[tokio::test]
@@ -78,14 +66,7 @@ async fn a_watch_hears_what_another_replica_commits_and_nothing_else() {
         let uid = collection().uid;
         subject.store.create_collection(&collection(), None).await.expect("created");
         assert_eq!(told(&mut watch).await, News::Changed(uid));
-        let put = Change::PutIdentity(Identity {
-            id: IdentityId::new("alice").expect("an id"),
-            labels: Labels::default(),
-            expire_time: None,
-            revision: Revision::FIRST,
-            create_time: Timestamp::UNIX_EPOCH,
-            update_time: Timestamp::UNIX_EPOCH,
-        });
+        let put = Change::PutIdentity(testing::identity("alice"));
         let mut dropped = subject.store.take_turn(uid).await.expect("the turn");
         dropped.append(std::slice::from_ref(&put), Timestamp::UNIX_EPOCH).await.expect("appended");
         drop(dropped);
