@@ -78,7 +78,8 @@ impl KeptCalibration {
 }
 
 /// Whether a gallery has grown or shrunk so much that thresholds made for it are stale.
-pub(crate) fn has_moved(before: u64, now: u64) -> bool {
+#[must_use]
+pub fn has_moved(before: u64, now: u64) -> bool {
     now.abs_diff(before) as f64 > GALLERY_MOVE_MAX * before as f64
 }
 

@@ -44,7 +44,7 @@ pub use id::{
     ReviewCaseId, SpaceName, TemplateId,
 };
 pub use identity::{Assignment, Certificate, Identity, Template, TemplateOrigin};
-pub(crate) use kept_calibration::has_moved;
+pub use kept_calibration::has_moved;
 pub use kept_calibration::{Estimate, GALLERY_MOVE_MAX, KeptCalibration, Level, Moved, QUALITY_DRIFT_MAX, Standing};
 pub use labels::{LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, Labels, LabelsError};
 pub use log::{Change, Entry, EntryKind, Position, StoredTemplate};

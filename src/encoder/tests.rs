@@ -11,10 +11,8 @@ use super::{
     *,
 };
 use domain::{Alignment, Device, Embedding, Geometry, ImageBytes, Picture, Sample, SampleContent};
-use torch::{
-    network::tests::invented,
-    script::tests::{self as script, Manner},
-};
+use fixtures::{self as script, Manner};
+use torch::network::made_up::weights as invented;
 
 /// A person package with weights that nobody trained.
 pub(super) fn invented_package(id: &str) -> Package {

@@ -6,7 +6,8 @@
 use tch::{CModule, IValue, Kind, TchError, Tensor};
 use thiserror::Error;
 
-use super::{network::NetworkError, probe, runtime, weights::FILE_BYTES_MAX};
+use super::{network::NetworkError, probe, runtime};
+use weights::FILE_BYTES_MAX;
 
 /// A program of one method, `forward`, that takes a batch.
 #[derive(Debug)]
@@ -167,4 +168,4 @@ fn said(error: &TchError) -> String {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

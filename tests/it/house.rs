@@ -167,9 +167,8 @@ fn doing_in_domain(path: &NamedPath) -> Option<String> {
 
 /// A room's door opens with what the room is for.
 fn silent_door(source: &Source) -> Option<String> {
-    let is_door = source.path.ends_with("/mod.rs")
-        || source.path.ends_with("/lib.rs")
-        || source.path.matches('/').count() == 1;
+    let is_door =
+        source.path.ends_with("/mod.rs") || source.path.ends_with("/lib.rs") || source.path.matches('/').count() == 1;
     let silent = is_door && source.path != "src/main.rs" && !source.text.starts_with("//! ");
     silent.then(|| format!("{}:1: a door opens with `//!`, what it is for and what it must never do", source.path))
 }
@@ -269,14 +268,28 @@ fn build_and_test_compile_the_same_features() {
     let tested = resolved_features("normal,build,dev");
     let differing: Vec<&String> = served.iter().filter(|package| !tested.contains(package)).collect();
     assert!(served.len() > 300, "cargo tree lists the dependencies, not {}", served.len());
-    assert!(differing.is_empty(), "a dependency of the tests switches features on; pin them in Cargo.toml: {differing:?}");
+    assert!(
+        differing.is_empty(),
+        "a dependency of the tests switches features on; pin them in Cargo.toml: {differing:?}"
+    );
 }
 
 /// Every package of the workspace's builds with its version and features, as cargo resolves them for these edges.
 fn resolved_features(edges: &str) -> Vec<String> {
     let tree = Command::new(env!("CARGO"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["tree", "--offline", "--locked", "--workspace", "--prefix", "none", "--format", "{p} {f}", "--edges", edges])
+        .args([
+            "tree",
+            "--offline",
+            "--locked",
+            "--workspace",
+            "--prefix",
+            "none",
+            "--format",
+            "{p} {f}",
+            "--edges",
+            edges,
+        ])
         .output()
         .expect("cargo runs");
     assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));

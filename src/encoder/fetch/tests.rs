@@ -12,7 +12,7 @@ use crate::{
     package::{MANIFEST_FILE, WEIGHTS_FILE, load_installed},
     tests::{invented_package, script_package, write_package},
 };
-use torch::script::tests::Manner;
+use fixtures::Manner;
 use weights::StateDict;
 
 const SILENCE_MAX: Duration = Duration::from_secs(30);

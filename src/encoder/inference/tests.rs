@@ -8,11 +8,8 @@ use crate::{
     package::Kind,
     tests::{invented_package, script_package},
 };
-use torch::{
-    probe::ProbeError,
-    runtime,
-    script::tests::{DIMENSION, INPUT, Manner, PARTS},
-};
+use fixtures::{DIMENSION, INPUT, Manner, PARTS};
+use torch::{probe::ProbeError, runtime};
 use weights::{RawTensor, StateDict};
 
 const LENGTH: usize = INPUT[0] * INPUT[1] * INPUT[2];

@@ -10,7 +10,8 @@ use crate::{
     tests::{invented_package, now, rig, script_package},
 };
 use domain::{ImageBytes, Joint, Prompt, PromptRole};
-use torch::{network::tests::invented, script::tests::Manner};
+use fixtures::Manner;
+use torch::network::made_up::weights as invented;
 
 /// Serves these packages alone.
 fn serving(packages: Vec<Package>) -> Encoders {

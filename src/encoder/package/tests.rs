@@ -4,10 +4,8 @@ use crate::{
     prepare::Preprocessing,
     tests::{invented_package, script_package, write_package},
 };
-use torch::{
-    network::invented::{minifasnet, mtcnn},
-    script::tests::Manner,
-};
+use fixtures::Manner;
+use torch::network::made_up::{minifasnet, mtcnn};
 use weights::{Dtype, RawTensor};
 
 fn folder() -> tempfile::TempDir {

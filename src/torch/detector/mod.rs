@@ -20,8 +20,8 @@ use super::{
         mtcnn::{LandmarkNet, Nets, ProposalNet, RefinementNet},
     },
     plain,
-    weights::StateDict,
 };
+use weights::StateDict;
 
 /// Crops that a net takes at once: what its layers hold for these stays in a core's cache.
 const CROPS_MAX: usize = 16;

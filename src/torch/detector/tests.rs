@@ -9,7 +9,7 @@ use image::{
 };
 
 use super::*;
-use crate::{network::invented, runtime};
+use crate::{network::made_up, runtime};
 use weights::RawTensor;
 
 /// The published weights of the three nets as one state dict.
@@ -186,7 +186,7 @@ fn published_weights_have_the_layout_that_is_asked_for() {
     let shapes = |weights: StateDict| -> Vec<_> {
         weights.iter().map(|(key, tensor)| (key.to_owned(), tensor.shape().to_vec())).collect()
     };
-    assert_eq!(shapes(published(&data)), shapes(invented::mtcnn()));
+    assert_eq!(shapes(published(&data)), shapes(made_up::mtcnn()));
 }
 
 /// Nets that take everything for a face, and pictures that show nothing or everything: the search ends, with no more
@@ -201,7 +201,7 @@ fn candidates_stay_within_their_bounds() {
         faces_max: 20,
         ..DetectorOptions::default()
     };
-    let detector = Mtcnn::build(invented::mtcnn(), options).expect("its own layout");
+    let detector = Mtcnn::build(made_up::mtcnn(), options).expect("its own layout");
     let noise = RgbImage::from_fn(301, 203, |x, y| {
         let mixed = (x + 1).wrapping_mul(2_654_435_761).wrapping_mul(y + 1) >> 7;
         image::Rgb(mixed.to_le_bytes()[..3].try_into().expect("three bytes"))
@@ -238,7 +238,7 @@ fn noise_and_patterns_show_no_crowd() {
 fn pictures_that_can_show_no_face_have_none() {
     let _settled = runtime::settle_thread();
     let options = DetectorOptions { thresholds: [0.0; 3], ..DetectorOptions::default() };
-    let detector = Mtcnn::build(invented::mtcnn(), options).expect("its own layout");
+    let detector = Mtcnn::build(made_up::mtcnn(), options).expect("its own layout");
     assert!(detector.detect(&[]).expect("runs").is_empty());
     for (width, height) in [(0, 0), (0, 9), (1, 1), (1, 5000), (5000, 1), (22, 22), (11, 2000)] {
         let picture = RgbImage::new(width, height);
@@ -248,18 +248,18 @@ fn pictures_that_can_show_no_face_have_none() {
 
 #[test]
 fn what_does_not_fit_is_refused() {
-    let detector = Mtcnn::build(invented::mtcnn(), DetectorOptions::default()).expect("its own layout");
+    let detector = Mtcnn::build(made_up::mtcnn(), DetectorOptions::default()).expect("its own layout");
     let short = Pixels { width: 10, height: 10, rgb: &[0; 299] };
     let refused = detector.detect(&[short]);
     assert!(matches!(refused, Err(NetworkError::WrongInput { expected: 300, found: 299 })));
     let vast = Pixels { width: u32::MAX, height: u32::MAX, rgb: &[] };
     assert!(matches!(detector.detect(&[vast]), Err(NetworkError::WrongInput { .. })));
 
-    let mut missing = invented::mtcnn();
+    let mut missing = made_up::mtcnn();
     missing.remove("rnet.dense4.bias");
     let refused = Mtcnn::build(missing, DetectorOptions::default()).expect_err("something is missing");
     assert!(matches!(refused, NetworkError::MissingTensor(key) if key == "rnet.dense4.bias"));
-    let mut surplus = invented::mtcnn();
+    let mut surplus = made_up::mtcnn();
     surplus.insert("anet.x".to_owned(), RawTensor::from_f32(vec![1], &[0.0]).expect("one")).expect("a new name");
     let refused = Mtcnn::build(surplus, DetectorOptions::default()).expect_err("something is left over");
     assert!(matches!(refused, NetworkError::SurplusTensors { count: 1, first } if first == "anet.x"));
@@ -276,7 +276,7 @@ fn options_that_make_no_sense_are_refused() {
         DetectorOptions { candidates_max: 0, ..fine },
         DetectorOptions { faces_max: 0, ..fine },
     ] {
-        let refused = Mtcnn::build(invented::mtcnn(), wrong).expect_err("no sense");
+        let refused = Mtcnn::build(made_up::mtcnn(), wrong).expect_err("no sense");
         assert!(matches!(refused, NetworkError::BadOptions(_)), "{wrong:?}");
     }
 }

@@ -14,10 +14,8 @@ use thiserror::Error;
 
 pub use self::judge::{JudgeBatch, JudgeLearner, JudgeNetwork};
 use self::{adamw::AdamW, trainable::Trainable};
-use super::{
-    network::{Architecture, NetworkError, gaittcn},
-    weights::{StateDict, WeightsError},
-};
+use super::network::{Architecture, NetworkError, gaittcn};
+use weights::{StateDict, WeightsError};
 
 /// A gait network that learns to tell people apart.
 #[derive(Debug)]

@@ -8,9 +8,8 @@ mod face;
 mod gait;
 pub(super) mod gaittcn;
 mod instance;
-#[cfg(test)]
-pub(crate) mod invented;
 mod layers;
+pub mod made_up;
 pub(super) mod minifasnet;
 pub(super) mod mtcnn;
 mod parameters;
@@ -30,8 +29,8 @@ use super::{
     probe::{self, ProbeError},
     runtime::{self, RuntimeError},
     script::ScriptError,
-    weights::{Dtype, StateDict},
 };
+use weights::{Dtype, StateDict};
 
 /// Whether batch normalisation is folded into the layer before it, as it is served, or run by itself, as it was trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,4 +131,4 @@ impl Network {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

@@ -1,7 +1,10 @@
 mod golden;
 mod layouts;
 
-use super::{parameters::Source, *};
+use super::{
+    made_up::{Invention, Random, weights as invented},
+    *,
+};
 use crate::runtime;
 use weights::RawTensor;
 
@@ -11,81 +14,6 @@ const PUBLISHED: [(&str, &str, Option<&str>); 3] = [
     ("osnet-x0.25", "person/weights/osnet_x0_25_market1501.pth", None),
     ("gaitgraph-resgcn-n39-r8", "gait/weights/gaitgraph_resgcn_n39_r8_ep100.pth", Some("model_state_dict")),
 ];
-
-/// Makes up the tensors that a network asks for, and keeps them: a state dict of its layout.
-#[derive(Default)]
-struct Invention {
-    made: StateDict,
-    /// Their names, in the order in which they were asked for.
-    asked: Vec<String>,
-    /// All numbers are zero, which is quicker.
-    blank: bool,
-}
-
-impl Invention {
-    fn of(architecture: Architecture, blank: bool) -> Self {
-        let mut source = Self { blank, ..Self::default() };
-        architecture.layers(&mut Parameters::new(&mut source, Folding::Folded)).expect("the source has everything");
-        source
-    }
-}
-
-impl Source for Invention {
-    fn take(&mut self, key: &str, shape: &[usize]) -> Result<Vec<f32>, NetworkError> {
-        let count = shape.iter().product();
-        let numbers = if self.blank { vec![0.0; count] } else { made_up(key, shape) };
-        let tensor = RawTensor::from_f32(shape.to_vec(), &numbers).expect("as many as the shape says");
-        self.made.insert(key.to_owned(), tensor).expect("every tensor is asked for once");
-        self.asked.push(key.to_owned());
-        Ok(numbers)
-    }
-
-    fn has(&self, _key: &str) -> bool {
-        false
-    }
-}
-
-/// Numbers that depend on the tensor's name and shape alone, and that keep the size of what goes through them, so that
-/// no layer drowns in rounding.
-fn made_up(key: &str, shape: &[usize]) -> Vec<f32> {
-    let mut random = Random::of(key);
-    let inputs = match shape {
-        // One matrix for each part, or for each distance in a graph.
-        [_, inputs, _] => *inputs,
-        _ => shape.iter().skip(1).product(),
-    };
-    let spread = (12.0 / inputs as f32).sqrt();
-    let number = |unit: f32| match shape {
-        _ if key.ends_with("running_var") => 0.5 + unit,
-        [_] if key.ends_with("weight") => 0.5 + 0.5 * unit,
-        [_] => (unit - 0.5) * 0.04,
-        _ => (unit - 0.5) * spread,
-    };
-    (0..shape.iter().product()).map(|_| number(random.unit())).collect()
-}
-
-/// xorshift64*, so that every run sees the same numbers.
-struct Random(u64);
-
-impl Random {
-    /// Begins at the name's FNV-1a.
-    fn of(name: &str) -> Self {
-        let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        Self(name.bytes().fold(0xcbf2_9ce4_8422_2325, mix) | 1)
-    }
-
-    fn unit(&mut self) -> f32 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 40) as f32 / (1_u64 << 24) as f32
-    }
-}
-
-/// A state dict of the architecture's layout, for tests without real weights. It is the same one every time.
-pub(crate) fn invented(architecture: Architecture) -> StateDict {
-    Invention::of(architecture, false).made
-}
 
 /// Each input is a wave of its own around a level of its own, in noise: a network that averages all of it and one that
 /// takes level and strength out of it can both tell them apart.

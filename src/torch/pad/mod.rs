@@ -11,8 +11,8 @@ use super::{
         minifasnet::{self, MiniFasNet},
     },
     plain,
-    weights::StateDict,
 };
+use weights::StateDict;
 
 /// The sides of a crop.
 pub const CROP_SIDE: usize = minifasnet::INPUT[1];

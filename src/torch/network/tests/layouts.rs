@@ -196,7 +196,7 @@ fn assert_misfits_are_named(architecture: Architecture, mut whole: StateDict, as
         weights
     };
     let missing = refused(beginning());
-    assert!(matches!(&missing, NetworkError::MissingTensor(name) if name == second), "{architecture}: {missing}");
+    assert!(matches!(&missing, NetworkError::MissingTensor(name) if *name == *second), "{architecture}: {missing}");
 
     let mut misshapen = beginning();
     let tensor = whole.get(second).expect("was asked for");
@@ -204,7 +204,7 @@ fn assert_misfits_are_named(architecture: Architecture, mut whole: StateDict, as
     let tensor = RawTensor::new(tensor.dtype(), shape.clone(), tensor.bytes().to_vec()).expect("as many numbers");
     misshapen.insert(second.clone(), tensor).expect("a new name");
     let refusal = refused(misshapen);
-    let named = matches!(&refusal, NetworkError::WrongShape { key, found, .. } if key == second && *found == shape);
+    let named = matches!(&refusal, NetworkError::WrongShape { key, found, .. } if *key == *second && *found == shape);
     assert!(named, "{architecture}: {refusal}");
 
     let surplus = RawTensor::from_f32(vec![1], &[1.0]).expect("one number");
