@@ -14,7 +14,12 @@ pub struct ErrorChain<'e>(pub &'e (dyn Error + 'static));
 impl<'e> ErrorChain<'e> {
     /// The error and its sources, outermost first.
     pub fn errors(self) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
-        std::iter::successors(Some(self.0), |error| error.source())
+        let mut next = Some(self.0);
+        std::iter::from_fn(move || {
+            let error = next?;
+            next = error.source();
+            Some(error)
+        })
     }
 }
 
