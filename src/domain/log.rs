@@ -52,11 +52,10 @@ pub enum EntryKind {
     Forget,
     Label,
     Expire,
-    Move,
 }
 
 impl EntryKind {
-    pub const ALL: [Self; 5] = [Self::Admit, Self::Forget, Self::Label, Self::Expire, Self::Move];
+    pub const ALL: [Self; 4] = [Self::Admit, Self::Forget, Self::Label, Self::Expire];
 
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -65,7 +64,6 @@ impl EntryKind {
             Self::Forget => "forget",
             Self::Label => "label",
             Self::Expire => "expire",
-            Self::Move => "move",
         }
     }
 }

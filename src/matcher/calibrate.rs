@@ -267,7 +267,9 @@ impl Matcher {
     pub(super) async fn reviewed(&self, open: &Open, space: EmbeddingSpace) -> Result<Reviewed, Fault> {
         let pooling = open.collection.policy.pooling;
         let mut reviewed = Reviewed::default();
-        for ReviewTrial { doubt, was_right, .. } in self.store.review_trials(open.collection.uid).await? {
+        for ReviewTrial { doubt, was_right, .. } in
+            self.store.in_collection(open.collection.uid).review_trials().await?
+        {
             if doubt.space == space && doubt.pooling == pooling && doubt.selection == Selection::Blind {
                 let kind = if was_right { &mut reviewed.right } else { &mut reviewed.wrong };
                 kind.push(doubt.similarity);

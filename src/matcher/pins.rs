@@ -63,7 +63,7 @@ impl Matcher {
 
     /// Reads what is pinned as of the record that `open` shows.
     pub(super) async fn read_pins(&self, open: &Open) -> Result<(), Fault> {
-        let kept = self.store.active_calibrations(open.collection.uid).await?;
+        let kept = self.store.in_collection(open.collection.uid).active_calibrations().await?;
         let matcher = self.clone();
         let pin = move |kept: KeptCalibration| {
             let calibration = Calibration::from_kept(&kept, matcher.package_calibration(kept.space)).map(Arc::new);

@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use super::{Fault, Matcher, directory::Open, keep::end};
 use domain::{Change, Collection, CollectionUid, ErrorChain, IdentityId, Position, Timestamp};
 use gallery::Upkeep;
+use store::ExpiredIdentity;
 
 /// Rows read at once while a collection is loaded.
 const PAGE: u32 = 2000;
@@ -96,7 +97,7 @@ impl Matcher {
         let mut restore = shelf.restore(head, self.mark_at(uid, head).await?);
         let mut after = None;
         loop {
-            let page = self.store.identities(uid, after.as_ref(), PAGE).await?;
+            let page = self.store.in_collection(uid).identities(after.as_ref(), PAGE).await?;
             let last = page.len() < PAGE as usize;
             after = page.last().map(|i| i.id.clone());
             done.identities += page.len() as u64;
@@ -108,7 +109,7 @@ impl Matcher {
         }
         let mut after = Position::START;
         loop {
-            let page = self.store.stored_templates(uid, after, PAGE).await?;
+            let page = self.store.in_collection(uid).stored_templates(after, PAGE).await?;
             let last = page.len() < PAGE as usize;
             after = page.last().map_or(after, |t| t.template.position);
             done.templates += page.len() as u64;
@@ -167,10 +168,10 @@ impl Matcher {
         let now = self.clock.now();
         let mut failed = None;
         loop {
-            let expired = self.store.expired(now, SWEPT_AT_ONCE).await?;
+            let expired = self.store.expired_identities(now, SWEPT_AT_ONCE).await?;
             let mut swept = false;
-            for (uid, identity) in &expired {
-                match self.expire(*uid, identity.clone(), now).await {
+            for ExpiredIdentity { collection, identity } in &expired {
+                match self.expire(*collection, identity.clone(), now).await {
                     Ok(()) => swept = true,
                     Err(Fault::NoCollection(_)) => {}
                     Err(fault) => failed = Some(fault),
@@ -180,7 +181,7 @@ impl Matcher {
                 break;
             }
         }
-        self.store.sweep_idempotent(now).await?;
+        self.store.sweep_idempotency_records(now).await?;
         if let Ok(before) = now.checked_sub(self.options.decisions_kept) {
             self.store.sweep_decisions(before).await?;
         }

@@ -29,9 +29,9 @@ async fn is_enrolled(store: &Arc<dyn Store>) {
     let [Change::PutIdentity(identity), Change::Admit(stored)] = enrolment() else { unreachable!("two changes") };
     let uid = collection().uid;
     assert_eq!(store.collection(&collection().id).await.expect("read"), Some(collection()));
-    assert_eq!(store.identities(uid, None, 10).await.expect("a page"), [identity]);
-    assert_eq!(store.stored_templates(uid, Position::START, 10).await.expect("a page"), [stored]);
-    assert_eq!(store.entries_after(uid, Position::START, 10).await.expect("entries").len(), 2);
+    assert_eq!(store.in_collection(uid).identities(None, 10).await.expect("a page"), [identity]);
+    assert_eq!(store.in_collection(uid).stored_templates(Position::START, 10).await.expect("a page"), [stored]);
+    assert_eq!(store.in_collection(uid).entries_after(Position::START, 10).await.expect("entries").len(), 2);
     assert_eq!(store.heads().await.expect("heads")[0].position, Position(2));
 }
 
