@@ -20,7 +20,8 @@ pub trait Audit {
     /// Templates after a position with their embeddings and owners, in position order.
     async fn owned_templates(&self, uid: CollectionUid, after: Position, limit: u32) -> Result<Page<OwnedTemplate>>;
 
-    /// Checks the store for inconsistencies. Calls `on_progress` from time to time with the number of templates checked.
+    /// Checks the store for inconsistencies. Calls `on_progress` from time to time with the number of templates
+    /// checked.
     async fn audit(&self, on_progress: &(dyn Fn(u64) + Sync)) -> Result<Audited>;
 
     /// Restores derived values: head positions and missing checksums. Changes no identity or template, and deletes

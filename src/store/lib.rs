@@ -73,12 +73,12 @@ pub enum StoreError {
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// How to reach the database; `app` fills it from the configuration. Its `Debug` form hides the URL, which may contain a
-/// password.
+/// How to reach the database; `app` fills it from the configuration. Its `Debug` form hides the URL, which may contain
+/// a password.
 #[derive(Clone)]
 pub struct StoreOptions {
-    /// `sqlite:PATH`, `postgres://...`, or `sqlite::memory:` for a database in a temporary folder that is removed with the
-    /// store.
+    /// `sqlite:PATH`, `postgres://...`, or `sqlite::memory:` for a database in a temporary folder that is removed with
+    /// the store.
     pub url: String,
     /// Maximum number of open connections.
     pub connections_max: u32,
@@ -170,8 +170,8 @@ pub trait Turn: CollectionRecords + IdempotencyKeys + Debug {
     /// Appends changes in order and returns their entries as a follower would read them.
     ///
     /// # Errors
-    /// [`StoreError::IdentityGone`] when a change names an identity that does not exist. Forgetting a template that does
-    /// not exist appends nothing.
+    /// [`StoreError::IdentityGone`] when a change names an identity that does not exist. Forgetting a template that
+    /// does not exist appends nothing.
     async fn append(&mut self, changes: &[Change], now: Timestamp) -> Result<Vec<Entry>>;
 
     /// Writes the collection's record; its revision must be the next one.

@@ -1,4 +1,5 @@
-//! The gallery is a fold over the log: a follower that applies the log, at once or as it grows, holds what the tables hold.
+//! The gallery is a fold over the log: a follower that applies the log, at once or as it grows, holds what the tables
+//! hold.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -31,8 +31,8 @@ const IDLE_IN_TRANSACTION_MAX: Duration = Duration::from_mins(1);
 
 /// The connections to one database.
 ///
-/// Writers wait for each other's locks, and all of them may wait for one busy collection. Readers, and the health check,
-/// have connections of their own.
+/// Writers wait for each other's locks, and all of them may wait for one busy collection. Readers, and the health
+/// check, have connections of their own.
 #[derive(Debug)]
 struct ConnectionPools {
     writers: PgPool,
@@ -69,7 +69,8 @@ impl ConnectionPools {
         })
     }
 
-    /// Does nothing: the server's autovacuum removes dead rows, and a vacuum from here would wait for other transactions.
+    /// Does nothing: the server's autovacuum removes dead rows, and a vacuum from here would wait for other
+    /// transactions.
     #[expect(clippy::unused_async, reason = "the other database has something to wait for")]
     async fn scrub(&self) -> Result<()> {
         Ok(())
@@ -131,8 +132,8 @@ async fn check_file(_connection: &mut DbConnection) -> Result<Vec<String>> {
     Ok(Vec::new())
 }
 
-/// Waits until no other transaction of any replica holds the collection's lock, and takes it. Returns the head position;
-/// `None` if the collection does not exist.
+/// Waits until no other transaction of any replica holds the collection's lock, and takes it. Returns the head
+/// position; `None` if the collection does not exist.
 ///
 /// Not FOR UPDATE: that would also block the inserts of decision records, whose foreign key points at the collection.
 async fn lock_collection(connection: &mut DbConnection, uid: CollectionUid) -> Result<Option<i64>> {
@@ -144,8 +145,8 @@ async fn lock_collection(connection: &mut DbConnection, uid: CollectionUid) -> R
 
 /// Notifies the watches if the transaction commits.
 ///
-/// Postgres serialises the commits of transactions that notify, in the whole server, so that all listeners see one order.
-/// A turn notifies once per append.
+/// Postgres serialises the commits of transactions that notify, in the whole server, so that all listeners see one
+/// order. A turn notifies once per append.
 async fn announce(connection: &mut DbConnection, notice: &LogNotice) -> Result<()> {
     sqlx::query("SELECT pg_notify('semblance_' || current_schema()::text::regnamespace::oid, $1)")
         .bind(watch::payload(notice))

@@ -1,8 +1,8 @@
 //! Notices of other replicas' commits, by LISTEN and NOTIFY.
 //!
-//! One channel per schema. A notice says where to look, so a lost notice costs only time. A proxy that shares one session
-//! between clients accepts the LISTEN and then delivers nothing. The watch detects that by an echo: it notifies itself
-//! over another connection, first when it connects and then after each long silence.
+//! One channel per schema. A notice says where to look, so a lost notice costs only time. A proxy that shares one
+//! session between clients accepts the LISTEN and then delivers nothing. The watch detects that by an echo: it notifies
+//! itself over another connection, first when it connects and then after each long silence.
 
 use std::time::Duration;
 

@@ -17,8 +17,8 @@ pub trait Calibrations {
     /// The active calibrations, at most one for each modality.
     async fn active_calibrations(&mut self) -> Result<Vec<KeptCalibration>>;
 
-    /// Stores a calibration unless the collection already has `calibrations_max`. Returns whether it is stored. Takes the
-    /// collection's lock.
+    /// Stores a calibration unless the collection already has `calibrations_max`. Returns whether it is stored. Takes
+    /// the collection's lock.
     async fn put_calibration(&mut self, calibration: &KeptCalibration, calibrations_max: u64) -> Result<bool>;
 
     /// Makes `id` the active calibration of its modality, or none. Takes the collection's lock.

@@ -25,8 +25,8 @@ pub struct CollectionHead {
 /// The records of collections.
 #[async_trait]
 pub trait Collections {
-    /// Creates a collection. With `answer`, stores the answer in the same transaction. If an unexpired answer is already
-    /// stored under that key, creates nothing and returns that answer.
+    /// Creates a collection. With `answer`, stores the answer in the same transaction. If an unexpired answer is
+    /// already stored under that key, creates nothing and returns that answer.
     ///
     /// # Errors
     /// [`CollectionExists`](crate::StoreError::CollectionExists).
@@ -47,8 +47,8 @@ pub trait Collections {
     /// [`RevisionMoved`](crate::StoreError::RevisionMoved), [`CollectionGone`](crate::StoreError::CollectionGone).
     async fn update_collection(&self, collection: &Collection, expected: Revision) -> Result<()>;
 
-    /// Deletes the collection with its identities, templates, log, calibrations, review cases, operations, decisions and
-    /// idempotency records. Its uid is never used again. Returns whether it existed.
+    /// Deletes the collection with its identities, templates, log, calibrations, review cases, operations, decisions
+    /// and idempotency records. Its uid is never used again. Returns whether it existed.
     async fn delete_collection(&self, uid: CollectionUid) -> Result<bool>;
 
     /// The heads of all collections.

@@ -1,4 +1,5 @@
-//! One trait for each kind of record. The store implements it through its connections, the turn through its transaction.
+//! One trait for each kind of record. The store implements it through its connections, the turn through its
+//! transaction.
 //!
 //! A new method takes three steps: declare it here, write its statement in `sql/`, test it in `contract/`.
 

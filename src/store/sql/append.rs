@@ -142,8 +142,8 @@ async fn remove(
     Ok(())
 }
 
-/// The entries of changes that remove nothing, composed here instead of read back: each with its subject as it is after all
-/// changes.
+/// The entries of changes that remove nothing, composed here instead of read back: each with its subject as it is after
+/// all changes.
 fn entries(pending: Vec<LogEntry>, changes: &[Change]) -> Vec<Entry> {
     let mut labelled: HashMap<&IdentityId, Identity> = HashMap::new();
     for change in changes {

@@ -1,10 +1,10 @@
 //! The store in SQL that both databases understand.
 //!
 //! This folder is compiled twice, once inside `sqlite/` and once inside `postgres/`, against the types that stand there
-//! under the same names: `Database`, `DbConnection`, `DbTransaction`, `ConnectionPools`, and the few statements in which
-//! the two differ. So each statement is written once and still runs against a concrete driver. Rejected: sqlx's `Any`,
-//! which has no UUIDs; functions generic over the database, whose bounds are longer than the statements; two copies,
-//! which drift apart.
+//! under the same names: `Database`, `DbConnection`, `DbTransaction`, `ConnectionPools`, and the few statements in
+//! which the two differ. So each statement is written once and still runs against a concrete driver. Rejected: sqlx's
+//! `Any`, which has no UUIDs; functions generic over the database, whose bounds are longer than the statements; two
+//! copies, which drift apart.
 //!
 //! A file holds the records of one trait: an `impl` whose methods are one statement or a few, with named columns. A
 //! statement that several methods need is a plain function over a connection; its caller decides about the transaction.

@@ -1,8 +1,8 @@
 //! Sessions: how the methods of the record traits reach the database.
 //!
-//! A [`Session`] implements the record traits. Outside a turn each method takes a connection or a short transaction from
-//! the pools. In a turn all methods run in the turn's transaction. Both hand a method a [`Step`], so that each statement
-//! is written once.
+//! A [`Session`] implements the record traits. Outside a turn each method takes a connection or a short transaction
+//! from the pools. In a turn all methods run in the turn's transaction. Both hand a method a [`Step`], so that each
+//! statement is written once.
 
 use std::ops::{Deref, DerefMut};
 
@@ -16,8 +16,9 @@ use domain::{Collection, CollectionUid, Position};
 #[derive(Debug)]
 pub(super) struct Session<A>(pub(super) A);
 
-/// The database access of one method. The method runs its statements on it and then calls [`Step::finish`]. Dropped before
-/// that, because a statement failed or the caller gave up, a step undoes its writes; in a turn it rolls the turn back.
+/// The database access of one method. The method runs its statements on it and then calls [`Step::finish`]. Dropped
+/// before that, because a statement failed or the caller gave up, a step undoes its writes; in a turn it rolls the turn
+/// back.
 pub(super) enum Step<'s> {
     Read(PoolConnection<Database>),
     Write(DbTransaction),

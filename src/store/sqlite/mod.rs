@@ -33,8 +33,8 @@ type DbTransaction = sqlx::Transaction<'static, Sqlite>;
 
 /// The connections to one database file.
 ///
-/// One connection writes. Writers queue for it in this process, because waiters on SQLite's own lock poll. SQLite's busy
-/// timeout covers writers in other processes.
+/// One connection writes. Writers queue for it in this process, because waiters on SQLite's own lock poll. SQLite's
+/// busy timeout covers writers in other processes.
 #[derive(Debug)]
 struct ConnectionPools {
     writer: SqlitePool,
@@ -49,8 +49,8 @@ impl ConnectionPools {
 
     async fn open(options: &StoreOptions) -> Result<Self> {
         let (file, scratch) = database_file(&options.url)?;
-        // Deleted rows are overwritten, because they hold biometric data; by default SQLite leaves the bytes in the file
-        // until it reuses the page.
+        // Deleted rows are overwritten, because they hold biometric data; by default SQLite leaves the bytes in the
+        // file until it reuses the page.
         let file = file.foreign_keys(true).busy_timeout(options.acquire_timeout).pragma("secure_delete", "ON");
         let writer = pool(1, options.acquire_timeout)
             .connect_with(
@@ -75,8 +75,8 @@ impl ConnectionPools {
         Ok(())
     }
 
-    /// Begins a write transaction. Immediate, because a transaction that begins as a reader fails instead of waiting for
-    /// another process's writer.
+    /// Begins a write transaction. Immediate, because a transaction that begins as a reader fails instead of waiting
+    /// for another process's writer.
     async fn begin(&self) -> Result<DbTransaction> {
         Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
     }
@@ -124,8 +124,8 @@ fn pool(connections_max: u32, acquire_timeout: Duration) -> SqlitePoolOptions {
         .test_before_acquire(false)
 }
 
-/// The file that the URL names. `sqlite::memory:` is a file too, in a temporary folder: SQLite's own in-memory databases
-/// have no write-ahead log, so a reader would wait for every open turn.
+/// The file that the URL names. `sqlite::memory:` is a file too, in a temporary folder: SQLite's own in-memory
+/// databases have no write-ahead log, so a reader would wait for every open turn.
 fn database_file(url: &str) -> Result<(SqliteConnectOptions, Option<TempDir>)> {
     if matches!(url, "sqlite::memory:" | "sqlite://:memory:") {
         let scratch = tempfile::tempdir().map_err(|error| StoreError::Unavailable(error.into()))?;
@@ -144,8 +144,9 @@ fn database_file(url: &str) -> Result<(SqliteConnectOptions, Option<TempDir>)> {
     Ok((file, None))
 }
 
-/// Creates the file and its folder if they are missing. On Unix only their owner may read them, because the database holds
-/// biometric data. SQLite reads an empty file as an empty database and gives its other files the same permissions.
+/// Creates the file and its folder if they are missing. On Unix only their owner may read them, because the database
+/// holds biometric data. SQLite reads an empty file as an empty database and gives its other files the same
+/// permissions.
 fn create_file(path: &Path) -> std::io::Result<()> {
     let mut folder = DirBuilder::new();
     let mut file = OpenOptions::new();

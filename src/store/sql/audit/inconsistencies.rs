@@ -1,7 +1,7 @@
 //! The statements that find inconsistent rows, and those that restore derived values.
 //!
-//! Joins instead of correlated subqueries: neither database has an index of the log by identity, and each of these scans
-//! a table once.
+//! Joins instead of correlated subqueries: neither database has an index of the log by identity, and each of these
+//! scans a table once.
 
 use sqlx::FromRow;
 use uuid::Uuid;
