@@ -353,12 +353,12 @@ struct QueueMetrics {
 impl QueueMetrics {
     fn new(model: &str) -> Self {
         let model = model.to_owned();
-        let dropped = |reason: &'static str| counter!("semblance_queue_dropped_total", "model" => model.clone(), "reason" => reason);
+        let dropped = |reason: &'static str| counter!(domain::metric::QUEUE_DROPPED, "model" => model.clone(), "reason" => reason);
         Self {
-            depth: gauge!("semblance_queue_depth", "model" => model.clone()),
-            wait_seconds: histogram!("semblance_queue_wait_seconds", "model" => model.clone()),
-            batch_length: histogram!("semblance_batch_length", "model" => model.clone()),
-            refused: counter!("semblance_queue_refused_total", "model" => model.clone()),
+            depth: gauge!(domain::metric::QUEUE_DEPTH, "model" => model.clone()),
+            wait_seconds: histogram!(domain::metric::QUEUE_WAIT, "model" => model.clone()),
+            batch_length: histogram!(domain::metric::BATCH_LENGTH, "model" => model.clone()),
+            refused: counter!(domain::metric::QUEUE_REFUSED, "model" => model.clone()),
             dropped_expired: dropped("expired"),
             dropped_abandoned: dropped("abandoned"),
             dropped_stopped: dropped("stopped"),

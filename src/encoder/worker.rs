@@ -79,7 +79,7 @@ where
         let _inference = runtime::prepare_thread();
         match build() {
             Ok(module) => {
-                let inference_seconds = histogram!("semblance_inference_seconds", "model" => name.clone());
+                let inference_seconds = histogram!(domain::metric::INFERENCE_DURATION, "model" => name.clone());
                 if built.send(Ok(())).is_ok() {
                     Worker { model: name, module, queue, health, inference_seconds }.serve();
                 }
