@@ -90,7 +90,7 @@ fn gallery(templates: usize, graph_from: usize, sweep_threads: usize) -> Arc<She
 }
 
 fn people(templates: usize) -> (Vec<Identity>, Vec<StoredTemplate>) {
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     let mut identities = Vec::new();
     let mut stored = Vec::new();
     for person in 0..templates / TEMPLATES_PER_IDENTITY {
@@ -120,7 +120,7 @@ fn direction(random: &mut Random) -> Vec<f32> {
 
 /// Seconds a search, when so many share a sweep.
 fn search(shelf: &Shelf, together: usize) -> f64 {
-    let mut random = Random(99);
+    let mut random = Random::new(99);
     let centre = direction(&mut random);
     let probes: Vec<Embedding> = (0..16).map(|_| near(&mut random, &centre)).collect();
     let query =

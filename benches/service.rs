@@ -133,7 +133,7 @@ async fn search(server: &str, clients: u64) -> Vec<f64> {
 }
 
 async fn one_client(channel: Channel, seed: u64, until: Instant) -> Vec<f64> {
-    let (mut client, mut random) = (RecognitionServiceClient::new(channel), Random(1000 + seed));
+    let (mut client, mut random) = (RecognitionServiceClient::new(channel), Random::new(1000 + seed));
     let mut took = Vec::new();
     while Instant::now() < until {
         let values = direction(&mut random);
@@ -161,7 +161,7 @@ async fn fill(url: &str, templates: usize) {
     let collection = Collection { spaces, ..testing::collection(1, COLLECTION) };
     let uid = collection.uid;
     store.create_collection(&collection, None).await.expect("a new collection");
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     let people: Vec<usize> = (0..templates / TEMPLATES_PER_IDENTITY).collect();
     for people in people.chunks(TURN_PEOPLE) {
         write(&*store, uid, people, |person| person_of(&mut random, person, space, &name)).await;
