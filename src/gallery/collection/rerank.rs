@@ -1,6 +1,6 @@
 //! Candidates that were found, in another order: by how their templates stand to each other.
 
-use super::{Shelf, scan::Measure, slots::Slot, space::Space};
+use crate::{collection::Shelf, roster::Slot, rows::measure::Measure, space::Space};
 use domain::{Embedding, IdentityId, Ranking, Reranking};
 use ranking::Shortlist;
 

@@ -5,14 +5,13 @@
 //! lower ends, suspects whose upper end reaches it, and originals for the suspects alone. Of prototypes and centralised
 //! templates no vector is kept: what each template counts is a number beside its row (`shares.rs`).
 
-use super::{
-    best::{Best, Hit},
-    codes::Probe,
-    kernel::Kernel,
-    rows::Rows,
-    shares::Voice,
-    slots::Slot,
-    space::Ask,
+use crate::{
+    roster::Slot,
+    rows::{Rows, codes::Probe, kernel::Kernel, weights::Voice},
+    scan::{
+        query::Ask,
+        top::{Best, Hit},
+    },
 };
 use domain::TemplateId;
 use ranking::{Pools, Said};
@@ -21,7 +20,7 @@ use ranking::{Pools, Said};
 const ROUNDING: f32 = 2.0 * f32::EPSILON;
 
 /// The pooled similarity of one identity, and its most similar template; `rows_of_it` are its rows.
-pub(super) fn pooled(
+pub(crate) fn pooled(
     rows: &Rows,
     ask: &Ask<'_>,
     voice: Voice<'_>,
@@ -42,7 +41,7 @@ pub(super) fn pooled(
 }
 
 /// Offers the nearest identities that the sieve admits. Exact. `rows_of` answers the rows of an identity.
-pub(super) fn sweep_pooled(
+pub(crate) fn sweep_pooled(
     rows: &Rows,
     (ask, voice): (&Ask<'_>, Voice<'_>),
     rows_of: impl Fn(Slot) -> Vec<usize>,
@@ -119,11 +118,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        kernel::Packing,
-        rows::Member,
-        scan::{Measure, similarity_of},
-        shares::shares_of_all,
-        slots::Sieve,
+        rows::{
+            Member,
+            kernel::Packing,
+            measure::{Measure, similarity_of},
+            weights::shares_of_all,
+        },
+        scan::filter::Sieve,
         testbed::{embedding, member, now, roster, unit_rows},
     };
     use domain::{Filter, Pooling};

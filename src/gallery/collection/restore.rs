@@ -1,6 +1,6 @@
 //! Loading a collection from what the store holds of it.
 
-use super::{Shelf, fold::Fold};
+use crate::collection::{Shelf, state::Fold};
 use domain::{Identity, Position, StoredTemplate};
 
 /// A shelf that is being loaded, in pages: first all identities, then all templates. It takes its place when it is
@@ -18,7 +18,7 @@ pub struct Restore<'s> {
 }
 
 impl<'s> Restore<'s> {
-    pub(super) fn new(shelf: &'s Shelf, head: Position, mark: u32) -> Self {
+    pub(crate) fn new(shelf: &'s Shelf, head: Position, mark: u32) -> Self {
         Self { shelf, fold: Fold::new(shelf.packing()), head, mark }
     }
 

@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::{
+use crate::{
     GalleryError, SnapshotError,
-    best::Hit,
-    kernel::Packing,
-    rows::Member,
-    slots::{Roster, Slot},
+    roster::{Roster, Slot},
+    rows::{Member, kernel::Packing},
+    scan::top::Hit,
     snapshot::{Moment, Roll},
     space::Space,
 };
@@ -18,23 +17,23 @@ use domain::{
 
 /// What the log adds up to.
 #[derive(Debug, Default)]
-pub(super) struct Fold {
-    pub(super) head: Position,
+pub(crate) struct Fold {
+    pub(crate) head: Position,
     /// Of the entry at the head.
-    pub(super) mark: u32,
+    pub(crate) mark: u32,
     /// Of the codes of its spaces.
     packing: Packing,
-    pub(super) roster: Roster,
-    pub(super) spaces: HashMap<EmbeddingSpace, Space>,
+    pub(crate) roster: Roster,
+    pub(crate) spaces: HashMap<EmbeddingSpace, Space>,
     /// The newest snapshot.
-    pub(super) kept: Option<Roll>,
+    pub(crate) kept: Option<Roll>,
     /// While a snapshot is written: what was forgotten since, and must be overwritten in it.
-    pub(super) forgotten: Option<Vec<Forgotten>>,
+    pub(crate) forgotten: Option<Vec<Forgotten>>,
 }
 
 /// Somebody or something that no file may hold any more.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Forgotten {
+pub(crate) enum Forgotten {
     Template(TemplateId),
     Identity(Slot),
 }
@@ -43,11 +42,11 @@ pub(super) enum Forgotten {
 const MOVED_SHARE: u64 = 100;
 
 impl Fold {
-    pub(super) fn new(packing: Packing) -> Self {
+    pub(crate) fn new(packing: Packing) -> Self {
         Self { packing, ..Self::default() }
     }
 
-    pub(super) fn of(moment: Moment, roll: Roll, packing: Packing) -> Self {
+    pub(crate) fn of(moment: Moment, roll: Roll, packing: Packing) -> Self {
         let Moment { position, mark, occupants, spaces } = moment;
         let (roster, spaces) = rayon::join(
             || Roster::of(occupants),
@@ -56,13 +55,13 @@ impl Fold {
         Self { packing, head: position, mark, roster, spaces, kept: Some(roll), forgotten: None }
     }
 
-    pub(super) fn put(&mut self, identity: &Identity) {
+    pub(crate) fn put(&mut self, identity: &Identity) {
         self.roster.put(identity);
     }
 
     /// A template of an identity that is not there is passed over: the identity was removed after the template was
     /// written, and the entry that says so comes next.
-    pub(super) fn admit(&mut self, stored: &StoredTemplate) {
+    pub(crate) fn admit(&mut self, stored: &StoredTemplate) {
         let Some(owner) = self.roster.slot(&stored.template.identity) else {
             return;
         };
@@ -72,7 +71,7 @@ impl Fold {
         space.admit(Member { owner, template: stored.template.id, quality }, stored.embedding.values());
     }
 
-    pub(super) fn figures(&self) -> Figures {
+    pub(crate) fn figures(&self) -> Figures {
         let of = |space: &Space| CollectionStats {
             identities: space.identities() as u64,
             templates: space.rows().len() as u64,
@@ -89,7 +88,7 @@ impl Fold {
         }
     }
 
-    pub(super) fn apply(&mut self, entry: &Entry) -> Result<(), GalleryError> {
+    pub(crate) fn apply(&mut self, entry: &Entry) -> Result<(), GalleryError> {
         if entry.position <= self.head {
             return Ok(());
         }
@@ -141,7 +140,7 @@ impl Fold {
     }
 
     /// Whether a snapshot is wanted. From then on it is noted what is forgotten.
-    pub(super) fn begin_snapshot(&mut self) -> bool {
+    pub(crate) fn begin_snapshot(&mut self) -> bool {
         let held: u64 = self.spaces.values().map(|space| space.rows().len() as u64).sum();
         let moved = self.head.0 - self.kept.as_ref().map_or(0, |roll| roll.position.0);
         let wanted = moved > 0 && moved >= held / MOVED_SHARE;
@@ -150,7 +149,7 @@ impl Fold {
     }
 
     /// What a snapshot is made of; shared with what is in memory.
-    pub(super) fn moment(&self) -> Moment {
+    pub(crate) fn moment(&self) -> Moment {
         Moment {
             position: self.head,
             mark: self.mark,
@@ -160,7 +159,7 @@ impl Fold {
     }
 
     /// Takes the new snapshot into use. Answers the one that is of no use any more.
-    pub(super) fn finish_snapshot(&mut self, moment: &Moment, mut roll: Roll) -> Option<Roll> {
+    pub(crate) fn finish_snapshot(&mut self, moment: &Moment, mut roll: Roll) -> Option<Roll> {
         let erased = self.forgotten.take().map(|list| list.iter().try_for_each(|one| one.erase_from(&mut roll)));
         // Nothing to catch up from means that the shelf was loaded anew meanwhile.
         if !matches!(erased, Some(Ok(()))) {
@@ -177,7 +176,7 @@ impl Fold {
         replaced
     }
 
-    pub(super) fn candidate(&self, hit: &Hit) -> Candidate {
+    pub(crate) fn candidate(&self, hit: &Hit) -> Candidate {
         let occupant = self.roster.occupant(hit.owner).expect("rows leave with their owner");
         Candidate {
             identity: occupant.id.clone(),
@@ -199,10 +198,10 @@ impl Forgotten {
 
 /// Where a fold stands and how much it holds.
 #[derive(Debug, Default)]
-pub(super) struct Figures {
-    pub(super) position: Position,
-    pub(super) stats: CollectionStats,
-    pub(super) spaces: HashMap<EmbeddingSpace, CollectionStats>,
+pub(crate) struct Figures {
+    pub(crate) position: Position,
+    pub(crate) stats: CollectionStats,
+    pub(crate) spaces: HashMap<EmbeddingSpace, CollectionStats>,
     /// Of the templates that have a quality.
-    pub(super) quality_means: HashMap<EmbeddingSpace, f64>,
+    pub(crate) quality_means: HashMap<EmbeddingSpace, f64>,
 }

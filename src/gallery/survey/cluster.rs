@@ -11,10 +11,9 @@ use std::{
     ops::ControlFlow,
 };
 
-use super::{
-    join::{JoinError, Near},
-    rows::Rows,
-    scan::Measure,
+use crate::{
+    rows::{Rows, measure::Measure},
+    survey::join::{JoinError, Near},
 };
 
 /// So many merges are done between two looks at whether to go on.
@@ -25,7 +24,7 @@ const MERGES_AT_ONCE: usize = 256;
 ///
 /// # Errors
 /// [`JoinError::Stopped`] when `go_on` says so.
-pub(super) fn cluster(
+pub(crate) fn cluster(
     rows: &Rows,
     mut members: Vec<usize>,
     pairs: &[Near],
@@ -191,10 +190,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        join::{Wanted, join},
-        kernel::Packing,
-        rows::Member,
-        slots::Slot,
+        roster::Slot,
+        rows::{Member, kernel::Packing},
+        survey::join::{Wanted, join},
         testbed::{embedding, unit_rows},
     };
     use domain::TemplateId;

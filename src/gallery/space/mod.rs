@@ -1,34 +1,39 @@
 //! One embedding space of one collection: rows, whose they are, and the graph over them once there are many.
 
+mod cohort;
+
 use std::{collections::HashMap, sync::Arc};
 
 use rayon::ThreadPool;
 
-use super::{
+use crate::{
     Bytes, GalleryOptions,
-    best::{Best, Hit},
-    codes::Codes,
-    cohort::Cohort,
     graph::Graph,
-    kernel::Packing,
-    pooled::{pooled, sweep_pooled},
-    rows::{Member, Rows},
-    scan::Measure,
-    shares::{self, Shares, Voice},
-    slots::{Sieve, Slot},
+    roster::Slot,
+    rows::{
+        Member, Rows,
+        codes::Codes,
+        kernel::Packing,
+        measure::Measure,
+        weights::{self, Shares, Voice},
+    },
+    scan::{
+        pooled::{pooled, sweep_pooled},
+        query::{Ask, PASS_MAX, Question},
+        sweep,
+        top::{Best, Hit},
+    },
     snapshot::RowsFile,
-    sweep::{Question, sweep},
+    space::cohort::Cohort,
 };
 use domain::{Embedding, EmbeddingSpace, Neighbour, Own, Pooling, Spread, Surroundings, TemplateId};
 
 /// A graph that must look at more than so many times its usual width is slower than the scan.
 const WIDTHS_MAX: usize = 8;
-/// So many searches share a sweep at most: beyond that computing takes longer than reading, and waiting helps nobody.
-pub const PASS_MAX: usize = 8;
 
 /// What a space's graph lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Need {
+pub(crate) enum Need {
     Nothing,
     /// The space has become large, or the graph is full of the forgotten.
     Build,
@@ -38,20 +43,8 @@ pub(super) enum Need {
     Drop,
 }
 
-/// What a search asks of a space.
 #[derive(Debug)]
-pub(super) struct Ask<'a> {
-    /// Unit length.
-    pub(super) probe: &'a [f32],
-    pub(super) sieve: &'a Sieve<'a>,
-    /// How many candidates a walk through the graph weighs at first; at least one.
-    pub(super) width: usize,
-    /// How the templates of one identity speak together.
-    pub(super) pooling: Pooling,
-}
-
-#[derive(Debug)]
-pub(super) struct Space {
+pub(crate) struct Space {
     rows: Rows,
     /// The row of each template. Numbers of 32 bits, because there is one for each.
     places: HashMap<TemplateId, u32>,
@@ -89,11 +82,11 @@ impl Qualities {
 }
 
 impl Space {
-    pub(super) fn new(of: EmbeddingSpace, packing: Packing) -> Self {
+    pub(crate) fn new(of: EmbeddingSpace, packing: Packing) -> Self {
         Self::of(Rows::new(of.dimension, Measure::of_parts(of.parts), packing))
     }
 
-    pub(super) fn of(rows: Rows) -> Self {
+    pub(crate) fn of(rows: Rows) -> Self {
         // Each on a thread of its own, where there are several: a start from a large snapshot waits for nothing else.
         let (places, (owned, cohort, qualities)) = rayon::join(
             || {
@@ -131,11 +124,11 @@ impl Space {
     }
 
     /// A snapshot of the rows is their clone.
-    pub(super) fn rows(&self) -> &Rows {
+    pub(crate) fn rows(&self) -> &Rows {
         &self.rows
     }
 
-    pub(super) fn bytes(&self) -> Bytes {
+    pub(crate) fn bytes(&self) -> Bytes {
         // A bucket of these tables is an entry and a byte.
         let place = size_of::<(TemplateId, u32)>() + 1;
         let owned = size_of::<(Slot, Vec<TemplateId>)>() + 1;
@@ -146,22 +139,22 @@ impl Space {
         Bytes { places: places as u64, graph: graph as u64, rows: rows.rows + self.shares.bytes() as u64, ..rows }
     }
 
-    pub(super) fn has_graph(&self) -> bool {
+    pub(crate) fn has_graph(&self) -> bool {
         self.graph.is_some()
     }
 
     /// The mean quality of the templates that have one.
-    pub(super) fn quality_mean(&self) -> Option<f64> {
+    pub(crate) fn quality_mean(&self) -> Option<f64> {
         self.qualities.mean()
     }
 
-    pub(super) fn identities(&self) -> usize {
+    pub(crate) fn identities(&self) -> usize {
         self.owned.len()
     }
 
     /// Offers to each question the nearest templates that its sieve admits: from the graph where that can be trusted to
     /// have seen them all, else from a sweep, which all the others share.
-    pub(super) fn search(&self, questions: Vec<Question<'_, '_>>, threads: Option<&ThreadPool>) {
+    pub(crate) fn search(&self, questions: Vec<Question<'_, '_>>, threads: Option<&ThreadPool>) {
         let unanswered = |(ask, best): &mut Question<'_, '_>| {
             if ask.pooling != Pooling::Best {
                 // A graph finds near templates, and they need not be of the nearest identities.
@@ -178,18 +171,18 @@ impl Space {
     }
 
     /// How alike an identity is, and its most similar template.
-    pub(super) fn nearest_of(&self, ask: &Ask<'_>, owner: Slot) -> Option<Hit> {
+    pub(crate) fn nearest_of(&self, ask: &Ask<'_>, owner: Slot) -> Option<Hit> {
         pooled(&self.rows, ask, self.voice(ask.pooling), (owner, &self.rows_of(owner)))
     }
 
-    pub(super) fn voice(&self, pooling: Pooling) -> Voice<'_> {
-        let pooling = shares::in_space(self.rows.measure(), pooling);
+    pub(crate) fn voice(&self, pooling: Pooling) -> Voice<'_> {
+        let pooling = weights::in_space(self.rows.measure(), pooling);
         let identities = self.owned.keys().map(|owner| self.rows_of(*owner));
         Voice::new(pooling, self.shares.of(&self.rows, pooling, identities))
     }
 
     /// The most similar templates of these identities, up to `most` of them, and what surrounds them.
-    pub(super) fn neighbourhood(
+    pub(crate) fn neighbourhood(
         &self,
         probe: &Embedding,
         owners: &[Slot],
@@ -256,13 +249,13 @@ impl Space {
         Some(Own { nearest, mean: cosines.iter().sum::<f32>() / cosines.len() as f32 })
     }
 
-    pub(super) fn rows_of(&self, owner: Slot) -> Vec<usize> {
+    pub(crate) fn rows_of(&self, owner: Slot) -> Vec<usize> {
         let templates = self.owned.get(&owner).map_or(&[][..], Vec::as_slice);
         templates.iter().filter_map(|template| self.places.get(template)).map(|row| *row as usize).collect()
     }
 
     /// Adds a template; one that is there already stays as it is.
-    pub(super) fn admit(&mut self, member: Member, values: &[f32]) {
+    pub(crate) fn admit(&mut self, member: Member, values: &[f32]) {
         let template = member.template;
         if self.places.contains_key(&template) {
             return;
@@ -279,7 +272,7 @@ impl Space {
     }
 
     /// Answers whether the template was here.
-    pub(super) fn forget_template(&mut self, template: TemplateId) -> bool {
+    pub(crate) fn forget_template(&mut self, template: TemplateId) -> bool {
         let Some(row) = self.places.get(&template) else {
             return false;
         };
@@ -296,7 +289,7 @@ impl Space {
     }
 
     /// Answers the templates that were forgotten.
-    pub(super) fn forget_owner(&mut self, owner: Slot) -> Vec<TemplateId> {
+    pub(crate) fn forget_owner(&mut self, owner: Slot) -> Vec<TemplateId> {
         let forgotten = self.owned.remove(&owner).unwrap_or_default();
         for template in &forgotten {
             self.remove_row(*template);
@@ -305,7 +298,7 @@ impl Space {
     }
 
     /// Maps from the file what `written` was written to it from, where that has not changed since.
-    pub(super) fn adopt(&mut self, written: &Rows, file: &Arc<RowsFile>) {
+    pub(crate) fn adopt(&mut self, written: &Rows, file: &Arc<RowsFile>) {
         self.rows.adopt(written, file);
     }
 
@@ -369,7 +362,7 @@ impl Space {
 
 /// The graph's life. Building takes minutes and happens outside any lock, on a snapshot; the rest is short.
 impl Space {
-    pub(super) fn need(&self, options: &GalleryOptions) -> Need {
+    pub(crate) fn need(&self, options: &GalleryOptions) -> Need {
         let rows = self.rows.len();
         match &self.graph {
             None if rows >= options.graph_from.max(2) && self.has_codes_for_a_graph() => Need::Build,
@@ -387,7 +380,7 @@ impl Space {
 
     /// What to build a graph over: codes and their templates. A graph that kept more would keep originals alive that a
     /// snapshot holds by now.
-    pub(super) fn begin_build(&mut self) -> Option<(Codes, Vec<TemplateId>)> {
+    pub(crate) fn begin_build(&mut self) -> Option<(Codes, Vec<TemplateId>)> {
         let codes = self.rows.codes()?.clone();
         self.since_snapshot = Some(Vec::new());
         Some((codes, self.rows.templates().to_vec()))
@@ -395,7 +388,7 @@ impl Space {
 
     /// Puts the graph in place; what was admitted while it was built waits for insertion, and what was forgotten has
     /// no row any more. Answers the graph that is of no use now, to be dropped outside the lock.
-    pub(super) fn finish_build(&mut self, mut graph: Graph) -> Option<Graph> {
+    pub(crate) fn finish_build(&mut self, mut graph: Graph) -> Option<Graph> {
         // Nothing to catch up from means that the space was loaded anew meanwhile.
         let Some(since) = self.since_snapshot.take() else {
             return Some(graph);
@@ -406,12 +399,12 @@ impl Space {
         self.graph.replace(graph)
     }
 
-    pub(super) fn drop_graph(&mut self) -> Option<Graph> {
+    pub(crate) fn drop_graph(&mut self) -> Option<Graph> {
         self.graph.take()
     }
 
     /// Inserts one waiting template. Answers whether there was one.
-    pub(super) fn insert_next(&mut self) -> bool {
+    pub(crate) fn insert_next(&mut self) -> bool {
         let Some(graph) = &mut self.graph else {
             return false;
         };

@@ -4,16 +4,20 @@
 //! A survey is a snapshot. It keeps nobody waiting, and what is forgotten meanwhile is still in what it answers: whoever
 //! shows that must look whether the templates are there.
 
+pub(crate) mod cluster;
+pub(crate) mod join;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{
-    cluster::cluster,
-    join::{JoinError, JoinProgress, JoinWatch, Near, Wanted, join},
+use crate::{
+    roster::Slot,
     rows::Rows,
-    shelf::Shelf,
-    slots::{Sieve, Slot},
+    survey::{
+        cluster::cluster,
+        join::{JoinError, JoinProgress, JoinWatch, Near, Wanted, join},
+    },
 };
-use domain::{EmbeddingSpace, Filter, Pooling, Similarity, TemplateId, Timestamp};
+use domain::{Pooling, Similarity, TemplateId};
 use ranking::{Pools, Said};
 
 /// The templates of a space that were there when it was taken, of those identities that a filter accepts and whose time
@@ -54,20 +58,8 @@ pub struct Grouped {
     pub owner: u32,
 }
 
-impl Shelf {
-    /// Takes a survey; `None` of a space that holds nothing.
-    pub fn survey(&self, space: EmbeddingSpace, filter: Option<&Filter>, now: Timestamp) -> Option<Survey> {
-        let fold = self.fold.read();
-        let rows = fold.spaces.get(&space)?.rows().clone();
-        let sieve = Sieve::new(&fold.roster, filter, now);
-        let admitted: Vec<bool> = (0..rows.len()).map(|row| sieve.admits(rows.owner(row))).collect();
-        drop(fold);
-        Some(Survey::of(rows, admitted))
-    }
-}
-
 impl Survey {
-    fn of(rows: Rows, admitted: Vec<bool>) -> Self {
+    pub(crate) fn of(rows: Rows, admitted: Vec<bool>) -> Self {
         let taking_part = || admitted.iter().enumerate().filter(|(_, admitted)| **admitted);
         let owners: HashSet<Slot> = taking_part().map(|(row, _)| rows.owner(row)).collect();
         let (identities, templates) = (owners.len(), taking_part().count());
@@ -197,6 +189,7 @@ mod tests {
     use super::*;
     use crate::{
         GalleryOptions,
+        collection::Shelf,
         testbed::{Writer, embedding, now, shelf, space, unit_rows},
     };
     use domain::Filter;

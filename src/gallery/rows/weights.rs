@@ -5,31 +5,31 @@
 
 use std::sync::OnceLock;
 
-use super::{rows::Rows, scan::Measure};
+use crate::rows::{Rows, measure::Measure};
 use domain::Pooling;
 
 /// A number for each row, in the rows' order.
 #[derive(Debug, Default)]
-pub(super) struct Shares {
+pub(crate) struct Shares {
     prototype: OnceLock<Vec<f32>>,
     centralised: OnceLock<Vec<f32>>,
 }
 
 /// How the templates of one identity speak together in a space.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Voice<'s> {
-    pub(super) pooling: Pooling,
+pub(crate) struct Voice<'s> {
+    pub(crate) pooling: Pooling,
     /// Of each row; empty where all count the same.
     shares: &'s [f32],
 }
 
 impl<'s> Voice<'s> {
-    pub(super) fn new(pooling: Pooling, shares: &'s [f32]) -> Self {
+    pub(crate) fn new(pooling: Pooling, shares: &'s [f32]) -> Self {
         Self { pooling, shares }
     }
 
     /// What a row says, when it is so similar.
-    pub(super) fn said(self, rows: &Rows, row: usize, similarity: f32) -> ranking::Said {
+    pub(crate) fn said(self, rows: &Rows, row: usize, similarity: f32) -> ranking::Said {
         let share = self.shares.get(row).copied().unwrap_or(1.0);
         ranking::Said { similarity, quality: rows.quality(row), share }
     }
@@ -37,7 +37,7 @@ impl<'s> Voice<'s> {
 
 /// What stands in for a pooling in a space of several parts. There similarity is no cosine of whole rows, so that sums of rows
 /// say nothing of it: the mean of the similarities, by quality, is what is left.
-pub(super) fn in_space(measure: Measure, pooling: Pooling) -> Pooling {
+pub(crate) fn in_space(measure: Measure, pooling: Pooling) -> Pooling {
     match measure {
         Measure::Parts(_) if ranking::counts_by_share(pooling) => Pooling::ByQuality,
         Measure::Whole | Measure::Parts(_) => pooling,
@@ -46,7 +46,7 @@ pub(super) fn in_space(measure: Measure, pooling: Pooling) -> Pooling {
 
 /// The shares of some rows of one identity, each with the row's number. Worked out in the order of template ids and not of
 /// rows, which depends on what was forgotten before: they are to be the same anywhere.
-pub(super) fn shares_of(rows: &Rows, pooling: Pooling, its_rows: &[usize]) -> Vec<(usize, f32)> {
+pub(crate) fn shares_of(rows: &Rows, pooling: Pooling, its_rows: &[usize]) -> Vec<(usize, f32)> {
     let mut its_rows = its_rows.to_vec();
     its_rows.sort_unstable_by_key(|row| rows.template(*row));
     let values: Vec<&[f32]> = its_rows.iter().map(|row| rows.values(*row)).collect();
@@ -56,7 +56,7 @@ pub(super) fn shares_of(rows: &Rows, pooling: Pooling, its_rows: &[usize]) -> Ve
 }
 
 /// The shares of all rows; `identities` are the rows of each.
-pub(super) fn shares_of_all(rows: &Rows, pooling: Pooling, identities: impl Iterator<Item = Vec<usize>>) -> Vec<f32> {
+pub(crate) fn shares_of_all(rows: &Rows, pooling: Pooling, identities: impl Iterator<Item = Vec<usize>>) -> Vec<f32> {
     if !ranking::counts_by_share(pooling) {
         return Vec::new();
     }
@@ -69,7 +69,7 @@ pub(super) fn shares_of_all(rows: &Rows, pooling: Pooling, identities: impl Iter
 
 impl Shares {
     /// Those that the pooling goes by; makes them where they are not there. `identities` are the rows of each.
-    pub(super) fn of(&self, rows: &Rows, pooling: Pooling, identities: impl Iterator<Item = Vec<usize>>) -> &[f32] {
+    pub(crate) fn of(&self, rows: &Rows, pooling: Pooling, identities: impl Iterator<Item = Vec<usize>>) -> &[f32] {
         let kept = match pooling {
             Pooling::Prototype => &self.prototype,
             Pooling::Centralised => &self.centralised,
@@ -79,13 +79,13 @@ impl Shares {
     }
 
     /// Whether there is anything to keep up.
-    pub(super) fn are_kept(&self) -> bool {
+    pub(crate) fn are_kept(&self) -> bool {
         self.prototype.get().is_some() || self.centralised.get().is_some()
     }
 
     /// Follows rows that were added at the end or removed, see [`Shares::remove`]: `its_rows` are those that their identity has
     /// now.
-    pub(super) fn follow(&mut self, rows: &Rows, its_rows: &[usize]) {
+    pub(crate) fn follow(&mut self, rows: &Rows, its_rows: &[usize]) {
         for (pooling, kept) in
             [(Pooling::Prototype, &mut self.prototype), (Pooling::Centralised, &mut self.centralised)]
         {
@@ -99,7 +99,7 @@ impl Shares {
     }
 
     /// Follows a row whose place the last one takes.
-    pub(super) fn remove(&mut self, row: usize) {
+    pub(crate) fn remove(&mut self, row: usize) {
         for kept in [&mut self.prototype, &mut self.centralised] {
             if let Some(kept) = kept.get_mut() {
                 kept.swap_remove(row);
@@ -107,7 +107,7 @@ impl Shares {
         }
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let kept = [&self.prototype, &self.centralised];
         kept.iter().filter_map(|kept| kept.get()).map(|kept| kept.capacity() * size_of::<f32>()).sum()
     }
@@ -121,9 +121,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        kernel::Packing,
-        rows::Member,
-        slots::Slot,
+        roster::Slot,
+        rows::{Member, kernel::Packing},
         space::Space,
         testbed::{member, space, unit_rows},
     };

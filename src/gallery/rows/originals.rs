@@ -6,14 +6,14 @@
 
 use std::{ops::Range, sync::Arc};
 
-use super::{
-    block::{Block, Layout, wipe},
+use crate::{
+    rows::block::{Block, Layout, wipe},
     snapshot::RowsFile,
 };
 
 /// Rows of f32, always without holes. A clone is a snapshot that later changes do not reach.
 #[derive(Debug, Clone)]
-pub(super) struct Originals {
+pub(crate) struct Originals {
     dimension: usize,
     layout: Layout,
     pieces: Vec<Piece>,
@@ -45,12 +45,12 @@ impl Piece {
 }
 
 impl Originals {
-    pub(super) fn new(dimension: usize) -> Self {
+    pub(crate) fn new(dimension: usize) -> Self {
         Self { dimension, layout: Layout::new(dimension), pieces: Vec::new(), len: 0 }
     }
 
     /// All rows of a file.
-    pub(super) fn mapped(dimension: usize, file: &Arc<RowsFile>) -> Self {
+    pub(crate) fn mapped(dimension: usize, file: &Arc<RowsFile>) -> Self {
         let mut originals = Self::new(dimension);
         originals.len = file.len();
         let firsts = (0..originals.layout.blocks(file.len())).map(|index| originals.layout.first_of(index));
@@ -58,23 +58,23 @@ impl Originals {
         originals
     }
 
-    pub(super) fn row(&self, row: usize) -> &[f32] {
+    pub(crate) fn row(&self, row: usize) -> &[f32] {
         let within = self.layout.within(row);
         self.values(self.layout.block_of(row), within..within + 1)
     }
 
     /// How many pieces there are.
-    pub(super) fn pieces(&self) -> usize {
+    pub(crate) fn pieces(&self) -> usize {
         self.pieces.len()
     }
 
     /// The number of a piece's first row, and its numbers, row after row.
-    pub(super) fn piece(&self, index: usize) -> (usize, &[f32]) {
+    pub(crate) fn piece(&self, index: usize) -> (usize, &[f32]) {
         let first = self.layout.first_of(index);
         (first, self.values(index, 0..(self.len - first).min(self.layout.block_rows())))
     }
 
-    pub(super) fn push(&mut self, values: &[f32]) {
+    pub(crate) fn push(&mut self, values: &[f32]) {
         let row = self.len;
         let index = self.layout.block_of(row);
         let held = match self.pieces.get(index) {
@@ -96,7 +96,7 @@ impl Originals {
     }
 
     /// Removes a row and overwrites it; the last row takes its place.
-    pub(super) fn swap_remove(&mut self, row: usize) {
+    pub(crate) fn swap_remove(&mut self, row: usize) {
         let last = self.len - 1;
         let mut carried = self.row(last).to_vec();
         self.row_mut(row).copy_from_slice(&carried);
@@ -108,7 +108,7 @@ impl Originals {
 
     /// Lets go of the memory of what a file holds: of every piece that is as it was when `written` was cloned from
     /// here, and written to the file row by row.
-    pub(super) fn adopt(&mut self, written: &Self, file: &Arc<RowsFile>) {
+    pub(crate) fn adopt(&mut self, written: &Self, file: &Arc<RowsFile>) {
         for (index, (piece, before)) in self.pieces.iter_mut().zip(&written.pieces).enumerate() {
             if piece.is(before) {
                 *piece = Piece::Mapped { file: Arc::clone(file), first: self.layout.first_of(index) };
@@ -117,7 +117,7 @@ impl Originals {
     }
 
     /// How many bytes are in memory, and how many are mapped from a file.
-    pub(super) fn bytes(&self) -> (usize, usize) {
+    pub(crate) fn bytes(&self) -> (usize, usize) {
         let mut bytes = (0, 0);
         for index in 0..self.pieces.len() {
             match &self.pieces[index] {

@@ -4,44 +4,14 @@
 //! bit.
 #![expect(unsafe_code, reason = "calls to AVX2 code, after asking the processor whether it has AVX2")]
 
-use super::{
-    best::{Best, Hit},
-    rows::Rows,
-    slots::Sieve,
-};
 use domain::similarity_by_parts;
 
 /// Independent sums: four registers of eight numbers hide the latency of a fused multiply-add.
 const LANES: usize = 32;
 
-/// Offers every row that the sieve admits. Exact; for spaces without codes.
-pub(super) fn scan(rows: &Rows, probe: &[f32], sieve: &Sieve<'_>, best: &mut Best) {
-    if sieve.is_selective() {
-        return scan_admitted(rows, probe, sieve, best);
-    }
-    let mut similarities = Vec::new();
-    for (first, values) in rows.blocks() {
-        rows.measure().of_all(probe, values, &mut similarities);
-        for (row, similarity) in (first..).zip(&similarities) {
-            // The comparison turns nearly all rows away before their owner is even looked up.
-            if *similarity >= best.floor() && sieve.admits(rows.owner(row)) {
-                best.offer(Hit { similarity: *similarity, template: rows.template(row), owner: rows.owner(row) });
-            }
-        }
-    }
-}
-
-/// The same when most rows are turned away: their numbers are not even read.
-fn scan_admitted(rows: &Rows, probe: &[f32], sieve: &Sieve<'_>, best: &mut Best) {
-    for row in (0..rows.len()).filter(|row| sieve.admits(rows.owner(*row))) {
-        let similarity = rows.measure().of(probe, rows.values(row));
-        best.offer(Hit { similarity, template: rows.template(row), owner: rows.owner(row) });
-    }
-}
-
 /// How the rows of a space are compared: as a whole, or part by part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Measure {
+pub(crate) enum Measure {
     Whole,
     /// By so many parts, of which those count that both rows show. No graph serves such a space: a walk through one
     /// needs a distance that holds for all points alike.
@@ -49,11 +19,11 @@ pub(super) enum Measure {
 }
 
 impl Measure {
-    pub(super) fn of_parts(parts: u32) -> Self {
+    pub(crate) fn of_parts(parts: u32) -> Self {
         if parts > 1 { Self::Parts(parts as usize) } else { Self::Whole }
     }
 
-    pub(super) fn of(self, one: &[f32], other: &[f32]) -> f32 {
+    pub(crate) fn of(self, one: &[f32], other: &[f32]) -> f32 {
         match self {
             Self::Whole => similarity_of(one, other),
             Self::Parts(parts) => similarity_by_parts(one, other, parts).0,
@@ -61,7 +31,7 @@ impl Measure {
     }
 
     /// The similarity of the probe to each of the rows that follow each other in `values`.
-    pub(super) fn of_all(self, probe: &[f32], values: &[f32], similarities: &mut Vec<f32>) {
+    pub(crate) fn of_all(self, probe: &[f32], values: &[f32], similarities: &mut Vec<f32>) {
         match self {
             Self::Whole => similarities_of(probe, values, similarities),
             Self::Parts(_) => {
@@ -73,7 +43,7 @@ impl Measure {
 }
 
 /// The cosine of two unit vectors. Rounding may carry a dot product past 1, hence the clamp.
-pub(super) fn similarity_of(one: &[f32], other: &[f32]) -> f32 {
+pub(crate) fn similarity_of(one: &[f32], other: &[f32]) -> f32 {
     #[cfg(target_arch = "x86_64")]
     if has_avx2() {
         // SAFETY: the processor has what the function was compiled for.
@@ -102,12 +72,12 @@ fn has_avx2() -> bool {
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
     #[target_feature(enable = "avx2,fma")]
-    pub(super) fn similarity_of(one: &[f32], other: &[f32]) -> f32 {
+    pub(crate) fn similarity_of(one: &[f32], other: &[f32]) -> f32 {
         super::dot::<true>(one, other).clamp(-1.0, 1.0)
     }
 
     #[target_feature(enable = "avx2,fma")]
-    pub(super) fn similarities_of(probe: &[f32], values: &[f32], similarities: &mut Vec<f32>) {
+    pub(crate) fn similarities_of(probe: &[f32], values: &[f32], similarities: &mut Vec<f32>) {
         similarities.reserve(values.len() / probe.len());
         for row in values.chunks_exact(probe.len()) {
             similarities.push(super::dot::<true>(probe, row).clamp(-1.0, 1.0));

@@ -5,27 +5,37 @@
 //! block that it changes while a snapshot holds it. Whatever leaves is overwritten with zeros: a removed row at once,
 //! a block when its last holder lets go.
 
+pub(crate) mod block;
+pub(crate) mod codes;
+pub(crate) mod kernel;
+pub(crate) mod measure;
+pub(crate) mod originals;
+pub(crate) mod weights;
+
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{
-    Bytes, codes::Codes, kernel::Packing, originals::Originals, scan::Measure, slots::Slot, snapshot::RowsFile,
+use crate::{
+    Bytes,
+    roster::Slot,
+    rows::{codes::Codes, kernel::Packing, measure::Measure, originals::Originals},
+    snapshot::RowsFile,
 };
 use domain::{EmbeddingSpace, TemplateId};
 
 /// Whose a row is.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Member {
-    pub(super) owner: Slot,
-    pub(super) template: TemplateId,
+pub(crate) struct Member {
+    pub(crate) owner: Slot,
+    pub(crate) template: TemplateId,
     /// How fit the sample was, 0 to 1; NaN where nothing is known.
-    pub(super) quality: f32,
+    pub(crate) quality: f32,
 }
 
 /// Rows with their owners and templates. A clone is a snapshot that later changes do not reach.
 #[derive(Debug, Clone)]
-pub(super) struct Rows {
+pub(crate) struct Rows {
     measure: Measure,
     /// None where rows are compared part by part: a part that is out of sight counts for nothing, and no bound on the
     /// whole says what that does.
@@ -37,7 +47,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub(super) fn new(dimension: u32, measure: Measure, packing: Packing) -> Self {
+    pub(crate) fn new(dimension: u32, measure: Measure, packing: Packing) -> Self {
         let dimension = dimension as usize;
         Self {
             measure,
@@ -50,7 +60,7 @@ impl Rows {
     }
 
     /// The rows of a file, whose numbers stay there. Rows without a member were erased, and are left out.
-    pub(super) fn mapped(
+    pub(crate) fn mapped(
         of: EmbeddingSpace,
         packing: Packing,
         file: &Arc<RowsFile>,
@@ -70,21 +80,21 @@ impl Rows {
         rows
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.owners.len()
     }
 
     /// How the rows are compared.
-    pub(super) fn measure(&self) -> Measure {
+    pub(crate) fn measure(&self) -> Measure {
         self.measure
     }
 
-    pub(super) fn codes(&self) -> Option<&Codes> {
+    pub(crate) fn codes(&self) -> Option<&Codes> {
         self.codes.as_ref()
     }
 
     /// How many bytes the rows take, part by part.
-    pub(super) fn bytes(&self) -> Bytes {
+    pub(crate) fn bytes(&self) -> Bytes {
         let (originals, mapped) = self.originals.bytes();
         Bytes {
             codes: self.codes.as_ref().map_or(0, Codes::bytes) as u64,
@@ -95,38 +105,38 @@ impl Rows {
         }
     }
 
-    pub(super) fn values(&self, row: usize) -> &[f32] {
+    pub(crate) fn values(&self, row: usize) -> &[f32] {
         self.originals.row(row)
     }
 
-    pub(super) fn owner(&self, row: usize) -> Slot {
+    pub(crate) fn owner(&self, row: usize) -> Slot {
         self.owners[row]
     }
 
-    pub(super) fn template(&self, row: usize) -> TemplateId {
+    pub(crate) fn template(&self, row: usize) -> TemplateId {
         self.templates[row]
     }
 
     /// 0 to 1; NaN where nothing is known.
-    pub(super) fn quality(&self, row: usize) -> f32 {
+    pub(crate) fn quality(&self, row: usize) -> f32 {
         self.qualities[row]
     }
 
-    pub(super) fn templates(&self) -> &[TemplateId] {
+    pub(crate) fn templates(&self) -> &[TemplateId] {
         &self.templates
     }
 
-    pub(super) fn member(&self, row: usize) -> Member {
+    pub(crate) fn member(&self, row: usize) -> Member {
         Member { owner: self.owners[row], template: self.templates[row], quality: self.qualities[row] }
     }
 
     /// Each block's first row and its numbers, row after row.
-    pub(super) fn blocks(&self) -> impl Iterator<Item = (usize, &[f32])> {
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = (usize, &[f32])> {
         (0..self.originals.pieces()).map(|index| self.originals.piece(index))
     }
 
     /// Adds a row at the end and answers its number.
-    pub(super) fn push(&mut self, member: Member, values: &[f32]) -> usize {
+    pub(crate) fn push(&mut self, member: Member, values: &[f32]) -> usize {
         let row = self.len();
         if let Some(codes) = &mut self.codes {
             codes.push(values);
@@ -144,7 +154,7 @@ impl Rows {
 
     /// Removes a row and overwrites it. The last row takes its place; answers whose that was, unless it was the
     /// removed one itself.
-    pub(super) fn remove(&mut self, row: usize) -> Option<TemplateId> {
+    pub(crate) fn remove(&mut self, row: usize) -> Option<TemplateId> {
         if let Some(codes) = &mut self.codes {
             codes.swap_remove(row);
         }
@@ -156,7 +166,7 @@ impl Rows {
     }
 
     /// Maps from the file what `written` was written to it from, where that has not changed since.
-    pub(super) fn adopt(&mut self, written: &Self, file: &Arc<RowsFile>) {
+    pub(crate) fn adopt(&mut self, written: &Self, file: &Arc<RowsFile>) {
         self.originals.adopt(&written.originals, file);
     }
 }

@@ -10,7 +10,7 @@ use std::{ops::Range, sync::Arc};
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
-use super::{
+use crate::rows::{
     block::{Block, Layout, wipe},
     kernel::{Kernel, LINE_BYTES, NIBBLE_ZERO, Packing, probe_max},
 };
@@ -29,28 +29,28 @@ const LIKELY_ERRORS: f32 = 5.0;
 
 /// What is known of a row's code.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Term {
+pub(crate) struct Term {
     /// What one step of a code is worth.
-    pub(super) scale: f32,
+    pub(crate) scale: f32,
     /// The length of what the code lost, rounded up.
-    pub(super) error: f32,
+    pub(crate) error: f32,
 }
 
 /// The code of one row, padded with zeros.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Code<'c> {
-    pub(super) numbers: &'c [i8],
-    pub(super) term: Term,
+pub(crate) struct Code<'c> {
+    pub(crate) numbers: &'c [i8],
+    pub(crate) term: Term,
 }
 
 /// How alike two rows are, to within the sum of their errors and a little.
-pub(super) fn similarity_of_codes(kernel: Kernel, one: Code<'_>, other: Code<'_>) -> f32 {
+pub(crate) fn similarity_of_codes(kernel: Kernel, one: Code<'_>, other: Code<'_>) -> f32 {
     kernel.sum_of_codes(one.numbers, other.numbers) as f32 * (one.term.scale * other.term.scale)
 }
 
 /// The codes of a space's rows. A clone shares them until one side changes.
 #[derive(Debug, Clone)]
-pub(super) struct Codes {
+pub(crate) struct Codes {
     dimension: usize,
     packing: Packing,
     layout: Layout,
@@ -66,25 +66,25 @@ struct CodeBlock {
 
 /// Some rows that follow each other in memory.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct CodeRows<'c> {
+pub(crate) struct CodeRows<'c> {
     /// The number of the first of them.
-    pub(super) first: usize,
+    pub(crate) first: usize,
     /// Row after row, each padded.
-    pub(super) numbers: &'c [i8],
-    pub(super) terms: &'c [Term],
+    pub(crate) numbers: &'c [i8],
+    pub(crate) terms: &'c [Term],
 }
 
 impl Codes {
-    pub(super) fn new(dimension: usize) -> Self {
+    pub(crate) fn new(dimension: usize) -> Self {
         Self::packed(dimension, Packing::Bytes)
     }
 
-    pub(super) fn packed(dimension: usize, packing: Packing) -> Self {
+    pub(crate) fn packed(dimension: usize, packing: Packing) -> Self {
         Self { dimension, packing, layout: Layout::new(dimension), blocks: Vec::new(), len: 0 }
     }
 
     /// Those of so many rows, whose numbers `values` answers, row after row. On all threads of the pool it is called in.
-    pub(super) fn of<'v>(
+    pub(crate) fn of<'v>(
         dimension: usize,
         packing: Packing,
         len: usize,
@@ -109,31 +109,31 @@ impl Codes {
         Self { dimension, packing, layout, blocks, len }
     }
 
-    pub(super) fn packing(&self) -> Packing {
+    pub(crate) fn packing(&self) -> Packing {
         self.packing
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// How many bytes a row has, padding included.
-    pub(super) fn stride(&self) -> usize {
+    pub(crate) fn stride(&self) -> usize {
         self.packing.stride(self.dimension)
     }
 
-    pub(super) fn code(&self, row: usize) -> Code<'_> {
+    pub(crate) fn code(&self, row: usize) -> Code<'_> {
         let block = &self.blocks[self.layout.block_of(row)];
         let (within, stride) = (self.layout.within(row), self.stride());
         Code { numbers: &block.numbers.as_slice()[within * stride..][..stride], term: block.terms.as_slice()[within] }
     }
 
     /// How many blocks there are.
-    pub(super) fn blocks(&self) -> usize {
+    pub(crate) fn blocks(&self) -> usize {
         self.blocks.len()
     }
 
-    pub(super) fn block(&self, index: usize) -> CodeRows<'_> {
+    pub(crate) fn block(&self, index: usize) -> CodeRows<'_> {
         let (block, first) = (&self.blocks[index], self.layout.first_of(index));
         let rows = (self.len - first).min(self.layout.block_rows());
         CodeRows {
@@ -144,7 +144,7 @@ impl Codes {
     }
 
     /// Adds the code of a row at the end.
-    pub(super) fn push(&mut self, values: &[f32]) {
+    pub(crate) fn push(&mut self, values: &[f32]) {
         let (row, stride) = (self.len, self.stride());
         let index = self.layout.block_of(row);
         let held = self.blocks.get(index).map_or(0, |block| block.terms.len());
@@ -164,7 +164,7 @@ impl Codes {
     }
 
     /// Removes a row and overwrites it; the last row takes its place.
-    pub(super) fn swap_remove(&mut self, row: usize) {
+    pub(crate) fn swap_remove(&mut self, row: usize) {
         let last = self.len - 1;
         let carried = self.code(last);
         let (mut numbers, term) = (carried.numbers.to_vec(), carried.term);
@@ -180,7 +180,7 @@ impl Codes {
     }
 
     /// How many bytes of memory the codes take.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.blocks.iter().map(|block| block.numbers.len() + block.terms.len() * size_of::<Term>()).sum()
     }
 
@@ -238,7 +238,7 @@ fn rounded_up(length: f64) -> f32 {
 
 /// A probe as codes are compared with it.
 #[derive(Debug, Clone)]
-pub(super) struct Probe {
+pub(crate) struct Probe {
     numbers: Vec<i16>,
     scale: f32,
     /// Times a row's error, the first part of the bound.
@@ -250,11 +250,11 @@ pub(super) struct Probe {
 
 impl Probe {
     /// Of a unit vector, for codes of a byte.
-    pub(super) fn new(values: &[f32]) -> Self {
+    pub(crate) fn new(values: &[f32]) -> Self {
         Self::packed(values, Packing::Bytes)
     }
 
-    pub(super) fn packed(values: &[f32], packing: Packing) -> Self {
+    pub(crate) fn packed(values: &[f32], packing: Packing) -> Self {
         let codes = packing.codes_in(packing.stride(values.len()));
         let most = f32::from(probe_max(codes));
         let largest = values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
@@ -279,17 +279,17 @@ impl Probe {
         Self { numbers, scale, of_row, of_all: error * LENGTH_MAX + rounding }
     }
 
-    pub(super) fn numbers(&self) -> &[i16] {
+    pub(crate) fn numbers(&self) -> &[i16] {
         &self.numbers
     }
 
     /// What a sum of products says of the similarity to a row.
-    pub(super) fn similarity(&self, sum: i32, term: Term) -> f32 {
+    pub(crate) fn similarity(&self, sum: i32, term: Term) -> f32 {
         sum as f32 * (self.scale * term.scale)
     }
 
     /// How far the similarity that the numbers themselves give may lie from that, to either side.
-    pub(super) fn error(&self, term: Term) -> f32 {
+    pub(crate) fn error(&self, term: Term) -> f32 {
         term.error * self.of_row + self.of_all
     }
 }
@@ -306,7 +306,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        scan::similarity_of,
+        rows::measure::similarity_of,
         testbed::{embedding, unit_rows},
     };
 

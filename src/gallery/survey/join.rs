@@ -10,18 +10,20 @@ use std::ops::ControlFlow;
 
 use thiserror::Error;
 
-use super::{
-    codes::{CodeRows, Codes, Probe},
-    kernel::Kernel,
-    rows::Rows,
-    space::PASS_MAX,
+use crate::{
+    rows::{
+        Rows,
+        codes::{CodeRows, Codes, Probe},
+        kernel::Kernel,
+    },
+    scan::query::PASS_MAX,
 };
 
 /// Two rows, the lower number first, and how alike they are.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Near {
-    pub(super) rows: [u32; 2],
-    pub(super) similarity: f32,
+pub(crate) struct Near {
+    pub(crate) rows: [u32; 2],
+    pub(crate) similarity: f32,
 }
 
 /// Why a look at everybody came to no end.
@@ -45,20 +47,20 @@ pub struct JoinProgress {
 pub type JoinWatch<'w> = dyn FnMut(JoinProgress) -> ControlFlow<()> + 'w;
 
 /// Which pairs are wanted.
-pub(super) struct Wanted<'w> {
+pub(crate) struct Wanted<'w> {
     /// From this similarity on.
-    pub(super) level: f32,
+    pub(crate) level: f32,
     /// The most that may be kept.
-    pub(super) pairs_max: usize,
+    pub(crate) pairs_max: usize,
     /// Asked of those alone that are similar enough.
-    pub(super) counts: &'w dyn Fn(usize, usize) -> bool,
+    pub(crate) counts: &'w dyn Fn(usize, usize) -> bool,
 }
 
 /// The pairs in order of their rows.
 ///
 /// # Errors
 /// [`JoinError`].
-pub(super) fn join(rows: &Rows, wanted: &Wanted<'_>, watch: &mut JoinWatch<'_>) -> Result<Vec<Near>, JoinError> {
+pub(crate) fn join(rows: &Rows, wanted: &Wanted<'_>, watch: &mut JoinWatch<'_>) -> Result<Vec<Near>, JoinError> {
     let mut found = Found { wanted, pairs: Vec::new() };
     let mut course = Course::new(rows.len(), watch);
     match rows.codes() {
@@ -175,8 +177,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        kernel::Packing,
-        scan::{Measure, similarity_of},
+        rows::{
+            kernel::Packing,
+            measure::{Measure, similarity_of},
+        },
         testbed::{embedding, member, unit_rows},
     };
 

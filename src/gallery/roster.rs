@@ -4,27 +4,27 @@ use std::{collections::HashMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use domain::{Filter, Identity, IdentityId, Labels, Timestamp};
+use domain::{Identity, IdentityId, Labels, Timestamp};
 
 /// An identity's number while it is enrolled. Given to another identity once it is forgotten, and by then no row
 /// carries it any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Slot(pub(super) u32);
+pub(crate) struct Slot(pub(crate) u32);
 
 /// What searches need to know of an identity.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Occupant {
-    pub(super) id: IdentityId,
-    pub(super) labels: Labels,
-    pub(super) expire_time: Option<Timestamp>,
+pub(crate) struct Occupant {
+    pub(crate) id: IdentityId,
+    pub(crate) labels: Labels,
+    pub(crate) expire_time: Option<Timestamp>,
 }
 
 /// Who has each slot; nobody has a free one.
-pub(super) type Occupants = Vec<Option<Arc<Occupant>>>;
+pub(crate) type Occupants = Vec<Option<Arc<Occupant>>>;
 
 /// Who is enrolled.
 #[derive(Debug, Default)]
-pub(super) struct Roster {
+pub(crate) struct Roster {
     occupants: Occupants,
     slots: HashMap<IdentityId, Slot>,
     free: Vec<Slot>,
@@ -32,7 +32,7 @@ pub(super) struct Roster {
 
 impl Roster {
     /// Everybody at the slot that they have in the list.
-    pub(super) fn of(occupants: Occupants) -> Self {
+    pub(crate) fn of(occupants: Occupants) -> Self {
         let mut roster = Self::default();
         for (slot, occupant) in (0..).map(Slot).zip(occupants) {
             match &occupant {
@@ -45,38 +45,38 @@ impl Roster {
     }
 
     /// Everybody, slot after slot, as it is now.
-    pub(super) fn shared(&self) -> Occupants {
+    pub(crate) fn shared(&self) -> Occupants {
         self.occupants.clone()
     }
 
     /// Slot after slot, the free ones too.
-    pub(super) fn occupants(&self) -> impl ExactSizeIterator<Item = Option<&Occupant>> {
+    pub(crate) fn occupants(&self) -> impl ExactSizeIterator<Item = Option<&Occupant>> {
         self.occupants.iter().map(Option::as_deref)
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
 
     /// About how many bytes it takes. Labels are counted as if each had some: reading all of them would take longer than
     /// the number is worth.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         const ID_AND_LABELS: usize = 128;
         self.slots.capacity() * (size_of::<(IdentityId, Slot)>() + 1)
             + self.occupants.capacity() * size_of::<Option<Arc<Occupant>>>()
             + self.slots.len() * (size_of::<Occupant>() + ID_AND_LABELS)
     }
 
-    pub(super) fn slot(&self, id: &IdentityId) -> Option<Slot> {
+    pub(crate) fn slot(&self, id: &IdentityId) -> Option<Slot> {
         self.slots.get(id).copied()
     }
 
-    pub(super) fn occupant(&self, slot: Slot) -> Option<&Occupant> {
+    pub(crate) fn occupant(&self, slot: Slot) -> Option<&Occupant> {
         self.occupants.get(slot.0 as usize)?.as_deref()
     }
 
     /// Enrolls the identity or replaces what is known of it.
-    pub(super) fn put(&mut self, identity: &Identity) {
+    pub(crate) fn put(&mut self, identity: &Identity) {
         let slot = self.slot(&identity.id).unwrap_or_else(|| self.take_slot(&identity.id));
         self.occupants[slot.0 as usize] = Some(Arc::new(Occupant {
             id: identity.id.clone(),
@@ -86,7 +86,7 @@ impl Roster {
     }
 
     /// Frees the identity's slot; the caller removes its rows.
-    pub(super) fn forget(&mut self, id: &IdentityId) -> Option<Slot> {
+    pub(crate) fn forget(&mut self, id: &IdentityId) -> Option<Slot> {
         let slot = self.slots.remove(id)?;
         self.occupants[slot.0 as usize] = None;
         self.free.push(slot);
@@ -101,55 +101,4 @@ impl Roster {
         self.slots.insert(id.clone(), slot);
         slot
     }
-}
-
-/// Below this share of admitted identities a scan asks before it computes.
-const SELECTIVE_SHARE: f64 = 0.25;
-
-/// Which identities a query wants: those that its filter accepts and whose time has not come.
-#[derive(Debug)]
-pub(super) struct Sieve<'r> {
-    roster: &'r Roster,
-    now: Timestamp,
-    /// With a filter: one answer a slot. Labels are read once an identity, not once a template.
-    accepted: Option<Vec<bool>>,
-    /// The share of identities that pass.
-    share: f64,
-}
-
-impl<'r> Sieve<'r> {
-    pub(super) fn new(roster: &'r Roster, filter: Option<&Filter>, now: Timestamp) -> Self {
-        let mut sieve = Self { roster, now, accepted: None, share: 1.0 };
-        if let Some(filter) = filter {
-            let accepts = |o: Option<&Occupant>| o.is_some_and(|o| is_current(o, now) && filter.accepts(&o.labels));
-            let accepted: Vec<bool> = roster.occupants().map(accepts).collect();
-            sieve.share = accepted.iter().filter(|a| **a).count() as f64 / roster.len().max(1) as f64;
-            sieve.accepted = Some(accepted);
-        }
-        sieve
-    }
-
-    pub(super) fn admits(&self, slot: Slot) -> bool {
-        match &self.accepted {
-            Some(accepted) => accepted[slot.0 as usize],
-            None => self.roster.occupant(slot).is_some_and(|o| is_current(o, self.now)),
-        }
-    }
-
-    /// One more than the highest slot that anybody has.
-    pub(super) fn slots(&self) -> usize {
-        self.roster.occupants.len()
-    }
-
-    pub(super) fn share(&self) -> f64 {
-        self.share
-    }
-
-    pub(super) fn is_selective(&self) -> bool {
-        self.share < SELECTIVE_SHARE
-    }
-}
-
-fn is_current(occupant: &Occupant, now: Timestamp) -> bool {
-    occupant.expire_time.is_none_or(|at| at > now)
 }

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{
-    best::Best,
-    slots::{Sieve, Slot},
-    space::{Ask, Space},
-    sweep::sweep,
+use crate::{
+    roster::Slot,
+    scan::{filter::Sieve, query::Ask, sweep, top::Best},
+    space::Space,
 };
 use domain::Pooling;
 
@@ -48,7 +47,7 @@ impl std::ops::Add for Watched {
 
 /// Looks for the template in row `draw` modulo their number, by a walk of this width and by a sweep. Its own identity is
 /// left out, because a template that looks for itself says nothing. Nothing where no graph answers.
-pub(super) fn watch(space: &Space, sieve: &Sieve<'_>, width: usize, draw: u64) -> Watched {
+pub(crate) fn watch(space: &Space, sieve: &Sieve<'_>, width: usize, draw: u64) -> Watched {
     let rows = space.rows();
     if !space.has_graph() || rows.len() == 0 {
         return Watched::default();

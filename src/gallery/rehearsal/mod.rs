@@ -3,27 +3,29 @@
 //! Each trial takes a template of the gallery for a probe. Its own identity taken out of the gallery, it is a stranger;
 //! itself taken out, it is an acquaintance.
 
-mod together;
+mod joint;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    rows::Rows,
-    shares::{self, Voice},
-    slots::Slot,
+use crate::{
+    roster::Slot,
+    rows::{
+        Rows,
+        weights::{self, Voice},
+    },
 };
 use domain::{Pooling, Rehearsal, Reviewed, SAME_IMAGE, Similarity};
 use ranking::{Pools, Said};
 
-pub use together::Together;
+pub use joint::Together;
 
 /// So many trials pass over a block together where several templates speak: each keeps numbers for every identity.
 const TRIALS_AT_ONCE: usize = 16;
 
 /// At most `trials_max` trials. The same rows, count and seed give the same trials.
-pub(super) fn rehearse(rows: &Rows, pooling: Pooling, trials_max: usize, seed: u64) -> Rehearsal {
+pub(crate) fn rehearse(rows: &Rows, pooling: Pooling, trials_max: usize, seed: u64) -> Rehearsal {
     let people = people_of(rows);
-    let pooling = shares::in_space(rows.measure(), pooling);
+    let pooling = weights::in_space(rows.measure(), pooling);
     let mut random = SplitMix(seed);
     let probes = draw(&people, trials_max, &mut random);
     let impostor =
@@ -95,7 +97,7 @@ fn apart(rows: &Rows, pooling: Pooling, probe: usize, its_rows: &[usize]) -> Opt
     let left = its_rows.iter().map(|row| (*row, similarity(*row))).filter(|(row, s)| *s < SAME_IMAGE && *row != probe);
     let (left, similarities): (Vec<usize>, Vec<f32>) = left.unzip();
     // What is left weighs itself anew.
-    let shares: BTreeMap<usize, f32> = shares::shares_of(rows, pooling, &left).into_iter().collect();
+    let shares: BTreeMap<usize, f32> = weights::shares_of(rows, pooling, &left).into_iter().collect();
     let said = |(row, similarity): (&usize, &f32)| Said {
         similarity: *similarity,
         quality: rows.quality(*row),
@@ -155,10 +157,10 @@ struct Meeting<'c> {
 
 impl<'r> Crowd<'r> {
     fn new(rows: &'r Rows, pooling: Pooling) -> Self {
-        let pooling = shares::in_space(rows.measure(), pooling);
+        let pooling = weights::in_space(rows.measure(), pooling);
         let people: BTreeMap<Slot, Vec<usize>> =
             people_of(rows).into_iter().map(|its_rows| (rows.owner(its_rows[0]), its_rows)).collect();
-        let shares = shares::shares_of_all(rows, pooling, people.values().cloned());
+        let shares = weights::shares_of_all(rows, pooling, people.values().cloned());
         Self { rows, pooling, people, shares }
     }
 
@@ -247,8 +249,10 @@ impl SplitMix {
 mod tests {
     use super::*;
     use crate::{
-        kernel::Packing,
-        scan::{Measure, similarity_of},
+        rows::{
+            kernel::Packing,
+            measure::{Measure, similarity_of},
+        },
         testbed::{member, unit_rows},
     };
 

@@ -7,14 +7,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{rows::Rows, slots::Slot};
+use crate::{roster::Slot, rows::Rows};
 use domain::{COHORT_MAX, Spread, TemplateId};
 
 /// The members' order, and who gives way when there are too many: whose hash is the highest.
 type Key = (u64, TemplateId);
 
 #[derive(Debug, Default)]
-pub(super) struct Cohort {
+pub(crate) struct Cohort {
     members: BTreeMap<Key, Member>,
 }
 
@@ -27,25 +27,25 @@ struct Member {
 
 /// How one template stands to the members.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Standing {
+pub(crate) struct Standing {
     /// To those of other identities.
-    pub(super) others: Sums,
+    pub(crate) others: Sums,
     /// The nearest of those.
-    pub(super) nearest: Option<f32>,
+    pub(crate) nearest: Option<f32>,
     /// To the others of its own identity.
-    pub(super) own: Sums,
+    pub(crate) own: Sums,
 }
 
 /// Enough of some cosines to tell their mean and deviation.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Sums {
+pub(crate) struct Sums {
     count: f64,
     sum: f64,
     squares: f64,
 }
 
 impl Sums {
-    pub(super) fn add(&mut self, cosine: f32) {
+    pub(crate) fn add(&mut self, cosine: f32) {
         self.weigh(cosine, 1.0);
     }
 
@@ -62,7 +62,7 @@ impl Sums {
 
     /// `None` of nothing.
     #[expect(clippy::cast_possible_truncation, reason = "cosines are f32")]
-    pub(super) fn spread(self) -> Option<Spread> {
+    pub(crate) fn spread(self) -> Option<Spread> {
         if self.count < 0.5 {
             return None;
         }
@@ -85,7 +85,7 @@ impl Standing {
 
 impl Cohort {
     /// Of rows that are there already.
-    pub(super) fn of(rows: &Rows) -> Self {
+    pub(crate) fn of(rows: &Rows) -> Self {
         let mut keys: Vec<(Key, usize)> = (0..rows.len()).map(|row| (key(rows.template(row)), row)).collect();
         if keys.len() > COHORT_MAX {
             keys.select_nth_unstable(COHORT_MAX);
@@ -100,7 +100,7 @@ impl Cohort {
     }
 
     /// Follows a row that was added.
-    pub(super) fn admit(&mut self, rows: &Rows, row: usize) {
+    pub(crate) fn admit(&mut self, rows: &Rows, row: usize) {
         let key = key(rows.template(row));
         if self.members.len() == COHORT_MAX {
             let last = *self.members.last_key_value().expect("a full cohort has members").0;
@@ -113,7 +113,7 @@ impl Cohort {
     }
 
     /// Follows a row that is about to be removed; it must still be there. The last row will take its place.
-    pub(super) fn forget(&mut self, rows: &Rows, row: usize) {
+    pub(crate) fn forget(&mut self, rows: &Rows, row: usize) {
         let gone = key(rows.template(row));
         if self.members.contains_key(&gone) {
             self.leave(rows, gone);
@@ -132,7 +132,7 @@ impl Cohort {
     }
 
     /// How a row stands to the members: known already of a member, worked out for any other.
-    pub(super) fn standing(&self, rows: &Rows, row: usize) -> Standing {
+    pub(crate) fn standing(&self, rows: &Rows, row: usize) -> Standing {
         if let Some(member) = self.members.get(&key(rows.template(row))) {
             return member.standing;
         }
@@ -146,7 +146,7 @@ impl Cohort {
     }
 
     /// Of all members' cosines to each other: strangers', and acquaintances'.
-    pub(super) fn spreads(&self) -> (Option<Spread>, Option<Spread>) {
+    pub(crate) fn spreads(&self) -> (Option<Spread>, Option<Spread>) {
         let sum = |of: fn(&Standing) -> Sums| {
             self.members.values().map(|member| of(&member.standing)).fold(Sums::default(), Sums::and).spread()
         };
@@ -154,7 +154,7 @@ impl Cohort {
     }
 
     /// The median, the 90 % quantile and the highest of how near the members' nearest strangers are.
-    pub(super) fn nearest_impostors(&self) -> Option<[f32; 3]> {
+    pub(crate) fn nearest_impostors(&self) -> Option<[f32; 3]> {
         let mut nearest: Vec<f32> = self.members.values().filter_map(|member| member.standing.nearest).collect();
         nearest.sort_unstable_by(f32::total_cmp);
         let last = nearest.len().checked_sub(1)?;
@@ -163,7 +163,7 @@ impl Cohort {
     }
 
     /// Of a probe's cosines to the members.
-    pub(super) fn spread_of(&self, rows: &Rows, probe: &[f32]) -> Option<Spread> {
+    pub(crate) fn spread_of(&self, rows: &Rows, probe: &[f32]) -> Option<Spread> {
         let mut sums = Sums::default();
         for member in self.members.values() {
             sums.add(rows.measure().of(probe, rows.values(member.row as usize)));
@@ -228,8 +228,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        kernel::Packing,
-        scan::Measure,
+        rows::{kernel::Packing, measure::Measure},
         testbed::{member, unit_rows},
     };
 

@@ -13,11 +13,11 @@ mod portable;
 mod x86;
 
 /// Codes of a row are padded with zeros to a multiple of this: a cache line, and a whole number of every register.
-pub(super) const PADDING: usize = 64;
+pub(crate) const PADDING: usize = 64;
 
 /// Which instructions compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kernel {
+pub(crate) enum Kernel {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -30,7 +30,7 @@ pub(super) enum Kernel {
 
 /// How codes lie in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Packing {
+pub(crate) enum Packing {
     /// A code a byte.
     #[default]
     Bytes,
@@ -40,12 +40,12 @@ pub(super) enum Packing {
 }
 
 /// Bytes in a line of packed codes.
-pub(super) const LINE_BYTES: usize = 64;
+pub(crate) const LINE_BYTES: usize = 64;
 /// What is added to a code from -8 to 7.
-pub(super) const NIBBLE_ZERO: i8 = 8;
+pub(crate) const NIBBLE_ZERO: i8 = 8;
 
 impl Packing {
-    pub(super) fn codes_in(self, bytes: usize) -> usize {
+    pub(crate) fn codes_in(self, bytes: usize) -> usize {
         match self {
             Self::Bytes => bytes,
             Self::Nibbles => bytes * 2,
@@ -53,7 +53,7 @@ impl Packing {
     }
 
     /// How many bytes a row of so many codes takes, padding included.
-    pub(super) fn stride(self, codes: usize) -> usize {
+    pub(crate) fn stride(self, codes: usize) -> usize {
         match self {
             Self::Bytes => codes.next_multiple_of(PADDING),
             Self::Nibbles => codes.next_multiple_of(2 * LINE_BYTES) / 2,
@@ -63,14 +63,14 @@ impl Packing {
 
 /// The largest absolute number that a probe of so many (padded) numbers may hold, so that no sum of products with codes
 /// from -127 to 127 leaves 32 bits.
-pub(super) fn probe_max(stride: usize) -> i16 {
+pub(crate) fn probe_max(stride: usize) -> i16 {
     let most = i32::MAX.unsigned_abs() as usize / (127 * stride.max(1));
     i16::try_from(most).unwrap_or(i16::MAX)
 }
 
 impl Kernel {
     /// The fastest that this processor has.
-    pub(super) fn fastest() -> Self {
+    pub(crate) fn fastest() -> Self {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
@@ -90,7 +90,7 @@ impl Kernel {
 
     /// For each probe, in order, the sums with all rows: `sums[probe * rows + row]`. A row has `stride` bytes, a multiple
     /// of [`PADDING`], and a probe as many numbers as a row has codes.
-    pub(super) fn sums(
+    pub(crate) fn sums(
         self,
         probes: &[&[i16]],
         (codes, packing): (&[i8], Packing),
@@ -120,7 +120,7 @@ impl Kernel {
 
     /// The sum of products of a probe and one row of codes.
     #[inline]
-    pub(super) fn sum(self, probe: &[i16], codes: &[i8]) -> i32 {
+    pub(crate) fn sum(self, probe: &[i16], codes: &[i8]) -> i32 {
         assert!(probe.len() == codes.len() && codes.len().is_multiple_of(PADDING), "rows are padded");
         match self {
             Self::Portable => portable::sum(probe, codes),
@@ -137,7 +137,7 @@ impl Kernel {
     }
 
     /// The sum of products of two rows of codes.
-    pub(super) fn sum_of_codes(self, one: &[i8], other: &[i8]) -> i32 {
+    pub(crate) fn sum_of_codes(self, one: &[i8], other: &[i8]) -> i32 {
         assert!(one.len() == other.len() && one.len().is_multiple_of(PADDING), "rows are padded");
         match self {
             Self::Portable => portable::sum_of_codes(one, other),
@@ -174,10 +174,15 @@ const AHEAD_BYTES: usize = 4096;
 /// would spare loads of the probe, and memory delivers half as much to them.
 macro_rules! kernel {
     ($features:literal) => {
-        use crate::kernel::{AHEAD_BYTES, LINE_BYTES, PADDING, Packing, zero_sum};
+        use crate::rows::kernel::{AHEAD_BYTES, LINE_BYTES, PADDING, Packing, zero_sum};
 
         #[target_feature(enable = $features)]
-        pub(in crate::kernel) fn sums(probes: &[&[i16]], codes: (&[i8], Packing), stride: usize, sums: &mut [i32]) {
+        pub(in crate::rows::kernel) fn sums(
+            probes: &[&[i16]],
+            codes: (&[i8], Packing),
+            stride: usize,
+            sums: &mut [i32],
+        ) {
             match *probes {
                 [a] => sums_of([a], codes, stride, sums),
                 [a, b] => sums_of([a, b], codes, stride, sums),
@@ -254,7 +259,7 @@ macro_rules! kernel {
         }
 
         #[target_feature(enable = $features)]
-        pub(in crate::kernel) fn sum(probe: &[i16], codes: &[i8]) -> i32 {
+        pub(in crate::rows::kernel) fn sum(probe: &[i16], codes: &[i8]) -> i32 {
             assert!(probe.len() == codes.len());
             let mut sums = zero();
             let mut at = 0;
@@ -268,7 +273,7 @@ macro_rules! kernel {
         }
 
         #[target_feature(enable = $features)]
-        pub(in crate::kernel) fn sum_of_codes(one: &[i8], other: &[i8]) -> i32 {
+        pub(in crate::rows::kernel) fn sum_of_codes(one: &[i8], other: &[i8]) -> i32 {
             assert!(one.len() == other.len());
             let mut sums = zero();
             let mut at = 0;

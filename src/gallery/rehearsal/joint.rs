@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    super::{rows::Rows, slots::Slot},
-    Crowd, Meeting, SplitMix, TRIALS_AT_ONCE, people_of,
-};
+use super::{Crowd, Meeting, SplitMix, TRIALS_AT_ONCE, people_of};
+use crate::{roster::Slot, rows::Rows};
 use domain::{Pooling, Similarity};
 
 /// Trials with probes that have a template of every space, on a snapshot of the gallery.
@@ -115,8 +113,10 @@ impl Together {
 mod tests {
     use super::*;
     use crate::{
-        kernel::Packing,
-        scan::{Measure, similarity_of},
+        rows::{
+            kernel::Packing,
+            measure::{Measure, similarity_of},
+        },
         testbed::{member, unit_rows},
     };
 

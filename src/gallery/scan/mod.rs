@@ -8,17 +8,27 @@
 //! suspect reaches into it any more. So the answer is that of a look at every original: the same identities, templates,
 //! similarities and order.
 
+mod exact;
+pub(crate) mod filter;
+pub(crate) mod pooled;
+pub(crate) mod query;
+pub(crate) mod top;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::ThreadPool;
 
-use super::{
-    best::{Best, Hit},
-    codes::{CodeRows, Codes, Probe, Term},
-    kernel::Kernel,
-    rows::Rows,
-    scan::scan,
-    space::Ask,
+use crate::{
+    rows::{
+        Rows,
+        codes::{CodeRows, Codes, Probe, Term},
+        kernel::Kernel,
+    },
+    scan::{
+        exact::scan,
+        query::{Ask, Question},
+        top::{Best, Hit},
+    },
 };
 
 /// Below this many bytes of codes a sweep ends before another thread has woken up.
@@ -28,12 +38,9 @@ const TURNED_AWAY: usize = 16;
 /// So many suspects are kept before those are dropped that the floor has passed meanwhile.
 const SUSPECTS_MIN: usize = 4096;
 
-/// An ask, and where its answer is collected.
-pub(super) type Question<'q, 'a> = (&'q Ask<'a>, &'q mut Best);
-
 /// Offers to each question the nearest of the rows that its sieve admits. Exact, unless codes are of four bits, whose
 /// intervals are only likely. All questions share one sweep.
-pub(super) fn sweep(rows: &Rows, questions: &mut [Question<'_, '_>], threads: Option<&ThreadPool>) {
+pub(crate) fn sweep(rows: &Rows, questions: &mut [Question<'_, '_>], threads: Option<&ThreadPool>) {
     let Some(codes) = rows.codes() else {
         for (ask, best) in questions {
             scan(rows, ask.probe, ask.sieve, best);
@@ -198,10 +205,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        kernel::Packing,
-        rows::Member,
-        scan::{Measure, similarity_of},
-        slots::{Roster, Sieve, Slot},
+        roster::{Roster, Slot},
+        rows::{
+            Member,
+            kernel::Packing,
+            measure::{Measure, similarity_of},
+        },
+        scan::filter::Sieve,
         testbed::{embedding, id, now, roster, unit_rows},
     };
     use domain::{Filter, Identity, IdentityId, Labels, Pooling, Revision, TemplateId};

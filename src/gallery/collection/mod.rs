@@ -1,5 +1,11 @@
 //! One collection's gallery.
 
+pub(crate) mod graph_recall;
+mod rerank;
+mod restore;
+pub(crate) mod snapshots;
+pub(crate) mod state;
+
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::Ordering},
@@ -7,19 +13,26 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 
-use super::{
-    Bytes, GalleryError, Restore, Room,
-    best::Best,
-    fold::{Figures, Fold},
+pub use restore::Restore;
+
+use crate::{
+    Bytes, GalleryError, Room,
+    collection::{
+        graph_recall::{Watched, watch},
+        snapshots::Kept,
+        state::{Figures, Fold},
+    },
     graph::Graph,
-    keep::Kept,
-    kernel::Packing,
-    rehearse::{Together, rehearse},
-    rows::Rows,
-    slots::{Sieve, Slot},
-    space::{Ask, Need, Space},
-    sweep::Question,
-    watch::{Watched, watch},
+    rehearsal::{Together, rehearse},
+    roster::Slot,
+    rows::{Rows, kernel::Packing},
+    scan::{
+        filter::Sieve,
+        query::{Ask, Question},
+        top::Best,
+    },
+    space::{Need, Space},
+    survey::Survey,
 };
 use domain::{
     Candidate, CollectionStats, CollectionUid, Embedding, EmbeddingSpace, Entry, Filter, IdentityId, Labels, Neighbour,
@@ -62,21 +75,21 @@ pub struct Upkeep {
 /// One collection: who is enrolled, in every space. Searches run side by side; a change waits for those under way.
 #[derive(Debug)]
 pub struct Shelf {
-    pub(super) uid: CollectionUid,
-    pub(super) room: Arc<Room>,
-    pub(super) fold: RwLock<Fold>,
+    pub(crate) uid: CollectionUid,
+    pub(crate) room: Arc<Room>,
+    pub(crate) fold: RwLock<Fold>,
     /// What is asked of it all the time. By itself, so that nobody who asks waits behind a search.
-    pub(super) figures: RwLock<Figures>,
+    pub(crate) figures: RwLock<Figures>,
     /// Held by whoever maintains, so that no two build the same graph.
     maintained: Mutex<()>,
     /// Held by whoever takes a snapshot, or removes it.
-    pub(super) kept: Mutex<Kept>,
+    pub(crate) kept: Mutex<Kept>,
     /// Held by whoever makes what was erased from a snapshot last.
-    pub(super) scrubbed: Mutex<()>,
+    pub(crate) scrubbed: Mutex<()>,
 }
 
 impl Shelf {
-    pub(super) fn new(uid: CollectionUid, room: Arc<Room>) -> Self {
+    pub(crate) fn new(uid: CollectionUid, room: Arc<Room>) -> Self {
         let fold = RwLock::new(Fold::new(room.options.code_bits.packing()));
         Self {
             uid,
@@ -89,7 +102,7 @@ impl Shelf {
         }
     }
 
-    pub(super) fn packing(&self) -> Packing {
+    pub(crate) fn packing(&self) -> Packing {
         self.room.options.code_bits.packing()
     }
 
@@ -117,7 +130,7 @@ impl Shelf {
     }
 
     /// Puts a restored fold in place, unless the shelf has followed the log further meanwhile.
-    pub(super) fn replace(&self, restored: Fold) {
+    pub(crate) fn replace(&self, restored: Fold) {
         let mut fold = self.fold.write();
         if restored.head > fold.head || fold.head == Position::START {
             let before = std::mem::replace(&mut *fold, restored);
@@ -243,8 +256,18 @@ impl Shelf {
         Some(Together::new(rows?, pooling, trials_max, seed))
     }
 
-    /// See [`super::Gallery::watch`].
-    pub(super) fn watch(&self, now: Timestamp, draw: u64) -> Watched {
+    /// Takes a survey; `None` of a space that holds nothing.
+    pub fn survey(&self, space: EmbeddingSpace, filter: Option<&Filter>, now: Timestamp) -> Option<Survey> {
+        let fold = self.fold.read();
+        let rows = fold.spaces.get(&space)?.rows().clone();
+        let sieve = Sieve::new(&fold.roster, filter, now);
+        let admitted: Vec<bool> = (0..rows.len()).map(|row| sieve.admits(rows.owner(row))).collect();
+        drop(fold);
+        Some(Survey::of(rows, admitted))
+    }
+
+    /// See [`crate::Gallery::watch`].
+    pub(crate) fn watch(&self, now: Timestamp, draw: u64) -> Watched {
         let fold = self.fold.read();
         let sieve = Sieve::new(&fold.roster, None, now);
         let width = self.room.search_width.load(Ordering::Relaxed);

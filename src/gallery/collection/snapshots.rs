@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use super::{
-    Shelf, SnapshotError,
-    fold::Fold,
+use crate::{
+    SnapshotError,
+    collection::{Shelf, state::Fold},
     snapshot::{self, Recalled, Roll},
 };
 use domain::Position;
 
 /// Whether snapshots are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kept {
+pub(crate) enum Kept {
     Wanted,
     /// The collection is gone.
     Never,
