@@ -1,7 +1,8 @@
-//! The words of the house: values and rules that every room shares.
+//! Values and rules that all packages share.
 //!
-//! Nothing here reads a clock, a file or a socket, starts a thread, or names tokio, tch, sqlx or tonic. A value that
-//! can be built here is valid: an [`Embedding`] is finite and unit length, an id has the letters that an id may have.
+//! Nothing here reads a clock, a file or a socket, starts a thread, or names tokio, tch, sqlx or tonic. Every value
+//! that can be built is valid: an [`Embedding`] is finite and of unit length, an id contains only the characters it
+//! may.
 
 mod calibration;
 mod clock;

@@ -54,7 +54,7 @@ impl ActiveCalibrations {
         revision: Revision,
         package: impl Fn(EmbeddingSpace) -> Option<PackageCalibration> + Send + 'static,
     ) -> Result<(), Fault> {
-        let kept = store.active_calibrations(uid).await?;
+        let kept = store.in_collection(uid).active_calibrations().await?;
         let fit = move |kept: KeptCalibration| {
             let calibration = Calibration::from_kept(&kept, package(kept.space).as_ref()).map(Arc::new);
             Arc::new(ActiveCalibration { kept, calibration })

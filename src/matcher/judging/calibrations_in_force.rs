@@ -208,7 +208,8 @@ impl Judging {
     pub(crate) async fn reviewed(&self, handle: &CollectionHandle, space: EmbeddingSpace) -> Result<Reviewed, Fault> {
         let pooling = handle.collection.policy.pooling;
         let mut reviewed = Reviewed::default();
-        for ReviewTrial { doubt, was_right, .. } in self.store.review_trials(handle.collection.uid).await? {
+        let trials = self.store.in_collection(handle.collection.uid).review_trials().await?;
+        for ReviewTrial { doubt, was_right, .. } in trials {
             if doubt.space == space && doubt.pooling == pooling && doubt.selection == Selection::Blind {
                 let kind = if was_right { &mut reviewed.right } else { &mut reviewed.wrong };
                 kind.push(doubt.similarity);

@@ -15,7 +15,7 @@ use crate::matcher::{
     request::context::Context, request::fault::Fault,
 };
 use domain::{CollectionId, CollectionUid, ErrorChain, Position};
-use store::{Head, News};
+use store::{CollectionHead, LogNotice};
 
 /// Interval between two reads of the log by a waiting read.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -76,7 +76,8 @@ impl Replica {
     async fn catch_up(&self, handle: &CollectionHandle) -> Result<(), Fault> {
         let _reader = handle.progress.reader.lock().await;
         loop {
-            let entries = self.store.entries_after(handle.collection.uid, handle.position(), LOG_PAGE).await?;
+            let entries =
+                self.store.in_collection(handle.collection.uid).entries_after(handle.position(), LOG_PAGE).await?;
             let is_last = entries.len() < LOG_PAGE as usize;
             if !entries.is_empty() {
                 self.refresh(handle).await?;
@@ -106,12 +107,12 @@ impl Replica {
     pub(crate) async fn listen(&self) {
         let mut watch = self.store.watch();
         loop {
-            let news = watch.next().await;
+            let notice = watch.next().await;
             metrics::counter!(domain::metric::GALLERY_NOTIFICATIONS).increment(1);
-            let followed = match news {
-                News::Anything => self.follow().await,
-                News::Appended { uid, position } => self.follow_to(uid, position).await,
-                News::Changed(uid) => self.follow_uid(uid).await,
+            let followed = match notice {
+                LogNotice::Anything => self.follow().await,
+                LogNotice::Appended { uid, position } => self.follow_to(uid, position).await,
+                LogNotice::Changed(uid) => self.follow_uid(uid).await,
             };
             if let Err(fault) = followed {
                 // The next poll reads the same entries, and warns if it fails.
@@ -171,7 +172,7 @@ impl Replica {
         failed.map_or(Ok(()), Err)
     }
 
-    async fn follow_one(&self, head: &Head) -> Result<(), Fault> {
+    async fn follow_one(&self, head: &CollectionHead) -> Result<(), Fault> {
         let mut handle = self.open(&head.id).await?;
         if handle.collection.uid != head.uid {
             self.close(&handle);

@@ -114,7 +114,7 @@ impl Replica {
         let mut restore = shelf.restore(head, self.checksum_at(uid, head).await?);
         let mut after = None;
         loop {
-            let page = self.store.identities(uid, after.as_ref(), ROWS_PAGE).await?;
+            let page = self.store.in_collection(uid).identities(after.as_ref(), ROWS_PAGE).await?;
             let is_last = page.len() < ROWS_PAGE as usize;
             after = page.last().map(|i| i.id.clone());
             restore.identities(&page);
@@ -125,7 +125,7 @@ impl Replica {
         }
         let mut after = Position::START;
         loop {
-            let page = self.store.stored_templates(uid, after, ROWS_PAGE).await?;
+            let page = self.store.in_collection(uid).stored_templates(after, ROWS_PAGE).await?;
             let (count, is_last) = (page.len() as u64, page.len() < ROWS_PAGE as usize);
             after = page.last().map_or(after, |t| t.template.position);
             restore.templates(page);

@@ -46,7 +46,7 @@ impl Replica {
         };
         snapshot.take_up();
         while shelf.position() < head {
-            let entries = self.store.entries_after(uid, shelf.position(), LOG_PAGE).await?;
+            let entries = self.store.in_collection(uid).entries_after(shelf.position(), LOG_PAGE).await?;
             if entries.is_empty() {
                 break;
             }
@@ -68,7 +68,7 @@ impl Replica {
         let Some(before) = position.0.checked_sub(1) else {
             return Ok(0);
         };
-        let entries = self.store.entries_after(uid, Position(before), 1).await?;
+        let entries = self.store.in_collection(uid).entries_after(Position(before), 1).await?;
         Ok(entries.first().filter(|entry| entry.position == position).map_or(0, Entry::mark))
     }
 

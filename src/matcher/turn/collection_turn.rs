@@ -119,7 +119,7 @@ impl CollectionTurn {
         let Some(key) = idempotency::key(context, Some(&self.handle.collection.id)) else {
             return Ok(Ok(None));
         };
-        let found = self.held.idempotent(&key, self.now()).await?;
+        let found = self.held.idempotency_record(&key, self.now()).await?;
         Ok(idempotency::answer(context, found))
     }
 
@@ -132,7 +132,7 @@ impl CollectionTurn {
         let now = self.now();
         let key = idempotency::key(context, Some(&self.handle.collection.id));
         if let (Some(key), Some(record)) = (key, idempotency::record(context, answer, now)?) {
-            self.held.keep_idempotent(&key, &record, now).await?;
+            self.held.put_idempotency_record(&key, &record, now).await?;
         }
         Ok(())
     }

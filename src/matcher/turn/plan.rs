@@ -11,6 +11,7 @@ use domain::{
     Assignment, Change, Collection, Encoded, Identity, IdentityId, Labels, Position, Revision, SpaceBinding, SpaceRole,
     StoredTemplate, Template, TemplateId, TemplateOrigin,
 };
+use store::EnrolledIdentity;
 
 /// Changes of a collection that are not written yet.
 #[derive(Debug)]
@@ -42,9 +43,9 @@ pub(crate) struct Planned {
 
 impl Plan {
     /// An empty plan. `known` are the existing identities among the named ones, with the number of their templates.
-    pub(crate) fn new(collection: Collection, head: Position, known: Vec<(Identity, u64)>) -> Self {
+    pub(crate) fn new(collection: Collection, head: Position, known: Vec<EnrolledIdentity>) -> Self {
         let planned =
-            |(identity, templates): (Identity, u64)| (identity.id.clone(), PlannedIdentity { identity, templates });
+            |EnrolledIdentity { identity, templates }| (identity.id.clone(), PlannedIdentity { identity, templates });
         let known = known.into_iter().map(planned).collect();
         Self { collection, head, known, changes: Vec::new(), templates: 0 }
     }
@@ -159,7 +160,7 @@ impl CollectionTurn {
 
     /// Begins a plan for these identities.
     pub(super) async fn plan(&mut self, ids: &[IdentityId]) -> Result<Plan, Fault> {
-        let known = self.store().enrolled(ids).await?;
+        let known = self.store().enrolled_identities(ids).await?;
         Ok(Plan::new(self.handle().collection.as_ref().clone(), self.token().position(), known))
     }
 

@@ -211,7 +211,8 @@ impl Calibrations {
     /// [`Fault::NoCalibration`].
     pub async fn calibration(&self, collection: &CollectionId, id: CalibrationId) -> Result<CalibrationView, Fault> {
         let handle = self.replica.open(collection).await?;
-        let kept = self.store.calibration(handle.collection.uid, id).await?.ok_or(Fault::NoCalibration(id))?;
+        let kept =
+            self.store.in_collection(handle.collection.uid).calibration(id).await?.ok_or(Fault::NoCalibration(id))?;
         let shown = self.views(&handle, vec![kept]).await?.pop();
         shown.ok_or_else(|| Fault::internal("one view per calibration"))
     }
@@ -224,7 +225,7 @@ impl Calibrations {
         limit: u32,
     ) -> Result<Vec<CalibrationView>, Fault> {
         let handle = self.replica.open(collection).await?;
-        let kept = self.store.calibrations(handle.collection.uid, after, limit).await?;
+        let kept = self.store.in_collection(handle.collection.uid).calibrations(after, limit).await?;
         self.views(&handle, kept).await
     }
 

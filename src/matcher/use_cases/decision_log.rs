@@ -74,7 +74,7 @@ async fn write(store: Arc<dyn Store>, mut waiting: mpsc::Receiver<Queued>) {
                 Queued::Flush(flush) => flushes.push(flush),
             }
         }
-        if let Err(error) = store.keep_decisions(&records).await {
+        if let Err(error) = store.put_decisions(&records).await {
             tracing::warn!(%error, records = records.len(), "decision records are lost");
             dropped(records.len());
         }

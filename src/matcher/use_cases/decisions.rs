@@ -68,11 +68,11 @@ impl Matcher {
     /// [`Fault::NoDecision`].
     pub async fn past_decision(&self, collection: &CollectionId, id: DecisionId) -> Result<PastDecision, Fault> {
         let uid = self.replica.open(collection).await?.collection.uid;
-        let mut found = self.store.decision(uid, id).await?;
+        let mut found = self.store.in_collection(uid).decision(id).await?;
         if found.is_none() {
             // It may be in the queue.
             self.decision_log.written().await;
-            found = self.store.decision(uid, id).await?;
+            found = self.store.in_collection(uid).decision(id).await?;
         }
         let record = found.ok_or(Fault::NoDecision(id))?;
         let StoredDecision { mode, answer, evidence } = serde_json::from_value(record.body).map_err(Fault::internal)?;

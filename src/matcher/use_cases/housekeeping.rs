@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use crate::matcher::{Matcher, request::fault::Fault};
 use domain::{Change, CollectionUid, ErrorChain, IdentityId, Timestamp};
+use store::ExpiredIdentity;
 
 /// Interval between two maintenance runs of the galleries.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
@@ -47,10 +48,10 @@ impl Matcher {
         let now = self.clock.now();
         let mut failed = None;
         loop {
-            let expired = self.store.expired(now, SWEPT_AT_ONCE).await?;
+            let expired = self.store.expired_identities(now, SWEPT_AT_ONCE).await?;
             let mut has_swept = false;
-            for (uid, identity) in &expired {
-                match self.expire(*uid, identity.clone(), now).await {
+            for ExpiredIdentity { collection, identity } in &expired {
+                match self.expire(*collection, identity.clone(), now).await {
                     Ok(()) => has_swept = true,
                     Err(Fault::NoCollection(_)) => {}
                     Err(fault) => failed = Some(fault),
@@ -60,7 +61,7 @@ impl Matcher {
                 break;
             }
         }
-        self.store.sweep_idempotent(now).await?;
+        self.store.sweep_idempotency_records(now).await?;
         if let Ok(before) = now.checked_sub(self.decisions_kept) {
             self.store.sweep_decisions(before).await?;
         }

@@ -26,7 +26,7 @@ use domain::{
     Clock, CollectionId, CollectionUid, ErrorChain, IdSource, Operation, OperationFailure, OperationId, OperationKind,
     OperationOutcome, OperationState, OperationSummary, Owned, Progress, SurveyFinding, TemplateId, Timestamp,
 };
-use store::{Heard, Store};
+use store::{HeartbeatReply, Store};
 
 /// Interval between two heartbeats of a worker.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -179,7 +179,8 @@ impl Operations {
         let uid = self.replica.open(collection).await?.collection.uid;
         let operation = self.operation_of(uid, id).await?;
         let has_findings = matches!(operation.state, OperationState::Ended(OperationOutcome::Succeeded(_)));
-        let findings = if has_findings { self.store.findings(id, self.clock.now()).await? } else { Vec::new() };
+        let findings =
+            if has_findings { self.store.in_collection(uid).findings(id, self.clock.now()).await? } else { Vec::new() };
         Ok(OperationView { operation, findings })
     }
 
@@ -192,20 +193,20 @@ impl Operations {
     ) -> Result<Vec<Operation>, Fault> {
         let uid = self.replica.open(collection).await?.collection.uid;
         self.end_silent(uid).await?;
-        Ok(self.store.operations(uid, after, limit).await?)
+        Ok(self.store.in_collection(uid).operations(after, limit).await?)
     }
 
     /// Cancels an operation; its worker learns of it within a second.
     pub async fn cancel_operation(&self, collection: &CollectionId, id: OperationId) -> Result<Operation, Fault> {
         let uid = self.replica.open(collection).await?.collection.uid;
         self.operation_of(uid, id).await?;
-        self.store.cancel_operation(uid, id).await?;
+        self.store.in_collection(uid).cancel_operation(id).await?;
         self.operation_of(uid, id).await
     }
 
     pub async fn delete_operation(&self, collection: &CollectionId, id: OperationId) -> Result<(), Fault> {
         let uid = self.replica.open(collection).await?.collection.uid;
-        if !self.store.delete_operation(uid, id).await? {
+        if !self.store.in_collection(uid).delete_operation(id).await? {
             return Err(Fault::NoOperation(id));
         }
         self.replica.scrub().await;
@@ -219,7 +220,9 @@ impl Operations {
 
     async fn operation_of(&self, uid: CollectionUid, id: OperationId) -> Result<Operation, Fault> {
         let now = self.clock.now();
-        let read = async || Ok::<_, Fault>(self.store.operation(uid, id).await?.filter(|read| read.expire_time > now));
+        let read = async || {
+            Ok::<_, Fault>(self.store.in_collection(uid).operation(id).await?.filter(|read| read.expire_time > now))
+        };
         let mut operation = read().await?;
         let is_silent = operation.as_ref().is_some_and(|operation| {
             matches!(operation.state, OperationState::Running { .. }) && operation.update_time < silent_since(now)
@@ -234,7 +237,7 @@ impl Operations {
     /// Ends the operations whose workers have no recent heartbeat.
     async fn end_silent(&self, uid: CollectionUid) -> Result<(), Fault> {
         let outcome = failed(OperationFailure::ServerStopped, "the server of this operation is gone; begin it again");
-        Ok(self.store.end_silent_operations(uid, silent_since(self.clock.now()), &outcome).await?)
+        Ok(self.store.in_collection(uid).end_stale_operations(silent_since(self.clock.now()), &outcome).await?)
     }
 
     async fn work<F: Future<Output = JobOutcome> + Send>(
@@ -252,15 +255,15 @@ impl Operations {
         let mut work = std::pin::pin!(job(control.clone()));
         let mut heartbeat = tokio::time::interval(HEARTBEAT_INTERVAL);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut heard = Heard::Wanted;
+        let mut reply = HeartbeatReply::Continue;
         let outcome = loop {
             tokio::select! {
                 outcome = &mut work => break outcome,
-                _ = heartbeat.tick(), if heard == Heard::Wanted => {
-                    match self.store.hear_of_operation(uid, id, (control.progress.progress(), self.clock.now())).await {
-                        Ok(Heard::Wanted) => {}
-                        Ok(unwanted) => {
-                            heard = unwanted;
+                _ = heartbeat.tick(), if reply == HeartbeatReply::Continue => {
+                    match self.store.in_collection(uid).heartbeat(id, control.progress.progress(), self.clock.now()).await {
+                        Ok(HeartbeatReply::Continue) => {}
+                        Ok(ended) => {
+                            reply = ended;
                             control.stop.cancel();
                         }
                         // The job continues: the database may be back before the silence counts as a stop.
@@ -269,12 +272,12 @@ impl Operations {
                 }
             }
         };
-        if outcome.is_ok() && heard == Heard::Wanted {
+        if outcome.is_ok() && reply == HeartbeatReply::Continue {
             // So that a finished operation shows full progress.
-            let _ = self.store.hear_of_operation(uid, id, (control.progress.progress(), self.clock.now())).await;
+            let _ = self.store.in_collection(uid).heartbeat(id, control.progress.progress(), self.clock.now()).await;
         }
         gauge.decrement(1.0);
-        let ended = match self.end(handle, id, outcome, heard).await {
+        let ended = match self.end(handle, id, outcome, reply).await {
             Ok(ended) => ended,
             Err(fault) => {
                 tracing::error!(error = %ErrorChain(&fault), "the end of an operation could not be stored");
@@ -290,7 +293,7 @@ impl Operations {
         handle: &CollectionHandle,
         id: OperationId,
         outcome: JobOutcome,
-        heard: Heard,
+        reply: HeartbeatReply,
     ) -> Result<&'static str, Fault> {
         let (failure, message) = match outcome {
             Ok(found) => match self.finish(handle, id, found).await {
@@ -306,7 +309,7 @@ impl Operations {
                 let message = "the server of this operation was stopped; begin it again".to_owned();
                 (OperationFailure::ServerStopped, message)
             }
-            Err(JobFailure::Stopped) if heard == Heard::Gone => return Ok("gone"),
+            Err(JobFailure::Stopped) if reply == HeartbeatReply::Gone => return Ok("gone"),
             Err(JobFailure::Stopped) => (OperationFailure::Cancelled, "it was cancelled".to_owned()),
             Err(JobFailure::Failed { failure, message }) => (failure, message),
             Err(JobFailure::Fault(fault)) => {
@@ -315,7 +318,7 @@ impl Operations {
             }
         };
         let outcome = failed(failure, &message);
-        self.store.end_operation(handle.collection.uid, id, (&outcome, self.clock.now())).await?;
+        self.store.in_collection(handle.collection.uid).end_operation(id, &outcome, self.clock.now()).await?;
         Ok(failure.as_str())
     }
 
@@ -324,7 +327,7 @@ impl Operations {
         let JobFindings { summary, findings } = found;
         let now = self.clock.now();
         let mut turn = self.writes.take_turn(handle).await?;
-        turn.store().finish_operation(id, (&OperationOutcome::Succeeded(summary), now), &findings).await?;
+        turn.store().finish_operation(id, &OperationOutcome::Succeeded(summary), now, &findings).await?;
         turn.commit().await
     }
 }

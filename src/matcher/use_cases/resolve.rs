@@ -231,7 +231,7 @@ impl Matcher {
         answer.token = turn.token();
         let decision = StoredDecision { mode: input.mode, answer: answer.clone(), evidence };
         let record = decision.record(turn.now())?;
-        turn.store().keep_decision(&record).await?;
+        turn.store().put_decision(&record).await?;
         Ok(answer)
     }
 }

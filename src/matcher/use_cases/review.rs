@@ -23,7 +23,7 @@ use domain::{
     Assignment, Candidate, Certificate, Change, Clock, CollectionId, Doubt, IdentityId, Labels, Outcome, Reason,
     ReviewCase, ReviewCaseId, ReviewStage, ReviewState, ReviewTrial, Revision, Timestamp, Verdict,
 };
-use store::Store;
+use store::{AcceptedTemplate, ReviewCasePage, Store};
 
 /// The default lease of a claim.
 pub const LEASE: Duration = Duration::from_mins(10);
@@ -100,7 +100,7 @@ impl Reviews {
     /// [`Fault::NoReviewCase`].
     pub async fn review_case(&self, collection: &CollectionId, id: ReviewCaseId) -> Result<ReviewCase, Fault> {
         let uid = self.replica.open(collection).await?.collection.uid;
-        self.store.review_case(uid, id).await?.ok_or(Fault::NoReviewCase(id))
+        self.store.in_collection(uid).review_case(id).await?.ok_or(Fault::NoReviewCase(id))
     }
 
     /// Cases of a stage, or all, oldest first; those after `after`.
@@ -112,7 +112,8 @@ impl Reviews {
         limit: u32,
     ) -> Result<Vec<ReviewCase>, Fault> {
         let uid = self.replica.open(collection).await?.collection.uid;
-        Ok(self.store.review_cases(uid, (stage, self.clock.now()), after, limit).await?)
+        let page = ReviewCasePage { stage, now: self.clock.now(), after, limit };
+        Ok(self.store.in_collection(uid).review_cases(page).await?)
     }
 
     /// Holds a case for a reviewer until the lease ends. Its holder may extend the lease.
@@ -130,7 +131,7 @@ impl Reviews {
         let until = now.checked_add(lease).map_err(Fault::internal)?;
         let claimed = case.moved(ReviewState::Claimed { reviewer, until }, now);
         let uid = self.replica.open(&collection).await?.collection.uid;
-        self.store.put_review_case(uid, &claimed).await?;
+        self.store.in_collection(uid).put_review_case(&claimed).await?;
         Ok(claimed)
     }
 
@@ -174,7 +175,7 @@ impl Reviews {
     /// Removes a case with its samples. The templates of its verdict stay.
     pub async fn delete_review_case(&self, collection: &CollectionId, id: ReviewCaseId) -> Result<(), Fault> {
         let uid = self.replica.open(collection).await?.collection.uid;
-        if !self.store.delete_review_case(uid, id).await? {
+        if !self.store.in_collection(uid).delete_review_case(id).await? {
             return Err(Fault::NoReviewCase(id));
         }
         self.replica.scrub().await;
@@ -191,7 +192,7 @@ impl Reviews {
         draft: CaseDraft<'_>,
     ) -> Result<(), Fault> {
         let CaseDraft { candidates, doubt, probe, labels } = draft;
-        if turn.store().review_cases_undecided().await? >= self.options.cases_max {
+        if turn.store().count_undecided_review_cases().await? >= self.options.cases_max {
             resolved.reasons.push(Reason::ReviewFull);
             return Ok(());
         }
@@ -276,9 +277,9 @@ impl Reviews {
         let trials = turn.store().review_trials().await?;
         let keep = Levels::of(trials.iter().filter(|trial| trial.doubt.space == space)).keep;
         let accepted = turn.store().accepted_below(keep).await?;
-        let accepted = accepted.into_iter().filter(|(of, ..)| *of == space);
-        let changes: Vec<Change> =
-            accepted.map(|(_, identity, template)| Change::ForgetTemplate { identity, template }).collect();
+        let accepted = accepted.into_iter().filter(|accepted| accepted.space == space);
+        let forget = |AcceptedTemplate { identity, template, .. }| Change::ForgetTemplate { identity, template };
+        let changes: Vec<Change> = accepted.map(forget).collect();
         if changes.is_empty() {
             return Ok(());
         }
@@ -303,14 +304,14 @@ async fn reopen_in_turn(
     turn.store().put_review_case(&reopened).await?;
     turn.store().delete_review_trial(id).await?;
     if let Some(identity) = outcome.identity {
-        let enrolled = turn.store().enrolled(std::slice::from_ref(&identity)).await?;
+        let enrolled = turn.store().enrolled_identities(std::slice::from_ref(&identity)).await?;
         let mut own = Vec::new();
         for template in outcome.templates {
             if turn.store().template(template).await?.is_some_and(|kept| kept.identity == identity) {
                 own.push(template);
             }
         }
-        let has_others = enrolled.first().is_some_and(|(_, templates)| *templates > own.len() as u64);
+        let has_others = enrolled.first().is_some_and(|enrolled| enrolled.templates > own.len() as u64);
         let changes: Vec<Change> = if outcome.made && !has_others && !enrolled.is_empty() {
             vec![Change::ForgetIdentity(identity)]
         } else {

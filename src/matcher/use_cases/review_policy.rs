@@ -17,6 +17,7 @@ use crate::matcher::{
 };
 use decision::{Doubtful, Levels, Step, lot};
 use domain::{Assignment, DecisionKind, Doubt, Labels, OpenSetRule, Reason, ReviewPolicy, Selection};
+use store::EnrolledIdentity;
 
 /// The answer of a resolve inside its turn, and what its effects need.
 pub(crate) struct AnswerInTurn {
@@ -86,11 +87,11 @@ impl Reviews {
         answer.resolved.identity = Some(id.clone());
         let most = self.templates_per_identity_max();
         let now = turn.now();
-        let enrolled = turn.store().enrolled(std::slice::from_ref(&id)).await?;
+        let enrolled = turn.store().enrolled_identities(std::slice::from_ref(&id)).await?;
         let parts = std::mem::take(&mut answer.probe.parts);
-        let is_within_limit = enrolled
-            .first()
-            .is_some_and(|(identity, templates)| !identity.is_expired(now) && templates + parts.len() as u64 <= most);
+        let is_within_limit = enrolled.first().is_some_and(|EnrolledIdentity { identity, templates }| {
+            !identity.is_expired(now) && templates + parts.len() as u64 <= most
+        });
         if is_within_limit {
             turn.admit(&id, &Labels::default(), parts, &Assignment::Accepted { posterior }).await?;
             answer.resolved.enrolled = true;
