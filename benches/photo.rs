@@ -74,7 +74,7 @@ impl Stages {
     fn measure(&self, picture: &DynamicImage, side: u32, table: &mut Table) {
         let mut enlarged = picture.resize(side, side, FilterType::Triangle).into_rgb8();
         // A sensor's noise: what was only enlarged is smoother than any photo, and decodes faster.
-        let mut random = Random(side.into());
+        let mut random = Random::new(side.into());
         for value in enlarged.iter_mut() {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to a byte")]
             let noisy = (f32::from(*value) + 3.0 * random.normal()).clamp(0.0, 255.0) as u8;
@@ -86,7 +86,7 @@ impl Stages {
         let (limits, geometry) = (SampleLimits::default(), Geometry::default());
         let decode = || Photo::decode(&bytes, &geometry, &limits).expect("a photo");
         let photo = decode();
-        let looked_at = photo.to_look_at();
+        let looked_at = photo.detector_picture();
         let pixels = Pixels { width: looked_at.width(), height: looked_at.height(), rgb: looked_at.as_raw() };
         let detect = || self.detector.detect(&[pixels]).expect("it runs").remove(0);
         let Some(found) = detect().into_iter().max_by(|a, b| a.bounds[2].total_cmp(&b.bounds[2])) else {
