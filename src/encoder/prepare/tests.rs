@@ -74,7 +74,7 @@ fn golden(data: &Path, stem: &str) -> Vec<(String, Vec<f32>)> {
     names.lines().map(str::to_owned).zip(numbers.chunks(dimension).map(<[f32]>::to_vec)).collect()
 }
 
-/// The lowest cosine between the network's outputs and the golden vectors.
+/// The lowest cosine between what the network makes of a picture and the picture's golden vector.
 fn lowest_cosine(network: &Network, how: &Preprocessing, pictures: &[(Vec<u8>, Vec<f32>)], geometry: &Geometry) -> f64 {
     let _inference = runtime::prepare_thread();
     let cosines = pictures.iter().map(|(picture, golden)| {
@@ -86,7 +86,7 @@ fn lowest_cosine(network: &Network, how: &Preprocessing, pictures: &[(Vec<u8>, V
     cosines.fold(f64::INFINITY, f64::min)
 }
 
-/// Every `step`-th available golden picture and its vector.
+/// Every `step`-th of the golden pictures that are at hand, with its vector.
 fn sampled(golden: Vec<(String, Vec<f32>)>, path: impl Fn(&str) -> PathBuf, step: usize) -> Vec<(Vec<u8>, Vec<f32>)> {
     let present: Vec<_> =
         golden.into_iter().filter_map(|(name, vector)| Some((fs::read(path(&name)).ok()?, vector))).collect();
@@ -127,7 +127,7 @@ struct Walk {
     skeleton: Skeleton,
 }
 
-/// The subset of PsyMo, unpacked by tar.
+/// The subset of PsyMo, unpacked by the tools of the machine.
 fn psymo(data: &Path) -> Option<Vec<Walk>> {
     let folder = tempfile::tempdir().expect("a folder");
     let archive = data.join("gait/psymo_subset/skeletons.tar.xz");
@@ -166,7 +166,7 @@ fn walk(file: &Path) -> Walk {
     }
 }
 
-/// Rank-1: the share of walks whose nearest normal walk of the same setting is of the same person.
+/// The part of walks whose nearest other walk, among the normal ones of the same setting, is of the same person.
 fn rank_one(walks: &[Walk], vectors: &[Vec<f32>]) -> f64 {
     let hit = |(at, probe): (usize, &Walk)| {
         let normal =
@@ -223,7 +223,7 @@ fn preprocessing_is_written_and_read_as_toml() {
 }
 
 #[test]
-fn skeletons_without_frames_or_height_are_refused() {
+fn skeletons_of_no_frames_or_no_height_are_no_preprocessing() {
     for wrong in [
         SkeletonPreprocessing { frames: 0, ..gait() },
         SkeletonPreprocessing { frames: 100_000, ..gait() },

@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fpir_on_lfw_is_near_its_target() {
+    fn strangers_of_lfw_come_about_as_often_as_was_promised() {
         let Some(rows) = testing::embeddings("lfw_mobilefacenet") else { return };
         let (names, rows): (Vec<String>, Vec<Vec<f32>>) = rows.into_iter().unzip();
         let embeddings = rows.iter().map(|row| Some(embedding(row))).collect();

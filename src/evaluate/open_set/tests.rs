@@ -72,7 +72,7 @@ fn both_halves_have_equal_numbers_of_each_kind() {
 
 /// Targets of the shipped decider on real persons, with a margin for the small number of galleries.
 #[test]
-fn decisions_on_real_faces_and_pedestrians_are_near_an_oracle() {
+fn real_faces_and_pedestrians_are_judged_about_as_well_as_by_an_oracle() {
     for (name, person) in
         [("lfw_mobilefacenet", testing::lfw_person as fn(&str) -> &str), ("market_osnet", testing::market_person)]
     {
