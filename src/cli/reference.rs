@@ -4,6 +4,8 @@ use std::{collections::BTreeSet, fmt::Write as _};
 
 use clap::{Arg, Command, ValueEnum};
 
+use domain::metric::{METRICS, MetricKind, MetricUnit};
+
 use super::say;
 
 /// A generated page below `docs/`.
@@ -71,4 +73,30 @@ fn meaning_of(arg: &Arg) -> String {
         let _infallible = write!(meaning, " One of {}.", values.join(", "));
     }
     meaning
+}
+
+/// The table of metrics, in its own order.
+fn metrics() -> String {
+    let mut page = String::from(
+        "<!-- Generated: semblance reference metrics > docs/metrics.md -->\n# Metrics\n\n\
+         `/metrics` shows these in the text format of Prometheus. Histograms end in `_bucket`, `_sum` and `_count` there.\n\n\
+         | metric | kind | unit | labels | meaning |\n|---|---|---|---|---|\n",
+    );
+    for metric in METRICS {
+        let kind = match metric.kind {
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
+        };
+        let unit = match metric.unit {
+            MetricUnit::Count => "count",
+            MetricUnit::Seconds => "seconds",
+            MetricUnit::Bytes => "bytes",
+            MetricUnit::Ratio => "ratio, 0 to 1",
+        };
+        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let _infallible =
+            writeln!(page, "| `{}` | {kind} | {unit} | {} | {} |", metric.name, labels.join(", "), metric.help);
+    }
+    page
 }
