@@ -13,7 +13,7 @@ mod general;
 mod labelled;
 mod lfw;
 mod market;
-mod metrics;
+pub mod metrics;
 mod names;
 pub mod open_set;
 mod pictures;
@@ -35,7 +35,7 @@ pub use self::{
     figure::FigureError,
     general::{LabelledProtocol, NotASampleFilter, ProtocolOptions, SampleFilter},
     labelled::{Labelled, SampleIdentity},
-    metrics::{CalibrationResults, Retrieval, verification},
+    metrics::{CalibrationResults, Retrieval},
     names::PersonRule,
     report::{Comparison, Report, Results, ScoreOrigin, Slice},
     scores::{Meaning, ScoreFile},

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use evaluate::verification;
+use evaluate::metrics;
 use futures::{StreamExt, stream};
 use image::{DynamicImage, ImageFormat, RgbImage, imageops};
 use reqwest::{Method, StatusCode};
@@ -102,7 +102,7 @@ async fn pairs_of_lfw_are_told_apart_in_photos_as_they_are() {
         let similarity = cosine(&embeddings[one], &embeddings[other]);
         if *is_genuine { genuine.push(similarity) } else { impostor.push(similarity) }
     }
-    let measured = verification(&genuine, &impostor);
+    let measured = metrics::verification(&genuine, &impostor);
     println!("LFW View 1 by photo: {measured:?}");
     assert!(measured.accuracy >= 0.985, "{measured:?}");
     assert!(measured.tar_at_fmr_1_percent >= 0.975, "{measured:?}");

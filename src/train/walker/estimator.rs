@@ -6,7 +6,7 @@ use domain::{Frame, JOINTS, Joint, Skeleton};
 
 /// The errors of an estimator, in metres at the body unless stated otherwise.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Estimator {
+pub(crate) struct Estimator {
     /// Constant over the walk: clothes, hair, light.
     pub bias_m: f32,
     /// Correlated over some frames.
@@ -43,7 +43,7 @@ const FRAMES_CUT_MAX: u32 = 16;
 impl Estimator {
     /// Draws an estimator of random quality.
     #[must_use]
-    pub fn drawn(random: &mut Random) -> Self {
+    pub(crate) fn drawn(random: &mut Random) -> Self {
         let quality = random.between(0.5, 1.5);
         Self {
             bias_m: 0.010 * quality * random.between(0.6, 1.4),
@@ -61,7 +61,7 @@ impl Estimator {
 
     /// A typical estimator, for trials.
     #[must_use]
-    pub fn usual() -> Self {
+    pub(crate) fn usual() -> Self {
         Self {
             bias_m: 0.010,
             wander_m: 0.014,
