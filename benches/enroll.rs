@@ -143,7 +143,7 @@ async fn enrolls(matcher: &Matcher, clients: usize) -> f64 {
     let began = Instant::now();
     let clients = (0..clients).map(|client| {
         let (matcher, collection, answered) = (matcher.clone(), collection.clone(), Arc::clone(&answered));
-        let mut random = Random(client as u64);
+        let mut random = Random::new(client as u64);
         let model = model.clone();
         tokio::spawn(async move {
             for turn in 0.. {
@@ -188,7 +188,7 @@ struct Pgbench {
 impl Pgbench {
     fn prepare(url: &str) -> Self {
         let script = tempfile::NamedTempFile::new().expect("a file");
-        let mut random = Random(1);
+        let mut random = Random::new(1);
         let bytes: Vec<u8> = (0..DIMENSION * 4).map(|_| random.bits().to_le_bytes()[0]).collect();
         let row = hex::encode(bytes);
         std::fs::write(script.path(), format!("INSERT INTO bench_rows (bytes) VALUES ('\\x{row}');\n"))

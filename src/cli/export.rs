@@ -11,7 +11,7 @@ use crate::{
     config::PlaceFlags,
 };
 use domain::{Clock, CollectionId, Identity, Position, SpaceName, StoredTemplate};
-use store::{Head, Store};
+use store::{CollectionHead, OwnedTemplate, Store};
 use transfer::{Contents, Exported, Output};
 
 #[derive(Debug, Args)]
@@ -72,7 +72,7 @@ struct ExportCounts {
 /// Writes in the order of enrollment, up to the head at the start of the export: an export beside a writing server must end.
 async fn write(
     store: &dyn Store,
-    head: &Head,
+    head: &CollectionHead,
     model: Option<&SpaceName>,
     output: &mut Output,
 ) -> anyhow::Result<ExportCounts> {
@@ -80,12 +80,12 @@ async fn write(
     let (mut written, mut after, mut only) = (ExportCounts::default(), Position::START, None);
     loop {
         let page = store.owned_templates(head.uid, after, PAGE).await?;
-        let Some((last, _)) = page.last() else {
+        let Some(last) = page.last() else {
             return Ok(written);
         };
-        after = last.template.position;
+        after = last.stored.template.position;
         let mut rows = Vec::with_capacity(page.len());
-        for (stored, identity) in page {
+        for OwnedTemplate { stored, identity } in page {
             if stored.template.position > head.position {
                 break;
             }

@@ -9,11 +9,11 @@ use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{Fault, Matcher, directory::Open, pins::standing, replay::Chain};
+use super::{Fault, Matcher, directory::Open, pins::standing};
 use decision::{Calibration, Fusion, TRIALS_MIN, Terms};
 use domain::{
-    CalibrationId, CollectionUid, EmbeddingSpace, PackageCalibration, Pooling, Reason, Rehearsal, ReviewTrial,
-    Reviewed, Selection, Similarity, has_moved,
+    CalibrationId, CollectionUid, EmbeddingSpace, ErrorChain, PackageCalibration, Pooling, Reason, Rehearsal,
+    ReviewTrial, Reviewed, Selection, Similarity, has_moved,
 };
 use encoder::Encoder;
 use gallery::Together;
@@ -194,7 +194,7 @@ impl Matcher {
                 let (matcher, open) = (self.clone(), open.clone());
                 async move {
                     matcher.reviewed(&open, space).await.unwrap_or_else(|fault| {
-                        tracing::warn!(error = %Chain(&fault), "what verdicts showed cannot be read; a rehearsal goes without");
+                        tracing::warn!(error = %ErrorChain(&fault), "what verdicts showed cannot be read; a rehearsal goes without");
                         Reviewed::default()
                     })
                 }
@@ -267,7 +267,9 @@ impl Matcher {
     pub(super) async fn reviewed(&self, open: &Open, space: EmbeddingSpace) -> Result<Reviewed, Fault> {
         let pooling = open.collection.policy.pooling;
         let mut reviewed = Reviewed::default();
-        for ReviewTrial { doubt, was_right, .. } in self.store.review_trials(open.collection.uid).await? {
+        for ReviewTrial { doubt, was_right, .. } in
+            self.store.in_collection(open.collection.uid).review_trials().await?
+        {
             if doubt.space == space && doubt.pooling == pooling && doubt.selection == Selection::Blind {
                 let kind = if was_right { &mut reviewed.right } else { &mut reviewed.wrong };
                 kind.push(doubt.similarity);

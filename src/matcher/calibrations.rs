@@ -152,7 +152,8 @@ impl Matcher {
 
     pub async fn calibration(&self, collection: &CollectionId, id: CalibrationId) -> Result<Calibrated, Fault> {
         let open = self.open(collection).await?;
-        let kept = self.store.calibration(open.collection.uid, id).await?.ok_or(Fault::NoCalibration(id))?;
+        let kept =
+            self.store.in_collection(open.collection.uid).calibration(id).await?.ok_or(Fault::NoCalibration(id))?;
         let shown = self.beside_the_gallery(&open, vec![kept]).await?.pop();
         shown.ok_or_else(|| Fault::internal("as many are shown as there are"))
     }
@@ -165,7 +166,7 @@ impl Matcher {
         limit: u32,
     ) -> Result<Vec<Calibrated>, Fault> {
         let open = self.open(collection).await?;
-        let kept = self.store.calibrations(open.collection.uid, after, limit).await?;
+        let kept = self.store.in_collection(open.collection.uid).calibrations(after, limit).await?;
         self.beside_the_gallery(&open, kept).await
     }
 

@@ -8,7 +8,7 @@ use domain::{
     OpenSetRule, PadPolicy, Policy, Pooling, Position, QualityPolicy, Reranking, ReviewPolicy, Revision, SpaceBinding,
     SpaceName, SpaceRole,
 };
-use store::StoreError;
+use store::{KeyedAnswer, StoreError};
 
 /// The longest display name, in characters.
 const DISPLAY_NAME_CHARS_MAX: usize = 200;
@@ -81,7 +81,8 @@ impl Matcher {
     async fn create_once(&self, context: &Context, collection: Collection) -> Result<Collection, Fault> {
         let key = idempotency::key(context, None);
         let record = idempotency::record(context, &collection, collection.create_time)?;
-        match self.store.create_collection(&collection, key.as_ref().zip(record.as_ref())).await {
+        let answer = key.as_ref().zip(record.as_ref()).map(|(key, record)| KeyedAnswer { key, record });
+        match self.store.create_collection(&collection, answer).await {
             Err(StoreError::CollectionExists) => Err(Fault::CollectionExists(collection.id)),
             Err(error) => Err(error.into()),
             Ok(Some(before)) => idempotency::answer(context, Some(before))?

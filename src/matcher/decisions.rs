@@ -104,11 +104,11 @@ impl Matcher {
     /// What resolve saw and said. Where this replica answered, the record is there from the answer on.
     pub async fn decided(&self, collection: &CollectionId, id: DecisionId) -> Result<Decided, Fault> {
         let uid = self.open(collection).await?.collection.uid;
-        let mut found = self.store.decision(uid, id).await?;
+        let mut found = self.store.in_collection(uid).decision(id).await?;
         if found.is_none() {
             // It may wait to be written.
             self.records.written().await;
-            found = self.store.decision(uid, id).await?;
+            found = self.store.in_collection(uid).decision(id).await?;
         }
         let record = found.ok_or(Fault::NoDecision(id))?;
         let Body { mode, answer, evidence } = serde_json::from_value(record.body).map_err(Fault::internal)?;

@@ -63,7 +63,7 @@ impl Turn {
 
     /// Begins to plan what these identities will get.
     pub(super) async fn plan(&mut self, ids: &[IdentityId]) -> Result<Plan, Fault> {
-        let known = self.store().enrolled(ids).await?;
+        let known = self.store().enrolled_identities(ids).await?;
         Ok(Plan::new(self.open().collection.as_ref().clone(), self.token().position(), known))
     }
 

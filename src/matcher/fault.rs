@@ -331,7 +331,7 @@ impl From<GalleryError> for Fault {
     fn from(error: GalleryError) -> Self {
         match error {
             GalleryError::Full { templates_max, .. } => Self::GalleryFull(templates_max),
-            GalleryError::Gap { .. } | GalleryError::UnknownChange(_) => Self::internal(error),
+            GalleryError::Gap { .. } => Self::internal(error),
         }
     }
 }

@@ -9,9 +9,9 @@ use std::{
 
 use tokio::time::{timeout, timeout_at};
 
-use super::{ConsistencyToken, Context, Fault, Matcher, directory::Open, replay::Chain, turn::CATCH_UP_PAGE};
-use domain::{CollectionId, CollectionUid, Position};
-use store::{Head, News};
+use super::{ConsistencyToken, Context, Fault, Matcher, directory::Open, turn::CATCH_UP_PAGE};
+use domain::{CollectionId, CollectionUid, ErrorChain, Position};
+use store::{CollectionHead, LogNotice};
 
 /// How long a read that waits leaves the log alone before it looks again by itself.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -78,7 +78,11 @@ impl Matcher {
     pub(super) async fn catch_up(&self, open: &Open) -> Result<(), Fault> {
         let _alone = open.progress.reader.lock().await;
         loop {
-            let entries = self.store.entries_after(open.collection.uid, open.shelf.position(), CATCH_UP_PAGE).await?;
+            let entries = self
+                .store
+                .in_collection(open.collection.uid)
+                .entries_after(open.shelf.position(), CATCH_UP_PAGE)
+                .await?;
             let is_last = entries.len() < CATCH_UP_PAGE as usize;
             if !entries.is_empty() {
                 self.refresh(open).await?;
@@ -111,13 +115,13 @@ impl Matcher {
             let news = watch.next().await;
             metrics::counter!(domain::metric::GALLERY_NOTIFICATIONS).increment(1);
             let heard = match news {
-                News::Anything => self.follow().await,
-                News::Appended { uid, position } => self.follow_to(uid, position).await,
-                News::Changed(uid) => self.follow_uid(uid).await,
+                LogNotice::Anything => self.follow().await,
+                LogNotice::Appended { uid, position } => self.follow_to(uid, position).await,
+                LogNotice::Changed(uid) => self.follow_uid(uid).await,
             };
             if let Err(fault) = heard {
                 // The poll finds the same, and says so if it cannot.
-                tracing::debug!(error = %Chain(&fault), "what was told is not followed yet");
+                tracing::debug!(error = %ErrorChain(&fault), "what was told is not followed yet");
             }
         }
     }
@@ -171,7 +175,7 @@ impl Matcher {
         failed.map_or(Ok(()), Err)
     }
 
-    async fn follow_one(&self, head: &Head) -> Result<(), Fault> {
+    async fn follow_one(&self, head: &CollectionHead) -> Result<(), Fault> {
         let mut open = self.open(&head.id).await?;
         if open.collection.uid != head.uid {
             self.close(&open);

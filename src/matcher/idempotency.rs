@@ -30,7 +30,9 @@ impl Matcher {
     ) -> Result<Option<T>, Fault> {
         match key(context, Some(collection)) {
             None => Ok(None),
-            Some(key) => answer(context, self.store.idempotent(&key, self.clock.now()).await?),
+            Some(key) => {
+                answer(context, self.store.idempotency_keys().idempotency_record(&key, self.clock.now()).await?)
+            }
         }
     }
 }
@@ -47,7 +49,7 @@ impl Matcher {
         let (Some(key), Some(record)) = (key(context, Some(collection)), record(context, &given, now)?) else {
             return Ok(given);
         };
-        self.store.keep_idempotent(&key, &record, now).await?;
+        self.store.idempotency_keys().put_idempotency_record(&key, &record, now).await?;
         Ok(self.answered_before(context, collection).await?.unwrap_or(given))
     }
 }

@@ -62,7 +62,7 @@ impl Matcher {
 
     pub async fn identity(&self, collection: &CollectionId, id: &IdentityId) -> Result<Identity, Fault> {
         let open = self.open(collection).await?;
-        let known = self.store.identity(open.collection.uid, id).await?;
+        let known = self.store.in_collection(open.collection.uid).identity(id).await?;
         let now = self.clock.now();
         known.filter(|k| !k.is_expired(now)).ok_or_else(|| Fault::NoIdentity(id.clone()))
     }
@@ -85,7 +85,7 @@ impl Matcher {
         let mut after = after.cloned();
         let read = if filter.is_some() { READ } else { limit };
         for _ in 0..READS_MAX {
-            let page = self.store.identities(uid, after.as_ref(), read).await?;
+            let page = self.store.in_collection(uid).identities(after.as_ref(), read).await?;
             let last = page.len() < read as usize;
             for identity in page {
                 after = Some(identity.id.clone());

@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Instant};
 
 use tracing::{debug, warn};
 
-use super::{Fault, Matcher, directory::Open, replay::Chain, turn::CATCH_UP_PAGE};
-use domain::{CollectionUid, Entry, Position};
+use super::{Fault, Matcher, directory::Open, turn::CATCH_UP_PAGE};
+use domain::{CollectionUid, Entry, ErrorChain, Position};
 use gallery::{Recall, Shelf, SnapshotError};
 
 impl Matcher {
@@ -39,7 +39,7 @@ impl Matcher {
         };
         recall.take_up();
         while shelf.position() < head {
-            let entries = self.store.entries_after(uid, shelf.position(), CATCH_UP_PAGE).await?;
+            let entries = self.store.in_collection(uid).entries_after(shelf.position(), CATCH_UP_PAGE).await?;
             if entries.is_empty() {
                 break;
             }
@@ -60,7 +60,7 @@ impl Matcher {
         let Some(before) = position.0.checked_sub(1) else {
             return Ok(0);
         };
-        let entries = self.store.entries_after(uid, Position(before), 1).await?;
+        let entries = self.store.in_collection(uid).entries_after(Position(before), 1).await?;
         Ok(entries.first().filter(|entry| entry.position == position).map_or(0, Entry::mark))
     }
 
@@ -94,7 +94,7 @@ impl Matcher {
     /// Takes the last snapshots before the stop, so that the next start reads little of the log.
     pub async fn keep_last(&self) {
         if let Err(fault) = self.keep().await {
-            warn!(error = %Chain(&fault), "the last snapshot could not be taken; the next start reads the store");
+            warn!(error = %ErrorChain(&fault), "the last snapshot could not be taken; the next start reads the store");
         }
     }
 
@@ -106,7 +106,7 @@ impl Matcher {
         match tokio::task::spawn_blocking(scrub).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                warn!(error = %Chain(&error), "what was erased from a snapshot may come back if power fails");
+                warn!(error = %ErrorChain(&error), "what was erased from a snapshot may come back if power fails");
             }
             Err(error) => warn!(%error, "snapshots were not synced"),
         }
@@ -118,7 +118,7 @@ impl Matcher {
         match tokio::task::spawn_blocking(move || gallery.prune()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                warn!(error = %Chain(&error), "snapshots of collections that are gone may still be on disk");
+                warn!(error = %ErrorChain(&error), "snapshots of collections that are gone may still be on disk");
             }
             Err(error) => warn!(%error, "snapshots were not looked through"),
         }
@@ -126,7 +126,7 @@ impl Matcher {
 }
 
 fn warn_of_use(uid: CollectionUid, error: &SnapshotError) {
-    warn!(collection = %uid, error = %Chain(error), "a snapshot is of no use; the collection is read from the store");
+    warn!(collection = %uid, error = %ErrorChain(error), "a snapshot is of no use; the collection is read from the store");
 }
 
 /// Removes the snapshots of a collection that is gone.
@@ -135,14 +135,14 @@ pub(super) async fn end(open: &Open) {
     let ended = tokio::task::spawn_blocking(move || shelf.end()).await;
     if let Ok(Err(error)) = ended {
         let uid = open.collection.uid;
-        warn!(collection = %uid, error = %Chain(&error), "snapshots of a deleted collection are still on disk");
+        warn!(collection = %uid, error = %ErrorChain(&error), "snapshots of a deleted collection are still on disk");
     }
 }
 
 async fn clear(shelf: &Arc<Shelf>) {
     let shelf = Arc::clone(shelf);
     if let Ok(Err(error)) = tokio::task::spawn_blocking(move || shelf.clear()).await {
-        warn!(error = %Chain(&error), "a snapshot that is of no use could not be removed");
+        warn!(error = %ErrorChain(&error), "a snapshot that is of no use could not be removed");
     }
 }
 

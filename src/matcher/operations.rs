@@ -18,15 +18,14 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Context, Fault, Matcher,
     directory::Open,
-    replay::Chain,
     survey::{Halt, SurveyDraft},
     turn::Turn,
 };
 use domain::{
-    CollectionId, CollectionUid, Operation, OperationFailure, OperationId, OperationOutcome, OperationState,
-    OperationSummary, Owned, Progress, SpaceBinding, SurveyFinding, TemplateId, Timestamp,
+    CollectionId, CollectionUid, ErrorChain, Operation, OperationFailure, OperationId, OperationOutcome,
+    OperationState, OperationSummary, Owned, Progress, SpaceBinding, SurveyFinding, TemplateId, Timestamp,
 };
-use store::Heard;
+use store::HeartbeatReply;
 
 /// How often whoever works at an operation is heard of.
 const HEARD_EVERY: Duration = Duration::from_secs(1);
@@ -112,7 +111,8 @@ impl Matcher {
         let uid = self.open(collection).await?.collection.uid;
         let operation = self.operation_of(uid, id).await?;
         let has_findings = matches!(operation.state, OperationState::Ended(OperationOutcome::Succeeded(_)));
-        let findings = if has_findings { self.store.findings(id, self.clock.now()).await? } else { Vec::new() };
+        let findings =
+            if has_findings { self.store.in_collection(uid).findings(id, self.clock.now()).await? } else { Vec::new() };
         Ok(ShownOperation { operation, findings })
     }
 
@@ -125,20 +125,20 @@ impl Matcher {
     ) -> Result<Vec<Operation>, Fault> {
         let uid = self.open(collection).await?.collection.uid;
         self.end_silent(uid).await?;
-        Ok(self.store.operations(uid, after, limit).await?)
+        Ok(self.store.in_collection(uid).operations(after, limit).await?)
     }
 
     /// Asks for the end of an operation; its server hears of it within a second.
     pub async fn cancel_operation(&self, collection: &CollectionId, id: OperationId) -> Result<Operation, Fault> {
         let uid = self.open(collection).await?.collection.uid;
         self.operation_of(uid, id).await?;
-        self.store.cancel_operation(uid, id).await?;
+        self.store.in_collection(uid).cancel_operation(id).await?;
         self.operation_of(uid, id).await
     }
 
     pub async fn delete_operation(&self, collection: &CollectionId, id: OperationId) -> Result<(), Fault> {
         let uid = self.open(collection).await?.collection.uid;
-        if !self.store.delete_operation(uid, id).await? {
+        if !self.store.in_collection(uid).delete_operation(id).await? {
             return Err(Fault::NoOperation(id));
         }
         self.scrub().await;
@@ -152,7 +152,9 @@ impl Matcher {
 
     async fn operation_of(&self, uid: CollectionUid, id: OperationId) -> Result<Operation, Fault> {
         let now = self.clock.now();
-        let read = async || Ok::<_, Fault>(self.store.operation(uid, id).await?.filter(|read| read.expire_time > now));
+        let read = async || {
+            Ok::<_, Fault>(self.store.in_collection(uid).operation(id).await?.filter(|read| read.expire_time > now))
+        };
         let mut operation = read().await?;
         let is_silent = operation.as_ref().is_some_and(|operation| {
             matches!(operation.state, OperationState::Running { .. }) && operation.update_time < silent_since(now)
@@ -167,7 +169,7 @@ impl Matcher {
     /// Ends the operations of servers that have not been heard of for too long.
     async fn end_silent(&self, uid: CollectionUid) -> Result<(), Fault> {
         let outcome = failed(OperationFailure::ServerStopped, "the server that worked at it is gone; begin it again");
-        Ok(self.store.end_silent_operations(uid, silent_since(self.clock.now()), &outcome).await?)
+        Ok(self.store.in_collection(uid).end_stale_operations(silent_since(self.clock.now()), &outcome).await?)
     }
 
     async fn work_at(&self, open: &Open, id: OperationId, space: SpaceBinding, draft: SurveyDraft) {
@@ -179,32 +181,32 @@ impl Matcher {
         let mut work = std::pin::pin!(self.survey(open, (space, draft), &course, &stop));
         let mut beat = tokio::time::interval(HEARD_EVERY);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut heard = Heard::Wanted;
+        let mut reply = HeartbeatReply::Continue;
         let worked = loop {
             tokio::select! {
                 worked = &mut work => break worked,
-                _ = beat.tick(), if heard == Heard::Wanted => {
-                    match self.store.hear_of_operation(uid, id, (course.progress(), self.clock.now())).await {
-                        Ok(Heard::Wanted) => {}
+                _ = beat.tick(), if reply == HeartbeatReply::Continue => {
+                    match self.store.in_collection(uid).heartbeat(id, course.progress(), self.clock.now()).await {
+                        Ok(HeartbeatReply::Continue) => {}
                         Ok(unwanted) => {
-                            heard = unwanted;
+                            reply = unwanted;
                             stop.cancel();
                         }
                         // It goes on: the database may be back before anybody takes its silence for an end.
-                        Err(error) => tracing::warn!(error = %Chain(&error), "an operation cannot be told of"),
+                        Err(error) => tracing::warn!(error = %ErrorChain(&error), "an operation cannot be told of"),
                     }
                 }
             }
         };
-        if worked.is_ok() && heard == Heard::Wanted {
+        if worked.is_ok() && reply == HeartbeatReply::Continue {
             // So that what has ended is also shown as all the way.
-            let _ = self.store.hear_of_operation(uid, id, (course.progress(), self.clock.now())).await;
+            let _ = self.store.in_collection(uid).heartbeat(id, course.progress(), self.clock.now()).await;
         }
         gauge.decrement(1.0);
-        let outcome = match self.end(open, id, worked, heard).await {
+        let outcome = match self.end(open, id, worked, reply).await {
             Ok(outcome) => outcome,
             Err(fault) => {
-                tracing::error!(error = %Chain(&fault), "the end of an operation is not kept");
+                tracing::error!(error = %ErrorChain(&fault), "the end of an operation is not kept");
                 "lost"
             }
         };
@@ -212,13 +214,19 @@ impl Matcher {
     }
 
     /// Keeps how an operation ended, and answers it in a word.
-    async fn end(&self, open: &Open, id: OperationId, worked: Worked, heard: Heard) -> Result<&'static str, Fault> {
+    async fn end(
+        &self,
+        open: &Open,
+        id: OperationId,
+        worked: Worked,
+        reply: HeartbeatReply,
+    ) -> Result<&'static str, Fault> {
         let (failure, message) = match worked {
             Ok((summary, findings)) => match self.finish_operation(open, id, summary, findings).await {
                 // Deleted meanwhile, and the operation with it.
                 Err(Fault::NoCollection(_)) => return Ok("gone"),
                 Err(fault) => {
-                    tracing::error!(error = %Chain(&fault), "what an operation found is not kept");
+                    tracing::error!(error = %ErrorChain(&fault), "what an operation found is not kept");
                     (OperationFailure::Internal, "what was found could not be kept; begin it again".to_owned())
                 }
                 Ok(()) => return Ok("succeeded"),
@@ -227,16 +235,16 @@ impl Matcher {
                 let message = "the server that worked at it was stopped; begin it again".to_owned();
                 (OperationFailure::ServerStopped, message)
             }
-            Err(Halt::Stopped) if heard == Heard::Gone => return Ok("gone"),
+            Err(Halt::Stopped) if reply == HeartbeatReply::Gone => return Ok("gone"),
             Err(Halt::Stopped) => (OperationFailure::Cancelled, "it was cancelled".to_owned()),
             Err(Halt::Failed { failure, message }) => (failure, message),
             Err(Halt::Fault(fault)) => {
-                tracing::error!(error = %Chain(&fault), "an operation failed");
+                tracing::error!(error = %ErrorChain(&fault), "an operation failed");
                 (OperationFailure::Internal, "something went wrong in the server; its log says what".to_owned())
             }
         };
         let outcome = failed(failure, &message);
-        self.store.end_operation(open.collection.uid, id, (&outcome, self.clock.now())).await?;
+        self.store.in_collection(open.collection.uid).end_operation(id, &outcome, self.clock.now()).await?;
         Ok(failure.as_str())
     }
 
@@ -250,7 +258,7 @@ impl Matcher {
     ) -> Result<(), Fault> {
         let now = self.clock.now();
         let mut turn = self.take_turn(open).await?;
-        turn.store().finish_operation(id, (&OperationOutcome::Succeeded(summary), now), &findings).await?;
+        turn.store().finish_operation(id, &OperationOutcome::Succeeded(summary), now, &findings).await?;
         turn.commit().await
     }
 }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use super::{Fault, Matcher, directory::Open, replay::Chain};
+use super::{Fault, Matcher, directory::Open};
 use decision::Calibration;
-use domain::{Collection, EmbeddingSpace, KeptCalibration, Modality, Revision, Standing};
+use domain::{Collection, EmbeddingSpace, ErrorChain, KeptCalibration, Modality, Revision, Standing};
 use gallery::Shelf;
 
 /// What is pinned in a collection, as of a revision of its record.
@@ -56,14 +56,14 @@ impl Matcher {
         if !open.pins.is_as_of(open.collection.revision)
             && let Err(fault) = self.read_pins(open).await
         {
-            tracing::warn!(error = %Chain(&fault), "which calibration is active cannot be read; the one known before serves");
+            tracing::warn!(error = %ErrorChain(&fault), "which calibration is active cannot be read; the one known before serves");
         }
         open.pins.of(modality)
     }
 
     /// Reads what is pinned as of the record that `open` shows.
     pub(super) async fn read_pins(&self, open: &Open) -> Result<(), Fault> {
-        let kept = self.store.active_calibrations(open.collection.uid).await?;
+        let kept = self.store.in_collection(open.collection.uid).active_calibrations().await?;
         let matcher = self.clone();
         let pin = move |kept: KeptCalibration| {
             let calibration = Calibration::from_kept(&kept, matcher.package_calibration(kept.space)).map(Arc::new);

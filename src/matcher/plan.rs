@@ -10,6 +10,7 @@ use domain::{
     Assignment, Change, Collection, Encoded, Identity, IdentityId, Labels, Position, Revision, SpaceBinding, SpaceRole,
     StoredTemplate, Template, TemplateId, TemplateOrigin,
 };
+use store::EnrolledIdentity;
 
 /// Changes to a collection that nobody has written yet.
 #[derive(Debug)]
@@ -34,9 +35,9 @@ pub(super) struct Planned {
 
 impl Plan {
     /// Nothing planned yet. `known` are those of the identities in question who are there.
-    pub(super) fn new(collection: Collection, head: Position, known: Vec<(Identity, u64)>) -> Self {
+    pub(super) fn new(collection: Collection, head: Position, known: Vec<EnrolledIdentity>) -> Self {
         let known =
-            known.into_iter().map(|(identity, templates)| (identity.id.clone(), (identity, templates))).collect();
+            known.into_iter().map(|known| (known.identity.id.clone(), (known.identity, known.templates))).collect();
         Self { collection, head, known, changes: Vec::new(), templates: 0 }
     }
 

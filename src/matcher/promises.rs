@@ -15,9 +15,8 @@ use uuid::Uuid;
 use super::{fusion::Scales, probe::View};
 use decision::Calibration;
 use domain::{
-    Assignment, CollectionUid, DecisionKind, Embedding, EmbeddingSpace, Entry, EntryKind, Identity, IdentityId, Labels,
-    Modality, ModelDigest, Policy, Pooling, Position, Reason, Revision, SpaceName, StoredTemplate, Template,
-    TemplateId, TemplateOrigin, Timestamp,
+    CollectionUid, DecisionKind, Embedding, EmbeddingSpace, Entry, EntryKind, IdentityId, Modality, ModelDigest,
+    Policy, Pooling, Position, Reason, SpaceName, TemplateId, Timestamp,
 };
 use gallery::{Gallery, GalleryOptions, Query, Shelf};
 
@@ -65,30 +64,12 @@ fn log<'p>(people: impl IntoIterator<Item = &'p Vec<Embedding>>) -> Vec<Entry> {
             admitted: None,
             labelled: None,
         };
-        let identity = Identity {
-            id: id.clone(),
-            labels: Labels::default(),
-            expire_time: None,
-            revision: Revision::FIRST,
-            create_time: Timestamp::UNIX_EPOCH,
-            update_time: Timestamp::UNIX_EPOCH,
-        };
-        entries.push(Entry { labelled: Some(identity), ..entry(next(&entries), EntryKind::Label, None) });
+        let labelled = Some(testing::identity(id.as_str()));
+        entries.push(Entry { labelled, ..entry(next(&entries), EntryKind::Label, None) });
         for embedding in pictures {
             let position = next(&entries);
-            let template = Template {
-                id: TemplateId(Uuid::from_u128(position.0.into())),
-                identity: id.clone(),
-                space: embedding.space(),
-                model: SpaceName::new("real").expect("valid"),
-                origin: TemplateOrigin::Embedding,
-                assignment: Assignment::Enrolled,
-                quality: None,
-                track: None,
-                position,
-                create_time: Timestamp::UNIX_EPOCH,
-            };
-            let admitted = Some(StoredTemplate { template, embedding: embedding.clone() });
+            let number = position.0.into();
+            let admitted = Some(testing::stored_template(number, id.as_str(), embedding.clone(), position));
             entries.push(Entry { admitted, ..entry(position, EntryKind::Admit, Some(TemplateId(Uuid::nil()))) });
         }
     }

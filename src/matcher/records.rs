@@ -73,7 +73,7 @@ async fn write(store: Arc<dyn Store>, mut waiting: mpsc::Receiver<Waiting>) {
                 Waiting::Mark(mark) => marks.push(mark),
             }
         }
-        if let Err(error) = store.keep_decisions(&records).await {
+        if let Err(error) = store.put_decisions(&records).await {
             tracing::warn!(%error, records = records.len(), "decision records are lost");
             dropped(records.len());
         }

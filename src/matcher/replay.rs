@@ -8,8 +8,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Fault, Matcher, directory::Open, keep::end};
-use domain::{Change, Collection, CollectionUid, IdentityId, Position, Timestamp};
+use domain::{Change, Collection, CollectionUid, ErrorChain, IdentityId, Position, Timestamp};
 use gallery::Upkeep;
+use store::ExpiredIdentity;
 
 /// Rows read at once while a collection is loaded.
 const PAGE: u32 = 2000;
@@ -96,7 +97,7 @@ impl Matcher {
         let mut restore = shelf.restore(head, self.mark_at(uid, head).await?);
         let mut after = None;
         loop {
-            let page = self.store.identities(uid, after.as_ref(), PAGE).await?;
+            let page = self.store.in_collection(uid).identities(after.as_ref(), PAGE).await?;
             let last = page.len() < PAGE as usize;
             after = page.last().map(|i| i.id.clone());
             done.identities += page.len() as u64;
@@ -108,7 +109,7 @@ impl Matcher {
         }
         let mut after = Position::START;
         loop {
-            let page = self.store.stored_templates(uid, after, PAGE).await?;
+            let page = self.store.in_collection(uid).stored_templates(after, PAGE).await?;
             let last = page.len() < PAGE as usize;
             after = page.last().map_or(after, |t| t.template.position);
             done.templates += page.len() as u64;
@@ -167,10 +168,10 @@ impl Matcher {
         let now = self.clock.now();
         let mut failed = None;
         loop {
-            let expired = self.store.expired(now, SWEPT_AT_ONCE).await?;
+            let expired = self.store.expired_identities(now, SWEPT_AT_ONCE).await?;
             let mut swept = false;
-            for (uid, identity) in &expired {
-                match self.expire(*uid, identity.clone(), now).await {
+            for ExpiredIdentity { collection, identity } in &expired {
+                match self.expire(*collection, identity.clone(), now).await {
                     Ok(()) => swept = true,
                     Err(Fault::NoCollection(_)) => {}
                     Err(fault) => failed = Some(fault),
@@ -180,7 +181,7 @@ impl Matcher {
                 break;
             }
         }
-        self.store.sweep_idempotent(now).await?;
+        self.store.sweep_idempotency_records(now).await?;
         if let Ok(before) = now.checked_sub(self.options.decisions_kept) {
             self.store.sweep_decisions(before).await?;
         }
@@ -232,24 +233,9 @@ async fn every<'w>(
         // Said once when it begins and once when it ends, not every second in between.
         match &worked {
             Ok(()) if failing => info!(what, "works again"),
-            Err(fault) if !failing => warn!(what, error = %Chain(fault), "fails, and is tried again"),
+            Err(fault) if !failing => warn!(what, error = %ErrorChain(fault), "fails, and is tried again"),
             Ok(()) | Err(_) => {}
         }
         failing = worked.is_err();
-    }
-}
-
-/// An error with its sources, on one line.
-pub(super) struct Chain<'e>(pub(super) &'e dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(cause) = source {
-            write!(f, ": {cause}")?;
-            source = cause.source();
-        }
-        Ok(())
     }
 }

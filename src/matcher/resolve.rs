@@ -247,7 +247,7 @@ impl Turn {
         }
         resolved.token = self.token();
         let record = decisions::record(&resolved, evidence, question.mode, matcher.clock.now())?;
-        self.store().keep_decision(&record).await?;
+        self.store().put_decision(&record).await?;
         Ok(resolved)
     }
 }

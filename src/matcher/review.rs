@@ -14,6 +14,7 @@ use domain::{
     Assignment, Candidate, Certificate, Change, CollectionId, Doubt, IdentityId, Labels, Outcome, Reason, ReviewCase,
     ReviewCaseId, ReviewStage, ReviewState, ReviewTrial, Revision, Timestamp, Verdict,
 };
+use store::ReviewCasePage;
 
 /// How long a claim holds when the reviewer does not say.
 pub const LEASE: Duration = Duration::from_mins(10);
@@ -61,7 +62,7 @@ pub struct Reviewed {
 impl Matcher {
     pub async fn review_case(&self, collection: &CollectionId, id: ReviewCaseId) -> Result<ReviewCase, Fault> {
         let uid = self.open(collection).await?.collection.uid;
-        self.store.review_case(uid, id).await?.ok_or(Fault::NoReviewCase(id))
+        self.store.in_collection(uid).review_case(id).await?.ok_or(Fault::NoReviewCase(id))
     }
 
     /// Cases of a stage, or all, in the order in which they were opened; those after `after`.
@@ -73,7 +74,11 @@ impl Matcher {
         limit: u32,
     ) -> Result<Vec<ReviewCase>, Fault> {
         let uid = self.open(collection).await?.collection.uid;
-        Ok(self.store.review_cases(uid, (stage, self.clock.now()), after, limit).await?)
+        Ok(self
+            .store
+            .in_collection(uid)
+            .review_cases(ReviewCasePage { stage, now: self.clock.now(), after, limit })
+            .await?)
     }
 
     /// Holds a case for a reviewer until the lease runs out. Who holds it already holds it for longer.
@@ -91,7 +96,7 @@ impl Matcher {
         let until = now.checked_add(lease).map_err(Fault::internal)?;
         let claimed = case.moved(ReviewState::Claimed { reviewer, until }, now);
         let uid = self.open(&collection).await?.collection.uid;
-        self.store.put_review_case(uid, &claimed).await?;
+        self.store.in_collection(uid).put_review_case(&claimed).await?;
         Ok(claimed)
     }
 
@@ -130,7 +135,7 @@ impl Matcher {
     /// Removes a case with its samples. Templates that followed from its verdict stay.
     pub async fn delete_review_case(&self, collection: &CollectionId, id: ReviewCaseId) -> Result<(), Fault> {
         let uid = self.open(collection).await?.collection.uid;
-        if !self.store.delete_review_case(uid, id).await? {
+        if !self.store.in_collection(uid).delete_review_case(id).await? {
             return Err(Fault::NoReviewCase(id));
         }
         self.scrub().await;
@@ -147,7 +152,7 @@ impl Turn {
         (probe, labels): (Probe, Labels),
     ) -> Result<(), Fault> {
         let matcher = self.matcher().clone();
-        if self.store().review_cases_undecided().await? >= matcher.options.review_cases_max {
+        if self.store().count_undecided_review_cases().await? >= matcher.options.review_cases_max {
             resolved.reasons.push(Reason::ReviewFull);
             return Ok(());
         }
@@ -222,14 +227,14 @@ impl Turn {
         self.store().put_review_case(&reopened).await?;
         self.store().delete_review_trial(id).await?;
         if let Some(identity) = outcome.identity {
-            let enrolled = self.store().enrolled(std::slice::from_ref(&identity)).await?;
+            let enrolled = self.store().enrolled_identities(std::slice::from_ref(&identity)).await?;
             let mut own = Vec::new();
             for template in outcome.templates {
                 if self.store().template(template).await?.is_some_and(|kept| kept.identity == identity) {
                     own.push(template);
                 }
             }
-            let has_others = enrolled.first().is_some_and(|(_, templates)| *templates > own.len() as u64);
+            let has_others = enrolled.first().is_some_and(|enrolled| enrolled.templates > own.len() as u64);
             let changes: Vec<Change> = if outcome.made && !has_others && !enrolled.is_empty() {
                 vec![Change::ForgetIdentity(identity)]
             } else {

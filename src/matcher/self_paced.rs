@@ -12,6 +12,7 @@ use domain::{
     Assignment, Change, DecisionKind, Doubt, Encoded, IdentityId, Labels, OpenSetRule, Reason, ReviewPolicy,
     ReviewTrial, Selection, Template,
 };
+use store::{AcceptedTemplate, EnrolledIdentity};
 
 impl Turn {
     /// Does what the policy wants where the answer is UNCERTAIN.
@@ -75,8 +76,8 @@ impl Turn {
         resolved.identity = Some(id.clone());
         let most = self.matcher().options.templates_per_identity_max;
         let now = self.matcher().clock.now();
-        let enrolled = self.store().enrolled(std::slice::from_ref(&id)).await?;
-        let has_room = enrolled.first().is_some_and(|(identity, templates)| {
+        let enrolled = self.store().enrolled_identities(std::slice::from_ref(&id)).await?;
+        let has_room = enrolled.first().is_some_and(|EnrolledIdentity { identity, templates }| {
             !identity.is_expired(now) && templates + probe.parts.len() as u64 <= most
         });
         if has_room {
@@ -99,9 +100,10 @@ impl Turn {
         let trials = self.store().review_trials().await?;
         let keep = Levels::of(trials.iter().filter(|trial| trial.doubt.space == space)).keep;
         let settled = self.store().accepted_below(keep).await?;
-        let settled = settled.into_iter().filter(|(of, ..)| *of == space);
-        let changes: Vec<Change> =
-            settled.map(|(_, identity, template)| Change::ForgetTemplate { identity, template }).collect();
+        let settled = settled.into_iter().filter(|accepted| accepted.space == space);
+        let changes: Vec<Change> = settled
+            .map(|AcceptedTemplate { identity, template, .. }| Change::ForgetTemplate { identity, template })
+            .collect();
         if changes.is_empty() {
             return Ok(());
         }

@@ -13,7 +13,7 @@ impl Matcher {
         id: TemplateId,
     ) -> Result<Template, Fault> {
         let uid = self.open(collection).await?.collection.uid;
-        let found = self.store.template(uid, id).await?;
+        let found = self.store.in_collection(uid).template(id).await?;
         found.filter(|t| t.identity == *identity).ok_or(Fault::NoTemplate(id))
     }
 
@@ -27,7 +27,7 @@ impl Matcher {
     ) -> Result<Vec<Template>, Fault> {
         self.identity(collection, identity).await?;
         let uid = self.open(collection).await?.collection.uid;
-        Ok(self.store.templates_of(uid, identity, after, limit).await?)
+        Ok(self.store.in_collection(uid).templates_of(identity, after, limit).await?)
     }
 
     pub async fn delete_template(

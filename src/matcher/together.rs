@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{ConsistencyToken, Context, Enrolled, Fault, Matcher, directory::Open, turn::Turn};
-use domain::{CollectionId, Encoded, IdentityId, Labels, SampleReport};
+use domain::{CollectionId, Encoded, ErrorChain, IdentityId, Labels, SampleReport};
 use store::StoreError;
 
 /// What an enroll wants written, encoded already.
@@ -181,13 +181,7 @@ impl Turn {
 
 /// What went wrong for all who shared a turn. None of it was written, and alone each of them may succeed: ask again.
 fn shared(fault: &Fault) -> Fault {
-    let mut causes = fault.to_string();
-    let mut source = std::error::Error::source(fault);
-    while let Some(cause) = source {
-        causes = format!("{causes}: {cause}");
-        source = cause.source();
-    }
-    Fault::StoreUnavailable(StoreError::Unavailable(causes.into()))
+    Fault::StoreUnavailable(StoreError::Unavailable(ErrorChain(fault).to_string().into()))
 }
 
 /// A place among those who wait; given up when it is dropped.

@@ -196,7 +196,7 @@ impl Turn {
         let Some(key) = idempotency::key(context, Some(&self.open.collection.id)) else {
             return Ok(Ok(None));
         };
-        let found = self.held.idempotent(&key, self.matcher.clock.now()).await?;
+        let found = self.held.idempotency_record(&key, self.matcher.clock.now()).await?;
         Ok(idempotency::answer(context, found))
     }
 
@@ -208,7 +208,7 @@ impl Turn {
     ) -> Result<(), Fault> {
         let key = idempotency::key(context, Some(&self.open.collection.id));
         if let (Some(key), Some(record)) = (key, idempotency::record(context, answer, self.matcher.clock.now())?) {
-            self.held.keep_idempotent(&key, &record, self.matcher.clock.now()).await?;
+            self.held.put_idempotency_record(&key, &record, self.matcher.clock.now()).await?;
         }
         Ok(())
     }

@@ -1,6 +1,10 @@
-//! Where tests find the real weights and the real labelled inputs, on machines that have them.
+//! What tests share: where the real weights and the real labelled inputs are, and records to start from.
+
+mod records;
 
 use std::path::{Path, PathBuf};
+
+pub use records::{collection, identity, identity_id, labels, stored_template, template};
 
 /// The data folder: `SEMBLANCE_TEST_DATA`, or `../shared/data` beside the project. A test that needs it and gets `None`
 /// says so and passes: the project builds and tests without it.

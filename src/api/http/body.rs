@@ -10,6 +10,7 @@ use crate::{
     api::status::{WireFault, status},
     matcher::Fault,
 };
+use domain::ErrorChain;
 
 /// The name of each multipart part.
 const PART: &str = "sample";
@@ -124,12 +125,8 @@ async fn read_parts(request: Request, bytes_max: usize) -> Result<Vec<Part>, Sta
 }
 
 fn part_fault(error: &MultipartError, bytes_max: usize) -> Status {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(cause) = source {
-        if cause.is::<LengthLimitError>() {
-            return too_large(bytes_max);
-        }
-        source = cause.source();
+    if ErrorChain(error).errors().any(|cause| cause.is::<LengthLimitError>()) {
+        return too_large(bytes_max);
     }
     status(&Fault::invalid("body", error.body_text()))
 }

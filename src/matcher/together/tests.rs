@@ -25,7 +25,7 @@ impl Bench {
 
     async fn log(&self) -> Vec<Entry> {
         let uid: CollectionUid = self.open.collection.uid;
-        self.matcher.store.entries_after(uid, Position::START, 1000).await.expect("entries")
+        self.matcher.store.in_collection(uid).entries_after(Position::START, 1000).await.expect("entries")
     }
 }
 
@@ -68,7 +68,8 @@ async fn those_who_wait_share_a_commit_and_each_has_an_answer_of_its_own() {
     assert_eq!(alice.token.position(), Position(3), "a token is of its own write");
     assert_eq!((bob.token.position(), more.token.position()), (Position(5), Position(6)));
     for template in alice.templates.iter().chain(&bob.templates).chain(&more.templates) {
-        let stored = bench.matcher.store.template(bench.open.collection.uid, template.id).await.expect("read");
+        let stored =
+            bench.matcher.store.in_collection(bench.open.collection.uid).template(template.id).await.expect("read");
         assert_eq!(stored.as_ref(), Some(template), "the answer says what the store holds");
     }
     assert_eq!((bench.open.shelf.position(), bench.open.shelf.stats().templates), (Position(6), 4));
