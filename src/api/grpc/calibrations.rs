@@ -8,7 +8,7 @@ use crate::{
         proto::{self, calibration_service_server::CalibrationService},
         wire::{self, CalibrationName, CollectionName, PageRequest, SampleDefaults},
     },
-    matcher::{CalibrationDraft, CalibrationState, Context, Fault},
+    matcher::{Activation, CalibrationDraft, Context, Fault},
 };
 use domain::SpaceName;
 
@@ -40,7 +40,7 @@ impl CalibrationService for Services {
         request: Request<proto::ActivateCalibrationRequest>,
     ) -> Result<Response<proto::Calibration>, Status> {
         let context = wire::context(&request);
-        respond(self.set_state(&context, &request.get_ref().name, CalibrationState::Active).await)
+        respond(self.set_active(&context, &request.get_ref().name, Activation::Activate).await)
     }
 
     async fn deactivate_calibration(
@@ -48,7 +48,7 @@ impl CalibrationService for Services {
         request: Request<proto::DeactivateCalibrationRequest>,
     ) -> Result<Response<proto::Calibration>, Status> {
         let context = wire::context(&request);
-        respond(self.set_state(&context, &request.get_ref().name, CalibrationState::Inactive).await)
+        respond(self.set_active(&context, &request.get_ref().name, Activation::Deactivate).await)
     }
 
     async fn delete_calibration(
@@ -78,12 +78,12 @@ impl Services {
             },
             outsiders: wire::samples("outsiders", outsiders, defaults)?,
         };
-        Ok(wire::calibrated(&collection, &self.matcher.create_calibration(&context, draft).await?))
+        Ok(wire::calibrated(&collection, &self.matcher.calibrations.create_calibration(&context, draft).await?))
     }
 
     async fn answer_get_calibration(&self, name: &str) -> Result<proto::Calibration, Fault> {
         let CalibrationName { collection, calibration } = CalibrationName::parse("name", name)?;
-        Ok(wire::calibrated(&collection, &self.matcher.calibration(&collection, calibration).await?))
+        Ok(wire::calibrated(&collection, &self.matcher.calibrations.calibration(&collection, calibration).await?))
     }
 
     async fn answer_list_calibrations(
@@ -94,7 +94,7 @@ impl Services {
         let list = format!("{parent} calibrations");
         let page = PageRequest::parse(request.page_size, &request.page_token, &list)?;
         let after = page.after.as_deref().map(str::parse).transpose()?;
-        let found = self.matcher.list_calibrations(&parent.0, after, page.limit).await?;
+        let found = self.matcher.calibrations.list_calibrations(&parent.0, after, page.limit).await?;
         let next = (found.len() == page.limit as usize).then(|| found.last().map(|c| c.kept.id.to_string())).flatten();
         Ok(proto::ListCalibrationsResponse {
             calibrations: found.iter().map(|c| wire::calibrated(&parent.0, c)).collect(),
@@ -102,20 +102,21 @@ impl Services {
         })
     }
 
-    async fn set_state(
+    async fn set_active(
         &self,
         context: &Context,
         name: &str,
-        state: CalibrationState,
+        activation: Activation,
     ) -> Result<proto::Calibration, Fault> {
         let CalibrationName { collection, calibration } = CalibrationName::parse("name", name)?;
-        let pinned = self.matcher.pin_calibration(context, &collection, (calibration, state)).await?;
-        Ok(wire::calibrated(&collection, &pinned))
+        let activated =
+            self.matcher.calibrations.activate_calibration(context, &collection, calibration, activation).await?;
+        Ok(wire::calibrated(&collection, &activated))
     }
 
     async fn answer_delete_calibration(&self, request: &Request<proto::DeleteCalibrationRequest>) -> Result<(), Fault> {
         let context = wire::context(request);
         let CalibrationName { collection, calibration } = CalibrationName::parse("name", &request.get_ref().name)?;
-        self.matcher.delete_calibration(&context, &collection, calibration).await
+        self.matcher.calibrations.delete_calibration(&context, &collection, calibration).await
     }
 }

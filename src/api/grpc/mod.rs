@@ -30,7 +30,7 @@ use super::{
     status::status,
     wire::{self, Idempotent},
 };
-use crate::matcher::{Context, Fault, Matcher, Once};
+use crate::matcher::{Context, Fault, IdempotentRequest, Matcher};
 
 /// From this many bytes on, a request is hashed on the pool.
 const LARGE_MESSAGE_BYTES: usize = 128 << 10;
@@ -66,8 +66,8 @@ impl Services {
         let is_large = message.encoded_len() >= LARGE_MESSAGE_BYTES;
         let hash = move || (wire::body_hash(&message), message);
         let (body_hash, message) = if is_large { self.pool.run(hash).await? } else { hash() };
-        let once = Some(Once { method: T::METHOD, request_id, body_hash });
-        Ok((Context { once, ..context }, message))
+        let idempotent = Some(IdempotentRequest { method: T::METHOD, request_id, body_hash });
+        Ok((Context { idempotent, ..context }, message))
     }
 
     /// All services of the contract, without layers.

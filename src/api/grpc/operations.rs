@@ -94,7 +94,7 @@ impl Services {
 
     async fn answer_get_operation(&self, name: &str) -> Result<proto::Operation, Fault> {
         let OperationName { collection, operation } = OperationName::parse("name", name)?;
-        let shown = self.matcher.operation(&collection, operation).await?;
+        let shown = self.matcher.operations.operation(&collection, operation).await?;
         // An operation may hold 20,000 findings, each with two names: too much work for the reactor.
         self.pool.run(move || wire::shown_operation(&collection, &shown)).await
     }
@@ -107,7 +107,7 @@ impl Services {
         let list = format!("{parent} operations");
         let page = PageRequest::parse(request.page_size, &request.page_token, &list)?;
         let after = page.after.as_deref().map(str::parse).transpose()?;
-        let found = self.matcher.operations(&parent.0, after, page.limit).await?;
+        let found = self.matcher.operations.operations(&parent.0, after, page.limit).await?;
         let next = (found.len() == page.limit as usize).then(|| found.last().map(|last| last.id.to_string())).flatten();
         Ok(proto::ListOperationsResponse {
             operations: found.iter().map(|operation| wire::operation(&parent.0, operation)).collect(),
@@ -117,11 +117,11 @@ impl Services {
 
     async fn answer_cancel_operation(&self, name: &str) -> Result<proto::Operation, Fault> {
         let OperationName { collection, operation } = OperationName::parse("name", name)?;
-        Ok(wire::operation(&collection, &self.matcher.cancel_operation(&collection, operation).await?))
+        Ok(wire::operation(&collection, &self.matcher.operations.cancel_operation(&collection, operation).await?))
     }
 
     async fn answer_delete_operation(&self, name: &str) -> Result<(), Fault> {
         let OperationName { collection, operation } = OperationName::parse("name", name)?;
-        self.matcher.delete_operation(&collection, operation).await
+        self.matcher.operations.delete_operation(&collection, operation).await
     }
 }

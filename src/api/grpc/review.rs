@@ -61,7 +61,11 @@ impl ReviewService for Services {
 impl Services {
     async fn answer_get_review_case(&self, name: &str) -> Result<proto::ReviewCase, Fault> {
         let ReviewCaseName { collection, case } = ReviewCaseName::parse("name", name)?;
-        Ok(wire::review_case(&collection, &self.matcher.review_case(&collection, case).await?, self.matcher.now()))
+        Ok(wire::review_case(
+            &collection,
+            &self.matcher.reviews.review_case(&collection, case).await?,
+            self.matcher.now(),
+        ))
     }
 
     async fn answer_list_review_cases(
@@ -73,7 +77,7 @@ impl Services {
         let list = format!("review cases of {collection} in state {}", request.state);
         let page = PageRequest::parse(request.page_size, &request.page_token, &list)?;
         let after = page.after.as_deref().map(str::parse).transpose()?;
-        let found = self.matcher.review_cases(&collection, stage, after, page.limit).await?;
+        let found = self.matcher.reviews.review_cases(&collection, stage, after, page.limit).await?;
         let next = (found.len() == page.limit as usize).then(|| found.last().map(|case| case.id.to_string())).flatten();
         Ok(proto::ListReviewCasesResponse {
             review_cases: found.iter().map(|case| wire::review_case(&collection, case, self.matcher.now())).collect(),
@@ -96,7 +100,7 @@ impl Services {
         };
         let reviewer = wire::reviewer(request.reviewer)?;
         let claim = ReviewClaim { collection: collection.clone(), case, reviewer, lease };
-        Ok(wire::review_case(&collection, &self.matcher.claim_review_case(claim).await?, self.matcher.now()))
+        Ok(wire::review_case(&collection, &self.matcher.reviews.claim_review_case(claim).await?, self.matcher.now()))
     }
 
     async fn answer_decide_review_case(
@@ -113,7 +117,7 @@ impl Services {
             learning: if request.link_only { Learning::Link } else { Learning::Enroll },
             expected: wire::expected(&request.etag)?,
         };
-        let reviewed = self.matcher.decide_review_case(&context, verdict).await?;
+        let reviewed = self.matcher.reviews.decide_review_case(&context, verdict).await?;
         Ok(wire::reviewed(&collection, &reviewed, self.matcher.now()))
     }
 
@@ -124,12 +128,12 @@ impl Services {
         let context = wire::context(request);
         let ReviewCaseName { collection, case } = ReviewCaseName::parse("name", &request.get_ref().name)?;
         let expected = wire::expected(&request.get_ref().etag)?;
-        let reviewed = self.matcher.reopen_review_case(&context, &collection, case, expected).await?;
+        let reviewed = self.matcher.reviews.reopen_review_case(&context, &collection, case, expected).await?;
         Ok(wire::reviewed(&collection, &reviewed, self.matcher.now()))
     }
 
     async fn answer_delete_review_case(&self, name: &str) -> Result<(), Fault> {
         let ReviewCaseName { collection, case } = ReviewCaseName::parse("name", name)?;
-        self.matcher.delete_review_case(&collection, case).await
+        self.matcher.reviews.delete_review_case(&collection, case).await
     }
 }

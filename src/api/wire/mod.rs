@@ -45,7 +45,7 @@ use domain::{Filter, Labels, Revision, Similarity};
 pub(super) fn context<T>(request: &Request<T>) -> Context {
     let principal = request.extensions().get::<Principal>().expect("every request passes the access layer").clone();
     let deadline = request.extensions().get::<Deadline>().expect("every request passes the deadline layer").0;
-    Context { principal, deadline, urgency: Urgency::Interactive, once: None }
+    Context { principal, deadline, urgency: Urgency::Interactive, idempotent: None }
 }
 
 /// A filter over labels; none when the text is empty.
