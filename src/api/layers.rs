@@ -18,12 +18,13 @@ use futures::FutureExt;
 use http::HeaderMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status, transport::server::TcpConnectInfo};
-use tracing::Instrument;
+use tracing::{Instrument, Span, field::Empty};
 
 use super::{
     access::AccessOptions,
     http::problem,
     status::{self, status},
+    trace,
 };
 use crate::matcher::Fault;
 
@@ -93,7 +94,10 @@ impl AccessGate {
 /// Admits a gRPC call.
 pub(super) async fn admit_grpc(State(gate): State<Arc<AccessGate>>, mut request: Request, next: Next) -> Response {
     match gate.admit(&mut request, Wire::Grpc) {
-        Ok(_permit) => next.run(request).await,
+        Ok(_permit) => {
+            let span = span(Wire::Grpc, &request);
+            next.run(request).instrument(span).await
+        }
         Err(refused) => refused.into_http(),
     }
 }
@@ -102,12 +106,28 @@ pub(super) async fn admit_grpc(State(gate): State<Arc<AccessGate>>, mut request:
 pub(super) async fn admit_rest(State(gate): State<Arc<AccessGate>>, mut request: Request, next: Next) -> Response {
     let instance = request.uri().path().to_owned();
     match gate.admit(&mut request, Wire::Rest) {
-        Ok(_permit) => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-            Ok(response) => response,
-            Err(panic) => problem(&status(&panicked(&*panic)), &instance),
-        },
+        Ok(_permit) => {
+            let span = span(Wire::Rest, &request);
+            match AssertUnwindSafe(next.run(request).instrument(span)).catch_unwind().await {
+                Ok(response) => response,
+                Err(panic) => problem(&status(&panicked(&*panic)), &instance),
+            }
+        }
         Err(refused) => problem(&refused, &instance),
     }
+}
+
+/// The span of a request, from its admission to its answer; [`serve`] adds the method. It has the caller's trace as parent.
+fn span(wire: Wire, request: &Request) -> Span {
+    let span = tracing::info_span!(
+        "request",
+        transport = wire.as_str(),
+        method = Empty,
+        trace_id = Empty,
+        parent_span_id = Empty
+    );
+    trace::record_parent(&span, request.headers());
+    span
 }
 
 fn peer(request: &Request) -> Option<SocketAddr> {
@@ -126,8 +146,8 @@ pub(super) async fn serve(State(gate): State<Arc<AccessGate>>, mut request: Requ
     let deadline = began + allowed;
     request.extensions_mut().insert(Deadline(deadline));
 
-    let span = tracing::info_span!("request", transport = wire.as_str(), method);
-    let served = AssertUnwindSafe(next.run(request).instrument(span)).catch_unwind();
+    Span::current().record("method", &method);
+    let served = AssertUnwindSafe(next.run(request)).catch_unwind();
     let response = match tokio::time::timeout_at(deadline.into(), served).await {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => status(&panicked(&*panic)).into_http(),

@@ -19,6 +19,7 @@ mod layers;
 pub mod proto;
 mod rest_listener;
 mod status;
+mod trace;
 mod wire;
 
 use std::{
