@@ -142,7 +142,7 @@ async fn fill(http: &str) {
     let spaces = json!([{"model": "mine", "modality": "face", "dimension": DIMENSION, "external": true}]);
     let made = client.post(format!("{http}/v1/collections?collectionId=bench")).json(&json!({"spaces": spaces})).send();
     assert!(made.await.expect("answered").status().is_success());
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     for person in 0..50 {
         let path = format!("{http}/v1/collections/bench/identities/person-{person}:enroll");
         let enrolled = client.post(path).json(&json!({"samples": [embedding(&mut random)]})).send().await;
@@ -158,7 +158,7 @@ fn embedding(random: &mut Random) -> serde_json::Value {
 /// Sends a search or a GET at each tick, whether or not earlier ones are answered. Latency counts from the tick.
 async fn small_requests(http: &str) -> Latencies {
     let client = Client::new();
-    let mut random = Random(11);
+    let mut random = Random::new(11);
     let search = json!({"samples": [embedding(&mut random)], "topK": 5}).to_string();
     let (models, searches) = (format!("{http}/v1/models"), format!("{http}/v1/collections/bench/identities:search"));
     let mut ticks = tokio::time::interval(SMALL_INTERVAL);
@@ -190,7 +190,7 @@ fn multipart_body() -> Bytes {
         "--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"sample\"; filename=\"a.jpg\"\r\ncontent-type: image/jpeg\r\n\r\n"
     )
     .into_bytes();
-    let mut random = Random(3);
+    let mut random = Random::new(3);
     body.extend(std::iter::repeat_with(|| random.normal().to_bits() as u8).take(PICTURE_BYTES));
     body.extend_from_slice(format!("\r\n--{BOUNDARY}--\r\n").as_bytes());
     body.into()
