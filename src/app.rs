@@ -188,7 +188,7 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) ->
     ];
     let housekeeping = tokio::spawn({
         let (matcher, stop) = (matcher.clone(), stop.clone());
-        async move { tokio::join!(matcher.keep_house(stop.clone()), metrics.keep_up(stop)) }
+        async move { tokio::join!(matcher.run_housekeeping(stop.clone()), metrics.keep_up(stop)) }
     });
     let readiness = api.readiness();
     readiness.open().await;

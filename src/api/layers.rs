@@ -83,7 +83,7 @@ impl AccessGate {
             .access
             .admit(peer, request.uri(), request.headers())
             .map_err(|denied| denied.fault.status(denied.sentence))?;
-        let busy = |_| status(&Fault::Busy { retry_after: Duration::from_secs(1) });
+        let busy = |_| status(&Fault::busy());
         let permit = Arc::clone(&self.free).try_acquire_owned().map_err(busy)?;
         request.extensions_mut().insert(principal);
         request.extensions_mut().insert(wire);

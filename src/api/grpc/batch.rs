@@ -61,7 +61,7 @@ impl Services {
         &self,
         request: Request<Streaming<proto::BatchEnrollRequest>>,
     ) -> Result<Outcomes, Fault> {
-        let busy = |_| Fault::Busy { retry_after: Duration::from_secs(1) };
+        let busy = |_| Fault::busy();
         let permit = Arc::clone(&self.streams.free).try_acquire_owned().map_err(busy)?;
         let context = wire::context(&request);
         // The layers gave the stream the deadline of one request; here each batch gets the same time.
