@@ -79,8 +79,8 @@ bench-onnx: build ## the encoders beside ONNX Runtime on the same weights, as ra
 	$(ONNX_VENV)/bin/python benches/onnx/compare.py --ours "cargo bench --quiet --bench onnx" \
 		--models "$${SEMBLANCE_MODELS_DIR:-data/models}" $(ARGS)
 
-promises: libtorch ## how often strangers come back as somebody, beside what was promised, on the real embeddings of the test data
-	cargo test --release --lib -- matcher::promises evidence_of_people --nocapture
+promises: libtorch ## realised error rates beside their targets, on the real embeddings of the test data
+	cargo test --release --workspace --lib -- realised_error_rates evidence_of_people --nocapture
 
 chart: ## lint and render the Helm chart, where helm is installed
 	@tools/chart.sh
