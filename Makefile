@@ -23,7 +23,7 @@ test: libtorch ## run all tests, with a PostgreSQL of their own; ARGS="a test's 
 check: fmt typos shellcheck clippy doc test ## what CI runs: formatting, spelling, lints, docs, tests
 
 fmt: ## fail on code that cargo fmt would change
-	cargo fmt --check
+	cargo fmt --all --check
 
 typos: ## fail on a misspelt word
 	@tools/install.sh typos
@@ -34,10 +34,10 @@ shellcheck: ## fail on any flaw of the shell scripts, where shellcheck is instal
 		echo "shell scripts were NOT checked: shellcheck is not installed" >&2; fi
 
 clippy: libtorch ## fail on any lint
-	cargo clippy --release --all-targets -- -D warnings
+	cargo clippy --release --workspace --all-targets -- -D warnings
 
 doc: libtorch ## fail on any flaw of the docs
-	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
 
 # Not in `check`: the tool takes minutes to build, and its database of advisories is on a host that not everyone reaches.
 lint-extra: deny ## what the workflows run beside `check`
