@@ -13,11 +13,11 @@ fn the_loss_falls() {
     let options = DeciderTrainingOptions { epochs: 30, ..TINY };
     train(&options, &|stage| {
         if let DeciderProgress::Learnt { network: OpenSetNetwork::SetTransformer, loss, .. } = stage {
-            losses.lock().expect("nobody panics").push(loss);
+            losses.lock().expect("no thread panics").push(loss);
         }
     })
     .expect("a sound plan");
-    let losses = losses.into_inner().expect("nobody panicked");
+    let losses = losses.into_inner().expect("no thread panicked");
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
     assert!(mean(&losses[losses.len() - 5..]) < mean(&losses[..5]) - 0.1, "{losses:?}");
 }
