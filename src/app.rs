@@ -32,7 +32,7 @@ use crate::{
 };
 use domain::{Clock, IdSource, Modality, Timestamp};
 use encoder::{EncoderOptions, Encoders, Placements, SampleLimits};
-use gallery::{Claim, CodeBits, Gallery, GalleryOptions, GraphKind};
+use gallery::{CodeBits, Gallery, GalleryOptions, GraphKind, SnapshotDirLock};
 use store::{Store, StoreError, StoreOptions};
 
 /// The time for writes in progress, queues, threads and database connections to end after the last request.
@@ -96,7 +96,7 @@ pub struct Server {
     encoders: Arc<Encoders>,
     store: Arc<dyn Store>,
     /// Held until the last snapshot is written.
-    snapshots: Option<Claim>,
+    snapshots: Option<SnapshotDirLock>,
     stop: CancellationToken,
     listeners: Vec<JoinHandle<anyhow::Result<()>>>,
     housekeeping: JoinHandle<((), ())>,
@@ -133,7 +133,7 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) ->
     let parts = MatcherParts {
         store: Arc::clone(&store),
         gallery: Arc::new(Gallery::new(GalleryOptions {
-            graph_from: flags.limits.graph_from,
+            graph_templates_min: flags.limits.graph_from,
             graph: match flags.graph {
                 GraphFlag::Compact => GraphKind::Compact,
                 GraphFlag::HnswRs => GraphKind::HnswRs,
@@ -141,7 +141,7 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) ->
             graph_build_threads: cores().div_ceil(2),
             templates_max: flags.limits.templates_max,
             code_bits: if flags.limits.code_bits == 4 { CodeBits::Four } else { CodeBits::Eight },
-            sweep_threads: cores(),
+            scan_threads: cores(),
             snapshots_dir: snapshots.as_ref().map(|_| places.snapshots_dir()),
             ..GalleryOptions::default()
         })),
@@ -285,7 +285,7 @@ impl Server {
 }
 
 /// The exclusive use of the snapshot folder. Without it the server runs too, and reads the whole log at each start.
-async fn claim_snapshots(places: &PlaceFlags, flags: &ServeFlags) -> Option<Claim> {
+async fn claim_snapshots(places: &PlaceFlags, flags: &ServeFlags) -> Option<SnapshotDirLock> {
     let folder = places.snapshots_dir();
     let path = folder.display().to_string();
     let wanted = flags.limits.snapshot_interval_seconds > 0;
@@ -293,10 +293,10 @@ async fn claim_snapshots(places: &PlaceFlags, flags: &ServeFlags) -> Option<Clai
         return None;
     }
     let claim = move || {
-        let claim = Claim::of(&folder)?;
+        let claim = SnapshotDirLock::acquire(&folder)?;
         match claim {
             // Erasure does not reach a snapshot that is not in use, so an unused one is removed.
-            Some(claim) if !wanted => claim.empty().map(|()| None),
+            Some(claim) if !wanted => claim.delete_snapshots().map(|()| None),
             claim => Ok(Some(claim)),
         }
     };

@@ -8,7 +8,7 @@ use std::{
 use serde::{Serialize, Serializer};
 
 use domain::{Collection, CollectionId, EntryKind, IdentityId, Position, TemplateId};
-use gallery::{Claim, Inspection};
+use gallery::{SnapshotDirLock, SnapshotInspection};
 use store::Store;
 
 /// Rows per page of the database.
@@ -74,7 +74,7 @@ pub(super) async fn audit(store: &dyn Store, root: &Path, repair: bool) -> anyho
     if !root.exists() {
         return Ok(gallery);
     }
-    let Some(_claim) = Claim::of(root)? else {
+    let Some(_claim) = SnapshotDirLock::acquire(root)? else {
         return Ok(SnapshotAudit { in_use: true, ..gallery });
     };
     let mut after: Option<CollectionId> = None;
@@ -85,7 +85,7 @@ pub(super) async fn audit(store: &dyn Store, root: &Path, repair: bool) -> anyho
             let before = gallery.findings.len();
             compare(store, root, collection, &mut gallery).await?;
             if repair && gallery.findings.len() > before {
-                Inspection::remove(root, collection.uid)?;
+                SnapshotInspection::remove(root, collection.uid)?;
                 gallery.findings.truncate(before);
                 gallery.removed += 1;
             }
@@ -104,7 +104,7 @@ async fn compare(store: &dyn Store, root: &Path, of: &Collection, gallery: &mut 
         detail,
     };
     let (folder, uid) = (PathBuf::from(root), of.uid);
-    let inspection = match tokio::task::spawn_blocking(move || Inspection::of(&folder, uid)).await? {
+    let inspection = match tokio::task::spawn_blocking(move || SnapshotInspection::of(&folder, uid)).await? {
         Ok(None) => return Ok(()),
         Ok(Some(inspection)) => inspection,
         Err(error) => {
