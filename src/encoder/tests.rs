@@ -293,8 +293,9 @@ async fn a_program_that_goes_by_its_batch_is_named_at_start() {
 }
 
 #[tokio::test]
-async fn pulled_starters_give_the_golden_vectors() {
-    let Some(data) = testing::folder() else { return };
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+async fn pulled_starters_give_the_golden_vectors_on_real_data() {
+    let data = testing::data();
     let (models, options) = rig(&[]);
     let fetch = fetch::FetchOptions::new(models.path().to_owned(), Some(data.clone()));
     let catalogue = Catalogue::built_in();

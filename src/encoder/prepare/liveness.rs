@@ -115,8 +115,9 @@ mod tests {
     /// Published for these pictures: 1.00, 0.19 and 0.003. The second moves between 0.15 and 0.28 when its box changes by
     /// a pixel: the nets judge by the finest texture, which every resizing changes.
     #[test]
-    fn a_face_and_two_pictures_of_faces_are_told_apart() {
-        let Some(data) = testing::folder() else { return };
+    #[ignore = "needs SEMBLANCE_TEST_DATA"]
+    fn a_face_and_two_pictures_of_faces_are_told_apart_on_real_data() {
+        let data = testing::data();
         let _settled = runtime::settle_thread();
         let nets = weights(&data, &[("pnet.", "pnet.pt"), ("rnet.", "rnet.pt"), ("onet.", "onet.pt")]);
         let detector = Mtcnn::build(nets, DetectorOptions::default()).expect("the published layout");

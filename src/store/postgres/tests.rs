@@ -22,7 +22,8 @@ fn collection() -> Collection {
 }
 
 #[tokio::test]
-async fn decisions_do_not_wait_for_a_turn() {
+#[ignore = "needs SEMBLANCE_TEST_POSTGRES_URL"]
+async fn decisions_do_not_wait_for_a_turn_on_postgres() {
     Subject::on_postgres(async |subject: &Subject| {
         let uid = collection().uid;
         subject.store.create_collection(&collection(), None).await.expect("created");
@@ -40,7 +41,8 @@ async fn decisions_do_not_wait_for_a_turn() {
 }
 
 #[tokio::test]
-async fn a_turn_whose_connection_is_lost_is_unavailable_and_leaves_no_trace() {
+#[ignore = "needs SEMBLANCE_TEST_POSTGRES_URL"]
+async fn a_turn_whose_connection_is_lost_is_unavailable_and_leaves_no_trace_on_postgres() {
     Subject::on_postgres(async |subject: &Subject| {
         let uid = collection().uid;
         subject.store.create_collection(&collection(), None).await.expect("created");
@@ -69,7 +71,8 @@ async fn told(watch: &mut Box<dyn Watch>) -> News {
 }
 
 #[tokio::test]
-async fn a_watch_hears_what_another_replica_commits_and_nothing_else() {
+#[ignore = "needs SEMBLANCE_TEST_POSTGRES_URL"]
+async fn a_watch_hears_what_another_replica_commits_and_nothing_else_on_postgres() {
     Subject::on_postgres(async |subject: &Subject| {
         let replica = subject.replica().await;
         let mut watch = replica.watch();
@@ -108,7 +111,8 @@ async fn a_watch_hears_what_another_replica_commits_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_watch_whose_connection_is_lost_says_that_anything_may_have_happened() {
+#[ignore = "needs SEMBLANCE_TEST_POSTGRES_URL"]
+async fn a_watch_whose_connection_is_lost_says_that_anything_may_have_happened_on_postgres() {
     Subject::on_postgres(async |subject: &Subject| {
         let mut watch = subject.store.watch();
         assert_eq!(told(&mut watch).await, News::Anything);

@@ -257,8 +257,9 @@ fn what_training_alone_needs_is_passed_over() {
 }
 
 #[test]
-fn published_weights_fit_and_nothing_else_does() {
-    let Some(data) = testing::folder() else { return };
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+fn published_weights_fit_and_nothing_else_does_on_real_data() {
+    let data = testing::data();
     for (name, file, entry) in PUBLISHED {
         let architecture = name.parse().expect("built in");
         let weights = StateDict::read(&data.join(file), entry).expect("a checkpoint");
