@@ -17,7 +17,7 @@ build: libtorch ## build target/release/semblance
 	cargo build --release --bin semblance
 
 test: libtorch ## run all tests, with a PostgreSQL of their own; ARGS="a test's name"
-	tools/postgres.sh run cargo test --release $(ARGS)
+	tools/postgres.sh run tools/test.sh $(ARGS)
 
 check: fmt clippy doc test ## what CI runs: formatting, lints, docs, tests
 
@@ -54,7 +54,7 @@ bench-onnx: build ## the encoders beside ONNX Runtime on the same weights, as ra
 		--models "$${SEMBLANCE_MODELS_DIR:-data/models}" $(ARGS)
 
 promises: libtorch ## how often strangers come back as somebody, beside what was promised, on the real embeddings of the test data
-	cargo test --release --lib -- matcher::promises evidence_of_people --nocapture
+	cargo test --release -p semblance -p semblance-decision --lib -- --ignored --nocapture promises:: log_likelihood_ratios_of
 
 chart: ## lint and render the Helm chart, where helm is installed
 	@tools/chart.sh
