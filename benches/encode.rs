@@ -22,7 +22,7 @@ const PACKAGES: [(&str, f64); 3] =
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark has no configuration")]
 fn main() {
-    let _settled = runtime::settle_thread();
+    let _inference = runtime::prepare_thread();
     let folder = std::env::var_os("SEMBLANCE_MODELS_DIR").map_or_else(|| PathBuf::from("data/models"), PathBuf::from);
     let peak = matrix_peak();
     let mut table = Table::new(["model", "batch", "ms a batch", "samples/s", "GFLOP/s", "of matrix peak"]);

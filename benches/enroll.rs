@@ -16,7 +16,7 @@ use std::{
 };
 
 use domain::{CollectionId, IdentityId, Labels, Modality, Sample, SampleContent, SpaceName};
-use encoder::{EncoderOptions, Encoders, Limits, Placements, Urgency};
+use encoder::{EncoderOptions, Encoders, Placements, SampleLimits, Urgency};
 use gallery::{Gallery, GalleryOptions};
 use semblance::{
     app::{SystemClock, TimedIds},
@@ -89,7 +89,7 @@ async fn server(url: &str, commit_writes_max: usize) -> (Arc<dyn Store>, Matcher
         workers_per_model: 1,
         placements: Placements::default(),
         preparation_threads: 1,
-        limits: Limits::default(),
+        limits: SampleLimits::default(),
     };
     let parts = Parts {
         store: Arc::clone(&store),

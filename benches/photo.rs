@@ -10,8 +10,8 @@ use std::{hint::black_box, io::Cursor, path::PathBuf};
 
 use domain::{Geometry, ImageBytes};
 use encoder::{
-    EncoderArchitecture, Kind, Package,
-    prepare::{self, Limits, Photo},
+    EncoderArchitecture, ModelKind, Package,
+    prepare::{self, Photo, SampleLimits},
 };
 use image::{DynamicImage, codecs::jpeg::JpegEncoder, imageops::FilterType};
 use table::{Random, Table, say, seconds};
@@ -28,7 +28,7 @@ const QUALITY: u8 = 90;
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark has no configuration")]
 fn main() {
-    let _settled = runtime::settle_thread();
+    let _inference = runtime::prepare_thread();
     let folder = std::env::var_os("SEMBLANCE_MODELS_DIR").map_or_else(|| PathBuf::from("data/models"), PathBuf::from);
     let Some(picture) = std::env::var_os("SEMBLANCE_BENCH_PHOTO").and_then(|path| image::open(path).ok()) else {
         say("skipped: SEMBLANCE_BENCH_PHOTO names no picture");
@@ -59,7 +59,7 @@ struct Stages {
 
 impl Stages {
     fn new(encoder: &Package, detector: &Package, liveness: &Package) -> Self {
-        let Kind::Encoder(manifest) = &encoder.manifest.kind else { panic!("it is an encoder") };
+        let ModelKind::Encoder(manifest) = &encoder.manifest.kind else { panic!("it is an encoder") };
         let EncoderArchitecture::BuiltIn(architecture) = manifest.architecture else { panic!("it is built in") };
         let tensors = |package: &Package| package.tensors().expect("it has tensors").clone();
         let options = DetectorOptions { face_px_min: 24.0, ..DetectorOptions::default() };
@@ -83,7 +83,7 @@ impl Stages {
         let mut file = Cursor::new(Vec::new());
         enlarged.write_with_encoder(JpegEncoder::new_with_quality(&mut file, QUALITY)).expect("in memory");
         let bytes = ImageBytes(file.into_inner().into());
-        let (limits, geometry) = (Limits::default(), Geometry::default());
+        let (limits, geometry) = (SampleLimits::default(), Geometry::default());
         let decode = || Photo::decode(&bytes, &geometry, &limits).expect("a photo");
         let photo = decode();
         let looked_at = photo.to_look_at();

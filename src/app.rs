@@ -27,7 +27,7 @@ use crate::{
     telemetry::{Metrics, Page},
 };
 use domain::{Clock, IdSource, Modality, Timestamp};
-use encoder::{EncoderOptions, Encoders, Limits as SampleLimits, Placements};
+use encoder::{EncoderOptions, Encoders, Placements, SampleLimits};
 use gallery::{Claim, CodeBits, Gallery, GalleryOptions, GraphKind};
 use store::{Store, StoreError, StoreOptions};
 

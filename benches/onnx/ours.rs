@@ -25,7 +25,7 @@ use torch::{
 use weights::StateDict;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let _settled = runtime::settle_thread();
+    let _inference = runtime::prepare_thread();
     let mut stand = Stand::default();
     let mut answers = io::stdout();
     writeln!(answers, "ready {}", process::id())?;

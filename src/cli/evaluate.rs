@@ -15,8 +15,8 @@ use super::{
 };
 use crate::config::PlaceFlags;
 use domain::{Device, Modality};
-use encoder::{EncoderOptions, Encoders, Limits, Package, Placements};
-use evaluate::{Meaning, Options, Part, PersonRule, Protocol, Set, Trials};
+use encoder::{EncoderOptions, Encoders, Package, Placements, SampleLimits};
+use evaluate::{EvaluationSet, LabelledProtocol, Meaning, PersonRule, Protocol, ProtocolOptions, SampleFilter};
 
 #[derive(Debug, Args)]
 pub(super) struct EvaluateFlags {
@@ -63,10 +63,10 @@ pub(super) struct EvaluateFlags {
     within: Option<String>,
     /// Who searches, as LABEL=VALUE; everybody when absent.
     #[arg(long)]
-    probes: Option<Part>,
+    probes: Option<SampleFilter>,
     /// Who is searched, as LABEL=VALUE; everybody when absent.
     #[arg(long)]
-    gallery: Option<Part>,
+    gallery: Option<SampleFilter>,
     /// For pairwise: the label whose values are tried against each other, such as view.
     #[arg(long)]
     pair_label: Option<String>,
@@ -156,10 +156,10 @@ impl ProtocolName {
             Self::LfwView2 => Some(Protocol::LfwView2),
             Self::Market => Some(Protocol::Market),
             Self::Psymo => Some(Protocol::Psymo),
-            Self::Verification => Some(Protocol::Labelled(Trials::Verification)),
-            Self::ClosedSet => Some(Protocol::Labelled(Trials::ClosedSet)),
-            Self::OpenSetIdentification => Some(Protocol::Labelled(Trials::OpenSetIdentification)),
-            Self::Pairwise => Some(Protocol::Labelled(Trials::Pairwise)),
+            Self::Verification => Some(Protocol::Labelled(LabelledProtocol::Verification)),
+            Self::ClosedSet => Some(Protocol::Labelled(LabelledProtocol::ClosedSet)),
+            Self::OpenSetIdentification => Some(Protocol::Labelled(LabelledProtocol::OpenSetIdentification)),
+            Self::Pairwise => Some(Protocol::Labelled(LabelledProtocol::Pairwise)),
             Self::Scores => Some(Protocol::Scores),
             Self::Detections => Some(Protocol::Detections),
             Self::OpenSet | Self::Templates => None,
@@ -195,8 +195,8 @@ impl MeaningName {
 }
 
 impl EvaluateFlags {
-    fn options(&self) -> Options {
-        Options {
+    fn options(&self) -> ProtocolOptions {
+        ProtocolOptions {
             across: self.across.clone(),
             within: self.within.clone(),
             probes: self.probes.clone(),
@@ -254,8 +254,12 @@ fn encoded(places: &PlaceFlags, protocol: Protocol, flags: &EvaluateFlags) -> an
     if flags.mirror {
         package = package.mirrored();
     }
-    let set =
-        Set { data, silhouettes: flags.silhouettes.clone(), person: flags.person.clone(), options: flags.options() };
+    let set = EvaluationSet {
+        data,
+        silhouettes: flags.silhouettes.clone(),
+        person: flags.person.clone(),
+        options: flags.options(),
+    };
     measure(places, (package, flags.device), protocol, &set)
 }
 
@@ -275,7 +279,7 @@ pub(super) fn measure(
     places: &PlaceFlags,
     (package, device): (Package, Device),
     protocol: Protocol,
-    set: &Set,
+    set: &EvaluationSet,
 ) -> anyhow::Result<evaluate::Report> {
     let name = package.manifest.id.clone();
     let finds_faces = protocol == Protocol::LfwPairsDetected
@@ -296,7 +300,7 @@ pub(super) fn measure(
         workers_per_model: workers,
         placements: Placements { devices: BTreeMap::from([(name.clone(), device)]), ..Placements::default() },
         preparation_threads: workers,
-        limits: Limits::default(),
+        limits: SampleLimits::default(),
     };
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta}")?);
     let report = super::reactor()?.block_on(async {

@@ -10,7 +10,7 @@ use super::say;
 use crate::config::PlaceFlags;
 use encoder::{
     Catalogue, FileHash, Manifest,
-    fetch::{self, Bars, FetchOptions, Installed, News, PackageSource},
+    fetch::{self, FetchOptions, InstallOutcome, InstalledPackage, PackageSource, ProgressBars},
 };
 
 #[derive(Debug, Subcommand)]
@@ -39,12 +39,12 @@ pub(super) fn run(places: &PlaceFlags, command: ModelsCommand) -> anyhow::Result
     match command {
         ModelsCommand::List => list(&options.models_dir),
         ModelsCommand::Pull { name } => {
-            report(&fetch::pull(&Catalogue::built_in(), &name, &options, &Bars::default())?);
+            report(&fetch::pull(&Catalogue::built_in(), &name, &options, &ProgressBars::default())?);
             Ok(())
         }
         ModelsCommand::Install { source, sha256 } => {
             let source = PackageSource::parse(&source, sha256)?;
-            report(&fetch::install(&source, &options, &Bars::default())?);
+            report(&fetch::install(&source, &options, &ProgressBars::default())?);
             Ok(())
         }
         ModelsCommand::Verify => verify(&options.models_dir),
@@ -60,9 +60,9 @@ pub(super) fn pull_starters_if_none(places: &PlaceFlags) {
         return;
     }
     let catalogue = Catalogue::built_in();
-    for recipe in catalogue.starters() {
-        let name = recipe.manifest.id.as_str();
-        if let Err(error) = fetch::pull(&catalogue, name, &options, &Bars::default()) {
+    for entry in catalogue.starters() {
+        let name = entry.manifest.id.as_str();
+        if let Err(error) = fetch::pull(&catalogue, name, &options, &ProgressBars::default()) {
             warn!(
                 model = name,
                 "not installed: {:#}; get it later with: semblance models pull {name}",
@@ -76,13 +76,13 @@ fn options(places: &PlaceFlags) -> FetchOptions {
     FetchOptions::new(places.models_dir(), places.model_mirror.clone())
 }
 
-fn report(installed: &Installed) {
-    let news = match installed.news {
-        News::Fresh => "is installed",
-        News::Replaced => "is installed anew",
-        News::AlreadyThere => "was installed already",
+fn report(installed: &InstalledPackage) {
+    let outcome = match installed.outcome {
+        InstallOutcome::New => "is installed",
+        InstallOutcome::Replaced => "is installed anew",
+        InstallOutcome::AlreadyInstalled => "was installed already",
     };
-    say(format_args!("{} {news} in {}\n  digest {}", installed.id, installed.folder.display(), installed.digest));
+    say(format_args!("{} {outcome} in {}\n  digest {}", installed.id, installed.folder.display(), installed.digest));
 }
 
 fn list(models_dir: &Path) -> anyhow::Result<()> {
@@ -109,13 +109,13 @@ fn list(models_dir: &Path) -> anyhow::Result<()> {
         say("  none");
     }
     say("in the catalogue (semblance models pull NAME):");
-    for recipe in Catalogue::built_in().recipes() {
-        let manifest = &recipe.manifest;
-        let starter = if recipe.starter { "starter" } else { "" };
+    for entry in Catalogue::built_in().entries() {
+        let manifest = &entry.manifest;
+        let starter = if entry.starter { "starter" } else { "" };
         say(format_args!(
             "  {} {:>5.1} MB {starter:<8} licence: {}",
             headline(manifest),
-            recipe.origin.bytes() as f64 / 1e6,
+            entry.origin.bytes() as f64 / 1e6,
             manifest.licence
         ));
     }

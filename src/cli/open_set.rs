@@ -16,9 +16,9 @@ use super::{people_file::PeopleFile, say};
 use decision::Decider;
 use evaluate::{
     PersonRule,
-    open_set::{self, Galleries, OpenSet, RealSet},
+    open_set::{self, EmbeddingSet, GallerySet, OpenSetReport},
 };
-use train::decider::{self, Plan, Realm, Stage, package};
+use train::decider::{self, DeciderProgress, DeciderTrainingOptions, WorldSplit, package};
 use transfer::Format;
 
 #[derive(Debug, Args)]
@@ -27,13 +27,13 @@ pub(super) struct DeciderFlags {
     #[arg(long)]
     out: PathBuf,
     /// Everything that is drawn follows from it.
-    #[arg(long, default_value_t = Plan::default().seed)]
+    #[arg(long, default_value_t = DeciderTrainingOptions::default().seed)]
     seed: u64,
     /// Simulated galleries to learn from, of 48 probes each.
-    #[arg(long, default_value_t = Plan::default().worlds)]
+    #[arg(long, default_value_t = DeciderTrainingOptions::default().worlds)]
     worlds: u32,
     /// Passes over all probes.
-    #[arg(long, default_value_t = Plan::default().epochs)]
+    #[arg(long, default_value_t = DeciderTrainingOptions::default().epochs)]
     epochs: u32,
     /// Simulated galleries of either kind to measure on.
     #[arg(long, default_value_t = 500)]
@@ -62,25 +62,26 @@ const REAL_GALLERIES: u32 = 60;
 #[derive(Debug, Serialize)]
 struct Report {
     command: String,
-    plan: Plan,
-    simulated: OpenSet,
+    #[serde(rename = "plan")]
+    options: DeciderTrainingOptions,
+    simulated: OpenSetReport,
 }
 
 pub(super) fn train(flags: &DeciderFlags) -> anyhow::Result<()> {
     let DeciderFlags { seed, worlds, epochs, trial_worlds, .. } = *flags;
-    let plan = Plan { seed, worlds, epochs };
-    plan.check()?;
+    let options = DeciderTrainingOptions { seed, worlds, epochs };
+    options.check()?;
     check_trial_worlds(trial_worlds)?;
     if flags.out.join("model.toml").exists() {
         bail!("{} holds a package already; name another folder", flags.out.display());
     }
     fs::create_dir_all(&flags.out).with_context(|| format!("cannot make {}", flags.out.display()))?;
-    let made = decider::train(&plan, &watch()?)?;
-    let trained = package::write(&flags.out, &made, &plan)?;
+    let made = decider::train(&options, &watch()?)?;
+    let trained = package::write(&flags.out, &made, &options)?;
     let simulated = open_set::measure(&trained, &simulated(seed, trial_worlds));
-    package::write_card(&flags.out, &plan, &simulated.tables())?;
+    package::write_card(&flags.out, &options, &simulated.tables())?;
     say(format_args!("{} is written to {}\n\n{simulated}", package::NAME, flags.out.display()));
-    write_json(&flags.out.join("report.json"), &Report { command: package::command(&plan), plan, simulated })
+    write_json(&flags.out.join("report.json"), &Report { command: package::command(&options), options, simulated })
 }
 
 pub(super) fn evaluate(flags: &OpenSetFlags<'_>, json: Option<&Path>) -> anyhow::Result<()> {
@@ -91,7 +92,7 @@ pub(super) fn evaluate(flags: &OpenSetFlags<'_>, json: Option<&Path>) -> anyhow:
         let is_npy = Format::of(file)? == Format::Npy;
         let people = PeopleFile::read(file, is_npy.then(|| names.next()).flatten(), None)?;
         let known = flags.person.unwrap_or(&PersonRule::Same).known(&people.names)?;
-        let set = RealSet {
+        let set = EmbeddingSet {
             name: file.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned()),
             embeddings: people.embeddings.iter().map(|embedding| embedding.values().to_vec()).collect(),
             people: known.into_iter().map(|known| known.person).collect(),
@@ -114,13 +115,13 @@ fn check_trial_worlds(count: u32) -> anyhow::Result<()> {
 }
 
 /// Worlds as those of training, and shifted ones.
-fn simulated(seed: u64, worlds: u32) -> Vec<Galleries> {
-    [(Realm::Test, "simulated test worlds"), (Realm::Shifted, "simulated shifted worlds")]
+fn simulated(seed: u64, worlds: u32) -> Vec<GallerySet> {
+    [(WorldSplit::Test, "simulated test worlds"), (WorldSplit::Shifted, "simulated shifted worlds")]
         .into_iter()
-        .map(|(realm, name)| Galleries {
+        .map(|(split, name)| GallerySet {
             name: name.to_owned(),
             resampled_by: "world",
-            galleries: decider::trials(realm, seed, worlds, &|_| ()),
+            galleries: decider::trials(split, seed, worlds, &|_| ()),
         })
         .collect()
 }
@@ -130,17 +131,17 @@ fn write_json(path: &Path, report: &impl Serialize) -> anyhow::Result<()> {
 }
 
 /// Shows how far the training is.
-fn watch() -> anyhow::Result<impl Fn(Stage) + Sync> {
+fn watch() -> anyhow::Result<impl Fn(DeciderProgress) + Sync> {
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta} {msg}")?);
     bar.enable_steady_tick(Duration::from_secs(1));
     let smooth = Mutex::new(None);
-    Ok(move |stage: Stage| match stage {
-        Stage::Drawn { worlds, of } => {
+    Ok(move |stage: DeciderProgress| match stage {
+        DeciderProgress::Drawn { worlds, of } => {
             bar.set_length(of.into());
             bar.set_message("worlds drawn");
             bar.set_position(worlds.into());
         }
-        Stage::Learnt { network, step, of, loss } => {
+        DeciderProgress::Learnt { network, step, of, loss } => {
             let mut smooth = smooth.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let loss = smooth.map_or(loss, |before: f64| before + 0.02 * (loss - before));
             *smooth = Some(loss);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use domain::{Embedding, EmbeddingSpace, Labels, Modality, ModelDigest, SampleContent, SpaceName};
-use transfer::{Defaults, Format, Row, Source};
+use transfer::{Format, ImportRow, ImportSource, RowDefaults};
 
 /// What embeddings are called that do not say their model.
 const UNNAMED: &str = "embeddings";
@@ -26,8 +26,8 @@ impl PeopleFile {
         }
         let model = SpaceName::new(model.unwrap_or(UNNAMED)).context("--model")?;
         // Nothing is made of the modality but that all embeddings are of one.
-        let defaults = Defaults { model: Some(model), modality: Some(Modality::Face) };
-        let source = Source { file: file.to_owned(), names: names.cloned(), defaults, after: 0 };
+        let defaults = RowDefaults { model: Some(model), modality: Some(Modality::Face) };
+        let source = ImportSource { file: file.to_owned(), names: names.cloned(), defaults, after: 0 };
         let mut people = Self::default();
         for row in transfer::read(&source)? {
             let row =
@@ -42,7 +42,7 @@ impl PeopleFile {
 }
 
 /// Embeddings of one model, modality and dimension compare.
-fn embedding(row: &Row) -> anyhow::Result<Embedding> {
+fn embedding(row: &ImportRow) -> anyhow::Result<Embedding> {
     let SampleContent::Embedding { model, values } = &row.sample.content else {
         bail!("it is a picture, and embeddings are measured here");
     };

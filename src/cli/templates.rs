@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use super::{people_file::PeopleFile, say};
 use evaluate::{
     PersonRule,
-    templates::{self, Crowd, Templates},
+    templates::{self, SampleSet, Templates},
 };
 use transfer::Format;
 
@@ -40,12 +40,11 @@ pub(super) fn evaluate(flags: &TemplatesFlags<'_>, json: Option<&Path>) -> anyho
         NOISES.map(|noise| templates::simulated(noise, flags.seed)).to_vec()
     } else {
         let mut names = flags.names.iter();
-        flags.embeddings.iter().map(|file| crowd(file, &mut names, flags.person)).collect::<anyhow::Result<_>>()?
+        flags.embeddings.iter().map(|file| set(file, &mut names, flags.person)).collect::<anyhow::Result<_>>()?
     };
-    let measured = |crowd: &Crowd| {
-        let measured = templates::measure(crowd, flags.draws, flags.seed);
-        measured
-            .with_context(|| format!("{} has no two people of five samples: --person says whose each is", crowd.name))
+    let measured = |set: &SampleSet| {
+        let measured = templates::measure(set, flags.draws, flags.seed);
+        measured.with_context(|| format!("{} has no two people of five samples: --person says whose each is", set.name))
     };
     let sets: Vec<Templates> = crowds.iter().map(measured).collect::<anyhow::Result<_>>()?;
     if let Some(path) = json {
@@ -56,15 +55,15 @@ pub(super) fn evaluate(flags: &TemplatesFlags<'_>, json: Option<&Path>) -> anyho
     Ok(())
 }
 
-fn crowd<'n>(
+fn set<'n>(
     file: &Path,
     names: &mut impl Iterator<Item = &'n PathBuf>,
     person: Option<&PersonRule>,
-) -> anyhow::Result<Crowd> {
+) -> anyhow::Result<SampleSet> {
     let is_npy = Format::of(file)? == Format::Npy;
     let people = PeopleFile::read(file, is_npy.then(|| names.next()).flatten(), None)?;
     let known = person.unwrap_or(&PersonRule::Same).known(&people.names)?;
-    Ok(Crowd {
+    Ok(SampleSet {
         name: file.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned()),
         // Files say nothing of quality.
         qualities: vec![f32::NAN; people.embeddings.len()],

@@ -15,11 +15,11 @@ use super::{
 use crate::config::PlaceFlags;
 use domain::Device;
 use encoder::Package;
-use evaluate::{Protocol, Set};
+use evaluate::{EvaluationSet, Protocol};
 use train::{
-    gait::{self, Checkpoints, Found, Plan, Stage},
+    gait::{self, Checkpoints, ExistingCheckpoint, GaitProgress, GaitTrainingOptions},
     package,
-    trial::{self, Size},
+    trial::{self, TrialSize},
 };
 
 #[derive(Debug, Subcommand)]
@@ -36,19 +36,19 @@ pub(super) struct GaitFlags {
     #[arg(long)]
     out: PathBuf,
     /// Everything that is drawn follows from it.
-    #[arg(long, default_value_t = Plan::default().seed)]
+    #[arg(long, default_value_t = GaitTrainingOptions::default().seed)]
     seed: u64,
     /// Batches to learn from.
-    #[arg(long, default_value_t = Plan::default().steps)]
+    #[arg(long, default_value_t = GaitTrainingOptions::default().steps)]
     steps: u64,
     /// People in a batch.
-    #[arg(long, default_value_t = Plan::default().people)]
+    #[arg(long, default_value_t = GaitTrainingOptions::default().people)]
     people: u32,
     /// Walks of each of them.
-    #[arg(long, default_value_t = Plan::default().walks)]
+    #[arg(long, default_value_t = GaitTrainingOptions::default().walks)]
     walks: u32,
     /// The learning rate at its highest.
-    #[arg(long, default_value_t = Plan::default().rate)]
+    #[arg(long, default_value_t = GaitTrainingOptions::default().rate)]
     rate: f64,
     /// Keep the training in this file while it is under way.
     #[arg(long)]
@@ -60,7 +60,7 @@ pub(super) struct GaitFlags {
     #[arg(long, requires = "checkpoint")]
     resume: bool,
     /// Simulated people of the trial at the end.
-    #[arg(long, default_value_t = Size::default().people)]
+    #[arg(long, default_value_t = TrialSize::default().people)]
     trial_people: u32,
     /// Measure it on people too, and never learn from them: the folder of PsyMo's skeletons.
     #[arg(long)]
@@ -77,9 +77,10 @@ const MEASURED_BESIDE: &str = "gait-graph";
 #[derive(Debug, Serialize)]
 struct Report {
     command: String,
-    plan: Plan,
+    #[serde(rename = "plan")]
+    options: GaitTrainingOptions,
     model_digest: String,
-    simulated: trial::Trial,
+    simulated: trial::GaitTrial,
     /// On PsyMo: this model, then GaitGraph where it is installed.
     people: Vec<evaluate::Report>,
 }
@@ -93,8 +94,8 @@ pub(super) fn run(places: &PlaceFlags, command: TrainCommand) -> anyhow::Result<
 
 fn train_gait(places: &PlaceFlags, flags: &GaitFlags) -> anyhow::Result<()> {
     let GaitFlags { seed, steps, people, walks, rate, .. } = *flags;
-    let plan = Plan { seed, steps, people, walks, rate };
-    plan.check()?;
+    let options = GaitTrainingOptions { seed, steps, people, walks, rate };
+    options.check()?;
     if !(2..=1000).contains(&flags.trial_people) {
         bail!("a trial has 2 to 1000 people");
     }
@@ -102,38 +103,38 @@ fn train_gait(places: &PlaceFlags, flags: &GaitFlags) -> anyhow::Result<()> {
         bail!("{} holds a package already; name another folder", flags.out.display());
     }
     fs::create_dir_all(&flags.out).with_context(|| format!("cannot make {}", flags.out.display()))?;
-    let weights = gait::train(&plan, checkpoints(flags).as_ref(), &mut watch(&plan)?)?;
-    let simulated = trial::run(&weights, seed, Size { people: flags.trial_people, ..Size::default() })?;
-    let package = package::write(&flags.out, &weights, &plan)?;
+    let weights = gait::train(&options, checkpoints(flags).as_ref(), &mut watch(&options)?)?;
+    let simulated = trial::run(&weights, seed, TrialSize { people: flags.trial_people, ..TrialSize::default() })?;
+    let package = package::write(&flags.out, &weights, &options)?;
     say(format_args!("{} is written to {}\n  digest {}\n", package::NAME, flags.out.display(), package.digest));
     say(&simulated);
-    let (command, model_digest) = (package::command(&plan), package.digest.to_string());
+    let (command, model_digest) = (package::command(&options), package.digest.to_string());
     let people = on_people(places, flags, package)?;
     people.iter().for_each(say);
-    let report = serde_json::to_vec_pretty(&Report { command, plan, model_digest, simulated, people })?;
+    let report = serde_json::to_vec_pretty(&Report { command, options, model_digest, simulated, people })?;
     let path = flags.out.join("report.json");
     fs::write(&path, report).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn checkpoints(flags: &GaitFlags) -> Option<Checkpoints> {
-    let found = if flags.resume { Found::Resume } else { Found::Overwrite };
+    let found = if flags.resume { ExistingCheckpoint::Resume } else { ExistingCheckpoint::Overwrite };
     flags.checkpoint.clone().map(|file| Checkpoints { file, every: flags.checkpoint_every, found })
 }
 
 /// Shows how far the training is: a bar, and a line in the log now and then.
-fn watch(plan: &Plan) -> anyhow::Result<impl FnMut(Stage)> {
+fn watch(options: &GaitTrainingOptions) -> anyhow::Result<impl FnMut(GaitProgress)> {
     let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta} loss {msg}")?;
-    let bar = ProgressBar::new(plan.steps).with_style(style);
+    let bar = ProgressBar::new(options.steps).with_style(style);
     let mut smooth = None;
-    Ok(move |stage: Stage| {
-        let loss = smooth.map_or(stage.loss, |before: f64| before + 0.02 * (stage.loss - before));
+    Ok(move |progress: GaitProgress| {
+        let loss = smooth.map_or(progress.loss, |before: f64| before + 0.02 * (progress.loss - before));
         smooth = Some(loss);
-        bar.set_position(stage.step);
+        bar.set_position(progress.step);
         bar.set_message(format!("{loss:.3}"));
-        if stage.step.is_multiple_of(500) {
-            tracing::info!(step = stage.step, loss, "learning");
+        if progress.step.is_multiple_of(500) {
+            tracing::info!(step = progress.step, loss, "learning");
         }
-        if stage.step == stage.steps {
+        if progress.step == progress.steps {
             bar.finish_and_clear();
         }
     })
@@ -143,7 +144,7 @@ fn on_people(places: &PlaceFlags, flags: &GaitFlags, package: Package) -> anyhow
     let Some(data) = flags.psymo.clone() else {
         return Ok(Vec::new());
     };
-    let set = Set { data, silhouettes: flags.silhouettes.clone(), ..Set::default() };
+    let set = EvaluationSet { data, silhouettes: flags.silhouettes.clone(), ..EvaluationSet::default() };
     let mut reports = vec![measure(places, (package, Device::Cpu), Protocol::Psymo, &set)?];
     let folder = places.models_dir().join(MEASURED_BESIDE);
     if folder.is_dir() {

@@ -11,7 +11,7 @@ const TEXT: &str = include_str!("../../models/catalogue.toml");
 
 /// The packages that are part of the program, manifest and weights: they need no network, and a new server gets them by
 /// itself.
-const SHIPPED: [Shipped; 1] = [Shipped {
+const SHIPPED: [BundledPackage; 1] = [BundledPackage {
     manifest: include_str!("../../models/gait-walker/model.toml"),
     weights: include_bytes!("../../models/gait-walker/weights.safetensors"),
 }];
@@ -19,15 +19,15 @@ const SHIPPED: [Shipped; 1] = [Shipped {
 /// Everything that can be pulled by name.
 #[derive(Debug, Clone)]
 pub struct Catalogue {
-    pub(super) recipes: Vec<Recipe>,
+    pub(super) entries: Vec<CatalogueEntry>,
 }
 
 /// How to make one package of published files, or of one that the program holds.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Recipe {
+pub struct CatalogueEntry {
     /// A new server gets it by itself.
     pub starter: bool,
-    pub origin: Origin,
+    pub origin: WeightsOrigin,
     /// The package's manifest, with the files as they are published. Packages are written with one file of safetensors
     /// instead.
     pub manifest: Manifest,
@@ -35,11 +35,11 @@ pub struct Recipe {
 
 /// Where the files of the weights are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum WeightsOrigin {
     /// Each at an address with a commit that does not move, in the manifest's order.
     Published(Vec<PublishedFile>),
     /// One, and the program holds it.
-    Shipped(&'static [u8]),
+    Bundled(&'static [u8]),
 }
 
 /// A file that others keep.
@@ -53,7 +53,7 @@ pub struct PublishedFile {
 
 /// A package that the program holds, as its folder in `models/` has it.
 #[derive(Debug, Clone, Copy)]
-pub struct Shipped {
+pub struct BundledPackage {
     pub manifest: &'static str,
     pub weights: &'static [u8],
 }
@@ -67,65 +67,65 @@ impl Catalogue {
 
     /// # Errors
     /// When a manifest in it makes no sense.
-    pub fn parse(text: &str, shipped: &[Shipped]) -> Result<Self, PackageError> {
+    pub fn parse(text: &str, shipped: &[BundledPackage]) -> Result<Self, PackageError> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
-        struct Written {
-            package: Vec<WrittenRecipe>,
+        struct CatalogueText {
+            package: Vec<CatalogueRow>,
         }
-        let written: Written = toml::from_str(text)?;
-        let published = written.package.into_iter().map(WrittenRecipe::recipe);
-        let shipped = shipped.iter().map(Shipped::recipe);
-        Ok(Self { recipes: published.chain(shipped).collect::<Result<_, _>>()? })
+        let written: CatalogueText = toml::from_str(text)?;
+        let published = written.package.into_iter().map(CatalogueRow::entry);
+        let shipped = shipped.iter().map(BundledPackage::entry);
+        Ok(Self { entries: published.chain(shipped).collect::<Result<_, _>>()? })
     }
 
     /// All recipes, in the catalogue's order.
     #[must_use]
-    pub fn recipes(&self) -> &[Recipe] {
-        &self.recipes
+    pub fn entries(&self) -> &[CatalogueEntry] {
+        &self.entries
     }
 
     /// Those that a new server gets by itself.
-    pub fn starters(&self) -> impl Iterator<Item = &Recipe> {
-        self.recipes.iter().filter(|recipe| recipe.starter)
+    pub fn starters(&self) -> impl Iterator<Item = &CatalogueEntry> {
+        self.entries.iter().filter(|entry| entry.starter)
     }
 
     #[must_use]
-    pub fn named(&self, name: &str) -> Option<&Recipe> {
-        self.recipes.iter().find(|recipe| recipe.manifest.id.as_str() == name)
+    pub fn named(&self, name: &str) -> Option<&CatalogueEntry> {
+        self.entries.iter().find(|entry| entry.manifest.id.as_str() == name)
     }
 
     /// The names that can be pulled.
     pub fn names(&self) -> impl Iterator<Item = &SpaceName> {
-        self.recipes.iter().map(|recipe| &recipe.manifest.id)
+        self.entries.iter().map(|entry| &entry.manifest.id)
     }
 }
 
 /// A recipe as the text has it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenRecipe {
+struct CatalogueRow {
     #[serde(default)]
     starter: bool,
     files: Vec<PublishedFile>,
     manifest: Manifest,
 }
 
-impl WrittenRecipe {
-    fn recipe(self) -> Result<Recipe, PackageError> {
-        let origin = Origin::Published(self.files);
-        Recipe { starter: self.starter, origin, manifest: self.manifest.checked()? }.checked()
+impl CatalogueRow {
+    fn entry(self) -> Result<CatalogueEntry, PackageError> {
+        let origin = WeightsOrigin::Published(self.files);
+        CatalogueEntry { starter: self.starter, origin, manifest: self.manifest.checked()? }.checked()
     }
 }
 
-impl Shipped {
-    fn recipe(&self) -> Result<Recipe, PackageError> {
+impl BundledPackage {
+    fn entry(&self) -> Result<CatalogueEntry, PackageError> {
         let manifest = Manifest::parse(self.manifest.as_bytes())?;
-        Recipe { starter: true, origin: Origin::Shipped(self.weights), manifest }.checked()
+        CatalogueEntry { starter: true, origin: WeightsOrigin::Bundled(self.weights), manifest }.checked()
     }
 }
 
-impl Recipe {
+impl CatalogueEntry {
     fn checked(self) -> Result<Self, PackageError> {
         if self.manifest.is_program() {
             return Err(PackageError::ProgramInCatalogue(self.manifest.id));
@@ -139,20 +139,20 @@ impl Recipe {
     }
 }
 
-impl Origin {
+impl WeightsOrigin {
     /// How long all files are together.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         match self {
             Self::Published(files) => files.iter().map(|file| file.bytes).sum(),
-            Self::Shipped(bytes) => bytes.len() as u64,
+            Self::Bundled(bytes) => bytes.len() as u64,
         }
     }
 
     fn files(&self) -> usize {
         match self {
             Self::Published(files) => files.len(),
-            Self::Shipped(_) => 1,
+            Self::Bundled(_) => 1,
         }
     }
 }
@@ -164,14 +164,14 @@ mod tests {
     #[test]
     fn the_built_in_catalogue_is_sound() {
         let catalogue = Catalogue::parse(TEXT, &SHIPPED).expect("the committed catalogue");
-        let starters: Vec<&str> = catalogue.starters().map(|recipe| recipe.manifest.id.as_str()).collect();
+        let starters: Vec<&str> = catalogue.starters().map(|entry| entry.manifest.id.as_str()).collect();
         assert_eq!(
             starters,
             ["face-mobilefacenet", "person-osnet-x0-25", "face-mtcnn", "face-minifasnet", "gait-walker"]
         );
-        let published = catalogue.recipes().iter().filter_map(|recipe| match &recipe.origin {
-            Origin::Published(files) => Some(files),
-            Origin::Shipped(_) => None,
+        let published = catalogue.entries().iter().filter_map(|entry| match &entry.origin {
+            WeightsOrigin::Published(files) => Some(files),
+            WeightsOrigin::Bundled(_) => None,
         });
         for PublishedFile { url, .. } in published.flatten() {
             let commit = url.strip_prefix("https://raw.githubusercontent.com/").and_then(|path| path.split('/').nth(2));
@@ -180,7 +180,7 @@ mod tests {
         let mut names: Vec<&SpaceName> = catalogue.names().collect();
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), catalogue.recipes().len());
+        assert_eq!(names.len(), catalogue.entries().len());
     }
 
     #[test]

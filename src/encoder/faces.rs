@@ -5,10 +5,10 @@ use std::{fmt, thread::JoinHandle};
 use image::RgbImage;
 
 use super::{
-    Detection as DetectionManifest, EncoderError, SampleError,
+    DetectionSettings, EncoderError, SampleError,
     prepare::Photo,
-    service::{Served, Service},
-    worker::Infer,
+    service::{Service, ServingOptions},
+    worker::InferenceModel,
 };
 use domain::{Face, FaceSelection, SpaceName};
 use torch::{
@@ -19,21 +19,21 @@ use torch::{
 use weights::StateDict;
 
 /// Finds faces: a photo goes in, all faces come out.
-pub(super) type Finder = Service<LookedAt, Vec<Detection>>;
+pub(super) type FaceDetector = Service<DetectorImage, Vec<Detection>>;
 /// Judges faces: the crops of one go in, how surely it is bona fide comes out.
-pub(super) type Judge = Service<[Vec<f32>; 2], f32>;
+pub(super) type PadService = Service<[Vec<f32>; 2], f32>;
 
 /// A picture that faces are looked for in. Its `Debug` form shows its size only.
-pub(super) struct LookedAt(pub(super) RgbImage);
+pub(super) struct DetectorImage(pub(super) RgbImage);
 
-impl fmt::Debug for LookedAt {
+impl fmt::Debug for DetectorImage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.0.dimensions())
     }
 }
 
-impl From<&DetectionManifest> for DetectorOptions {
-    fn from(stated: &DetectionManifest) -> Self {
+impl From<&DetectionSettings> for DetectorOptions {
+    fn from(stated: &DetectionSettings) -> Self {
         Self {
             face_px_min: stated.face_px_min as f32,
             thresholds: stated.thresholds,
@@ -43,14 +43,14 @@ impl From<&DetectionManifest> for DetectorOptions {
     }
 }
 
-struct Detector(Mtcnn);
+struct MtcnnModel(Mtcnn);
 
-impl Infer for Detector {
-    type Input = LookedAt;
+impl InferenceModel for MtcnnModel {
+    type Input = DetectorImage;
     type Output = Vec<Detection>;
 
-    fn infer(&mut self, inputs: &[&LookedAt]) -> Result<Vec<Vec<Detection>>, NetworkError> {
-        let pixels = |input: &&LookedAt| input.0.dimensions();
+    fn infer(&mut self, inputs: &[&DetectorImage]) -> Result<Vec<Vec<Detection>>, NetworkError> {
+        let pixels = |input: &&DetectorImage| input.0.dimensions();
         let pictures: Vec<Pixels<'_>> = inputs
             .iter()
             .map(|input| {
@@ -64,7 +64,7 @@ impl Infer for Detector {
 
 struct PadModel(Liveness);
 
-impl Infer for PadModel {
+impl InferenceModel for PadModel {
     type Input = [Vec<f32>; 2];
     type Output = f32;
 
@@ -74,23 +74,24 @@ impl Infer for PadModel {
     }
 }
 
-pub(super) fn start_finder(
+pub(super) fn start_face_detector(
     name: &SpaceName,
-    (weights, options): (&StateDict, DetectorOptions),
-    served: Served,
+    weights: &StateDict,
+    options: DetectorOptions,
+    served: ServingOptions,
     threads: &mut Vec<JoinHandle<()>>,
-) -> Result<Finder, EncoderError> {
+) -> Result<FaceDetector, EncoderError> {
     let weights = weights.clone();
-    let build = move || Mtcnn::build(weights.clone(), options).map(Detector);
+    let build = move || Mtcnn::build(weights.clone(), options).map(MtcnnModel);
     Service::start(name, served, build, threads)
 }
 
-pub(super) fn start_judge(
+pub(super) fn start_pad_service(
     name: &SpaceName,
     weights: &StateDict,
-    served: Served,
+    served: ServingOptions,
     threads: &mut Vec<JoinHandle<()>>,
-) -> Result<Judge, EncoderError> {
+) -> Result<PadService, EncoderError> {
     let weights = weights.clone();
     let build = move || Liveness::build(weights.clone()).map(PadModel);
     Service::start(name, served, build, threads)

@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 
 use super::{
     package::{EncoderArchitecture, EncoderManifest, Weights},
-    prepare::Prepared,
-    worker::Infer,
+    prepare::NetworkInput,
+    worker::InferenceModel,
 };
 use torch::{
     network::{Folding, Network, NetworkError},
@@ -14,8 +14,8 @@ use torch::{
 
 /// What runs for an encoder.
 #[derive(Debug)]
-pub(super) struct Program {
-    network: Runs,
+pub(super) struct EncoderModel {
+    network: LoadedNetwork,
     /// How many numbers a view has.
     input: usize,
     /// How many of them are heat maps of keypoints, blank in a sample that says nothing of keypoints.
@@ -27,12 +27,12 @@ pub(super) struct Program {
 }
 
 #[derive(Debug)]
-enum Runs {
+enum LoadedNetwork {
     BuiltIn(Network),
     Script(Script),
 }
 
-impl Program {
+impl EncoderModel {
     /// Builds the network and tries it: weights that do not fit, answers that make no sense, and a libtorch that does
     /// not work show here.
     pub(super) fn build(manifest: &EncoderManifest, weights: Weights) -> Result<Self, NetworkError> {
@@ -40,11 +40,11 @@ impl Program {
             (EncoderArchitecture::BuiltIn(architecture), Weights::Tensors(tensors)) => {
                 let network = Network::build(architecture, tensors, Folding::Folded)?;
                 network.try_out()?;
-                (Runs::BuiltIn(network), architecture.parts(), 0)
+                (LoadedNetwork::BuiltIn(network), architecture.parts(), 0)
             }
             (EncoderArchitecture::TorchScript(script), Weights::Program(bytes)) => {
                 let signature = script.signature(manifest.dimension);
-                (Runs::Script(Script::load(&bytes, signature)?), script.parts.unwrap_or(1), script.heat_maps())
+                (LoadedNetwork::Script(Script::load(&bytes, signature)?), script.parts.unwrap_or(1), script.heat_maps())
             }
             (EncoderArchitecture::BuiltIn(_), Weights::Program(_))
             | (EncoderArchitecture::TorchScript(_), Weights::Tensors(_)) => return Err(ScriptError::Misplaced.into()),
@@ -60,8 +60,10 @@ impl Program {
 
     fn forward(&self, input: &[f32], batch: usize) -> Result<Answers, NetworkError> {
         match &self.network {
-            Runs::BuiltIn(network) => Ok(Answers { embeddings: network.forward(input, batch)?, visibility: None }),
-            Runs::Script(script) => script.forward(input, batch),
+            LoadedNetwork::BuiltIn(network) => {
+                Ok(Answers { embeddings: network.forward(input, batch)?, visibility: None })
+            }
+            LoadedNetwork::Script(script) => script.forward(input, batch),
         }
     }
 
@@ -78,13 +80,13 @@ impl Program {
     }
 }
 
-impl Infer for Program {
-    type Input = Prepared;
+impl InferenceModel for EncoderModel {
+    type Input = NetworkInput;
     type Output = Vec<f32>;
 
     /// The vector of a sample is the sum over its views. Of a model without parts its length is nobody's concern until it
     /// becomes an embedding; of one with parts, see [`balance`].
-    fn infer(&mut self, inputs: &[&Prepared]) -> Result<Vec<Vec<f32>>, NetworkError> {
+    fn infer(&mut self, inputs: &[&NetworkInput]) -> Result<Vec<Vec<f32>>, NetworkError> {
         let views = || inputs.iter().flat_map(|prepared| &prepared.views);
         let mut answers = self.forward(&self.input(views()), views().count())?;
         if let Some(visibility) = &answers.visibility {

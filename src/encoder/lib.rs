@@ -6,12 +6,12 @@
 //! it, or is refused at once.
 
 mod catalogue;
-mod digest;
 mod faces;
 pub mod fetch;
 mod hash;
 mod inference;
 mod model;
+mod network_check;
 mod package;
 mod placement;
 mod preparation;
@@ -29,26 +29,26 @@ use parking_lot::Mutex;
 use thiserror::Error;
 
 pub use self::{
-    catalogue::{Catalogue, Origin, PublishedFile, Recipe, Shipped},
+    catalogue::{BundledPackage, Catalogue, CatalogueEntry, PublishedFile, WeightsOrigin},
     hash::{FileHash, NotAHash},
-    model::{Ask, Encoder, Encoding},
+    model::{EncodeParameters, Encoder, Encoding},
     package::{
-        Detection, DetectorArchitecture, DetectorManifest, EncoderArchitecture, EncoderManifest, Kind, Manifest,
-        Metric, Package, PackageError, PadArchitecture, PadManifest, ScriptManifest, Task, WeightsFile,
+        DetectionSettings, DetectorArchitecture, DetectorManifest, EncoderArchitecture, EncoderManifest, Manifest,
+        Metric, ModelKind, Package, PackageError, PadArchitecture, PadManifest, ScriptManifest, Task, WeightsFile,
     },
     placement::{PlacementError, Placements},
-    prepare::{Limits, PrepareError, SkeletonError},
+    prepare::{PrepareError, SampleLimits, SkeletonError},
     proportions::proportions,
     queue::Urgency,
     sample_error::SampleError,
 };
 use self::{
-    faces::{Finder, Judge, start_finder, start_judge},
-    inference::Program,
-    preparation::Pool,
+    faces::{FaceDetector, PadService, start_face_detector, start_pad_service},
+    inference::EncoderModel,
+    preparation::PreparationPool,
     prepare::skeleton,
     queue::QueueLimits,
-    service::{Served, Service},
+    service::{Service, ServingOptions},
 };
 use domain::{Device, EmbeddingSpace, Modality, ModelDigest, Skeleton, SpaceName};
 use torch::{detector::DetectorOptions, network::NetworkError};
@@ -58,8 +58,8 @@ use torch::{detector::DetectorOptions, network::NetworkError};
 pub struct Encoders {
     /// Sorted by name.
     all: Vec<Encoder>,
-    finder: Option<Arc<Finder>>,
-    judge: Option<Arc<Judge>>,
+    detector: Option<Arc<FaceDetector>>,
+    pad_service: Option<Arc<PadService>>,
     /// What their packages say of the models that make no embeddings.
     others: Vec<LoadedModel>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -83,7 +83,7 @@ pub struct EncoderOptions {
     /// Samples that are prepared at once.
     pub preparation_threads: usize,
     /// How large a sample may be.
-    pub limits: Limits,
+    pub limits: SampleLimits,
 }
 
 /// A loaded model, whatever it is for.
@@ -172,17 +172,17 @@ impl Encoders {
         let installed: Vec<&SpaceName> = packages.iter().map(|package| &package.manifest.id).collect();
         options.placements.check(&installed)?;
         packages.sort_by(|one, other| one.manifest.id.cmp(&other.manifest.id));
-        let pool = Arc::new(Pool::new(options.preparation_threads));
+        let pool = Arc::new(PreparationPool::new(options.preparation_threads));
         // Filled as it goes, so that an error on the way stops the threads that run already.
         let mut all =
-            Self { all: Vec::new(), finder: None, judge: None, others: Vec::new(), threads: Mutex::default() };
+            Self { all: Vec::new(), detector: None, pad_service: None, others: Vec::new(), threads: Mutex::default() };
         // Detectors first: encoders of faces are given them.
         for package in &packages {
             all.start_other(package, options)?;
         }
         for package in &packages {
-            if let Kind::Encoder(manifest) = &package.manifest.kind {
-                all.start_encoder(package, manifest, (options, &pool))?;
+            if let ModelKind::Encoder(manifest) = &package.manifest.kind {
+                all.start_encoder(package, manifest, options, &pool)?;
             }
         }
         Ok(all)
@@ -194,19 +194,24 @@ impl Encoders {
         let (serving_as, threads) = (served(options, id), self.threads.get_mut());
         let Some(tensors) = package.tensors() else { return Ok(()) };
         let (task, serving) = match kind {
-            Kind::Encoder(_) => return Ok(()),
-            Kind::Detector(manifest) => {
-                let serving = self.finder.is_none();
+            ModelKind::Encoder(_) => return Ok(()),
+            ModelKind::Detector(manifest) => {
+                let serving = self.detector.is_none();
                 if serving {
-                    let found_by = (tensors, DetectorOptions::from(&manifest.detection));
-                    self.finder = Some(Arc::new(start_finder(id, found_by, serving_as, threads)?));
+                    self.detector = Some(Arc::new(start_face_detector(
+                        id,
+                        tensors,
+                        DetectorOptions::from(&manifest.detection),
+                        serving_as,
+                        threads,
+                    )?));
                 }
                 (Task::Detector, serving)
             }
-            Kind::Pad(_) => {
-                let serving = self.judge.is_none();
+            ModelKind::Pad(_) => {
+                let serving = self.pad_service.is_none();
                 if serving {
-                    self.judge = Some(Arc::new(start_judge(id, tensors, serving_as, threads)?));
+                    self.pad_service = Some(Arc::new(start_pad_service(id, tensors, serving_as, threads)?));
                 }
                 (Task::Pad, serving)
             }
@@ -228,11 +233,12 @@ impl Encoders {
         &mut self,
         package: &Package,
         manifest: &EncoderManifest,
-        (options, pool): (&EncoderOptions, &Arc<Pool>),
+        options: &EncoderOptions,
+        pool: &Arc<PreparationPool>,
     ) -> Result<(), EncoderError> {
         let Manifest { id, modality, .. } = &package.manifest;
         let (stated, weights) = (manifest.clone(), package.weights.clone());
-        let build = move || Program::build(&stated, weights.clone());
+        let build = move || EncoderModel::build(&stated, weights.clone());
         let service = Service::start(id, served(options, id), build, self.threads.get_mut())?;
         let of_faces = manifest.preprocessing.aligns();
         self.all.push(Encoder {
@@ -248,8 +254,8 @@ impl Encoders {
             limits: options.limits,
             service,
             device: options.placements.of(id).device,
-            finder: self.finder.clone().filter(|_| of_faces),
-            judge: self.judge.clone().filter(|_| of_faces),
+            detector: self.detector.clone().filter(|_| of_faces),
+            pad_service: self.pad_service.clone().filter(|_| of_faces),
         });
         Ok(())
     }
@@ -278,7 +284,7 @@ impl Encoders {
     /// Whether faces in photos can be found.
     #[must_use]
     pub fn finds_faces(&self) -> bool {
-        self.finder.is_some()
+        self.detector.is_some()
     }
 
     /// Every loaded model, sorted by name.
@@ -305,17 +311,17 @@ impl Encoders {
     /// Whether each model that serves works.
     pub fn health(&self) -> impl Iterator<Item = (&SpaceName, bool)> {
         let encoders = self.all().map(|encoder| (encoder.name(), encoder.is_healthy()));
-        let finder = self.finder.iter().map(|finder| (finder.name(), finder.is_healthy()));
-        let judge = self.judge.iter().map(|judge| (judge.name(), judge.is_healthy()));
-        encoders.chain(finder).chain(judge)
+        let detector = self.detector.iter().map(|detector| (detector.name(), detector.is_healthy()));
+        let pad_service = self.pad_service.iter().map(|pad_service| (pad_service.name(), pad_service.is_healthy()));
+        encoders.chain(detector).chain(pad_service)
     }
 
     /// Refuses new samples, serves those that have a place, and joins the threads. A caller that stops waiting for this
     /// gives up what still waits: the threads end after the batch that they are at.
     pub async fn stop(&self) {
         self.all().for_each(|encoder| encoder.service.close());
-        self.finder.iter().for_each(|finder| finder.close());
-        self.judge.iter().for_each(|judge| judge.close());
+        self.detector.iter().for_each(|detector| detector.close());
+        self.pad_service.iter().for_each(|pad_service| pad_service.close());
         let threads = mem::take(&mut *self.threads.lock());
         let cut_short = AbandonUnlessDone(self);
         let joined = tokio::task::spawn_blocking(|| join(threads));
@@ -326,8 +332,8 @@ impl Encoders {
 
     fn abandon(&self) {
         self.all().for_each(|encoder| encoder.service.abandon());
-        self.finder.iter().for_each(|finder| finder.abandon());
-        self.judge.iter().for_each(|judge| judge.abandon());
+        self.detector.iter().for_each(|detector| detector.abandon());
+        self.pad_service.iter().for_each(|pad_service| pad_service.abandon());
     }
 }
 
@@ -357,14 +363,14 @@ fn join(threads: Vec<JoinHandle<()>>) {
 }
 
 /// How a model is served.
-fn served(options: &EncoderOptions, model: &SpaceName) -> Served {
+fn served(options: &EncoderOptions, model: &SpaceName) -> ServingOptions {
     let limits = QueueLimits {
-        places_max: options.queue_max.max(1),
+        slots_max: options.queue_max.max(1),
         batch_max: options.batch_max.max(1),
         linger_max: options.linger,
         workers: options.workers_per_model.max(1),
     };
-    Served { limits, placement: options.placements.of(model) }
+    ServingOptions { limits, placement: options.placements.of(model) }
 }
 
 impl From<&Manifest> for ModelCard {
@@ -383,7 +389,7 @@ impl From<&Manifest> for ModelCard {
 
 /// Reads a walk from the JSON that PsyMo and other sets keep it in: a list of frames with `keypoints`.
 pub fn read_walk(json: &[u8]) -> Result<Skeleton, SkeletonError> {
-    skeleton::parse_json(json, &Limits::default())
+    skeleton::parse_json(json, &SampleLimits::default())
 }
 
 #[cfg(test)]

@@ -9,11 +9,11 @@ use std::{sync::Arc, time::Instant};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    EncoderError, Limits, ModelCard, SampleError,
-    faces::{self, Finder, Judge, LookedAt},
-    preparation::Pool,
-    prepare::{self, AlignError, Photo, Prepared, Preprocessing, Ready},
-    queue::{Place, Urgency},
+    EncoderError, ModelCard, SampleError, SampleLimits,
+    faces::{self, DetectorImage, FaceDetector, PadService},
+    preparation::PreparationPool,
+    prepare::{self, AlignError, NetworkInput, Photo, PreparedSample, Preprocessing},
+    queue::{QueueSlot, Schedule, Urgency},
     service::Service,
     track,
 };
@@ -37,23 +37,29 @@ pub struct Encoder {
     pub(super) preprocessing: Arc<Preprocessing>,
     /// How many channels of its input are heat maps of keypoints.
     pub(super) keypoint_channels: usize,
-    pub(super) pool: Arc<Pool>,
-    pub(super) limits: Limits,
-    pub(super) service: Service<Prepared, Vec<f32>>,
+    pub(super) pool: Arc<PreparationPool>,
+    pub(super) limits: SampleLimits,
+    pub(super) service: Service<NetworkInput, Vec<f32>>,
     pub(super) device: Device,
     /// Both are there for face encoders that align, where their packages are installed.
-    pub(super) finder: Option<Arc<Finder>>,
-    pub(super) judge: Option<Arc<Judge>>,
+    pub(super) detector: Option<Arc<FaceDetector>>,
+    pub(super) pad_service: Option<Arc<PadService>>,
 }
 
 /// How a sample is to be encoded.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask {
+pub struct EncodeParameters {
     pub urgency: Urgency,
     /// The answer is of no use after this.
     pub deadline: Instant,
     /// The score from which a face counts as bona fide; absent when nobody asks whether it is alive.
     pub pad_score_min: Option<f32>,
+}
+
+impl EncodeParameters {
+    fn schedule(self) -> Schedule {
+        Schedule { urgency: self.urgency, deadline: self.deadline }
+    }
 }
 
 /// What an encoder made of a sample.
@@ -64,15 +70,15 @@ pub struct Encoding {
 }
 
 /// The places that one face needs.
-struct Places {
-    encode: Place<Prepared, Vec<f32>>,
-    judge: Option<Place<[Vec<f32>; 2], f32>>,
+struct QueueSlots {
+    encode: QueueSlot<NetworkInput, Vec<f32>>,
+    pad_service: Option<QueueSlot<[Vec<f32>; 2], f32>>,
 }
 
 /// A face that is ready to be encoded, and to be judged where that was asked for.
-struct ReadyFace {
+struct PreparedFace {
     face: Face,
-    ready: Ready,
+    ready: PreparedSample,
     crops: Option<[Vec<f32>; 2]>,
 }
 
@@ -107,29 +113,33 @@ impl Encoder {
 
     /// Makes the embedding of a sample: of the face that is meant where a photo shows several. Dropping the future gives
     /// the work up.
-    pub async fn encode(&self, sample: Sample, ask: Ask) -> Result<Encoding, EncoderError> {
+    pub async fn encode(&self, sample: Sample, parameters: EncodeParameters) -> Result<Encoding, EncoderError> {
         self.check_modality(&sample)?;
         let encoding = async {
             match sample.content {
                 SampleContent::Track(pictures) if self.space.modality != Modality::Gait => {
-                    self.track(pictures, ask).await
+                    self.track(pictures, parameters).await
                 }
-                SampleContent::Image(picture) => self.picture(picture, ask).await,
-                content => self.plain(content, ask).await,
+                SampleContent::Image(picture) => self.picture(picture, parameters).await,
+                content => self.plain(content, parameters).await,
             }
         };
-        in_time(ask.deadline, encoding).await
+        in_time(parameters.deadline, encoding).await
     }
 
     /// Makes an embedding of every face of a photo, the largest first; of any other sample the one that it has.
-    pub async fn encode_all(&self, sample: Sample, ask: Ask) -> Result<Vec<Encoding>, EncoderError> {
+    pub async fn encode_all(
+        &self,
+        sample: Sample,
+        parameters: EncodeParameters,
+    ) -> Result<Vec<Encoding>, EncoderError> {
         match sample.content {
             SampleContent::Image(picture)
                 if self.looks_for_faces(&picture.geometry) && picture.geometry.selection.is_none() =>
             {
-                in_time(ask.deadline, self.all_faces(picture, ask)).await
+                in_time(parameters.deadline, self.all_faces(picture, parameters)).await
             }
-            content => Ok(vec![self.encode(Sample { content, ..sample }, ask).await?]),
+            content => Ok(vec![self.encode(Sample { content, ..sample }, parameters).await?]),
         }
     }
 
@@ -145,70 +155,70 @@ impl Encoder {
     fn looks_for_faces(&self, geometry: &Geometry) -> bool {
         let asked = match (geometry.alignment, &geometry.landmarks) {
             (Some(Alignment::Detect), _) => true,
-            (None, None) => self.finder.is_some(),
+            (None, None) => self.detector.is_some(),
             (Some(Alignment::Landmarks | Alignment::Aligned | Alignment::LfwFunneled), _) | (None, Some(_)) => false,
         };
         asked && self.preprocessing.aligns()
     }
 
-    async fn picture(&self, picture: Picture, ask: Ask) -> Result<Encoding, EncoderError> {
+    async fn picture(&self, picture: Picture, parameters: EncodeParameters) -> Result<Encoding, EncoderError> {
         if self.looks_for_faces(&picture.geometry) {
-            self.photo(picture, ask).await
+            self.photo(picture, parameters).await
         } else {
-            self.plain(SampleContent::Image(picture), ask).await
+            self.plain(SampleContent::Image(picture), parameters).await
         }
     }
 
     /// A sample that shows its subject and nothing else.
-    async fn plain(&self, content: SampleContent, ask: Ask) -> Result<Encoding, EncoderError> {
-        let place = self.service.take_place()?;
+    async fn plain(&self, content: SampleContent, parameters: EncodeParameters) -> Result<Encoding, EncoderError> {
+        let slot = self.service.take_slot()?;
         let (how, limits, keypoints) = (Arc::clone(&self.preprocessing), self.limits, self.keypoint_channels);
         let work = move || prepare::prepare_prompted(&how, keypoints, &content, &limits);
-        let (place, Ready { prepared, quality }) = self.pool.run(ask.urgency, place, work).await?;
-        self.encoding(place, prepared, (quality, ask)).await
+        let (slot, PreparedSample { prepared, quality }) = self.pool.run(parameters.urgency, slot, work).await?;
+        self.encoding(slot, prepared, quality, parameters).await
     }
 
-    async fn photo(&self, picture: Picture, ask: Ask) -> Result<Encoding, EncoderError> {
+    async fn photo(&self, picture: Picture, parameters: EncodeParameters) -> Result<Encoding, EncoderError> {
         let selection = picture.geometry.selection.unwrap_or_default();
-        let places = self.places(ask)?;
-        let (photo, found) = self.find(picture, ask).await?;
+        let slots = self.slots(parameters)?;
+        let (photo, found) = self.find(picture, parameters).await?;
         let face = faces::choose(&faces::encodable(&photo, &found)?, selection, photo.centre())?;
         let how = Arc::clone(&self.preprocessing);
-        let is_judged = places.judge.is_some();
-        let work = move || ready_face(&how, &photo, face, is_judged);
-        let (places, ready) = self.pool.run(ask.urgency, places, work).await?;
-        self.face(places, ready, ask).await
+        let checks_liveness = slots.pad_service.is_some();
+        let work = move || prepare_face_and_crops(&how, &photo, face, checks_liveness);
+        let (slots, ready) = self.pool.run(parameters.urgency, slots, work).await?;
+        self.face(slots, ready, parameters).await
     }
 
-    async fn all_faces(&self, picture: Picture, ask: Ask) -> Result<Vec<Encoding>, EncoderError> {
-        let first = self.places(ask)?;
-        let (photo, found) = self.find(picture, ask).await?;
+    async fn all_faces(&self, picture: Picture, parameters: EncodeParameters) -> Result<Vec<Encoding>, EncoderError> {
+        let first = self.slots(parameters)?;
+        let (photo, found) = self.find(picture, parameters).await?;
         let mut faces = faces::encodable(&photo, &found)?;
         if faces.len() > FACES_MAX {
             return Err(SampleError::TooManyFaces { found: faces.len(), limit: FACES_MAX }.into());
         }
         faces.sort_by(|a, b| b.area().total_cmp(&a.area()));
         let how = Arc::clone(&self.preprocessing);
-        let is_judged = first.judge.is_some();
+        let checks_liveness = first.pad_service.is_some();
         let work = move || {
-            let ready = faces.into_iter().map(|face| ready_face(&how, &photo, face, is_judged));
+            let ready = faces.into_iter().map(|face| prepare_face_and_crops(&how, &photo, face, checks_liveness));
             // A head from behind or in profile has landmarks that no template takes: it is no face to be told of.
             Ok::<_, SampleError>(ready.filter_map(Result::ok).collect::<Vec<_>>())
         };
-        let (first, ready) = self.pool.run(ask.urgency, first, work).await?;
+        let (first, ready) = self.pool.run(parameters.urgency, first, work).await?;
         if ready.is_empty() {
             return Err(SampleError::NoFace.into());
         }
-        let mut places = vec![first];
-        while places.len() < ready.len() {
-            places.push(self.places(ask)?);
+        let mut slots = vec![first];
+        while slots.len() < ready.len() {
+            slots.push(self.slots(parameters)?);
         }
-        let encodings = places.into_iter().zip(ready).map(|(places, ready)| self.face(places, ready, ask));
+        let encodings = slots.into_iter().zip(ready).map(|(slots, ready)| self.face(slots, ready, parameters));
         futures::future::try_join_all(encodings).await
     }
 
     /// Frames that show nobody are dropped and counted; one that is no picture is the sender's mistake.
-    async fn track(&self, pictures: Vec<Picture>, ask: Ask) -> Result<Encoding, EncoderError> {
+    async fn track(&self, pictures: Vec<Picture>, parameters: EncodeParameters) -> Result<Encoding, EncoderError> {
         let (all, limit) = (pictures.len(), self.limits.track_frames_max);
         if all == 0 {
             return Err(SampleError::EmptyTrack.into());
@@ -216,7 +226,7 @@ impl Encoder {
         if all > limit {
             return Err(SampleError::TooManyFrames { found: all, limit }.into());
         }
-        let frame = async |(at, picture): (usize, Picture)| match self.picture(picture, ask).await {
+        let frame = async |(at, picture): (usize, Picture)| match self.picture(picture, parameters).await {
             Ok(encoding) => Ok(Some(encoding)),
             Err(EncoderError::BadSample(problem)) if problem.is_a_poor_frame() => Ok(None),
             Err(EncoderError::BadSample(problem)) => {
@@ -228,48 +238,57 @@ impl Encoder {
         let frames: Vec<Option<Encoding>> = frames.try_collect().await?;
         let seen: Vec<Encoding> = frames.into_iter().flatten().collect();
         let dropped = all - seen.len();
-        Ok(track::pool(seen, dropped, ask.pad_score_min)?)
+        Ok(track::pool(seen, dropped, parameters.pad_score_min)?)
     }
 
-    fn places(&self, ask: Ask) -> Result<Places, EncoderError> {
-        let judge = self.judge.as_ref().filter(|_| ask.pad_score_min.is_some());
-        let judge = judge.map(|judge| judge.take_place()).transpose()?;
-        Ok(Places { encode: self.service.take_place()?, judge })
+    fn slots(&self, parameters: EncodeParameters) -> Result<QueueSlots, EncoderError> {
+        let pad_service = self.pad_service.as_ref().filter(|_| parameters.pad_score_min.is_some());
+        let pad_service = pad_service.map(|pad_service| pad_service.take_slot()).transpose()?;
+        Ok(QueueSlots { encode: self.service.take_slot()?, pad_service })
     }
 
     /// Decodes a photo and looks for its faces.
-    async fn find(&self, picture: Picture, ask: Ask) -> Result<(Photo, Vec<Detection>), EncoderError> {
-        let finder = self.finder.as_ref().ok_or(SampleError::Unfit(AlignError::NoDetector.into()))?;
+    async fn find(
+        &self,
+        picture: Picture,
+        parameters: EncodeParameters,
+    ) -> Result<(Photo, Vec<Detection>), EncoderError> {
+        let detector = self.detector.as_ref().ok_or(SampleError::Unfit(AlignError::NoDetector.into()))?;
         if picture.geometry.landmarks.is_some() {
             return Err(SampleError::Unfit(AlignError::LandmarksUnused.into()).into());
         }
-        let place = finder.take_place()?;
+        let slot = detector.take_slot()?;
         let limits = self.limits;
         let work = move || {
             let photo =
                 Photo::decode(&picture.bytes, &picture.geometry, &limits).map_err(prepare::PrepareError::from)?;
-            let looked_at = LookedAt(photo.to_look_at());
+            let looked_at = DetectorImage(photo.to_look_at());
             Ok::<_, SampleError>((photo, looked_at))
         };
-        let (place, (photo, looked_at)) = self.pool.run(ask.urgency, place, work).await?;
-        let found = finder.answer(place, looked_at, (ask.urgency, ask.deadline)).await?;
+        let (slot, (photo, looked_at)) = self.pool.run(parameters.urgency, slot, work).await?;
+        let found = detector.answer(slot, looked_at, parameters.schedule()).await?;
         Ok((photo, found))
     }
 
-    async fn face(&self, places: Places, ready: ReadyFace, ask: Ask) -> Result<Encoding, EncoderError> {
-        let ReadyFace { face, ready: Ready { prepared, quality }, crops } = ready;
-        let judged = async {
-            match (&self.judge, places.judge, crops) {
-                (Some(judge), Some(place), Some(crops)) => {
-                    judge.answer(place, crops, (ask.urgency, ask.deadline)).await.map(Some)
+    async fn face(
+        &self,
+        slots: QueueSlots,
+        ready: PreparedFace,
+        parameters: EncodeParameters,
+    ) -> Result<Encoding, EncoderError> {
+        let PreparedFace { face, ready: PreparedSample { prepared, quality }, crops } = ready;
+        let pad_score = async {
+            match (&self.pad_service, slots.pad_service, crops) {
+                (Some(pad_service), Some(slot), Some(crops)) => {
+                    pad_service.answer(slot, crops, parameters.schedule()).await.map(Some)
                 }
                 _ => Ok(None),
             }
         };
-        let encoded = self.encoding(places.encode, prepared, (quality, ask));
-        let (mut encoding, score) = tokio::try_join!(encoded, judged)?;
+        let encoded = self.encoding(slots.encode, prepared, quality, parameters);
+        let (mut encoding, score) = tokio::try_join!(encoded, pad_score)?;
         encoding.report.face = Some(face);
-        if let Some((score, least)) = score.zip(ask.pad_score_min) {
+        if let Some((score, least)) = score.zip(parameters.pad_score_min) {
             encoding.report.pad = Pad::of(score, least);
         }
         Ok(encoding)
@@ -277,12 +296,13 @@ impl Encoder {
 
     async fn encoding(
         &self,
-        place: Place<Prepared, Vec<f32>>,
-        prepared: Prepared,
-        (quality, ask): (Quality, Ask),
+        slot: QueueSlot<NetworkInput, Vec<f32>>,
+        prepared: NetworkInput,
+        quality: Quality,
+        parameters: EncodeParameters,
     ) -> Result<Encoding, EncoderError> {
         let views = prepared.views.len().max(1);
-        let numbers = self.service.answer(place, prepared, (ask.urgency, ask.deadline)).await?;
+        let numbers = self.service.answer(slot, prepared, parameters.schedule()).await?;
         let embedding = Embedding::new(self.space, &numbers).map_err(|problem| match problem {
             EmbeddingError::NoDirection => SampleError::Featureless.into(),
             EmbeddingError::NotFinite(_) | EmbeddingError::WrongDimension { .. } => {
@@ -297,11 +317,16 @@ impl Encoder {
     }
 }
 
-fn ready_face(how: &Preprocessing, photo: &Photo, face: Face, is_judged: bool) -> Result<ReadyFace, SampleError> {
+fn prepare_face_and_crops(
+    how: &Preprocessing,
+    photo: &Photo,
+    face: Face,
+    checks_liveness: bool,
+) -> Result<PreparedFace, SampleError> {
     let ready = prepare::prepare_face(how, photo, &face)?;
     let PixelBox { left, top, width, height } = face.bounds;
-    let crops = is_judged.then(|| prepare::liveness::crops(photo.picture(), [left, top, width, height]));
-    Ok(ReadyFace { face, ready, crops })
+    let crops = checks_liveness.then(|| prepare::liveness::crops(photo.picture(), [left, top, width, height]));
+    Ok(PreparedFace { face, ready, crops })
 }
 
 async fn in_time<T>(deadline: Instant, work: impl Future<Output = Result<T, EncoderError>>) -> Result<T, EncoderError> {

@@ -1,7 +1,8 @@
 //! Model packages: a folder with `model.toml` and the files of the weights.
 
+pub(super) mod digest;
 mod manifest;
-mod written;
+mod manifest_table;
 
 use std::{
     fmt, fs,
@@ -14,24 +15,17 @@ use thiserror::Error;
 
 pub use self::{
     manifest::{
-        Detection, DetectorArchitecture, DetectorManifest, EncoderArchitecture, EncoderManifest, Kind, Manifest,
-        Metric, PadArchitecture, PadManifest, ScriptManifest, Task,
+        DetectionSettings, DetectorArchitecture, DetectorManifest, EncoderArchitecture, EncoderManifest, Manifest,
+        Metric, ModelKind, PadArchitecture, PadManifest, ScriptManifest, Task,
     },
-    written::WeightsFile,
+    manifest_table::WeightsFile,
 };
 use super::{
-    digest,
     hash::FileHash,
-    inference::Program,
     prepare::{Preprocessing, PreprocessingError},
 };
 use domain::{Modality, ModelDigest, PackageCalibrationError, SpaceName};
-use torch::{
-    detector::{DetectorOptions, Mtcnn},
-    network::NetworkError,
-    pad::Liveness,
-    runtime,
-};
+use torch::network::NetworkError;
 use weights::{FILE_BYTES_MAX, StateDict, WeightsError};
 
 pub(super) const MANIFEST_FILE: &str = "model.toml";
@@ -42,8 +36,8 @@ pub(super) const PROGRAM_FILE: &str = "weights.pt";
 /// The longest manifest that is read.
 pub(super) const MANIFEST_BYTES_MAX: u64 = 1 << 20;
 
-/// A package that was read and checked: its files have the stated sha256 and its manifest makes sense. Whether the
-/// weights fit the architecture shows when the network is built, here by [`Package::prove`].
+/// A package that was read and checked: its files have the stated sha256 and its manifest makes sense. [`Package::check_network`]
+/// checks whether the weights fit the architecture.
 #[derive(Clone)]
 pub struct Package {
     pub manifest: Manifest,
@@ -160,51 +154,13 @@ impl Package {
     /// The same model, encoding each picture together with its mirror image: another space, with another digest.
     #[must_use]
     pub fn mirrored(mut self) -> Self {
-        if let Kind::Encoder(EncoderManifest { preprocessing: Preprocessing::Image(image), .. }) =
+        if let ModelKind::Encoder(EncoderManifest { preprocessing: Preprocessing::Image(image), .. }) =
             &mut self.manifest.kind
         {
             image.mirror = true;
         }
         self.digest = digest::of_model(&self.weights, &self.manifest.kind);
         self
-    }
-
-    /// Builds the network, tries it and lets it go: tells whether the weights fit the architecture. A program is run by
-    /// this.
-    pub fn prove(&self) -> Result<(), PackageError> {
-        let _settled = runtime::settle_thread();
-        match &self.manifest.kind {
-            Kind::Encoder(encoder) => {
-                Program::build(encoder, self.weights.clone())?;
-                Ok(())
-            }
-            Kind::Detector(detector) => {
-                self.has_networks(detector.architecture.prefixes())?;
-                Mtcnn::build(self.own_tensors(), DetectorOptions::from(&detector.detection))?;
-                Ok(())
-            }
-            Kind::Pad(pad) => {
-                self.has_networks(pad.architecture.prefixes())?;
-                Liveness::build(self.own_tensors())?;
-                Ok(())
-            }
-        }
-    }
-
-    fn own_tensors(&self) -> StateDict {
-        self.tensors().cloned().unwrap_or_default()
-    }
-
-    /// Every network of the architecture has tensors, and every tensor has a network.
-    fn has_networks(&self, prefixes: &[&'static str]) -> Result<(), PackageError> {
-        let keys = || self.tensors().into_iter().flat_map(StateDict::iter).map(|(key, _)| key);
-        if let Some(absent) = prefixes.iter().find(|prefix| !keys().any(|key| key.starts_with(**prefix))) {
-            return Err(PackageError::NoTensors(absent));
-        }
-        match keys().find(|key| !prefixes.iter().any(|prefix| key.starts_with(prefix))) {
-            Some(stray) => Err(PackageError::StrayTensor(stray.to_owned())),
-            None => Ok(()),
-        }
     }
 
     /// Writes the package into an empty folder, tensors as one file of safetensors and a program as it is, and waits for

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, num::NonZeroU16};
 use thiserror::Error;
 
 use domain::{Device, SpaceName};
-use torch::runtime::{self, Placement, RuntimeError};
+use torch::runtime::{self, RuntimeError, ThreadPlacement};
 
 /// Where models run. What is not named runs on the CPU, each operation on one thread.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,9 +26,9 @@ pub enum PlacementError {
 
 impl Placements {
     /// Where one model runs.
-    pub(super) fn of(&self, model: &SpaceName) -> Placement {
-        let default = Placement::default();
-        Placement {
+    pub(super) fn of(&self, model: &SpaceName) -> ThreadPlacement {
+        let default = ThreadPlacement::default();
+        ThreadPlacement {
             device: self.devices.get(model).copied().unwrap_or(default.device),
             threads: self.threads.get(model).copied().unwrap_or(default.threads),
         }
@@ -63,9 +63,12 @@ mod tests {
             devices: BTreeMap::from([(name("card"), Device::Cuda(1))]),
             threads: BTreeMap::from([(name("wide"), three)]),
         };
-        assert_eq!(placements.of(&name("other")), Placement::default());
-        assert_eq!(placements.of(&name("card")), Placement { device: Device::Cuda(1), ..Placement::default() });
-        assert_eq!(placements.of(&name("wide")), Placement { threads: three, ..Placement::default() });
+        assert_eq!(placements.of(&name("other")), ThreadPlacement::default());
+        assert_eq!(
+            placements.of(&name("card")),
+            ThreadPlacement { device: Device::Cuda(1), ..ThreadPlacement::default() }
+        );
+        assert_eq!(placements.of(&name("wide")), ThreadPlacement { threads: three, ..ThreadPlacement::default() });
     }
 
     #[test]

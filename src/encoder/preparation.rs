@@ -7,13 +7,13 @@ use tokio::{sync::Semaphore, task};
 use super::{EncoderError, SampleError, Urgency};
 
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(super) struct PreparationPool {
     all: Arc<Semaphore>,
     /// Bulk work gets at most half of the pool, so that it never stands before interactive work by more than that.
     bulk: Arc<Semaphore>,
 }
 
-impl Pool {
+impl PreparationPool {
     pub(super) fn new(threads: usize) -> Self {
         let threads = threads.max(1);
         let bulk = threads.div_ceil(2);
@@ -25,7 +25,7 @@ impl Pool {
     pub(super) async fn run<K: Send + 'static, T: Send + 'static, E: Into<SampleError> + Send + 'static>(
         &self,
         urgency: Urgency,
-        places: K,
+        slots: K,
         work: impl FnOnce() -> Result<T, E> + Send + 'static,
     ) -> Result<(K, T), EncoderError> {
         let bulk_permit = match urgency {
@@ -35,7 +35,7 @@ impl Pool {
         let permit = permit(&self.all).await;
         let work = task::spawn_blocking(move || {
             let _permits = (permit, bulk_permit);
-            work().map(|done| (places, done))
+            work().map(|done| (slots, done))
         });
         match work.await {
             Ok(done) => Ok(done.map_err(Into::into)?),

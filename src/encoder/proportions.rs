@@ -24,8 +24,12 @@ const SCORE_MIN: f32 = 0.4;
 #[must_use]
 pub fn proportions(skeleton: &Skeleton) -> [f32; LENGTHS.len()] {
     let medians = LENGTHS.map(|sides| {
-        let mut lengths: Vec<f32> =
-            skeleton.frames.iter().flat_map(|frame| sides.map(|ends| length(frame, ends))).flatten().collect();
+        let mut lengths: Vec<f32> = skeleton
+            .frames
+            .iter()
+            .flat_map(|frame| sides.map(|(from, to)| length(frame, from, to)))
+            .flatten()
+            .collect();
         let middle = lengths.len() / 2;
         if lengths.is_empty() { 0.0 } else { *lengths.select_nth_unstable_by(middle, f32::total_cmp).1 }
     });
@@ -34,7 +38,7 @@ pub fn proportions(skeleton: &Skeleton) -> [f32; LENGTHS.len()] {
 }
 
 /// Where both ends are seen, in shares of the frame's whole height, so that it does not grow with the person.
-fn length(frame: &Frame, (from, to): (usize, usize)) -> Option<f32> {
+fn length(frame: &Frame, from: usize, to: usize) -> Option<f32> {
     let [from, to] = [frame.joints[from], frame.joints[to]];
     let seen = || frame.joints.iter().filter(|joint| joint.score >= SCORE_MIN);
     let (high, low) = seen().fold((f32::MAX, f32::MIN), |(high, low), joint| (high.min(joint.y), low.max(joint.y)));

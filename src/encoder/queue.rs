@@ -1,6 +1,6 @@
 //! What waits before one model.
 //!
-//! A caller takes a [`Place`] before anything costly is done for it, or is refused at once. The place stays taken until
+//! A caller takes a [`QueueSlot`] before anything costly is done for it, or is refused at once. The place stays taken until
 //! the entry is answered or dropped, and travels inside the entry: a caller that hangs up cannot make room for more than
 //! the queue may hold. Interactive entries go before bulk ones, which are never passed over forever.
 
@@ -33,11 +33,19 @@ pub enum Urgency {
     Bulk,
 }
 
+/// When an entry is served.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Schedule {
+    pub(super) urgency: Urgency,
+    /// After this the answer is of no use: the entry is dropped.
+    pub(super) deadline: Instant,
+}
+
 /// The limits of one queue.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct QueueLimits {
     /// Places: entries that are being prepared, wait, or are being encoded.
-    pub(super) places_max: usize,
+    pub(super) slots_max: usize,
     /// Entries of one batch.
     pub(super) batch_max: usize,
     /// How long the oldest entry waits for company. Zero: what waits is the batch.
@@ -48,7 +56,7 @@ pub(super) struct QueueLimits {
 
 /// Why there is no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum QueueRefusal {
     /// All places are taken; at the present rate they will have been served after this time.
     Full { retry_after: Duration },
     /// The server stops.
@@ -57,7 +65,7 @@ pub(super) enum Refused {
 
 /// Why an entry was not answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Unanswered {
+pub(super) enum EntryFailure {
     /// Its deadline passed while it waited.
     TooLate,
     /// The server stopped without waiting for it.
@@ -66,22 +74,22 @@ pub(super) enum Unanswered {
     Failed(String),
 }
 
-pub(super) type Answer<O> = Result<O, Unanswered>;
+pub(super) type EntryResult<O> = Result<O, EntryFailure>;
 
 pub(super) struct Queue<I, O> {
     limits: QueueLimits,
-    state: Mutex<State<I, O>>,
+    state: Mutex<QueueState<I, O>>,
     /// An entry came, or the queue's life went on to its next part.
-    stirred: Condvar,
-    meters: Meters,
+    changed: Condvar,
+    meters: QueueMetrics,
 }
 
-struct State<I, O> {
-    interactive: VecDeque<Entry<I, O>>,
-    bulk: VecDeque<Entry<I, O>>,
+struct QueueState<I, O> {
+    interactive: VecDeque<QueueEntry<I, O>>,
+    bulk: VecDeque<QueueEntry<I, O>>,
     /// Places given out and not yet given back.
-    taken: usize,
-    life: Life,
+    slots_taken: usize,
+    phase: QueuePhase,
     /// Batches in a row that left bulk entries waiting and took none.
     bulk_passed_over: u32,
     /// How long one worker takes for one entry, lately.
@@ -89,7 +97,7 @@ struct State<I, O> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Life {
+enum QueuePhase {
     Open,
     /// No new places; whoever has one is served.
     Draining,
@@ -98,17 +106,17 @@ enum Life {
 }
 
 /// The right to put one entry into a queue. Dropping it gives the place back.
-pub(super) struct Place<I, O> {
+pub(super) struct QueueSlot<I, O> {
     queue: Arc<Queue<I, O>>,
 }
 
 /// One prepared sample, its caller waiting on the other side of the channel.
-pub(super) struct Entry<I, O> {
+pub(super) struct QueueEntry<I, O> {
     pub(super) input: I,
-    answer: oneshot::Sender<Answer<O>>,
+    answer: oneshot::Sender<EntryResult<O>>,
     deadline: Instant,
     since: Instant,
-    place: Place<I, O>,
+    slot: QueueSlot<I, O>,
 }
 
 impl<I, O> fmt::Debug for Queue<I, O> {
@@ -119,48 +127,48 @@ impl<I, O> fmt::Debug for Queue<I, O> {
 
 impl<I, O> Queue<I, O> {
     pub(super) fn new(model: &str, limits: QueueLimits) -> Arc<Self> {
-        let state = State {
+        let state = QueueState {
             interactive: VecDeque::new(),
             bulk: VecDeque::new(),
-            taken: 0,
-            life: Life::Open,
+            slots_taken: 0,
+            phase: QueuePhase::Open,
             bulk_passed_over: 0,
             seconds_per_entry: None,
         };
-        Arc::new(Self { limits, state: Mutex::new(state), stirred: Condvar::new(), meters: Meters::new(model) })
+        Arc::new(Self { limits, state: Mutex::new(state), changed: Condvar::new(), meters: QueueMetrics::new(model) })
     }
 
     /// Takes a place, or says at once why there is none.
-    pub(super) fn take_place(self: &Arc<Self>) -> Result<Place<I, O>, Refused> {
+    pub(super) fn take_slot(self: &Arc<Self>) -> Result<QueueSlot<I, O>, QueueRefusal> {
         let mut state = self.state.lock();
-        if state.life != Life::Open {
-            return Err(Refused::Closed);
+        if state.phase != QueuePhase::Open {
+            return Err(QueueRefusal::Closed);
         }
-        if state.taken >= self.limits.places_max {
+        if state.slots_taken >= self.limits.slots_max {
             self.meters.refused.increment(1);
-            return Err(Refused::Full { retry_after: state.retry_after(self.limits.workers) });
+            return Err(QueueRefusal::Full { retry_after: state.retry_after(self.limits.workers) });
         }
-        state.taken += 1;
-        Ok(Place { queue: Arc::clone(self) })
+        state.slots_taken += 1;
+        Ok(QueueSlot { queue: Arc::clone(self) })
     }
 
     /// Waits for entries and takes the next batch: at least one entry, at most `batch_max`, none of them expired or
     /// abandoned by its caller. `None` when the queue has been closed and nothing can come any more.
-    pub(super) fn next_batch(&self) -> Option<Vec<Entry<I, O>>> {
+    pub(super) fn next_batch(&self) -> Option<Vec<QueueEntry<I, O>>> {
         loop {
             let mut state = self.state.lock();
             while state.waiting() == 0 {
                 if state.is_over() {
                     return None;
                 }
-                self.stirred.wait(&mut state);
+                self.changed.wait(&mut state);
             }
             self.linger(&mut state);
             let picked = state.pick(self.limits.batch_max);
             self.meters.depth.set(state.waiting() as f64);
             if state.waiting() > 0 {
                 // A worker that lingers hears of entries that are then too many for its batch.
-                self.stirred.notify_one();
+                self.changed.notify_one();
             }
             // Entries give their places back when they are dropped, and that takes the lock.
             drop(state);
@@ -173,7 +181,7 @@ impl<I, O> Queue<I, O> {
     }
 
     /// The entries that somebody still waits for; the others are answered and dropped.
-    pub(super) fn still_wanted(&self, entries: Vec<Entry<I, O>>) -> Vec<Entry<I, O>> {
+    pub(super) fn still_wanted(&self, entries: Vec<QueueEntry<I, O>>) -> Vec<QueueEntry<I, O>> {
         let now = Instant::now();
         let mut wanted = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -181,7 +189,7 @@ impl<I, O> Queue<I, O> {
                 self.meters.dropped_abandoned.increment(1);
             } else if entry.deadline <= now {
                 self.meters.dropped_expired.increment(1);
-                entry.answer(Err(Unanswered::TooLate));
+                entry.answer(Err(EntryFailure::TooLate));
             } else {
                 wanted.push(entry);
             }
@@ -200,44 +208,44 @@ impl<I, O> Queue<I, O> {
     /// Gives out no more places. Entries that have one are still served.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
-        if state.life == Life::Open {
-            state.life = Life::Draining;
+        if state.phase == QueuePhase::Open {
+            state.phase = QueuePhase::Draining;
         }
         drop(state);
-        self.stirred.notify_all();
+        self.changed.notify_all();
     }
 
-    /// Closes, and answers everything that waits with [`Unanswered::Stopped`].
+    /// Closes, and answers everything that waits with [`EntryFailure::Stopped`].
     pub(super) fn abandon(&self) {
         let mut state = self.state.lock();
-        state.life = Life::Abandoned;
-        let left: Vec<Entry<I, O>> = state.take_all();
+        state.phase = QueuePhase::Abandoned;
+        let left: Vec<QueueEntry<I, O>> = state.take_all();
         self.meters.depth.set(0.0);
         drop(state);
-        self.stirred.notify_all();
+        self.changed.notify_all();
         self.meters.dropped_stopped.increment(left.len() as u64);
         for entry in left {
-            entry.answer(Err(Unanswered::Stopped));
+            entry.answer(Err(EntryFailure::Stopped));
         }
     }
 
     /// Lets a batch that is not full wait for company.
-    fn linger(&self, state: &mut parking_lot::MutexGuard<'_, State<I, O>>) {
+    fn linger(&self, state: &mut parking_lot::MutexGuard<'_, QueueState<I, O>>) {
         let Some(until) = state.oldest().map(|since| since + self.limits.linger_max) else {
             return;
         };
-        while state.waiting() < self.limits.batch_max && state.life == Life::Open {
-            if self.stirred.wait_until(state, until).timed_out() {
+        while state.waiting() < self.limits.batch_max && state.phase == QueuePhase::Open {
+            if self.changed.wait_until(state, until).timed_out() {
                 return;
             }
         }
     }
 
-    fn put(&self, urgency: Urgency, entry: Entry<I, O>) {
+    fn put(&self, urgency: Urgency, entry: QueueEntry<I, O>) {
         let mut state = self.state.lock();
-        if state.life == Life::Abandoned {
+        if state.phase == QueuePhase::Abandoned {
             drop(state);
-            entry.answer(Err(Unanswered::Stopped));
+            entry.answer(Err(EntryFailure::Stopped));
             return;
         }
         match urgency {
@@ -246,20 +254,20 @@ impl<I, O> Queue<I, O> {
         }
         self.meters.depth.set(state.waiting() as f64);
         drop(state);
-        self.stirred.notify_one();
+        self.changed.notify_one();
     }
 
     fn give_back(&self) {
         let mut state = self.state.lock();
-        state.taken -= 1;
+        state.slots_taken -= 1;
         if state.is_over() {
             drop(state);
-            self.stirred.notify_all();
+            self.changed.notify_all();
         }
     }
 }
 
-impl<I, O> State<I, O> {
+impl<I, O> QueueState<I, O> {
     fn waiting(&self) -> usize {
         self.interactive.len() + self.bulk.len()
     }
@@ -270,14 +278,14 @@ impl<I, O> State<I, O> {
 
     /// Nothing waits, and nothing will.
     fn is_over(&self) -> bool {
-        match self.life {
-            Life::Open => false,
-            Life::Draining => self.taken == 0,
-            Life::Abandoned => true,
+        match self.phase {
+            QueuePhase::Open => false,
+            QueuePhase::Draining => self.slots_taken == 0,
+            QueuePhase::Abandoned => true,
         }
     }
 
-    fn pick(&mut self, count_max: usize) -> Vec<Entry<I, O>> {
+    fn pick(&mut self, count_max: usize) -> Vec<QueueEntry<I, O>> {
         let bulk_waits = !self.bulk.is_empty();
         let bulk_first = bulk_waits && self.bulk_passed_over >= BULK_PASSED_OVER_MAX;
         let lanes =
@@ -291,47 +299,48 @@ impl<I, O> State<I, O> {
         picked
     }
 
-    fn take_all(&mut self) -> Vec<Entry<I, O>> {
+    fn take_all(&mut self) -> Vec<QueueEntry<I, O>> {
         self.interactive.drain(..).chain(self.bulk.drain(..)).collect()
     }
 
     /// When all who have a place now will have been served.
     fn retry_after(&self, workers: usize) -> Duration {
-        let measured = self.seconds_per_entry.map(|seconds| seconds * self.taken as f64 / workers.max(1) as f64);
+        let measured = self.seconds_per_entry.map(|seconds| seconds * self.slots_taken as f64 / workers.max(1) as f64);
         let after = measured.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         after.unwrap_or(RETRY_AFTER_UNMEASURED).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)
     }
 }
 
-impl<I, O> Place<I, O> {
+impl<I, O> QueueSlot<I, O> {
     /// Puts an entry in. The answer comes through the channel; dropping its receiving end abandons the entry.
-    pub(super) fn put(self, urgency: Urgency, input: I, deadline: Instant) -> oneshot::Receiver<Answer<O>> {
+    pub(super) fn put(self, input: I, schedule: Schedule) -> oneshot::Receiver<EntryResult<O>> {
         let (answer, answered) = oneshot::channel();
         let queue = Arc::clone(&self.queue);
-        queue.put(urgency, Entry { input, answer, deadline, since: Instant::now(), place: self });
+        let Schedule { urgency, deadline } = schedule;
+        queue.put(urgency, QueueEntry { input, answer, deadline, since: Instant::now(), slot: self });
         answered
     }
 }
 
-impl<I, O> Drop for Place<I, O> {
+impl<I, O> Drop for QueueSlot<I, O> {
     fn drop(&mut self) {
         self.queue.give_back();
     }
 }
 
-impl<I, O> Entry<I, O> {
+impl<I, O> QueueEntry<I, O> {
     /// Gives the place back, then answers: whoever has an answer finds a place for the next question. A caller that went
     /// away meanwhile does not matter.
-    pub(super) fn answer(self, answer: Answer<O>) {
-        let Self { answer: caller, place, .. } = self;
-        drop(place);
+    pub(super) fn answer(self, answer: EntryResult<O>) {
+        let Self { answer: caller, slot, .. } = self;
+        drop(slot);
         let _gone = caller.send(answer);
     }
 }
 
 /// The queue's measurements. They go to the recorder that is installed when the queue is made.
 #[derive(Debug)]
-struct Meters {
+struct QueueMetrics {
     depth: Gauge,
     wait_seconds: Histogram,
     batch_length: Histogram,
@@ -341,7 +350,7 @@ struct Meters {
     dropped_stopped: Counter,
 }
 
-impl Meters {
+impl QueueMetrics {
     fn new(model: &str) -> Self {
         let model = model.to_owned();
         let dropped = |reason: &'static str| counter!("semblance_queue_dropped_total", "model" => model.clone(), "reason" => reason);
@@ -356,7 +365,7 @@ impl Meters {
         }
     }
 
-    fn began<I, O>(&self, batch: &[Entry<I, O>]) {
+    fn began<I, O>(&self, batch: &[QueueEntry<I, O>]) {
         self.batch_length.record(batch.len() as f64);
         for entry in batch {
             self.wait_seconds.record(entry.since.elapsed().as_secs_f64());

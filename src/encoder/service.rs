@@ -1,29 +1,29 @@
 //! One loaded model as the rest of the room sees it: a queue, the threads that serve it, and whether it works.
 
-use std::{fmt, sync::Arc, thread::JoinHandle, time::Instant};
+use std::{fmt, sync::Arc, thread::JoinHandle};
 
 use super::{
     EncoderError,
-    queue::{Place, Queue, QueueLimits, Refused, Unanswered, Urgency},
-    worker::{self, Health, Infer},
+    queue::{EntryFailure, Queue, QueueLimits, QueueRefusal, QueueSlot, Schedule},
+    worker::{self, InferenceModel, ModelHealth},
 };
 use domain::SpaceName;
 use torch::{
     network::NetworkError,
-    runtime::{self, Placement},
+    runtime::{self, ThreadPlacement},
 };
 
 pub(super) struct Service<I, O> {
     name: SpaceName,
     queue: Arc<Queue<I, O>>,
-    health: Arc<Health>,
+    health: Arc<ModelHealth>,
 }
 
 /// How a model is served.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Served {
+pub(super) struct ServingOptions {
     pub(super) limits: QueueLimits,
-    pub(super) placement: Placement,
+    pub(super) placement: ThreadPlacement,
 }
 
 impl<I: Send + 'static, O: Send + 'static> Service<I, O> {
@@ -31,21 +31,21 @@ impl<I: Send + 'static, O: Send + 'static> Service<I, O> {
     ///
     /// # Errors
     /// When a thread does not start or a module cannot be built; the threads that run already end by themselves.
-    pub(super) fn start<M: Infer<Input = I, Output = O>>(
+    pub(super) fn start<M: InferenceModel<Input = I, Output = O>>(
         name: &SpaceName,
-        Served { limits, placement }: Served,
+        ServingOptions { limits, placement }: ServingOptions,
         build: impl Fn() -> Result<M, NetworkError> + Clone + Send + 'static,
         threads: &mut Vec<JoinHandle<()>>,
     ) -> Result<Self, EncoderError> {
         let service = Self { name: name.clone(), queue: Queue::new(name.as_str(), limits), health: Arc::default() };
         for number in 0..limits.workers {
-            let shared = (Arc::clone(&service.queue), Arc::clone(&service.health));
+            let (queue, health) = (Arc::clone(&service.queue), Arc::clone(&service.health));
             let build = build.clone();
             let placed = move || {
                 runtime::run_on(placement)?;
                 build()
             };
-            match worker::start(name.as_str(), number, shared, placed) {
+            match worker::start(name.as_str(), number, queue, health, placed) {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {
                     service.abandon();
@@ -57,25 +57,20 @@ impl<I: Send + 'static, O: Send + 'static> Service<I, O> {
     }
 
     /// Takes a place for one input, or says at once why there is none.
-    pub(super) fn take_place(&self) -> Result<Place<I, O>, EncoderError> {
-        self.queue.take_place().map_err(|refused| match refused {
-            Refused::Full { retry_after } => EncoderError::QueueFull { model: self.name.clone(), retry_after },
-            Refused::Closed => EncoderError::ShuttingDown,
+    pub(super) fn take_slot(&self) -> Result<QueueSlot<I, O>, EncoderError> {
+        self.queue.take_slot().map_err(|refused| match refused {
+            QueueRefusal::Full { retry_after } => EncoderError::QueueFull { model: self.name.clone(), retry_after },
+            QueueRefusal::Closed => EncoderError::ShuttingDown,
         })
     }
 
     /// What the model makes of an input. Dropping the future gives the work up.
-    pub(super) async fn answer(
-        &self,
-        place: Place<I, O>,
-        input: I,
-        (urgency, deadline): (Urgency, Instant),
-    ) -> Result<O, EncoderError> {
-        match place.put(urgency, input, deadline).await {
+    pub(super) async fn answer(&self, slot: QueueSlot<I, O>, input: I, schedule: Schedule) -> Result<O, EncoderError> {
+        match slot.put(input, schedule).await {
             Ok(Ok(output)) => Ok(output),
-            Ok(Err(Unanswered::TooLate)) => Err(EncoderError::DeadlinePassed),
-            Ok(Err(Unanswered::Stopped)) => Err(EncoderError::ShuttingDown),
-            Ok(Err(Unanswered::Failed(problem))) => Err(self.failed(problem)),
+            Ok(Err(EntryFailure::TooLate)) => Err(EncoderError::DeadlinePassed),
+            Ok(Err(EntryFailure::Stopped)) => Err(EncoderError::ShuttingDown),
+            Ok(Err(EntryFailure::Failed(problem))) => Err(self.failed(problem)),
             Err(_) => Err(self.failed("its thread is gone".to_owned())),
         }
     }

@@ -6,33 +6,33 @@ use image::{ImageFormat, RgbImage};
 
 use super::{
     package::Weights,
-    prepare::{Prepared, Preprocessing},
-    queue::Unanswered,
+    prepare::{NetworkInput, Preprocessing},
+    queue::{EntryFailure, Schedule},
     *,
 };
 use domain::{Alignment, Device, Embedding, Geometry, ImageBytes, Picture, Sample, SampleContent};
-use fixtures::{self as script, Manner};
-use torch::network::made_up::weights as invented;
+use fixtures::{self as script, ProgramBehaviour};
+use torch::network::synthetic::weights as synthetic_weights;
 
 /// A person package with weights that nobody trained.
-pub(super) fn invented_package(id: &str) -> Package {
-    let recipe = Catalogue::built_in().named("person-osnet-x0-25").expect("a starter").clone();
-    let manifest = Manifest { id: SpaceName::new(id).expect("an id"), ..recipe.manifest };
+pub(super) fn synthetic_package(id: &str) -> Package {
+    let entry = Catalogue::built_in().named("person-osnet-x0-25").expect("a starter").clone();
+    let manifest = Manifest { id: SpaceName::new(id).expect("an id"), ..entry.manifest };
     let EncoderArchitecture::BuiltIn(architecture) = manifest.encoder().expect("an encoder").architecture else {
         panic!("the starter is built in")
     };
-    let weights = Weights::Tensors(invented(architecture));
-    let digest = digest::of_model(&weights, &manifest.kind);
+    let weights = Weights::Tensors(synthetic_weights(architecture));
+    let digest = package::digest::of_model(&weights, &manifest.kind);
     Package { manifest, digest, weights }
 }
 
 /// A person package whose network is a small program.
-pub(super) fn script_package(id: &str, manner: Manner) -> Package {
-    let mut manifest = Manifest { id: SpaceName::new(id).expect("an id"), ..invented_package(id).manifest };
-    let Kind::Encoder(encoder) = &mut manifest.kind else { panic!("the starter is an encoder") };
-    let (parts, keypoint_channels) = match manner {
-        Manner::Parts => (Some(script::PARTS), 0),
-        Manner::Prompted(channels) => (None, channels),
+pub(super) fn script_package(id: &str, behaviour: ProgramBehaviour) -> Package {
+    let mut manifest = Manifest { id: SpaceName::new(id).expect("an id"), ..synthetic_package(id).manifest };
+    let ModelKind::Encoder(encoder) = &mut manifest.kind else { panic!("the starter is an encoder") };
+    let (parts, keypoint_channels) = match behaviour {
+        ProgramBehaviour::Parts => (Some(script::PARTS), 0),
+        ProgramBehaviour::Prompted(channels) => (None, channels),
         _ => (None, 0),
     };
     let [channels, height, width] = script::INPUT;
@@ -41,7 +41,7 @@ pub(super) fn script_package(id: &str, manner: Manner) -> Package {
     encoder.dimension = u32::try_from(script::DIMENSION).expect("few");
     let Preprocessing::Image(image) = &mut encoder.preprocessing else { panic!("persons are pictures") };
     (image.height, image.width) = (u32::try_from(height).expect("few"), u32::try_from(width).expect("few"));
-    let bytes = script::program(manner);
+    let bytes = script::program(behaviour);
     manifest.weights = vec![WeightsFile::plain("program.pt", FileHash::of(&bytes))];
     Package::assemble(manifest.checked().expect("sound"), &[bytes]).expect("a program")
 }
@@ -55,7 +55,7 @@ pub(super) fn write_package(package: &Package, folder: &Path) {
 pub(super) fn rig(packages: &[&str]) -> (tempfile::TempDir, EncoderOptions) {
     let models = tempfile::tempdir().expect("a folder");
     for id in packages {
-        write_package(&invented_package(id), &models.path().join(id));
+        write_package(&synthetic_package(id), &models.path().join(id));
     }
     let options = EncoderOptions {
         models_dir: models.path().to_owned(),
@@ -65,7 +65,7 @@ pub(super) fn rig(packages: &[&str]) -> (tempfile::TempDir, EncoderOptions) {
         workers_per_model: 1,
         placements: Placements::default(),
         preparation_threads: 2,
-        limits: Limits::default(),
+        limits: SampleLimits::default(),
     };
     (models, options)
 }
@@ -87,12 +87,12 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_mins(5)
 }
 
-fn asked(urgency: Urgency, deadline: Instant) -> Ask {
-    Ask { urgency, deadline, pad_score_min: None }
+fn encode_parameters(urgency: Urgency, deadline: Instant) -> EncodeParameters {
+    EncodeParameters { urgency, deadline, pad_score_min: None }
 }
 
-pub(super) fn now() -> Ask {
-    asked(Urgency::Interactive, soon())
+pub(super) fn now() -> EncodeParameters {
+    encode_parameters(Urgency::Interactive, soon())
 }
 
 fn cosine(embedding: &Embedding, golden: &[f32]) -> f32 {
@@ -136,7 +136,7 @@ async fn a_batch_gives_everybody_the_answer_they_would_get_alone() {
     let encoders = Encoders::start(EncoderOptions { workers_per_model: 2, ..options }).await.expect("a package");
     let encoder = encoders.for_modality(Modality::Person).expect("loaded");
     let shades = [0, 40, 80, 120, 160, 200, 240];
-    let together = shades.map(|shade| encoder.encode(picture(shade), asked(Urgency::Bulk, soon())));
+    let together = shades.map(|shade| encoder.encode(picture(shade), encode_parameters(Urgency::Bulk, soon())));
     let together = futures::future::try_join_all(together).await.expect("encoded");
     for (shade, encoding) in shades.into_iter().zip(together) {
         let alone = encoder.encode(picture(shade), now()).await.expect("encoded");
@@ -198,11 +198,11 @@ async fn a_passed_deadline_and_a_full_queue_are_said() {
     let (_models, options) = rig(&["model"]);
     let encoders = Encoders::start(EncoderOptions { queue_max: 1, ..options }).await.expect("a package");
     let encoder = encoders.for_modality(Modality::Person).expect("loaded");
-    let late = encoder.encode(picture(1), asked(Urgency::Interactive, Instant::now())).await;
+    let late = encoder.encode(picture(1), encode_parameters(Urgency::Interactive, Instant::now())).await;
     assert!(matches!(late, Err(EncoderError::DeadlinePassed)), "{late:?}");
     let place = loop {
         // The late sample's place comes back when its preparation ends.
-        match encoder.service.take_place() {
+        match encoder.service.take_slot() {
             Ok(place) => break place,
             Err(_) => tokio::task::yield_now().await,
         }
@@ -218,14 +218,16 @@ async fn stopping_waits_for_places_and_giving_up_does_not() {
     let (_models, options) = rig(&["model"]);
     let encoders = Encoders::start(options).await.expect("a package");
     let encoder = encoders.for_modality(Modality::Person).expect("loaded");
-    let place = encoder.service.take_place().expect("free");
+    let slot = encoder.service.take_slot().expect("free");
     {
         let mut stopping = std::pin::pin!(encoders.stop());
         assert!(futures::poll!(stopping.as_mut()).is_pending(), "somebody still has a place");
     }
     // Whoever waited gave up, and with that the queue was abandoned.
-    let answered = place.put(Urgency::Interactive, Prepared { views: Vec::new() }, soon()).await;
-    assert_eq!(answered, Ok(Err(Unanswered::Stopped)));
+    let answered = slot
+        .put(NetworkInput { views: Vec::new() }, Schedule { urgency: Urgency::Interactive, deadline: soon() })
+        .await;
+    assert_eq!(answered, Ok(Err(EntryFailure::Stopped)));
 }
 
 #[tokio::test]
@@ -252,8 +254,8 @@ async fn a_broken_package_is_named_at_start() {
 #[tokio::test]
 async fn weights_of_another_architecture_are_an_error_at_start() {
     let (models, options) = rig(&[]);
-    let wide = invented("osnet-x0.5".parse().expect("built in"));
-    let package = Package { weights: Weights::Tensors(wide), ..invented_package("model") };
+    let wide = synthetic_weights("osnet-x0.5".parse().expect("built in"));
+    let package = Package { weights: Weights::Tensors(wide), ..synthetic_package("model") };
     write_package(&package, &models.path().join("model"));
     let error = Encoders::start(options).await.expect_err("the weights do not fit");
     assert!(matches!(error, EncoderError::Unbuildable { .. }), "{error}");
@@ -262,8 +264,8 @@ async fn weights_of_another_architecture_are_an_error_at_start() {
 #[tokio::test]
 async fn a_program_is_served_like_any_other_model() {
     let (models, options) = rig(&[]);
-    write_package(&script_package("whole", Manner::Sound), &models.path().join("whole"));
-    write_package(&script_package("parts", Manner::Parts), &models.path().join("parts"));
+    write_package(&script_package("whole", ProgramBehaviour::Sound), &models.path().join("whole"));
+    write_package(&script_package("parts", ProgramBehaviour::Parts), &models.path().join("parts"));
     let encoders = Encoders::start(options).await.expect("sound packages");
     for encoder in encoders.all() {
         assert_eq!((encoder.card().architecture.as_str(), encoder.space().dimension), ("torchscript", 6));
@@ -278,15 +280,15 @@ async fn a_program_is_served_like_any_other_model() {
 
 #[tokio::test]
 async fn a_program_that_goes_by_its_batch_is_named_at_start() {
-    for (manner, sentence) in [
-        (Manner::OverTheBatch, "whole batch"),
-        (Manner::NotANumber, "not finite"),
-        (Manner::Dropout, "dropout"),
-        (Manner::Constant, "does not look"),
-        (Manner::Narrow, "shape [3, 5]"),
+    for (behaviour, sentence) in [
+        (ProgramBehaviour::OverTheBatch, "whole batch"),
+        (ProgramBehaviour::NotANumber, "not finite"),
+        (ProgramBehaviour::Dropout, "dropout"),
+        (ProgramBehaviour::Constant, "does not look"),
+        (ProgramBehaviour::Narrow, "shape [3, 5]"),
     ] {
         let (models, options) = rig(&["good"]);
-        write_package(&script_package("ill", manner), &models.path().join("ill"));
+        write_package(&script_package("ill", behaviour), &models.path().join("ill"));
         let error = Encoders::start(options).await.expect_err("one of two is ill").to_string();
         assert!(error.contains("ill") && error.contains(sentence), "{error}");
     }
@@ -300,7 +302,7 @@ async fn pulled_starters_give_the_golden_vectors_on_real_data() {
     let fetch = fetch::FetchOptions::new(models.path().to_owned(), Some(data.clone()));
     let catalogue = Catalogue::built_in();
     for name in catalogue.names() {
-        fetch::pull(&catalogue, name.as_str(), &fetch, &fetch::Silent).expect("the mirror has it");
+        fetch::pull(&catalogue, name.as_str(), &fetch, &fetch::NoProgress).expect("the mirror has it");
     }
     let encoders = Encoders::start(options).await.expect("sound packages");
     assert_eq!(encoders.all().count(), 5);

@@ -18,7 +18,7 @@ use tracing::error;
 
 use super::{
     EncoderError,
-    queue::{Entry, Queue, Unanswered},
+    queue::{EntryFailure, Queue, QueueEntry},
 };
 use torch::{network::NetworkError, runtime};
 
@@ -27,22 +27,22 @@ const FAILURES_MAX: u32 = 8;
 
 /// A model that answers batches: one output for each input, in their order. It is used by one thread alone, and must
 /// remain usable after a panic: a worker goes on with it.
-pub(super) trait Infer {
+pub(super) trait InferenceModel {
     type Input: Send + 'static;
     type Output: Send + 'static;
 
     fn infer(&mut self, inputs: &[&Self::Input]) -> Result<Vec<Self::Output>, NetworkError>;
 }
 
-type QueueOf<M> = Arc<Queue<<M as Infer>::Input, <M as Infer>::Output>>;
+type QueueOf<M> = Arc<Queue<<M as InferenceModel>::Input, <M as InferenceModel>::Output>>;
 
 /// Whether a model works, as its workers see it.
 #[derive(Debug, Default)]
-pub(super) struct Health {
+pub(super) struct ModelHealth {
     failures_in_a_row: AtomicU32,
 }
 
-impl Health {
+impl ModelHealth {
     /// The model answered one of its last batches. It goes on serving when it did not: the next success heals it.
     pub(super) fn is_good(&self) -> bool {
         self.failures_in_a_row.load(Ordering::Relaxed) < FAILURES_MAX
@@ -65,17 +65,18 @@ impl Health {
 pub(super) fn start<M, B>(
     model: &str,
     number: usize,
-    (queue, health): (QueueOf<M>, Arc<Health>),
+    queue: QueueOf<M>,
+    health: Arc<ModelHealth>,
     build: B,
 ) -> Result<JoinHandle<()>, EncoderError>
 where
-    M: Infer,
+    M: InferenceModel,
     B: FnOnce() -> Result<M, NetworkError> + Send + 'static,
 {
     let (built, is_built) = mpsc::sync_channel(1);
     let name = model.to_owned();
     let body = move || {
-        let _settled = runtime::settle_thread();
+        let _inference = runtime::prepare_thread();
         match build() {
             Ok(module) => {
                 let inference_seconds = histogram!("semblance_inference_seconds", "model" => name.clone());
@@ -98,15 +99,15 @@ where
     }
 }
 
-struct Worker<M: Infer> {
+struct Worker<M: InferenceModel> {
     model: String,
     module: M,
     queue: QueueOf<M>,
-    health: Arc<Health>,
+    health: Arc<ModelHealth>,
     inference_seconds: Histogram,
 }
 
-impl<M: Infer> Worker<M> {
+impl<M: InferenceModel> Worker<M> {
     fn serve(mut self) {
         while let Some(batch) = self.queue.next_batch() {
             let (began, count) = (Instant::now(), batch.len());
@@ -117,7 +118,7 @@ impl<M: Infer> Worker<M> {
 
     /// Answers a batch. When a batch of several fails, each of its entries is tried alone: a sample that breaks the
     /// model breaks nobody else's answer.
-    fn answer(&mut self, batch: Vec<Entry<M::Input, M::Output>>) {
+    fn answer(&mut self, batch: Vec<QueueEntry<M::Input, M::Output>>) {
         match self.infer(&batch) {
             Ok(outputs) => {
                 for (entry, output) in batch.into_iter().zip(outputs) {
@@ -133,13 +134,13 @@ impl<M: Infer> Worker<M> {
             }
             Err(problem) => {
                 for entry in batch {
-                    entry.answer(Err(Unanswered::Failed(problem.clone())));
+                    entry.answer(Err(EntryFailure::Failed(problem.clone())));
                 }
             }
         }
     }
 
-    fn infer(&mut self, batch: &[Entry<M::Input, M::Output>]) -> Result<Vec<M::Output>, String> {
+    fn infer(&mut self, batch: &[QueueEntry<M::Input, M::Output>]) -> Result<Vec<M::Output>, String> {
         let inputs: Vec<&M::Input> = batch.iter().map(|entry| &entry.input).collect();
         let began = Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(|| self.module.infer(&inputs)));
@@ -148,7 +149,7 @@ impl<M: Infer> Worker<M> {
             Ok(Ok(outputs)) if outputs.len() == inputs.len() => Ok(outputs),
             Ok(Ok(outputs)) => Err(format!("it answered {} of {} inputs", outputs.len(), inputs.len())),
             Ok(Err(problem)) => Err(problem.to_string()),
-            Err(panic) => Err(format!("it panicked: {}", Panic(&*panic))),
+            Err(panic) => Err(format!("it panicked: {}", PanicMessage(&*panic))),
         };
         self.health.note(outputs.is_ok());
         if let Err(problem) = &outputs {
@@ -159,9 +160,9 @@ impl<M: Infer> Worker<M> {
 }
 
 /// What a panic said.
-struct Panic<'a>(&'a (dyn Any + Send));
+struct PanicMessage<'a>(&'a (dyn Any + Send));
 
-impl fmt::Display for Panic<'_> {
+impl fmt::Display for PanicMessage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text =
             self.0.downcast_ref::<&str>().copied().or_else(|| self.0.downcast_ref::<String>().map(String::as_str));

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::{
     EvaluateError,
-    metrics::{self, Seen},
-    names::Table,
+    metrics::{self, NamedBox},
+    names::TextTable,
     report::Results,
 };
 
@@ -15,15 +15,15 @@ const SIDES: [&str; 4] = ["left", "top", "right", "bottom"];
 /// Tables with the columns frame, identity, left, top, right and bottom, and of detections also score.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BoxFiles {
-    there: Vec<Seen>,
-    detections: Vec<(Seen, f32)>,
+    there: Vec<NamedBox>,
+    detections: Vec<(NamedBox, f32)>,
 }
 
 impl BoxFiles {
     /// # Errors
     /// When a file cannot be read or a row is not of its form.
     pub fn read(there: &Path, detections: &Path) -> Result<Self, EvaluateError> {
-        let (truth, found) = (Table::read(there)?, Table::read(detections)?);
+        let (truth, found) = (TextTable::read(there)?, TextTable::read(detections)?);
         let there = seen(&truth)?;
         let score = found.column("score")?;
         let scores =
@@ -40,7 +40,7 @@ impl BoxFiles {
     }
 }
 
-fn seen(table: &Table) -> Result<Vec<Seen>, EvaluateError> {
+fn seen(table: &TextTable) -> Result<Vec<NamedBox>, EvaluateError> {
     let [frame, identity] = [table.column("frame")?, table.column("identity")?];
     let sides = SIDES.map(|side| table.column(side));
     let mut places = [0; 4];
@@ -55,7 +55,7 @@ fn seen(table: &Table) -> Result<Vec<Seen>, EvaluateError> {
         if sides[0] >= sides[2] || sides[1] >= sides[3] {
             return Err(table.wrong(format!("line {line}: the box ends before it begins")));
         }
-        Ok(Seen { frame: row[frame].clone(), identity: row[identity].clone(), place: sides })
+        Ok(NamedBox { frame: row[frame].clone(), identity: row[identity].clone(), place: sides })
     };
     table.rows.iter().map(seen).collect()
 }

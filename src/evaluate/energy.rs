@@ -21,7 +21,7 @@ pub(super) fn image_of(folder: &Path, walk: &Path) -> Result<Energy, EvaluateErr
     let path = [folder.join(person).join(&file), folder.join(&file)];
     let path = path.iter().find(|path| path.is_file()).unwrap_or(&path[0]);
     let layout = |problem: String| EvaluateError::Layout { path: path.clone(), problem };
-    let bytes = super::read(path)?;
+    let bytes = super::files::read(path)?;
     let picture = image::load_from_memory(&bytes).map_err(|error| layout(error.to_string()))?.into_luma8();
     if picture.dimensions() != (SIDE, SIDE) {
         return Err(layout(format!("a gait-energy image has {SIDE} x {SIDE} pixels")));

@@ -7,7 +7,7 @@ use domain::Embedding;
 
 /// What is known of one sample.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Known {
+pub struct SampleIdentity {
     pub name: String,
     pub person: String,
     /// A camera, a site, an outfit, how long ago: what results are told by.
@@ -17,7 +17,7 @@ pub struct Known {
 /// Samples of one embedding space.
 #[derive(Debug)]
 pub struct Labelled {
-    known: Vec<Known>,
+    known: Vec<SampleIdentity>,
     /// `None` for those that could not be encoded.
     embeddings: Vec<Option<Embedding>>,
     /// Each sample's person, as a place among the people.
@@ -30,7 +30,7 @@ impl Labelled {
     /// # Errors
     /// [`EvaluateError::Unusable`] when there are not as many embeddings as samples, none at all, or when they are not of
     /// one space.
-    pub fn new(known: Vec<Known>, embeddings: Vec<Option<Embedding>>) -> Result<Self, EvaluateError> {
+    pub fn new(known: Vec<SampleIdentity>, embeddings: Vec<Option<Embedding>>) -> Result<Self, EvaluateError> {
         if known.len() != embeddings.len() {
             let problem = format!("{} names for {} embeddings: they belong together", known.len(), embeddings.len());
             return Err(EvaluateError::Unusable(problem));
@@ -125,7 +125,7 @@ pub(super) mod fixtures {
 
     /// Samples `(person, label "camera", direction in degrees)` of a plane.
     pub(crate) fn plane(samples: &[(&str, &str, f32)]) -> Labelled {
-        let known = samples.iter().enumerate().map(|(number, (person, camera, _))| Known {
+        let known = samples.iter().enumerate().map(|(number, (person, camera, _))| SampleIdentity {
             name: format!("{number}"),
             person: (*person).to_owned(),
             labels: BTreeMap::from([("camera".to_owned(), (*camera).to_owned())]),
@@ -142,8 +142,8 @@ pub(super) mod fixtures {
 mod tests {
     use super::*;
 
-    fn known(person: &str) -> Known {
-        Known { name: format!("{person}.jpg"), person: person.to_owned(), labels: BTreeMap::new() }
+    fn known(person: &str) -> SampleIdentity {
+        SampleIdentity { name: format!("{person}.jpg"), person: person.to_owned(), labels: BTreeMap::new() }
     }
 
     #[test]

@@ -6,9 +6,9 @@ use std::{
 };
 
 use super::{
-    EvaluateError, Results, encode_all,
+    EvaluateError, Measurement, Results, encode_all, files,
     metrics::{self, Fold},
-    read, similarity,
+    similarity,
 };
 use domain::{Alignment, FaceSelection, Geometry, ImageBytes, Modality, Picture, Sample, SampleContent};
 use encoder::Encoder;
@@ -20,14 +20,14 @@ const PAIRS_IN_FOLDS: &str = "pairs.txt";
 
 /// Which pairs of the set are measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum View {
+pub(super) enum LfwView {
     /// A thousand pairs to develop with.
     One,
     /// Ten folds of six hundred.
     Two,
 }
 
-impl View {
+impl LfwView {
     fn file(self) -> &'static str {
         match self {
             Self::One => PAIRS,
@@ -36,16 +36,16 @@ impl View {
     }
 }
 
-struct Pair {
+struct LfwPair {
     first: PathBuf,
     second: PathBuf,
     is_genuine: bool,
 }
 
 /// How many folds the first line of a pairs file says there are.
-fn folds_of(data: &Path, view: View, pairs: usize) -> Result<usize, EvaluateError> {
+fn folds_of(data: &Path, view: LfwView, pairs: usize) -> Result<usize, EvaluateError> {
     let path = data.join(view.file());
-    let text = String::from_utf8_lossy(&read(&path)?).into_owned();
+    let text = String::from_utf8_lossy(&files::read(&path)?).into_owned();
     let words: Vec<usize> =
         text.lines().next().unwrap_or_default().split_whitespace().map_while(|word| word.parse().ok()).collect();
     match words[..] {
@@ -58,9 +58,9 @@ fn folds_of(data: &Path, view: View, pairs: usize) -> Result<usize, EvaluateErro
 }
 
 /// Reads `name n m` (two pictures of one person) and `name n other m` (of two).
-fn pairs_of(data: &Path, view: View) -> Result<Vec<Pair>, EvaluateError> {
+fn pairs_of(data: &Path, view: LfwView) -> Result<Vec<LfwPair>, EvaluateError> {
     let path = data.join(view.file());
-    let text = String::from_utf8_lossy(&read(&path)?).into_owned();
+    let text = String::from_utf8_lossy(&files::read(&path)?).into_owned();
     let picture = |name: &str, number: &str| {
         let number: u32 = number.parse().ok()?;
         Some(data.join("images").join(name).join(format!("{name}_{number:04}.jpg")))
@@ -77,31 +77,32 @@ fn pairs_of(data: &Path, view: View) -> Result<Vec<Pair>, EvaluateError> {
             let problem = format!("the line {line:?} is no pair");
             return Err(EvaluateError::Layout { path, problem });
         };
-        pairs.push(Pair { first, second, is_genuine });
+        pairs.push(LfwPair { first, second, is_genuine });
     }
     Ok(pairs)
 }
 
 pub(super) async fn pairs(
-    (data, view): (&Path, View),
+    data: &Path,
+    view: LfwView,
     encoder: &Encoder,
     alignment: Alignment,
     progress: &(dyn Fn(usize, usize) + Sync),
-) -> Result<(Results, usize, usize), EvaluateError> {
+) -> Result<Measurement, EvaluateError> {
     let pairs = pairs_of(data, view)?;
-    let folds = if view == View::Two { Some(folds_of(data, view, pairs.len())?) } else { None };
-    let mut files: Vec<PathBuf> = pairs.iter().flat_map(|p| [p.first.clone(), p.second.clone()]).collect();
-    files.sort_unstable();
-    files.dedup();
+    let folds = if view == LfwView::Two { Some(folds_of(data, view, pairs.len())?) } else { None };
+    let mut paths: Vec<PathBuf> = pairs.iter().flat_map(|p| [p.first.clone(), p.second.clone()]).collect();
+    paths.sort_unstable();
+    paths.dedup();
     let sample = |path: &Path| {
         let selection = (alignment == Alignment::Detect).then_some(FaceSelection::MostCentral);
         let geometry = Geometry { alignment: Some(alignment), selection, ..Geometry::default() };
-        let bytes = ImageBytes(read(path)?.into());
+        let bytes = ImageBytes(files::read(path)?.into());
         Ok(Sample { modality: Modality::Face, content: SampleContent::Image(Picture { bytes, geometry }) })
     };
-    let embeddings = encode_all(encoder, &files, sample, progress).await?;
+    let embeddings = encode_all(encoder, &paths, sample, progress).await?;
     let refused = embeddings.iter().filter(|e| e.is_none()).count();
-    let by_file: BTreeMap<&PathBuf, _> = files.iter().zip(&embeddings).collect();
+    let by_file: BTreeMap<&PathBuf, _> = paths.iter().zip(&embeddings).collect();
     let scores: Vec<f32> =
         pairs.iter().map(|pair| similarity(by_file[&pair.first].as_ref(), by_file[&pair.second].as_ref())).collect();
     let all = scored(&pairs, &scores);
@@ -115,10 +116,10 @@ pub(super) async fn pairs(
         let folds = pairs.chunks(each).zip(scores.chunks(each));
         metrics::folds(&folds.map(|(pairs, scores)| scored(pairs, scores)).collect::<Vec<Fold>>())
     });
-    Ok((Results::Verification(Box::new(results)), files.len(), refused))
+    Ok(Measurement::new(Results::Verification(Box::new(results)), paths.len(), refused))
 }
 
-fn scored(pairs: &[Pair], scores: &[f32]) -> Fold {
+fn scored(pairs: &[LfwPair], scores: &[f32]) -> Fold {
     let of = |kind: bool| {
         let own = pairs.iter().zip(scores).filter(|(pair, _)| pair.is_genuine == kind);
         own.map(|(_, score)| *score).collect()
@@ -135,8 +136,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let written = |text: &str| {
             std::fs::write(folder.path().join(PAIRS_IN_FOLDS), text).expect("written");
-            let pairs = pairs_of(folder.path(), View::Two)?;
-            folds_of(folder.path(), View::Two, pairs.len()).map(|folds| (folds, pairs))
+            let pairs = pairs_of(folder.path(), LfwView::Two)?;
+            folds_of(folder.path(), LfwView::Two, pairs.len()).map(|folds| (folds, pairs))
         };
         let (folds, pairs) = written("2\t1\nAnn_A\t1\t2\nAnn_A\t1\tBob_B\t4\nBob_B\t1\t4\nAnn_A\t2\tBob_B\t1\n")
             .expect("two folds of a pair of each kind");

@@ -8,6 +8,7 @@ mod boxes;
 mod draw;
 mod energy;
 mod figure;
+mod files;
 mod general;
 mod labelled;
 mod lfw;
@@ -32,16 +33,16 @@ use thiserror::Error;
 pub use self::{
     boxes::BoxFiles,
     figure::FigureError,
-    general::{NotAPart, Options, Part, Trials},
-    labelled::{Known, Labelled},
-    metrics::Retrieval,
+    general::{LabelledProtocol, NotASampleFilter, ProtocolOptions, SampleFilter},
+    labelled::{Labelled, SampleIdentity},
+    metrics::{CalibrationResults, Retrieval},
     names::PersonRule,
-    report::{Beside, Origin, Report, Results, Slice},
-    scores::{Calibrated, Meaning, ScoreFile},
+    report::{Comparison, Report, Results, ScoreOrigin, Slice},
+    scores::{Meaning, ScoreFile},
 };
 use domain::{Alignment, Embedding, Sample};
-use encoder::{Ask, Encoder, EncoderError, Urgency};
-use lfw::View;
+use encoder::{EncodeParameters, Encoder, EncoderError, Urgency};
+use lfw::LfwView;
 
 /// Which set, and how it is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -64,32 +65,30 @@ pub enum Protocol {
     Detections,
     /// Any labelled set: a folder of samples, or embeddings.
     #[serde(untagged)]
-    Labelled(Trials),
+    Labelled(LabelledProtocol),
 }
 
 /// What a protocol found.
-struct Measured {
+struct Measurement {
     results: Results,
-    beside: Vec<Beside>,
+    beside: Vec<Comparison>,
     slices: Vec<Slice>,
     notes: Vec<String>,
     samples: usize,
     refused: usize,
 }
 
-impl From<(Results, usize, usize)> for Measured {
-    fn from((results, samples, refused): (Results, usize, usize)) -> Self {
+impl Measurement {
+    fn new(results: Results, samples: usize, refused: usize) -> Self {
         Self { results, beside: Vec::new(), slices: Vec::new(), notes: Vec::new(), samples, refused }
     }
-}
 
-impl Measured {
-    fn labelled(set: &Labelled, trials: Trials, options: &Options) -> Result<Self, EvaluateError> {
-        let general::Told { results, slices, notes } = general::measure(set, trials, options)?;
+    fn labelled(set: &Labelled, trials: LabelledProtocol, options: &ProtocolOptions) -> Result<Self, EvaluateError> {
+        let general::ProtocolResults { results, slices, notes } = general::measure(set, trials, options)?;
         Ok(Self { results, beside: Vec::new(), slices, notes, samples: set.len(), refused: set.refused() })
     }
 
-    fn report(self, protocol: Protocol, data: &Path, origin: Origin) -> Report {
+    fn report(self, protocol: Protocol, data: &Path, origin: ScoreOrigin) -> Report {
         let Self { results, beside, slices, notes, samples, refused } = self;
         let data = data.to_owned();
         let (calibration, command) = (None, None);
@@ -117,14 +116,14 @@ pub enum EvaluateError {
 
 /// A set on disk.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Set {
+pub struct EvaluationSet {
     pub data: PathBuf,
     /// For walks: the folder of their gait-energy images.
     pub silhouettes: Option<PathBuf>,
     /// For sets of no known layout: how a file's name tells the person.
     pub person: Option<PersonRule>,
     /// For the same.
-    pub options: Options,
+    pub options: ProtocolOptions,
 }
 
 /// Runs a protocol on a set.
@@ -133,21 +132,21 @@ pub struct Set {
 /// When the set is not laid out as the protocol says, or the encoder fails for another reason than a bad sample.
 pub async fn run(
     protocol: Protocol,
-    set: &Set,
+    set: &EvaluationSet,
     encoder: &Encoder,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Report, EvaluateError> {
     let data = &*set.data;
     let measured = match protocol {
-        Protocol::LfwPairs => lfw::pairs((data, View::One), encoder, Alignment::LfwFunneled, progress).await?.into(),
-        Protocol::LfwPairsDetected => lfw::pairs((data, View::One), encoder, Alignment::Detect, progress).await?.into(),
-        Protocol::LfwView2 => lfw::pairs((data, View::Two), encoder, Alignment::LfwFunneled, progress).await?.into(),
+        Protocol::LfwPairs => lfw::pairs(data, LfwView::One, encoder, Alignment::LfwFunneled, progress).await?,
+        Protocol::LfwPairsDetected => lfw::pairs(data, LfwView::One, encoder, Alignment::Detect, progress).await?,
+        Protocol::LfwView2 => lfw::pairs(data, LfwView::Two, encoder, Alignment::LfwFunneled, progress).await?,
         Protocol::Market if market::is_whole(data) => market::query_against_gallery(set, encoder, progress).await?,
-        Protocol::Market => market::all_against_all(data, encoder, progress).await?.into(),
+        Protocol::Market => market::all_against_all(data, encoder, progress).await?,
         Protocol::Psymo => psymo::walks(data, set.silhouettes.as_deref(), encoder, progress).await?,
         Protocol::Labelled(trials) => {
             let labelled = pictures::labelled(set, encoder, progress).await?;
-            Measured::labelled(&labelled, trials, &set.options)?
+            Measurement::labelled(&labelled, trials, &set.options)?
         }
         Protocol::Scores | Protocol::Detections => {
             return Err(EvaluateError::Unusable(
@@ -156,7 +155,7 @@ pub async fn run(
         }
     };
     let card = encoder.card();
-    let origin = Origin {
+    let origin = ScoreOrigin {
         model: Some(encoder.name().to_string()),
         model_digest: Some(encoder.space().digest.to_string()),
         licence: Some(card.licence.clone()),
@@ -171,11 +170,12 @@ pub async fn run(
 /// [`EvaluateError::Unusable`] when there is no trial of some kind, or nobody has a label that is asked for.
 pub fn embeddings(
     set: &Labelled,
-    (data, origin): (&Path, Origin),
-    trials: Trials,
-    options: &Options,
+    data: &Path,
+    origin: ScoreOrigin,
+    trials: LabelledProtocol,
+    options: &ProtocolOptions,
 ) -> Result<Report, EvaluateError> {
-    Ok(Measured::labelled(set, trials, options)?.report(Protocol::Labelled(trials), data, origin))
+    Ok(Measurement::labelled(set, trials, options)?.report(Protocol::Labelled(trials), data, origin))
 }
 
 /// Measures scores that were made elsewhere, whole and by the values of labels; `data` is where they come from.
@@ -184,12 +184,13 @@ pub fn embeddings(
 /// [`EvaluateError::Unusable`] when no trial has a label that is asked for, or a probability is none.
 pub fn scores(
     file: &ScoreFile,
-    (data, origin): (&Path, Origin),
+    data: &Path,
+    origin: ScoreOrigin,
     meaning: Meaning,
     slices: &[String],
 ) -> Result<Report, EvaluateError> {
     let calibration = file.calibration(meaning)?;
-    let mut measured = Measured::from((file.verification(), file.len(), 0));
+    let mut measured = Measurement::new(file.verification(), file.len(), 0);
     for label in slices {
         measured.slices.extend(file.slices(label)?);
     }
@@ -198,8 +199,8 @@ pub fn scores(
 
 /// Measures boxes of people who were found and named; `data` is where they come from.
 #[must_use]
-pub fn detections(files: &BoxFiles, (data, origin): (&Path, Origin)) -> Report {
-    Measured::from((files.measure(), files.len(), 0)).report(Protocol::Detections, data, origin)
+pub fn detections(files: &BoxFiles, data: &Path, origin: ScoreOrigin) -> Report {
+    Measurement::new(files.measure(), files.len(), 0).report(Protocol::Detections, data, origin)
 }
 
 /// The longest that one sample of a set may take to encode, waiting included.
@@ -218,8 +219,8 @@ async fn encode_all(
     for batch in files.chunks(UNDER_WAY) {
         let one = async |path: &PathBuf| {
             let deadline = Instant::now() + SAMPLE_WAIT_MAX;
-            let ask = Ask { urgency: Urgency::Bulk, deadline, pad_score_min: None };
-            match encoder.encode(sample(path)?, ask).await {
+            let parameters = EncodeParameters { urgency: Urgency::Bulk, deadline, pad_score_min: None };
+            match encoder.encode(sample(path)?, parameters).await {
                 Ok(encoding) => Ok(Some(encoding.embedding)),
                 Err(EncoderError::BadSample(_)) => Ok(None),
                 Err(source) => Err(EvaluateError::Sample { path: path.clone(), source: Box::new(source) }),
@@ -231,25 +232,6 @@ async fn encode_all(
     Ok(embeddings)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, EvaluateError> {
-    std::fs::read(path).map_err(|source| EvaluateError::Unreadable { path: path.to_owned(), source })
-}
-
-/// The files of a folder with one of these endings, sorted by name.
-fn files_in(folder: &Path, endings: &[&str]) -> Result<Vec<PathBuf>, EvaluateError> {
-    let unreadable = |source| EvaluateError::Unreadable { path: folder.to_owned(), source };
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        let ending = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
-        if ending.is_some_and(|e| endings.contains(&e.as_str())) {
-            files.push(path);
-        }
-    }
-    files.sort_unstable();
-    Ok(files)
-}
-
 fn similarity(a: Option<&Embedding>, b: Option<&Embedding>) -> f32 {
     a.zip(b).and_then(|(a, b)| a.similarity(b)).map_or(-1.0, |s| s.0)
 }
@@ -259,7 +241,7 @@ fn rank(
     items: impl Iterator<Item = usize>,
     similarity: impl Fn(usize) -> f32,
     is_right: impl Fn(usize) -> bool,
-) -> metrics::Ranking {
+) -> metrics::RankedRelevance {
     let mut found: Vec<(f32, bool)> = items.map(|item| (similarity(item), is_right(item))).collect();
     // Without an embedding all are equally unlike: the right ones come last, so that order by name earns nothing.
     found.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::{
-    EvaluateError, Labelled, Measured, Options, Part, Results, Set, Trials, encode_all, files_in, metrics, names, rank,
-    read, similarity,
+    EvaluateError, EvaluationSet, Labelled, LabelledProtocol, Measurement, ProtocolOptions, Results, SampleFilter,
+    encode_all, files, metrics, names, rank, similarity,
 };
 use domain::{Geometry, ImageBytes, Modality, Picture, Sample, SampleContent};
 use encoder::Encoder;
@@ -24,31 +24,31 @@ pub(super) fn is_whole(data: &Path) -> bool {
 
 /// The queries against the gallery with its distractors; junk, and crops of the query's person and camera, are left out.
 pub(super) async fn query_against_gallery(
-    set: &Set,
+    set: &EvaluationSet,
     encoder: &Encoder,
     progress: &(dyn Fn(usize, usize) + Sync),
-) -> Result<Measured, EvaluateError> {
-    let (mut files, mut known) = (Vec::new(), Vec::new());
+) -> Result<Measurement, EvaluateError> {
+    let (mut paths, mut known) = (Vec::new(), Vec::new());
     for folder in [QUERY, GALLERY] {
-        for file in files_in(&set.data.join(folder), &["jpg", "jpeg", "png"])? {
+        for file in files::in_folder(&set.data.join(folder), &["jpg", "jpeg", "png"])? {
             let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let mut crop = names::market(&name)?;
             if crop.person != JUNK {
                 crop.labels.insert(ROLE.to_owned(), folder.to_owned());
                 known.push(crop);
-                files.push(file);
+                paths.push(file);
             }
         }
     }
-    let labelled = Labelled::new(known, encode_all(encoder, &files, sample, progress).await?)?;
-    let part = |value: &str| Some(Part { label: ROLE.to_owned(), value: value.to_owned() });
+    let labelled = Labelled::new(known, encode_all(encoder, &paths, sample, progress).await?)?;
+    let part = |value: &str| Some(SampleFilter { label: ROLE.to_owned(), value: value.to_owned() });
     let across = vec!["camera".to_owned()];
-    let options = Options { across, probes: part(QUERY), gallery: part(GALLERY), ..set.options.clone() };
-    Measured::labelled(&labelled, Trials::ClosedSet, &options)
+    let options = ProtocolOptions { across, probes: part(QUERY), gallery: part(GALLERY), ..set.options.clone() };
+    Measurement::labelled(&labelled, LabelledProtocol::ClosedSet, &options)
 }
 
 fn sample(path: &Path) -> Result<Sample, EvaluateError> {
-    let bytes = ImageBytes(read(path)?.into());
+    let bytes = ImageBytes(files::read(path)?.into());
     let content = SampleContent::Image(Picture { bytes, geometry: Geometry::default() });
     Ok(Sample { modality: Modality::Person, content })
 }
@@ -70,14 +70,14 @@ pub(super) async fn all_against_all(
     data: &Path,
     encoder: &Encoder,
     progress: &(dyn Fn(usize, usize) + Sync),
-) -> Result<(Results, usize, usize), EvaluateError> {
-    let files = files_in(data, &["jpg", "jpeg", "png"])?;
-    let labels: Vec<(String, String)> = files.iter().map(|f| label(f)).collect::<Result<_, _>>()?;
-    let embeddings = encode_all(encoder, &files, sample, progress).await?;
+) -> Result<Measurement, EvaluateError> {
+    let paths = files::in_folder(data, &["jpg", "jpeg", "png"])?;
+    let labels: Vec<(String, String)> = paths.iter().map(|f| label(f)).collect::<Result<_, _>>()?;
+    let embeddings = encode_all(encoder, &paths, sample, progress).await?;
     let refused = embeddings.iter().filter(|e| e.is_none()).count();
-    let rankings: Vec<metrics::Ranking> = (0..files.len())
+    let rankings: Vec<metrics::RankedRelevance> = (0..paths.len())
         .map(|probe| {
-            let other_views = (0..files.len()).filter(|item| labels[*item] != labels[probe]);
+            let other_views = (0..paths.len()).filter(|item| labels[*item] != labels[probe]);
             let alike = |item: usize| similarity(embeddings[probe].as_ref(), embeddings[item].as_ref());
             rank(other_views, alike, |item| labels[item].0 == labels[probe].0)
         })
@@ -86,5 +86,6 @@ pub(super) async fn all_against_all(
         let problem = "no probe has its person in the gallery".to_owned();
         return Err(EvaluateError::Layout { path: data.to_owned(), problem });
     }
-    Ok((Results::Retrieval(metrics::retrieval(&rankings, files.len())), files.len(), refused))
+    let results = Results::Retrieval(metrics::retrieval(&rankings, paths.len()));
+    Ok(Measurement::new(results, paths.len(), refused))
 }

@@ -7,7 +7,7 @@ use std::{
     str::FromStr,
 };
 
-use super::{EvaluateError, labelled::Known};
+use super::{EvaluateError, labelled::SampleIdentity};
 
 /// How a name tells the person.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl PersonRule {
     ///
     /// # Errors
     /// When a name is not of the rule's form, or the table cannot be read or does not have it.
-    pub fn known(&self, names: &[String]) -> Result<Vec<Known>, EvaluateError> {
+    pub fn known(&self, names: &[String]) -> Result<Vec<SampleIdentity>, EvaluateError> {
         match self {
             Self::Same => Ok(names.iter().map(|name| known(name, name, BTreeMap::new())).collect()),
             Self::Lfw => names.iter().map(|name| lfw(name)).collect(),
@@ -63,11 +63,11 @@ impl PersonRule {
     }
 }
 
-fn known(name: &str, person: &str, labels: BTreeMap<String, String>) -> Known {
-    Known { name: name.to_owned(), person: person.to_owned(), labels }
+fn known(name: &str, person: &str, labels: BTreeMap<String, String>) -> SampleIdentity {
+    SampleIdentity { name: name.to_owned(), person: person.to_owned(), labels }
 }
 
-fn lfw(name: &str) -> Result<Known, EvaluateError> {
+fn lfw(name: &str) -> Result<SampleIdentity, EvaluateError> {
     let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
     let person = stem.rsplit_once('_').filter(|(person, number)| {
         !person.is_empty() && !number.is_empty() && number.chars().all(|c| c.is_ascii_digit())
@@ -79,7 +79,7 @@ fn lfw(name: &str) -> Result<Known, EvaluateError> {
 }
 
 /// Person and camera of a crop's name.
-pub(super) fn market(name: &str) -> Result<Known, EvaluateError> {
+pub(super) fn market(name: &str) -> Result<SampleIdentity, EvaluateError> {
     let parts = name.split_once("_c").and_then(|(person, rest)| Some((person, rest.split_once('s')?.0)));
     match parts {
         Some((person, camera)) if !person.is_empty() => {
@@ -89,7 +89,7 @@ pub(super) fn market(name: &str) -> Result<Known, EvaluateError> {
     }
 }
 
-fn casia_b(name: &str) -> Result<Known, EvaluateError> {
+fn casia_b(name: &str) -> Result<SampleIdentity, EvaluateError> {
     let stem = name.split_once('.').map_or(name, |(stem, _)| stem);
     let parts: Vec<&str> = stem.split('-').collect();
     match parts[..] {
@@ -103,8 +103,8 @@ fn casia_b(name: &str) -> Result<Known, EvaluateError> {
     }
 }
 
-fn table(path: &Path) -> Result<HashMap<String, Known>, EvaluateError> {
-    let table = Table::read(path)?;
+fn table(path: &Path) -> Result<HashMap<String, SampleIdentity>, EvaluateError> {
+    let table = TextTable::read(path)?;
     let [name, person] = [table.column("name")?, table.column("person")?];
     let mut found = HashMap::new();
     for (row, line) in &table.rows {
@@ -118,19 +118,19 @@ fn table(path: &Path) -> Result<HashMap<String, Known>, EvaluateError> {
 
 /// A table of text with a head.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct TextTable {
     path: PathBuf,
     pub(super) head: Vec<String>,
     /// Each with the line it begins at.
     pub(super) rows: Vec<(Vec<String>, u64)>,
 }
 
-impl Table {
+impl TextTable {
     /// # Errors
     /// When it cannot be read, a row has more or fewer fields than the head, or there is no row.
     pub(super) fn read(path: &Path) -> Result<Self, EvaluateError> {
         let by_commas = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv"));
-        let bytes = super::read(path)?;
+        let bytes = super::files::read(path)?;
         let mut reader =
             csv::ReaderBuilder::new().delimiter(if by_commas { b',' } else { b'\t' }).from_reader(bytes.as_slice());
         let wrong = |error: csv::Error| EvaluateError::Layout { path: path.to_owned(), problem: error.to_string() };
@@ -196,7 +196,8 @@ mod tests {
         let market = PersonRule::Market.known(&names(&["0003_c4s6_015641_00.jpg"])).expect("a person");
         assert_eq!((&*market[0].person, &*market[0].labels["camera"]), ("0003", "4"));
         let casia = PersonRule::CasiaB.known(&names(&["001-nm-04-090.json", "124-cl-01-000"])).expect("people");
-        let told = |known: &Known| ["condition", "view", "role"].map(|label| known.labels[label].clone()).join(" ");
+        let told =
+            |known: &SampleIdentity| ["condition", "view", "role"].map(|label| known.labels[label].clone()).join(" ");
         assert_eq!((&*casia[0].person, told(&casia[0])), ("001", "nm 090 gallery".to_owned()));
         assert_eq!((&*casia[1].person, told(&casia[1])), ("124", "cl 000 probe".to_owned()));
         for (rule, name) in [

@@ -3,28 +3,27 @@
 use std::path::Path;
 
 use super::{
-    Beside, EvaluateError, Measured, Results, encode_all, energy,
+    Comparison, EvaluateError, Measurement, Results, encode_all, energy, files,
     metrics::{self, Retrieval},
-    pictures::within,
-    rank, read, similarity,
+    rank, similarity,
 };
-use domain::{Modality, Sample, SampleContent, Skeleton};
-use encoder::{Encoder, proportions, read_walk};
+use domain::{Modality, Sample, SampleContent};
+use encoder::{Encoder, proportions};
 
 /// What a file name says: `<person>_<viewpoint>_<direction>_<run>_<variation>.json`.
 #[derive(Debug, PartialEq, Eq)]
-struct Walk {
+struct WalkName {
     person: String,
     viewpoint: String,
     direction: String,
     is_normal: bool,
 }
 
-fn walk(path: &Path) -> Result<Walk, EvaluateError> {
+fn walk(path: &Path) -> Result<WalkName, EvaluateError> {
     let name = path.file_stem().and_then(|n| n.to_str()).unwrap_or_default();
     let parts: Vec<&str> = name.split('_').collect();
     match parts[..] {
-        [person, viewpoint, direction, _run, variation] => Ok(Walk {
+        [person, viewpoint, direction, _run, variation] => Ok(WalkName {
             person: person.to_owned(),
             viewpoint: viewpoint.to_owned(),
             direction: direction.to_owned(),
@@ -38,19 +37,19 @@ fn walk(path: &Path) -> Result<Walk, EvaluateError> {
 }
 
 /// How alike two walks are, by their places.
-type Alike<'a> = Box<dyn Fn(usize, usize) -> f32 + 'a>;
+type WalkSimilarity<'a> = Box<dyn Fn(usize, usize) -> f32 + 'a>;
 
 /// Who is compared with whom. The walk itself is always left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Gallery {
+enum WalkGallery {
     /// The normal walks of the probe's own viewpoint and direction.
     SameView,
     /// The normal walks of all other viewpoints, in both directions.
     OtherViews,
 }
 
-impl Gallery {
-    fn holds(self, item: &Walk, probe: &Walk) -> bool {
+impl WalkGallery {
+    fn holds(self, item: &WalkName, probe: &WalkName) -> bool {
         item.is_normal
             && match self {
                 Self::SameView => (&item.viewpoint, &item.direction) == (&probe.viewpoint, &probe.direction),
@@ -66,67 +65,62 @@ pub(super) async fn walks(
     silhouettes: Option<&Path>,
     encoder: &Encoder,
     progress: &(dyn Fn(usize, usize) + Sync),
-) -> Result<Measured, EvaluateError> {
-    let files = within(data, &["json"])?;
-    let labels: Vec<Walk> = files.iter().map(|f| walk(f)).collect::<Result<_, _>>()?;
+) -> Result<Measurement, EvaluateError> {
+    let paths = files::in_subfolders(data, &["json"])?;
+    let labels: Vec<WalkName> = paths.iter().map(|f| walk(f)).collect::<Result<_, _>>()?;
     let sample =
-        |path: &Path| Ok(Sample { modality: Modality::Gait, content: SampleContent::Skeleton(skeleton(path)?) });
-    let embeddings = encode_all(encoder, &files, sample, progress).await?;
+        |path: &Path| Ok(Sample { modality: Modality::Gait, content: SampleContent::Skeleton(files::skeleton(path)?) });
+    let embeddings = encode_all(encoder, &paths, sample, progress).await?;
     let refused = embeddings.iter().filter(|e| e.is_none()).count();
     let by_model = |one: usize, other: usize| similarity(embeddings[one].as_ref(), embeddings[other].as_ref());
-    let results = Results::Retrieval(retrieval(data, &labels, Gallery::SameView, &by_model)?);
-    let mut beside = vec![row(data, &labels, "this model", Gallery::OtherViews, &by_model)?];
-    let proportions = files
+    let results = Results::Retrieval(retrieval(data, &labels, WalkGallery::SameView, &by_model)?);
+    let mut beside = vec![row(data, &labels, "this model", WalkGallery::OtherViews, &by_model)?];
+    let proportions = paths
         .iter()
-        .map(|file| Ok(proportions(&skeleton(file)?).to_vec()))
+        .map(|file| Ok(proportions(&files::skeleton(file)?).to_vec()))
         .collect::<Result<Vec<_>, EvaluateError>>()?;
     let nearness = |one: usize, other: usize| {
         -proportions[one].iter().zip(&proportions[other]).map(|(one, other)| (one - other).powi(2)).sum::<f32>()
     };
-    let mut methods: Vec<(&str, Alike<'_>)> = vec![("static proportions", Box::new(nearness))];
+    let mut methods: Vec<(&str, WalkSimilarity<'_>)> = vec![("static proportions", Box::new(nearness))];
     if let Some(folder) = silhouettes {
-        let images = files.iter().map(|file| energy::image_of(folder, file)).collect::<Result<Vec<_>, _>>()?;
+        let images = paths.iter().map(|file| energy::image_of(folder, file)).collect::<Result<Vec<_>, _>>()?;
         let correlation = move |one: usize, other: usize| energy::correlation(&images[one], &images[other]);
         methods.push(("gait-energy images", Box::new(correlation)));
     }
-    for (method, alike) in &methods {
-        for gallery in [Gallery::SameView, Gallery::OtherViews] {
-            beside.push(row(data, &labels, method, gallery, alike)?);
+    for (method, similarity_of) in &methods {
+        for gallery in [WalkGallery::SameView, WalkGallery::OtherViews] {
+            beside.push(row(data, &labels, method, gallery, similarity_of)?);
         }
     }
-    Ok(Measured { beside, ..Measured::from((results, files.len(), refused)) })
-}
-
-pub(super) fn skeleton(path: &Path) -> Result<Skeleton, EvaluateError> {
-    read_walk(&read(path)?)
-        .map_err(|problem| EvaluateError::Layout { path: path.to_owned(), problem: problem.to_string() })
+    Ok(Measurement { beside, ..Measurement::new(results, paths.len(), refused) })
 }
 
 fn row(
     data: &Path,
-    labels: &[Walk],
+    labels: &[WalkName],
     method: &'static str,
-    gallery: Gallery,
-    alike: &dyn Fn(usize, usize) -> f32,
-) -> Result<Beside, EvaluateError> {
+    gallery: WalkGallery,
+    similarity_of: &dyn Fn(usize, usize) -> f32,
+) -> Result<Comparison, EvaluateError> {
     let views = match gallery {
-        Gallery::SameView => "same view",
-        Gallery::OtherViews => "other views",
+        WalkGallery::SameView => "same view",
+        WalkGallery::OtherViews => "other views",
     };
-    Ok(Beside { method, gallery: views, retrieval: retrieval(data, labels, gallery, alike)? })
+    Ok(Comparison { method, gallery: views, retrieval: retrieval(data, labels, gallery, similarity_of)? })
 }
 
 fn retrieval(
     data: &Path,
-    labels: &[Walk],
-    gallery: Gallery,
-    alike: &dyn Fn(usize, usize) -> f32,
+    labels: &[WalkName],
+    gallery: WalkGallery,
+    similarity_of: &dyn Fn(usize, usize) -> f32,
 ) -> Result<Retrieval, EvaluateError> {
     let ranking = |probe: usize| {
         let items = (0..labels.len()).filter(|item| *item != probe && gallery.holds(&labels[*item], &labels[probe]));
-        rank(items, |item| alike(probe, item), |item| labels[item].person == labels[probe].person)
+        rank(items, |item| similarity_of(probe, item), |item| labels[item].person == labels[probe].person)
     };
-    let rankings: Vec<metrics::Ranking> = (0..labels.len()).map(ranking).collect();
+    let rankings: Vec<metrics::RankedRelevance> = (0..labels.len()).map(ranking).collect();
     if !rankings.iter().any(|r| r.contains(&true)) {
         let problem = "no probe has its person in the gallery".to_owned();
         return Err(EvaluateError::Layout { path: data.to_owned(), problem });
@@ -138,7 +132,7 @@ fn retrieval(
 mod tests {
     use super::*;
 
-    fn named(name: &str) -> Walk {
+    fn named(name: &str) -> WalkName {
         walk(Path::new(&format!("skeletons/1/{name}.json"))).expect("a walk's name")
     }
 
@@ -162,19 +156,21 @@ mod tests {
             ("002_90_1_0_cl", false, false),
         ] {
             let item = named(item);
-            assert_eq!(Gallery::SameView.holds(&item, &probe), same_view, "{item:?}");
-            assert_eq!(Gallery::OtherViews.holds(&item, &probe), other_views, "{item:?}");
+            assert_eq!(WalkGallery::SameView.holds(&item, &probe), same_view, "{item:?}");
+            assert_eq!(WalkGallery::OtherViews.holds(&item, &probe), other_views, "{item:?}");
         }
     }
 
     #[test]
     fn the_walk_itself_is_never_found() {
         let labels = ["001_00_0_0_nm", "001_00_0_1_nm", "002_00_0_0_nm", "002_00_0_1_nm"].map(named);
-        let alike = |one: usize, other: usize| if one == other { 9.0 } else { -(one as f32 - other as f32).abs() };
-        let found = retrieval(Path::new("x"), &labels, Gallery::SameView, &alike).expect("people are there twice");
+        let similarity_of =
+            |one: usize, other: usize| if one == other { 9.0 } else { -(one as f32 - other as f32).abs() };
+        let found =
+            retrieval(Path::new("x"), &labels, WalkGallery::SameView, &similarity_of).expect("people are there twice");
         // The second walk of the first person and the first of the second are neighbours, too.
         assert!((0.5..1.0).contains(&found.rank_1), "{found:?}");
-        let alone = retrieval(Path::new("x"), &labels[1..3], Gallery::SameView, &alike);
+        let alone = retrieval(Path::new("x"), &labels[1..3], WalkGallery::SameView, &similarity_of);
         assert!(matches!(alone, Err(EvaluateError::Layout { .. })));
     }
 }

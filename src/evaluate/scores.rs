@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::{
     EvaluateError,
-    metrics::{self, Decisions},
-    names::Table,
+    metrics::{self, CalibrationResults},
+    names::TextTable,
     report::{Results, Slice},
 };
 
@@ -24,17 +24,6 @@ pub enum Meaning {
     Llr,
 }
 
-/// Whether probabilities or ratios mean what they say.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Calibrated {
-    /// In bits.
-    pub cllr: f64,
-    /// The least that any rising map of the scores would leave: the rest is miscalibration.
-    pub min_cllr: f64,
-    /// Decided at even odds.
-    pub decisions: Decisions,
-}
-
 /// A file of trials: columns `score` and `mated` (1 for two of one person, 0 for two people); all others are labels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScoreFile {
@@ -47,7 +36,7 @@ impl ScoreFile {
     /// # Errors
     /// When the file cannot be read, a row is not of its form, a score is not finite, or all trials are of one kind.
     pub fn read(path: &Path) -> Result<Self, EvaluateError> {
-        let table = Table::read(path)?;
+        let table = TextTable::read(path)?;
         let [score, mated] = [table.column("score")?, table.column("mated")?];
         let mut file = Self { scores: Vec::new(), mated: Vec::new(), labels: Vec::new() };
         for (row, line) in &table.rows {
@@ -80,7 +69,7 @@ impl ScoreFile {
 
     /// # Errors
     /// When a probability is none.
-    pub(super) fn calibration(&self, meaning: Meaning) -> Result<Option<Calibrated>, EvaluateError> {
+    pub(super) fn calibration(&self, meaning: Meaning) -> Result<Option<CalibrationResults>, EvaluateError> {
         let exact = self.scores.iter().map(|score| f64::from(*score));
         let probabilities: Vec<f64> = match meaning {
             Meaning::Similarity => return Ok(None),
@@ -99,7 +88,7 @@ impl ScoreFile {
         };
         let [genuine, impostor] = self.kinds(|_| true);
         let ratios = |scores: &[f32]| scores.iter().map(|score| ratio(*score)).collect::<Vec<f64>>();
-        Ok(Some(Calibrated {
+        Ok(Some(CalibrationResults {
             cllr: metrics::cllr(&ratios(&genuine), &ratios(&impostor)),
             min_cllr: metrics::min_cllr(&genuine, &impostor),
             decisions: metrics::decisions(&probabilities, &self.mated, 0.5),

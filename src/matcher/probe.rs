@@ -5,7 +5,7 @@ use domain::{
     Collection, Embedding, EmbeddingSpace, Encoded, Modality, PadMode, PadPolicy, Sample, SampleContent, SampleReport,
     SpaceName, TemplateOrigin,
 };
-use encoder::{Ask, Encoder, Encoding};
+use encoder::{EncodeParameters, Encoder, Encoding};
 
 /// What is searched with: an embedding for each modality that the samples show, each in the space that the collection
 /// searches.
@@ -182,10 +182,10 @@ fn view(modality: Modality, collection: &Collection, parts: &[Encoded]) -> Resul
 }
 
 /// How samples are to be encoded: as the collection's policy asks, and without a collection with all that there is.
-pub(super) fn ask(context: &Context, collection: Option<&Collection>) -> Ask {
+pub(super) fn ask(context: &Context, collection: Option<&Collection>) -> EncodeParameters {
     let policy = collection.map_or(PadPolicy { mode: PadMode::Report, ..PadPolicy::default() }, |c| c.policy.pad);
     let pad_score_min = (policy.mode != PadMode::Off).then_some(policy.score_min);
-    Ask { urgency: context.urgency, deadline: context.deadline, pad_score_min }
+    EncodeParameters { urgency: context.urgency, deadline: context.deadline, pad_score_min }
 }
 
 pub(super) fn encoded(encoder: &Encoder, encoding: Encoding) -> Encoded {

@@ -17,7 +17,7 @@ use domain::{
     Clock, CollectionId, Embedding, EmbeddingSpace, Encoded, IdSource, IdentityId, Labels, Modality, ModelDigest,
     SampleReport, SpaceName, TemplateOrigin, Timestamp,
 };
-use encoder::{EncoderOptions, Encoders, Limits, Placements};
+use encoder::{EncoderOptions, Encoders, Placements, SampleLimits};
 use gallery::{Gallery, GalleryOptions};
 use store::StoreOptions;
 
@@ -74,7 +74,7 @@ impl IdSource for Numbers {
 }
 
 async fn no_encoders() -> Encoders {
-    let limits = Limits {
+    let limits = SampleLimits {
         image_bytes_max: 1,
         image_pixels_max: 1,
         skeleton_frames_max: 1,

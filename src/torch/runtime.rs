@@ -9,13 +9,13 @@ use domain::Device;
 
 /// Where a thread runs its networks, and with how many threads beside itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Placement {
+pub struct ThreadPlacement {
     pub device: Device,
     /// Threads within one operation, on the CPU.
     pub threads: NonZeroU16,
 }
 
-impl Default for Placement {
+impl Default for ThreadPlacement {
     /// One thread: the house scales over whole workers, and OpenMP teams of several workers on the same cores were
     /// measured to be slower by more than an order of magnitude.
     fn default() -> Self {
@@ -37,32 +37,32 @@ pub enum RuntimeError {
 
 /// Gradients are off and libtorch computes where it was told, until this is dropped.
 #[must_use = "gradients come back on when this is dropped"]
-pub struct Settled {
+pub struct InferenceThread {
     _gradients_off: tch::NoGradGuard,
     /// What the thread had before.
-    before: Option<Placement>,
+    before: Option<ThreadPlacement>,
     /// The settings belong to the thread that made them.
     _stays_here: PhantomData<*const ()>,
 }
 
 thread_local! {
     /// Where this thread runs its networks, once it is settled.
-    static PLACEMENT: Cell<Option<Placement>> = const { Cell::new(None) };
+    static PLACEMENT: Cell<Option<ThreadPlacement>> = const { Cell::new(None) };
 }
 
 /// Settles the calling thread for inference; call it first in every thread that builds or runs a network. A thread that
 /// is settled already keeps its placement; another gets the default one.
-pub fn settle_thread() -> Settled {
+pub fn prepare_thread() -> InferenceThread {
     let before = PLACEMENT.get();
     if before.is_none() {
-        place(Placement::default());
+        place(ThreadPlacement::default());
     }
-    Settled { _gradients_off: tch::no_grad_guard(), before, _stays_here: PhantomData }
+    InferenceThread { _gradients_off: tch::no_grad_guard(), before, _stays_here: PhantomData }
 }
 
 /// Lets the calling thread, which is settled, run its networks there from now on. On CUDA, networks of ours run in half
 /// precision.
-pub fn run_on(placement: Placement) -> Result<(), RuntimeError> {
+pub fn run_on(placement: ThreadPlacement) -> Result<(), RuntimeError> {
     check(placement.device)?;
     place(placement);
     Ok(())
@@ -79,7 +79,7 @@ pub fn check(device: Device) -> Result<(), RuntimeError> {
     }
 }
 
-fn place(placement: Placement) {
+fn place(placement: ThreadPlacement) {
     // libtorch keeps the number for the whole process and, when a thread first asks, takes it over from there: asking
     // before setting lets other threads' numbers be theirs.
     tch::get_num_threads();
@@ -87,7 +87,7 @@ fn place(placement: Placement) {
     PLACEMENT.set(Some(placement));
 }
 
-impl Drop for Settled {
+impl Drop for InferenceThread {
     fn drop(&mut self) {
         if let Some(before) = self.before.filter(|before| PLACEMENT.get() != Some(*before)) {
             place(before);
@@ -105,7 +105,7 @@ pub(super) fn device() -> tch::Device {
 }
 
 /// A tensor of a network of ours, weights or input, where and as the calling thread computes.
-pub(super) fn taken_in(tensor: Tensor) -> Result<Tensor, TchError> {
+pub(super) fn to_device(tensor: Tensor) -> Result<Tensor, TchError> {
     match device() {
         tch::Device::Cpu => Ok(tensor),
         device => tensor.f_to_device(device)?.f_to_kind(Kind::Half),
@@ -113,7 +113,7 @@ pub(super) fn taken_in(tensor: Tensor) -> Result<Tensor, TchError> {
 }
 
 /// All numbers of a tensor, row-major, wherever and as whatever it was computed.
-pub(super) fn given_out(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
+pub(super) fn to_host(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
     let tensor = tensor.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
     let mut numbers = vec![0.0; tensor.numel()];
     tensor.f_copy_data(&mut numbers, tensor.numel())?;
@@ -126,8 +126,8 @@ mod tests {
 
     use super::*;
 
-    fn threads(count: u16) -> Placement {
-        Placement { threads: NonZeroU16::new(count).expect("at least one"), ..Placement::default() }
+    fn threads(count: u16) -> ThreadPlacement {
+        ThreadPlacement { threads: NonZeroU16::new(count).expect("at least one"), ..ThreadPlacement::default() }
     }
 
     #[test]
@@ -136,7 +136,7 @@ mod tests {
         let all_set = Barrier::new(counts.len());
         thread::scope(|scope| {
             let run = |count: u16| {
-                let _settled = settle_thread();
+                let _inference = prepare_thread();
                 run_on(threads(count)).expect("the CPU is there");
                 all_set.wait();
                 // An operation that is worth dividing, so that libtorch makes up its mind.
@@ -156,10 +156,10 @@ mod tests {
     #[test]
     fn settling_again_changes_nothing_and_ends_nothing() {
         thread::spawn(|| {
-            let _settled = settle_thread();
+            let _inference = prepare_thread();
             run_on(threads(2)).expect("the CPU is there");
             {
-                let _again = settle_thread();
+                let _again = prepare_thread();
                 assert_eq!((PLACEMENT.get(), tch::get_num_threads()), (Some(threads(2)), 2));
                 run_on(threads(3)).expect("the CPU is there");
             }
@@ -176,16 +176,16 @@ mod tests {
         let error = check(absent).expect_err("nobody has so many").to_string();
         assert!(error.contains("cuda:65535") && error.contains("CUDA"), "{error}");
         let before = PLACEMENT.get();
-        assert!(run_on(Placement { device: absent, ..Placement::default() }).is_err());
+        assert!(run_on(ThreadPlacement { device: absent, ..ThreadPlacement::default() }).is_err());
         assert_eq!(PLACEMENT.get(), before);
     }
 
     #[test]
     fn what_is_taken_in_is_given_out() {
         let numbers = [0.5, -1.25, 3.0];
-        let tensor = taken_in(Tensor::from_slice(&numbers)).expect("the CPU is there");
-        assert_eq!(given_out(&tensor).expect("numbers"), numbers);
+        let tensor = to_device(Tensor::from_slice(&numbers)).expect("the CPU is there");
+        assert_eq!(to_host(&tensor).expect("numbers"), numbers);
         let half = tensor.f_to_kind(Kind::Half).expect("they fit");
-        assert_eq!(given_out(&half).expect("numbers"), numbers);
+        assert_eq!(to_host(&half).expect("numbers"), numbers);
     }
 }

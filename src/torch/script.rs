@@ -4,9 +4,9 @@
 //! answers is not trusted. It is tried when it is loaded, and every answer's shape is looked at.
 
 use tch::{CModule, IValue, Kind, TchError, Tensor};
-use thiserror::Error;
 
-use super::{network::NetworkError, probe, runtime};
+pub use super::error::ScriptError;
+use super::{error::NetworkError, runtime, trial_run};
 use weights::FILE_BYTES_MAX;
 
 /// A program of one method, `forward`, that takes a batch.
@@ -37,27 +37,6 @@ pub struct Answers {
     pub visibility: Option<Vec<f32>>,
 }
 
-/// What is wrong with a program.
-#[derive(Debug, Clone, PartialEq, Error)]
-pub enum ScriptError {
-    #[error("the program is longer than {FILE_BYTES_MAX} bytes")]
-    TooLarge,
-    #[error("this is no TorchScript file, or one of another PyTorch: {0}")]
-    Unreadable(String),
-    #[error("the program fails on a batch of {batch} x {input:?}: {problem}")]
-    Failed { batch: usize, input: [usize; 3], problem: String },
-    #[error("the program should answer {expected}, and answers {found}")]
-    WrongAnswer { expected: &'static str, found: &'static str },
-    #[error("the program's {what} has the shape {found:?}, its package declares {expected:?}")]
-    WrongShape { what: &'static str, expected: [usize; 2], found: Vec<i64> },
-    #[error("the program's {0} holds no numbers that can be read as f32")]
-    NotNumbers(&'static str),
-    #[error("a program belongs to the architecture torchscript alone, and it takes nothing else")]
-    Misplaced,
-    #[error("the program says of a part that it is visible to {0}, which is not from 0 to 1")]
-    Visibility(f32),
-}
-
 impl Script {
     /// Loads a program on the calling thread's device and tries it.
     pub fn load(bytes: &[u8], signature: Signature) -> Result<Self, NetworkError> {
@@ -71,7 +50,7 @@ impl Script {
         module.f_set_eval()?;
         let script = Self { module, signature };
         let run = |batch: &[f32], count| Ok(script.forward(batch, count)?.joined(count));
-        probe::is_sound(signature.input, run)?;
+        trial_run::is_sound(signature.input, run)?;
         Ok(script)
     }
 
@@ -143,7 +122,7 @@ fn numbers(tensor: &Tensor, what: &'static str, expected: [usize; 2]) -> Result<
     if matches!(tensor.f_kind()?, Kind::ComplexHalf | Kind::ComplexFloat | Kind::ComplexDouble) {
         return Err(ScriptError::NotNumbers(what).into());
     }
-    Ok(runtime::given_out(tensor)?)
+    Ok(runtime::to_host(tensor)?)
 }
 
 fn side(side: usize) -> i64 {

@@ -20,14 +20,14 @@ use decision::{
     decider::{Platt, Thresholds},
     relations::{GLOBALS, ITEM, NEIGHBOURS_MAX, Relations, SUMMARY, SUMMARY_NAMES, Scores, Trial, Trials},
 };
-use torch::learn::{JudgeBatch, JudgeLearner, JudgeNetwork, Pace};
+use torch::learn::{AdamWSettings, OpenSetBatch, OpenSetLearner, OpenSetNetwork};
 use weights::StateDict;
 
-pub use self::world::Realm;
+pub use self::world::WorldSplit;
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Plan {
+pub struct DeciderTrainingOptions {
     pub seed: u64,
     /// Worlds to learn from, of 48 probes each.
     pub worlds: u32,
@@ -35,7 +35,7 @@ pub struct Plan {
     pub epochs: u32,
 }
 
-impl Default for Plan {
+impl Default for DeciderTrainingOptions {
     /// What the package in the repository was made with.
     fn default() -> Self {
         Self { seed: 1, worlds: 4000, epochs: 8 }
@@ -44,16 +44,16 @@ impl Default for Plan {
 
 /// How far a training is.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Stage {
+pub enum DeciderProgress {
     /// Worlds are being drawn.
     Drawn { worlds: u32, of: u32 },
     /// A network learns.
-    Learnt { network: JudgeNetwork, step: u64, of: u64, loss: f64 },
+    Learnt { network: OpenSetNetwork, step: u64, of: u64, loss: f64 },
 }
 
 /// What a training made; [`package::write`] makes a package of it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Made {
+pub struct TrainedDecider {
     pub weights: StateDict,
     pub set_transformer: Platt,
     pub perceptron: Platt,
@@ -75,15 +75,15 @@ const EPOCHS_MAX: u32 = 1000;
 const FIRST_WEIGHTS: u64 = u64::MAX;
 const ORDERS: u64 = u64::MAX - 1000;
 
-impl Plan {
+impl DeciderTrainingOptions {
     /// # Errors
     /// When it leads nowhere.
     pub fn check(&self) -> Result<(), TrainError> {
         if !(16..=WORLDS_MAX).contains(&self.worlds) {
-            return Err(TrainError::BadPlan("a training has 16 to 100000 worlds"));
+            return Err(TrainError::BadOptions("a training has 16 to 100000 worlds"));
         }
         if !(1..=EPOCHS_MAX).contains(&self.epochs) {
-            return Err(TrainError::BadPlan("a training has 1 to 1000 epochs"));
+            return Err(TrainError::BadOptions("a training has 1 to 1000 epochs"));
         }
         Ok(())
     }
@@ -91,9 +91,9 @@ impl Plan {
 
 /// The trials of so many worlds of a realm, drawn side by side.
 #[must_use]
-pub fn trials(realm: Realm, seed: u64, worlds: u32, progress: &(dyn Fn(u32) + Sync)) -> Vec<Trials> {
+pub fn trials(split: WorldSplit, seed: u64, worlds: u32, progress: &(dyn Fn(u32) + Sync)) -> Vec<Trials> {
     let one = |number: u32| {
-        let trials = world::World::drawn(realm, seed, number).trials(number);
+        let trials = world::World::drawn(split, seed, number).trials(number);
         progress(1);
         trials
     };
@@ -101,53 +101,62 @@ pub fn trials(realm: Realm, seed: u64, worlds: u32, progress: &(dyn Fn(u32) + Sy
 }
 
 /// Learns.
-pub fn train(plan: &Plan, progress: &(dyn Fn(Stage) + Sync)) -> Result<Made, TrainError> {
-    plan.check()?;
-    let held_out = plan.worlds.div_ceil(HELD_OUT);
+pub fn train(
+    options: &DeciderTrainingOptions,
+    progress: &(dyn Fn(DeciderProgress) + Sync),
+) -> Result<TrainedDecider, TrainError> {
+    options.check()?;
+    let held_out = options.worlds.div_ceil(HELD_OUT);
     let done = std::sync::atomic::AtomicU32::new(0);
     let count = |one: u32| {
         let worlds = one + done.fetch_add(one, std::sync::atomic::Ordering::Relaxed);
-        progress(Stage::Drawn { worlds, of: plan.worlds + held_out });
+        progress(DeciderProgress::Drawn { worlds, of: options.worlds + held_out });
     };
-    let worlds = trials(Realm::Training, plan.seed, plan.worlds, &count);
-    let held_out = trials(Realm::HeldOut, plan.seed, held_out, &count);
+    let worlds = trials(WorldSplit::Training, options.seed, options.worlds, &count);
+    let held_out = trials(WorldSplit::HeldOut, options.seed, held_out, &count);
     let learnt: Vec<&Trial> = worlds.iter().flat_map(|world| &world.trials).collect();
     let unseen: Vec<&Trial> = held_out.iter().flat_map(|world| &world.trials).collect();
     let mut weights = StateDict::default();
     let mut calibrated = |network| -> Result<Platt, TrainError> {
-        let learner = learn(plan, network, &learnt, progress)?;
+        let learner = learn(options, network, &learnt, progress)?;
         let platt = calibrate(&learner, &unseen)?;
         weights.join(learner.weights()?)?;
         Ok(platt)
     };
     let (set_transformer, perceptron) =
-        (calibrated(JudgeNetwork::SetTransformer)?, calibrated(JudgeNetwork::Perceptron)?);
-    Ok(Made { weights, set_transformer, perceptron, logistic: regression(&learnt), thresholds: thresholds(&learnt) })
+        (calibrated(OpenSetNetwork::SetTransformer)?, calibrated(OpenSetNetwork::Perceptron)?);
+    Ok(TrainedDecider {
+        weights,
+        set_transformer,
+        perceptron,
+        logistic: regression(&learnt),
+        thresholds: thresholds(&learnt),
+    })
 }
 
 fn learn(
-    plan: &Plan,
-    network: JudgeNetwork,
+    options: &DeciderTrainingOptions,
+    network: OpenSetNetwork,
     trials: &[&Trial],
-    progress: &(dyn Fn(Stage) + Sync),
-) -> Result<JudgeLearner, TrainError> {
+    progress: &(dyn Fn(DeciderProgress) + Sync),
+) -> Result<OpenSetLearner, TrainError> {
     let which = network as u64;
-    let mut random = Random::new(plan.seed, FIRST_WEIGHTS - which);
-    let mut learner = JudgeLearner::new(network, &mut || random.normal())?;
+    let mut random = Random::new(options.seed, FIRST_WEIGHTS - which);
+    let mut learner = OpenSetLearner::new(network, &mut || random.normal())?;
     let batches = (trials.len() / BATCH).max(1);
-    let of = batches as u64 * u64::from(plan.epochs);
+    let of = batches as u64 * u64::from(options.epochs);
     let mut order: Vec<usize> = (0..trials.len()).collect();
-    let mut random = Random::new(plan.seed, ORDERS - which);
-    for epoch in 0..u64::from(plan.epochs) {
+    let mut random = Random::new(options.seed, ORDERS - which);
+    for epoch in 0..u64::from(options.epochs) {
         shuffle(&mut order, &mut random);
         for (number, places) in order.chunks(BATCH).take(batches).enumerate() {
             let step = epoch * batches as u64 + number as u64;
-            let mut batch = JudgeBatch::default();
+            let mut batch = OpenSetBatch::default();
             for place in places {
                 add(&mut batch, trials[*place]);
             }
-            let loss = learner.step(&batch, Pace { rate: rate_at(step, of), decay: DECAY })?;
-            progress(Stage::Learnt { network, step: step + 1, of, loss });
+            let loss = learner.step(&batch, AdamWSettings { rate: rate_at(step, of), decay: DECAY })?;
+            progress(DeciderProgress::Learnt { network, step: step + 1, of, loss });
         }
     }
     Ok(learner)
@@ -167,7 +176,7 @@ fn shuffle(order: &mut [usize], random: &mut Random) {
 }
 
 /// Puts a probe's relations at the end of a batch.
-pub(crate) fn add(batch: &mut JudgeBatch, trial: &Trial) {
+pub(crate) fn add(batch: &mut OpenSetBatch, trial: &Trial) {
     let relations: &Relations = &trial.look.relations;
     batch.items.extend(relations.items().as_flattened());
     let absent = NEIGHBOURS_MAX - relations.items().len();
@@ -178,10 +187,10 @@ pub(crate) fn add(batch: &mut JudgeBatch, trial: &Trial) {
     batch.enrolled.push(f32::from(u8::from(trial.is_enrolled)));
 }
 
-fn calibrate(learner: &JudgeLearner, unseen: &[&Trial]) -> Result<Platt, TrainError> {
+fn calibrate(learner: &OpenSetLearner, unseen: &[&Trial]) -> Result<Platt, TrainError> {
     let mut logits = Vec::with_capacity(unseen.len());
     for part in unseen.chunks(BATCH) {
-        let mut batch = JudgeBatch::default();
+        let mut batch = OpenSetBatch::default();
         for trial in part {
             add(&mut batch, trial);
         }

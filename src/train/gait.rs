@@ -14,16 +14,16 @@ use serde::Serialize;
 
 use super::{
     Random, TrainError,
-    walker::{Condition, Direction, Person, Site, Walk},
+    walker::{Condition, Direction, WalkSetup, WalkSite, Walker},
 };
 use domain::{SampleContent, Skeleton};
-use encoder::prepare::{self, Centre, Limits, Preprocessing, SkeletonPreprocessing};
-use torch::learn::{GaitLearner, Step};
+use encoder::prepare::{self, Centre, Preprocessing, SampleLimits, SkeletonPreprocessing};
+use torch::learn::{ContrastiveStep, GaitLearner};
 use weights::{Dtype, RawTensor, StateDict};
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Plan {
+pub struct GaitTrainingOptions {
     pub seed: u64,
     pub steps: u64,
     /// People in a batch.
@@ -34,7 +34,7 @@ pub struct Plan {
     pub rate: f64,
 }
 
-impl Default for Plan {
+impl Default for GaitTrainingOptions {
     /// What the package in the repository was made with.
     fn default() -> Self {
         Self { seed: 1, steps: 2500, people: 32, walks: 4, rate: 2e-3 }
@@ -47,19 +47,19 @@ pub struct Checkpoints {
     pub file: PathBuf,
     /// Steps from one to the next.
     pub every: u64,
-    pub found: Found,
+    pub found: ExistingCheckpoint,
 }
 
 /// What becomes of a checkpoint that is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
+pub enum ExistingCheckpoint {
     Resume,
     Overwrite,
 }
 
 /// How far a training is.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Stage {
+pub struct GaitProgress {
     pub step: u64,
     pub steps: u64,
     pub loss: f64,
@@ -85,38 +85,38 @@ const STEPS_MAX: u64 = 10_000_000;
 
 /// Learns, and gives the weights that a package holds.
 pub fn train(
-    plan: &Plan,
+    options: &GaitTrainingOptions,
     checkpoints: Option<&Checkpoints>,
-    progress: &mut dyn FnMut(Stage),
+    progress: &mut dyn FnMut(GaitProgress),
 ) -> Result<StateDict, TrainError> {
-    plan.check()?;
+    options.check()?;
     let mut learner = match checkpoints {
-        Some(Checkpoints { file, found: Found::Resume, .. }) if file.exists() => load(plan, file)?,
+        Some(Checkpoints { file, found: ExistingCheckpoint::Resume, .. }) if file.exists() => load(options, file)?,
         _ => {
-            let mut random = Random::new(plan.seed, FIRST_WEIGHTS);
+            let mut random = Random::new(options.seed, FIRST_WEIGHTS);
             GaitLearner::new(&mut || random.normal())?
         }
     };
-    while learner.steps() < plan.steps {
+    while learner.steps() < options.steps {
         let step = learner.steps();
-        let (walks, people) = batch(plan, step);
-        let how = Step { rate: plan.rate_at(step), decay: DECAY, temperature: TEMPERATURE };
+        let (walks, people) = batch(options, step);
+        let how = ContrastiveStep { rate: options.rate_at(step), decay: DECAY, temperature: TEMPERATURE };
         let loss = learner.step(&walks, &people, how)?;
-        progress(Stage { step: step + 1, steps: plan.steps, loss });
+        progress(GaitProgress { step: step + 1, steps: options.steps, loss });
         if let Some(Checkpoints { file, every, .. }) = checkpoints
-            && ((step + 1) % every.max(&1) == 0 || step + 1 == plan.steps)
+            && ((step + 1) % every.max(&1) == 0 || step + 1 == options.steps)
         {
-            save(plan, &learner, file)?;
+            save(options, &learner, file)?;
         }
     }
     Ok(learner.weights()?)
 }
 
-impl Plan {
+impl GaitTrainingOptions {
     /// # Errors
     /// When it leads nowhere.
     pub fn check(&self) -> Result<(), TrainError> {
-        let refuse = |why| Err(TrainError::BadPlan(why));
+        let refuse = |why| Err(TrainError::BadOptions(why));
         if !(1..=STEPS_MAX).contains(&self.steps) {
             return refuse("a training has 1 to 10000000 steps");
         }
@@ -138,22 +138,22 @@ impl Plan {
 }
 
 /// The walks of a step, prepared, and whose each is.
-fn batch(plan: &Plan, step: u64) -> (Vec<f32>, Vec<u32>) {
-    let mut random = Random::new(plan.seed, step);
-    let site = Site::drawn(&mut random, CAMERAS as usize);
+fn batch(options: &GaitTrainingOptions, step: u64) -> (Vec<f32>, Vec<u32>) {
+    let mut random = Random::new(options.seed, step);
+    let site = WalkSite::drawn(&mut random, CAMERAS as usize);
     let (mut walks, mut people) = (Vec::new(), Vec::new());
-    for number in 0..plan.people {
-        let person = Person::drawn(&mut random);
-        for _ in 0..plan.walks {
+    for number in 0..options.people {
+        let person = Walker::drawn(&mut random);
+        for _ in 0..options.walks {
             let walk = some_walk(&mut random);
-            walks.extend(prepared(&site.watch(&person, walk, &mut random)));
+            walks.extend(prepared(&site.record(&person, walk, &mut random)));
             people.push(number);
         }
     }
     (walks, people)
 }
 
-fn some_walk(random: &mut Random) -> Walk {
+fn some_walk(random: &mut Random) -> WalkSetup {
     let condition = match random.below(10) {
         0..5 => Condition::Normal,
         5 | 6 => Condition::Bag,
@@ -161,31 +161,31 @@ fn some_walk(random: &mut Random) -> Walk {
         _ => Condition::Phone,
     };
     let direction = if random.chance(0.5) { Direction::Forth } else { Direction::Back };
-    Walk { camera: random.below(CAMERAS) as usize, condition, direction, frames: 40 + random.below(45) as usize }
+    WalkSetup { camera: random.below(CAMERAS) as usize, condition, direction, frames: 40 + random.below(45) as usize }
 }
 
 /// A walk as the network takes it.
 pub(super) fn prepared(skeleton: &Skeleton) -> Vec<f32> {
     let content = SampleContent::Skeleton(skeleton.clone());
-    let mut ready = prepare::prepare(&preprocessing(), &content, &Limits::default())
+    let mut ready = prepare::prepare(&preprocessing(), &content, &SampleLimits::default())
         .expect("a simulated walk has frames, joints within reach and a body");
     ready.prepared.views.remove(0)
 }
 
 /// What a checkpoint says of its training, beside the learner's state.
-fn facts(plan: &Plan) -> [(&'static str, &'static str, u64); 5] {
+fn facts(options: &GaitTrainingOptions) -> [(&'static str, &'static str, u64); 5] {
     [
-        ("training.seed", "seed", plan.seed),
-        ("training.steps", "number of steps", plan.steps),
-        ("training.people", "number of people", u64::from(plan.people)),
-        ("training.walks", "number of walks", u64::from(plan.walks)),
-        ("training.rate", "rate", plan.rate.to_bits()),
+        ("training.seed", "seed", options.seed),
+        ("training.steps", "number of steps", options.steps),
+        ("training.people", "number of people", u64::from(options.people)),
+        ("training.walks", "number of walks", u64::from(options.walks)),
+        ("training.rate", "rate", options.rate.to_bits()),
     ]
 }
 
-fn save(plan: &Plan, learner: &GaitLearner, file: &Path) -> Result<(), TrainError> {
+fn save(options: &GaitTrainingOptions, learner: &GaitLearner, file: &Path) -> Result<(), TrainError> {
     let mut state = learner.state()?;
-    for (key, _, number) in facts(plan) {
+    for (key, _, number) in facts(options) {
         let number = RawTensor::new(Dtype::I64, vec![], number.to_le_bytes().to_vec()).expect("one number");
         state.insert(key.to_owned(), number)?;
     }
@@ -195,9 +195,9 @@ fn save(plan: &Plan, learner: &GaitLearner, file: &Path) -> Result<(), TrainErro
     fs::rename(&unfinished, file).map_err(|source| TrainError::Unwritable { path: file.to_owned(), source })
 }
 
-fn load(plan: &Plan, file: &Path) -> Result<GaitLearner, TrainError> {
+fn load(options: &GaitTrainingOptions, file: &Path) -> Result<GaitLearner, TrainError> {
     let mut state = StateDict::read(file, None)?;
-    for (key, what, expected) in facts(plan) {
+    for (key, what, expected) in facts(options) {
         let bytes = state.remove(key).and_then(|tensor| <[u8; 8]>::try_from(tensor.bytes()).ok());
         let found = u64::from_le_bytes(bytes.unwrap_or_default());
         if found != expected {

@@ -24,7 +24,7 @@ use weights::WeightsError;
 #[derive(Debug, Error)]
 pub enum TrainError {
     #[error("{0}")]
-    BadPlan(&'static str),
+    BadOptions(&'static str),
     #[error("the checkpoint {path} is of another training: its {what} is {found}, and {expected} is asked for")]
     OtherTraining { path: PathBuf, what: &'static str, found: u64, expected: u64 },
     #[error("the checkpoint {path} cannot be gone on from: {source}")]

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{TrainError, gait::Plan};
+use super::{TrainError, gait::GaitTrainingOptions};
 use encoder::{FileHash, Package};
 use weights::StateDict;
 
@@ -14,14 +14,14 @@ use weights::StateDict;
 pub const NAME: &str = "gait-walker";
 
 /// Writes the package into `folder`, loads it as the server would, and builds its network once.
-pub fn write(folder: &Path, weights: &StateDict, plan: &Plan) -> Result<Package, TrainError> {
+pub fn write(folder: &Path, weights: &StateDict, options: &GaitTrainingOptions) -> Result<Package, TrainError> {
     let file = folder.join("weights.safetensors");
     weights.write_safetensors(&file)?;
     let sha256 = FileHash::of(&read(&file)?);
     let path = folder.join("model.toml");
-    fs::write(&path, manifest(plan, sha256)).map_err(|source| TrainError::Unwritable { path, source })?;
+    fs::write(&path, manifest(options, sha256)).map_err(|source| TrainError::Unwritable { path, source })?;
     let package = Package::load(folder)?;
-    package.prove()?;
+    package.check_network()?;
     Ok(package)
 }
 
@@ -29,8 +29,8 @@ fn read(path: &Path) -> Result<Vec<u8>, TrainError> {
     fs::read(path).map_err(|source| TrainError::Unreadable { path: PathBuf::from(path), source })
 }
 
-fn manifest(plan: &Plan, sha256: FileHash) -> String {
-    let command = command(plan);
+fn manifest(options: &GaitTrainingOptions, sha256: FileHash) -> String {
+    let command = command(options);
     let mut text = String::new();
     let written = write!(
         text,
@@ -64,8 +64,8 @@ centre = "hips"
 
 /// The command that makes these weights again.
 #[must_use]
-pub fn command(plan: &Plan) -> String {
-    let Plan { seed, steps, people, walks, rate } = plan;
+pub fn command(options: &GaitTrainingOptions) -> String {
+    let GaitTrainingOptions { seed, steps, people, walks, rate } = options;
     format!("semblance train gait --seed {seed} --steps {steps} --people {people} --walks {walks} --rate {rate}")
 }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     Random, TrainError, gait,
-    walker::{Camera, Condition, Direction, Estimator, Person, Site, Walk},
+    walker::{Camera, Condition, Direction, Estimator, WalkSetup, WalkSite, Walker},
 };
 use domain::{JOINTS, Skeleton};
 use encoder::proportions;
@@ -22,13 +22,13 @@ use weights::StateDict;
 
 /// How large a trial is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Size {
+pub struct TrialSize {
     pub people: u32,
     /// Evenly from the face at 0 to the back at 180 degrees.
     pub cameras: usize,
 }
 
-impl Default for Size {
+impl Default for TrialSize {
     /// CASIA-B's.
     fn default() -> Self {
         Self { people: 50, cameras: 11 }
@@ -37,7 +37,7 @@ impl Default for Size {
 
 /// Shares of right answers across views.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Row {
+pub struct TrialRow {
     pub method: &'static str,
     pub normal: f64,
     pub bag: f64,
@@ -46,15 +46,15 @@ pub struct Row {
 
 /// What a trial found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Trial {
+pub struct GaitTrial {
     pub people: u32,
     pub cameras: usize,
     /// What guessing reaches.
     pub chance: f64,
-    pub rows: Vec<Row>,
+    pub rows: Vec<TrialRow>,
 }
 
-impl fmt::Display for Trial {
+impl fmt::Display for GaitTrial {
     /// The table that the console and the model card show.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { people, cameras, chance, rows } = self;
@@ -64,7 +64,7 @@ impl fmt::Display for Trial {
             "{people} simulated people never seen, {cameras} cameras, rank-1 across views in % (guessing {guess:.1})"
         )?;
         writeln!(f, "{:22}{:>8}{:>8}{:>8}", "", "normal", "bag", "coat")?;
-        for Row { method, normal, bag, coat } in rows {
+        for TrialRow { method, normal, bag, coat } in rows {
             let [normal, bag, coat] = [normal, bag, coat].map(|share| 100.0 * share);
             writeln!(f, "{method:22}{normal:>8.1}{bag:>8.1}{coat:>8.1}")?;
         }
@@ -92,7 +92,7 @@ const WALKS: [Condition; 10] = [
 const BATCH: usize = 64;
 
 /// A walk of the trial.
-struct Shown {
+struct TrialWalk {
     person: u32,
     camera: usize,
     /// Which of [`WALKS`].
@@ -101,7 +101,7 @@ struct Shown {
 }
 
 /// Shows a network, its ablations and the static proportions the same people.
-pub fn run(weights: &StateDict, seed: u64, size: Size) -> Result<Trial, TrainError> {
+pub fn run(weights: &StateDict, seed: u64, size: TrialSize) -> Result<GaitTrial, TrainError> {
     let shown = show(seed, size);
     let network = Network::build(GaitLearner::ARCHITECTURE, weights.clone(), Folding::Folded)?;
     let prepared: Vec<Vec<f32>> = shown.iter().map(|walk| gait::prepared(&walk.skeleton)).collect();
@@ -118,23 +118,23 @@ pub fn run(weights: &StateDict, seed: u64, size: Size) -> Result<Trial, TrainErr
     let proportions: Vec<_> = shown.iter().map(|walk| proportions(&walk.skeleton)).collect();
     let near = |one: usize, other: usize| -squared_distance(&proportions[one], &proportions[other]);
     rows.push(row("static proportions", &shown, size, &near));
-    Ok(Trial { people: size.people, cameras: size.cameras, chance: 1.0 / f64::from(size.people), rows })
+    Ok(GaitTrial { people: size.people, cameras: size.cameras, chance: 1.0 / f64::from(size.people), rows })
 }
 
-fn show(seed: u64, size: Size) -> Vec<Shown> {
+fn show(seed: u64, size: TrialSize) -> Vec<TrialWalk> {
     let mut random = Random::new(seed, TRIAL_STREAM);
     let step = 180.0 / (size.cameras.max(2) - 1) as f32;
     let cameras = (0..size.cameras).map(|camera| Camera::level(step * camera as f32)).collect();
-    let site = Site { frames_per_second: FRAMES_PER_SECOND, cameras, estimator: Estimator::usual() };
+    let site = WalkSite { frames_per_second: FRAMES_PER_SECOND, cameras, estimator: Estimator::usual() };
     let mut shown = Vec::new();
     for person in 0..size.people {
-        let body = Person::drawn(&mut random);
+        let body = Walker::drawn(&mut random);
         for (number, condition) in WALKS.into_iter().enumerate() {
             for camera in 0..size.cameras {
                 let frames = 50 + random.below(40) as usize;
-                let walk = Walk { camera, condition, direction: Direction::Forth, frames };
-                let skeleton = site.watch(&body, walk, &mut random);
-                shown.push(Shown { person, camera, number, skeleton });
+                let walk = WalkSetup { camera, condition, direction: Direction::Forth, frames };
+                let skeleton = site.record(&body, walk, &mut random);
+                shown.push(TrialWalk { person, camera, number, skeleton });
             }
         }
     }
@@ -150,31 +150,37 @@ fn embed(network: &Network, walks: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, TrainEr
     Ok(embeddings)
 }
 
-fn row(method: &'static str, shown: &[Shown], size: Size, similarity: &dyn Fn(usize, usize) -> f32) -> Row {
+fn row(
+    method: &'static str,
+    shown: &[TrialWalk],
+    size: TrialSize,
+    similarity: &dyn Fn(usize, usize) -> f32,
+) -> TrialRow {
     let of = |condition: Condition| {
         let mut shares = Vec::new();
         for probes in 0..size.cameras {
             for gallery in (0..size.cameras).filter(|camera| *camera != probes) {
-                shares.push(right_answers(shown, (probes, condition), gallery, similarity));
+                shares.push(right_answers(shown, probes, condition, gallery, similarity));
             }
         }
         shares.iter().sum::<f64>() / shares.len() as f64
     };
-    Row { method, normal: of(Condition::Normal), bag: of(Condition::Bag), coat: of(Condition::Coat) }
+    TrialRow { method, normal: of(Condition::Normal), bag: of(Condition::Bag), coat: of(Condition::Coat) }
 }
 
 /// The share of probes whose nearest walk of the gallery is of the same person.
 fn right_answers(
-    shown: &[Shown],
-    (camera, condition): (usize, Condition),
+    shown: &[TrialWalk],
+    camera: usize,
+    condition: Condition,
     gallery_camera: usize,
     similarity: &dyn Fn(usize, usize) -> f32,
 ) -> f64 {
-    let numbered = |wanted: &dyn Fn(&Shown) -> bool| -> Vec<usize> {
+    let numbered = |wanted: &dyn Fn(&TrialWalk) -> bool| -> Vec<usize> {
         shown.iter().enumerate().filter(|(_, walk)| wanted(walk)).map(|(at, _)| at).collect()
     };
     let gallery = numbered(&|walk| walk.camera == gallery_camera && walk.number < GALLERY_WALKS);
-    let is_probe = |walk: &Shown| walk.number >= GALLERY_WALKS && WALKS[walk.number] == condition;
+    let is_probe = |walk: &TrialWalk| walk.number >= GALLERY_WALKS && WALKS[walk.number] == condition;
     let probes = numbered(&|walk| walk.camera == camera && is_probe(walk));
     let right = probes.iter().filter(|probe| {
         let nearest =

@@ -19,16 +19,16 @@ use arrow_ipc::{
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 
 use super::{
-    Rows, Source, TransferError, columns, open,
-    row::{Defaults, Exported, RowRead, numbered},
+    ImportRows, ImportSource, TransferError, columns, open,
+    row::{Exported, RowDefaults, RowRead, numbered},
 };
 
 /// How a file begins; a stream begins with its first message.
 const MAGIC: &[u8; 6] = b"ARROW1";
 
-type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
+type RecordBatches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
 
-pub(super) fn read(source: &Source) -> Result<Rows, TransferError> {
+pub(super) fn read(source: &ImportSource) -> Result<ImportRows, TransferError> {
     let (schema, batches) = batches(&source.file)?;
     columns::check(&schema).map_err(|problem| TransferError::unreadable(&source.file, problem))?;
     // The form says nowhere how many rows there are: they are counted on a walk of their own, with no column read.
@@ -42,7 +42,7 @@ pub(super) fn read(source: &Source) -> Result<Rows, TransferError> {
         after: source.after,
         number: 0,
     };
-    Ok(Rows { total, rows: Box::new(reader) })
+    Ok(ImportRows { total, rows: Box::new(reader) })
 }
 
 fn count(file: &Path) -> Result<u64, TransferError> {
@@ -55,11 +55,11 @@ fn count(file: &Path) -> Result<u64, TransferError> {
     Ok(total)
 }
 
-fn batches(file: &Path) -> Result<(SchemaRef, Batches), TransferError> {
+fn batches(file: &Path) -> Result<(SchemaRef, RecordBatches), TransferError> {
     batches_of(file, None)
 }
 
-fn batches_of(path: &Path, columns: Option<Vec<usize>>) -> Result<(SchemaRef, Batches), TransferError> {
+fn batches_of(path: &Path, columns: Option<Vec<usize>>) -> Result<(SchemaRef, RecordBatches), TransferError> {
     let io = |error| TransferError::io(path, error);
     let mut file = open(path)?;
     let mut begins = Vec::new();
@@ -70,7 +70,7 @@ fn batches_of(path: &Path, columns: Option<Vec<usize>>) -> Result<(SchemaRef, Ba
     opened.map_err(|problem| TransferError::unreadable(path, format!("this is no Arrow file: {problem}")))
 }
 
-fn reader(file: File, is_file: bool, columns: Option<Vec<usize>>) -> Result<(SchemaRef, Batches), ArrowError> {
+fn reader(file: File, is_file: bool, columns: Option<Vec<usize>>) -> Result<(SchemaRef, RecordBatches), ArrowError> {
     let file = BufReader::with_capacity(1 << 18, file);
     Ok(if is_file {
         let reader = FileReader::try_new(file, columns)?;
@@ -90,7 +90,7 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, String>
 }
 
 /// The next batch; after the last, and after a fault, there is none.
-fn next(batches: &mut Option<Batches>) -> Result<Option<RecordBatch>, String> {
+fn next(batches: &mut Option<RecordBatches>) -> Result<Option<RecordBatch>, String> {
     let Some(open) = batches else { return Ok(None) };
     let batch = guarded(|| open.next().transpose());
     if !matches!(batch, Ok(Some(_))) {
@@ -101,11 +101,11 @@ fn next(batches: &mut Option<Batches>) -> Result<Option<RecordBatch>, String> {
 
 struct Arrow {
     file: PathBuf,
-    batches: Option<Batches>,
+    batches: Option<RecordBatches>,
     batch: Option<RecordBatch>,
     /// Where in the batch the next row is.
     at: usize,
-    defaults: Defaults,
+    defaults: RowDefaults,
     after: u64,
     number: u64,
 }

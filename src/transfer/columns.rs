@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use arrow_array::{Array, Float32Array, RecordBatch, StructArray, cast::AsArray, types::Float32Type};
 use arrow_schema::{DataType, Schema};
 
-use super::row::{Defaults, Row, Said};
+use super::row::{ImportRow, RowDefaults, RowFields};
 
 /// Whether a type of Arrow's is one that we read.
-type Takes = fn(&DataType) -> bool;
+type TypeCheck = fn(&DataType) -> bool;
 
 /// What the columns are called, and what they may be.
-const COLUMNS: [(&str, &str, Takes); 6] = [
+const COLUMNS: [(&str, &str, TypeCheck); 6] = [
     ("identity", "a text (utf8)", is_text),
     ("labels", "a map from text to text, or a text that holds JSON", |kind| is_text(kind) || is_text_map(kind)),
     ("model", "a text (utf8)", is_text),
@@ -58,9 +58,9 @@ pub(super) fn check(schema: &Schema) -> Result<(), String> {
 }
 
 /// A row of a batch whose schema was checked.
-pub(super) fn row(batch: &RecordBatch, at: usize, defaults: &Defaults) -> Result<Row, String> {
+pub(super) fn row(batch: &RecordBatch, at: usize, defaults: &RowDefaults) -> Result<ImportRow, String> {
     let text = |name: &str| batch.column_by_name(name).and_then(|column| text_at(column, at));
-    let said = Said {
+    let fields = RowFields {
         identity: text("identity").ok_or("the row has no identity")?,
         labels: batch.column_by_name("labels").map(|column| labels_at(column, at)).transpose()?.unwrap_or_default(),
         model: text("model"),
@@ -68,7 +68,7 @@ pub(super) fn row(batch: &RecordBatch, at: usize, defaults: &Defaults) -> Result
         digest: text("digest"),
     };
     let embedding = batch.column_by_name("embedding").and_then(|column| numbers_at(column, at));
-    said.with_embedding(embedding.ok_or("the row has no embedding, or one with numbers missing")?, defaults)
+    fields.with_embedding(embedding.ok_or("the row has no embedding, or one with numbers missing")?, defaults)
 }
 
 fn text_at(column: &dyn Array, at: usize) -> Option<&str> {

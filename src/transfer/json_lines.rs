@@ -10,8 +10,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Rows, Source, TransferError, open,
-    row::{Defaults, Exported, Row, RowRead, Said, numbered},
+    ImportRows, ImportSource, TransferError, open,
+    row::{Exported, ImportRow, RowDefaults, RowFields, RowRead, numbered},
 };
 use domain::{
     Alignment, FaceSelection, Geometry, ImageBytes, Landmarks, Modality, ModelDigest, Picture, PixelBox, SampleContent,
@@ -25,7 +25,7 @@ const IMAGE_BYTES_MAX: u64 = 16 << 20;
 /// A line. What is not known is refused by name: a misspelt word would lose what it says.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Line {
+struct InputLine {
     identity: String,
     #[serde(default)]
     labels: BTreeMap<String, String>,
@@ -58,7 +58,7 @@ enum SelectionWord {
     ExactlyOne,
 }
 
-pub(super) fn read(source: &Source) -> Result<Rows, TransferError> {
+pub(super) fn read(source: &ImportSource) -> Result<ImportRows, TransferError> {
     let total = lines(&source.file)?;
     let reader = JsonLines {
         file: source.file.clone(),
@@ -68,7 +68,7 @@ pub(super) fn read(source: &Source) -> Result<Rows, TransferError> {
         number: 0,
         is_over: false,
     };
-    Ok(Rows { total, rows: Box::new(reader) })
+    Ok(ImportRows { total, rows: Box::new(reader) })
 }
 
 /// How many lines a file has; the last one may lack its end.
@@ -88,7 +88,7 @@ pub(super) fn lines(path: &Path) -> Result<u64, TransferError> {
 struct JsonLines {
     file: PathBuf,
     lines: BufReader<File>,
-    defaults: Defaults,
+    defaults: RowDefaults,
     after: u64,
     number: u64,
     is_over: bool,
@@ -101,14 +101,14 @@ impl Iterator for JsonLines {
         while !self.is_over {
             let mut line = Vec::new();
             match next_line(&mut self.lines, &mut line) {
-                Ok(Length::None) => break,
+                Ok(LineLength::None) => break,
                 Ok(length) => {
                     self.number += 1;
                     if self.number <= self.after || line.trim_ascii().is_empty() {
                         continue;
                     }
                     let read = match length {
-                        Length::TooLong => Err(format!("the line is longer than {LINE_BYTES_MAX} bytes")),
+                        LineLength::TooLong => Err(format!("the line is longer than {LINE_BYTES_MAX} bytes")),
                         _ => self.row(&line),
                     };
                     return Some(Ok(numbered(self.number, read)));
@@ -124,7 +124,7 @@ impl Iterator for JsonLines {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Length {
+enum LineLength {
     None,
     Whole,
     TooLong,
@@ -132,22 +132,22 @@ enum Length {
 
 /// Reads a line without its end; of one that is too long, the beginning.
 pub(super) fn next_line_of(lines: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
-    Ok(next_line(lines, line)? != Length::None)
+    Ok(next_line(lines, line)? != LineLength::None)
 }
 
-fn next_line(lines: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Length> {
+fn next_line(lines: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<LineLength> {
     line.clear();
     if lines.take(LINE_BYTES_MAX).read_until(b'\n', line)? == 0 {
-        return Ok(Length::None);
+        return Ok(LineLength::None);
     }
     if line.last() == Some(&b'\n') {
         line.pop();
-        return Ok(Length::Whole);
+        return Ok(LineLength::Whole);
     }
     // The end of the file, or of what a line may be: what is left of it is passed over.
     let is_cut = line.len() as u64 == LINE_BYTES_MAX && !lines.fill_buf()?.is_empty();
     if !is_cut {
-        return Ok(Length::Whole);
+        return Ok(LineLength::Whole);
     }
     loop {
         let held = lines.fill_buf()?;
@@ -155,15 +155,15 @@ fn next_line(lines: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Length>
         let (passed, is_end) = (end.map_or(held.len(), |at| at + 1), end.is_some() || held.is_empty());
         lines.consume(passed);
         if is_end {
-            return Ok(Length::TooLong);
+            return Ok(LineLength::TooLong);
         }
     }
 }
 
 impl JsonLines {
-    fn row(&self, line: &[u8]) -> Result<Row, String> {
-        let line: Line = serde_json::from_slice(line).map_err(|problem| format!("this is no row: {problem}"))?;
-        let said = Said {
+    fn row(&self, line: &[u8]) -> Result<ImportRow, String> {
+        let line: InputLine = serde_json::from_slice(line).map_err(|problem| format!("this is no row: {problem}"))?;
+        let fields = RowFields {
             identity: &line.identity,
             labels: line.labels.clone(),
             model: line.model.as_deref(),
@@ -171,11 +171,11 @@ impl JsonLines {
             digest: line.digest.as_deref(),
         };
         match (&line.embedding, &line.image) {
-            (Some(values), None) => said.with_embedding(values.clone(), &self.defaults),
+            (Some(values), None) => fields.with_embedding(values.clone(), &self.defaults),
             (None, Some(image)) if line.model.is_none() => {
                 let bytes = picture(self.file.parent().unwrap_or(Path::new("")), image)?;
                 let picture = Picture { bytes: ImageBytes(bytes.into()), geometry: geometry(&line) };
-                said.with(SampleContent::Image(picture), &self.defaults)
+                fields.with(SampleContent::Image(picture), &self.defaults)
             }
             (None, Some(_)) => Err("a picture is encoded by the server's own model; leave model away".to_owned()),
             _ => Err("a row has an embedding or an image, one of the two".to_owned()),
@@ -183,7 +183,7 @@ impl JsonLines {
     }
 }
 
-fn geometry(line: &Line) -> Geometry {
+fn geometry(line: &InputLine) -> Geometry {
     let alignment = line.alignment.map(|word| match word {
         AlignmentWord::Detect => Alignment::Detect,
         AlignmentWord::Landmarks => Alignment::Landmarks,
@@ -216,7 +216,7 @@ fn picture(folder: &Path, image: &Path) -> Result<Vec<u8>, String> {
 
 /// A line as export writes it; import reads it.
 #[derive(Serialize)]
-struct Written<'e> {
+struct OutputLine<'e> {
     identity: &'e str,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     labels: BTreeMap<String, String>,
@@ -228,7 +228,7 @@ struct Written<'e> {
 }
 
 pub(super) fn write(out: &mut impl Write, row: &Exported, with_embedding: bool) -> io::Result<()> {
-    let written = Written {
+    let written = OutputLine {
         identity: row.identity.as_str(),
         labels: row.labels.clone().into(),
         modality: row.modality,

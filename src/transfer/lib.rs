@@ -24,8 +24,8 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 pub use output::{Contents, Output};
-pub use progress::Progress;
-pub use row::{BadRow, Defaults, Exported, Row, RowRead};
+pub use progress::ImportProgress;
+pub use row::{BadRow, Exported, ImportRow, RowDefaults, RowRead};
 
 /// Why a file cannot be read or written.
 #[derive(Debug, Error)]
@@ -86,24 +86,24 @@ impl Format {
 
 /// What to read.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub struct ImportSource {
     pub file: PathBuf,
     /// The identities of an array of NumPy's, one a line.
     pub names: Option<PathBuf>,
     /// What rows mean that do not say it.
-    pub defaults: Defaults,
+    pub defaults: RowDefaults,
     /// The rows up to this one are passed over.
     pub after: u64,
 }
 
 /// Rows as they come out of a file. After an error of the file itself there are no more.
-pub struct Rows {
+pub struct ImportRows {
     /// How many rows the file has, those that are passed over included.
     pub total: u64,
     rows: Box<dyn Iterator<Item = Result<RowRead, TransferError>> + Send>,
 }
 
-impl Iterator for Rows {
+impl Iterator for ImportRows {
     type Item = Result<RowRead, TransferError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -115,7 +115,7 @@ impl Iterator for Rows {
 ///
 /// # Errors
 /// When the file cannot be opened, or is not what its name says.
-pub fn read(source: &Source) -> Result<Rows, TransferError> {
+pub fn read(source: &ImportSource) -> Result<ImportRows, TransferError> {
     let format = Format::of(&source.file)?;
     if source.names.is_some() && format != Format::Npy {
         let problem = "names beside the file are for .npy; here every row says whose it is";

@@ -10,10 +10,10 @@ use std::{
 };
 
 use super::{
-    Rows, Source, TransferError,
+    ImportRows, ImportSource, TransferError,
     json_lines::{lines, next_line_of},
     open,
-    row::{Defaults, RowRead, Said, numbered},
+    row::{RowDefaults, RowFields, RowRead, numbered},
 };
 use domain::DIMENSION_MAX;
 
@@ -23,8 +23,8 @@ const HEADER_BYTES_MAX: usize = 1 << 16;
 /// How long the header is that we write: room for any number of rows, and the numbers begin at a multiple of 64.
 const HEADER_BYTES: usize = 128;
 
-pub(super) fn read(source: &Source) -> Result<Rows, TransferError> {
-    let Source { file, names, defaults, after } = source;
+pub(super) fn read(source: &ImportSource) -> Result<ImportRows, TransferError> {
+    let ImportSource { file, names, defaults, after } = source;
     let wrong = |problem: &str| TransferError::unreadable(file, problem);
     let names = names.as_deref().ok_or_else(|| wrong("an array has no names: --ids names the file that has them"))?;
     if defaults.model.is_none() || defaults.modality.is_none() {
@@ -65,7 +65,7 @@ pub(super) fn read(source: &Source) -> Result<Rows, TransferError> {
     for _ in 0..passed {
         next_line_of(&mut reader.names, &mut line).map_err(|error| TransferError::io(names, error))?;
     }
-    Ok(Rows { total: shape.rows, rows: Box::new(reader) })
+    Ok(ImportRows { total: shape.rows, rows: Box::new(reader) })
 }
 
 struct Npy {
@@ -73,7 +73,7 @@ struct Npy {
     numbers: BufReader<File>,
     names_file: PathBuf,
     names: BufReader<File>,
-    defaults: Defaults,
+    defaults: RowDefaults,
     row: Vec<u8>,
     precision: Precision,
     number: u64,
@@ -96,7 +96,7 @@ impl Npy {
         next_line_of(&mut self.names, &mut name).map_err(|error| TransferError::io(&self.names_file, error))?;
         let values = self.precision.numbers(&self.row);
         let read = match std::str::from_utf8(name.trim_ascii_end()) {
-            Ok(identity) => Said { identity, ..Said::default() }.with_embedding(values, &self.defaults),
+            Ok(identity) => RowFields { identity, ..RowFields::default() }.with_embedding(values, &self.defaults),
             Err(_) => Err("the name is not UTF-8".to_owned()),
         };
         Ok(numbered(self.number, read))
@@ -104,7 +104,7 @@ impl Npy {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Shape {
+struct ArrayShape {
     rows: u64,
     columns: u64,
     precision: Precision,
@@ -135,7 +135,7 @@ impl Precision {
 }
 
 /// Reads up to where the numbers begin.
-fn header(file: &mut impl BufRead) -> Result<Shape, String> {
+fn header(file: &mut impl BufRead) -> Result<ArrayShape, String> {
     let cut = |_: io::Error| "the file ends within its header".to_owned();
     let mut start = [0; 8];
     file.read_exact(&mut start).map_err(|_| "this is no .npy: it is too short".to_owned())?;
@@ -165,7 +165,7 @@ fn header(file: &mut impl BufRead) -> Result<Shape, String> {
 }
 
 /// Reads the dictionary, as far as it can say what we take.
-fn shape(header: &str) -> Result<Shape, String> {
+fn shape(header: &str) -> Result<ArrayShape, String> {
     let value = |key: &str| {
         let after = header.split_once(&format!("'{key}':")).map(|(_, after)| after.trim_start());
         after.ok_or_else(|| format!("its header has no {key}"))
@@ -192,7 +192,7 @@ fn shape(header: &str) -> Result<Shape, String> {
         .collect();
     match sides.as_deref() {
         Some(&[rows, columns]) if (1..=u64::from(DIMENSION_MAX)).contains(&columns) => {
-            Ok(Shape { rows, columns, precision })
+            Ok(ArrayShape { rows, columns, precision })
         }
         Some(sides) => {
             Err(format!("its shape is {sides:?}: rows of 1 to {DIMENSION_MAX} numbers are read, one for each template"))
@@ -204,14 +204,14 @@ fn shape(header: &str) -> Result<Shape, String> {
 /// An array that grows row by row; its header is written last, when the rows are counted.
 pub(super) struct Writer<W: Write> {
     out: BufWriter<W>,
-    shape: Shape,
+    shape: ArrayShape,
 }
 
 impl<W: Write + Seek> Writer<W> {
     pub(super) fn begin(out: W, columns: u32) -> io::Result<Self> {
         let mut writer = Self {
             out: BufWriter::with_capacity(1 << 18, out),
-            shape: Shape { rows: 0, columns: columns.into(), precision: Precision::Single },
+            shape: ArrayShape { rows: 0, columns: columns.into(), precision: Precision::Single },
         };
         writer.out.write_all(&[0; HEADER_BYTES])?;
         Ok(writer)
@@ -224,7 +224,7 @@ impl<W: Write + Seek> Writer<W> {
     }
 
     pub(super) fn finish(mut self) -> io::Result<W> {
-        let Shape { rows, columns, .. } = self.shape;
+        let ArrayShape { rows, columns, .. } = self.shape;
         let mut header = MAGIC.to_vec();
         header.extend([1, 0]);
         header.extend(u16::try_from(HEADER_BYTES - 10).expect("a short header").to_le_bytes());

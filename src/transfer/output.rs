@@ -25,10 +25,10 @@ pub struct Output {
     contents: Contents,
     /// How many numbers the embeddings have; those of another length have no place in a table.
     dimension: Option<u32>,
-    form: Form,
+    form: OutputFormat,
 }
 
-enum Form {
+enum OutputFormat {
     JsonLines(BufWriter<NamedTempFile>),
     /// Begun with the first rows, which tell its columns.
     Arrow(Option<Box<arrow::Writer<NamedTempFile>>>),
@@ -40,13 +40,13 @@ impl Output {
     /// When the name tells no form, the form cannot hold what is asked for, or the folder cannot be written to.
     pub fn begin(path: &Path, contents: Contents) -> Result<Self, TransferError> {
         let form = match Format::of(path)? {
-            Format::JsonLines => Form::JsonLines(BufWriter::with_capacity(1 << 18, temporary(path)?)),
-            Format::Arrow => Form::Arrow(None),
+            Format::JsonLines => OutputFormat::JsonLines(BufWriter::with_capacity(1 << 18, temporary(path)?)),
+            Format::Arrow => OutputFormat::Arrow(None),
             Format::Npy if contents == Contents::Names => {
                 let problem = "an .npy holds embeddings and nothing else; ask for them, or write .jsonl or .arrow";
                 return Err(TransferError::Unwritable(problem.to_owned()));
             }
-            Format::Npy => Form::Npy(None, BufWriter::new(temporary(path)?)),
+            Format::Npy => OutputFormat::Npy(None, BufWriter::new(temporary(path)?)),
         };
         Ok(Self { path: path.to_owned(), contents, dimension: None, form })
     }
@@ -54,7 +54,7 @@ impl Output {
     /// Whether the file says nowhere of which model a row is, so that all must be of one.
     #[must_use]
     pub fn is_of_one_model(&self) -> bool {
-        matches!(self.form, Form::Npy(..))
+        matches!(self.form, OutputFormat::Npy(..))
     }
 
     /// Writes rows behind those that are there.
@@ -65,14 +65,14 @@ impl Output {
         self.check(rows)?;
         let (dimension, contents, path) = (self.dimension, self.contents, &self.path);
         let written = match &mut self.form {
-            Form::JsonLines(out) => {
+            OutputFormat::JsonLines(out) => {
                 rows.iter().try_for_each(|row| json_lines::write(out, row, contents == Contents::Embeddings))
             }
-            Form::Arrow(writer) => {
+            OutputFormat::Arrow(writer) => {
                 let columns = dimension.filter(|_| contents == Contents::Embeddings);
                 begun(writer, path, |file| arrow::Writer::begin(file, columns).map(Box::new))?.rows(rows)
             }
-            Form::Npy(writer, names) => {
+            OutputFormat::Npy(writer, names) => {
                 let writer = begun(writer, path, |file| npy::Writer::begin(file, dimension.unwrap_or(1)))?;
                 rows.iter().try_for_each(|row| {
                     writeln!(names, "{}", row.identity)?;
@@ -91,13 +91,13 @@ impl Output {
         let path = &self.path;
         let io = |error| TransferError::io(path, error);
         Ok(match self.form {
-            Form::JsonLines(out) => vec![place(whole(out).map_err(io)?, path)?],
-            Form::Arrow(mut writer) => {
+            OutputFormat::JsonLines(out) => vec![place(whole(out).map_err(io)?, path)?],
+            OutputFormat::Arrow(mut writer) => {
                 begun(&mut writer, path, |file| arrow::Writer::begin(file, None).map(Box::new))?;
                 let writer = writer.expect("it was begun above");
                 vec![place(writer.finish().map_err(io)?, path)?]
             }
-            Form::Npy(mut writer, names) => {
+            OutputFormat::Npy(mut writer, names) => {
                 begun(&mut writer, path, |file| npy::Writer::begin(file, 1))?;
                 let writer = writer.expect("it was begun above");
                 let names = place(whole(names).map_err(io)?, &npy::names_beside(path))?;
@@ -108,7 +108,7 @@ impl Output {
 
     /// A table has one width.
     fn check(&mut self, rows: &[Exported]) -> Result<(), TransferError> {
-        if self.contents == Contents::Names || matches!(self.form, Form::JsonLines(_)) {
+        if self.contents == Contents::Names || matches!(self.form, OutputFormat::JsonLines(_)) {
             return Ok(());
         }
         for row in rows {

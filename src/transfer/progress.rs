@@ -16,14 +16,14 @@ use domain::CollectionId;
 
 /// The progress of one file into one collection.
 #[derive(Debug)]
-pub struct Progress {
+pub struct ImportProgress {
     path: PathBuf,
-    kept: Kept,
+    kept: SavedProgress,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Kept {
+struct SavedProgress {
     collection: CollectionId,
     /// sha256 of the file, in hex.
     file: String,
@@ -33,18 +33,18 @@ struct Kept {
     settled: u64,
 }
 
-impl Progress {
+impl ImportProgress {
     /// What an earlier run left, or a beginning.
     ///
     /// # Errors
     /// [`TransferError::OtherProgress`] when it is of another file; or when it cannot be read.
     pub fn open(path: &Path, file: &Path, digest: &[u8; 32], collection: &CollectionId) -> Result<Self, TransferError> {
-        let begun = Kept { collection: collection.clone(), file: hex::encode(digest), again: 0, settled: 0 };
+        let begun = SavedProgress { collection: collection.clone(), file: hex::encode(digest), again: 0, settled: 0 };
         let kept = match fs::read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => begun,
             Err(error) => return Err(TransferError::io(path, error)),
             Ok(bytes) => {
-                let kept: Kept = serde_json::from_slice(&bytes)
+                let kept: SavedProgress = serde_json::from_slice(&bytes)
                     .map_err(|_| TransferError::unreadable(path, "this is no progress of an import"))?;
                 if (&kept.collection, &kept.file) != (&begun.collection, &begun.file) {
                     return Err(TransferError::OtherProgress { kept: path.to_owned(), file: file.to_owned() });
@@ -85,7 +85,7 @@ impl Progress {
     /// The id under which a row takes effect once: the same in every run over the same file.
     #[must_use]
     pub fn request_id(&self, row: u64) -> String {
-        let Kept { file, again, .. } = &self.kept;
+        let SavedProgress { file, again, .. } = &self.kept;
         let digest = Sha256::digest(format!("semblance import 1\0{file}\0{again}\0{row}"));
         format!("import-{}", hex::encode(&digest[..16]))
     }
@@ -105,7 +105,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, file) = (folder.path().join("progress"), Path::new("people.jsonl"));
         let staff = CollectionId::new("staff").expect("an id");
-        let open = |digest: u8, collection: &CollectionId| Progress::open(&path, file, &[digest; 32], collection);
+        let open = |digest: u8, collection: &CollectionId| ImportProgress::open(&path, file, &[digest; 32], collection);
         let mut first = open(1, &staff).expect("a beginning");
         assert_eq!(first.settled(), 0);
         first.settle(40).expect("kept");

@@ -6,7 +6,7 @@ use domain::{DIMENSION_MAX, Embedding, IdentityId, Labels, Modality, ModelDigest
 
 /// Whom to enroll from what, as a row says it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Row {
+pub struct ImportRow {
     /// 1 is the first: the line of JSON lines, the row of a table.
     pub number: u64,
     pub identity: IdentityId,
@@ -24,11 +24,11 @@ pub struct BadRow {
 }
 
 /// A row, or what is wrong with it.
-pub type RowRead = Result<Row, BadRow>;
+pub type RowRead = Result<ImportRow, BadRow>;
 
 /// What rows mean that do not say it.
 #[derive(Debug, Clone, Default)]
-pub struct Defaults {
+pub struct RowDefaults {
     pub model: Option<SpaceName>,
     pub modality: Option<Modality>,
 }
@@ -47,7 +47,7 @@ pub struct Exported {
 
 /// What a row of any form says, unchecked.
 #[derive(Debug, Default)]
-pub(super) struct Said<'r> {
+pub(super) struct RowFields<'r> {
     pub(super) identity: &'r str,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) model: Option<&'r str>,
@@ -55,9 +55,9 @@ pub(super) struct Said<'r> {
     pub(super) digest: Option<&'r str>,
 }
 
-impl Said<'_> {
+impl RowFields<'_> {
     /// The row of an embedding.
-    pub(super) fn with_embedding(self, values: Vec<f32>, defaults: &Defaults) -> Result<Row, String> {
+    pub(super) fn with_embedding(self, values: Vec<f32>, defaults: &RowDefaults) -> Result<ImportRow, String> {
         let model = match self.model {
             Some(name) => Some(SpaceName::new(name).map_err(|problem| format!("model: {problem}"))?),
             None => defaults.model.clone(),
@@ -73,14 +73,14 @@ impl Said<'_> {
     }
 
     /// The row of any sample.
-    pub(super) fn with(self, content: SampleContent, defaults: &Defaults) -> Result<Row, String> {
+    pub(super) fn with(self, content: SampleContent, defaults: &RowDefaults) -> Result<ImportRow, String> {
         let modality = match self.modality {
             Some(word) => Some(word.parse::<Modality>().map_err(|problem| format!("modality: {problem}"))?),
             None => defaults.modality,
         };
         let modality = modality.ok_or("the row does not say its modality; --modality says it for all")?;
         let digest = self.digest.map(str::parse).transpose();
-        Ok(Row {
+        Ok(ImportRow {
             number: 0,
             digest: digest.map_err(|_| "digest: 64 hexadecimal digits are expected")?,
             identity: IdentityId::new(self.identity).map_err(|problem| format!("identity: {problem}"))?,
@@ -91,9 +91,9 @@ impl Said<'_> {
 }
 
 /// A row with its number, or what is wrong with the row of that number.
-pub(super) fn numbered(number: u64, read: Result<Row, String>) -> RowRead {
+pub(super) fn numbered(number: u64, read: Result<ImportRow, String>) -> RowRead {
     match read {
-        Ok(row) => Ok(Row { number, ..row }),
+        Ok(row) => Ok(ImportRow { number, ..row }),
         Err(problem) => Err(BadRow { number, problem }),
     }
 }

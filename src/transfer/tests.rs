@@ -27,18 +27,18 @@ fn exported(number: u32, dimension: u32) -> Exported {
     }
 }
 
-fn source(file: &Path) -> Source {
+fn source(file: &Path) -> ImportSource {
     let is_npy = file.extension().is_some_and(|e| e == "npy");
     let model = SpaceName::new("mine").ok().filter(|_| is_npy);
-    Source {
+    ImportSource {
         file: file.to_owned(),
         names: is_npy.then(|| npy::names_beside(file)),
-        defaults: Defaults { model, modality: is_npy.then_some(Modality::Face) },
+        defaults: RowDefaults { model, modality: is_npy.then_some(Modality::Face) },
         after: 0,
     }
 }
 
-fn rows(source: &Source) -> Vec<Result<RowRead, TransferError>> {
+fn rows(source: &ImportSource) -> Vec<Result<RowRead, TransferError>> {
     read(source).expect("it opens").collect()
 }
 
@@ -46,7 +46,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-fn values(row: &Row) -> &[f32] {
+fn values(row: &ImportRow) -> &[f32] {
     let SampleContent::Embedding { values, .. } = &row.sample.content else { panic!("{row:?}") };
     values
 }
@@ -82,11 +82,11 @@ fn what_is_written_is_read_again_bit_for_bit() {
                 assert_eq!((&read.labels, read.digest), (&given.labels, Some(given.digest)));
             }
         }
-        let rest = rows(&Source { after: 2490, ..source(&path) });
+        let rest = rows(&ImportSource { after: 2490, ..source(&path) });
         let numbers: Vec<u64> =
             rest.iter().map(|row| row.as_ref().expect("whole").as_ref().expect("good").number).collect();
         assert_eq!(numbers, (2491..=2500).collect::<Vec<u64>>(), "{name}");
-        assert!(rows(&Source { after: 9999, ..source(&path) }).is_empty());
+        assert!(rows(&ImportSource { after: 9999, ..source(&path) }).is_empty());
     }
 }
 
@@ -145,14 +145,14 @@ fn lines_say_what_is_wrong_with_them_and_the_next_one_is_read() {
     fs::write(&path, lines.join("\n")).expect("written");
     let opened = read(&source(&path)).expect("it opens");
     assert_eq!(opened.total, 17);
-    let said: Vec<(u64, Result<Row, String>)> = opened
+    let fields: Vec<(u64, Result<ImportRow, String>)> = opened
         .map(|row| match row.expect("the file is readable") {
             Ok(row) => (row.number, Ok(row)),
             Err(bad) => (bad.number, Err(bad.problem)),
         })
         .collect();
     let problems: Vec<(u64, &str)> =
-        said.iter().filter_map(|(number, row)| Some((*number, row.as_ref().err()?.as_str()))).collect();
+        fields.iter().filter_map(|(number, row)| Some((*number, row.as_ref().err()?.as_str()))).collect();
     let expected = [
         (2, "identity: an id is made of"),
         (3, "modality: a modality is face, person or gait"),
@@ -174,7 +174,7 @@ fn lines_say_what_is_wrong_with_them_and_the_next_one_is_read() {
         assert_eq!(*number, at);
         assert!(problem.contains(says), "{number}: {problem}");
     }
-    let good: Vec<&Row> = said.iter().filter_map(|(_, row)| row.as_ref().ok()).collect();
+    let good: Vec<&ImportRow> = fields.iter().filter_map(|(_, row)| row.as_ref().ok()).collect();
     assert_eq!(good.iter().map(|row| row.number).collect::<Vec<_>>(), [1, 16]);
     let SampleContent::Image(picture) = &good[1].sample.content else { panic!("{:?}", good[1]) };
     assert_eq!((&picture.bytes.0[..], picture.geometry.alignment), (&[1, 2, 3][..], Some(Alignment::LfwFunneled)));
@@ -195,14 +195,15 @@ fn arrays_that_are_not_what_we_read_are_refused_with_what_to_do() {
     let path = folder.path().join("a.npy");
     fs::write(npy::names_beside(&path), "a\nb\nc").expect("written");
     let whole = "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }\n";
-    let said = |bytes: &[u8]| {
+    let fields = |bytes: &[u8]| {
         fs::write(&path, bytes).expect("written");
         read(&source(&path)).map(|rows| rows.total).map_err(|error| error.to_string())
     };
-    assert_eq!(said(&npy(whole)), Ok(3));
+    assert_eq!(fields(&npy(whole)), Ok(3));
     // Twelve bytes of the twenty-four are six numbers of half the width: three rows too many.
     assert!(
-        said(&npy(&whole.replace("<f4", "<f2").replace("(3,", "(6,"))).is_err_and(|e| e.contains("3 names for 6 rows"))
+        fields(&npy(&whole.replace("<f4", "<f2").replace("(3,", "(6,")))
+            .is_err_and(|e| e.contains("3 names for 6 rows"))
     );
     let cases = [
         (npy(&whole.replace("<f4", "<f8")), "save array.astype('<f4')"),
@@ -223,12 +224,12 @@ fn arrays_that_are_not_what_we_read_are_refused_with_what_to_do() {
         (Vec::new(), "too short"),
     ];
     for (bytes, says) in cases {
-        let problem = said(&bytes).expect_err(says);
+        let problem = fields(&bytes).expect_err(says);
         assert!(problem.contains(says), "{problem:?} does not say {says:?}");
     }
     fs::write(npy::names_beside(&path), "a\nb\n").expect("written");
-    assert!(said(&npy(whole)).expect_err("two names").contains("2 names for 3 rows"));
-    assert!(read(&Source { names: None, ..source(&path) }).is_err());
+    assert!(fields(&npy(whole)).expect_err("two names").contains("2 names for 3 rows"));
+    assert!(read(&ImportSource { names: None, ..source(&path) }).is_err());
     assert!(matches!(digest(&[Path::new("/dev/zero")]), Err(TransferError::NotAFile(_))));
 }
 

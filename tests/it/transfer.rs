@@ -9,7 +9,7 @@ use std::{
 use domain::{Modality, SampleContent, SpaceName};
 use reqwest::Method;
 use serde_json::{Value, json};
-use transfer::{Defaults, Source};
+use transfer::{ImportSource, RowDefaults};
 
 use crate::{
     rest::{embedding, make_collection},
@@ -203,10 +203,10 @@ async fn rows_that_are_refused_are_listed_and_end_nothing_unless_told_to() {
 /// Whose numbers a file holds, in order.
 fn rows(file: &Path) -> Vec<(String, Vec<u32>)> {
     let is_npy = file.extension().is_some_and(|e| e == "npy");
-    let source = Source {
+    let source = ImportSource {
         file: file.to_owned(),
         names: is_npy.then(|| file.with_extension("names.txt")),
-        defaults: Defaults { model: SpaceName::new("mine").ok(), modality: Some(Modality::Face) },
+        defaults: RowDefaults { model: SpaceName::new("mine").ok(), modality: Some(Modality::Face) },
         after: 0,
     };
     let rows = transfer::read(&source).expect("it opens").map(|row| {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context, bail};
 
 use super::{super::people_file::PeopleFile, EvaluateFlags};
-use evaluate::{BoxFiles, Labelled, Origin, PersonRule, Protocol, Report, ScoreFile};
+use evaluate::{BoxFiles, Labelled, PersonRule, Protocol, Report, ScoreFile, ScoreOrigin};
 
 pub(super) fn embeddings(protocol: Protocol, flags: &EvaluateFlags) -> anyhow::Result<Report> {
     let Protocol::Labelled(trials) = protocol else {
@@ -25,8 +25,8 @@ pub(super) fn embeddings(protocol: Protocol, flags: &EvaluateFlags) -> anyhow::R
         }
     }
     let set = Labelled::new(known, embeddings.into_iter().map(Some).collect())?;
-    let origin = Origin { model: flags.model.clone(), ..Origin::default() };
-    evaluate::embeddings(&set, (file.as_path(), origin), trials, &flags.options())
+    let origin = ScoreOrigin { model: flags.model.clone(), ..ScoreOrigin::default() };
+    evaluate::embeddings(&set, file.as_path(), origin, trials, &flags.options())
         .with_context(|| format!("{} cannot be measured; --person says how a name tells the person", file.display()))
 }
 
@@ -35,14 +35,14 @@ pub(super) fn scores(file: &Path, flags: &EvaluateFlags) -> anyhow::Result<Repor
         bail!("scores are measured by --protocol scores");
     }
     let scores = ScoreFile::read(file)?;
-    let origin = Origin { model: flags.model.clone(), ..Origin::default() };
-    Ok(evaluate::scores(&scores, (file, origin), flags.scores_are.meaning(), &flags.slice)?)
+    let origin = ScoreOrigin { model: flags.model.clone(), ..ScoreOrigin::default() };
+    Ok(evaluate::scores(&scores, file, origin, flags.scores_are.meaning(), &flags.slice)?)
 }
 
 pub(super) fn detections((found, there): (&Path, &Path), flags: &EvaluateFlags) -> anyhow::Result<Report> {
     if flags.protocol.protocol() != Some(Protocol::Detections) {
         bail!("boxes are measured by --protocol detections");
     }
-    let origin = Origin { model: flags.model.clone(), ..Origin::default() };
-    Ok(evaluate::detections(&BoxFiles::read(there, found)?, (found, origin)))
+    let origin = ScoreOrigin { model: flags.model.clone(), ..ScoreOrigin::default() };
+    Ok(evaluate::detections(&BoxFiles::read(there, found)?, found, origin))
 }

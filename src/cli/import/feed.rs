@@ -4,7 +4,7 @@ use anyhow::Context;
 use tokio::sync::mpsc;
 
 use domain::SampleContent;
-use transfer::{BadRow, Row, Rows, TransferError};
+use transfer::{BadRow, ImportRow, ImportRows, TransferError};
 
 /// The most rows of a batch: what a server works on at once. More would wait there, against the time of a request.
 const BATCH_ROWS_MAX: usize = 64;
@@ -20,7 +20,7 @@ const AHEAD_MAX: usize = 1;
 /// A batch as it was read.
 #[derive(Debug, Default)]
 pub(super) struct Next {
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Vec<ImportRow>,
     pub(super) bad: Vec<BadRow>,
     /// The number of the last row that was read for it, good or bad.
     pub(super) through: u64,
@@ -30,7 +30,7 @@ pub(super) struct Next {
 pub(super) struct Feed(mpsc::Receiver<Result<Next, TransferError>>);
 
 impl Feed {
-    pub(super) fn start(mut rows: Rows) -> Self {
+    pub(super) fn start(mut rows: ImportRows) -> Self {
         let (sender, receiver) = mpsc::channel(AHEAD_MAX);
         tokio::task::spawn_blocking(move || {
             while let Some(next) = batch(&mut rows).transpose() {
@@ -49,7 +49,7 @@ impl Feed {
     }
 }
 
-fn batch(rows: &mut Rows) -> Result<Option<Next>, TransferError> {
+fn batch(rows: &mut ImportRows) -> Result<Option<Next>, TransferError> {
     let (mut next, mut weight, mut bytes) = (Next::default(), 0, 0);
     for row in rows.by_ref() {
         match row? {
@@ -72,7 +72,7 @@ fn batch(rows: &mut Rows) -> Result<Option<Next>, TransferError> {
     Ok((next.through > 0).then_some(next))
 }
 
-fn size(row: &Row) -> (usize, usize) {
+fn size(row: &ImportRow) -> (usize, usize) {
     match &row.sample.content {
         SampleContent::Embedding { values, .. } => (1, 4 * values.len()),
         SampleContent::Image(picture) => (PICTURE_ROWS, picture.bytes.0.len()),

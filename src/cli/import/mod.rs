@@ -21,7 +21,7 @@ use crate::{
 use domain::{CollectionId, Modality, SampleContent, SpaceName};
 use feed::{Feed, Next};
 use report::Report;
-use transfer::{Defaults, Progress, Row, Source};
+use transfer::{ImportProgress, ImportRow, ImportSource, RowDefaults};
 
 #[derive(Debug, Args)]
 pub(super) struct ImportFlags {
@@ -73,10 +73,10 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 pub(super) fn run(flags: &ImportFlags) -> anyhow::Result<()> {
     let collection = CollectionId::new(&flags.collection).context("--collection")?;
     let model = flags.model.as_deref().map(SpaceName::new).transpose().context("--model")?;
-    let mut source = Source {
+    let mut source = ImportSource {
         file: flags.file.clone(),
         names: flags.ids.clone(),
-        defaults: Defaults { model, modality: flags.modality },
+        defaults: RowDefaults { model, modality: flags.modality },
         after: 0,
     };
     let files: Vec<_> = [Some(&flags.file), flags.ids.as_ref()].into_iter().flatten().map(PathBuf::as_path).collect();
@@ -85,7 +85,7 @@ pub(super) fn run(flags: &ImportFlags) -> anyhow::Result<()> {
         let name = flags.file.file_name().unwrap_or_default().to_string_lossy();
         flags.file.with_file_name(format!("{name}.{collection}.progress"))
     });
-    let mut progress = Progress::open(&kept, &flags.file, &digest, &collection)?;
+    let mut progress = ImportProgress::open(&kept, &flags.file, &digest, &collection)?;
     if flags.again {
         progress.again()?;
     }
@@ -127,14 +127,14 @@ pub(super) fn run(flags: &ImportFlags) -> anyhow::Result<()> {
     })
 }
 
-fn dimension(row: &Row) -> Option<u32> {
+fn dimension(row: &ImportRow) -> Option<u32> {
     match &row.sample.content {
         SampleContent::Embedding { values, .. } => u32::try_from(values.len()).ok(),
         _ => None,
     }
 }
 
-fn declared(flags: &ImportFlags, source: &Source, dimension: Option<u32>) -> anyhow::Result<DeclaredSpace> {
+fn declared(flags: &ImportFlags, source: &ImportSource, dimension: Option<u32>) -> anyhow::Result<DeclaredSpace> {
     let name = source.defaults.model.clone().context("--declare needs --model")?;
     let modality = flags.modality.context("--declare needs --modality")?;
     let dimension = dimension.context("--declare takes the length of the first row's embedding, and it has none")?;
@@ -149,10 +149,10 @@ struct Import {
     spaces: BTreeMap<String, String>,
     stream: Batches,
     feed: Feed,
-    progress: Progress,
+    progress: ImportProgress,
     report: Report,
     /// What was sent and not answered, oldest first.
-    in_hand: VecDeque<Vec<Row>>,
+    in_hand: VecDeque<Vec<ImportRow>>,
     is_strict: bool,
 }
 
@@ -196,7 +196,7 @@ impl Import {
         }
     }
 
-    async fn send(&mut self, rows: Vec<Row>, waits: &mut Waits) -> anyhow::Result<()> {
+    async fn send(&mut self, rows: Vec<ImportRow>, waits: &mut Waits) -> anyhow::Result<()> {
         let sent = self.stream.send(&self.sent(&rows)).await;
         self.in_hand.push_back(rows);
         match sent {
@@ -266,8 +266,8 @@ impl Import {
         }
     }
 
-    fn sent(&self, rows: &[Row]) -> Vec<Sent> {
-        let sent = |row: &Row| Sent {
+    fn sent(&self, rows: &[ImportRow]) -> Vec<Sent> {
+        let sent = |row: &ImportRow| Sent {
             request_id: self.progress.request_id(row.number),
             identity: row.identity.clone(),
             labels: row.labels.clone(),
@@ -277,7 +277,7 @@ impl Import {
     }
 
     /// Those whose embeddings are of the very space that the server knows by their model's name.
-    fn of_known_spaces(&mut self, rows: Vec<Row>) -> anyhow::Result<Vec<Row>> {
+    fn of_known_spaces(&mut self, rows: Vec<ImportRow>) -> anyhow::Result<Vec<ImportRow>> {
         let mut of_known = Vec::with_capacity(rows.len());
         for row in rows {
             let SampleContent::Embedding { model, .. } = &row.sample.content else {

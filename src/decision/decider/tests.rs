@@ -1,6 +1,6 @@
 use super::*;
 use crate::relations::{Look, Measured, Neighbour, Spread, Surroundings};
-use torch::learn::{JudgeBatch, JudgeLearner, JudgeNetwork};
+use torch::learn::{OpenSetBatch, OpenSetLearner, OpenSetNetwork};
 use weights::StateDict;
 
 const WEIGHTS: &[u8] = include_bytes!("../../../models/open-set-decider/weights.safetensors");
@@ -59,7 +59,7 @@ fn the_network_that_serves_is_the_network_that_learnt() {
     for relations in [1, 2, 5, 40].into_iter().flat_map(looks) {
         let items = relations.items().as_flattened();
         let present = items.len() / 11;
-        let mut batch = JudgeBatch {
+        let mut batch = OpenSetBatch {
             items: items.to_vec(),
             present: vec![1.0; present],
             globals: relations.globals().to_vec(),
@@ -69,14 +69,14 @@ fn the_network_that_serves_is_the_network_that_learnt() {
         batch.items.resize(16 * 11, 0.0);
         batch.present.resize(16, 0.0);
         let learnt = |network| {
-            let learner = JudgeLearner::with_weights(network, weights.clone()).expect("its own layout");
+            let learner = OpenSetLearner::with_weights(network, weights.clone()).expect("its own layout");
             learner.logits(&batch).expect("a batch")[0]
         };
         let close = |served: f32, learnt: f32| {
             assert!((served - learnt).abs() < 1e-5 * learnt.abs().max(1.0), "{served} {learnt}");
         };
-        close(shipped.network.logit(&relations), learnt(JudgeNetwork::SetTransformer));
-        close(shipped.perceptron.logit(relations.summary()), learnt(JudgeNetwork::Perceptron));
+        close(shipped.network.logit(&relations), learnt(OpenSetNetwork::SetTransformer));
+        close(shipped.perceptron.logit(relations.summary()), learnt(OpenSetNetwork::Perceptron));
     }
 }
 

@@ -13,7 +13,7 @@ use ureq::{
     http::{Response, StatusCode, Uri, header},
 };
 
-use super::{FILE_BYTES_MAX, FetchError, FileHash, Progress, failed};
+use super::{FILE_BYTES_MAX, FetchError, FileHash, InstallProgress, failed};
 
 /// A broken connection is taken up again this many times in one go.
 const ATTEMPTS_MAX: usize = 3;
@@ -23,7 +23,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 
 /// A file, as it must be.
 #[derive(Debug, Clone)]
-pub(super) struct Wanted {
+pub(super) struct ExpectedFile {
     pub(super) url: String,
     pub(super) sha256: FileHash,
     /// Its length, where somebody stated it.
@@ -73,16 +73,16 @@ fn is_loopback(host: &str) -> bool {
 /// Makes `partial` the file that is wanted. What an earlier attempt left there is built upon; what turns out to be
 /// another file is thrown away.
 pub(super) fn download(
-    wanted: &Wanted,
+    expected: &ExpectedFile,
     partial: &Path,
     silence_max: Duration,
-    progress: &dyn Progress,
+    progress: &dyn InstallProgress,
 ) -> Result<(), FetchError> {
-    let agent = Address::parse(&wanted.url)?.agent(silence_max);
+    let agent = Address::parse(&expected.url)?.agent(silence_max);
     let mut open = fs::OpenOptions::new();
     let opened = open.create(true).truncate(false).read(true).write(true).open(partial);
     let file = opened.map_err(failed("cannot open", partial))?;
-    let mut download = Download { wanted, partial, file, agent, progress };
+    let mut download = Download { expected, partial, file, agent, progress };
     let outcome = download.all();
     progress.end();
     if let Err(FetchError::WrongHash { .. } | FetchError::TooLong { .. }) = outcome {
@@ -92,11 +92,11 @@ pub(super) fn download(
 }
 
 struct Download<'a> {
-    wanted: &'a Wanted,
+    expected: &'a ExpectedFile,
     partial: &'a Path,
     file: fs::File,
     agent: Agent,
-    progress: &'a dyn Progress,
+    progress: &'a dyn InstallProgress,
 }
 
 impl Download<'_> {
@@ -117,7 +117,7 @@ impl Download<'_> {
         if have > self.bytes_max() {
             have = self.start_over()?;
         }
-        if self.wanted.bytes == Some(have) {
+        if self.expected.bytes == Some(have) {
             return Ok(());
         }
         let response = self.ask(have)?;
@@ -129,17 +129,17 @@ impl Download<'_> {
                 self.start_over()?;
                 return Err(self.cut(0));
             }
-            status => return Err(FetchError::Status { url: self.wanted.url.clone(), status: status.as_u16() }),
+            status => return Err(FetchError::Status { url: self.expected.url.clone(), status: status.as_u16() }),
         }
         self.receive(response, have)
     }
 
     fn ask(&self, have: u64) -> Result<Response<Body>, FetchError> {
-        let mut request = self.agent.get(&self.wanted.url);
+        let mut request = self.agent.get(&self.expected.url);
         if have > 0 {
             request = request.header(header::RANGE, format!("bytes={have}-"));
         }
-        let unreachable = |source| FetchError::Unreachable { url: self.wanted.url.clone(), source: Box::new(source) };
+        let unreachable = |source| FetchError::Unreachable { url: self.expected.url.clone(), source: Box::new(source) };
         request.call().map_err(unreachable)
     }
 
@@ -149,7 +149,7 @@ impl Download<'_> {
         if stated.is_some_and(|total| total > bytes_max) {
             return Err(self.too_long());
         }
-        self.progress.begin(have, self.wanted.bytes.or(stated));
+        self.progress.begin(have, self.expected.bytes.or(stated));
         self.file.seek(SeekFrom::Start(have)).map_err(failed("cannot write", self.partial))?;
         // One byte more than there may be shows a body that does not end where it should.
         let mut body = response.into_body().into_reader().take(bytes_max + 1 - have);
@@ -169,7 +169,7 @@ impl Download<'_> {
         if received > bytes_max {
             return Err(self.too_long());
         }
-        if self.wanted.bytes.is_some_and(|bytes| received < bytes) {
+        if self.expected.bytes.is_some_and(|bytes| received < bytes) {
             return Err(self.cut(received));
         }
         Ok(())
@@ -178,10 +178,10 @@ impl Download<'_> {
     fn check(&mut self) -> Result<(), FetchError> {
         self.file.rewind().map_err(failed("cannot read", self.partial))?;
         let found = FileHash::of_reader(&self.file).map_err(failed("cannot read", self.partial))?;
-        if found == self.wanted.sha256 {
+        if found == self.expected.sha256 {
             return Ok(());
         }
-        Err(FetchError::WrongHash { origin: self.wanted.url.clone(), expected: self.wanted.sha256, found })
+        Err(FetchError::WrongHash { origin: self.expected.url.clone(), expected: self.expected.sha256, found })
     }
 
     fn length(&self) -> Result<u64, FetchError> {
@@ -194,15 +194,15 @@ impl Download<'_> {
     }
 
     fn bytes_max(&self) -> u64 {
-        self.wanted.bytes.unwrap_or(FILE_BYTES_MAX)
+        self.expected.bytes.unwrap_or(FILE_BYTES_MAX)
     }
 
     fn cut(&self, received: u64) -> FetchError {
-        FetchError::Cut { url: self.wanted.url.clone(), received }
+        FetchError::Cut { url: self.expected.url.clone(), received }
     }
 
     fn too_long(&self) -> FetchError {
-        FetchError::TooLong { url: self.wanted.url.clone(), bytes_max: self.bytes_max() }
+        FetchError::TooLong { url: self.expected.url.clone(), bytes_max: self.bytes_max() }
     }
 }
 

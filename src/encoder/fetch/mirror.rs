@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{FILE_BYTES_MAX, FetchError, FileHash, Wanted, failed};
+use super::{ExpectedFile, FILE_BYTES_MAX, FetchError, FileHash, failed};
 
 /// The most files that are looked at.
 const FILES_MAX: usize = 200_000;
@@ -10,18 +10,20 @@ const FILES_MAX: usize = 200_000;
 const DEPTH_MAX: usize = 12;
 
 /// The bytes of the file below `mirror` that is wanted. Where the length is known, only files of that length are read.
-pub(super) fn find(mirror: &Path, wanted: &Wanted) -> Result<Vec<u8>, FetchError> {
-    let mut walk = Walk { mirror, wanted, seen: 0 };
-    walk.folder(mirror, 0)?.ok_or_else(|| FetchError::NotInMirror { mirror: mirror.to_owned(), sha256: wanted.sha256 })
+pub(super) fn find(mirror: &Path, expected: &ExpectedFile) -> Result<Vec<u8>, FetchError> {
+    let mut search = MirrorSearch { mirror, expected, seen: 0 };
+    search
+        .folder(mirror, 0)?
+        .ok_or_else(|| FetchError::NotInMirror { mirror: mirror.to_owned(), sha256: expected.sha256 })
 }
 
-struct Walk<'a> {
+struct MirrorSearch<'a> {
     mirror: &'a Path,
-    wanted: &'a Wanted,
+    expected: &'a ExpectedFile,
     seen: usize,
 }
 
-impl Walk<'_> {
+impl MirrorSearch<'_> {
     fn folder(&mut self, folder: &Path, depth: usize) -> Result<Option<Vec<u8>>, FetchError> {
         for entry in fs::read_dir(folder).map_err(failed("cannot list the mirror", folder))? {
             let entry = entry.map_err(failed("cannot list the mirror", folder))?;
@@ -45,11 +47,11 @@ impl Walk<'_> {
         let Ok(about) = fs::metadata(path) else {
             return Ok(None);
         };
-        let length_fits = self.wanted.bytes.map_or(about.len() <= FILE_BYTES_MAX, |bytes| bytes == about.len());
+        let length_fits = self.expected.bytes.map_or(about.len() <= FILE_BYTES_MAX, |bytes| bytes == about.len());
         if !about.is_file() || !length_fits {
             return Ok(None);
         }
         let bytes = fs::read(path).map_err(failed("cannot read", path))?;
-        Ok((FileHash::of(&bytes) == self.wanted.sha256).then_some(bytes))
+        Ok((FileHash::of(&bytes) == self.expected.sha256).then_some(bytes))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Nothing is used before its length and its sha256 were checked, and nothing is installed by halves: a package is made
 //! in a hidden folder, written through to the disk, and then renamed. One installation runs at a time in a models
-//! folder, whichever process it is of. Everything here blocks; it never prints, and tells a [`Progress`] instead.
+//! folder, whichever process it is of. Everything here blocks; it never prints, and tells a [`InstallProgress`] instead.
 
 mod archive;
 mod download;
@@ -18,10 +18,10 @@ use std::{
 
 use thiserror::Error;
 
-use self::download::{Address, Wanted};
-pub use self::progress::{Bars, Progress, Silent};
+use self::download::{Address, ExpectedFile};
+pub use self::progress::{InstallProgress, NoProgress, ProgressBars};
 use super::{
-    Catalogue, FileHash, Origin, Package, PackageError, PublishedFile, Recipe,
+    Catalogue, CatalogueEntry, FileHash, Package, PackageError, PublishedFile, WeightsOrigin,
     package::{self, MANIFEST_BYTES_MAX},
 };
 use domain::{ModelDigest, SpaceName};
@@ -51,25 +51,25 @@ pub enum PackageSource {
 
 /// A package that is there now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Installed {
+pub struct InstalledPackage {
     pub id: SpaceName,
     pub digest: ModelDigest,
     pub folder: PathBuf,
-    pub news: News,
+    pub outcome: InstallOutcome,
 }
 
 /// Whether an installation did anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum News {
-    Fresh,
+pub enum InstallOutcome {
+    New,
     /// What was there was broken, or said other things about the same model.
     Replaced,
-    AlreadyThere,
+    AlreadyInstalled,
 }
 
 /// What became of looking at one installed package.
 #[derive(Debug)]
-pub struct Verified {
+pub struct VerifiedPackage {
     pub folder: PathBuf,
     /// Its files have the stated sha256, and its weights fit its architecture.
     pub outcome: Result<Package, PackageError>,
@@ -139,36 +139,41 @@ pub fn pull(
     catalogue: &Catalogue,
     name: &str,
     options: &FetchOptions,
-    progress: &dyn Progress,
-) -> Result<Installed, FetchError> {
-    let recipe = catalogue.named(name).ok_or_else(|| {
+    progress: &dyn InstallProgress,
+) -> Result<InstalledPackage, FetchError> {
+    let entry = catalogue.named(name).ok_or_else(|| {
         let known: Vec<&str> = catalogue.names().map(SpaceName::as_str).collect();
         FetchError::NotInCatalogue { name: name.to_owned(), known: known.join(", ") }
     })?;
-    let turn = Turn::take(&options.models_dir)?;
-    let folder = turn.folder_of(&recipe.manifest.id);
+    let lock = ModelsFolderLock::take(&options.models_dir)?;
+    let folder = lock.folder_of(&entry.manifest.id);
     if let Ok(there) = package::load_installed(&folder) {
-        return Ok(Installed { id: there.manifest.id, digest: there.digest, folder, news: News::AlreadyThere });
+        return Ok(InstalledPackage {
+            id: there.manifest.id,
+            digest: there.digest,
+            folder,
+            outcome: InstallOutcome::AlreadyInstalled,
+        });
     }
-    let package = match &recipe.origin {
-        Origin::Published(files) => {
+    let package = match &entry.origin {
+        WeightsOrigin::Published(files) => {
             let addresses: Vec<&str> = files.iter().map(|file| &*file.url).collect();
-            progress.describe(&recipe.manifest, &addresses);
-            let make = |files: &[Vec<u8>]| Ok(Package::assemble(recipe.manifest.clone(), files)?);
-            turn.with_files(&wanted(recipe, files), options, progress, make)?
+            progress.describe(&entry.manifest, &addresses);
+            let make = |files: &[Vec<u8>]| Ok(Package::assemble(entry.manifest.clone(), files)?);
+            lock.with_files(&expected(entry, files), options, progress, make)?
         }
-        Origin::Shipped(weights) => {
-            progress.describe(&recipe.manifest, &["this program"]);
-            Package::assemble(recipe.manifest.clone(), &[weights])?
+        WeightsOrigin::Bundled(weights) => {
+            progress.describe(&entry.manifest, &["this program"]);
+            Package::assemble(entry.manifest.clone(), &[weights])?
         }
     };
-    turn.install(&package)
+    lock.install(&package)
 }
 
-fn wanted(recipe: &Recipe, files: &[PublishedFile]) -> Vec<Wanted> {
-    let files = recipe.manifest.weights.iter().zip(files);
+fn expected(entry: &CatalogueEntry, files: &[PublishedFile]) -> Vec<ExpectedFile> {
+    let files = entry.manifest.weights.iter().zip(files);
     files
-        .map(|(weights, file)| Wanted { url: file.url.clone(), sha256: weights.sha256, bytes: Some(file.bytes) })
+        .map(|(weights, file)| ExpectedFile { url: file.url.clone(), sha256: weights.sha256, bytes: Some(file.bytes) })
         .collect()
 }
 
@@ -176,9 +181,9 @@ fn wanted(recipe: &Recipe, files: &[PublishedFile]) -> Vec<Wanted> {
 pub fn install(
     source: &PackageSource,
     options: &FetchOptions,
-    progress: &dyn Progress,
-) -> Result<Installed, FetchError> {
-    let turn = Turn::take(&options.models_dir)?;
+    progress: &dyn InstallProgress,
+) -> Result<InstalledPackage, FetchError> {
+    let lock = ModelsFolderLock::take(&options.models_dir)?;
     let package = match source {
         PackageSource::Folder(folder) => Package::load(folder)?,
         PackageSource::Archive(path) => {
@@ -186,12 +191,12 @@ pub fn install(
             archive::read(io::BufReader::new(file))?
         }
         PackageSource::Url { url, sha256 } => {
-            let wanted = Wanted { url: url.clone(), sha256: *sha256, bytes: None };
-            turn.with_files(&[wanted], options, progress, |files| archive::read(io::Cursor::new(&files[0])))?
+            let expected = ExpectedFile { url: url.clone(), sha256: *sha256, bytes: None };
+            lock.with_files(&[expected], options, progress, |files| archive::read(io::Cursor::new(&files[0])))?
         }
     };
     progress.describe(&package.manifest, &[&source.to_string()]);
-    turn.install(&package)
+    lock.install(&package)
 }
 
 /// Whether nothing is installed. Looks at names alone; [`verify`] looks inside.
@@ -200,10 +205,10 @@ pub fn is_empty(models_dir: &Path) -> Result<bool, FetchError> {
 }
 
 /// Looks at every installed package: its sha256, and whether its network can be built.
-pub fn verify(models_dir: &Path) -> Result<Vec<Verified>, FetchError> {
+pub fn verify(models_dir: &Path) -> Result<Vec<VerifiedPackage>, FetchError> {
     let prove = |folder: PathBuf| {
-        let outcome = package::load_installed(&folder).and_then(|package| package.prove().map(|()| package));
-        Verified { folder, outcome }
+        let outcome = package::load_installed(&folder).and_then(|package| package.check_network().map(|()| package));
+        VerifiedPackage { folder, outcome }
     };
     Ok(package::folders(models_dir)?.into_iter().map(prove).collect())
 }
@@ -234,12 +239,12 @@ impl fmt::Display for PackageSource {
 }
 
 /// The right to change a models folder; one process has it at a time.
-struct Turn {
+struct ModelsFolderLock {
     models_dir: PathBuf,
     _locked: fs::File,
 }
 
-impl Turn {
+impl ModelsFolderLock {
     const LOCK: &str = ".lock";
     const PARTIAL: &str = ".partial";
 
@@ -260,32 +265,32 @@ impl Turn {
     /// they lie here, so that another attempt goes on with what this one got.
     fn with_files(
         &self,
-        wanted: &[Wanted],
+        expected: &[ExpectedFile],
         options: &FetchOptions,
-        progress: &dyn Progress,
+        progress: &dyn InstallProgress,
         make: impl FnOnce(&[Vec<u8>]) -> Result<Package, FetchError>,
     ) -> Result<Package, FetchError> {
         if let Some(mirror) = &options.mirror {
-            let files = wanted.iter().map(|wanted| mirror::find(mirror, wanted));
+            let files = expected.iter().map(|expected| mirror::find(mirror, expected));
             return make(&files.collect::<Result<Vec<_>, _>>()?);
         }
-        let partial = |wanted: &Wanted| self.models_dir.join(Self::PARTIAL).join(wanted.sha256.to_string());
-        for wanted in wanted {
-            download::download(wanted, &partial(wanted), options.silence_max, progress)?;
+        let partial = |expected: &ExpectedFile| self.models_dir.join(Self::PARTIAL).join(expected.sha256.to_string());
+        for expected in expected {
+            download::download(expected, &partial(expected), options.silence_max, progress)?;
         }
         let read = |path: PathBuf| fs::read(&path).map_err(failed("cannot read", &path));
-        let files = wanted.iter().map(partial).map(read).collect::<Result<Vec<_>, _>>()?;
+        let files = expected.iter().map(partial).map(read).collect::<Result<Vec<_>, _>>()?;
         let package = make(&files)?;
         // Once each: two names may stand for one file.
-        for path in wanted.iter().map(partial).collect::<BTreeSet<_>>() {
+        for path in expected.iter().map(partial).collect::<BTreeSet<_>>() {
             fs::remove_file(&path).map_err(failed("cannot remove", &path))?;
         }
         Ok(package)
     }
 
     /// Makes the package in a hidden folder and renames it to its place.
-    fn install(&self, package: &Package) -> Result<Installed, FetchError> {
-        package.prove()?;
+    fn install(&self, package: &Package) -> Result<InstalledPackage, FetchError> {
+        package.check_network()?;
         let id = package.manifest.id.clone();
         let folder = self.folder_of(&id);
         let incoming = self.models_dir.join(format!(".incoming-{id}"));
@@ -293,27 +298,27 @@ impl Turn {
         fs::create_dir(&incoming).map_err(failed("cannot make the folder", &incoming))?;
         package.write(&incoming)?;
         sync_folder(&incoming)?;
-        let news = self.news(package, &incoming, &folder)?;
-        match news {
-            News::AlreadyThere => remove_folder(&incoming)?,
-            News::Fresh | News::Replaced => self.swap(&incoming, &folder)?,
+        let outcome = self.outcome(package, &incoming, &folder)?;
+        match outcome {
+            InstallOutcome::AlreadyInstalled => remove_folder(&incoming)?,
+            InstallOutcome::New | InstallOutcome::Replaced => self.swap(&incoming, &folder)?,
         }
-        Ok(Installed { id, digest: package.digest, folder, news })
+        Ok(InstalledPackage { id, digest: package.digest, folder, outcome })
     }
 
     /// Compares a package with what lies at its place. Other words about the same model may replace it; another model
     /// may not, because templates are bound to the one that is there.
-    fn news(&self, package: &Package, incoming: &Path, folder: &Path) -> Result<News, FetchError> {
+    fn outcome(&self, package: &Package, incoming: &Path, folder: &Path) -> Result<InstallOutcome, FetchError> {
         if !folder.exists() {
-            return Ok(News::Fresh);
+            return Ok(InstallOutcome::New);
         }
         match package::load_installed(folder) {
             Ok(there) if there.digest != package.digest => {
                 remove_folder(incoming)?;
                 Err(FetchError::OtherModel { id: there.manifest.id, folder: self.folder_of(&package.manifest.id) })
             }
-            Ok(there) if there.manifest == package::Manifest::load(incoming)? => Ok(News::AlreadyThere),
-            Ok(_) | Err(_) => Ok(News::Replaced),
+            Ok(there) if there.manifest == package::Manifest::load(incoming)? => Ok(InstallOutcome::AlreadyInstalled),
+            Ok(_) | Err(_) => Ok(InstallOutcome::Replaced),
         }
     }
 

@@ -12,7 +12,7 @@ const PROGRAM_WARNING: &str = "it holds a program (TorchScript) that runs within
                                can; install it only if you trust whoever made it";
 
 /// Hears what an installation does. Its methods are called from the thread that installs.
-pub trait Progress {
+pub trait InstallProgress {
     /// A package is about to be fetched or installed; whoever reads this may think twice.
     fn describe(&self, manifest: &Manifest, origins: &[&str]);
     /// A download goes on from `already`; `total` is its length where that is known.
@@ -25,9 +25,9 @@ pub trait Progress {
 
 /// Tells nobody.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Silent;
+pub struct NoProgress;
 
-impl Progress for Silent {
+impl InstallProgress for NoProgress {
     fn describe(&self, _manifest: &Manifest, _origins: &[&str]) {}
     fn begin(&self, _already: u64, _total: Option<u64>) {}
     fn advance(&self, _bytes: u64) {}
@@ -36,11 +36,11 @@ impl Progress for Silent {
 
 /// Tells an operator on standard error: licence and provenance, then a bar where there is a terminal.
 #[derive(Debug, Default)]
-pub struct Bars {
+pub struct ProgressBars {
     bar: Mutex<Option<ProgressBar>>,
 }
 
-impl Progress for Bars {
+impl InstallProgress for ProgressBars {
     fn describe(&self, manifest: &Manifest, origins: &[&str]) {
         let from = origins.join("\n              ");
         let Manifest { id, version, licence, provenance, intended_use, not_for, .. } = manifest;
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_bar_is_shown_with_and_without_a_length() {
-        let bars = Bars::default();
+        let bars = ProgressBars::default();
         for total in [Some(100), None] {
             bars.begin(40, total);
             bars.advance(60);

@@ -8,23 +8,23 @@ use zip::{ZipWriter, write::SimpleFileOptions};
 use self::server::{Reply, Server};
 use super::*;
 use crate::{
-    EncoderArchitecture, Kind, Manifest, Shipped, WeightsFile,
+    BundledPackage, EncoderArchitecture, Manifest, ModelKind, WeightsFile,
     package::{MANIFEST_FILE, WEIGHTS_FILE, load_installed},
-    tests::{invented_package, script_package, write_package},
+    tests::{script_package, synthetic_package, write_package},
 };
-use fixtures::Manner;
+use fixtures::ProgramBehaviour;
 use weights::StateDict;
 
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// Remembers where downloads went on, and what was described.
 #[derive(Default)]
-struct Diary {
+struct RecordedProgress {
     begun: Mutex<Vec<(u64, Option<u64>)>>,
     described: Mutex<Vec<String>>,
 }
 
-impl Progress for Diary {
+impl InstallProgress for RecordedProgress {
     fn describe(&self, manifest: &Manifest, _origins: &[&str]) {
         self.described.lock().push(format!("{}: {}", manifest.id, manifest.licence));
     }
@@ -36,16 +36,16 @@ impl Progress for Diary {
 }
 
 /// A file of 100 kB, and a folder to download it to.
-struct Rig {
+struct DownloadTest {
     content: Vec<u8>,
     folder: tempfile::TempDir,
-    diary: Diary,
+    progress: RecordedProgress,
 }
 
-impl Rig {
+impl DownloadTest {
     fn new() -> Self {
         let content = (0..100_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
-        Self { content, folder: tempfile::tempdir().expect("a folder"), diary: Diary::default() }
+        Self { content, folder: tempfile::tempdir().expect("a folder"), progress: RecordedProgress::default() }
     }
 
     fn partial(&self) -> PathBuf {
@@ -57,8 +57,8 @@ impl Rig {
     }
 
     fn download(&self, server: &Server, bytes: Option<u64>) -> Result<Vec<u8>, FetchError> {
-        let wanted = Wanted { url: server.url("/file"), sha256: FileHash::of(&self.content), bytes };
-        download::download(&wanted, &self.partial(), SILENCE_MAX, &self.diary)?;
+        let expected = ExpectedFile { url: server.url("/file"), sha256: FileHash::of(&self.content), bytes };
+        download::download(&expected, &self.partial(), SILENCE_MAX, &self.progress)?;
         Ok(fs::read(self.partial()).expect("downloaded"))
     }
 
@@ -69,7 +69,7 @@ impl Rig {
 
 #[test]
 fn a_cut_connection_is_taken_up_where_it_broke() {
-    let rig = Rig::new();
+    let rig = DownloadTest::new();
     let content = rig.content.clone();
     let server = Server::start(move |request| match request.from {
         None => Reply::whole(&content).cut_after(40_000),
@@ -79,14 +79,14 @@ fn a_cut_connection_is_taken_up_where_it_broke() {
     assert_eq!(rig.download(&server, Some(rig.length())).expect("three parts"), rig.content);
     assert_eq!(server.ranges(), [None, Some(40_000), Some(70_000)]);
     assert_eq!(
-        *rig.diary.begun.lock(),
+        *rig.progress.begun.lock(),
         [(0, Some(rig.length())), (40_000, Some(rig.length())), (70_000, Some(rig.length()))]
     );
 }
 
 #[test]
 fn a_later_run_goes_on_from_what_an_earlier_one_got() {
-    let rig = Rig::new();
+    let rig = DownloadTest::new();
     let content = rig.content.clone();
     let server = Server::start(move |request| {
         let reply = request.from.map_or_else(|| Reply::whole(&content), |from| Reply::rest(&content, from));
@@ -104,7 +104,7 @@ fn a_later_run_goes_on_from_what_an_earlier_one_got() {
 
 #[test]
 fn a_server_that_knows_no_ranges_is_read_from_the_start() {
-    let rig = Rig::new();
+    let rig = DownloadTest::new();
     fs::write(rig.partial(), &rig.content[..50_000]).expect("an earlier part");
     let content = rig.content.clone();
     let server = Server::start(move |_| Reply::whole(&content));
@@ -114,7 +114,7 @@ fn a_server_that_knows_no_ranges_is_read_from_the_start() {
 
 #[test]
 fn a_range_from_another_place_is_not_stitched_in() {
-    let rig = Rig::new();
+    let rig = DownloadTest::new();
     fs::write(rig.partial(), &rig.content[..50_000]).expect("an earlier part");
     let content = rig.content.clone();
     let server = Server::start(move |request| match request.from {
@@ -127,7 +127,7 @@ fn a_range_from_another_place_is_not_stitched_in() {
 
 #[test]
 fn a_file_of_another_sha256_is_thrown_away() {
-    let rig = Rig::new();
+    let rig = DownloadTest::new();
     let mut content = rig.content.clone();
     content[77] ^= 1;
     let server = Server::start(move |_| Reply::whole(&content));
@@ -139,7 +139,7 @@ fn a_file_of_another_sha256_is_thrown_away() {
 
 #[test]
 fn a_damaged_part_costs_one_run_and_no_more() {
-    let rig = Rig::new();
+    let rig = DownloadTest::new();
     fs::write(rig.partial(), vec![0; 50_000]).expect("a part of something else");
     let content = rig.content.clone();
     let server = Server::start(move |request| {
@@ -151,7 +151,7 @@ fn a_damaged_part_costs_one_run_and_no_more() {
 
 #[test]
 fn an_answer_that_is_no_file_is_said() {
-    let rig = Rig::new();
+    let rig = DownloadTest::new();
     for status in [404, 302, 500, 204] {
         let server = Server::start(move |_| Reply::status(status));
         let error = rig.download(&server, Some(rig.length())).expect_err("no file");
@@ -162,7 +162,7 @@ fn an_answer_that_is_no_file_is_said() {
 
 #[test]
 fn a_body_that_ends_early_is_not_taken_for_the_file() {
-    let rig = Rig::new();
+    let rig = DownloadTest::new();
     let content = rig.content[..60_000].to_vec();
     let server = Server::start(move |request| match request.from {
         None => Reply::unmeasured(&content),
@@ -174,7 +174,7 @@ fn a_body_that_ends_early_is_not_taken_for_the_file() {
 
 #[test]
 fn a_body_that_does_not_end_is_left_and_thrown_away() {
-    let rig = Rig::new();
+    let rig = DownloadTest::new();
     let server = Server::start(|_| Reply::endless());
     let error = rig.download(&server, Some(rig.length())).expect_err("too long");
     assert!(matches!(error, FetchError::TooLong { bytes_max: 100_000, .. }), "{error}");
@@ -183,15 +183,15 @@ fn a_body_that_does_not_end_is_left_and_thrown_away() {
 
 #[test]
 fn a_length_over_the_stated_one_is_refused_unread() {
-    let rig = Rig::new();
+    let rig = DownloadTest::new();
     let server = Server::start(|_| Reply::whole(&vec![0; 100_001]));
     assert!(matches!(rig.download(&server, Some(rig.length())), Err(FetchError::TooLong { .. })));
-    assert!(rig.diary.begun.lock().is_empty());
+    assert!(rig.progress.begun.lock().is_empty());
 }
 
 #[test]
 fn a_file_of_unstated_length_is_known_by_its_sha256() {
-    let rig = Rig::new();
+    let rig = DownloadTest::new();
     let content = rig.content.clone();
     let server = Server::start(move |_| Reply::whole(&content));
     assert_eq!(rig.download(&server, None).expect("the file"), rig.content);
@@ -199,32 +199,32 @@ fn a_file_of_unstated_length_is_known_by_its_sha256() {
 
 #[test]
 fn nobody_there_is_said() {
-    let rig = Rig::new();
+    let rig = DownloadTest::new();
     let server = Server::start(|_| Reply::status(200));
     let url = server.url("/file");
     drop(server);
-    let wanted = Wanted { url, sha256: FileHash::of(b""), bytes: Some(1) };
-    let error = download::download(&wanted, &rig.partial(), SILENCE_MAX, &Silent).expect_err("nobody listens");
+    let expected = ExpectedFile { url, sha256: FileHash::of(b""), bytes: Some(1) };
+    let error = download::download(&expected, &rig.partial(), SILENCE_MAX, &NoProgress).expect_err("nobody listens");
     assert!(matches!(error, FetchError::Unreachable { .. }), "{error}");
 }
 
 /// A catalogue with one package, `model`, whose file a server holds.
-struct Shop {
+struct TestCatalogue {
     catalogue: Catalogue,
     published: Vec<u8>,
     models: tempfile::TempDir,
     package: Package,
 }
 
-impl Shop {
+impl TestCatalogue {
     fn new() -> Self {
-        let package = invented_package("model");
+        let package = synthetic_package("model");
         let published = weights_of(&package);
         let mut manifest = package.manifest.clone();
         manifest.weights = vec![WeightsFile::plain("published.safetensors", FileHash::of(&published))];
         let file = PublishedFile { url: String::new(), bytes: published.len() as u64 };
-        let recipe = Recipe { starter: true, origin: Origin::Published(vec![file]), manifest };
-        let catalogue = Catalogue { recipes: vec![recipe] };
+        let entry = CatalogueEntry { starter: true, origin: WeightsOrigin::Published(vec![file]), manifest };
+        let catalogue = Catalogue { entries: vec![entry] };
         Self { catalogue, published, models: tempfile::tempdir().expect("a folder"), package }
     }
 
@@ -238,7 +238,7 @@ impl Shop {
     }
 
     fn set_url(&mut self, file: usize, url: String) {
-        let Origin::Published(files) = &mut self.catalogue.recipes[0].origin else { panic!("it is published") };
+        let WeightsOrigin::Published(files) = &mut self.catalogue.entries[0].origin else { panic!("it is published") };
         files[file].url = url;
     }
 
@@ -250,12 +250,12 @@ impl Shop {
         self.models.path().join("model")
     }
 
-    fn pull(&self, progress: &dyn Progress) -> Result<Installed, FetchError> {
+    fn pull(&self, progress: &dyn InstallProgress) -> Result<InstalledPackage, FetchError> {
         pull(&self.catalogue, "model", &self.options(), progress)
     }
 
-    fn install(&self, source: &PackageSource) -> Result<Installed, FetchError> {
-        install(source, &self.options(), &Silent)
+    fn install(&self, source: &PackageSource) -> Result<InstalledPackage, FetchError> {
+        install(source, &self.options(), &NoProgress)
     }
 
     /// What lies openly in the models folder.
@@ -274,74 +274,78 @@ fn weights_of(package: &Package) -> Vec<u8> {
 
 #[test]
 fn pulling_makes_a_package_once() {
-    let (shop, server) = Shop::new().served();
-    let diary = Diary::default();
-    let installed = shop.pull(&diary).expect("the server has it");
-    assert_eq!((installed.news, installed.digest), (News::Fresh, shop.package.digest));
-    assert_eq!(*diary.described.lock(), [format!("model: {}", shop.package.manifest.licence)]);
+    let (catalogue_server, server) = TestCatalogue::new().served();
+    let progress = RecordedProgress::default();
+    let installed = catalogue_server.pull(&progress).expect("the server has it");
+    assert_eq!((installed.outcome, installed.digest), (InstallOutcome::New, catalogue_server.package.digest));
+    assert_eq!(*progress.described.lock(), [format!("model: {}", catalogue_server.package.manifest.licence)]);
     let loaded = load_installed(&installed.folder).expect("a sound package");
     assert_eq!(loaded.manifest.weights[0].file, WEIGHTS_FILE);
-    assert_eq!(shop.pull(&diary).expect("it is there").news, News::AlreadyThere);
-    assert_eq!((server.ranges().len(), diary.described.lock().len()), (1, 1));
-    assert_eq!(shop.listing(), ["model"]);
-    let partial = fs::read_dir(shop.models.path().join(Turn::PARTIAL)).expect("a folder");
+    assert_eq!(catalogue_server.pull(&progress).expect("it is there").outcome, InstallOutcome::AlreadyInstalled);
+    assert_eq!((server.ranges().len(), progress.described.lock().len()), (1, 1));
+    assert_eq!(catalogue_server.listing(), ["model"]);
+    let partial = fs::read_dir(catalogue_server.models.path().join(ModelsFolderLock::PARTIAL)).expect("a folder");
     assert_eq!(partial.count(), 0, "the download was used up");
 }
 
 #[test]
 fn a_pull_that_fails_installs_nothing() {
-    let mut shop = Shop::new();
-    let mut published = shop.published.clone();
+    let mut catalogue_server = TestCatalogue::new();
+    let mut published = catalogue_server.published.clone();
     published[1000] ^= 1;
     let server = Server::start(move |_| Reply::whole(&published));
-    shop.set_url(0, server.url("/"));
-    assert!(matches!(shop.pull(&Silent), Err(FetchError::WrongHash { .. })));
+    catalogue_server.set_url(0, server.url("/"));
+    assert!(matches!(catalogue_server.pull(&NoProgress), Err(FetchError::WrongHash { .. })));
     // The right file, but not of this architecture.
-    let (mut shop, _server) = Shop::new().served();
-    let Kind::Encoder(encoder) = &mut shop.catalogue.recipes[0].manifest.kind else { panic!("it is an encoder") };
+    let (mut catalogue_server, _server) = TestCatalogue::new().served();
+    let ModelKind::Encoder(encoder) = &mut catalogue_server.catalogue.entries[0].manifest.kind else {
+        panic!("it is an encoder")
+    };
     encoder.architecture = EncoderArchitecture::BuiltIn("osnet-x0.5".parse().expect("built in"));
-    let error = shop.pull(&Silent).expect_err("the weights do not fit");
+    let error = catalogue_server.pull(&NoProgress).expect_err("the weights do not fit");
     assert!(matches!(error, FetchError::Package(PackageError::Network(_))), "{error}");
-    assert_eq!(shop.listing(), [""; 0]);
+    assert_eq!(catalogue_server.listing(), [""; 0]);
 }
 
 #[test]
 fn a_broken_installation_is_made_anew() {
-    let (shop, _server) = Shop::new().served();
-    shop.pull(&Silent).expect("the server has it");
-    fs::write(shop.folder().join(WEIGHTS_FILE), b"damaged").expect("writable");
-    let leftover = shop.models.path().join(".incoming-model");
+    let (catalogue_server, _server) = TestCatalogue::new().served();
+    catalogue_server.pull(&NoProgress).expect("the server has it");
+    fs::write(catalogue_server.folder().join(WEIGHTS_FILE), b"damaged").expect("writable");
+    let leftover = catalogue_server.models.path().join(".incoming-model");
     fs::create_dir(&leftover).expect("of a process that died");
     fs::write(leftover.join("junk"), b"junk").expect("writable");
-    let broken = verify(shop.models.path()).expect("listed");
-    assert!(matches!(&broken[..], [Verified { outcome: Err(PackageError::WrongHash { .. }), .. }]));
-    assert_eq!(shop.pull(&Silent).expect("again").news, News::Replaced);
-    let sound = verify(shop.models.path()).expect("listed");
-    assert!(matches!(&sound[..], [Verified { outcome: Ok(package), .. }] if package.digest == shop.package.digest));
-    assert!(!leftover.exists() && !shop.models.path().join(".outgoing").exists());
+    let broken = verify(catalogue_server.models.path()).expect("listed");
+    assert!(matches!(&broken[..], [VerifiedPackage { outcome: Err(PackageError::WrongHash { .. }), .. }]));
+    assert_eq!(catalogue_server.pull(&NoProgress).expect("again").outcome, InstallOutcome::Replaced);
+    let sound = verify(catalogue_server.models.path()).expect("listed");
+    assert!(
+        matches!(&sound[..], [VerifiedPackage { outcome: Ok(package), .. }] if package.digest == catalogue_server.package.digest)
+    );
+    assert!(!leftover.exists() && !catalogue_server.models.path().join(".outgoing").exists());
 }
 
 #[test]
 fn the_mirror_stands_for_the_network() {
-    let mut shop = Shop::new();
-    shop.set_url(0, "https://nowhere.invalid/published.safetensors".to_owned());
+    let mut catalogue_server = TestCatalogue::new();
+    catalogue_server.set_url(0, "https://nowhere.invalid/published.safetensors".to_owned());
     let mirror = tempfile::tempdir().expect("a folder");
     let deep = mirror.path().join("some/where");
     fs::create_dir_all(&deep).expect("a folder");
-    fs::write(mirror.path().join("same-length"), vec![0; shop.published.len()]).expect("writable");
-    let options = FetchOptions { mirror: Some(mirror.path().to_owned()), ..shop.options() };
-    let missing = pull(&shop.catalogue, "model", &options, &Silent).expect_err("not there yet");
+    fs::write(mirror.path().join("same-length"), vec![0; catalogue_server.published.len()]).expect("writable");
+    let options = FetchOptions { mirror: Some(mirror.path().to_owned()), ..catalogue_server.options() };
+    let missing = pull(&catalogue_server.catalogue, "model", &options, &NoProgress).expect_err("not there yet");
     assert!(matches!(missing, FetchError::NotInMirror { .. }), "{missing}");
-    fs::write(deep.join("another-name"), &shop.published).expect("writable");
-    let installed = pull(&shop.catalogue, "model", &options, &Silent).expect("found by its sha256");
-    assert_eq!(installed.digest, shop.package.digest);
+    fs::write(deep.join("another-name"), &catalogue_server.published).expect("writable");
+    let installed = pull(&catalogue_server.catalogue, "model", &options, &NoProgress).expect("found by its sha256");
+    assert_eq!(installed.digest, catalogue_server.package.digest);
     assert!(deep.join("another-name").exists(), "a mirror is only read");
 }
 
 /// The shop's package in two files, as it is published; answers both, each with its bytes.
-fn split(shop: &mut Shop) -> [(FileHash, Vec<u8>); 2] {
+fn split(catalogue_server: &mut TestCatalogue) -> [(FileHash, Vec<u8>); 2] {
     let mut parts = [StateDict::default(), StateDict::default()];
-    for (key, tensor) in shop.package.tensors().expect("tensors").iter() {
+    for (key, tensor) in catalogue_server.package.tensors().expect("tensors").iter() {
         parts[usize::from(key.starts_with("fc."))].insert(key.to_owned(), tensor.clone()).expect("a new name");
     }
     let files = parts.map(|part| {
@@ -351,116 +355,127 @@ fn split(shop: &mut Shop) -> [(FileHash, Vec<u8>); 2] {
         let bytes = fs::read(path).expect("written");
         (FileHash::of(&bytes), bytes)
     });
-    let recipe = &mut shop.catalogue.recipes[0];
+    let entry = &mut catalogue_server.catalogue.entries[0];
     let names = ["body.safetensors", "head.safetensors"];
-    recipe.manifest.weights =
+    entry.manifest.weights =
         names.iter().zip(&files).map(|(name, (hash, _))| WeightsFile::plain(name, *hash)).collect();
     let published = files.iter().map(|(_, bytes)| PublishedFile { url: String::new(), bytes: bytes.len() as u64 });
-    recipe.origin = Origin::Published(published.collect());
+    entry.origin = WeightsOrigin::Published(published.collect());
     files
 }
 
 #[test]
 fn a_package_of_several_files_is_pulled_whole_or_not_at_all() {
-    let mut shop = Shop::new();
-    let [(body_hash, body), (_, head)] = split(&mut shop);
+    let mut catalogue_server = TestCatalogue::new();
+    let [(body_hash, body), (_, head)] = split(&mut catalogue_server);
     let (body_server, head_server) = (
         Server::start(move |_| Reply::whole(&body)),
         Server::start(move |request| if request.number == 0 { Reply::status(503) } else { Reply::whole(&head) }),
     );
-    shop.set_url(0, body_server.url("/body"));
-    shop.set_url(1, head_server.url("/head"));
-    let error = shop.pull(&Silent).expect_err("one file did not come");
+    catalogue_server.set_url(0, body_server.url("/body"));
+    catalogue_server.set_url(1, head_server.url("/head"));
+    let error = catalogue_server.pull(&NoProgress).expect_err("one file did not come");
     assert!(matches!(error, FetchError::Status { status: 503, .. }), "{error}");
-    assert_eq!(shop.listing(), [""; 0]);
-    assert!(shop.models.path().join(Turn::PARTIAL).join(body_hash.to_string()).exists(), "kept for another attempt");
-    let installed = shop.pull(&Silent).expect("the other came now");
-    assert_eq!((installed.news, installed.digest), (News::Fresh, shop.package.digest));
+    assert_eq!(catalogue_server.listing(), [""; 0]);
+    assert!(
+        catalogue_server.models.path().join(ModelsFolderLock::PARTIAL).join(body_hash.to_string()).exists(),
+        "kept for another attempt"
+    );
+    let installed = catalogue_server.pull(&NoProgress).expect("the other came now");
+    assert_eq!((installed.outcome, installed.digest), (InstallOutcome::New, catalogue_server.package.digest));
     assert_eq!(body_server.ranges().len(), 1, "what was there was not fetched again");
-    assert_eq!(fs::read_dir(shop.models.path().join(Turn::PARTIAL)).expect("a folder").count(), 0);
+    assert_eq!(
+        fs::read_dir(catalogue_server.models.path().join(ModelsFolderLock::PARTIAL)).expect("a folder").count(),
+        0
+    );
 }
 
 #[test]
 fn every_file_of_a_package_is_found_in_the_mirror() {
-    let mut shop = Shop::new();
-    let [(_, body), (head_hash, head)] = split(&mut shop);
+    let mut catalogue_server = TestCatalogue::new();
+    let [(_, body), (head_hash, head)] = split(&mut catalogue_server);
     let mirror = tempfile::tempdir().expect("a folder");
     fs::write(mirror.path().join("one"), body).expect("writable");
-    let options = FetchOptions { mirror: Some(mirror.path().to_owned()), ..shop.options() };
-    let missing = pull(&shop.catalogue, "model", &options, &Silent).expect_err("one of two");
+    let options = FetchOptions { mirror: Some(mirror.path().to_owned()), ..catalogue_server.options() };
+    let missing = pull(&catalogue_server.catalogue, "model", &options, &NoProgress).expect_err("one of two");
     assert!(matches!(missing, FetchError::NotInMirror { sha256, .. } if sha256 == head_hash), "{missing}");
-    assert_eq!(shop.listing(), [""; 0]);
+    assert_eq!(catalogue_server.listing(), [""; 0]);
     fs::write(mirror.path().join("other"), head).expect("writable");
-    assert_eq!(pull(&shop.catalogue, "model", &options, &Silent).expect("both").digest, shop.package.digest);
+    assert_eq!(
+        pull(&catalogue_server.catalogue, "model", &options, &NoProgress).expect("both").digest,
+        catalogue_server.package.digest
+    );
 }
 
 #[test]
 fn a_package_that_the_program_holds_needs_no_network() {
-    let shop = Shop::new();
+    let catalogue_server = TestCatalogue::new();
     let folder = tempfile::tempdir().expect("a folder");
-    let package = invented_package("shipped");
+    let package = synthetic_package("shipped");
     write_package(&package, folder.path());
     let manifest = fs::read_to_string(folder.path().join(MANIFEST_FILE)).expect("written").leak();
     let weights = fs::read(folder.path().join(WEIGHTS_FILE)).expect("written").leak();
-    let catalogue = Catalogue::parse("package = []", &[Shipped { manifest, weights }]).expect("a sound package");
+    let catalogue = Catalogue::parse("package = []", &[BundledPackage { manifest, weights }]).expect("a sound package");
     assert_eq!(catalogue.starters().count(), 1, "a new server gets it by itself");
     // Neither is asked: nobody listens, and the mirror does not exist.
-    let options = FetchOptions { mirror: Some(folder.path().join("absent")), ..shop.options() };
-    let installed = pull(&catalogue, "shipped", &options, &Silent).expect("it is here");
-    assert_eq!((installed.news, installed.digest), (News::Fresh, package.digest));
-    let cut = Shipped { manifest, weights: &weights[..weights.len() - 1] };
+    let options = FetchOptions { mirror: Some(folder.path().join("absent")), ..catalogue_server.options() };
+    let installed = pull(&catalogue, "shipped", &options, &NoProgress).expect("it is here");
+    assert_eq!((installed.outcome, installed.digest), (InstallOutcome::New, package.digest));
+    let cut = BundledPackage { manifest, weights: &weights[..weights.len() - 1] };
     let catalogue = Catalogue::parse("package = []", &[cut]).expect("the manifest is sound");
     fs::remove_dir_all(installed.folder).expect("removable");
-    let error = pull(&catalogue, "shipped", &options, &Silent).expect_err("other weights");
+    let error = pull(&catalogue, "shipped", &options, &NoProgress).expect_err("other weights");
     assert!(matches!(error, FetchError::Package(PackageError::WrongHash { .. })), "{error}");
 }
 
 #[test]
 fn a_name_that_is_not_in_the_catalogue_is_answered_with_those_that_are() {
-    let shop = Shop::new();
-    let error = pull(&shop.catalogue, "modle", &shop.options(), &Silent).expect_err("a slip");
+    let catalogue_server = TestCatalogue::new();
+    let error =
+        pull(&catalogue_server.catalogue, "modle", &catalogue_server.options(), &NoProgress).expect_err("a slip");
     assert!(error.to_string().ends_with("it has model"), "{error}");
 }
 
 #[test]
 fn a_folder_is_installed_and_another_model_does_not_take_its_place() {
-    let shop = Shop::new();
+    let catalogue_server = TestCatalogue::new();
     let own = tempfile::tempdir().expect("a folder");
     let source = || PackageSource::parse(own.path().to_str().expect("UTF-8"), None).expect("a folder");
-    let mut package = shop.package.clone();
+    let mut package = catalogue_server.package.clone();
     write_package(&package, own.path());
-    assert_eq!(shop.install(&source()).expect("sound").news, News::Fresh);
-    assert_eq!(shop.install(&source()).expect("sound").news, News::AlreadyThere);
+    assert_eq!(catalogue_server.install(&source()).expect("sound").outcome, InstallOutcome::New);
+    assert_eq!(catalogue_server.install(&source()).expect("sound").outcome, InstallOutcome::AlreadyInstalled);
     package.manifest.licence = "another".to_owned();
     write_package(&package, own.path());
-    assert_eq!(shop.install(&source()).expect("the same model").news, News::Replaced);
-    assert_eq!(load_installed(&shop.folder()).expect("sound").manifest.licence, "another");
+    assert_eq!(catalogue_server.install(&source()).expect("the same model").outcome, InstallOutcome::Replaced);
+    assert_eq!(load_installed(&catalogue_server.folder()).expect("sound").manifest.licence, "another");
 
     write_package(&package.mirrored(), own.path());
-    assert!(matches!(shop.install(&source()), Err(FetchError::OtherModel { .. })));
-    let there = load_installed(&shop.folder()).expect("untouched");
-    assert_eq!(there.digest, shop.package.digest);
+    assert!(matches!(catalogue_server.install(&source()), Err(FetchError::OtherModel { .. })));
+    let there = load_installed(&catalogue_server.folder()).expect("untouched");
+    assert_eq!(there.digest, catalogue_server.package.digest);
 }
 
 #[test]
 fn a_program_is_installed_from_a_folder_and_never_from_the_catalogue() {
-    let (shop, own, diary) = (Shop::new(), tempfile::tempdir().expect("a folder"), Diary::default());
-    let package = script_package("program", Manner::Sound);
+    let (catalogue_server, own, progress) =
+        (TestCatalogue::new(), tempfile::tempdir().expect("a folder"), RecordedProgress::default());
+    let package = script_package("program", ProgramBehaviour::Sound);
     write_package(&package, own.path());
     let source = PackageSource::Folder(own.path().to_owned());
-    let installed = install(&source, &shop.options(), &diary).expect("sound");
-    assert_eq!((installed.news, installed.digest), (News::Fresh, package.digest));
-    assert_eq!(diary.described.lock().len(), 1, "whoever installs is told what it is");
-    let verified = verify(shop.models.path()).expect("listed");
-    assert!(matches!(&verified[..], [Verified { outcome: Ok(there), .. }] if there.digest == package.digest));
+    let installed = install(&source, &catalogue_server.options(), &progress).expect("sound");
+    assert_eq!((installed.outcome, installed.digest), (InstallOutcome::New, package.digest));
+    assert_eq!(progress.described.lock().len(), 1, "whoever installs is told what it is");
+    let verified = verify(catalogue_server.models.path()).expect("listed");
+    assert!(matches!(&verified[..], [VerifiedPackage { outcome: Ok(there), .. }] if there.digest == package.digest));
 
-    write_package(&script_package("other", Manner::Dropout), own.path());
-    let error = install(&source, &shop.options(), &Silent).expect_err("dropout is on");
+    write_package(&script_package("other", ProgramBehaviour::Dropout), own.path());
+    let error = install(&source, &catalogue_server.options(), &NoProgress).expect_err("dropout is on");
     assert!(matches!(error, FetchError::Package(PackageError::Network(_))), "{error}");
-    assert_eq!(shop.listing(), ["program"]);
+    assert_eq!(catalogue_server.listing(), ["program"]);
 
     let manifest = fs::read_to_string(own.path().join(MANIFEST_FILE)).expect("written").leak();
-    let offered = Catalogue::parse("package = []", &[Shipped { manifest, weights: b"" }]);
+    let offered = Catalogue::parse("package = []", &[BundledPackage { manifest, weights: b"" }]);
     assert!(matches!(offered, Err(PackageError::ProgramInCatalogue(_))));
 }
 
@@ -476,7 +491,7 @@ fn zip_of(members: &[(&str, &[u8])]) -> Vec<u8> {
 /// The manifest and the weights of an invented package.
 fn members() -> (Vec<u8>, Vec<u8>) {
     let folder = tempfile::tempdir().expect("a folder");
-    write_package(&invented_package("model"), folder.path());
+    write_package(&synthetic_package("model"), folder.path());
     let read = |name| fs::read(folder.path().join(name)).expect("written");
     (read(MANIFEST_FILE), read(WEIGHTS_FILE))
 }
@@ -485,14 +500,14 @@ fn members() -> (Vec<u8>, Vec<u8>) {
 fn an_archive_holds_a_package_at_its_top_or_below_one_folder() {
     let (manifest, weights) = members();
     for folder in ["", "model-1.0/"] {
-        let shop = Shop::new();
+        let catalogue_server = TestCatalogue::new();
         let (of_manifest, of_weights) = (format!("{folder}{MANIFEST_FILE}"), format!("{folder}{WEIGHTS_FILE}"));
         let zip = zip_of(&[(&of_manifest, &manifest), (&of_weights, &weights), ("README", b"hello")]);
-        let path = shop.models.path().join(".upload.zip");
+        let path = catalogue_server.models.path().join(".upload.zip");
         fs::write(&path, zip).expect("writable");
         let source = PackageSource::parse(path.to_str().expect("UTF-8"), None).expect("a file");
         assert_eq!(source, PackageSource::Archive(path));
-        assert_eq!(shop.install(&source).expect("sound").digest, shop.package.digest);
+        assert_eq!(catalogue_server.install(&source).expect("sound").digest, catalogue_server.package.digest);
     }
 }
 
@@ -502,13 +517,13 @@ fn an_archive_comes_from_an_address_with_its_sha256() {
     let zip = zip_of(&[(MANIFEST_FILE, &manifest), (WEIGHTS_FILE, &weights)]);
     let sha256 = FileHash::of(&zip);
     let server = Server::start(move |_| Reply::whole(&zip));
-    let (shop, url) = (Shop::new(), server.url("/model.zip"));
+    let (catalogue_server, url) = (TestCatalogue::new(), server.url("/model.zip"));
     assert!(matches!(PackageSource::parse(&url, None), Err(FetchError::NoHash { .. })));
     assert!(matches!(PackageSource::parse("http://example.org/a.zip", Some(sha256)), Err(FetchError::BadUrl { .. })));
     let wrong = PackageSource::parse(&url, Some(FileHash::of(b"other"))).expect("this machine");
-    assert!(matches!(shop.install(&wrong), Err(FetchError::WrongHash { .. })));
+    assert!(matches!(catalogue_server.install(&wrong), Err(FetchError::WrongHash { .. })));
     let source = PackageSource::parse(&url, Some(sha256)).expect("this machine");
-    assert_eq!(shop.install(&source).expect("sound").news, News::Fresh);
+    assert_eq!(catalogue_server.install(&source).expect("sound").outcome, InstallOutcome::New);
 }
 
 #[test]

@@ -5,11 +5,11 @@ use serde::Deserialize;
 use super::*;
 use crate::{
     Package, PackageError, ScriptManifest,
-    package::Kind,
-    tests::{invented_package, script_package},
+    package::ModelKind,
+    tests::{script_package, synthetic_package},
 };
-use fixtures::{DIMENSION, INPUT, Manner, PARTS};
-use torch::{probe::ProbeError, runtime};
+use fixtures::{DIMENSION, INPUT, PARTS, ProgramBehaviour};
+use torch::{runtime, trial_run::TrialRunError};
 use weights::{RawTensor, StateDict};
 
 const LENGTH: usize = INPUT[0] * INPUT[1] * INPUT[2];
@@ -18,9 +18,9 @@ fn encoder(package: &Package) -> &EncoderManifest {
     package.manifest.encoder().expect("an encoder's package")
 }
 
-fn build(package: &Package) -> Program {
-    let _settled = runtime::settle_thread();
-    Program::build(encoder(package), package.weights.clone()).expect("sound")
+fn build(package: &Package) -> EncoderModel {
+    let _inference = runtime::prepare_thread();
+    EncoderModel::build(encoder(package), package.weights.clone()).expect("sound")
 }
 
 /// A view whose three channels have these means.
@@ -28,8 +28,8 @@ fn view(means: [f32; 3]) -> Vec<f32> {
     means.into_iter().flat_map(|mean| vec![mean; LENGTH / 3]).collect()
 }
 
-fn prepared(views: &[[f32; 3]]) -> Prepared {
-    Prepared { views: views.iter().map(|means| view(*means)).collect() }
+fn prepared(views: &[[f32; 3]]) -> NetworkInput {
+    NetworkInput { views: views.iter().map(|means| view(*means)).collect() }
 }
 
 fn length(numbers: &[f32]) -> f32 {
@@ -38,7 +38,7 @@ fn length(numbers: &[f32]) -> f32 {
 
 #[test]
 fn a_program_is_an_encoder() {
-    let mut program = build(&script_package("model", Manner::Sound));
+    let mut program = build(&script_package("model", ProgramBehaviour::Sound));
     let samples = [prepared(&[[1.0, 0.0, -1.0]]), prepared(&[[0.5, 0.5, 0.5], [1.0, -1.0, 0.0]])];
     let together = program.infer(&[&samples[0], &samples[1]]).expect("it runs");
     let alone = samples.each_ref().map(|sample| program.infer(&[sample]).expect("it runs").remove(0));
@@ -53,7 +53,7 @@ fn a_program_is_an_encoder() {
 
 #[test]
 fn parts_that_cannot_be_seen_are_zero_and_the_rest_has_length_one() {
-    let mut program = build(&script_package("model", Manner::Parts));
+    let mut program = build(&script_package("model", ProgramBehaviour::Parts));
     let part = DIMENSION / PARTS;
     let mut encode = |views: &[[f32; 3]]| program.infer(&[&prepared(views)]).expect("it runs").remove(0);
     let lengths = |vector: &[f32]| -> Vec<f32> { vector.chunks_exact(part).map(length).collect() };
@@ -76,20 +76,20 @@ fn parts_that_cannot_be_seen_are_zero_and_the_rest_has_length_one() {
 
 #[test]
 fn a_sample_without_keypoints_has_blank_heat_maps() {
-    let plain = build(&script_package("model", Manner::Prompted(17)));
+    let plain = build(&script_package("model", ProgramBehaviour::Prompted(17)));
     let bare = prepared(&[[1.0, 0.0, -1.0], [0.0, 1.0, 0.0]]);
     let plane = LENGTH / 3;
     let full =
-        Prepared { views: bare.views.iter().map(|view| [view.clone(), vec![0.0; 17 * plane]].concat()).collect() };
+        NetworkInput { views: bare.views.iter().map(|view| [view.clone(), vec![0.0; 17 * plane]].concat()).collect() };
     let mut program = plain;
     assert_eq!(program.infer(&[&bare]).expect("it runs"), program.infer(&[&full]).expect("it runs"));
-    let short = Prepared { views: vec![vec![0.0; LENGTH - 1]] };
+    let short = NetworkInput { views: vec![vec![0.0; LENGTH - 1]] };
     assert!(matches!(program.infer(&[&short]), Err(NetworkError::WrongInput { .. })));
 }
 
 /// What the converter wrote beside a package.
 #[derive(Deserialize)]
-struct Trial {
+struct PythonAnswers {
     inputs: Vec<f32>,
     embeddings: Vec<f32>,
     visibility: Option<Vec<f32>>,
@@ -100,9 +100,9 @@ fn packages_of_the_converter_answer_as_they_did_in_python() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data");
     for name in ["torchscript-tiny", "torchscript-tiny-parts"] {
         let package = Package::load(&data.join(name)).expect("a package of the converter");
-        package.prove().expect("a sound program");
+        package.check_network().expect("a sound program");
         let trial = fs::read(data.join(format!("{name}.json"))).expect("beside the package");
-        let trial: Trial = serde_json::from_slice(&trial).expect("JSON");
+        let trial: PythonAnswers = serde_json::from_slice(&trial).expect("JSON");
         let program = build(&package);
         let answers = program.forward(&trial.inputs, 2).expect("it runs");
         assert_eq!(answers.visibility, trial.visibility);
@@ -114,7 +114,7 @@ fn packages_of_the_converter_answer_as_they_did_in_python() {
 
 #[test]
 fn a_network_of_ours_whose_answer_is_not_finite_is_refused() {
-    let mut package = invented_package("model");
+    let mut package = synthetic_package("model");
     // Finite weights, layer by layer, and a product of them that is not.
     let mut large = StateDict::default();
     for (name, tensor) in package.tensors().expect("tensors").iter() {
@@ -128,19 +128,19 @@ fn a_network_of_ours_whose_answer_is_not_finite_is_refused() {
         large.insert(name.to_owned(), tensor).expect("a new name");
     }
     package.weights = Weights::Tensors(large);
-    let error = package.prove().expect_err("it is not finite");
-    assert!(matches!(error, PackageError::Network(NetworkError::Probe(ProbeError::NotFinite))), "{error}");
+    let error = package.check_network().expect_err("it is not finite");
+    assert!(matches!(error, PackageError::Network(NetworkError::TrialRun(TrialRunError::NotFinite))), "{error}");
 }
 
 #[test]
 fn weights_of_the_other_sort_are_refused() {
-    let script = script_package("model", Manner::Sound);
-    let built_in = invented_package("model");
+    let script = script_package("model", ProgramBehaviour::Sound);
+    let built_in = synthetic_package("model");
     for (manifest, weights) in [(&script, &built_in), (&built_in, &script)] {
-        let error = Program::build(encoder(manifest), weights.weights.clone()).expect_err("they do not fit");
+        let error = EncoderModel::build(encoder(manifest), weights.weights.clone()).expect_err("they do not fit");
         assert!(matches!(error, NetworkError::Script(ScriptError::Misplaced)), "{error}");
     }
-    let Kind::Encoder(EncoderManifest { architecture: EncoderArchitecture::TorchScript(declared), .. }) =
+    let ModelKind::Encoder(EncoderManifest { architecture: EncoderArchitecture::TorchScript(declared), .. }) =
         script.manifest.kind
     else {
         panic!("it is a program")

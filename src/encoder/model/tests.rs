@@ -4,14 +4,14 @@ use image::{DynamicImage, GrayImage, ImageFormat, Luma, RgbImage};
 
 use super::*;
 use crate::{
-    EncoderArchitecture, Encoders, Kind, Manifest, Package, digest,
-    package::Weights,
+    EncoderArchitecture, Encoders, Manifest, ModelKind, Package,
+    package::{Weights, digest},
     prepare::SilhouettePreprocessing,
-    tests::{invented_package, now, rig, script_package},
+    tests::{now, rig, script_package, synthetic_package},
 };
 use domain::{ImageBytes, Joint, Prompt, PromptRole};
-use fixtures::Manner;
-use torch::network::made_up::weights as invented;
+use fixtures::ProgramBehaviour;
+use torch::network::synthetic::weights as synthetic_weights;
 
 /// Serves these packages alone.
 fn serving(packages: Vec<Package>) -> Encoders {
@@ -46,7 +46,7 @@ async fn prompts_reach_a_model_that_takes_them_and_are_refused_by_others() {
     };
     let plain = || sample(Modality::Person, SampleContent::Image(crop(90)));
     for channels in [1, 17] {
-        let encoders = serving(vec![script_package("model", Manner::Prompted(channels))]);
+        let encoders = serving(vec![script_package("model", ProgramBehaviour::Prompted(channels))]);
         let encoder = encoders.for_modality(Modality::Person).expect("loaded");
         let without = encoder.encode(plain(), now()).await.expect("encoded").embedding;
         let apart = |other: &Embedding| 1.0 - without.similarity(other).expect("one space").0;
@@ -55,14 +55,14 @@ async fn prompts_reach_a_model_that_takes_them_and_are_refused_by_others() {
         assert!(apart(&with) > 1e-7 && apart(&against) > 1e-7, "{channels} channels");
         assert_ne!(with.values(), against.values());
     }
-    let encoders = serving(vec![invented_package("model")]);
+    let encoders = serving(vec![synthetic_package("model")]);
     let refused = encoders.all().next().expect("loaded").encode(prompted(PromptRole::Subject), now()).await;
     assert!(matches!(refused, Err(EncoderError::BadSample(SampleError::Unfit(prepare::PrepareError::NoPrompts)))));
 }
 
 #[tokio::test]
 async fn a_model_of_parts_makes_embeddings_that_are_compared_by_parts() {
-    let encoders = serving(vec![script_package("model", Manner::Parts)]);
+    let encoders = serving(vec![script_package("model", ProgramBehaviour::Parts)]);
     let encoder = encoders.for_modality(Modality::Person).expect("loaded");
     assert!(encoder.space().parts > 1);
     let encoding = encoder.encode(sample(Modality::Person, SampleContent::Image(crop(90))), now()).await;
@@ -73,7 +73,7 @@ async fn a_model_of_parts_makes_embeddings_that_are_compared_by_parts() {
 
 #[tokio::test]
 async fn crops_of_one_body_are_pooled() {
-    let encoders = serving(vec![invented_package("model")]);
+    let encoders = serving(vec![synthetic_package("model")]);
     let encoder = encoders.for_modality(Modality::Person).expect("loaded");
     let track = SampleContent::Track(vec![crop(40), crop(50), crop(60), crop(45), crop(55)]);
     let Encoding { embedding, report } = encoder.encode(sample(Modality::Person, track), now()).await.expect("encoded");
@@ -88,13 +88,13 @@ async fn crops_of_one_body_are_pooled() {
 /// GaitBase with weights that nobody trained.
 fn silhouette_package() -> Package {
     let architecture = "gaitbase".parse().expect("built in");
-    let mut manifest = Manifest { modality: Modality::Gait, ..invented_package("walks").manifest };
-    let Kind::Encoder(encoder) = &mut manifest.kind else { panic!("the starter is an encoder") };
+    let mut manifest = Manifest { modality: Modality::Gait, ..synthetic_package("walks").manifest };
+    let ModelKind::Encoder(encoder) = &mut manifest.kind else { panic!("the starter is an encoder") };
     encoder.architecture = EncoderArchitecture::BuiltIn(architecture);
     encoder.dimension = u32::try_from(architecture.dimension()).expect("some thousands");
     encoder.preprocessing = Preprocessing::Silhouette(SilhouettePreprocessing { frames: 30, height: 64, width: 44 });
     encoder.calibration = None;
-    let weights = Weights::Tensors(invented(architecture));
+    let weights = Weights::Tensors(synthetic_weights(architecture));
     let manifest = manifest.checked().expect("sound");
     let digest = digest::of_model(&weights, &manifest.kind);
     Package { manifest, digest, weights }

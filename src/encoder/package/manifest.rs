@@ -5,8 +5,9 @@ use std::{collections::BTreeSet, fmt, path::Path};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    MANIFEST_BYTES_MAX, MANIFEST_FILE, PackageError, Preprocessing, read_at_most,
-    written::{WeightsFile, Written},
+    MANIFEST_BYTES_MAX, MANIFEST_FILE, PackageError, Preprocessing,
+    manifest_table::{ManifestTable, WeightsFile},
+    read_at_most,
 };
 use domain::{DIMENSION_MAX, Modality, PackageCalibration, SpaceName};
 use torch::{network::Architecture, script::Signature};
@@ -20,7 +21,7 @@ const WEIGHTS_FILES_MAX: usize = 8;
 
 /// What `model.toml` says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Written", into = "Written")]
+#[serde(try_from = "ManifestTable", into = "ManifestTable")]
 pub struct Manifest {
     /// What the package, its folder and an encoder's embedding space are called.
     pub id: SpaceName,
@@ -37,13 +38,13 @@ pub struct Manifest {
     /// The files of the weights; together they hold every tensor once.
     pub weights: Vec<WeightsFile>,
     /// What the model is for, and what only such a model has.
-    pub kind: Kind,
+    pub kind: ModelKind,
 }
 
 /// A model, by its task.
 #[expect(clippy::large_enum_variant, reason = "there is one of a model, and it is read in its place")]
 #[derive(Debug, Clone, PartialEq)]
-pub enum Kind {
+pub enum ModelKind {
     Encoder(EncoderManifest),
     Detector(DetectorManifest),
     Pad(PadManifest),
@@ -103,7 +104,7 @@ pub enum Metric {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DetectorManifest {
     pub architecture: DetectorArchitecture,
-    pub detection: Detection,
+    pub detection: DetectionSettings,
 }
 
 /// The detectors that are built in.
@@ -117,7 +118,7 @@ pub enum DetectorArchitecture {
 /// How faces are looked for. What is left out has the value that the authors of MTCNN published.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Detection {
+pub struct DetectionSettings {
     /// The smallest face that is looked for.
     pub face_px_min: u32,
     /// What a candidate must score in the first, second and third network.
@@ -158,8 +159,8 @@ impl Manifest {
     #[must_use]
     pub fn encoder(&self) -> Option<&EncoderManifest> {
         match &self.kind {
-            Kind::Encoder(encoder) => Some(encoder),
-            Kind::Detector(_) | Kind::Pad(_) => None,
+            ModelKind::Encoder(encoder) => Some(encoder),
+            ModelKind::Detector(_) | ModelKind::Pad(_) => None,
         }
     }
 
@@ -174,13 +175,13 @@ impl Manifest {
         self.check_words()?;
         self.check_files()?;
         let kind = match self.kind {
-            Kind::Encoder(encoder) => Kind::Encoder(encoder.checked()?),
+            ModelKind::Encoder(encoder) => ModelKind::Encoder(encoder.checked()?),
             // These are of faces, so far.
-            Kind::Detector(_) | Kind::Pad(_) if self.modality != Modality::Face => {
+            ModelKind::Detector(_) | ModelKind::Pad(_) if self.modality != Modality::Face => {
                 return Err(PackageError::WrongModality { task: self.kind.task(), found: self.modality });
             }
-            Kind::Detector(detector) => Kind::Detector(detector.checked()?),
-            Kind::Pad(pad) => Kind::Pad(pad),
+            ModelKind::Detector(detector) => ModelKind::Detector(detector.checked()?),
+            ModelKind::Pad(pad) => ModelKind::Pad(pad),
         };
         Ok(Self { kind, ..self })
     }
@@ -227,7 +228,7 @@ impl Manifest {
     }
 }
 
-impl Kind {
+impl ModelKind {
     #[must_use]
     pub fn task(&self) -> Task {
         match self {
@@ -348,28 +349,28 @@ impl ScriptManifest {
 
 impl DetectorManifest {
     fn checked(self) -> Result<Self, PackageError> {
-        let Detection { face_px_min, thresholds, pyramid_factor } = self.detection;
-        if !Detection::FACE_PX.contains(&face_px_min) {
+        let DetectionSettings { face_px_min, thresholds, pyramid_factor } = self.detection;
+        if !DetectionSettings::FACE_PX.contains(&face_px_min) {
             return Err(PackageError::Detection("face_px_min must be 12 to 4096"));
         }
         if !thresholds.iter().all(|threshold| (0.0..1.0).contains(threshold)) {
             return Err(PackageError::Detection("thresholds must be at least 0 and below 1"));
         }
-        if !Detection::FACTOR.contains(&pyramid_factor) {
+        if !DetectionSettings::FACTOR.contains(&pyramid_factor) {
             return Err(PackageError::Detection("pyramid_factor must be 0.1 to 0.95"));
         }
         Ok(self)
     }
 }
 
-impl Detection {
+impl DetectionSettings {
     /// The first network sees 12 pixels; a smaller face would have to be enlarged for it.
     const FACE_PX: std::ops::RangeInclusive<u32> = 12..=4096;
     /// Nearer to one, the pyramid has levels without end.
     const FACTOR: std::ops::RangeInclusive<f32> = 0.1..=0.95;
 }
 
-impl Default for Detection {
+impl Default for DetectionSettings {
     fn default() -> Self {
         Self { face_px_min: 20, thresholds: [0.6, 0.7, 0.7], pyramid_factor: 0.709 }
     }
@@ -395,7 +396,7 @@ impl DetectorArchitecture {
     }
 
     /// How the names of its tensors begin.
-    pub(super) fn prefixes(self) -> &'static [&'static str] {
+    pub(crate) fn prefixes(self) -> &'static [&'static str] {
         match self {
             Self::Mtcnn => &["pnet.", "rnet.", "onet."],
         }
@@ -411,7 +412,7 @@ impl PadArchitecture {
     }
 
     /// How the names of its tensors begin.
-    pub(super) fn prefixes(self) -> &'static [&'static str] {
+    pub(crate) fn prefixes(self) -> &'static [&'static str] {
         match self {
             Self::MiniFasNet => &["scale2_7.", "scale4_0."],
         }

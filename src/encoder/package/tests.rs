@@ -2,10 +2,10 @@ use super::*;
 use crate::{
     Catalogue,
     prepare::Preprocessing,
-    tests::{invented_package, script_package, write_package},
+    tests::{script_package, synthetic_package, write_package},
 };
-use fixtures::Manner;
-use torch::network::made_up::{minifasnet, mtcnn};
+use fixtures::ProgramBehaviour;
+use torch::network::synthetic::{minifasnet, mtcnn};
 use weights::{Dtype, RawTensor};
 
 fn folder() -> tempfile::TempDir {
@@ -18,7 +18,7 @@ fn digest_of(package: &Package) -> ModelDigest {
 
 /// What the package says as an encoder, to be changed.
 fn encoder_of(package: &mut Package) -> &mut EncoderManifest {
-    let Kind::Encoder(encoder) = &mut package.manifest.kind else { panic!("it is an encoder's package") };
+    let ModelKind::Encoder(encoder) = &mut package.manifest.kind else { panic!("it is an encoder's package") };
     encoder
 }
 
@@ -30,7 +30,7 @@ fn tensors_of(package: &mut Package) -> &mut StateDict {
 /// Writes a package, lets `change` edit its manifest's text, and loads it again.
 fn load_changed(change: impl FnOnce(String) -> String) -> Result<Package, PackageError> {
     let folder = folder();
-    write_package(&invented_package("model"), folder.path());
+    write_package(&synthetic_package("model"), folder.path());
     let path = folder.path().join(MANIFEST_FILE);
     let text = fs::read_to_string(&path).expect("written");
     let changed = change(text.clone());
@@ -41,19 +41,19 @@ fn load_changed(change: impl FnOnce(String) -> String) -> Result<Package, Packag
 
 #[test]
 fn a_package_survives_being_written() {
-    let (package, folder) = (invented_package("model"), folder());
+    let (package, folder) = (synthetic_package("model"), folder());
     write_package(&package, folder.path());
     let loaded = Package::load(folder.path()).expect("just written");
     assert_eq!(loaded.digest, package.digest);
     assert_eq!(loaded.weights, package.weights);
     let weights = loaded.manifest.weights.clone();
     assert_eq!(loaded.manifest, Manifest { weights, ..package.manifest });
-    loaded.prove().expect("the weights fit");
+    loaded.check_network().expect("the weights fit");
 }
 
 #[test]
 fn what_changes_no_embedding_changes_no_digest() {
-    let before = invented_package("model").digest;
+    let before = synthetic_package("model").digest;
     let words = load_changed(|text| {
         let calibration = text.find("[calibration]").expect("the person package has one");
         text[..calibration].replace("licence = \"", "licence = \"other ").replace("id = \"model\"", "id = \"renamed\"")
@@ -61,7 +61,7 @@ fn what_changes_no_embedding_changes_no_digest() {
     let words = words.expect("a sound package");
     assert_eq!(words.digest, before);
     assert!(words.manifest.encoder().expect("as before").calibration.is_none());
-    let mut counted = invented_package("model");
+    let mut counted = synthetic_package("model");
     let count = RawTensor::new(Dtype::I64, Vec::new(), 7_u64.to_le_bytes().to_vec()).expect("one number");
     tensors_of(&mut counted).insert("conv1.bn.num_batches_tracked".to_owned(), count).expect("a new name");
     assert_eq!(digest_of(&counted), before);
@@ -69,7 +69,7 @@ fn what_changes_no_embedding_changes_no_digest() {
 
 #[test]
 fn what_changes_an_embedding_changes_the_digest() {
-    let package = invented_package("model");
+    let package = synthetic_package("model");
     let before = package.digest;
     let image = match &package.manifest.encoder().expect("a person package").preprocessing {
         Preprocessing::Image(image) => image.clone(),
@@ -113,7 +113,7 @@ fn the_digest_is_the_same_in_every_version_of_the_program() {
     let mut weights = StateDict::default();
     let tensor = RawTensor::from_f32(vec![2, 1], &[0.5, -1.25]).expect("two numbers");
     weights.insert("conv.weight".to_owned(), tensor).expect("a new name");
-    let package = Package { weights: Weights::Tensors(weights), ..invented_package("model") };
+    let package = Package { weights: Weights::Tensors(weights), ..synthetic_package("model") };
     assert_eq!(digest_of(&package).to_string(), PINNED);
 }
 
@@ -130,16 +130,16 @@ fn one_model_has_one_digest_in_every_form_of_its_file_on_real_data() {
     ];
     let mut digests = Vec::new();
     for (name, file) in weights {
-        let recipe = Catalogue::built_in().named(name).expect("a starter").clone();
+        let entry = Catalogue::built_in().named(name).expect("a starter").clone();
         let published = fs::read(data.join(file)).expect("part of the data");
-        assert_eq!(published.len() as u64, recipe.origin.bytes());
-        let package = Package::assemble(recipe.manifest, &[published]).expect("the published file");
+        assert_eq!(published.len() as u64, entry.origin.bytes());
+        let package = Package::assemble(entry.manifest, &[published]).expect("the published file");
         let folder = folder();
         write_package(&package, folder.path());
         let converted = Package::load(folder.path()).expect("just written");
         assert_eq!(converted.manifest.weights[0].file, WEIGHTS_FILE);
         assert_eq!(converted.digest, package.digest);
-        converted.prove().expect("the weights fit");
+        converted.check_network().expect("the weights fit");
         digests.push(package.digest.to_string());
     }
     assert_eq!(digests, PINNED_STARTERS);
@@ -154,7 +154,7 @@ const PINNED_STARTERS: [&str; 3] = [
 
 #[test]
 fn prefixes_are_taken_off_before_the_digest() {
-    let package = invented_package("model");
+    let package = synthetic_package("model");
     let mut parallel = StateDict::default();
     for (name, tensor) in package.tensors().expect("tensors").iter() {
         parallel.insert(format!("module.{name}"), tensor.clone()).expect("a new name");
@@ -189,7 +189,7 @@ fn file_of(name: &str, weights: &StateDict, keep: impl Fn(&str) -> bool) -> (Wei
 
 #[test]
 fn weights_in_several_files_are_one_model() {
-    let package = invented_package("model");
+    let package = synthetic_package("model");
     let is_head = |key: &str| key.starts_with("fc.");
     let (head, head_bytes) = file_of("head.safetensors", package.tensors().expect("tensors"), is_head);
     let (body, body_bytes) = file_of("body.safetensors", package.tensors().expect("tensors"), |key| !is_head(key));
@@ -217,7 +217,7 @@ fn weights_in_several_files_are_one_model() {
 #[test]
 fn a_package_of_before_there_could_be_several_files_still_loads() {
     let loaded = load_changed(|text| text.replacen("[[weights]]", "[weights]", 1)).expect("an installed package");
-    assert_eq!(loaded.digest, invented_package("model").digest);
+    assert_eq!(loaded.digest, synthetic_package("model").digest);
     let surprise = load_changed(|text| text.replacen("[[weights]]", "[weights]\nsurprise = 1", 1));
     assert!(surprise.expect_err("an unknown key").to_string().contains("surprise"));
 }
@@ -263,8 +263,8 @@ fn manifests_that_make_no_sense_are_refused_with_the_reason() {
 /// A package whose networks have a tensor each.
 fn small_package(name: &str) -> Package {
     let mut manifest = Catalogue::built_in().named(name).expect("in the catalogue").manifest.clone();
-    if let Kind::Detector(detector) = &mut manifest.kind {
-        detector.detection = Detection::default();
+    if let ModelKind::Detector(detector) = &mut manifest.kind {
+        detector.detection = DetectionSettings::default();
     }
     let mut weights = StateDict::default();
     for (number, WeightsFile { add_prefix, .. }) in manifest.weights.iter().enumerate() {
@@ -290,18 +290,18 @@ fn detectors_and_models_against_attacks_are_packages_too() {
         assert_eq!(loaded.digest, package.digest);
         assert_eq!(loaded.manifest.kind, package.manifest.kind);
         assert_eq!((loaded.manifest.kind.task(), &*loaded.manifest.kind.architecture()), (task, architecture));
-        loaded.prove().expect("each network has its tensors");
+        loaded.check_network().expect("each network has its tensors");
         for prefix in package.manifest.weights.iter().map(|file| &*file.add_prefix) {
             let mut without = package.clone();
             let tensors = tensors_of(&mut without);
             *tensors = tensors.clone().without(&[prefix]);
-            let error = without.prove().expect_err("a network is missing");
+            let error = without.check_network().expect_err("a network is missing");
             assert!(matches!(error, PackageError::NoTensors(named) if named == prefix), "{error}");
         }
         let mut stray = package.clone();
         let tensor = RawTensor::from_f32(vec![1], &[0.0]).expect("one number");
         tensors_of(&mut stray).insert("conv1.weight".to_owned(), tensor).expect("a new name");
-        assert!(matches!(stray.prove(), Err(PackageError::StrayTensor(_))));
+        assert!(matches!(stray.check_network(), Err(PackageError::StrayTensor(_))));
     }
 }
 
@@ -356,9 +356,12 @@ const PINNED_SMALL: [&str; 2] = [
 ];
 
 /// Writes a package of a program, lets `change` edit its manifest's text, and loads it again.
-fn load_changed_program(manner: Manner, change: impl FnOnce(&str) -> String) -> Result<Package, PackageError> {
+fn load_changed_program(
+    behaviour: ProgramBehaviour,
+    change: impl FnOnce(&str) -> String,
+) -> Result<Package, PackageError> {
     let folder = folder();
-    write_package(&script_package("model", manner), folder.path());
+    write_package(&script_package("model", behaviour), folder.path());
     let path = folder.path().join(MANIFEST_FILE);
     let text = fs::read_to_string(&path).expect("written");
     fs::write(path, change(&text)).expect("writable");
@@ -367,22 +370,27 @@ fn load_changed_program(manner: Manner, change: impl FnOnce(&str) -> String) -> 
 
 #[test]
 fn a_program_survives_being_written_and_stays_as_it_is() {
-    for manner in [Manner::Sound, Manner::Parts, Manner::Prompted(1), Manner::Prompted(17)] {
-        let (package, folder) = (script_package("model", manner), folder());
+    for behaviour in [
+        ProgramBehaviour::Sound,
+        ProgramBehaviour::Parts,
+        ProgramBehaviour::Prompted(1),
+        ProgramBehaviour::Prompted(17),
+    ] {
+        let (package, folder) = (script_package("model", behaviour), folder());
         write_package(&package, folder.path());
         let loaded = Package::load(folder.path()).expect("just written");
         assert_eq!((loaded.digest, &loaded.manifest.kind), (package.digest, &package.manifest.kind));
         assert_eq!(loaded.weights, package.weights);
         assert_eq!(loaded.manifest.weights[0].file, PROGRAM_FILE);
         assert!(loaded.tensors().is_none() && loaded.manifest.is_program());
-        loaded.prove().expect("a sound program");
+        loaded.check_network().expect("a sound program");
     }
 }
 
 #[test]
 fn what_a_program_declares_is_checked_and_changes_its_digest() {
     let refused = |from: &str, to: &str| {
-        load_changed_program(Manner::Parts, |text| {
+        load_changed_program(ProgramBehaviour::Parts, |text| {
             assert!(text.contains(from), "{from}");
             text.replacen(from, to, 1)
         })
@@ -405,10 +413,12 @@ fn what_a_program_declares_is_checked_and_changes_its_digest() {
     let foreign = refused("architecture = \"torchscript\"", "architecture = \"osnet-x0.25\"");
     assert!(foreign.to_string().contains("input_shape"), "{foreign}");
 
-    let mut digests =
-        vec![script_package("model", Manner::Parts).digest, script_package("model", Manner::Sound).digest];
+    let mut digests = vec![
+        script_package("model", ProgramBehaviour::Parts).digest,
+        script_package("model", ProgramBehaviour::Sound).digest,
+    ];
     for (from, to) in [("parts = 3", "parts = 2"), ("parts = 3", ""), ("mirror = false", "mirror = true")] {
-        let changed = load_changed_program(Manner::Parts, |text| text.replacen(from, to, 1));
+        let changed = load_changed_program(ProgramBehaviour::Parts, |text| text.replacen(from, to, 1));
         digests.push(changed.expect("a sound manifest").digest);
     }
     digests.sort();
@@ -418,23 +428,23 @@ fn what_a_program_declares_is_checked_and_changes_its_digest() {
 
 #[test]
 fn a_program_that_is_none_shows_when_it_is_proven() {
-    let good = script_package("model", Manner::Sound);
+    let good = script_package("model", ProgramBehaviour::Sound);
     let Weights::Program(bytes) = good.weights.clone() else { panic!("it is a program") };
     for broken in [&b"no program"[..], &bytes[..bytes.len() / 2]] {
         let package = Package { weights: Weights::Program(broken.into()), ..good.clone() };
-        let error = package.prove().expect_err("no program");
+        let error = package.check_network().expect_err("no program");
         assert!(matches!(error, PackageError::Network(NetworkError::Script(_))), "{error}");
     }
     // A state dict is no program either, and a program no state dict.
-    let state = script_package("model", Manner::Sound);
-    let mut manifest = invented_package("model").manifest;
+    let state = script_package("model", ProgramBehaviour::Sound);
+    let mut manifest = synthetic_package("model").manifest;
     manifest.weights = state.manifest.weights;
     assert!(matches!(Package::assemble(manifest, &[bytes]), Err(PackageError::Weights(_))));
 }
 
 #[test]
 fn a_file_of_weights_that_is_too_long_is_refused_unread() {
-    let (package, folder) = (script_package("model", Manner::Sound), folder());
+    let (package, folder) = (script_package("model", ProgramBehaviour::Sound), folder());
     write_package(&package, folder.path());
     let file = fs::File::options().write(true).open(folder.path().join(PROGRAM_FILE)).expect("written");
     // Sparse: it takes no room on the disk, and would take all of the memory.
@@ -444,7 +454,7 @@ fn a_file_of_weights_that_is_too_long_is_refused_unread() {
 
 #[test]
 fn the_digest_of_a_program_stays() {
-    let manifest = script_package("model", Manner::Parts).manifest;
+    let manifest = script_package("model", ProgramBehaviour::Parts).manifest;
     let digest = digest::of_model(&Weights::Program((*b"as it is").into()), &manifest.kind);
     assert_eq!(digest.to_string(), PINNED_PROGRAM);
 }
@@ -457,13 +467,13 @@ const PINNED_PROGRAM: &str = "ab843e28a336273f94a0d16a0064f9e03e384191e5be80ad19
 fn the_published_files_of_face_models_make_packages_on_real_data() {
     let data = testing::data();
     for name in ["face-mtcnn", "face-minifasnet"] {
-        let recipe = Catalogue::built_in().named(name).expect("in the catalogue").clone();
+        let entry = Catalogue::built_in().named(name).expect("in the catalogue").clone();
         let read =
             |weights: &WeightsFile| fs::read(data.join("face/weights").join(&weights.file)).expect("in the data");
-        let files: Vec<Vec<u8>> = recipe.manifest.weights.iter().map(read).collect();
-        assert_eq!(files.iter().map(|bytes| bytes.len() as u64).sum::<u64>(), recipe.origin.bytes());
-        let package = Package::assemble(recipe.manifest, &files).expect("the published files");
-        package.prove().expect("every network is there");
+        let files: Vec<Vec<u8>> = entry.manifest.weights.iter().map(read).collect();
+        assert_eq!(files.iter().map(|bytes| bytes.len() as u64).sum::<u64>(), entry.origin.bytes());
+        let package = Package::assemble(entry.manifest, &files).expect("the published files");
+        package.check_network().expect("every network is there");
     }
 }
 

@@ -50,7 +50,7 @@ pub enum AlignError {
 
 /// What is to be done with a face.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Placement {
+pub(super) enum FacePlacement {
     /// Resize only.
     Fill,
     /// Bring these points of the picture to the template.
@@ -58,7 +58,7 @@ pub(super) enum Placement {
 }
 
 /// Reads a face sample's geometry. `[width, height]` are the picture's; landmarks count from its corner.
-pub(super) fn placement(geometry: &Geometry, [width, height]: [u32; 2]) -> Result<Placement, AlignError> {
+pub(super) fn placement(geometry: &Geometry, [width, height]: [u32; 2]) -> Result<FacePlacement, AlignError> {
     match (geometry.alignment, geometry.landmarks) {
         (None, None) => Err(AlignError::Unsaid),
         (Some(Alignment::Detect), _) => Err(AlignError::NoDetector),
@@ -66,12 +66,12 @@ pub(super) fn placement(geometry: &Geometry, [width, height]: [u32; 2]) -> Resul
         (Some(Alignment::Aligned | Alignment::LfwFunneled), Some(_)) => Err(AlignError::LandmarksUnused),
         (None | Some(Alignment::Landmarks), Some(landmarks)) => {
             within(&landmarks, [width, height])?;
-            Ok(Placement::Warp(landmarks))
+            Ok(FacePlacement::Warp(landmarks))
         }
-        (Some(Alignment::Aligned), None) => Ok(Placement::Fill),
+        (Some(Alignment::Aligned), None) => Ok(FacePlacement::Fill),
         (Some(Alignment::LfwFunneled), None) => {
             if [width, height] == [LFW_SIDE; 2] && geometry.region.is_none() {
-                Ok(Placement::Warp(LFW_FUNNELED))
+                Ok(FacePlacement::Warp(LFW_FUNNELED))
             } else {
                 Err(AlignError::NotLfwFunneled)
             }
@@ -273,13 +273,13 @@ mod tests {
         };
         let some = Some(TEMPLATE);
         assert_eq!(ask(None, None, 250), Err(AlignError::Unsaid));
-        assert_eq!(ask(None, some, 250), Ok(Placement::Warp(Landmarks(TEMPLATE))));
-        assert_eq!(ask(Some(Alignment::Landmarks), some, 250), Ok(Placement::Warp(Landmarks(TEMPLATE))));
+        assert_eq!(ask(None, some, 250), Ok(FacePlacement::Warp(Landmarks(TEMPLATE))));
+        assert_eq!(ask(Some(Alignment::Landmarks), some, 250), Ok(FacePlacement::Warp(Landmarks(TEMPLATE))));
         assert_eq!(ask(Some(Alignment::Landmarks), None, 250), Err(AlignError::NoLandmarks));
-        assert_eq!(ask(Some(Alignment::Aligned), None, 250), Ok(Placement::Fill));
+        assert_eq!(ask(Some(Alignment::Aligned), None, 250), Ok(FacePlacement::Fill));
         assert_eq!(ask(Some(Alignment::Aligned), some, 250), Err(AlignError::LandmarksUnused));
         assert_eq!(ask(Some(Alignment::Detect), None, 250), Err(AlignError::NoDetector));
-        assert_eq!(ask(Some(Alignment::LfwFunneled), None, 250), Ok(Placement::Warp(LFW_FUNNELED)));
+        assert_eq!(ask(Some(Alignment::LfwFunneled), None, 250), Ok(FacePlacement::Warp(LFW_FUNNELED)));
         assert_eq!(ask(Some(Alignment::LfwFunneled), None, 251), Err(AlignError::NotLfwFunneled));
     }
 }

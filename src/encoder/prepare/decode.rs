@@ -5,13 +5,13 @@ use std::io::{Cursor, ErrorKind};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage, metadata::Orientation};
 use thiserror::Error;
 
-use super::Limits;
+use super::SampleLimits;
 
 /// A decoder may use this many bytes for each pixel: 16-bit RGBA and a second copy of it.
 const DECODER_BYTES_PER_PIXEL: u64 = 16;
 
 /// The picture as a viewer sees it: 8-bit RGB, turned as its EXIF orientation says, without transparency.
-pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, PictureError> {
+pub(super) fn decode(bytes: &[u8], limits: &SampleLimits) -> Result<RgbImage, PictureError> {
     if bytes.is_empty() {
         return Err(PictureError::Empty);
     }
@@ -101,7 +101,7 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits = Limits {
+    const LIMITS: SampleLimits = SampleLimits {
         image_bytes_max: 100_000,
         image_pixels_max: 10_000,
         skeleton_frames_max: 1,
@@ -177,10 +177,10 @@ mod tests {
     #[test]
     fn bytes_and_pixels_have_limits_that_hold_before_decoding() {
         let file = encoded(&picture().into(), ImageFormat::Png);
-        let few = Limits { image_bytes_max: file.len() - 1, ..LIMITS };
+        let few = SampleLimits { image_bytes_max: file.len() - 1, ..LIMITS };
         let refused = PictureError::TooManyBytes { found: file.len(), limit: file.len() - 1 };
         assert_eq!(decode(&file, &few), Err(refused));
-        let small = Limits { image_pixels_max: 23, ..LIMITS };
+        let small = SampleLimits { image_pixels_max: 23, ..LIMITS };
         assert_eq!(decode(&file, &small), Err(PictureError::TooManyPixels { width: 6, height: 4, limit: 23 }));
         let bomb = b"P5 4000000 4000000 255\n0";
         assert!(matches!(decode(bomb, &LIMITS), Err(PictureError::TooManyPixels { .. })));

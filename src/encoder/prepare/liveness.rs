@@ -10,19 +10,19 @@ use torch::pad::{CROP_NUMBERS, CROP_SCALES, CROP_SIDE};
 /// `bounds` are left, top, width and height of the face in pixels, finite, the sides above zero. Where the picture is
 /// too small for a crop, the crop is smaller; where it would hang over the border, it is moved inside.
 pub fn crops(picture: &RgbImage, bounds: [f32; 4]) -> [Vec<f32>; 2] {
-    CROP_SCALES.map(|scale| crop(picture, &Cut::around(bounds, scale, [picture.width(), picture.height()])))
+    CROP_SCALES.map(|scale| crop(picture, &CropRegion::around(bounds, scale, [picture.width(), picture.height()])))
 }
 
 /// A part of a picture in whole pixels; both ends belong to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Cut {
+struct CropRegion {
     left: u32,
     top: u32,
     right: u32,
     bottom: u32,
 }
 
-impl Cut {
+impl CropRegion {
     /// The networks were trained on parts cut just so: the box in whole pixels, its last column and row counted, and the
     /// last of the picture left out of the measure.
     fn around([left, top, width, height]: [f32; 4], scale: f32, sides: [u32; 2]) -> Self {
@@ -44,8 +44,8 @@ fn inside(centre: f32, length: f32, last: f32) -> (u32, u32) {
 
 /// Blue, green, red, each row-major, linear between the four nearest pixels. Where the part shrinks, the pixels between
 /// are skipped: the networks learnt from pictures that were made so, and judge by what it leaves.
-fn crop(picture: &RgbImage, cut: &Cut) -> Vec<f32> {
-    let (columns, rows) = (places(cut.left, cut.right), places(cut.top, cut.bottom));
+fn crop(picture: &RgbImage, cut: &CropRegion) -> Vec<f32> {
+    let (columns, rows) = (pixel_pairs(cut.left, cut.right), pixel_pairs(cut.top, cut.bottom));
     let mut numbers = vec![0.0; CROP_NUMBERS];
     let (blue, rest) = numbers.split_at_mut(CROP_SIDE * CROP_SIDE);
     let (green, red) = rest.split_at_mut(CROP_SIDE * CROP_SIDE);
@@ -62,7 +62,7 @@ fn crop(picture: &RgbImage, cut: &Cut) -> Vec<f32> {
 }
 
 /// Two neighbouring pixels, and how far it is from the first to the second.
-struct Place {
+struct PixelPair {
     near: u32,
     far: u32,
     part: f32,
@@ -70,12 +70,12 @@ struct Place {
 
 /// The places of the crop's pixels along a side, from the centre of the first to that of the last.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "both lie within the picture")]
-fn places(first: u32, last: u32) -> Vec<Place> {
+fn pixel_pairs(first: u32, last: u32) -> Vec<PixelPair> {
     let step = (last - first + 1) as f32 / CROP_SIDE as f32;
     let place = |at: usize| {
         let place = ((at as f32 + 0.5) * step - 0.5).clamp(0.0, (last - first) as f32);
         let near = place.floor();
-        Place { near: first + near as u32, far: (first + near as u32 + 1).min(last), part: place - near }
+        PixelPair { near: first + near as u32, far: (first + near as u32 + 1).min(last), part: place - near }
     };
     (0..CROP_SIDE).map(place).collect()
 }
@@ -92,7 +92,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::prepare::{Limits, decode::decode};
+    use crate::prepare::{SampleLimits, decode::decode};
     use torch::{
         detector::{DetectorOptions, Mtcnn, Pixels},
         pad::Liveness,
@@ -118,14 +118,14 @@ mod tests {
     #[ignore = "needs SEMBLANCE_TEST_DATA"]
     fn a_face_and_two_pictures_of_faces_are_told_apart_on_real_data() {
         let data = testing::data();
-        let _settled = runtime::settle_thread();
+        let _inference = runtime::prepare_thread();
         let nets = weights(&data, &[("pnet.", "pnet.pt"), ("rnet.", "rnet.pt"), ("onet.", "onet.pt")]);
         let detector = Mtcnn::build(nets, DetectorOptions::default()).expect("the published layout");
         let nets = [("scale2_7.", "2.7_80x80_MiniFASNetV2.pth"), ("scale4_0.", "4_0_0_80x80_MiniFASNetV1SE.pth")];
         let liveness = Liveness::build(weights(&data, &nets)).expect("the published layout");
         for (name, expected) in [("image_T1", 1.0), ("image_F1", 0.19), ("image_F2", 0.003)] {
             let file = std::fs::read(data.join(format!("face/sets/antispoof_samples/{name}.jpg"))).expect("a sample");
-            let picture = decode(&file, &Limits::default()).expect("a picture");
+            let picture = decode(&file, &SampleLimits::default()).expect("a picture");
             let pixels = Pixels { width: picture.width(), height: picture.height(), rgb: picture.as_raw() };
             let [face] = detector.detect(&[pixels]).expect("runs").remove(0)[..] else { panic!("one face in {name}") };
             let [near, wide] = crops(&picture, face.bounds);
@@ -136,13 +136,13 @@ mod tests {
 
     #[test]
     fn a_cut_is_enlarged_about_the_centre_and_stays_inside() {
-        let cut = |bounds, scale| Cut::around(bounds, scale, [200, 100]);
-        assert_eq!(cut([89.0, 39.0, 20.0, 20.0], 3.0), Cut { left: 68, top: 18, right: 131, bottom: 81 });
+        let cut = |bounds, scale| CropRegion::around(bounds, scale, [200, 100]);
+        assert_eq!(cut([89.0, 39.0, 20.0, 20.0], 3.0), CropRegion { left: 68, top: 18, right: 131, bottom: 81 });
         // Moved to the right and down, then to the left and up.
-        assert_eq!(cut([-5.0, 2.0, 19.0, 19.0], 3.0), Cut { left: 0, top: 0, right: 60, bottom: 60 });
-        assert_eq!(cut([190.0, 90.0, 19.0, 19.0], 3.0), Cut { left: 139, top: 39, right: 199, bottom: 99 });
+        assert_eq!(cut([-5.0, 2.0, 19.0, 19.0], 3.0), CropRegion { left: 0, top: 0, right: 60, bottom: 60 });
+        assert_eq!(cut([190.0, 90.0, 19.0, 19.0], 3.0), CropRegion { left: 139, top: 39, right: 199, bottom: 99 });
         // No larger than the picture, and of the box's shape.
-        assert_eq!(cut([60.0, 10.0, 32.0, 65.0], 4.0), Cut { left: 51, top: 0, right: 101, bottom: 99 });
+        assert_eq!(cut([60.0, 10.0, 32.0, 65.0], 4.0), CropRegion { left: 51, top: 0, right: 101, bottom: 99 });
     }
 
     #[test]
@@ -157,10 +157,10 @@ mod tests {
     #[test]
     fn pixels_are_read_at_their_centres() {
         let rising = RgbImage::from_fn(160, 80, |x, _| Rgb([u8::try_from(x).expect("below 160"); 3]));
-        let numbers = crop(&rising, &Cut { left: 0, top: 0, right: 159, bottom: 79 });
+        let numbers = crop(&rising, &CropRegion { left: 0, top: 0, right: 159, bottom: 79 });
         // Between 0 and 1, between 2 and 3: rounded up.
         assert_eq!(numbers[..4], [1.0, 3.0, 5.0, 7.0]);
-        let numbers = crop(&rising, &Cut { left: 20, top: 0, right: 59, bottom: 39 });
+        let numbers = crop(&rising, &CropRegion { left: 20, top: 0, right: 59, bottom: 39 });
         assert_eq!(numbers[..6], [20.0, 20.0, 21.0, 21.0, 22.0, 22.0]);
     }
 

@@ -39,7 +39,7 @@ pub enum Preprocessing {
 
 /// How large a sample may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct SampleLimits {
     pub image_bytes_max: usize,
     pub image_pixels_max: u64,
     pub skeleton_frames_max: usize,
@@ -49,7 +49,7 @@ pub struct Limits {
     pub detect_side_px_max: u32,
 }
 
-impl Default for Limits {
+impl Default for SampleLimits {
     /// A photo of a large phone camera; two minutes of walking at 30 frames a second; ten seconds of video.
     fn default() -> Self {
         Self {
@@ -67,12 +67,12 @@ impl Default for Limits {
 /// There is one view, or with mirroring two: the sample, then its mirror image. The embedding of several views is the
 /// direction of the sum of their outputs. Its `Debug` form never shows the numbers, which show the sample.
 #[derive(Clone, PartialEq)]
-pub struct Prepared {
+pub struct NetworkInput {
     /// Row-major numbers of the shape that [`Preprocessing::shape`] tells.
     pub views: Vec<Vec<f32>>,
 }
 
-impl fmt::Debug for Prepared {
+impl fmt::Debug for NetworkInput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} views", self.views.len())
     }
@@ -80,8 +80,8 @@ impl fmt::Debug for Prepared {
 
 /// A sample that is prepared, and how fit it is.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Ready {
-    pub prepared: Prepared,
+pub struct PreparedSample {
+    pub prepared: NetworkInput,
     pub quality: Quality,
 }
 
@@ -156,7 +156,7 @@ impl Preprocessing {
 }
 
 /// Makes a network's input of a face in a photo.
-pub fn prepare_face(how: &Preprocessing, photo: &Photo, face: &Face) -> Result<Ready, PrepareError> {
+pub fn prepare_face(how: &Preprocessing, photo: &Photo, face: &Face) -> Result<PreparedSample, PrepareError> {
     match how {
         Preprocessing::Image(how) => how.prepare_face(&photo.picture, face),
         Preprocessing::Skeleton(_) | Preprocessing::Silhouette(_) => {
@@ -170,8 +170,8 @@ pub(super) fn prepare_prompted(
     how: &Preprocessing,
     keypoint_channels: usize,
     content: &SampleContent,
-    limits: &Limits,
-) -> Result<Ready, PrepareError> {
+    limits: &SampleLimits,
+) -> Result<PreparedSample, PrepareError> {
     match (how, content) {
         (Preprocessing::Image(how), SampleContent::Image(picture)) => {
             if keypoint_channels == 0 && !picture.geometry.prompts.is_empty() {
@@ -184,7 +184,11 @@ pub(super) fn prepare_prompted(
 }
 
 /// Makes a network's input of a sample.
-pub fn prepare(how: &Preprocessing, content: &SampleContent, limits: &Limits) -> Result<Ready, PrepareError> {
+pub fn prepare(
+    how: &Preprocessing,
+    content: &SampleContent,
+    limits: &SampleLimits,
+) -> Result<PreparedSample, PrepareError> {
     match (how, content) {
         (Preprocessing::Image(how), SampleContent::Image(Picture { bytes, geometry })) => {
             how.prepare(&bytes.0, geometry, limits)

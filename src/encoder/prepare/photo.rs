@@ -2,7 +2,7 @@
 
 use image::RgbImage;
 
-use super::{Limits, PictureError, decode::decode, picture::cut};
+use super::{PictureError, SampleLimits, decode::decode, picture::cut};
 use domain::{Face, Geometry, ImageBytes, Landmarks, PixelBox};
 use torch::detector::Detection;
 
@@ -22,7 +22,7 @@ pub struct Photo {
 
 impl Photo {
     /// Decodes a photo, and makes the smaller copy where it is larger than the detector shall see.
-    pub fn decode(bytes: &ImageBytes, geometry: &Geometry, limits: &Limits) -> Result<Self, PictureError> {
+    pub fn decode(bytes: &ImageBytes, geometry: &Geometry, limits: &SampleLimits) -> Result<Self, PictureError> {
         let picture = decode(&bytes.0, limits)?;
         let (part, corner) = match geometry.region {
             None => (None, [0.0; 2]),
@@ -109,7 +109,7 @@ mod tests {
             Rgb([x, y, 9].map(|part| u8::try_from(part % 256).expect("below 256")))
         });
         DynamicImage::from(picture).write_to(&mut file, ImageFormat::Png).expect("in memory");
-        let limits = Limits { detect_side_px_max, ..Limits::default() };
+        let limits = SampleLimits { detect_side_px_max, ..SampleLimits::default() };
         Photo::decode(&ImageBytes(file.into_inner().into()), geometry, &limits).expect("a picture")
     }
 

@@ -7,10 +7,10 @@ use image::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Limits, PrepareError, Prepared, PreprocessingError, Ready,
-    align::{AlignError, Placement, SimilarityTransform, placement},
+    NetworkInput, PrepareError, PreparedSample, PreprocessingError, SampleLimits,
+    align::{AlignError, FacePlacement, SimilarityTransform, placement},
     decode::{PictureError, decode},
-    prompts::{Placing, heat_maps},
+    prompts::{InputMapping, heat_maps},
     quality,
 };
 use domain::{Alignment, Face, Geometry, Landmarks, Picture, PixelBox, Quality};
@@ -68,7 +68,7 @@ pub enum Resize {
 
 /// A picture in the input's shape, and what was seen on the way.
 #[derive(Debug, PartialEq)]
-struct Placed {
+struct PlacedPicture {
     /// Row-major RGB on 0..255.
     pixels: Vec<[f32; 3]>,
     /// The same where it had to be enlarged, in about as many pixels as it had: enlarging hides noise and makes blur.
@@ -105,7 +105,12 @@ impl ImagePreprocessing {
     }
 
     /// Decodes, cuts, places and normalises.
-    pub(super) fn prepare(&self, bytes: &[u8], geometry: &Geometry, limits: &Limits) -> Result<Ready, PrepareError> {
+    pub(super) fn prepare(
+        &self,
+        bytes: &[u8],
+        geometry: &Geometry,
+        limits: &SampleLimits,
+    ) -> Result<PreparedSample, PrepareError> {
         let picture = decode(bytes, limits)?;
         Ok(self.ready(self.place(&picture, geometry)?))
     }
@@ -115,8 +120,8 @@ impl ImagePreprocessing {
         &self,
         Picture { bytes, geometry }: &Picture,
         channels: usize,
-        limits: &Limits,
-    ) -> Result<Ready, PrepareError> {
+        limits: &SampleLimits,
+    ) -> Result<PreparedSample, PrepareError> {
         let picture = decode(&bytes.0, limits)?;
         let mut ready = self.ready(self.place(&picture, geometry)?);
         if channels > 0 {
@@ -125,8 +130,8 @@ impl ImagePreprocessing {
                 Some(region) => cut(&picture, region).map(|(part, corner)| (part.dimensions(), corner))?,
             };
             let scale = [self.width as f32 / part.0 as f32, self.height as f32 / part.1 as f32];
-            let placing = Placing { corner, scale, input: [self.width as usize, self.height as usize] };
-            let maps = heat_maps(&geometry.prompts, channels, &placing);
+            let mapping = InputMapping { corner, scale, input: [self.width as usize, self.height as usize] };
+            let maps = heat_maps(&geometry.prompts, channels, &mapping);
             let mirrored = maps.chunks_exact(self.width as usize).flat_map(|row| row.iter().rev().copied()).collect();
             let of_views = [maps, mirrored];
             ready.prepared.views.iter_mut().zip(&of_views).for_each(|(view, maps)| view.extend_from_slice(maps));
@@ -135,7 +140,7 @@ impl ImagePreprocessing {
     }
 
     /// The same for a face that a detector found.
-    pub(super) fn prepare_face(&self, picture: &RgbImage, face: &Face) -> Result<Ready, PrepareError> {
+    pub(super) fn prepare_face(&self, picture: &RgbImage, face: &Face) -> Result<PreparedSample, PrepareError> {
         let template = self.template.as_ref().ok_or(AlignError::NotAligning)?;
         let mut placed = self.warp(picture, &face.landmarks, template)?;
         placed.quality.detection_score = Some(face.score);
@@ -147,8 +152,8 @@ impl ImagePreprocessing {
         self.template.is_some()
     }
 
-    fn ready(&self, placed: Placed) -> Ready {
-        let Placed { pixels, as_taken, quality } = placed;
+    fn ready(&self, placed: PlacedPicture) -> PreparedSample {
+        let PlacedPicture { pixels, as_taken, quality } = placed;
         let (taken, width) = as_taken.as_ref().map_or((&pixels, self.width as usize), |(taken, width)| (taken, *width));
         let quality = quality::of_pixels(taken, width, quality);
         let mut views = vec![self.normalise(&pixels)];
@@ -157,10 +162,10 @@ impl ImagePreprocessing {
             let mirrored: Vec<[f32; 3]> = rows.flat_map(|row| row.iter().rev().copied()).collect();
             views.push(self.normalise(&mirrored));
         }
-        Ready { prepared: Prepared { views }, quality: quality::scored(quality) }
+        PreparedSample { prepared: NetworkInput { views }, quality: quality::scored(quality) }
     }
 
-    fn place(&self, picture: &RgbImage, geometry: &Geometry) -> Result<Placed, PrepareError> {
+    fn place(&self, picture: &RgbImage, geometry: &Geometry) -> Result<PlacedPicture, PrepareError> {
         let placement = match &self.template {
             Some(_) => placement(geometry, [picture.width(), picture.height()])?,
             None => as_it_is(geometry)?,
@@ -174,14 +179,14 @@ impl ImagePreprocessing {
                 (&part, corner)
             }
         };
-        if self.template.is_some() && placement == Placement::Fill {
+        if self.template.is_some() && placement == FacePlacement::Fill {
             self.check_shape(picture)?;
         }
         match (placement, &self.template) {
-            (Placement::Warp(Landmarks(landmarks)), Some(template)) => {
+            (FacePlacement::Warp(Landmarks(landmarks)), Some(template)) => {
                 self.warp(picture, &Landmarks(landmarks.map(|[x, y]| [x - left, y - top])), template)
             }
-            (Placement::Fill | Placement::Warp(_), _) => Ok(self.fill(picture)),
+            (FacePlacement::Fill | FacePlacement::Warp(_), _) => Ok(self.fill(picture)),
         }
     }
 
@@ -190,7 +195,7 @@ impl ImagePreprocessing {
         picture: &RgbImage,
         landmarks: &Landmarks,
         template: &[[f32; 2]; 5],
-    ) -> Result<Placed, PrepareError> {
+    ) -> Result<PlacedPicture, PrepareError> {
         let transform = SimilarityTransform::fit(&landmarks.0, template)?;
         let [yaw, pitch, roll] = quality::pose(landmarks);
         let quality = Quality {
@@ -207,7 +212,7 @@ impl ImagePreprocessing {
                 [self.width, self.height].map(|side| (side as f32 * share).max(MEASURED_SIDE_MIN) as u32);
             (transform.resized(share).warp(picture, [width, height]), width as usize)
         });
-        Ok(Placed { pixels: transform.warp(picture, [self.width, self.height]), as_taken, quality })
+        Ok(PlacedPicture { pixels: transform.warp(picture, [self.width, self.height]), as_taken, quality })
     }
 
     /// A face that is said to be aligned has the input's shape. Any other photo would be squeezed into it, and what an
@@ -222,7 +227,7 @@ impl ImagePreprocessing {
         }
     }
 
-    fn fill(&self, picture: &RgbImage) -> Placed {
+    fn fill(&self, picture: &RgbImage) -> PlacedPicture {
         let (width, height) = picture.dimensions();
         let quality = if self.template.is_some() {
             Quality { face_px: Some(width as f32), ..Quality::default() }
@@ -239,7 +244,7 @@ impl ImagePreprocessing {
             let Resize::Bilinear = self.resize;
             numbers(&imageops::resize(picture, self.width, self.height, FilterType::Triangle))
         };
-        Placed { pixels, as_taken, quality }
+        PlacedPicture { pixels, as_taken, quality }
     }
 
     /// Channels, height, width.
@@ -260,9 +265,9 @@ impl ImagePreprocessing {
 }
 
 /// The placement for a model that has no template.
-fn as_it_is(geometry: &Geometry) -> Result<Placement, AlignError> {
+fn as_it_is(geometry: &Geometry) -> Result<FacePlacement, AlignError> {
     match (geometry.alignment, geometry.landmarks) {
-        (None | Some(Alignment::Aligned), None) => Ok(Placement::Fill),
+        (None | Some(Alignment::Aligned), None) => Ok(FacePlacement::Fill),
         _ => Err(AlignError::NotAligning),
     }
 }
@@ -391,8 +396,8 @@ mod tests {
             RgbImage::from_fn(3, 2, |x, y| Rgb([51, u8::try_from(x * 51).unwrap(), u8::try_from(y * 51).unwrap()]));
         let mut file = Cursor::new(Vec::new());
         small.write_to(&mut file, image::ImageFormat::Png).expect("in memory");
-        let Ready { prepared: Prepared { views }, .. } =
-            how.prepare(file.get_ref(), &Geometry::default(), &Limits::default()).expect("a picture");
+        let PreparedSample { prepared: NetworkInput { views }, .. } =
+            how.prepare(file.get_ref(), &Geometry::default(), &SampleLimits::default()).expect("a picture");
         let [view, mirrored] = views.try_into().expect("two views");
         let near = |found: &[f32], expected: &[f32]| {
             assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?} {expected:?}");

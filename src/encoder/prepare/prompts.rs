@@ -11,7 +11,7 @@ const REACH_SHARE: f32 = 1.0 / 11.0;
 
 /// Where a picture's pixels lie in a network's input.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Placing {
+pub(super) struct InputMapping {
     /// The corner of the part that is encoded, in pixels of the picture.
     pub(super) corner: [f32; 2],
     /// How many pixels of the input one of the picture becomes, along width and height.
@@ -22,8 +22,8 @@ pub(super) struct Placing {
 
 /// `channels` heat maps, each row-major: one holds all joints, as many as a body has joints hold one each in COCO's
 /// order. At each place the strongest joint of the subject, less the strongest of the others.
-pub(super) fn heat_maps(prompts: &[Prompt], channels: usize, placing: &Placing) -> Vec<f32> {
-    let [width, height] = placing.input;
+pub(super) fn heat_maps(prompts: &[Prompt], channels: usize, mapping: &InputMapping) -> Vec<f32> {
+    let [width, height] = mapping.input;
     let mut maps = vec![0.0; channels * width * height];
     if channels == 0 {
         return maps;
@@ -36,16 +36,16 @@ pub(super) fn heat_maps(prompts: &[Prompt], channels: usize, placing: &Placing) 
         };
         for (number, joint) in prompt.joints.iter().enumerate().filter(|(_, joint)| joint.score >= SCORE_MIN) {
             let channel = if channels == JOINTS { number } else { 0 };
-            draw(&mut onto[channel * width * height..][..width * height], joint, placing);
+            draw(&mut onto[channel * width * height..][..width * height], joint, mapping);
         }
     }
     maps.iter_mut().zip(&others).for_each(|(subject, other)| *subject -= other);
     maps
 }
 
-fn draw(map: &mut [f32], joint: &Joint, placing: &Placing) {
-    let width = placing.input[0];
-    let place = |at: f32, axis: usize| (at - placing.corner[axis] + 0.5) * placing.scale[axis] - 0.5;
+fn draw(map: &mut [f32], joint: &Joint, mapping: &InputMapping) {
+    let width = mapping.input[0];
+    let place = |at: f32, axis: usize| (at - mapping.corner[axis] + 0.5) * mapping.scale[axis] - 0.5;
     let (x, y) = (place(joint.x, 0), place(joint.y, 1));
     let reach = (width as f32 * REACH_SHARE).max(1.0);
     let deviation = (2.0 * reach + 1.0) / 4.0;
@@ -69,7 +69,7 @@ fn draw(map: &mut [f32], joint: &Joint, placing: &Placing) {
 mod tests {
     use super::*;
 
-    const PLACING: Placing = Placing { corner: [10.0, 20.0], scale: [0.5, 0.5], input: [44, 60] };
+    const MAPPING: InputMapping = InputMapping { corner: [10.0, 20.0], scale: [0.5, 0.5], input: [44, 60] };
 
     fn prompt(role: PromptRole, joints: &[[f32; 3]]) -> Prompt {
         let joints = joints.iter().map(|[x, y, score]| Joint { x: *x, y: *y, score: *score }).collect();
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn joints_stand_where_the_input_shows_them() {
-        let map = heat_maps(&[prompt(PromptRole::Subject, &[[50.5, 60.5, 0.9]])], 1, &PLACING);
+        let map = heat_maps(&[prompt(PromptRole::Subject, &[[50.5, 60.5, 0.9]])], 1, &MAPPING);
         assert_eq!(map.len(), 44 * 60);
         let highest = map.iter().copied().fold(0.0, f32::max);
         assert!(at(&map, 20, 20) == highest && highest > 0.95, "{highest}");
@@ -94,15 +94,15 @@ mod tests {
     fn others_count_negative_and_unseen_joints_not_at_all() {
         let both =
             [prompt(PromptRole::Subject, &[[30.0, 40.0, 0.9]]), prompt(PromptRole::Other, &[[70.0, 100.0, 0.9]])];
-        let map = heat_maps(&both, 1, &PLACING);
+        let map = heat_maps(&both, 1, &MAPPING);
         assert!(at(&map, 10, 10) > 0.9 && at(&map, 30, 40) < -0.9);
-        let unseen = heat_maps(&[prompt(PromptRole::Subject, &[[30.0, 40.0, 0.1]])], 1, &PLACING);
+        let unseen = heat_maps(&[prompt(PromptRole::Subject, &[[30.0, 40.0, 0.1]])], 1, &MAPPING);
         assert!(unseen.iter().all(|value| *value == 0.0));
     }
 
     #[test]
     fn seventeen_channels_hold_a_joint_each() {
-        let map = heat_maps(&[prompt(PromptRole::Subject, &[[30.0, 40.0, 0.9], [50.0, 60.0, 0.9]])], JOINTS, &PLACING);
+        let map = heat_maps(&[prompt(PromptRole::Subject, &[[30.0, 40.0, 0.9], [50.0, 60.0, 0.9]])], JOINTS, &MAPPING);
         let channel = |number: usize| &map[number * 44 * 60..][..44 * 60];
         assert!(at(channel(0), 10, 10) > 0.9 && at(channel(0), 20, 20) == 0.0);
         assert!(at(channel(1), 20, 20) > 0.9 && at(channel(1), 10, 10) == 0.0);
@@ -112,6 +112,6 @@ mod tests {
     #[test]
     fn joints_outside_of_the_crop_do_no_harm() {
         let far = prompt(PromptRole::Subject, &[[-1e6, 1e6, 1.0], [1e30, -1e30, 1.0]]);
-        assert!(heat_maps(&[far], 1, &PLACING).iter().all(|value| *value == 0.0));
+        assert!(heat_maps(&[far], 1, &MAPPING).iter().all(|value| *value == 0.0));
     }
 }

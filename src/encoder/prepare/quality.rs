@@ -30,7 +30,7 @@ const GAIT_FRAMES: [f32; 2] = [4.0, 48.0];
 const JOINTS: [f32; 2] = [0.3, 0.9];
 
 /// The grey of a picture, 0 to 1.
-struct Grey {
+struct GreyImage {
     values: Vec<f32>,
     width: usize,
 }
@@ -43,7 +43,7 @@ pub(super) fn of_pixels(pixels: &[[f32; 3]], width: usize, quality: Quality) -> 
     let mean = values.iter().sum::<f32>() / count;
     let contrast = (values.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / count).sqrt();
     let quality = Quality { brightness: Some(mean), ..quality };
-    let grey = Grey { values, width };
+    let grey = GreyImage { values, width };
     if width < 3 || grey.values.len() < 3 * width {
         return quality;
     }
@@ -56,7 +56,7 @@ pub(super) fn of_pixels(pixels: &[[f32; 3]], width: usize, quality: Quality) -> 
     Quality { sharpness: Some(sharpness), noise: Some(noise / contrast), ..quality }
 }
 
-impl Grey {
+impl GreyImage {
     /// What `kernel` makes of each place with all its neighbours; rows of the kernel are rows of the picture.
     fn filtered(&self, kernel: [[f32; 3]; 3]) -> impl Iterator<Item = f32> {
         let (width, height) = (self.width, self.values.len() / self.width);

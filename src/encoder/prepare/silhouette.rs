@@ -4,7 +4,9 @@ use image::{GrayImage, RgbImage, imageops};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Limits, PrepareError, Prepared, PreprocessingError, Ready, decode::decode, quality, skeleton};
+use super::{
+    NetworkInput, PrepareError, PreparedSample, PreprocessingError, SampleLimits, decode::decode, quality, skeleton,
+};
 use domain::{Picture, Quality};
 
 /// The longest side of a silhouette that a network takes.
@@ -54,7 +56,7 @@ impl SilhouettePreprocessing {
     }
 
     /// Frames without a body are passed over.
-    pub(super) fn prepare(&self, pictures: &[Picture], limits: &Limits) -> Result<Ready, PrepareError> {
+    pub(super) fn prepare(&self, pictures: &[Picture], limits: &SampleLimits) -> Result<PreparedSample, PrepareError> {
         if pictures.is_empty() {
             return Err(SilhouetteError::Empty.into());
         }
@@ -73,7 +75,7 @@ impl SilhouettePreprocessing {
         }
         let quality = Quality { frames: u32::try_from(bodies.len()).ok(), ..Quality::default() };
         let view = self.chosen(bodies.len()).flat_map(|at| bodies[at].iter().copied()).collect();
-        Ok(Ready { prepared: Prepared { views: vec![view] }, quality: quality::scored(quality) })
+        Ok(PreparedSample { prepared: NetworkInput { views: vec![view] }, quality: quality::scored(quality) })
     }
 
     /// Which of `found` frames are taken.
@@ -147,8 +149,8 @@ mod tests {
         picture(GrayImage::from_fn(200, 150, |x, y| Luma([if is_body(x, y) { 255 } else { 0 }])))
     }
 
-    fn prepared(pictures: &[Picture]) -> Result<Ready, PrepareError> {
-        HOW.prepare(pictures, &Limits::default())
+    fn prepared(pictures: &[Picture]) -> Result<PreparedSample, PrepareError> {
+        HOW.prepare(pictures, &SampleLimits::default())
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Limits, Prepared, PreprocessingError, Ready, quality};
+use super::{NetworkInput, PreparedSample, PreprocessingError, SampleLimits, quality};
 use domain::{Frame, JOINTS, Joint, Skeleton};
 
 /// The most frames that a network's input has.
@@ -69,7 +69,7 @@ impl SkeletonPreprocessing {
         [self.frames, JOINTS, 3]
     }
 
-    pub(super) fn prepare(&self, skeleton: &Skeleton, limits: &Limits) -> Result<Ready, SkeletonError> {
+    pub(super) fn prepare(&self, skeleton: &Skeleton, limits: &SampleLimits) -> Result<PreparedSample, SkeletonError> {
         check_frames(&skeleton.frames, limits)?;
         let frames = window(&skeleton.frames, self.frames);
         let scale = self.body_height_px / body_height(&frames)?;
@@ -80,18 +80,18 @@ impl SkeletonPreprocessing {
             frame.joints.map(|joint| [(joint.x - x) * scale, (joint.y - y) * scale, joint.score])
         };
         let view = frames.iter().flat_map(place).flatten().collect();
-        Ok(Ready { prepared: Prepared { views: vec![view] }, quality: quality::of_walk(&skeleton.frames) })
+        Ok(PreparedSample { prepared: NetworkInput { views: vec![view] }, quality: quality::of_walk(&skeleton.frames) })
     }
 }
 
 /// Reads a walk as PsyMo and other sets keep it: a list of frames, each an object with `keypoints`, 51 numbers that are
 /// x, y, score of the joints in COCO order. Other members of a frame are passed over.
-pub fn parse_json(bytes: &[u8], limits: &Limits) -> Result<Skeleton, SkeletonError> {
+pub fn parse_json(bytes: &[u8], limits: &SampleLimits) -> Result<Skeleton, SkeletonError> {
     #[derive(Deserialize)]
-    struct Written {
+    struct FrameRecord {
         keypoints: Vec<f32>,
     }
-    let written: Vec<Written> =
+    let written: Vec<FrameRecord> =
         serde_json::from_slice(bytes).map_err(|error| SkeletonError::Json(error.to_string()))?;
     let frames = written.iter().enumerate().map(|(at, frame)| {
         let (joints, rest) = frame.keypoints.as_chunks::<3>();
@@ -104,7 +104,7 @@ pub fn parse_json(bytes: &[u8], limits: &Limits) -> Result<Skeleton, SkeletonErr
     Ok(Skeleton { frames })
 }
 
-fn check_frames(frames: &[Frame], limits: &Limits) -> Result<(), SkeletonError> {
+fn check_frames(frames: &[Frame], limits: &SampleLimits) -> Result<(), SkeletonError> {
     if frames.is_empty() {
         return Err(SkeletonError::Empty);
     }
@@ -161,7 +161,7 @@ mod tests {
     }
 
     fn prepared(frames: Vec<Frame>) -> Result<Vec<f32>, SkeletonError> {
-        HOW.prepare(&Skeleton { frames }, &Limits::default()).map(|ready| ready.prepared.views[0].clone())
+        HOW.prepare(&Skeleton { frames }, &SampleLimits::default()).map(|ready| ready.prepared.views[0].clone())
     }
 
     /// The score of the first joint of each frame, which [`walk`] makes the frame's number.
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn json_is_read_and_refused_with_the_reason() {
         let frame = |count: usize| format!(r#"{{"image_id":"5.jpg","keypoints":{:?}}}"#, vec![1.5_f32; count]);
-        let read = |text: &str| parse_json(text.as_bytes(), &Limits::default());
+        let read = |text: &str| parse_json(text.as_bytes(), &SampleLimits::default());
         let walk = read(&format!("[{},{}]", frame(51), frame(51))).expect("two frames");
         assert_eq!(walk.frames[1].joints[16], Joint { x: 1.5, y: 1.5, score: 1.5 });
         let wrong = read(&format!("[{},{}]", frame(51), frame(52)));

@@ -76,11 +76,11 @@ fn golden(data: &Path, stem: &str) -> Vec<(String, Vec<f32>)> {
 
 /// The lowest cosine between what the network makes of a picture and the picture's golden vector.
 fn lowest_cosine(network: &Network, how: &Preprocessing, pictures: &[(Vec<u8>, Vec<f32>)], geometry: &Geometry) -> f64 {
-    let _settled = runtime::settle_thread();
+    let _inference = runtime::prepare_thread();
     let cosines = pictures.iter().map(|(picture, golden)| {
         let bytes = ImageBytes(Bytes::from(picture.clone()));
         let picture = Picture { bytes, geometry: geometry.clone() };
-        let ready = prepare(how, &SampleContent::Image(picture), &Limits::default()).expect("a picture");
+        let ready = prepare(how, &SampleContent::Image(picture), &SampleLimits::default()).expect("a picture");
         cosine(&network.forward(&ready.prepared.views[0], 1).expect("an input"), golden)
     });
     cosines.fold(f64::INFINITY, f64::min)
@@ -156,7 +156,7 @@ fn walk(file: &Path) -> Walk {
         person: person.to_owned(),
         setting: [view.to_owned(), direction.to_owned()],
         variation: variation.to_owned(),
-        skeleton: skeleton::parse_json(&bytes, &Limits::default()).expect("a walk"),
+        skeleton: skeleton::parse_json(&bytes, &SampleLimits::default()).expect("a walk"),
     }
 }
 
@@ -182,7 +182,7 @@ fn walks_are_found_among_normal_walks_on_real_data() {
     let walks = psymo(&data);
     let file = "gait/weights/gaitgraph_resgcn_n39_r8_ep100.pth";
     let network = network(&data, Architecture::GaitGraphResGcnN39R8, file, Some("model_state_dict"));
-    let _settled = runtime::settle_thread();
+    let _inference = runtime::prepare_thread();
     let encode = |view: &[f32]| network.forward(view, 1).expect("an input");
     let raw = |walk: &Walk| {
         let frames = skeleton::window(&walk.skeleton.frames, 60);
@@ -192,7 +192,10 @@ fn walks_are_found_among_normal_walks_on_real_data() {
     let placed = |walk: &Walk| {
         let content = SampleContent::Skeleton(walk.skeleton.clone());
         encode(
-            &prepare(&Preprocessing::Skeleton(gait()), &content, &Limits::default()).expect("a walk").prepared.views[0],
+            &prepare(&Preprocessing::Skeleton(gait()), &content, &SampleLimits::default())
+                .expect("a walk")
+                .prepared
+                .views[0],
         )
     };
     let raw = rank_one(&walks, &walks.iter().map(raw).collect::<Vec<_>>());
@@ -233,9 +236,9 @@ fn a_sample_of_another_kind_is_refused() {
     let skeleton = || SampleContent::Skeleton(Skeleton { frames: Vec::new() });
     let (pictures, walks) = (Preprocessing::Image(person()), Preprocessing::Skeleton(gait()));
     for (how, content) in [(&pictures, skeleton()), (&walks, image())] {
-        let refused = prepare(how, &content, &Limits::default());
+        let refused = prepare(how, &content, &SampleLimits::default());
         assert!(matches!(refused, Err(PrepareError::WrongKind { .. })));
     }
-    assert_eq!(prepare(&pictures, &image(), &Limits::default()), Err(PictureError::Empty.into()));
-    assert_eq!(prepare(&walks, &skeleton(), &Limits::default()), Err(SkeletonError::Empty.into()));
+    assert_eq!(prepare(&pictures, &image(), &SampleLimits::default()), Err(PictureError::Empty.into()));
+    assert_eq!(prepare(&walks, &skeleton(), &SampleLimits::default()), Err(SkeletonError::Empty.into()));
 }

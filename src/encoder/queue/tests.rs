@@ -8,7 +8,7 @@ use super::*;
 const LONG: Duration = Duration::from_hours(1);
 
 fn limits() -> QueueLimits {
-    QueueLimits { places_max: 64, batch_max: 4, linger_max: Duration::ZERO, workers: 1 }
+    QueueLimits { slots_max: 64, batch_max: 4, linger_max: Duration::ZERO, workers: 1 }
 }
 
 fn queue(limits: QueueLimits) -> Arc<Queue<u32, Vec<f32>>> {
@@ -19,11 +19,15 @@ fn soon() -> Instant {
     Instant::now() + LONG
 }
 
-fn put(queue: &Arc<Queue<u32, Vec<f32>>>, urgency: Urgency, input: u32) -> Receiver<Answer<Vec<f32>>> {
-    queue.take_place().expect("a free place").put(urgency, input, soon())
+fn schedule(urgency: Urgency, deadline: Instant) -> Schedule {
+    Schedule { urgency, deadline }
 }
 
-fn inputs(batch: &[Entry<u32, Vec<f32>>]) -> Vec<u32> {
+fn put(queue: &Arc<Queue<u32, Vec<f32>>>, urgency: Urgency, input: u32) -> Receiver<EntryResult<Vec<f32>>> {
+    queue.take_slot().expect("a free place").put(input, schedule(urgency, soon()))
+}
+
+fn inputs(batch: &[QueueEntry<u32, Vec<f32>>]) -> Vec<u32> {
     batch.iter().map(|entry| entry.input).collect()
 }
 
@@ -33,49 +37,49 @@ fn next(queue: &Queue<u32, Vec<f32>>) -> Vec<u32> {
 
 #[test]
 fn a_full_queue_refuses_at_once_and_recovers() {
-    let queue = queue(QueueLimits { places_max: 2, ..limits() });
-    let first = queue.take_place().expect("the first of two");
+    let queue = queue(QueueLimits { slots_max: 2, ..limits() });
+    let first = queue.take_slot().expect("the first of two");
     let _second = put(&queue, Urgency::Interactive, 2);
-    assert_eq!(queue.take_place().err(), Some(Refused::Full { retry_after: RETRY_AFTER_UNMEASURED }));
+    assert_eq!(queue.take_slot().err(), Some(QueueRefusal::Full { retry_after: RETRY_AFTER_UNMEASURED }));
     drop(first);
-    assert!(queue.take_place().is_ok(), "a place that was given back is free");
+    assert!(queue.take_slot().is_ok(), "a place that was given back is free");
     drop(queue.next_batch());
-    let _two = (queue.take_place().expect("free"), queue.take_place().expect("answered entries leave their places"));
-    assert!(queue.take_place().is_err());
+    let _two = (queue.take_slot().expect("free"), queue.take_slot().expect("answered entries leave their places"));
+    assert!(queue.take_slot().is_err());
 }
 
 #[test]
 fn the_hint_follows_the_drain_rate() {
     let full = |workers| {
-        let queue = queue(QueueLimits { places_max: 8, workers, ..limits() });
+        let queue = queue(QueueLimits { slots_max: 8, workers, ..limits() });
         queue.served(4, Duration::from_secs(2));
-        let _places: Vec<_> = (0..8).map(|_| queue.take_place().expect("free")).collect();
-        queue.take_place().err()
+        let _places: Vec<_> = (0..8).map(|_| queue.take_slot().expect("free")).collect();
+        queue.take_slot().err()
     };
-    assert_eq!(full(1), Some(Refused::Full { retry_after: Duration::from_secs(4) }));
-    assert_eq!(full(2), Some(Refused::Full { retry_after: Duration::from_secs(2) }));
+    assert_eq!(full(1), Some(QueueRefusal::Full { retry_after: Duration::from_secs(4) }));
+    assert_eq!(full(2), Some(QueueRefusal::Full { retry_after: Duration::from_secs(2) }));
 }
 
 #[test]
 fn the_hint_stays_within_bounds_and_forgets_the_past() {
-    let queue = queue(QueueLimits { places_max: 1, ..limits() });
-    let _place = queue.take_place().expect("free");
+    let queue = queue(QueueLimits { slots_max: 1, ..limits() });
+    let _place = queue.take_slot().expect("free");
     queue.served(1, Duration::from_hours(1));
-    assert_eq!(queue.take_place().err(), Some(Refused::Full { retry_after: RETRY_AFTER_MAX }));
+    assert_eq!(queue.take_slot().err(), Some(QueueRefusal::Full { retry_after: RETRY_AFTER_MAX }));
     for _ in 0..200 {
         queue.served(1, Duration::from_micros(1));
     }
-    assert_eq!(queue.take_place().err(), Some(Refused::Full { retry_after: RETRY_AFTER_MIN }));
+    assert_eq!(queue.take_slot().err(), Some(QueueRefusal::Full { retry_after: RETRY_AFTER_MIN }));
 }
 
 #[test]
 fn a_caller_that_hangs_up_makes_no_room_before_its_entry_is_gone() {
-    let queue = queue(QueueLimits { places_max: 2, ..limits() });
+    let queue = queue(QueueLimits { slots_max: 2, ..limits() });
     drop(put(&queue, Urgency::Interactive, 1));
     let _waits = put(&queue, Urgency::Interactive, 2);
-    assert!(queue.take_place().is_err(), "the abandoned entry is still there");
+    assert!(queue.take_slot().is_err(), "the abandoned entry is still there");
     assert_eq!(next(&queue), [2], "it is dropped before inference");
-    assert!(queue.take_place().is_ok());
+    assert!(queue.take_slot().is_ok());
 }
 
 #[test]
@@ -144,21 +148,21 @@ fn bulk_is_not_passed_over_forever() {
 #[tokio::test]
 async fn an_expired_entry_is_told_so_and_not_encoded() {
     let queue = queue(limits());
-    let late = queue.take_place().expect("free").put(Urgency::Interactive, 1, Instant::now());
+    let late = queue.take_slot().expect("free").put(1, schedule(Urgency::Interactive, Instant::now()));
     let _in_time = put(&queue, Urgency::Interactive, 2);
     assert_eq!(next(&queue), [2]);
-    assert_eq!(late.await, Ok(Err(Unanswered::TooLate)));
+    assert_eq!(late.await, Ok(Err(EntryFailure::TooLate)));
 }
 
 #[tokio::test]
 async fn closing_serves_those_who_have_a_place() {
     let queue = queue(limits());
-    let preparing = queue.take_place().expect("free");
+    let preparing = queue.take_slot().expect("free");
     let _waiting = put(&queue, Urgency::Bulk, 1);
     queue.close();
-    assert_eq!(queue.take_place().err(), Some(Refused::Closed));
+    assert_eq!(queue.take_slot().err(), Some(QueueRefusal::Closed));
     assert_eq!(next(&queue), [1]);
-    let answered = preparing.put(Urgency::Interactive, 2, soon());
+    let answered = preparing.put(2, schedule(Urgency::Interactive, soon()));
     let batch = queue.next_batch().expect("the place was taken in time");
     for entry in batch {
         entry.answer(Ok(vec![1.0]));
@@ -170,11 +174,11 @@ async fn closing_serves_those_who_have_a_place() {
 #[test]
 fn a_worker_that_waits_hears_when_the_last_place_comes_back() {
     let queue = queue(limits());
-    let place = queue.take_place().expect("free");
+    let slot = queue.take_slot().expect("free");
     queue.close();
     thread::scope(|scope| {
         let worker = scope.spawn(|| queue.next_batch().is_none());
-        drop(place);
+        drop(slot);
         assert!(worker.join().expect("no panic"));
     });
 }
@@ -182,24 +186,24 @@ fn a_worker_that_waits_hears_when_the_last_place_comes_back() {
 #[tokio::test]
 async fn abandoning_answers_what_waits_and_what_comes_late() {
     let queue = queue(limits());
-    let preparing = queue.take_place().expect("free");
+    let preparing = queue.take_slot().expect("free");
     let waiting = put(&queue, Urgency::Interactive, 1);
     queue.abandon();
-    assert_eq!(waiting.await, Ok(Err(Unanswered::Stopped)));
+    assert_eq!(waiting.await, Ok(Err(EntryFailure::Stopped)));
     assert!(queue.next_batch().is_none(), "no place is waited for");
-    assert_eq!(preparing.put(Urgency::Interactive, 2, soon()).await, Ok(Err(Unanswered::Stopped)));
+    assert_eq!(preparing.put(2, schedule(Urgency::Interactive, soon())).await, Ok(Err(EntryFailure::Stopped)));
 }
 
 #[test]
 fn the_queue_is_measured() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     let page = recorder.handle();
-    let queue = metrics::with_local_recorder(&recorder, || queue(QueueLimits { places_max: 5, ..limits() }));
+    let queue = metrics::with_local_recorder(&recorder, || queue(QueueLimits { slots_max: 5, ..limits() }));
     let abandoned = put(&queue, Urgency::Bulk, 1);
-    let _expired = queue.take_place().expect("free").put(Urgency::Interactive, 2, Instant::now());
+    let _expired = queue.take_slot().expect("free").put(2, schedule(Urgency::Interactive, Instant::now()));
     let _served = [put(&queue, Urgency::Interactive, 3), put(&queue, Urgency::Interactive, 4)];
     let _stopped = put(&queue, Urgency::Bulk, 5);
-    assert!(queue.take_place().is_err());
+    assert!(queue.take_slot().is_err());
     drop(abandoned);
     assert!(page.render().contains("semblance_queue_depth{model=\"fake\"} 5"));
     assert_eq!(next(&queue), [3, 4]);

@@ -5,7 +5,7 @@ use std::{sync::mpsc::Receiver, time::Duration};
 use tokio::sync::oneshot;
 
 use super::{
-    super::queue::{Answer, QueueLimits, Refused, Urgency},
+    super::queue::{EntryResult, QueueLimits, QueueRefusal, Schedule, Urgency},
     *,
 };
 
@@ -18,7 +18,7 @@ struct Fake {
     go_on: Receiver<()>,
 }
 
-impl Infer for Fake {
+impl InferenceModel for Fake {
     type Input = f32;
     type Output = Vec<f32>;
 
@@ -34,35 +34,35 @@ impl Infer for Fake {
     }
 }
 
-struct Rig {
+struct TestWorker {
     queue: Arc<Queue<f32, Vec<f32>>>,
-    health: Arc<Health>,
+    health: Arc<ModelHealth>,
     thread: Option<JoinHandle<()>>,
     began: Receiver<usize>,
     go_on: mpsc::SyncSender<()>,
 }
 
-impl Rig {
-    fn new(places_max: usize) -> Self {
-        let limits = QueueLimits { places_max, batch_max: 8, linger_max: Duration::ZERO, workers: 1 };
-        let (queue, health) = (Queue::new("fake", limits), Arc::<Health>::default());
+impl TestWorker {
+    fn new(slots_max: usize) -> Self {
+        let limits = QueueLimits { slots_max, batch_max: 8, linger_max: Duration::ZERO, workers: 1 };
+        let (queue, health) = (Queue::new("fake", limits), Arc::<ModelHealth>::default());
         let (began_sender, began) = mpsc::sync_channel(1024);
         let (go_on, go_on_receiver) = mpsc::sync_channel(1024);
         let build = move || Ok(Fake { began: began_sender, go_on: go_on_receiver });
-        let thread = start("fake", 0, (Arc::clone(&queue), Arc::clone(&health)), build).expect("a thread");
+        let thread = start("fake", 0, Arc::clone(&queue), Arc::clone(&health), build).expect("a thread");
         Self { queue, health, thread: Some(thread), began, go_on }
     }
 
-    fn put(&self, input: f32) -> oneshot::Receiver<Answer<Vec<f32>>> {
+    fn put(&self, input: f32) -> oneshot::Receiver<EntryResult<Vec<f32>>> {
         self.put_until(input, Instant::now() + Duration::from_hours(1))
     }
 
-    fn put_until(&self, input: f32, deadline: Instant) -> oneshot::Receiver<Answer<Vec<f32>>> {
-        self.queue.take_place().expect("a free place").put(Urgency::Interactive, input, deadline)
+    fn put_until(&self, input: f32, deadline: Instant) -> oneshot::Receiver<EntryResult<Vec<f32>>> {
+        self.queue.take_slot().expect("a free place").put(input, Schedule { urgency: Urgency::Interactive, deadline })
     }
 
     /// Lets the worker begin a batch with `input` alone and stay in it, so that what comes next waits together.
-    fn hold(&self, input: f32) -> oneshot::Receiver<Answer<Vec<f32>>> {
+    fn hold(&self, input: f32) -> oneshot::Receiver<EntryResult<Vec<f32>>> {
         let held = self.put(input);
         assert_eq!(self.began.recv(), Ok(1));
         held
@@ -85,13 +85,13 @@ impl Rig {
     }
 }
 
-async fn doubled(answer: oneshot::Receiver<Answer<Vec<f32>>>) -> f32 {
+async fn doubled(answer: oneshot::Receiver<EntryResult<Vec<f32>>>) -> f32 {
     answer.await.expect("answered").expect("encoded")[0]
 }
 
 #[tokio::test]
 async fn batches_form_while_the_model_is_busy() {
-    let rig = Rig::new(16);
+    let rig = TestWorker::new(16);
     let held = rig.hold(1.0);
     let waiting: Vec<_> = (2_u8..7).map(|input| rig.put(f32::from(input))).collect();
     rig.allow(2);
@@ -104,25 +104,25 @@ async fn batches_form_while_the_model_is_busy() {
 
 #[tokio::test]
 async fn one_poisoned_sample_harms_no_neighbour() {
-    let rig = Rig::new(16);
+    let rig = TestWorker::new(16);
     let held = rig.hold(1.0);
     let (good, bad, also_good) = (rig.put(2.0), rig.put(POISON), rig.put(3.0));
     rig.allow(5);
     assert_eq!(doubled(held).await, 2.0);
     assert_eq!((doubled(good).await, doubled(also_good).await), (4.0, 6.0));
     let failed = bad.await.expect("answered");
-    assert!(matches!(failed, Err(Unanswered::Failed(problem)) if problem.contains("poisoned")));
+    assert!(matches!(failed, Err(EntryFailure::Failed(problem)) if problem.contains("poisoned")));
     assert_eq!(rig.finish(), [3, 1, 1, 1], "the batch failed, then each was tried alone");
 }
 
 #[tokio::test]
 async fn a_panic_costs_its_own_sample_alone_and_the_thread_lives() {
-    let rig = Rig::new(16);
+    let rig = TestWorker::new(16);
     let held = rig.hold(1.0);
     let (good, bad) = (rig.put(2.0), rig.put(BOMB));
     rig.allow(4);
     assert_eq!((doubled(held).await, doubled(good).await), (2.0, 4.0));
-    assert!(matches!(bad.await, Ok(Err(Unanswered::Failed(problem))) if problem.contains("a bomb")));
+    assert!(matches!(bad.await, Ok(Err(EntryFailure::Failed(problem))) if problem.contains("a bomb")));
     rig.allow(1);
     assert_eq!(doubled(rig.put(4.0)).await, 8.0);
     rig.finish();
@@ -130,7 +130,7 @@ async fn a_panic_costs_its_own_sample_alone_and_the_thread_lives() {
 
 #[tokio::test]
 async fn a_model_that_only_fails_is_unhealthy_until_it_succeeds() {
-    let rig = Rig::new(16);
+    let rig = TestWorker::new(16);
     for _ in 0..FAILURES_MAX {
         assert!(rig.health.is_good());
         rig.allow(1);
@@ -145,10 +145,10 @@ async fn a_model_that_only_fails_is_unhealthy_until_it_succeeds() {
 
 #[tokio::test]
 async fn overload_refuses_and_recovers() {
-    let rig = Rig::new(3);
+    let rig = TestWorker::new(3);
     let held = rig.hold(1.0);
     let waiting = [rig.put(2.0), rig.put(3.0)];
-    assert!(matches!(rig.queue.take_place(), Err(Refused::Full { .. })), "one is encoded, two wait");
+    assert!(matches!(rig.queue.take_slot(), Err(QueueRefusal::Full { .. })), "one is encoded, two wait");
     rig.allow(2);
     doubled(held).await;
     for answer in waiting {
@@ -161,19 +161,19 @@ async fn overload_refuses_and_recovers() {
 
 #[tokio::test]
 async fn nobody_is_encoded_for_a_caller_that_left_or_a_deadline_that_passed() {
-    let rig = Rig::new(16);
+    let rig = TestWorker::new(16);
     let held = rig.hold(1.0);
     drop(rig.put(2.0));
     let late = rig.put_until(3.0, Instant::now());
     rig.allow(1);
     doubled(held).await;
-    assert_eq!(late.await, Ok(Err(Unanswered::TooLate)));
+    assert_eq!(late.await, Ok(Err(EntryFailure::TooLate)));
     assert_eq!(rig.finish(), [0; 0], "no batch began");
 }
 
 #[tokio::test]
 async fn closing_drains_what_waits() {
-    let rig = Rig::new(16);
+    let rig = TestWorker::new(16);
     let held = rig.hold(1.0);
     let waiting = rig.put(2.0);
     assert_eq!(rig.finish(), [1]);
@@ -182,19 +182,20 @@ async fn closing_drains_what_waits() {
 
 #[test]
 fn a_module_that_cannot_be_built_is_an_error_at_start() {
-    let limits = QueueLimits { places_max: 1, batch_max: 1, linger_max: Duration::ZERO, workers: 1 };
-    let shared = || (Queue::new("fake", limits), Arc::<Health>::default());
+    let limits = QueueLimits { slots_max: 1, batch_max: 1, linger_max: Duration::ZERO, workers: 1 };
+    let queue = || Queue::new("fake", limits);
     let broken = || Err::<Fake, _>(NetworkError::MissingTensor("conv1.weight".to_owned()));
-    let error = start("fake", 0, shared(), broken).expect_err("it cannot be built");
+    let error = start("fake", 0, queue(), Arc::default(), broken).expect_err("it cannot be built");
     assert!(matches!(error, EncoderError::Unbuildable { .. }));
     assert!(error.to_string().contains("conv1.weight"));
-    let error = start("fake", 0, shared(), || -> Result<Fake, _> { panic!("broken") }).expect_err("it panics");
+    let error =
+        start("fake", 0, queue(), Arc::default(), || -> Result<Fake, _> { panic!("broken") }).expect_err("it panics");
     assert!(matches!(error, EncoderError::BuildPanicked { .. }));
 }
 
 #[test]
 fn the_thread_has_the_models_name() {
-    let rig = Rig::new(1);
+    let rig = TestWorker::new(1);
     assert_eq!(rig.thread.as_ref().and_then(|thread| thread.thread().name()), Some("fake-0"));
     rig.finish();
 }

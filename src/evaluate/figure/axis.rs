@@ -6,13 +6,13 @@ use crate::metrics::probit;
 #[derive(Debug, Clone)]
 pub(crate) struct Axis {
     pub(super) label: String,
-    scale: Scale,
+    scale: AxisScale,
     pub(super) low: f64,
     pub(super) high: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scale {
+pub(crate) enum AxisScale {
     Linear,
     /// Shares from 0 to 1, written as percentages.
     Percent,
@@ -30,9 +30,9 @@ const TICKS: f64 = 6.0;
 impl Axis {
     /// # Panics
     /// When it has no length, or reaches zero where it must not.
-    pub(crate) fn new(label: impl Into<String>, scale: Scale, low: f64, high: f64) -> Self {
+    pub(crate) fn new(label: impl Into<String>, scale: AxisScale, low: f64, high: f64) -> Self {
         assert!(low < high && low.is_finite() && high.is_finite(), "an axis goes from low to high");
-        assert!(low > 0.0 || matches!(scale, Scale::Linear | Scale::Percent), "zero is endlessly far away");
+        assert!(low > 0.0 || matches!(scale, AxisScale::Linear | AxisScale::Percent), "zero is endlessly far away");
         Self { label: label.into(), scale, low, high }
     }
 
@@ -44,22 +44,22 @@ impl Axis {
 
     fn scaled(&self, value: f64) -> f64 {
         match self.scale {
-            Scale::Linear | Scale::Percent => value,
-            Scale::Log => value.log10(),
-            Scale::Probit => probit(value),
+            AxisScale::Linear | AxisScale::Percent => value,
+            AxisScale::Log => value.log10(),
+            AxisScale::Probit => probit(value),
         }
     }
 
     /// The numbers that have lines, with their words.
     pub(super) fn ticks(&self) -> Vec<(f64, String)> {
         let values: Vec<f64> = match self.scale {
-            Scale::Linear | Scale::Percent => {
+            AxisScale::Linear | AxisScale::Percent => {
                 let step = round_step((self.high - self.low) / TICKS);
                 let first = (self.low / step - 1e-9).ceil();
                 (0..100).map(|tick| (first + f64::from(tick)) * step).collect()
             }
-            Scale::Log => (-9..=0).map(|power| 10_f64.powi(power)).collect(),
-            Scale::Probit => PROBIT_TICKS.into(),
+            AxisScale::Log => (-9..=0).map(|power| 10_f64.powi(power)).collect(),
+            AxisScale::Probit => PROBIT_TICKS.into(),
         };
         let slack = (self.high - self.low) * 1e-9;
         let within =
@@ -70,8 +70,8 @@ impl Axis {
     fn words(&self, value: f64) -> String {
         match self.scale {
             // What is next to zero by rounding is zero.
-            Scale::Linear => shortest(if value.abs() < (self.high - self.low) * 1e-9 { 0.0 } else { value }),
-            Scale::Percent | Scale::Probit | Scale::Log => format!("{} %", shortest(100.0 * value)),
+            AxisScale::Linear => shortest(if value.abs() < (self.high - self.low) * 1e-9 { 0.0 } else { value }),
+            AxisScale::Percent | AxisScale::Probit | AxisScale::Log => format!("{} %", shortest(100.0 * value)),
         }
     }
 }
@@ -100,22 +100,25 @@ mod tests {
 
     #[test]
     fn lines_are_at_round_numbers() {
-        assert_eq!(words(&Axis::new("", Scale::Linear, -0.23, 0.97)), ["-0.2", "0", "0.2", "0.4", "0.6", "0.8"]);
-        assert_eq!(words(&Axis::new("", Scale::Percent, 0.9, 1.0)), ["90 %", "92 %", "94 %", "96 %", "98 %", "100 %"]);
-        assert_eq!(words(&Axis::new("", Scale::Log, 1e-5, 1.0)).len(), 6);
-        assert_eq!(words(&Axis::new("", Scale::Log, 1e-5, 1.0))[0], "0.001 %");
-        assert_eq!(words(&Axis::new("", Scale::Probit, 1e-3, 0.5))[..3], ["0.1 %", "0.5 %", "1 %"]);
+        assert_eq!(words(&Axis::new("", AxisScale::Linear, -0.23, 0.97)), ["-0.2", "0", "0.2", "0.4", "0.6", "0.8"]);
+        assert_eq!(
+            words(&Axis::new("", AxisScale::Percent, 0.9, 1.0)),
+            ["90 %", "92 %", "94 %", "96 %", "98 %", "100 %"]
+        );
+        assert_eq!(words(&Axis::new("", AxisScale::Log, 1e-5, 1.0)).len(), 6);
+        assert_eq!(words(&Axis::new("", AxisScale::Log, 1e-5, 1.0))[0], "0.001 %");
+        assert_eq!(words(&Axis::new("", AxisScale::Probit, 1e-3, 0.5))[..3], ["0.1 %", "0.5 %", "1 %"]);
     }
 
     #[test]
     fn places_follow_the_scale() {
-        let log = Axis::new("", Scale::Log, 1e-4, 1.0);
+        let log = Axis::new("", AxisScale::Log, 1e-4, 1.0);
         assert!(
             (log.place(1e-2) - 0.5).abs() < 1e-12
                 && log.place(0.0).abs() < 1e-12
                 && (log.place(7.0) - 1.0).abs() < 1e-12
         );
-        let probit = Axis::new("", Scale::Probit, 0.01, 0.99);
+        let probit = Axis::new("", AxisScale::Probit, 0.01, 0.99);
         assert!((probit.place(0.5) - 0.5).abs() < 1e-9);
         assert!((probit.place(0.1) + probit.place(0.9) - 1.0).abs() < 1e-9);
     }

@@ -7,7 +7,7 @@ mod raster;
 
 use std::fmt::Write;
 
-pub(super) use axis::{Axis, Scale};
+pub(super) use axis::{Axis, AxisScale};
 pub use raster::FigureError;
 pub(super) use raster::png;
 
@@ -40,18 +40,18 @@ pub(super) struct Figure {
     pub(super) x: Axis,
     pub(super) y: Axis,
     pub(super) series: Vec<Series>,
-    pub(super) legend: Corner,
+    pub(super) legend: LegendCorner,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Series {
     pub(super) name: String,
     pub(super) points: Vec<(f64, f64)>,
-    pub(super) shape: Shape,
+    pub(super) shape: SeriesShape,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum SeriesShape {
     Line,
     /// From each point to the next one's place, as counts change; filled down to the axis.
     Filled,
@@ -62,7 +62,7 @@ pub(super) enum Shape {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Corner {
+pub(super) enum LegendCorner {
     TopRight,
     BottomRight,
     TopLeft,
@@ -111,11 +111,11 @@ impl Figure {
     fn looks(&self) -> Vec<(&Series, usize)> {
         let mut next = 0;
         let look = |series| match series {
-            Shape::Line | Shape::Filled => {
+            SeriesShape::Line | SeriesShape::Filled => {
                 next += 1;
                 next - 1
             }
-            Shape::Guide | Shape::Marks => usize::saturating_sub(next, 1),
+            SeriesShape::Guide | SeriesShape::Marks => usize::saturating_sub(next, 1),
         };
         let looks: Vec<usize> = self.series.iter().map(|series| series.shape).map(look).collect();
         self.series.iter().zip(looks).collect()
@@ -166,7 +166,7 @@ impl Figure {
         let places = series.points.iter().map(|point| self.place(*point));
         let mut path = String::new();
         match series.shape {
-            Shape::Marks => {
+            SeriesShape::Marks => {
                 for (x, y) in places {
                     writeln!(
                         path,
@@ -177,7 +177,7 @@ impl Figure {
                 }
                 return path;
             }
-            Shape::Filled => {
+            SeriesShape::Filled => {
                 let ground = FRAME.3;
                 let mut before = None;
                 for (x, y) in places {
@@ -194,14 +194,14 @@ impl Figure {
                      stroke-width=\"1.5\"/>\n"
                 );
             }
-            Shape::Line | Shape::Guide => {
+            SeriesShape::Line | SeriesShape::Guide => {
                 for (number, (x, y)) in places.enumerate() {
                     write!(path, "{}{x:.1} {y:.1}", if number == 0 { 'M' } else { 'L' }).expect("a text grows");
                 }
             }
         }
         let (colour, width, dashes) =
-            if series.shape == Shape::Guide { ("#999999", 1.2, "4 4") } else { (colour, 2.2, dashes) };
+            if series.shape == SeriesShape::Guide { ("#999999", 1.2, "4 4") } else { (colour, 2.2, dashes) };
         format!(
             "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\" stroke-linejoin=\"round\" \
              stroke-dasharray=\"{}\"/>\n",
@@ -222,8 +222,8 @@ impl Figure {
         }
         let letters = rows.iter().map(|(words, _)| words.chars().count()).max().unwrap_or_default();
         let (width, height) = (letters as f64 * LEGEND_SIZE * LETTER + 52.0, rows.len() as f64 * LINE + 10.0);
-        let left = if self.legend == Corner::TopLeft { FRAME.0 + 10.0 } else { FRAME.2 - 10.0 - width };
-        let top = if self.legend == Corner::BottomRight { FRAME.3 - 10.0 - height } else { FRAME.1 + 10.0 };
+        let left = if self.legend == LegendCorner::TopLeft { FRAME.0 + 10.0 } else { FRAME.2 - 10.0 - width };
+        let top = if self.legend == LegendCorner::BottomRight { FRAME.3 - 10.0 - height } else { FRAME.1 + 10.0 };
         let mut svg = format!(
             "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" fill=\"#ffffff\" \
              fill-opacity=\"0.88\" stroke=\"{FAINT}\"/>\n"
@@ -247,22 +247,22 @@ impl Figure {
 }
 
 /// What a series looks like, for the legend.
-fn sample(shape: Shape, look: usize, x: f64, y: f64) -> String {
+fn sample(shape: SeriesShape, look: usize, x: f64, y: f64) -> String {
     let (colour, dashes) = (COLOURS[look % COLOURS.len()], STROKES[look / COLOURS.len() % STROKES.len()]);
     let dashes = if dashes.is_empty() { "none" } else { dashes };
     match shape {
-        Shape::Line => format!(
+        SeriesShape::Line => format!(
             "<path d=\"M{x:.1} {y:.1}h28\" stroke=\"{colour}\" stroke-width=\"2.2\" stroke-dasharray=\"{dashes}\"/>\n"
         ),
-        Shape::Guide => format!(
+        SeriesShape::Guide => format!(
             "<path d=\"M{x:.1} {y:.1}h28\" stroke=\"#999999\" stroke-width=\"1.2\" stroke-dasharray=\"4 4\"/>\n"
         ),
-        Shape::Filled => format!(
+        SeriesShape::Filled => format!(
             "<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"28\" height=\"11\" fill=\"{colour}\" fill-opacity=\"0.35\" \
              stroke=\"{colour}\"/>\n",
             y - 5.5
         ),
-        Shape::Marks => format!(
+        SeriesShape::Marks => format!(
             "<circle cx=\"{:.1}\" cy=\"{y:.1}\" r=\"5\" fill=\"#ffffff\" stroke=\"{colour}\" stroke-width=\"2.2\"/>\n",
             x + 14.0
         ),
@@ -293,15 +293,15 @@ pub(super) mod tests {
         let line = |number: usize| Series {
             name: format!("series <{number}> & co"),
             points: (0..50).map(|i| (f64::from(i), (number + 1) as f64 * f64::from(i))).collect(),
-            shape: if number == 1 { Shape::Filled } else { Shape::Line },
+            shape: if number == 1 { SeriesShape::Filled } else { SeriesShape::Line },
         };
         Figure {
             name: "example",
             title: "\"Two\" <b>bold</b> lines".to_owned(),
-            x: Axis::new("how many", Scale::Linear, 0.0, 50.0),
-            y: Axis::new("how much", Scale::Linear, 0.0, 100.0),
+            x: Axis::new("how many", AxisScale::Linear, 0.0, 50.0),
+            y: Axis::new("how much", AxisScale::Linear, 0.0, 100.0),
             series: (0..series).map(line).collect(),
-            legend: Corner::TopLeft,
+            legend: LegendCorner::TopLeft,
         }
     }
 

@@ -2,25 +2,25 @@
 
 use rayon::prelude::*;
 
-use super::{Options, Told, compares};
+use super::{ProtocolOptions, ProtocolResults, compares};
 use crate::{
     EvaluateError,
     labelled::Labelled,
-    metrics::{self, Outcome, Share},
+    metrics::{self, RankingOutcome, Share},
     report::{Results, Slice},
 };
 
-pub(super) fn measure(set: &Labelled, options: &Options) -> Result<Told, EvaluateError> {
+pub(super) fn measure(set: &Labelled, options: &ProtocolOptions) -> Result<ProtocolResults, EvaluateError> {
     let (probes, gallery) = (options.probes_of(set)?, options.gallery_of(set)?);
     let mut is_searched = vec![false; set.len()];
     for item in &gallery {
         is_searched[*item] = true;
     }
-    let searched: Vec<(usize, Option<Outcome>)> =
-        probes.par_iter().map(|probe| (*probe, outcome(set, options, *probe, (&gallery, &is_searched)))).collect();
+    let searched: Vec<(usize, Option<RankingOutcome>)> =
+        probes.par_iter().map(|probe| (*probe, outcome(set, options, *probe, &gallery, &is_searched))).collect();
     // Who searches among everybody is not searched.
     let size = gallery.len() - usize::from(options.gallery.is_none());
-    let Some(results) = retrieval(set, (&searched, size), |_| true, options.seed) else {
+    let Some(results) = retrieval(set, &searched, size, |_| true, options.seed) else {
         let problem = "no probe has another sample of its person to be found";
         return Err(EvaluateError::Unusable(problem.to_owned()));
     };
@@ -28,17 +28,18 @@ pub(super) fn measure(set: &Labelled, options: &Options) -> Result<Told, Evaluat
     for label in &options.slices {
         for value in set.values_of(label)? {
             let of_value = |probe: usize| set.label(probe, label) == Some(&value);
-            let results = retrieval(set, (&searched, size), of_value, options.seed);
+            let results = retrieval(set, &searched, size, of_value, options.seed);
             slices.extend(results.map(|results| Slice { label: label.clone(), value: value.clone(), results }));
         }
     }
-    Ok(Told { results, slices, notes: Vec::new() })
+    Ok(ProtocolResults { results, slices, notes: Vec::new() })
 }
 
 /// `None` where no probe that is asked for has an answer.
 fn retrieval(
     set: &Labelled,
-    (searched, gallery): (&[(usize, Option<Outcome>)], usize),
+    searched: &[(usize, Option<RankingOutcome>)],
+    gallery_size: usize,
     admits: impl Fn(usize) -> bool,
     seed: u64,
 ) -> Option<Results> {
@@ -54,7 +55,7 @@ fn retrieval(
     if answered.is_empty() {
         return None;
     }
-    let mut found = metrics::retrieval_of(&answered, gallery);
+    let mut found = metrics::retrieval_of(&answered, gallery_size);
     found.rank_1_by_person = Some(metrics::people(&shares, seed));
     Some(Results::Retrieval(found))
 }
@@ -63,10 +64,11 @@ fn retrieval(
 /// order of names earns nothing.
 fn outcome(
     set: &Labelled,
-    options: &Options,
+    options: &ProtocolOptions,
     probe: usize,
-    (gallery, is_searched): (&[usize], &[bool]),
-) -> Option<Outcome> {
+    gallery: &[usize],
+    is_searched: &[bool],
+) -> Option<RankingOutcome> {
     let person = set.person(probe);
     let own = set.people()[person as usize].iter().copied();
     let own = own.filter(|item| *item != probe && is_searched[*item] && compares(set, options, probe, *item));
@@ -88,7 +90,7 @@ fn outcome(
             before + 1 + wrong
         })
         .collect();
-    Outcome::at(&ranks)
+    RankingOutcome::at(&ranks)
 }
 
 #[cfg(test)]
@@ -99,23 +101,27 @@ mod tests {
         labelled::fixtures::{embedding, plane},
     };
 
-    fn results(set: &Labelled, options: &Options) -> Retrieval {
+    fn results(set: &Labelled, options: &ProtocolOptions) -> Retrieval {
         match measure(set, options).expect("measured").results {
             Results::Retrieval(results) => results,
             other => panic!("{other:?}"),
         }
     }
 
-    fn everybody(set: &Labelled, probe: usize) -> Option<Outcome> {
+    fn everybody(set: &Labelled, probe: usize) -> Option<RankingOutcome> {
         let all: Vec<usize> = (0..set.len()).collect();
-        outcome(set, &Options::default(), probe, (&all, &vec![true; set.len()]))
+        outcome(set, &ProtocolOptions::default(), probe, &all, &vec![true; set.len()])
     }
 
     #[test]
     fn probes_search_the_gallery_alone() {
         let set = plane(&[("a", "query", 0.0), ("a", "query", 1.0), ("a", "gallery", 60.0), ("b", "gallery", 20.0)]);
         let part = |text: &str| text.parse().ok();
-        let parts = Options { probes: part("camera=query"), gallery: part("camera=gallery"), ..Options::default() };
+        let parts = ProtocolOptions {
+            probes: part("camera=query"),
+            gallery: part("camera=gallery"),
+            ..ProtocolOptions::default()
+        };
         let found = results(&set, &parts);
         assert_eq!((found.probes, found.gallery, found.rank_1, found.rank_5), (2, 2, 0.0, 1.0));
     }
@@ -128,7 +134,7 @@ mod tests {
             let others = (0..samples.len()).filter(|item| *item != probe);
             let sorted =
                 crate::rank(others, |item| set.similarity(probe, item), |item| set.person(item) == set.person(probe));
-            assert_eq!(everybody(&set, probe), Outcome::of(&sorted), "{probe}: {sorted:?}");
+            assert_eq!(everybody(&set, probe), RankingOutcome::of(&sorted), "{probe}: {sorted:?}");
         }
     }
 
@@ -141,10 +147,10 @@ mod tests {
     #[test]
     fn the_own_camera_may_be_left_out_and_cameras_told_apart() {
         let set = plane(&[("a", "1", 0.0), ("a", "1", 1.0), ("a", "2", 60.0), ("b", "1", 20.0), ("b", "2", 21.0)]);
-        assert!((results(&set, &Options::default()).rank_1 - 0.8).abs() < 1e-12);
-        let across = Options { across: vec!["camera".to_owned()], ..Options::default() };
+        assert!((results(&set, &ProtocolOptions::default()).rank_1 - 0.8).abs() < 1e-12);
+        let across = ProtocolOptions { across: vec!["camera".to_owned()], ..ProtocolOptions::default() };
         assert!((results(&set, &across).rank_1 - 0.4).abs() < 1e-12);
-        let sliced = Options { slices: vec!["camera".to_owned()], ..Options::default() };
+        let sliced = ProtocolOptions { slices: vec!["camera".to_owned()], ..ProtocolOptions::default() };
         let slices = measure(&set, &sliced).expect("measured").slices;
         let rank_1 = slices.iter().map(|slice| match &slice.results {
             Results::Retrieval(r) => (r.probes, r.rank_1),
@@ -157,7 +163,7 @@ mod tests {
         let (names, rows): (Vec<String>, Vec<Vec<f32>>) = testing::embeddings(set).into_iter().unzip();
         let embeddings = rows.iter().map(|row| Some(embedding(row))).collect();
         let set = Labelled::new(rule.known(&names).expect("names of the set"), embeddings).expect("a set");
-        results(&set, &Options::default())
+        results(&set, &ProtocolOptions::default())
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::{
 /// How a labelled set is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Trials {
+pub enum LabelledProtocol {
     /// Every pair.
     Verification,
     /// Every sample against all others, where its person has others; or probes against a gallery.
@@ -32,15 +32,15 @@ pub enum Trials {
 
 /// What may be chosen with any of them.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Options {
+pub struct ProtocolOptions {
     /// Samples of one person that share the value of one of these labels are not compared: another camera, other clothes.
     pub across: Vec<String>,
     /// Samples of one person are compared where they share the value of this label alone: the same clothes.
     pub within: Option<String>,
     /// Who searches, in the closed set and pairwise; everybody when absent.
-    pub probes: Option<Part>,
+    pub probes: Option<SampleFilter>,
     /// Who is searched, in the same; everybody when absent.
-    pub gallery: Option<Part>,
+    pub gallery: Option<SampleFilter>,
     /// Whose values are tried against each other, pairwise.
     pub pair_label: Option<String>,
     /// Results are told by the values of these labels, too.
@@ -51,7 +51,7 @@ pub struct Options {
     pub enrolled_share: f64,
 }
 
-impl Default for Options {
+impl Default for ProtocolOptions {
     fn default() -> Self {
         Self {
             across: Vec::new(),
@@ -66,7 +66,7 @@ impl Default for Options {
     }
 }
 
-impl Options {
+impl ProtocolOptions {
     fn probes_of(&self, set: &Labelled) -> Result<Vec<usize>, EvaluateError> {
         part_of(set, self.probes.as_ref())
     }
@@ -78,7 +78,7 @@ impl Options {
 
 /// The samples that have a value, written `LABEL=VALUE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
+pub struct SampleFilter {
     pub label: String,
     pub value: String,
 }
@@ -86,19 +86,19 @@ pub struct Part {
 /// The text names no label and value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a part of a set is written LABEL=VALUE")]
-pub struct NotAPart;
+pub struct NotASampleFilter;
 
-impl FromStr for Part {
-    type Err = NotAPart;
+impl FromStr for SampleFilter {
+    type Err = NotASampleFilter;
 
-    fn from_str(text: &str) -> Result<Self, NotAPart> {
-        let (label, value) = text.split_once('=').filter(|(label, _)| !label.is_empty()).ok_or(NotAPart)?;
+    fn from_str(text: &str) -> Result<Self, NotASampleFilter> {
+        let (label, value) = text.split_once('=').filter(|(label, _)| !label.is_empty()).ok_or(NotASampleFilter)?;
         Ok(Self { label: label.to_owned(), value: value.to_owned() })
     }
 }
 
-fn part_of(set: &Labelled, part: Option<&Part>) -> Result<Vec<usize>, EvaluateError> {
-    let Some(Part { label, value }) = part else { return Ok((0..set.len()).collect()) };
+fn part_of(set: &Labelled, part: Option<&SampleFilter>) -> Result<Vec<usize>, EvaluateError> {
+    let Some(SampleFilter { label, value }) = part else { return Ok((0..set.len()).collect()) };
     let values = set.values_of(label)?;
     if !values.contains(value) {
         let problem = format!("no sample's {label} is {value:?}; there are {values:?}");
@@ -109,7 +109,7 @@ fn part_of(set: &Labelled, part: Option<&Part>) -> Result<Vec<usize>, EvaluateEr
 
 /// Results with those of their slices, and what is to be said of them.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Told {
+pub(super) struct ProtocolResults {
     pub(super) results: Results,
     pub(super) slices: Vec<Slice>,
     pub(super) notes: Vec<String>,
@@ -117,25 +117,29 @@ pub(super) struct Told {
 
 /// # Errors
 /// [`EvaluateError::Unusable`] when the set has no trial of some kind, or nobody has a label that is asked for.
-pub(super) fn measure(set: &Labelled, trials: Trials, options: &Options) -> Result<Told, EvaluateError> {
+pub(super) fn measure(
+    set: &Labelled,
+    trials: LabelledProtocol,
+    options: &ProtocolOptions,
+) -> Result<ProtocolResults, EvaluateError> {
     for label in options.across.iter().chain(&options.within) {
         set.values_of(label)?;
     }
     let has_parts = options.probes.is_some() || options.gallery.is_some();
-    if has_parts && matches!(trials, Trials::Verification | Trials::OpenSetIdentification) {
+    if has_parts && matches!(trials, LabelledProtocol::Verification | LabelledProtocol::OpenSetIdentification) {
         let problem = "probes and a gallery are told apart in the closed set and pairwise alone";
         return Err(EvaluateError::Unusable(problem.to_owned()));
     }
     match trials {
-        Trials::Verification => verification::measure(set, options),
-        Trials::ClosedSet => closed_set::measure(set, options),
-        Trials::Pairwise => pairwise::measure(set, options),
-        Trials::OpenSetIdentification => open_set_identification::measure(set, options),
+        LabelledProtocol::Verification => verification::measure(set, options),
+        LabelledProtocol::ClosedSet => closed_set::measure(set, options),
+        LabelledProtocol::Pairwise => pairwise::measure(set, options),
+        LabelledProtocol::OpenSetIdentification => open_set_identification::measure(set, options),
     }
 }
 
-/// Whether two samples are compared, as far as [`Options::across`] and [`Options::within`] say it.
-fn compares(set: &Labelled, options: &Options, one: usize, other: usize) -> bool {
+/// Whether two samples are compared, as far as [`ProtocolOptions::across`] and [`ProtocolOptions::within`] say it.
+fn compares(set: &Labelled, options: &ProtocolOptions, one: usize, other: usize) -> bool {
     let shares = |label: &String| {
         let value = set.label(one, label);
         value.is_some() && value == set.label(other, label)
@@ -151,23 +155,24 @@ mod tests {
 
     #[test]
     fn parts_are_read_and_must_be_there() {
-        let part: Part = "role=query".parse().expect("a part");
+        let part: SampleFilter = "role=query".parse().expect("a part");
         assert_eq!((&*part.label, &*part.value), ("role", "query"));
-        assert!("query".parse::<Part>().is_err() && "=x".parse::<Part>().is_err());
+        assert!("query".parse::<SampleFilter>().is_err() && "=x".parse::<SampleFilter>().is_err());
         let set = plane(&[("a", "1", 0.0), ("a", "2", 0.0)]);
-        let probes = |text: &str| Options { probes: text.parse().ok(), ..Options::default() };
+        let probes = |text: &str| ProtocolOptions { probes: text.parse().ok(), ..ProtocolOptions::default() };
         assert_eq!(probes("camera=2").probes_of(&set).expect("there"), [1]);
         let problem = probes("camera=3").probes_of(&set).expect_err("none").to_string();
         assert!(problem.contains("[\"1\", \"2\"]"), "{problem}");
-        assert!(measure(&set, Trials::Verification, &probes("camera=2")).is_err());
+        assert!(measure(&set, LabelledProtocol::Verification, &probes("camera=2")).is_err());
     }
 
     #[test]
     fn same_and_other_clothes_mask_one_person_alone() {
         let set = plane(&[("a", "red", 0.0), ("a", "red", 1.0), ("a", "blue", 2.0), ("b", "red", 3.0)]);
-        let other = Options { across: vec!["camera".to_owned()], ..Options::default() };
-        let same = Options { within: Some("camera".to_owned()), ..Options::default() };
-        let compared = |options: &Options| (1..4).map(|item| compares(&set, options, 0, item)).collect::<Vec<bool>>();
+        let other = ProtocolOptions { across: vec!["camera".to_owned()], ..ProtocolOptions::default() };
+        let same = ProtocolOptions { within: Some("camera".to_owned()), ..ProtocolOptions::default() };
+        let compared =
+            |options: &ProtocolOptions| (1..4).map(|item| compares(&set, options, 0, item)).collect::<Vec<bool>>();
         assert_eq!(compared(&other), [false, true, true]);
         assert_eq!(compared(&same), [true, false, true]);
     }

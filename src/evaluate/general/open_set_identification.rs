@@ -6,7 +6,7 @@ use rand_xoshiro::{
 };
 use rayon::prelude::*;
 
-use super::{Options, Told, compares};
+use super::{ProtocolOptions, ProtocolResults, compares};
 use crate::{
     EvaluateError,
     labelled::Labelled,
@@ -22,7 +22,7 @@ const PROMISED: [f64; 4] = [0.03, 0.01, 0.003, 0.001];
 const TARGET_FMR: f64 = 0.001;
 
 /// Who is enrolled, and who searches for whom.
-struct Gallery {
+struct OpenSetGallery {
     /// One sample of each enrolled person.
     templates: Vec<usize>,
     mated: Vec<usize>,
@@ -31,21 +31,21 @@ struct Gallery {
 
 /// What a search found: the most similar template's similarity, and whether it is the probe's person.
 #[derive(Debug, Clone, Copy)]
-struct First {
+struct BestMatch {
     similarity: f32,
     is_right: bool,
 }
 
-pub(super) fn measure(set: &Labelled, options: &Options) -> Result<Told, EvaluateError> {
-    let gallery = Gallery::draw(set, options)?;
-    let search = |probes: &[usize]| -> Vec<First> {
+pub(super) fn measure(set: &Labelled, options: &ProtocolOptions) -> Result<ProtocolResults, EvaluateError> {
+    let gallery = OpenSetGallery::draw(set, options)?;
+    let search = |probes: &[usize]| -> Vec<BestMatch> {
         probes.par_iter().map(|probe| first(set, &gallery.templates, options, *probe)).collect()
     };
     let (mated, nonmated) = (search(&gallery.mated), search(&gallery.nonmated));
     let promised = promises(set, &gallery.templates);
     let enrolled = gallery.templates.len();
-    let told = |admits: &dyn Fn(usize) -> bool| {
-        let of = |probes: &[usize], found: &[First]| -> Vec<(usize, First)> {
+    let measured = |admits: &dyn Fn(usize) -> bool| {
+        let of = |probes: &[usize], found: &[BestMatch]| -> Vec<(usize, BestMatch)> {
             probes.iter().copied().zip(found.iter().copied()).filter(|(probe, _)| admits(*probe)).collect()
         };
         let (mated, nonmated) = (of(&gallery.mated, &mated), of(&gallery.nonmated, &nonmated));
@@ -66,11 +66,11 @@ pub(super) fn measure(set: &Labelled, options: &Options) -> Result<Told, Evaluat
             Results::Identification(Box::new(results))
         })
     };
-    let results = told(&|_| true).expect("both kinds of probes were drawn");
+    let results = measured(&|_| true).expect("both kinds of probes were drawn");
     let mut slices = Vec::new();
     for label in &options.slices {
         for value in set.values_of(label)? {
-            let results = told(&|probe| set.label(probe, label) == Some(&value));
+            let results = measured(&|probe| set.label(probe, label) == Some(&value));
             slices.extend(results.map(|results| Slice { label: label.clone(), value, results }));
         }
     }
@@ -81,12 +81,12 @@ pub(super) fn measure(set: &Labelled, options: &Options) -> Result<Told, Evaluat
             decision::TRIALS_MIN
         ));
     }
-    Ok(Told { results, slices, notes })
+    Ok(ProtocolResults { results, slices, notes })
 }
 
-impl Gallery {
+impl OpenSetGallery {
     /// Draws who is enrolled, with their first sample. Who has a single sample could not search and is a stranger.
-    fn draw(set: &Labelled, options: &Options) -> Result<Self, EvaluateError> {
+    fn draw(set: &Labelled, options: &ProtocolOptions) -> Result<Self, EvaluateError> {
         let mut people: Vec<&[usize]> =
             set.people().iter().map(Vec::as_slice).filter(|samples| samples.len() > 1).collect();
         let mut random = Xoshiro256PlusPlus::seed_from_u64(options.seed);
@@ -113,10 +113,10 @@ impl Gallery {
 }
 
 /// The most similar template; of equally similar ones a wrong one.
-fn first(set: &Labelled, templates: &[usize], options: &Options, probe: usize) -> First {
-    let mut first = First { similarity: Similarity::LOWEST.0, is_right: false };
+fn first(set: &Labelled, templates: &[usize], options: &ProtocolOptions, probe: usize) -> BestMatch {
+    let mut first = BestMatch { similarity: Similarity::LOWEST.0, is_right: false };
     for template in templates.iter().filter(|template| compares(set, options, probe, **template)) {
-        let found = First {
+        let found = BestMatch {
             similarity: set.similarity(probe, *template),
             is_right: set.person(probe) == set.person(*template),
         };
@@ -161,8 +161,8 @@ mod tests {
         metrics::Identification,
     };
 
-    fn results(told: Told) -> Identification {
-        match told.results {
+    fn results(measured: ProtocolResults) -> Identification {
+        match measured.results {
             Results::Identification(results) => *results,
             other => panic!("{other:?}"),
         }
@@ -171,13 +171,13 @@ mod tests {
     #[test]
     fn people_of_one_sample_are_strangers() {
         let samples = [("a", "1", 0.0), ("a", "1", 2.0), ("b", "1", 90.0), ("b", "1", 93.0), ("c", "1", 180.0)];
-        let all = Options { enrolled_share: 1.0, ..Options::default() };
-        let told = measure(&plane(&samples), &all).expect("measured");
-        assert!(told.notes[0].contains("too small"), "{:?}", told.notes);
-        let found = results(told);
+        let all = ProtocolOptions { enrolled_share: 1.0, ..ProtocolOptions::default() };
+        let measured = measure(&plane(&samples), &all).expect("measured");
+        assert!(measured.notes[0].contains("too small"), "{:?}", measured.notes);
+        let found = results(measured);
         assert_eq!((found.enrolled, found.mated_probes, found.nonmated_probes), (2, 2, 1));
         assert!((found.rank_1 - 1.0).abs() < 1e-12 && found.at_fpir[0].fnir.errors == 0, "{found:?}");
-        let half = results(measure(&plane(&samples), &Options::default()).expect("measured"));
+        let half = results(measure(&plane(&samples), &ProtocolOptions::default()).expect("measured"));
         assert_eq!((half.enrolled, half.mated_probes, half.nonmated_probes), (1, 1, 3));
         assert!(measure(&plane(&samples[..4]), &all).is_err(), "nobody is a stranger");
     }
@@ -186,11 +186,11 @@ mod tests {
     fn of_equally_similar_people_the_wrong_one_is_first() {
         let set = plane(&[("a", "1", 0.0), ("b", "1", 40.0), ("a", "1", 20.0)]);
         // 20 degrees to both.
-        let found = first(&set, &[0, 1], &Options::default(), 2);
-        let other = first(&set, &[1, 0], &Options::default(), 2);
+        let found = first(&set, &[0, 1], &ProtocolOptions::default(), 2);
+        let other = first(&set, &[1, 0], &ProtocolOptions::default(), 2);
         let apart = (set.similarity(2, 0) - set.similarity(2, 1)).abs();
         assert!(apart > 0.0 || (!found.is_right && !other.is_right), "{found:?} {other:?}");
-        assert!(!first(&set, &[1], &Options::default(), 2).is_right);
+        assert!(!first(&set, &[1], &ProtocolOptions::default(), 2).is_right);
     }
 
     #[test]
@@ -201,7 +201,7 @@ mod tests {
         let embeddings = rows.iter().map(|row| Some(embedding(row))).collect();
         let known = PersonRule::Lfw.known(&names).expect("names of the set");
         let set = Labelled::new(known, embeddings).expect("a set");
-        let found = results(measure(&set, &Options::default()).expect("measured"));
+        let found = results(measure(&set, &ProtocolOptions::default()).expect("measured"));
         assert_eq!(found.enrolled, 429, "half of the 858 people with two or more");
         let [first, ..] = &found.promised[..] else { panic!("a gallery of 429 promises") };
         assert!((0.01..0.09).contains(&first.fpir.rate), "3 % within a factor of three: {first:?}");

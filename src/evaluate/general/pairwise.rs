@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::{Options, Told, compares};
+use super::{ProtocolOptions, ProtocolResults, compares};
 use crate::{
     EvaluateError,
     labelled::Labelled,
@@ -12,9 +12,18 @@ use crate::{
 };
 
 /// For one probe and every gallery value: the highest similarity, and whether it is the probe's person's.
-type Firsts = Vec<Option<(f32, bool)>>;
+type BestMatches = Vec<Option<(f32, bool)>>;
 
-pub(super) fn measure(set: &Labelled, options: &Options) -> Result<Told, EvaluateError> {
+/// The samples that are searched, by the value of the pair label.
+struct LabelledGallery<'a> {
+    samples: &'a [usize],
+    /// The value of each sample of the set, as an index; `None` without the label.
+    value_of: &'a [Option<usize>],
+    /// Number of values.
+    values: usize,
+}
+
+pub(super) fn measure(set: &Labelled, options: &ProtocolOptions) -> Result<ProtocolResults, EvaluateError> {
     let label = options.pair_label.as_deref().ok_or_else(|| {
         EvaluateError::Unusable("--pair-label says which label's values are tried against each other".to_owned())
     })?;
@@ -22,9 +31,10 @@ pub(super) fn measure(set: &Labelled, options: &Options) -> Result<Told, Evaluat
     let of: Vec<Option<usize>> =
         (0..set.len()).map(|sample| values.iter().position(|value| set.label(sample, label) == Some(value))).collect();
     let (probes, gallery) = (options.probes_of(set)?, options.gallery_of(set)?);
-    let firsts: Vec<(usize, Firsts)> =
-        probes.par_iter().map(|probe| (*probe, firsts(set, options, *probe, (&gallery, &of, values.len())))).collect();
-    let told = |admits: &dyn Fn(usize) -> bool| {
+    let labelled = LabelledGallery { samples: &gallery, value_of: &of, values: values.len() };
+    let firsts: Vec<(usize, BestMatches)> =
+        probes.par_iter().map(|probe| (*probe, firsts(set, options, *probe, &labelled))).collect();
+    let measured = |admits: &dyn Fn(usize) -> bool| {
         let mut pairs = Vec::new();
         for (probe_value, probe_name) in values.iter().enumerate() {
             for (gallery_value, gallery_name) in values.iter().enumerate().filter(|(other, _)| *other != probe_value) {
@@ -44,31 +54,26 @@ pub(super) fn measure(set: &Labelled, options: &Options) -> Result<Told, Evaluat
         }
         (!pairs.is_empty()).then(|| Results::Pairwise(metrics::pairwise(label, pairs)))
     };
-    let results = told(&|_| true).ok_or_else(|| {
+    let results = measured(&|_| true).ok_or_else(|| {
         EvaluateError::Unusable(format!("no probe meets a gallery of another {label} that holds its person"))
     })?;
     let mut slices = Vec::new();
     for slice in &options.slices {
         for value in set.values_of(slice)? {
-            let results = told(&|probe| set.label(probe, slice) == Some(&value));
+            let results = measured(&|probe| set.label(probe, slice) == Some(&value));
             slices.extend(results.map(|results| Slice { label: slice.clone(), value, results }));
         }
     }
-    Ok(Told { results, slices, notes: Vec::new() })
+    Ok(ProtocolResults { results, slices, notes: Vec::new() })
 }
 
 /// `None` for gallery values where the probe's person is not: no answer could be right. Of equally similar ones the wrong
 /// one is first.
-fn firsts(
-    set: &Labelled,
-    options: &Options,
-    probe: usize,
-    (gallery, of, values): (&[usize], &[Option<usize>], usize),
-) -> Firsts {
-    let mut found: Firsts = vec![None; values];
-    let mut is_answerable = vec![false; values];
-    for item in gallery.iter().filter(|item| **item != probe && compares(set, options, probe, **item)) {
-        let Some(value) = of[*item] else { continue };
+fn firsts(set: &Labelled, options: &ProtocolOptions, probe: usize, gallery: &LabelledGallery<'_>) -> BestMatches {
+    let mut found: BestMatches = vec![None; gallery.values];
+    let mut is_answerable = vec![false; gallery.values];
+    for item in gallery.samples.iter().filter(|item| **item != probe && compares(set, options, probe, **item)) {
+        let Some(value) = gallery.value_of[*item] else { continue };
         let (similarity, is_right) = (set.similarity(probe, *item), set.person(*item) == set.person(probe));
         is_answerable[value] |= is_right;
         let is_first = found[value].is_none_or(|(best, best_is_right)| {
@@ -96,7 +101,7 @@ mod tests {
             ("b", "090", 5.0),
             ("c", "090", 180.0),
         ]);
-        let options = Options { pair_label: Some("camera".to_owned()), ..Options::default() };
+        let options = ProtocolOptions { pair_label: Some("camera".to_owned()), ..ProtocolOptions::default() };
         let Results::Pairwise(found) = measure(&set, &options).expect("measured").results else { panic!("pairwise") };
         let pairs: Vec<(&str, &str, usize, f64)> =
             found.pairs.iter().map(|pair| (&*pair.probe, &*pair.gallery, pair.probes, pair.rank_1)).collect();
@@ -104,6 +109,6 @@ mod tests {
         // is not; c is nobody at 0 and does not count.
         assert_eq!(pairs, [("000", "090", 2, 0.5), ("090", "000", 3, 2.0 / 3.0)]);
         assert!((found.mean_rank_1 - f64::midpoint(0.5, 2.0 / 3.0)).abs() < 1e-12, "{found:?}");
-        assert!(measure(&set, &Options::default()).is_err(), "the label is needed");
+        assert!(measure(&set, &ProtocolOptions::default()).is_err(), "the label is needed");
     }
 }

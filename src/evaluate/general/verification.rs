@@ -1,8 +1,12 @@
 //! Every pair of a set.
 
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{RngCore, SeedableRng},
+};
 use rayon::prelude::*;
 
-use super::{Options, Told, compares};
+use super::{ProtocolOptions, ProtocolResults, compares};
 use crate::{
     EvaluateError,
     labelled::Labelled,
@@ -23,24 +27,24 @@ struct Pairs {
     impostor: Vec<f32>,
 }
 
-pub(super) fn measure(set: &Labelled, options: &Options) -> Result<Told, EvaluateError> {
-    let drawn = Drawn::new(set, options.seed);
-    let pairs = pairs(set, &drawn, |one, other| compares(set, options, one, other));
+pub(super) fn measure(set: &Labelled, options: &ProtocolOptions) -> Result<ProtocolResults, EvaluateError> {
+    let sampling = ImpostorSampling::new(set, options.seed);
+    let pairs = pairs(set, &sampling, |one, other| compares(set, options, one, other));
     let Some(mut results) = verification(&pairs) else {
         let problem =
             "it takes two samples of one person, and two people, and what is left out may have been all pairs";
         return Err(EvaluateError::Unusable(problem.to_owned()));
     };
-    by_person(set, &drawn, &pairs, &mut results, options.seed);
+    by_person(set, &sampling, &pairs, &mut results, options.seed);
     let mut notes = Vec::new();
-    if drawn.share < 1.0 {
-        notes.push(format!("of the pairs of two people a share of {:.4} was drawn", drawn.share));
+    if sampling.share < 1.0 {
+        notes.push(format!("of the pairs of two people a share of {:.4} was drawn", sampling.share));
     }
     let mut slices = Vec::new();
     for label in &options.slices {
-        slices.extend(slices_by(set, &drawn, options, label)?);
+        slices.extend(slices_by(set, &sampling, options, label)?);
     }
-    Ok(Told { results: Results::Verification(Box::new(results)), slices, notes })
+    Ok(ProtocolResults { results: Results::Verification(Box::new(results)), slices, notes })
 }
 
 fn verification(pairs: &Pairs) -> Option<Verification> {
@@ -49,13 +53,13 @@ fn verification(pairs: &Pairs) -> Option<Verification> {
 }
 
 /// Which pairs of two people are compared.
-struct Drawn {
+struct ImpostorSampling {
     /// Of all of them.
     share: f64,
     seed: u64,
 }
 
-impl Drawn {
+impl ImpostorSampling {
     fn new(set: &Labelled, seed: u64) -> Self {
         let pairs = |n: usize| n as u64 * (n as u64 - 1) / 2;
         let own: u64 = set.people().iter().map(|samples| pairs(samples.len())).sum();
@@ -68,23 +72,23 @@ impl Drawn {
     }
 }
 
-/// A number that follows from a pair as if it were drawn (the finalizer of SplitMix64, Steele et al. 2014).
+/// A pseudorandom number of a pair, independent of the order in which pairs are visited (the output function of
+/// SplitMix64, Steele et al. 2014).
 fn mixed(seed: u64, one: usize, other: usize) -> u64 {
-    let mut mixed = seed ^ (one as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (other as u64).rotate_left(32);
-    for factor in [0xbf58_476d_1ce4_e5b9_u64, 0x94d0_49bb_1331_11eb] {
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(factor);
-    }
-    mixed ^ (mixed >> 31)
+    /// SplitMix64 adds this to its state before it mixes.
+    const INCREMENT: u64 = 0x9e37_79b9_7f4a_7c15;
+    let state = seed ^ (one as u64).wrapping_mul(INCREMENT) ^ (other as u64).rotate_left(32);
+    SplitMix64::seed_from_u64(state.wrapping_sub(INCREMENT)).next_u64()
 }
 
-fn pairs(set: &Labelled, drawn: &Drawn, admits: impl Fn(usize, usize) -> bool + Sync) -> Pairs {
+fn pairs(set: &Labelled, sampling: &ImpostorSampling, admits: impl Fn(usize, usize) -> bool + Sync) -> Pairs {
     let of_sample = |one: usize| {
         let mut found = Pairs::default();
         let person = set.person(one);
         for other in (one + 1..set.len()).filter(|other| admits(one, *other)) {
             if set.person(other) == person {
                 found.genuine.push((person, set.similarity(one, other)));
-            } else if drawn.holds(one, other) {
+            } else if sampling.holds(one, other) {
                 found.impostor.push(set.similarity(one, other));
             }
         }
@@ -100,7 +104,7 @@ fn pairs(set: &Labelled, drawn: &Drawn, admits: impl Fn(usize, usize) -> bool + 
 }
 
 /// Adds the intervals over people.
-fn by_person(set: &Labelled, drawn: &Drawn, pairs: &Pairs, results: &mut Verification, seed: u64) {
+fn by_person(set: &Labelled, sampling: &ImpostorSampling, pairs: &Pairs, results: &mut Verification, seed: u64) {
     let people = set.people();
     let missed = |threshold: f32| {
         let mut shares: Vec<Share> = vec![(0.0, 0.0); people.len()];
@@ -120,17 +124,22 @@ fn by_person(set: &Labelled, drawn: &Drawn, pairs: &Pairs, results: &mut Verific
         .flat_map_iter(|one| {
             let others = (one + 1..set.len()).filter(move |other| set.person(one) != set.person(*other));
             let others =
-                others.filter(move |other| drawn.holds(one, *other) && set.similarity(one, *other) >= threshold);
+                others.filter(move |other| sampling.holds(one, *other) && set.similarity(one, *other) >= threshold);
             others.map(move |other| (set.person(one), set.person(other)))
         })
         .collect();
     let samples: Vec<u32> =
         people.iter().map(|samples| u32::try_from(samples.len()).expect("fits into memory")).collect();
-    results.by_person = Some(metrics::equal_error(&missed(threshold), &samples, &accepted, drawn.share, seed));
+    results.by_person = Some(metrics::equal_error(&missed(threshold), &samples, &accepted, sampling.share, seed));
 }
 
 /// Pairs that share a value, by the value; and those that do not.
-fn slices_by(set: &Labelled, drawn: &Drawn, options: &Options, label: &str) -> Result<Vec<Slice>, EvaluateError> {
+fn slices_by(
+    set: &Labelled,
+    sampling: &ImpostorSampling,
+    options: &ProtocolOptions,
+    label: &str,
+) -> Result<Vec<Slice>, EvaluateError> {
     let of = |sample: usize| set.label(sample, label);
     let mut slices = Vec::new();
     let mut add = |value: &str, pairs: &Pairs| {
@@ -143,10 +152,10 @@ fn slices_by(set: &Labelled, drawn: &Drawn, options: &Options, label: &str) -> R
     for value in set.values_of(label)? {
         let shared = Some(value.as_str());
         let admits = |one, other| of(one) == shared && of(other) == shared && compares(set, options, one, other);
-        add(&value, &pairs(set, drawn, admits));
+        add(&value, &pairs(set, sampling, admits));
     }
     let differ = |one, other| of(one).zip(of(other)).is_some_and(|(a, b)| a != b);
-    add(DIFFERENT, &pairs(set, drawn, differ));
+    add(DIFFERENT, &pairs(set, sampling, differ));
     Ok(slices)
 }
 
@@ -155,30 +164,30 @@ mod tests {
     use super::*;
     use crate::labelled::fixtures::plane;
 
-    fn results(told: &Told) -> &Verification {
-        let Results::Verification(results) = &told.results else { panic!("a verification") };
+    fn results(measured: &ProtocolResults) -> &Verification {
+        let Results::Verification(results) = &measured.results else { panic!("a verification") };
         results
     }
 
     #[test]
     fn every_pair_is_tried_once() {
         let set = plane(&[("a", "1", 0.0), ("a", "2", 10.0), ("b", "1", 60.0), ("b", "2", 65.0), ("c", "1", 180.0)]);
-        let told = measure(&set, &Options::default()).expect("measured");
-        let found = results(&told);
+        let measured = measure(&set, &ProtocolOptions::default()).expect("measured");
+        let found = results(&measured);
         assert_eq!((found.genuine_pairs, found.impostor_pairs), (2, 8));
         assert!((found.auc - 1.0).abs() < 1e-12, "people lie apart");
         assert_eq!(found.by_person.expect("people are known").people, 3);
-        assert!(told.notes.is_empty());
+        assert!(measured.notes.is_empty());
     }
 
     #[test]
     fn pairs_of_one_camera_are_left_out_or_told_apart() {
         let set = plane(&[("a", "1", 0.0), ("a", "1", 1.0), ("a", "2", 90.0), ("b", "1", 40.0), ("b", "2", 50.0)]);
-        let across = Options { across: vec!["camera".to_owned()], ..Options::default() };
+        let across = ProtocolOptions { across: vec!["camera".to_owned()], ..ProtocolOptions::default() };
         assert_eq!(results(&measure(&set, &across).expect("measured")).genuine_pairs, 3);
-        let sliced = Options { slices: vec!["camera".to_owned()], ..Options::default() };
-        let told = measure(&set, &sliced).expect("measured");
-        let pairs: Vec<(&str, usize, usize)> = told
+        let sliced = ProtocolOptions { slices: vec!["camera".to_owned()], ..ProtocolOptions::default() };
+        let measured = measure(&set, &sliced).expect("measured");
+        let pairs: Vec<(&str, usize, usize)> = measured
             .slices
             .iter()
             .map(|slice| match &slice.results {
@@ -193,18 +202,18 @@ mod tests {
     #[test]
     fn sets_without_pairs_of_some_kind_are_refused() {
         for set in [plane(&[("a", "1", 0.0), ("a", "1", 9.0)]), plane(&[("a", "1", 0.0), ("b", "1", 9.0)])] {
-            assert!(matches!(measure(&set, &Options::default()), Err(EvaluateError::Unusable(_))));
+            assert!(matches!(measure(&set, &ProtocolOptions::default()), Err(EvaluateError::Unusable(_))));
         }
         let set = plane(&[("a", "1", 0.0), ("a", "1", 9.0), ("b", "1", 90.0)]);
-        let unknown = Options { across: vec!["site".to_owned()], ..Options::default() };
-        assert!(super::super::measure(&set, super::super::Trials::Verification, &unknown).is_err());
+        let unknown = ProtocolOptions { across: vec!["site".to_owned()], ..ProtocolOptions::default() };
+        assert!(super::super::measure(&set, super::super::LabelledProtocol::Verification, &unknown).is_err());
     }
 
     #[test]
     fn a_share_of_pairs_is_drawn_evenly() {
-        let drawn = Drawn { share: 0.25, seed: 5 };
+        let sampling = ImpostorSampling { share: 0.25, seed: 5 };
         let held = (0..400).flat_map(|one| (0..400).map(move |other| (one, other)));
-        let held = held.filter(|(one, other)| drawn.holds(*one, *other)).count();
+        let held = held.filter(|(one, other)| sampling.holds(*one, *other)).count();
         assert!((39_000..41_000).contains(&held), "{held} of 160000");
     }
 }

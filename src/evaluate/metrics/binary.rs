@@ -23,6 +23,17 @@ pub struct Decisions {
     pub reliability: Reliability,
 }
 
+/// Whether probabilities or ratios mean what they say.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CalibrationResults {
+    /// In bits.
+    pub cllr: f64,
+    /// The least that any rising map of the scores would leave: the rest is miscalibration.
+    pub min_cllr: f64,
+    /// Decided at even odds.
+    pub decisions: Decisions,
+}
+
 /// Measures decisions at a probability.
 ///
 /// # Panics

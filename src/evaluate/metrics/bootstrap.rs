@@ -32,7 +32,7 @@ pub type Share = (f64, f64);
 #[must_use]
 pub fn people(shares: &[Share], seed: u64) -> Interval {
     assert!(shares.iter().any(|(_, trials)| *trials > 0.0), "somebody must have been tried");
-    let mut draws = Draws::new(shares.len(), seed);
+    let mut draws = PersonDraws::new(shares.len(), seed);
     middle(|| ratio(shares, draws.next()))
 }
 
@@ -42,7 +42,7 @@ pub fn people(shares: &[Share], seed: u64) -> Interval {
 #[must_use]
 pub fn equal_error(missed: &[Share], samples: &[u32], accepted: &[(u32, u32)], kept: f64, seed: u64) -> ByPerson {
     let every = accepted.len().div_ceil(ACCEPTED_MAX).max(1);
-    let mut draws = Draws::new(samples.len(), seed);
+    let mut draws = PersonDraws::new(samples.len(), seed);
     let interval = middle(|| {
         let times = draws.next();
         let fnmr = ratio(missed, times)?;
@@ -57,12 +57,12 @@ pub fn equal_error(missed: &[Share], samples: &[u32], accepted: &[(u32, u32)], k
 }
 
 /// People drawn with replacement: how often each.
-pub(super) struct Draws {
+pub(super) struct PersonDraws {
     random: Xoshiro256PlusPlus,
     times: Vec<u64>,
 }
 
-impl Draws {
+impl PersonDraws {
     pub(super) fn new(people: usize, seed: u64) -> Self {
         Self { random: Xoshiro256PlusPlus::seed_from_u64(seed), times: vec![0; people] }
     }

@@ -2,20 +2,20 @@
 
 use serde::Serialize;
 
-use super::Outcome;
+use super::RankingOutcome;
 
 /// A box must overlap with the true one by this much: intersection over union.
 const OVERLAP_MIN: f64 = 0.5;
 
 /// A box in pixels: left, top, right, bottom.
-pub type PixelBox = [f64; 4];
+pub type BoxCorners = [f64; 4];
 
 /// Somebody in a frame.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Seen {
+pub struct NamedBox {
     pub frame: String,
     pub identity: String,
-    pub place: PixelBox,
+    pub place: BoxCorners,
 }
 
 /// Identity-aware average precision (after FANVID: mAP at an overlap of one half, with the right name).
@@ -37,18 +37,18 @@ pub struct Detection {
 /// # Panics
 /// When nobody is there, or a score is not finite.
 #[must_use]
-pub fn detection(there: &[Seen], detections: &[(Seen, f32)]) -> Detection {
+pub fn detection(there: &[NamedBox], detections: &[(NamedBox, f32)]) -> Detection {
     assert!(!there.is_empty(), "somebody must be there to be found");
     assert!(detections.iter().all(|(_, score)| score.is_finite()), "a score is a finite number");
     let mut people: Vec<&str> = there.iter().map(|seen| &*seen.identity).collect();
     people.sort_unstable();
     people.dedup();
     let of_person = |person: &&str| {
-        let there: Vec<&Seen> = there.iter().filter(|seen| seen.identity == *person).collect();
-        let found: Vec<&(Seen, f32)> = detections.iter().filter(|(seen, _)| seen.identity == *person).collect();
+        let there: Vec<&NamedBox> = there.iter().filter(|seen| seen.identity == *person).collect();
+        let found: Vec<&(NamedBox, f32)> = detections.iter().filter(|(seen, _)| seen.identity == *person).collect();
         average_precision(&there, &found, |one, other| one.identity == other.identity)
     };
-    let (all_there, all_found): (Vec<&Seen>, Vec<_>) = (there.iter().collect(), detections.iter().collect());
+    let (all_there, all_found): (Vec<&NamedBox>, Vec<_>) = (there.iter().collect(), detections.iter().collect());
     Detection {
         boxes: there.len(),
         detections: detections.len(),
@@ -59,7 +59,11 @@ pub fn detection(there: &[Seen], detections: &[(Seen, f32)]) -> Detection {
 }
 
 /// The mean, over those who are there, of the precision down to where each was found; none for those who were not.
-fn average_precision(there: &[&Seen], detections: &[&(Seen, f32)], is_same: impl Fn(&Seen, &Seen) -> bool) -> f64 {
+fn average_precision(
+    there: &[&NamedBox],
+    detections: &[&(NamedBox, f32)],
+    is_same: impl Fn(&NamedBox, &NamedBox) -> bool,
+) -> f64 {
     let mut ranked = detections.to_vec();
     ranked.sort_by(|(_, a), (_, b)| b.total_cmp(a));
     let mut taken = vec![false; there.len()];
@@ -76,12 +80,12 @@ fn average_precision(there: &[&Seen], detections: &[&(Seen, f32)], is_same: impl
         }
     }
     let found = ranks.len() as f64;
-    Outcome::at(&ranks).map_or(0.0, |outcome| outcome.average_precision * found / there.len() as f64)
+    RankingOutcome::at(&ranks).map_or(0.0, |outcome| outcome.average_precision * found / there.len() as f64)
 }
 
 /// Intersection over union; 0 for boxes without an area.
-fn overlap(one: PixelBox, other: PixelBox) -> f64 {
-    let area = |[left, top, right, bottom]: PixelBox| (right - left).max(0.0) * (bottom - top).max(0.0);
+fn overlap(one: BoxCorners, other: BoxCorners) -> f64 {
+    let area = |[left, top, right, bottom]: BoxCorners| (right - left).max(0.0) * (bottom - top).max(0.0);
     let shared = area([one[0].max(other[0]), one[1].max(other[1]), one[2].min(other[2]), one[3].min(other[3])]);
     let union = area(one) + area(other) - shared;
     if union > 0.0 { shared / union } else { 0.0 }
@@ -91,8 +95,8 @@ fn overlap(one: PixelBox, other: PixelBox) -> f64 {
 mod tests {
     use super::*;
 
-    fn seen(frame: &str, identity: &str, place: PixelBox) -> Seen {
-        Seen { frame: frame.to_owned(), identity: identity.to_owned(), place }
+    fn seen(frame: &str, identity: &str, place: BoxCorners) -> NamedBox {
+        NamedBox { frame: frame.to_owned(), identity: identity.to_owned(), place }
     }
 
     #[test]

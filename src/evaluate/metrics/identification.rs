@@ -21,7 +21,7 @@ pub struct Identification {
     pub at_fpir: Vec<AtFpir>,
     /// Thresholds as the server would set them from this gallery alone, and what became of the rate that was promised.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub promised: Vec<Promise>,
+    pub promised: Vec<PromisedRate>,
     /// FPIR against FNIR. Where the right person is not first, no threshold helps, and the curve does not reach 0.
     pub curve: Vec<CurvePoint>,
     /// Of the most similar identity: of mated probes that found theirs, and of nonmated probes.
@@ -47,7 +47,7 @@ pub struct AtFpir {
 
 /// A rate that was asked for, and what it came to.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Promise {
+pub struct PromisedRate {
     pub target_fpir: f64,
     pub threshold: f32,
     pub fpir: Rate,
@@ -86,7 +86,7 @@ pub fn identification(
     };
     let promise = |(target_fpir, threshold): &(f64, f32)| {
         let (fpir, fnir) = searches.rates(*threshold);
-        Promise { target_fpir: *target_fpir, threshold: *threshold, fpir, fnir }
+        PromisedRate { target_fpir: *target_fpir, threshold: *threshold, fpir, fnir }
     };
     Identification {
         enrolled,

@@ -29,18 +29,18 @@ pub struct Retrieval {
 }
 
 /// What one probe found: whether each gallery item is right, the most similar first.
-pub type Ranking = Vec<bool>;
+pub type RankedRelevance = Vec<bool>;
 
 /// What counts of a ranking that holds a right answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Outcome {
+pub struct RankingOutcome {
     /// 1 is the first.
     pub first_right: usize,
     /// The mean, over right answers, of the precision of the list down to each.
     pub average_precision: f64,
 }
 
-impl Outcome {
+impl RankingOutcome {
     /// `None` without a right answer.
     #[must_use]
     pub fn of(ranking: &[bool]) -> Option<Self> {
@@ -63,8 +63,8 @@ impl Outcome {
 /// # Panics
 /// When no probe has a right answer.
 #[must_use]
-pub fn retrieval(rankings: &[Ranking], gallery: usize) -> Retrieval {
-    let outcomes: Vec<Outcome> = rankings.iter().filter_map(|ranking| Outcome::of(ranking)).collect();
+pub fn retrieval(rankings: &[RankedRelevance], gallery: usize) -> Retrieval {
+    let outcomes: Vec<RankingOutcome> = rankings.iter().filter_map(|ranking| RankingOutcome::of(ranking)).collect();
     retrieval_of(&outcomes, gallery)
 }
 
@@ -73,7 +73,7 @@ pub fn retrieval(rankings: &[Ranking], gallery: usize) -> Retrieval {
 /// # Panics
 /// When there is none.
 #[must_use]
-pub fn retrieval_of(outcomes: &[Outcome], gallery: usize) -> Retrieval {
+pub fn retrieval_of(outcomes: &[RankingOutcome], gallery: usize) -> Retrieval {
     assert!(!outcomes.is_empty(), "some probe must have a right answer");
     let probes = outcomes.len();
     let count = |rank: usize| outcomes.iter().filter(|outcome| outcome.first_right <= rank).count();
@@ -121,7 +121,7 @@ mod tests {
         #[test]
         fn average_precision_is_the_area_under_precision_and_recall(ranking in prop::collection::vec(any::<bool>(), 1..40)) {
             let right = ranking.iter().filter(|right| **right).count();
-            let Some(outcome) = Outcome::of(&ranking) else {
+            let Some(outcome) = RankingOutcome::of(&ranking) else {
                 prop_assert_eq!(right, 0);
                 return Ok(());
             };

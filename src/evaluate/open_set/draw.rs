@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::Galleries;
-use crate::draw::Draw;
+use super::GallerySet;
+use crate::draw::SeededDraw;
 use decision::relations::{Measured, Trial, Trials};
 
 /// Embeddings of people, as plain vectors.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RealSet {
+pub struct EmbeddingSet {
     pub name: String,
     /// Of unit length.
     pub embeddings: Vec<Vec<f32>>,
@@ -32,7 +32,7 @@ const MANY_PEOPLE: usize = 1000;
 ///
 /// `None` for a set of too few people.
 #[must_use]
-pub fn galleries(set: &RealSet, count: u32, seed: u64) -> Option<Galleries> {
+pub fn galleries(set: &EmbeddingSet, count: u32, seed: u64) -> Option<GallerySet> {
     let mut samples: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (place, person) in set.people.iter().enumerate() {
         samples.entry(person).or_default().push(place);
@@ -44,15 +44,21 @@ pub fn galleries(set: &RealSet, count: u32, seed: u64) -> Option<Galleries> {
     if identities_max < IDENTITIES_MIN || several.len() < 2 * IDENTITIES_MIN {
         return None;
     }
-    let one = |number: u32| draw(set, &people, &several, identities_max, &mut Draw::new(seed, number));
-    Some(Galleries {
+    let one = |number: u32| draw(set, &people, &several, identities_max, &mut SeededDraw::new(seed, number));
+    Some(GallerySet {
         name: set.name.clone(),
         resampled_by: "person",
         galleries: (0..count).into_par_iter().map(one).collect(),
     })
 }
 
-fn draw(set: &RealSet, people: &[Vec<usize>], several: &[usize], identities_max: usize, draw: &mut Draw) -> Trials {
+fn draw(
+    set: &EmbeddingSet,
+    people: &[Vec<usize>],
+    several: &[usize],
+    identities_max: usize,
+    draw: &mut SeededDraw,
+) -> Trials {
     let range = (identities_max as f64 / IDENTITIES_MIN as f64).ln();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between two counts")]
     let identities = (IDENTITIES_MIN as f64 * (range * draw.unit()).exp()).round() as usize;

@@ -11,19 +11,19 @@ mod tests;
 
 use std::time::Instant;
 
-use super::metrics::judged::{self, Judged, Units};
+use super::metrics::scored::{self, ResamplingUnits, ScoredProbe};
 use decision::{
     Decider, Judge, Prior,
     relations::{Scores, Trial, Trials, best_threshold},
 };
 
-pub use super::metrics::judged::Estimate;
-pub use draw::{RealSet, galleries};
-pub use report::{OpenSet, Row, SetTable, SizeRow};
+pub use super::metrics::scored::Estimate;
+pub use draw::{EmbeddingSet, galleries};
+pub use report::{OpenSetReport, OpenSetRow, OpenSetTable, SizeRow};
 
 /// A set of galleries to measure on.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Galleries {
+pub struct GallerySet {
     pub name: String,
     /// What intervals are resampled by: `"world"` or `"person"`, which is what [`Trial::person`] numbers.
     pub resampled_by: &'static str,
@@ -47,9 +47,9 @@ enum Method<'a> {
 
 /// Measures the decider and what stands beside it.
 #[must_use]
-pub fn measure(decider: &Decider, sets: &[Galleries]) -> OpenSet {
+pub fn measure(decider: &Decider, sets: &[GallerySet]) -> OpenSetReport {
     let facts = decider.facts();
-    OpenSet {
+    OpenSetReport {
         decider: facts.id.clone(),
         version: facts.version.clone(),
         provenance: facts.provenance.clone(),
@@ -73,34 +73,34 @@ fn methods(decider: &Decider) -> [(&'static str, Method<'_>); 9] {
     ]
 }
 
-fn table(decider: &Decider, set: &Galleries) -> SetTable {
+fn table(decider: &Decider, set: &GallerySet) -> OpenSetTable {
     let trials: Vec<(usize, &Trial)> =
         set.galleries.iter().flat_map(|one| one.trials.iter().map(|trial| (one.identities, trial))).collect();
-    let units = Units::new(trials.iter().map(|(_, trial)| trial.person));
+    let units = ResamplingUnits::new(trials.iter().map(|(_, trial)| trial.person));
     let mut rows = Vec::new();
     let mut by_size: Vec<SizeRow> =
         SIZES.iter().map(|(_, name)| SizeRow { identities: name, ..SizeRow::default() }).collect();
     for (method, way) in methods(decider) {
         let probes = judge(&way, &set.galleries);
         let has_probability = matches!(way, Method::Probability(..));
-        rows.push(Row {
+        rows.push(OpenSetRow {
             method,
             auc: (!matches!(way, Method::Oracle(_) | Method::OracleOfOthers(_)))
-                .then(|| units.estimate(&probes, judged::auc)),
-            balanced_accuracy: units.estimate(&probes, judged::balanced_accuracy),
-            ece: has_probability.then(|| units.estimate(&probes, judged::calibration_error)),
+                .then(|| units.estimate(&probes, scored::auc)),
+            balanced_accuracy: units.estimate(&probes, scored::balanced_accuracy),
+            ece: has_probability.then(|| units.estimate(&probes, scored::calibration_error)),
         });
         for (size, row) in by_size.iter_mut().enumerate() {
             let low = size.checked_sub(1).map_or(0, |before| SIZES[before].0);
             let inside = |identities: usize| identities > low && identities <= SIZES[size].0;
-            let of_size: Vec<Judged> =
+            let of_size: Vec<ScoredProbe> =
                 probes.iter().zip(&trials).filter(|(_, (size, _))| inside(*size)).map(|(one, _)| *one).collect();
             row.probes = of_size.len();
-            row.balanced_accuracy.push((method, judged::balanced_accuracy(&of_size, None)));
+            row.balanced_accuracy.push((method, scored::balanced_accuracy(&of_size, None)));
         }
     }
     by_size.retain(|row| row.probes > 0);
-    SetTable {
+    OpenSetTable {
         name: set.name.clone(),
         galleries: set.galleries.len(),
         probes: trials.len(),
@@ -110,8 +110,8 @@ fn table(decider: &Decider, set: &Galleries) -> SetTable {
     }
 }
 
-fn judge(way: &Method<'_>, galleries: &[Trials]) -> Vec<Judged> {
-    let mut judged = Vec::new();
+fn judge(way: &Method<'_>, galleries: &[Trials]) -> Vec<ScoredProbe> {
+    let mut scored = Vec::new();
     for gallery in galleries {
         let halves = halves(&gallery.trials);
         // That the oracle has for one half, or for all where it looks at all of them.
@@ -125,7 +125,7 @@ fn judge(way: &Method<'_>, galleries: &[Trials]) -> Vec<Judged> {
             Method::OracleOfOthers(score) => [best(score, Some(true)), best(score, Some(false))],
             Method::Probability(..) => [0.5; 2],
         };
-        judged.extend(gallery.trials.iter().zip(&halves).map(|(trial, half)| {
+        scored.extend(gallery.trials.iter().zip(&halves).map(|(trial, half)| {
             let score = match way {
                 Method::Threshold(score, _) | Method::Oracle(score) | Method::OracleOfOthers(score) => {
                     f64::from(score(&trial.look.scores))
@@ -135,10 +135,10 @@ fn judge(way: &Method<'_>, galleries: &[Trials]) -> Vec<Judged> {
                 }
             };
             let says_enrolled = score >= f64::from(thresholds[usize::from(*half)]);
-            Judged { score, says_enrolled, is_enrolled: trial.is_enrolled }
+            ScoredProbe { score, says_enrolled, is_enrolled: trial.is_enrolled }
         }));
     }
-    judged
+    scored
 }
 
 /// Which half each trial is of: every second of those who are enrolled, and of strangers, is of the second.
@@ -152,7 +152,7 @@ fn halves(trials: &[Trial]) -> Vec<bool> {
 }
 
 /// Of the set transformer, on one thread, over the first probes.
-fn microseconds_each(decider: &Decider, sets: &[Galleries]) -> f64 {
+fn microseconds_each(decider: &Decider, sets: &[GallerySet]) -> f64 {
     let trials = || sets.iter().flat_map(|set| &set.galleries).flat_map(|gallery| &gallery.trials).take(2000);
     let begun = Instant::now();
     let sum: f64 = trials().map(|trial| decider.probability(&trial.look.relations)).sum();

@@ -8,28 +8,28 @@ use super::Estimate;
 
 /// The report of the protocol `open-set`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct OpenSet {
+pub struct OpenSetReport {
     pub decider: String,
     pub version: String,
     pub provenance: String,
     /// What one decision of the set transformer took, on one thread.
     pub microseconds_each: f64,
-    pub sets: Vec<SetTable>,
+    pub sets: Vec<OpenSetTable>,
 }
 
 /// All methods on one set of galleries.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SetTable {
+pub struct OpenSetTable {
     pub name: String,
     pub galleries: usize,
     pub probes: usize,
     pub resampled_by: &'static str,
-    pub rows: Vec<Row>,
+    pub rows: Vec<OpenSetRow>,
     pub by_size: Vec<SizeRow>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Row {
+pub struct OpenSetRow {
     pub method: &'static str,
     /// Over all galleries together; none for what has no common scale.
     pub auc: Option<Estimate>,
@@ -47,7 +47,7 @@ pub struct SizeRow {
     pub balanced_accuracy: Vec<(&'static str, f64)>,
 }
 
-impl OpenSet {
+impl OpenSetReport {
     /// The tables alone.
     #[must_use]
     pub fn tables(&self) -> String {
@@ -55,26 +55,26 @@ impl OpenSet {
     }
 }
 
-impl fmt::Display for OpenSet {
+impl fmt::Display for OpenSetReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} {}: {}", self.decider, self.version, self.provenance)?;
         write!(f, "{:.0} microseconds a decision\n\n{}", self.microseconds_each, self.tables())
     }
 }
 
-impl fmt::Display for SetTable {
+impl fmt::Display for OpenSetTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, galleries, probes, resampled_by, .. } = self;
         writeln!(f, "{name}: {probes} probes in {galleries} galleries, 95 % intervals by {resampled_by}")?;
         write!(f, "{:35}{:<18}{:<18}ECE", "", "AUC", "balanced accuracy")?;
-        for Row { method, auc, balanced_accuracy, ece } in &self.rows {
+        for OpenSetRow { method, auc, balanced_accuracy, ece } in &self.rows {
             let cell = |estimate: &Option<Estimate>| estimate.map_or_else(|| "-".to_owned(), |some| some.to_string());
             let (auc, accuracy, ece) = (cell(auc), balanced_accuracy.to_string(), cell(ece));
             write!(f, "\n{method:35}{auc:<18}{accuracy:<18}{ece}")?;
         }
         write!(f, "\nbalanced accuracy by identities   ")?;
         self.by_size.iter().try_for_each(|row| write!(f, " {:>10}", row.identities))?;
-        for (place, Row { method, .. }) in self.rows.iter().enumerate() {
+        for (place, OpenSetRow { method, .. }) in self.rows.iter().enumerate() {
             write!(f, "\n{method:34}")?;
             self.by_size.iter().try_for_each(|row| write!(f, " {:>10.3}", row.balanced_accuracy[place].1))?;
         }

@@ -2,8 +2,8 @@ use super::*;
 use crate::metrics::Interval;
 
 /// People far apart whose samples lie close together, in 24 dimensions; each has so many.
-fn easy(people: u32, samples: u32) -> RealSet {
-    let mut set = RealSet { name: "easy".to_owned(), embeddings: Vec::new(), people: Vec::new() };
+fn easy(people: u32, samples: u32) -> EmbeddingSet {
+    let mut set = EmbeddingSet { name: "easy".to_owned(), embeddings: Vec::new(), people: Vec::new() };
     for person in 0..people {
         for sample in 0..samples {
             let row = (0..24_u32).map(|n| {
@@ -80,7 +80,7 @@ fn faces_and_pedestrians_are_decided_about_as_well_as_by_an_oracle_on_real_data(
         let rows = testing::embeddings(name);
         let people = rows.iter().map(|(image, _)| person(image).to_owned()).collect();
         let embeddings = rows.into_iter().map(|(_, row)| row).collect();
-        let set = RealSet { name: name.to_owned(), embeddings, people };
+        let set = EmbeddingSet { name: name.to_owned(), embeddings, people };
         let report = measure(Decider::shipped(), &[galleries(&set, 8, 3).expect("enough people")]);
         let accuracy = |row: usize| report.sets[0].rows[row].balanced_accuracy.value;
         let (cosine, oracle, of_others, network) = (accuracy(0), accuracy(1), accuracy(2), accuracy(8));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Report, Table, plots, table};
+use super::{Report, ReportTable, plots, table};
 use crate::figure::escaped;
 
 const STYLE: &str = "\
@@ -43,7 +43,7 @@ pub(super) fn page(report: &Report) -> String {
     page
 }
 
-fn shown(table: &Table) -> String {
+fn shown(table: &ReportTable) -> String {
     let mut html = String::new();
     let mut put = |text: std::fmt::Arguments<'_>| html.write_fmt(text).expect("a text grows");
     if !table.title.is_empty() {

@@ -14,10 +14,9 @@ use serde::Serialize;
 use super::{
     EvaluateError, Protocol,
     figure::png,
-    metrics::{Detection, Identification, Pairwise, Retrieval, Verification},
-    scores::Calibrated,
+    metrics::{CalibrationResults, Detection, Identification, Pairwise, Retrieval, Verification},
 };
-pub(super) use table::Table;
+pub(super) use table::ReportTable;
 
 /// What was measured.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -25,7 +24,7 @@ pub struct Report {
     pub protocol: Protocol,
     pub data: PathBuf,
     #[serde(flatten)]
-    pub origin: Origin,
+    pub origin: ScoreOrigin,
     /// Samples of the set, or trials of a score file.
     pub samples: usize,
     /// Those of them that could not be encoded. They match nobody: a genuine pair with one is missed, and a probe that
@@ -34,13 +33,13 @@ pub struct Report {
     pub results: Results,
     /// Where scores are probabilities or likelihood ratios.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub calibration: Option<Calibrated>,
+    pub calibration: Option<CalibrationResults>,
     /// The same, by the values of labels.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub slices: Vec<Slice>,
     /// What else the set tells: the same model by another protocol, and methods that take no learning.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub beside: Vec<Beside>,
+    pub beside: Vec<Comparison>,
     /// What is to be kept in mind with the numbers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -51,7 +50,7 @@ pub struct Report {
 
 /// What made the embeddings or scores, as far as it is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Origin {
+pub struct ScoreOrigin {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,7 +82,7 @@ pub struct Slice {
 
 /// A row beside the results.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Beside {
+pub struct Comparison {
     pub method: &'static str,
     /// Whom probes were compared with.
     pub gallery: &'static str,

@@ -2,7 +2,7 @@
 
 use super::{Report, Results};
 use crate::{
-    figure::{Axis, Corner, Figure, Scale, Series, Shape},
+    figure::{Axis, AxisScale, Figure, LegendCorner, Series, SeriesShape},
     metrics::{CurvePoint, Histogram, Pairwise, Reliability},
 };
 
@@ -20,7 +20,7 @@ pub(super) fn of(report: &Report) -> Vec<Figure> {
     match &report.results {
         Results::Verification(v) => {
             let marks = v.at_fmr.iter().filter(|at| at.support.is_enough()).map(|at| (at.fmr.rate, at.fnmr.rate));
-            let curves = Curves {
+            let curves = ErrorCurves {
                 errors: ["FMR", "FNMR"],
                 trials: [v.impostor_pairs, v.genuine_pairs],
                 marked: "FNMR at the FMRs of the table",
@@ -35,7 +35,7 @@ pub(super) fn of(report: &Report) -> Vec<Figure> {
         Results::Detection(_) => {}
         Results::Identification(i) => {
             let marks = i.at_fpir.iter().filter(|at| at.support.is_enough()).map(|at| (at.fpir.rate, at.fnir.rate));
-            let curves = Curves {
+            let curves = ErrorCurves {
                 errors: ["FPIR", "FNIR"],
                 trials: [i.nonmated_probes, i.mated_probes],
                 marked: "FNIR at the FPIRs of the table",
@@ -55,7 +55,7 @@ pub(super) fn of(report: &Report) -> Vec<Figure> {
 }
 
 /// The trade-offs between two error rates.
-struct Curves<'r> {
+struct ErrorCurves<'r> {
     /// The names of the false positive and the false negative rate.
     errors: [&'static str; 2],
     trials: [usize; 2],
@@ -73,7 +73,7 @@ fn curves<'r>(whole: &'r [CurvePoint], slices: &[(String, &'r Results)]) -> Vec<
     std::iter::once(("all".to_owned(), whole)).chain(slices).collect()
 }
 
-impl Curves<'_> {
+impl ErrorCurves<'_> {
     /// The lowest rate that so many trials could show, by a power of ten.
     fn least(trials: usize) -> f64 {
         10_f64.powf((1.0 / trials.max(1) as f64).log10().floor()).clamp(RATE_MIN, 0.01)
@@ -91,20 +91,23 @@ impl Curves<'_> {
                 .map(|point| (point.false_positive, point.false_negative))
                 .filter(|(x, y)| within(*x, least[0]) && within(*y, least[1]))
                 .collect(),
-            shape: Shape::Line,
+            shape: SeriesShape::Line,
         });
         let series: Vec<Series> = series.collect();
         let lowest = series.iter().flat_map(|s| &s.points).map(|(_, y)| *y).fold(0.01, f64::min);
         let least = [least[0], 10_f64.powf(lowest.log10().floor())];
-        let guide =
-            Series { name: "EER".to_owned(), points: diagonal(least[0].max(least[1]), DET_MAX), shape: Shape::Guide };
+        let guide = Series {
+            name: "EER".to_owned(),
+            points: diagonal(least[0].max(least[1]), DET_MAX),
+            shape: SeriesShape::Guide,
+        };
         Figure {
             name: "det",
             title: format!("Detection error trade-off: {negative} against {positive}"),
-            x: Axis::new(format!("{positive}, probit scale"), Scale::Probit, least[0], DET_MAX),
-            y: Axis::new(format!("{negative}, probit scale"), Scale::Probit, least[1], DET_MAX),
+            x: Axis::new(format!("{positive}, probit scale"), AxisScale::Probit, least[0], DET_MAX),
+            y: Axis::new(format!("{negative}, probit scale"), AxisScale::Probit, least[1], DET_MAX),
             series: std::iter::once(guide).chain(self.with_marks(series, |(x, y)| (x, y))).collect(),
-            legend: Corner::TopRight,
+            legend: LegendCorner::TopRight,
         }
     }
 
@@ -121,17 +124,17 @@ impl Curves<'_> {
                     .filter(|point| point.false_positive >= least)
                     .map(|point| (point.false_positive, 1.0 - point.false_negative))
                     .collect(),
-                shape: Shape::Line,
+                shape: SeriesShape::Line,
             })
             .collect();
         let lowest = series.iter().flat_map(|s| &s.points).map(|(_, y)| *y).fold(1.0, f64::min);
         Figure {
             name: "roc",
             title: format!("Receiver operating characteristic: 1 - {negative} against {positive}"),
-            x: Axis::new(format!("{positive}, logarithmic"), Scale::Log, least, 1.0),
-            y: Axis::new(format!("1 - {negative}"), Scale::Percent, floor_of(lowest), 1.0),
+            x: Axis::new(format!("{positive}, logarithmic"), AxisScale::Log, least, 1.0),
+            y: Axis::new(format!("1 - {negative}"), AxisScale::Percent, floor_of(lowest), 1.0),
             series: self.with_marks(series, |(x, y)| (x, 1.0 - y)),
-            legend: Corner::BottomRight,
+            legend: LegendCorner::BottomRight,
         }
     }
 
@@ -139,7 +142,7 @@ impl Curves<'_> {
     fn with_marks(&self, mut series: Vec<Series>, place: impl Fn((f64, f64)) -> (f64, f64)) -> Vec<Series> {
         if !self.marks.is_empty() {
             let points = self.marks.iter().map(|mark| place(*mark)).collect();
-            series.insert(1, Series { name: self.marked.to_owned(), points, shape: Shape::Marks });
+            series.insert(1, Series { name: self.marked.to_owned(), points, shape: SeriesShape::Marks });
         }
         series
     }
@@ -167,17 +170,17 @@ fn histogram(scores: &Histogram, names: [&str; 2], of: &str) -> Figure {
         let mut points: Vec<(f64, f64)> =
             counts.iter().enumerate().map(|(bin, count)| (edge(bin), *count as f64 / all)).collect();
         points.extend(points.last().map(|(_, share)| (high, *share)));
-        Series { name: name.to_owned(), points, shape: Shape::Filled }
+        Series { name: name.to_owned(), points, shape: SeriesShape::Filled }
     };
     let series = vec![series(names[0], &scores.genuine), series(names[1], &scores.impostor)];
     let most = series.iter().flat_map(|s| &s.points).map(|(_, share)| *share).fold(0.0, f64::max);
     Figure {
         name: "histogram",
         title: format!("Similarities of {} and {}", names[0], names[1]),
-        x: Axis::new("similarity", Scale::Linear, low, high),
-        y: Axis::new(format!("share of {of}, each kind for itself"), Scale::Percent, 0.0, most * HEADROOM),
+        x: Axis::new("similarity", AxisScale::Linear, low, high),
+        y: Axis::new(format!("share of {of}, each kind for itself"), AxisScale::Percent, 0.0, most * HEADROOM),
         series,
-        legend: Corner::TopRight,
+        legend: LegendCorner::TopRight,
     }
 }
 
@@ -185,10 +188,10 @@ fn cmc(whole: &[f64], slices: &[(String, &Results)]) -> Figure {
     let line = |name: String, cmc: &[f64]| Series {
         name,
         points: cmc.iter().enumerate().map(|(place, share)| ((place + 1) as f64, *share)).collect(),
-        shape: Shape::Line,
+        shape: SeriesShape::Line,
     };
     let mut series = vec![line("all".to_owned(), whole)];
-    series.push(Series { name: "rank 1".to_owned(), points: vec![(1.0, whole[0])], shape: Shape::Marks });
+    series.push(Series { name: "rank 1".to_owned(), points: vec![(1.0, whole[0])], shape: SeriesShape::Marks });
     for (name, results) in slices {
         if let Results::Retrieval(r) = results {
             series.push(line(name.clone(), &r.cmc));
@@ -199,10 +202,10 @@ fn cmc(whole: &[f64], slices: &[(String, &Results)]) -> Figure {
     Figure {
         name: "cmc",
         title: "Cumulative match characteristic".to_owned(),
-        x: Axis::new("rank", Scale::Linear, 0.0, ranks as f64),
-        y: Axis::new("probes whose person is within the rank", Scale::Percent, floor_of(lowest), 1.0),
+        x: Axis::new("rank", AxisScale::Linear, 0.0, ranks as f64),
+        y: Axis::new("probes whose person is within the rank", AxisScale::Percent, floor_of(lowest), 1.0),
         series,
-        legend: Corner::BottomRight,
+        legend: LegendCorner::BottomRight,
     }
 }
 
@@ -213,7 +216,7 @@ fn by_value(whole: &Pairwise, slices: &[(String, &Results)]) -> Option<Figure> {
             p.by_probe.iter().map(|(value, rank_1)| Some((value.parse().ok()?, *rank_1))).collect();
         let mut points = points?;
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        Some(Series { name, points, shape: Shape::Line })
+        Some(Series { name, points, shape: SeriesShape::Line })
     };
     let mut series = vec![line("all".to_owned(), whole)?];
     series.extend(slices.iter().filter_map(|(name, results)| match results {
@@ -225,10 +228,10 @@ fn by_value(whole: &Pairwise, slices: &[(String, &Results)]) -> Option<Figure> {
     (low.is_finite() && high.is_finite() && low < high).then(|| Figure {
         name: "pairwise",
         title: format!("Rank 1 by the {} of the probe, against all others", whole.label),
-        x: Axis::new(whole.label.clone(), Scale::Linear, low, high),
-        y: Axis::new("rank-1, mean over galleries", Scale::Percent, 0.0, 1.0),
+        x: Axis::new(whole.label.clone(), AxisScale::Linear, low, high),
+        y: Axis::new("rank-1, mean over galleries", AxisScale::Percent, 0.0, 1.0),
         series,
-        legend: Corner::BottomRight,
+        legend: LegendCorner::BottomRight,
     })
 }
 
@@ -239,14 +242,14 @@ fn promises(points: Vec<(f64, f64)>) -> Figure {
     Figure {
         name: "promised",
         title: "False positive identifications: promised and seen".to_owned(),
-        x: Axis::new("FPIR promised from the gallery alone", Scale::Log, low, 0.1),
-        y: Axis::new("FPIR seen", Scale::Log, low, 1.0),
+        x: Axis::new("FPIR promised from the gallery alone", AxisScale::Log, low, 0.1),
+        y: Axis::new("FPIR seen", AxisScale::Log, low, 1.0),
         series: vec![
-            Series { name: "as promised".to_owned(), points: diagonal(low, 0.1), shape: Shape::Guide },
-            Series { name: "seen".to_owned(), points: points.clone(), shape: Shape::Line },
-            Series { name: String::new(), points, shape: Shape::Marks },
+            Series { name: "as promised".to_owned(), points: diagonal(low, 0.1), shape: SeriesShape::Guide },
+            Series { name: "seen".to_owned(), points: points.clone(), shape: SeriesShape::Line },
+            Series { name: String::new(), points, shape: SeriesShape::Marks },
         ],
-        legend: Corner::TopLeft,
+        legend: LegendCorner::TopLeft,
     }
 }
 
@@ -256,13 +259,13 @@ fn reliability(reliability: &Reliability) -> Figure {
     Figure {
         name: "reliability",
         title: format!("Reliability: expected calibration error {:.4}", reliability.ece),
-        x: Axis::new("mean probability of the bin", Scale::Percent, 0.0, 1.0),
-        y: Axis::new("came true", Scale::Percent, 0.0, 1.0),
+        x: Axis::new("mean probability of the bin", AxisScale::Percent, 0.0, 1.0),
+        y: Axis::new("came true", AxisScale::Percent, 0.0, 1.0),
         series: vec![
-            Series { name: "as said".to_owned(), points: vec![(0.0, 0.0), (1.0, 1.0)], shape: Shape::Guide },
-            Series { name: "as seen".to_owned(), points: points.clone(), shape: Shape::Line },
-            Series { name: String::new(), points, shape: Shape::Marks },
+            Series { name: "as said".to_owned(), points: vec![(0.0, 0.0), (1.0, 1.0)], shape: SeriesShape::Guide },
+            Series { name: "as seen".to_owned(), points: points.clone(), shape: SeriesShape::Line },
+            Series { name: String::new(), points, shape: SeriesShape::Marks },
         ],
-        legend: Corner::TopLeft,
+        legend: LegendCorner::TopLeft,
     }
 }

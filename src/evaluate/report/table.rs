@@ -2,21 +2,20 @@
 
 use std::fmt::{self, Write};
 
-use super::{Beside, Report, Results, Slice};
-use crate::{
-    metrics::{Detection, Folds, Identification, Interval, Pairwise, Rate, Retrieval, Support, Verification},
-    scores::Calibrated,
+use super::{Comparison, Report, Results, Slice};
+use crate::metrics::{
+    CalibrationResults, Detection, Folds, Identification, Interval, Pairwise, Rate, Retrieval, Support, Verification,
 };
 
 /// Rows under a head, which may be empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Table {
+pub(crate) struct ReportTable {
     pub(crate) title: String,
     pub(crate) head: Vec<String>,
     pub(crate) rows: Vec<Vec<String>>,
 }
 
-pub(super) fn of(report: &Report) -> Vec<Table> {
+pub(super) fn of(report: &Report) -> Vec<ReportTable> {
     let mut tables = vec![facts(report)];
     match &report.results {
         Results::Verification(v) => {
@@ -37,7 +36,7 @@ pub(super) fn of(report: &Report) -> Vec<Table> {
     tables
 }
 
-fn facts(report: &Report) -> Table {
+fn facts(report: &Report) -> ReportTable {
     let origin = &report.origin;
     let digest = origin.model_digest.as_deref().map(|digest| format!(" ({})", &digest[..digest.len().min(12)]));
     let model = origin.model.as_ref().map(|model| format!("{model}{}", digest.unwrap_or_default()));
@@ -56,7 +55,7 @@ fn facts(report: &Report) -> Table {
     named("", rows.into_iter().filter_map(|(name, value)| Some((name, value?))))
 }
 
-fn verification(v: &Verification) -> Table {
+fn verification(v: &Verification) -> ReportTable {
     let mut rows = vec![
         ("pairs", format!("{} genuine, {} impostor", v.genuine_pairs, v.impostor_pairs)),
         ("accuracy", format!("{} at {:.4}, the best threshold on these pairs", percent(v.accuracy), v.threshold)),
@@ -76,7 +75,7 @@ fn verification(v: &Verification) -> Table {
     named("Verification", rows)
 }
 
-fn at_fmr(v: &Verification) -> Table {
+fn at_fmr(v: &Verification) -> ReportTable {
     let by_person = v.at_fmr.iter().any(|at| at.fnmr_by_person.is_some());
     let mut head = vec!["FMR at most", "threshold", "FMR seen", "FNMR", "95 % over pairs"];
     if by_person {
@@ -100,7 +99,7 @@ fn at_fmr(v: &Verification) -> Table {
     table("Missed where few impostors pass", &head, rows)
 }
 
-fn folds(folds: &Folds) -> Table {
+fn folds(folds: &Folds) -> ReportTable {
     let mut rows: Vec<Vec<String>> = folds
         .folds
         .iter()
@@ -117,7 +116,7 @@ fn folds(folds: &Folds) -> Table {
 }
 
 /// The means, and the matrix of pairs.
-fn pairwise(p: &Pairwise) -> [Table; 2] {
+fn pairwise(p: &Pairwise) -> [ReportTable; 2] {
     let mean = named("Pairwise", [("mean rank-1", format!("{} over {} pairs", percent(p.mean_rank_1), p.pairs.len()))]);
     let mut galleries: Vec<&str> = p.pairs.iter().map(|pair| &*pair.gallery).collect();
     galleries.sort_unstable();
@@ -134,7 +133,7 @@ fn pairwise(p: &Pairwise) -> [Table; 2] {
     [mean, table(&format!("Rank-1 by {} of probe and gallery", p.label), &head, rows)]
 }
 
-fn detection(d: &Detection) -> Table {
+fn detection(d: &Detection) -> ReportTable {
     let rows = [
         ("boxes", format!("{} there, {} found", d.boxes, d.detections)),
         ("AP with names", percent(d.average_precision)),
@@ -144,7 +143,7 @@ fn detection(d: &Detection) -> Table {
     named("Found and named, at an overlap of one half", rows)
 }
 
-fn retrieval(r: &Retrieval) -> Table {
+fn retrieval(r: &Retrieval) -> ReportTable {
     let mut rows = vec![
         ("probes", format!("{} against {}", r.probes, r.gallery)),
         ("rank-1", format!("{}, 95 % over probes {}", percent(r.rank_1), between(r.rank_1_interval))),
@@ -158,7 +157,7 @@ fn retrieval(r: &Retrieval) -> Table {
     named("Closed set", rows)
 }
 
-fn identification(i: &Identification) -> Table {
+fn identification(i: &Identification) -> ReportTable {
     let rows = [
         ("enrolled", format!("{} people", i.enrolled)),
         ("probes", format!("{} mated, {} nonmated", i.mated_probes, i.nonmated_probes)),
@@ -167,7 +166,7 @@ fn identification(i: &Identification) -> Table {
     named("Open-set identification", rows)
 }
 
-fn at_fpir(i: &Identification) -> Table {
+fn at_fpir(i: &Identification) -> ReportTable {
     let by_person = i.at_fpir.iter().any(|at| at.fnir_by_person.is_some());
     let mut head = vec!["FPIR at most", "threshold", "FPIR seen", "FNIR", "DIR", "95 % of FNIR over probes"];
     if by_person {
@@ -192,7 +191,7 @@ fn at_fpir(i: &Identification) -> Table {
     table("Missed where few strangers are taken for somebody", &head, rows)
 }
 
-fn promised(i: &Identification) -> Option<Table> {
+fn promised(i: &Identification) -> Option<ReportTable> {
     let rows = i.promised.iter().map(|promise| {
         vec![
             scarce(promise.target_fpir),
@@ -207,7 +206,7 @@ fn promised(i: &Identification) -> Option<Table> {
         .then(|| table("What the server promises from this gallery, and what came of it", &head, rows))
 }
 
-fn calibration(c: &Calibrated) -> Table {
+fn calibration(c: &CalibrationResults) -> ReportTable {
     let d = &c.decisions;
     let counted = |rate: &Rate| format!("{} ({} of {})", percent(rate.rate), rate.errors, rate.trials);
     let rows = [
@@ -222,8 +221,8 @@ fn calibration(c: &Calibrated) -> Table {
 }
 
 /// One table for each label.
-fn slices(slices: &[Slice]) -> Vec<Table> {
-    let mut tables: Vec<Table> = Vec::new();
+fn slices(slices: &[Slice]) -> Vec<ReportTable> {
+    let mut tables: Vec<ReportTable> = Vec::new();
     for slice in slices {
         let (head, row): (&[&str], Vec<String>) = match &slice.results {
             Results::Verification(v) => {
@@ -253,7 +252,7 @@ fn slices(slices: &[Slice]) -> Vec<Table> {
         let title = format!("By {}", slice.label);
         if tables.last().is_none_or(|table| table.title != title) {
             let head = std::iter::once(&*slice.label).chain(head.iter().copied()).map(str::to_owned).collect();
-            tables.push(Table { title, head, rows: Vec::new() });
+            tables.push(ReportTable { title, head, rows: Vec::new() });
         }
         let rows = &mut tables.last_mut().expect("one was pushed").rows;
         rows.push(std::iter::once(slice.value.clone()).chain(row).collect());
@@ -261,19 +260,23 @@ fn slices(slices: &[Slice]) -> Vec<Table> {
     tables
 }
 
-fn beside(beside: &[Beside]) -> Option<Table> {
-    let rows = beside.iter().map(|Beside { method, gallery, retrieval: r }| {
+fn beside(beside: &[Comparison]) -> Option<ReportTable> {
+    let rows = beside.iter().map(|Comparison { method, gallery, retrieval: r }| {
         vec![(*method).to_owned(), (*gallery).to_owned(), percent(r.rank_1), percent(r.rank_5), percent(r.map)]
     });
     (!beside.is_empty()).then(|| table("Beside it", &["method", "gallery", "rank-1", "rank-5", "mAP"], rows))
 }
 
-fn named<'n>(title: &str, rows: impl IntoIterator<Item = (&'n str, String)>) -> Table {
+fn named<'n>(title: &str, rows: impl IntoIterator<Item = (&'n str, String)>) -> ReportTable {
     table(title, &[], rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]))
 }
 
-fn table(title: &str, head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Table {
-    Table { title: title.to_owned(), head: head.iter().map(|name| (*name).to_owned()).collect(), rows: rows.collect() }
+fn table(title: &str, head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> ReportTable {
+    ReportTable {
+        title: title.to_owned(),
+        head: head.iter().map(|name| (*name).to_owned()).collect(),
+        rows: rows.collect(),
+    }
 }
 
 fn percent(share: f64) -> String {
@@ -301,7 +304,7 @@ fn supported(support: Support) -> String {
     }
 }
 
-impl fmt::Display for Table {
+impl fmt::Display for ReportTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.title.is_empty() {
             writeln!(f, "{}", self.title)?;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Crowd, Enrolled};
-use crate::draw::Draw;
+use super::{EnrolledSamples, SampleSet};
+use crate::draw::SeededDraw;
 
 /// So many samples of a person may be enrolled; whoever has more takes part.
 const TEMPLATES: usize = 4;
@@ -11,18 +11,18 @@ const TEMPLATES: usize = 4;
 const PROBES_MAX: usize = 5;
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Drawn {
+pub(super) struct TemplateDraw {
     /// Four samples of each person who searches, in random order.
     pub(super) enrolled: Vec<Vec<usize>>,
     /// Up to four of everybody else.
     pub(super) others: Vec<Vec<usize>>,
-    pub(super) probes: Vec<Probe>,
+    pub(super) probes: Vec<EvaluationProbe>,
     /// How many people the set has.
     pub(super) people: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Probe {
+pub(super) struct EvaluationProbe {
     pub(super) sample: usize,
     /// Its place among `enrolled`.
     pub(super) identity: usize,
@@ -30,14 +30,14 @@ pub(super) struct Probe {
     pub(super) person: usize,
 }
 
-impl Drawn {
+impl TemplateDraw {
     /// `None` when fewer than two people have a sample more than are enrolled.
-    pub(super) fn new(crowd: &Crowd, seed: u64, number: u32) -> Option<Self> {
+    pub(super) fn new(set: &SampleSet, seed: u64, number: u32) -> Option<Self> {
         let mut samples: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-        for (sample, person) in crowd.people.iter().enumerate() {
+        for (sample, person) in set.people.iter().enumerate() {
             samples.entry(person).or_default().push(sample);
         }
-        let mut draw = Draw::new(seed, number);
+        let mut draw = SeededDraw::new(seed, number);
         let mut people: Vec<Vec<usize>> = samples.into_values().collect();
         for own in &mut people {
             draw.shuffle(own);
@@ -53,22 +53,26 @@ impl Drawn {
                 continue;
             }
             let identity = enrolled.len();
-            probes.extend(rest.iter().take(PROBES_MAX).map(|sample| Probe { sample: *sample, identity, person }));
+            probes.extend(rest.iter().take(PROBES_MAX).map(|sample| EvaluationProbe {
+                sample: *sample,
+                identity,
+                person,
+            }));
             enrolled.push(first.to_vec());
         }
         (enrolled.len() > 1).then_some(Self { enrolled, others, probes, people: people.len() })
     }
 
     /// The samples that each identity is enrolled with; those who search come first.
-    pub(super) fn identities(&self, enrolled: Enrolled, is_among_others: bool) -> Vec<Vec<usize>> {
+    pub(super) fn identities(&self, enrolled: EnrolledSamples, is_among_others: bool) -> Vec<Vec<usize>> {
         let most = match enrolled {
-            Enrolled::Own(count) => count,
-            Enrolled::Swapped => TEMPLATES,
+            EnrolledSamples::Own(count) => count,
+            EnrolledSamples::Swapped => TEMPLATES,
         };
         let others: &[Vec<usize>] = if is_among_others { &self.others } else { &[] };
         let some = |own: &Vec<usize>| own.iter().take(most).copied().collect::<Vec<usize>>();
         let mut identities: Vec<Vec<usize>> = self.enrolled.iter().chain(others).map(some).collect();
-        if enrolled == Enrolled::Swapped {
+        if enrolled == EnrolledSamples::Swapped {
             let count = self.enrolled.len();
             for (place, identity) in identities.iter_mut().take(count).enumerate() {
                 identity[TEMPLATES - 1] = self.enrolled[(place + 1) % count][TEMPLATES - 1];

@@ -1,16 +1,16 @@
 //! Searches of a gallery, in every way.
 
-use super::{Crowd, Enrolled, Tried, WAYS, Way};
-use crate::metrics::Outcome;
+use super::{EnrolledSamples, METHODS, RankingMethod, SampleSet, SearchOutcome};
+use crate::metrics::RankingOutcome;
 use domain::{Pooling, Ranking, Reranking};
 use ranking::{Pools, Said, Shortlist};
 
 /// Above every score: what is in the shortlist comes before what is not.
 const AHEAD: f64 = 10.0;
 
-pub(super) struct Gallery<'c> {
-    crowd: &'c Crowd,
-    enrolled: Enrolled,
+pub(super) struct TemplateGallery<'c> {
+    set: &'c SampleSet,
+    enrolled: EnrolledSamples,
     /// The sample that each template was made from.
     samples: Vec<usize>,
     owners: Vec<usize>,
@@ -22,11 +22,21 @@ pub(super) struct Gallery<'c> {
     centralised: Vec<f32>,
 }
 
-impl<'c> Gallery<'c> {
+/// A search before re-ranking.
+struct TemplateSearch<'a> {
+    /// Identities, the most similar first.
+    nearest: &'a [usize],
+    /// The identity of the probe.
+    right: usize,
+    /// The similarity of each template.
+    cosines: &'a [f32],
+}
+
+impl<'c> TemplateGallery<'c> {
     /// `identities` are the samples of each.
-    pub(super) fn new(crowd: &'c Crowd, identities: Vec<Vec<usize>>, enrolled: Enrolled) -> Self {
+    pub(super) fn new(set: &'c SampleSet, identities: Vec<Vec<usize>>, enrolled: EnrolledSamples) -> Self {
         let mut gallery = Self {
-            crowd,
+            set,
             enrolled,
             samples: Vec::new(),
             owners: Vec::new(),
@@ -36,8 +46,8 @@ impl<'c> Gallery<'c> {
             centralised: Vec::new(),
         };
         for (owner, samples) in identities.into_iter().enumerate() {
-            let rows: Vec<&[f32]> = samples.iter().map(|sample| &*crowd.embeddings[*sample]).collect();
-            let qualities: Vec<f32> = samples.iter().map(|sample| crowd.qualities[*sample]).collect();
+            let rows: Vec<&[f32]> = samples.iter().map(|sample| &*set.embeddings[*sample]).collect();
+            let qualities: Vec<f32> = samples.iter().map(|sample| set.qualities[*sample]).collect();
             gallery.plain.extend(ranking::towards(&rows, &vec![1.0; rows.len()]));
             gallery.prototype.extend(ranking::shares(Pooling::Prototype, &rows, &qualities));
             gallery.centralised.extend(ranking::shares(Pooling::Centralised, &rows, &qualities));
@@ -51,7 +61,7 @@ impl<'c> Gallery<'c> {
 
     /// Searches with a sample whose identity is known. Of equally similar ones the wrong ones stand first, so that the order of
     /// enrollment earns nothing.
-    pub(super) fn search(&self, probe: usize, right: usize) -> [Tried; WAYS.len()] {
+    pub(super) fn search(&self, probe: usize, right: usize) -> [SearchOutcome; METHODS.len()] {
         let cosines: Vec<f32> = self.samples.iter().map(|sample| self.cosine(probe, *sample)).collect();
         let best = self.pooled(Pooling::Best, &cosines);
         let mut nearest: Vec<usize> = (0..self.identities.len()).collect();
@@ -60,29 +70,25 @@ impl<'c> Gallery<'c> {
             nearest.iter().take(ranking::SHORTLIST).map(|identity| self.identities[*identity].clone()).collect();
         let between = |one: usize, other: usize| self.cosine(self.samples[one], self.samples[other]);
         let shortlist = Shortlist::of(&templates, |template| cosines[template], between);
-        WAYS.map(|(way, _)| match way {
-            Way::Pooled(pooling) => self.by_similarity(&self.pooled(pooling, &cosines), right, {
+        let found = TemplateSearch { nearest: &nearest, right, cosines: &cosines };
+        METHODS.map(|(way, _)| match way {
+            RankingMethod::Pooled(pooling) => self.by_similarity(&self.pooled(pooling, &cosines), right, {
                 self.ranks_templates(pooling, &cosines).and_then(|scores| self.precision(&scores, right))
             }),
-            Way::PlainMean => self.by_similarity(&self.plain_mean(&cosines), right, None),
-            Way::Reranked(by) => self.reranked((&shortlist, by), &nearest, right, &cosines),
+            RankingMethod::PlainMean => self.by_similarity(&self.plain_mean(&cosines), right, None),
+            RankingMethod::Reranked(by) => self.reranked(&shortlist, by, &found),
         })
     }
 
-    fn by_similarity(&self, similarities: &[f32], right: usize, precision: Option<f64>) -> Tried {
+    fn by_similarity(&self, similarities: &[f32], right: usize, precision: Option<f64>) -> SearchOutcome {
         let own = similarities[right];
         let rank = similarities.iter().filter(|similarity| **similarity >= own).count();
         debug_assert_eq!(similarities.len(), self.identities.len(), "one for each");
-        Tried { rank, precision, is_reranked: false }
+        SearchOutcome { rank, precision, is_reranked: false }
     }
 
-    fn reranked(
-        &self,
-        (shortlist, by): (&Shortlist, Reranking),
-        nearest: &[usize],
-        right: usize,
-        cosines: &[f32],
-    ) -> Tried {
+    fn reranked(&self, shortlist: &Shortlist, by: Reranking, search: &TemplateSearch<'_>) -> SearchOutcome {
+        let TemplateSearch { nearest, right, cosines } = *search;
         let (order, ranking) = shortlist.order(by, nearest.len());
         let place = order.iter().position(|place| nearest[*place] == right).expect("everybody is in the list");
         let mut scores: Vec<f64> = cosines.iter().copied().map(f64::from).collect();
@@ -90,7 +96,7 @@ impl<'c> Gallery<'c> {
             shortlist.templates().iter().zip(its).for_each(|(template, score)| scores[*template] = AHEAD + score);
         }
         let precision = self.precision(&scores, right);
-        Tried { rank: place + 1, precision, is_reranked: ranking != Ranking::Similarity }
+        SearchOutcome { rank: place + 1, precision, is_reranked: ranking != Ranking::Similarity }
     }
 
     /// The similarity of each identity.
@@ -108,7 +114,7 @@ impl<'c> Gallery<'c> {
             Pooling::Centralised => self.centralised[template],
             Pooling::Best | Pooling::MeanOfBest(_) | Pooling::ByQuality => 1.0,
         };
-        Said { similarity: cosines[template], quality: self.crowd.qualities[self.samples[template]], share }
+        Said { similarity: cosines[template], quality: self.set.qualities[self.samples[template]], share }
     }
 
     fn plain_mean(&self, cosines: &[f32]) -> Vec<f32> {
@@ -134,7 +140,7 @@ impl<'c> Gallery<'c> {
 
     /// Average precision over templates, where all that an identity has are its own.
     fn precision(&self, scores: &[f64], right: usize) -> Option<f64> {
-        if self.enrolled == Enrolled::Swapped {
+        if self.enrolled == EnrolledSamples::Swapped {
             return None;
         }
         let mut own: Vec<f64> = self.identities[right].iter().map(|template| scores[*template]).collect();
@@ -143,12 +149,12 @@ impl<'c> Gallery<'c> {
             let wrong = scores.iter().zip(&self.owners).filter(|(score, owner)| **owner != right && **score >= *own);
             place + wrong.count()
         });
-        Outcome::at(&ranks.collect::<Vec<usize>>()).map(|outcome| outcome.average_precision)
+        RankingOutcome::at(&ranks.collect::<Vec<usize>>()).map(|outcome| outcome.average_precision)
     }
 
     fn cosine(&self, one: usize, other: usize) -> f32 {
         // In eight lanes, which a compiler makes one.
-        let (one, other) = (&self.crowd.embeddings[one], &self.crowd.embeddings[other]);
+        let (one, other) = (&self.set.embeddings[one], &self.set.embeddings[other]);
         let ((ones, one_rest), (others, other_rest)) = (one.as_chunks::<8>(), other.as_chunks::<8>());
         let mut lanes = [0.0_f32; 8];
         for (a, b) in ones.iter().zip(others) {

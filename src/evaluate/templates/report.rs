@@ -13,12 +13,12 @@ pub struct Templates {
     /// How often people's samples were parted into templates and probes.
     pub draws: u32,
     /// People of five samples or more alone, and among everybody else of the set.
-    pub tables: Vec<Table>,
+    pub tables: Vec<TemplatesTable>,
 }
 
 /// All ways on one gallery.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Table {
+pub struct TemplatesTable {
     pub identities: usize,
     /// Who searches; intervals are resampled by them.
     pub people: usize,
@@ -26,20 +26,20 @@ pub struct Table {
     pub probes: usize,
     /// What people are enrolled with.
     pub columns: Vec<&'static str>,
-    pub rows: Vec<Row>,
+    pub rows: Vec<MethodRow>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Row {
+pub struct MethodRow {
     pub way: &'static str,
     /// One for each column.
-    pub cells: Vec<Cell>,
+    pub cells: Vec<MethodCell>,
     /// By the sample that was exchanged.
-    pub lost: Lost,
+    pub lost: SwapLoss,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Cell {
+pub struct MethodCell {
     pub rank_1: Estimate,
     /// Over lists of identities, of which one is right: the mean of one over its rank.
     pub map: Estimate,
@@ -51,7 +51,7 @@ pub struct Cell {
 
 /// Between four templates and four of which one is another person's.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Lost {
+pub struct SwapLoss {
     /// Of rank 1.
     pub rank_1: Estimate,
     /// As a share of what the plain mean loses; none where that is nothing.
@@ -70,7 +70,7 @@ impl fmt::Display for Templates {
     }
 }
 
-impl fmt::Display for Table {
+impl fmt::Display for TemplatesTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { identities, people, probes, columns, .. } = self;
         write!(f, "{probes} probes of {people} people among {identities}, 95 % intervals by person")?;
@@ -80,7 +80,7 @@ impl fmt::Display for Table {
         };
         head(f, "rank 1")?;
         write!(f, "{:<18}of the plain mean's", "lost by the swap")?;
-        for Row { way, cells, lost } in &self.rows {
+        for MethodRow { way, cells, lost } in &self.rows {
             write!(f, "\n{way:<22}")?;
             cells.iter().try_for_each(|cell| write!(f, "{:<18}", cell.rank_1.to_string()))?;
             let share = lost.of_plain_mean.map_or_else(|| "-".to_owned(), |share| format!("{:.2}", share.value));
@@ -89,18 +89,18 @@ impl fmt::Display for Table {
             interval.map_or(Ok(()), |interval| write!(f, " [{:.2} to {:.2}]", interval.low, interval.high))?;
         }
         head(f, "mAP of identities")?;
-        for Row { way, cells, .. } in &self.rows {
+        for MethodRow { way, cells, .. } in &self.rows {
             write!(f, "\n{way:<22}")?;
             cells.iter().try_for_each(|cell| write!(f, "{:<18}", cell.map.to_string()))?;
         }
         head(f, "mAP of templates")?;
-        for Row { way, cells, .. } in self.rows.iter().filter(|row| row.cells[0].map_of_templates.is_some()) {
+        for MethodRow { way, cells, .. } in self.rows.iter().filter(|row| row.cells[0].map_of_templates.is_some()) {
             write!(f, "\n{way:<22}")?;
-            let cell = |cell: &Cell| cell.map_of_templates.map_or_else(|| "-".to_owned(), |map| map.to_string());
+            let cell = |cell: &MethodCell| cell.map_of_templates.map_or_else(|| "-".to_owned(), |map| map.to_string());
             cells.iter().try_for_each(|one| write!(f, "{:<18}", cell(one)))?;
         }
         head(f, "searches re-ranked")?;
-        for Row { way, cells, .. } in self.rows.iter().filter(|row| row.cells[0].reranked.is_some()) {
+        for MethodRow { way, cells, .. } in self.rows.iter().filter(|row| row.cells[0].reranked.is_some()) {
             write!(f, "\n{way:<22}")?;
             cells.iter().try_for_each(|cell| write!(f, "{:<18.3}", cell.reranked.unwrap_or(0.0)))?;
         }

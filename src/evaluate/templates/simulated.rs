@@ -1,7 +1,7 @@
 //! People who are simulated: what a method does with numbers of known origin, and nothing about real ones.
 
-use super::Crowd;
-use crate::draw::Draw;
+use super::SampleSet;
+use crate::draw::SeededDraw;
 
 const DIMENSION: usize = 128;
 /// People of nine samples, four to enroll and five to search.
@@ -21,13 +21,13 @@ const QUALITY_ERROR: f64 = 0.1;
 
 /// Samples around people's directions. `noise` is the length of what moves a sample, where that of a direction is 1.
 #[must_use]
-pub fn simulated(noise: f64, seed: u64) -> Crowd {
-    let mut draw = Draw::new(seed, u32::MAX);
+pub fn simulated(noise: f64, seed: u64) -> SampleSet {
+    let mut draw = SeededDraw::new(seed, u32::MAX);
     // People differ in few dimensions rather than in all; noise does so less.
     let (spectrum, noise_spectrum) = (spectrum(0.5), spectrum(0.25));
     let conditions: Vec<Vec<f64>> = (0..CONDITIONS).map(|_| vector(&spectrum, CONDITION_SIZE, &mut draw)).collect();
-    let mut crowd =
-        Crowd { name: format!("simulated, noise {noise}"), embeddings: vec![], people: vec![], qualities: vec![] };
+    let mut set =
+        SampleSet { name: format!("simulated, noise {noise}"), embeddings: vec![], people: vec![], qualities: vec![] };
     for person in 0..SEARCHED + BESIDE {
         let direction = vector(&spectrum, 1.0, &mut draw);
         for _ in 0..if person < SEARCHED { SAMPLES } else { SAMPLES / 2 } {
@@ -36,13 +36,13 @@ pub fn simulated(noise: f64, seed: u64) -> Crowd {
             let condition = &conditions[draw.below(CONDITIONS)];
             let sample: Vec<f64> = (0..DIMENSION).map(|n| direction[n] + condition[n] + moved[n]).collect();
             let length = sample.iter().map(|number| number * number).sum::<f64>().sqrt();
-            crowd.embeddings.push(sample.iter().map(|number| single(number / length)).collect());
-            crowd.people.push(format!("{person:03}"));
+            set.embeddings.push(sample.iter().map(|number| single(number / length)).collect());
+            set.people.push(format!("{person:03}"));
             let quality = QUALITY / looseness.sqrt() * (QUALITY_ERROR * draw.normal()).exp();
-            crowd.qualities.push(single(quality.min(1.0)));
+            set.qualities.push(single(quality.min(1.0)));
         }
     }
-    crowd
+    set
 }
 
 /// Deviations that fall off with a power of the dimension's number; their squares sum up to 1.
@@ -52,7 +52,7 @@ fn spectrum(steep: f64) -> Vec<f64> {
     variances.iter().map(|variance| (variance / all).sqrt()).collect()
 }
 
-fn vector(spectrum: &[f64], size: f64, draw: &mut Draw) -> Vec<f64> {
+fn vector(spectrum: &[f64], size: f64, draw: &mut SeededDraw) -> Vec<f64> {
     spectrum.iter().map(|deviation| size * deviation * draw.normal()).collect()
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 
-fn row<'t>(table: &'t Table, way: &str) -> &'t Row {
+fn row<'t>(table: &'t TemplatesTable, way: &str) -> &'t MethodRow {
     table.rows.iter().find(|row| row.way == way).expect("a way of the table")
 }
 
@@ -43,10 +43,10 @@ fn a_prototype_of_simulated_people_withstands_one_bad_sample_of_four() {
 
 #[test]
 fn a_table_follows_from_its_seed_and_reads_as_json() {
-    let crowd = simulated(1.2, 3);
-    let measured = measure(&crowd, 1, 5).expect("people of nine samples");
-    assert_eq!(measured, measure(&crowd, 1, 5).expect("people of nine samples"));
-    assert_ne!(measured, measure(&crowd, 1, 6).expect("people of nine samples"));
+    let set = simulated(1.2, 3);
+    let measured = measure(&set, 1, 5).expect("people of nine samples");
+    assert_eq!(measured, measure(&set, 1, 5).expect("people of nine samples"));
+    assert_ne!(measured, measure(&set, 1, 6).expect("people of nine samples"));
     let json = serde_json::to_value(&measured).expect("a report");
     let rank_1 = &json["tables"][0]["rows"][3]["cells"][2]["rank_1"];
     assert!(rank_1["low"].as_f64() <= rank_1["value"].as_f64() && rank_1["value"].as_f64() <= Some(1.0), "{json}");
@@ -55,12 +55,12 @@ fn a_table_follows_from_its_seed_and_reads_as_json() {
 
 #[test]
 fn every_sample_of_a_swapped_gallery_is_enrolled_once_and_never_searches() {
-    let drawn = Drawn::new(&simulated(1.2, 3), 1, 0).expect("people of nine samples");
-    for (place, own) in drawn.identities(Enrolled::Swapped, false).iter().enumerate() {
+    let drawn = TemplateDraw::new(&simulated(1.2, 3), 1, 0).expect("people of nine samples");
+    for (place, own) in drawn.identities(EnrolledSamples::Swapped, false).iter().enumerate() {
         assert_eq!(own[..3], drawn.enrolled[place][..3]);
         assert!(!drawn.enrolled[place].contains(&own[3]));
     }
-    let mut all: Vec<usize> = drawn.identities(Enrolled::Swapped, true).concat();
+    let mut all: Vec<usize> = drawn.identities(EnrolledSamples::Swapped, true).concat();
     all.extend(drawn.probes.iter().map(|probe| probe.sample));
     let count = all.len();
     all.sort_unstable();
@@ -70,13 +70,13 @@ fn every_sample_of_a_swapped_gallery_is_enrolled_once_and_never_searches() {
 
 #[test]
 fn people_of_few_samples_are_no_set() {
-    let crowd = Crowd {
+    let set = SampleSet {
         name: "few".to_owned(),
         embeddings: vec![vec![1.0, 0.0]; 8],
         people: (0..8).map(|sample| format!("{}", sample / 4)).collect(),
         qualities: vec![f32::NAN; 8],
     };
-    assert_eq!(measure(&crowd, 1, 1), None);
+    assert_eq!(measure(&set, 1, 1), None);
 }
 
 /// What is asked of faces and pedestrians.
@@ -94,8 +94,8 @@ fn prototypes_withstand_one_bad_sample_of_four_on_real_data() {
         let people = rows.iter().map(|(image, _)| person(image).to_owned()).collect();
         let qualities = vec![f32::NAN; rows.len()];
         let embeddings = rows.into_iter().map(|(_, row)| unit(row)).collect();
-        let crowd = Crowd { name: name.to_owned(), embeddings, people, qualities };
-        let measured = measure(&crowd, 3, 1).expect("many people of five samples");
+        let set = SampleSet { name: name.to_owned(), embeddings, people, qualities };
+        let measured = measure(&set, 3, 1).expect("many people of five samples");
         withstands_a_swap(&measured, 0.02);
         leaves_single_templates_alone(&measured);
     }

@@ -60,7 +60,7 @@ impl Region {
 
 /// A box that may be a face's, and what else its net said of it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Candidate<T> {
+pub(super) struct BoxCandidate<T> {
     pub(super) region: Region,
     /// From 0 to 1.
     pub(super) score: f32,
@@ -69,7 +69,7 @@ pub(super) struct Candidate<T> {
 
 /// What two boxes share is measured as a part of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PartOf {
+pub(super) enum OverlapMeasure {
     /// All that the two cover.
     Union,
     /// The smaller of the two.
@@ -78,13 +78,13 @@ pub(super) enum PartOf {
 
 /// The best candidates, none of which shares more than a part `overlap` with a better one; at most `kept` of them.
 pub(super) fn suppress<T>(
-    mut candidates: Vec<Candidate<T>>,
-    of: PartOf,
+    mut candidates: Vec<BoxCandidate<T>>,
+    of: OverlapMeasure,
     overlap: f32,
     kept: usize,
-) -> Vec<Candidate<T>> {
+) -> Vec<BoxCandidate<T>> {
     candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
-    let mut best: Vec<Candidate<T>> = Vec::new();
+    let mut best: Vec<BoxCandidate<T>> = Vec::new();
     for candidate in candidates {
         if best.len() == kept {
             break;
@@ -96,34 +96,34 @@ pub(super) fn suppress<T>(
     best
 }
 
-fn part(a: &Region, b: &Region, of: PartOf) -> f32 {
+fn part(a: &Region, b: &Region, of: OverlapMeasure) -> f32 {
     let shared = a.shared(b);
     match of {
-        PartOf::Union => shared / (a.area() + b.area() - shared),
-        PartOf::Smaller => shared / a.area().min(b.area()),
+        OverlapMeasure::Union => shared / (a.area() + b.area() - shared),
+        OverlapMeasure::Smaller => shared / a.area().min(b.area()),
     }
 }
 
 /// Keeps the best of many candidates in bounded memory.
 #[derive(Debug)]
-pub(super) struct Shortlist<T> {
+pub(super) struct BestCandidates<T> {
     limit: usize,
-    candidates: Vec<Candidate<T>>,
+    candidates: Vec<BoxCandidate<T>>,
 }
 
-impl<T> Shortlist<T> {
+impl<T> BestCandidates<T> {
     pub(super) fn new(limit: usize) -> Self {
         Self { limit, candidates: Vec::new() }
     }
 
-    pub(super) fn push(&mut self, candidate: Candidate<T>) {
+    pub(super) fn push(&mut self, candidate: BoxCandidate<T>) {
         self.candidates.push(candidate);
         if self.candidates.len() >= 2 * self.limit {
             self.cut();
         }
     }
 
-    pub(super) fn into_best(mut self) -> Vec<Candidate<T>> {
+    pub(super) fn into_best(mut self) -> Vec<BoxCandidate<T>> {
         self.cut();
         self.candidates
     }
@@ -146,8 +146,8 @@ mod tests {
         Region { left, top, right: left + side, bottom: top + side }
     }
 
-    fn candidate(region: Region, score: f32) -> Candidate<()> {
-        Candidate { region, score, said: () }
+    fn candidate(region: Region, score: f32) -> BoxCandidate<()> {
+        BoxCandidate { region, score, said: () }
     }
 
     #[test]
@@ -157,15 +157,15 @@ mod tests {
             candidate(square(1.0, 0.0, 10.0), 0.9),
             candidate(square(30.0, 0.0, 10.0), 0.7),
         ];
-        let kept = suppress(boxes, PartOf::Union, 0.5, 9);
+        let kept = suppress(boxes, OverlapMeasure::Union, 0.5, 9);
         assert_eq!(kept.iter().map(|kept| kept.score).collect::<Vec<_>>(), [0.9, 0.7]);
     }
 
     #[test]
     fn a_small_box_within_a_large_one_is_a_part_of_the_smaller_alone() {
         let boxes = || vec![candidate(square(0.0, 0.0, 40.0), 0.9), candidate(square(10.0, 10.0, 10.0), 0.8)];
-        assert_eq!(suppress(boxes(), PartOf::Union, 0.7, 9).len(), 2);
-        assert_eq!(suppress(boxes(), PartOf::Smaller, 0.7, 9).len(), 1);
+        assert_eq!(suppress(boxes(), OverlapMeasure::Union, 0.7, 9).len(), 2);
+        assert_eq!(suppress(boxes(), OverlapMeasure::Smaller, 0.7, 9).len(), 1);
     }
 
     #[test]
@@ -193,7 +193,7 @@ mod tests {
         }
     }
 
-    fn any_candidates() -> impl Strategy<Value = Vec<Candidate<()>>> {
+    fn any_candidates() -> impl Strategy<Value = Vec<BoxCandidate<()>>> {
         let any = (0.0_f32..100.0, 0.0_f32..100.0, 1.0_f32..50.0, 0.0_f32..1.0);
         prop::collection::vec(any, 0..60).prop_map(|boxes| {
             boxes.into_iter().map(|(left, top, side, score)| candidate(square(left, top, side), score)).collect()
@@ -203,19 +203,19 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_kept_is_best_first_and_apart(boxes in any_candidates(), kept in 1_usize..40) {
-            let best = suppress(boxes.clone(), PartOf::Union, 0.3, kept);
+            let best = suppress(boxes.clone(), OverlapMeasure::Union, 0.3, kept);
             prop_assert!(best.len() <= kept && best.is_empty() == boxes.is_empty());
             for (at, one) in best.iter().enumerate() {
                 for better in &best[..at] {
                     prop_assert!(better.score >= one.score);
-                    prop_assert!(part(&better.region, &one.region, PartOf::Union) <= 0.3);
+                    prop_assert!(part(&better.region, &one.region, OverlapMeasure::Union) <= 0.3);
                 }
             }
         }
 
         #[test]
         fn a_shortlist_holds_the_best(boxes in any_candidates(), limit in 1_usize..40) {
-            let mut list = Shortlist::new(limit);
+            let mut list = BestCandidates::new(limit);
             for candidate in &boxes {
                 list.push(*candidate);
             }

@@ -11,15 +11,15 @@ mod pyramid;
 use tch::{TchError, Tensor};
 
 use self::{
-    boxes::{Candidate, PartOf, Region, suppress},
+    boxes::{BoxCandidate, OverlapMeasure, Region, suppress},
     pyramid::Pyramid,
 };
 use super::{
+    conversion,
     network::{
         NetworkError,
         mtcnn::{LandmarkNet, Nets, ProposalNet, RefinementNet},
     },
-    plain,
 };
 use weights::StateDict;
 
@@ -90,7 +90,7 @@ impl Mtcnn {
     /// Builds the detector from the weights of its three nets as they were published, their names behind `pnet.`,
     /// `rnet.` and `onet.`.
     pub fn build(weights: StateDict, options: DetectorOptions) -> Result<Self, NetworkError> {
-        let _settled = super::runtime::settle_thread();
+        let _inference = super::runtime::prepare_thread();
         options.check()?;
         Ok(Self { nets: Nets::build(weights)?, options })
     }
@@ -113,14 +113,14 @@ impl Mtcnn {
     /// What the second net leaves of the first one's boxes, as squares.
     fn refine(&self, pyramids: &[Pyramid<'_>], boxes: &[Vec<Region>]) -> Result<Vec<Vec<Region>>, NetworkError> {
         let net = |input: &Tensor| self.nets.refinement.forward(input);
-        let judged = judge(net, pyramids, boxes, RefinementNet::SIDE)?;
+        let judged = score_boxes(net, pyramids, boxes, RefinementNet::SIDE)?;
         let refined = pyramids.iter().zip(judged).map(|(pyramid, judged)| {
             let said = judged.into_iter().map(|(region, said): (Region, [f32; RefinementNet::OUTPUTS])| {
                 let [looks, shifts @ ..] = said;
-                Candidate { region, score: sigmoid(looks), said: shifts }
+                BoxCandidate { region, score: sigmoid(looks), said: shifts }
             });
             let faces = said.filter(|candidate| candidate.score >= self.options.thresholds[1]).collect();
-            let apart = suppress(faces, PartOf::Union, UNION_OVERLAP_MAX, self.options.candidates_max);
+            let apart = suppress(faces, OverlapMeasure::Union, UNION_OVERLAP_MAX, self.options.candidates_max);
             let squares = apart.into_iter().map(|candidate| candidate.region.shifted(candidate.said).squared());
             squares.filter(|region| region.is_within_reason(pyramid.sides())).collect()
         });
@@ -130,7 +130,7 @@ impl Mtcnn {
     /// The faces that the third net sees in the second one's boxes.
     fn find(&self, pyramids: &[Pyramid<'_>], boxes: &[Vec<Region>]) -> Result<Vec<Vec<Detection>>, NetworkError> {
         let net = |input: &Tensor| self.nets.landmark.forward(input);
-        let judged = judge(net, pyramids, boxes, LandmarkNet::SIDE)?;
+        let judged = score_boxes(net, pyramids, boxes, LandmarkNet::SIDE)?;
         let found = pyramids.iter().zip(judged).map(|(pyramid, judged)| {
             let faces = judged.into_iter().filter_map(|(region, said): (Region, [f32; LandmarkNet::OUTPUTS])| {
                 let face = face(&region, &said);
@@ -139,7 +139,7 @@ impl Mtcnn {
                     && face.said.iter().flatten().all(|number| number.is_finite());
                 sound.then_some(face)
             });
-            let apart = suppress(faces.collect(), PartOf::Smaller, FACE_OVERLAP_MAX, self.options.faces_max);
+            let apart = suppress(faces.collect(), OverlapMeasure::Smaller, FACE_OVERLAP_MAX, self.options.faces_max);
             apart.into_iter().map(Detection::from).collect()
         });
         Ok(found.collect())
@@ -147,18 +147,18 @@ impl Mtcnn {
 }
 
 /// Reads the third net's answer for a crop.
-fn face(region: &Region, said: &[f32; LandmarkNet::OUTPUTS]) -> Candidate<[[f32; 2]; 5]> {
+fn face(region: &Region, said: &[f32; LandmarkNet::OUTPUTS]) -> BoxCandidate<[[f32; 2]; 5]> {
     let [looks, left, top, right, bottom, places @ ..] = *said;
     let place = |at: usize| [region.left + places[at] * region.width(), region.top + places[at + 5] * region.height()];
-    Candidate {
+    BoxCandidate {
         region: region.shifted([left, top, right, bottom]),
         score: sigmoid(looks),
         said: std::array::from_fn(place),
     }
 }
 
-impl From<Candidate<[[f32; 2]; 5]>> for Detection {
-    fn from(face: Candidate<[[f32; 2]; 5]>) -> Self {
+impl From<BoxCandidate<[[f32; 2]; 5]>> for Detection {
+    fn from(face: BoxCandidate<[[f32; 2]; 5]>) -> Self {
         let region = face.region;
         let bounds = [region.left, region.top, region.width(), region.height()];
         Self { bounds, landmarks: face.said, score: face.score }
@@ -166,16 +166,16 @@ impl From<Candidate<[[f32; 2]; 5]>> for Detection {
 }
 
 /// The boxes of a picture, each with the numbers that a net says of it.
-type Judged<const N: usize> = Vec<(Region, [f32; N])>;
+type ScoredBoxes<const N: usize> = Vec<(Region, [f32; N])>;
 
 /// What a net says of each box of each picture, in the order of the boxes.
-fn judge<const N: usize>(
+fn score_boxes<const N: usize>(
     net: impl Fn(&Tensor) -> Result<Tensor, TchError>,
     pyramids: &[Pyramid<'_>],
     boxes: &[Vec<Region>],
     side: usize,
-) -> Result<Vec<Judged<N>>, NetworkError> {
-    let mut judged: Vec<Judged<N>> = pyramids.iter().map(|_| Vec::new()).collect();
+) -> Result<Vec<ScoredBoxes<N>>, NetworkError> {
+    let mut judged: Vec<ScoredBoxes<N>> = pyramids.iter().map(|_| Vec::new()).collect();
     let crops: Vec<(usize, Region)> =
         boxes.iter().enumerate().flat_map(|(at, boxes)| boxes.iter().map(move |region| (at, *region))).collect();
     let mut pixels = Vec::new();
@@ -184,7 +184,7 @@ fn judge<const N: usize>(
         for (at, region) in crops {
             pyramids[*at].read(region, [side, side], 0..side, &mut pixels);
         }
-        let said = plain::numbers(&net(&input(&pixels, [crops.len(), side, side])?)?)?;
+        let said = conversion::numbers(&net(&input(&pixels, [crops.len(), side, side])?)?)?;
         for ((at, region), said) in crops.iter().zip(said.as_chunks::<N>().0) {
             judged[*at].push((*region, *said));
         }
@@ -194,7 +194,7 @@ fn judge<const N: usize>(
 
 /// Pixels as a net takes them: `[batch, 3, height, width]`, in memory as they were written, channels last.
 fn input(pixels: &[f32], [batch, height, width]: [usize; 3]) -> Result<Tensor, TchError> {
-    plain::tensor(pixels, [batch, height, width, 3])?.f_permute([0, 3, 1, 2])
+    conversion::tensor(pixels, [batch, height, width, 3])?.f_permute([0, 3, 1, 2])
 }
 
 fn sigmoid(number: f32) -> f32 {

@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, ops::Range};
 
 use super::{
     DetectorOptions, UNION_OVERLAP_MAX,
-    boxes::{Candidate, PartOf, Region, Shortlist, suppress},
+    boxes::{BestCandidates, BoxCandidate, OverlapMeasure, Region, suppress},
     input,
     pyramid::Pyramid,
     sigmoid,
 };
 use crate::{
+    conversion,
     network::{NetworkError, mtcnn::ProposalNet},
-    plain,
 };
 
 /// Pixels that the net goes over at once: a larger picture is cut into strips. What the layers hold for these stays in
@@ -22,7 +22,7 @@ const PROPOSALS_MAX: usize = 4096;
 /// What two boxes of one size may share as a part of all that they cover.
 const LEVEL_OVERLAP_MAX: f32 = 0.5;
 
-type Proposal = Candidate<[f32; 4]>;
+type Proposal = BoxCandidate<[f32; 4]>;
 
 /// The boxes of each picture that may hold a face, as squares.
 pub(super) fn propose(
@@ -37,13 +37,18 @@ pub(super) fn propose(
                 let pictures: Vec<&Pyramid<'_>> = some.iter().map(|at| &pyramids[*at]).collect();
                 let boxes = go_over(net, options, &level, &pictures)?;
                 for (at, boxes) in some.iter().zip(boxes) {
-                    proposed[*at].extend(suppress(boxes, PartOf::Union, LEVEL_OVERLAP_MAX, options.candidates_max));
+                    proposed[*at].extend(suppress(
+                        boxes,
+                        OverlapMeasure::Union,
+                        LEVEL_OVERLAP_MAX,
+                        options.candidates_max,
+                    ));
                 }
             }
         }
     }
     let squares = pyramids.iter().zip(proposed).map(|(pyramid, boxes)| {
-        let apart = suppress(boxes, PartOf::Union, UNION_OVERLAP_MAX, options.candidates_max);
+        let apart = suppress(boxes, OverlapMeasure::Union, UNION_OVERLAP_MAX, options.candidates_max);
         let squares = apart.into_iter().map(|proposal| proposal.region.shifted(proposal.said).squared());
         squares.filter(|region| region.is_within_reason(pyramid.sides())).collect()
     });
@@ -107,7 +112,7 @@ fn go_over(
     level: &Level,
     pictures: &[&Pyramid<'_>],
 ) -> Result<Vec<Vec<Proposal>>, NetworkError> {
-    let mut lists: Vec<_> = pictures.iter().map(|_| Shortlist::new(PROPOSALS_MAX)).collect();
+    let mut lists: Vec<_> = pictures.iter().map(|_| BestCandidates::new(PROPOSALS_MAX)).collect();
     let (across, down) = (ProposalNet::places(level.width), ProposalNet::places(level.height));
     let mut pixels = Vec::new();
     for first in (0..down).step_by(level.strip()) {
@@ -117,19 +122,19 @@ fn go_over(
         for picture in pictures {
             picture.read(&level.whole, [level.width, level.height], rows.clone(), &mut pixels);
         }
-        let said = plain::numbers(&net.forward(&input(&pixels, [pictures.len(), rows.len(), level.width])?)?)?;
+        let said = conversion::numbers(&net.forward(&input(&pixels, [pictures.len(), rows.len(), level.width])?)?)?;
         let said = said.as_chunks::<{ ProposalNet::OUTPUTS }>().0;
         for (list, said) in lists.iter_mut().zip(said.chunks_exact(across * places.len())) {
             for (at, [looks, shifts @ ..]) in said.iter().enumerate() {
                 let score = sigmoid(*looks);
                 if score >= options.thresholds[0] {
                     let region = level.seen(at % across, first + at / across);
-                    list.push(Candidate { region, score, said: *shifts });
+                    list.push(BoxCandidate { region, score, said: *shifts });
                 }
             }
         }
     }
-    Ok(lists.into_iter().map(Shortlist::into_best).collect())
+    Ok(lists.into_iter().map(BestCandidates::into_best).collect())
 }
 
 /// The rows of a picture that the net sees for some rows of its answer.

@@ -9,7 +9,7 @@ use image::{
 };
 
 use super::*;
-use crate::{network::made_up, runtime};
+use crate::{network::synthetic, runtime};
 use weights::RawTensor;
 
 /// The published weights of the three nets as one state dict.
@@ -70,7 +70,7 @@ fn most_central<'a>(faces: &'a [Detection], picture: &RgbImage) -> Option<&'a De
 #[ignore = "needs SEMBLANCE_TEST_DATA"]
 fn every_lfw_picture_has_a_face_where_funneling_put_it_on_real_data() {
     let data = testing::data();
-    let _settled = runtime::settle_thread();
+    let _inference = runtime::prepare_thread();
     let detector = detector(&data, 50.0);
     let paths: Vec<PathBuf> = lfw(&data).into_iter().step_by(4).collect();
     let mut off = Vec::new();
@@ -92,7 +92,7 @@ fn every_lfw_picture_has_a_face_where_funneling_put_it_on_real_data() {
 #[ignore = "needs SEMBLANCE_TEST_DATA"]
 fn faces_come_back_as_they_did_on_real_data() {
     let data = testing::data();
-    let _settled = runtime::settle_thread();
+    let _inference = runtime::prepare_thread();
     let picture = read(&lfw(&data)[0]);
     let found = detector(&data, 50.0).detect(&[pixels(&picture)]).expect("runs").remove(0);
     let [face] = found[..] else { panic!("{found:?}") };
@@ -119,7 +119,7 @@ fn mosaic(paths: &[PathBuf], [columns, rows]: [u32; 2], cell: u32) -> RgbImage {
 #[ignore = "needs SEMBLANCE_TEST_DATA"]
 fn two_hundred_faces_are_found_in_one_photo_on_real_data() {
     let data = testing::data();
-    let _settled = runtime::settle_thread();
+    let _inference = runtime::prepare_thread();
     let photo = mosaic(&lfw(&data), [20, 10], 64);
     let detector = detector(&data, 20.0);
     let found = detector.detect(&[pixels(&photo)]).expect("runs").remove(0);
@@ -139,7 +139,7 @@ fn two_hundred_faces_are_found_in_one_photo_on_real_data() {
 #[ignore = "needs SEMBLANCE_TEST_DATA"]
 fn a_picture_twice_as_large_shows_the_same_face_twice_as_large_on_real_data() {
     let data = testing::data();
-    let _settled = runtime::settle_thread();
+    let _inference = runtime::prepare_thread();
     let detector = detector(&data, 50.0);
     for path in lfw(&data).iter().step_by(300) {
         let small = read(path);
@@ -157,7 +157,7 @@ fn a_picture_twice_as_large_shows_the_same_face_twice_as_large_on_real_data() {
 #[ignore = "needs SEMBLANCE_TEST_DATA"]
 fn a_face_that_the_border_cuts_has_a_box_beyond_it_on_real_data() {
     let data = testing::data();
-    let _settled = runtime::settle_thread();
+    let _inference = runtime::prepare_thread();
     let whole = read(&lfw(&data)[0]);
     let cut = imageops::crop_imm(&whole, 85, 40, 165, 170).to_image();
     let found = detector(&data, 50.0).detect(&[pixels(&cut)]).expect("runs").remove(0);
@@ -168,7 +168,7 @@ fn a_face_that_the_border_cuts_has_a_box_beyond_it_on_real_data() {
 #[ignore = "needs SEMBLANCE_TEST_DATA"]
 fn pictures_of_many_sizes_answer_together_as_they_do_alone_on_real_data() {
     let data = testing::data();
-    let _settled = runtime::settle_thread();
+    let _inference = runtime::prepare_thread();
     let detector = detector(&data, 40.0);
     let mut pictures: Vec<RgbImage> = lfw(&data).iter().step_by(200).map(|path| read(path)).collect();
     pictures[1] = imageops::crop_imm(&pictures[1], 20, 10, 180, 220).to_image();
@@ -193,14 +193,14 @@ fn published_weights_have_the_layout_that_is_asked_for_on_real_data() {
     let shapes = |weights: StateDict| -> Vec<_> {
         weights.iter().map(|(key, tensor)| (key.to_owned(), tensor.shape().to_vec())).collect()
     };
-    assert_eq!(shapes(published(&data)), shapes(made_up::mtcnn()));
+    assert_eq!(shapes(published(&data)), shapes(synthetic::mtcnn()));
 }
 
 /// Nets that take everything for a face, and pictures that show nothing or everything: the search ends, with no more
 /// than it may tell.
 #[test]
 fn candidates_stay_within_their_bounds() {
-    let _settled = runtime::settle_thread();
+    let _inference = runtime::prepare_thread();
     let options = DetectorOptions {
         thresholds: [0.0; 3],
         face_px_min: 12.0,
@@ -208,7 +208,7 @@ fn candidates_stay_within_their_bounds() {
         faces_max: 20,
         ..DetectorOptions::default()
     };
-    let detector = Mtcnn::build(made_up::mtcnn(), options).expect("its own layout");
+    let detector = Mtcnn::build(synthetic::mtcnn(), options).expect("its own layout");
     let noise = RgbImage::from_fn(301, 203, |x, y| {
         let mixed = (x + 1).wrapping_mul(2_654_435_761).wrapping_mul(y + 1) >> 7;
         image::Rgb(mixed.to_le_bytes()[..3].try_into().expect("three bytes"))
@@ -228,7 +228,7 @@ fn candidates_stay_within_their_bounds() {
 #[ignore = "needs SEMBLANCE_TEST_DATA"]
 fn noise_and_patterns_show_no_crowd_on_real_data() {
     let data = testing::data();
-    let _settled = runtime::settle_thread();
+    let _inference = runtime::prepare_thread();
     let detector = detector(&data, 20.0);
     let noise = RgbImage::from_fn(640, 480, |x, y| {
         let mixed = (x + 1).wrapping_mul(2_654_435_761).wrapping_mul(y + 1) >> 7;
@@ -244,9 +244,9 @@ fn noise_and_patterns_show_no_crowd_on_real_data() {
 
 #[test]
 fn pictures_that_can_show_no_face_have_none() {
-    let _settled = runtime::settle_thread();
+    let _inference = runtime::prepare_thread();
     let options = DetectorOptions { thresholds: [0.0; 3], ..DetectorOptions::default() };
-    let detector = Mtcnn::build(made_up::mtcnn(), options).expect("its own layout");
+    let detector = Mtcnn::build(synthetic::mtcnn(), options).expect("its own layout");
     assert!(detector.detect(&[]).expect("runs").is_empty());
     for (width, height) in [(0, 0), (0, 9), (1, 1), (1, 5000), (5000, 1), (22, 22), (11, 2000)] {
         let picture = RgbImage::new(width, height);
@@ -256,18 +256,18 @@ fn pictures_that_can_show_no_face_have_none() {
 
 #[test]
 fn what_does_not_fit_is_refused() {
-    let detector = Mtcnn::build(made_up::mtcnn(), DetectorOptions::default()).expect("its own layout");
+    let detector = Mtcnn::build(synthetic::mtcnn(), DetectorOptions::default()).expect("its own layout");
     let short = Pixels { width: 10, height: 10, rgb: &[0; 299] };
     let refused = detector.detect(&[short]);
     assert!(matches!(refused, Err(NetworkError::WrongInput { expected: 300, found: 299 })));
     let vast = Pixels { width: u32::MAX, height: u32::MAX, rgb: &[] };
     assert!(matches!(detector.detect(&[vast]), Err(NetworkError::WrongInput { .. })));
 
-    let mut missing = made_up::mtcnn();
+    let mut missing = synthetic::mtcnn();
     missing.remove("rnet.dense4.bias");
     let refused = Mtcnn::build(missing, DetectorOptions::default()).expect_err("something is missing");
     assert!(matches!(refused, NetworkError::MissingTensor(key) if key == "rnet.dense4.bias"));
-    let mut surplus = made_up::mtcnn();
+    let mut surplus = synthetic::mtcnn();
     surplus.insert("anet.x".to_owned(), RawTensor::from_f32(vec![1], &[0.0]).expect("one")).expect("a new name");
     let refused = Mtcnn::build(surplus, DetectorOptions::default()).expect_err("something is left over");
     assert!(matches!(refused, NetworkError::SurplusTensors { count: 1, first } if first == "anet.x"));
@@ -284,7 +284,7 @@ fn options_that_make_no_sense_are_refused() {
         DetectorOptions { candidates_max: 0, ..fine },
         DetectorOptions { faces_max: 0, ..fine },
     ] {
-        let refused = Mtcnn::build(made_up::mtcnn(), wrong).expect_err("no sense");
+        let refused = Mtcnn::build(synthetic::mtcnn(), wrong).expect_err("no sense");
         assert!(matches!(refused, NetworkError::BadOptions(_)), "{wrong:?}");
     }
 }

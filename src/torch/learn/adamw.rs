@@ -2,7 +2,7 @@
 
 use tch::{TchError, Tensor};
 
-use super::{LearnError, Pace, trainable};
+use super::{AdamWSettings, LearnError, trainable};
 use weights::{Dtype, RawTensor, StateDict};
 
 /// How much of the past stays in the mean of the slopes, and of their squares.
@@ -30,7 +30,12 @@ impl AdamW {
     }
 
     /// Weights decay; what has one side only (biases, normalisation) does not.
-    pub(super) fn step(&mut self, learnt: &[Tensor], slopes: &[Tensor], pace: Pace) -> Result<(), TchError> {
+    pub(super) fn step(
+        &mut self,
+        learnt: &[Tensor],
+        slopes: &[Tensor],
+        settings: AdamWSettings,
+    ) -> Result<(), TchError> {
         self.steps += 1;
         // Past two billion steps the corrections are one anyway.
         let steps = i32::try_from(self.steps).unwrap_or(i32::MAX);
@@ -39,13 +44,13 @@ impl AdamW {
         for ((tensor, slope), [mean, squares]) in learnt.iter().zip(slopes).zip(&mut self.memory) {
             let mut tensor = tensor.shallow_clone();
             if tensor.dim() > 1 {
-                let _same = tensor.f_mul_scalar_(1.0 - pace.rate * pace.decay)?;
+                let _same = tensor.f_mul_scalar_(1.0 - settings.rate * settings.decay)?;
             }
             let _same = mean.f_mul_scalar_(MEAN_KEPT)?.f_add_(&slope.f_mul_scalar(1.0 - MEAN_KEPT)?)?;
             let _same =
                 squares.f_mul_scalar_(SQUARES_KEPT)?.f_add_(&slope.f_square()?.f_mul_scalar(1.0 - SQUARES_KEPT)?)?;
             let size = squares.f_div_scalar(squares_scale)?.f_sqrt()?.f_add_scalar(EPSILON)?;
-            let change = mean.f_div(&size)?.f_mul_scalar(-pace.rate / mean_scale)?;
+            let change = mean.f_div(&size)?.f_mul_scalar(-settings.rate / mean_scale)?;
             let _same = tensor.f_add_(&change)?;
         }
         Ok(())

@@ -6,13 +6,13 @@
 
 mod adamw;
 mod contrast;
-mod judge;
+mod open_set;
 mod trainable;
 
 use tch::{Kind, Tensor};
 use thiserror::Error;
 
-pub use self::judge::{JudgeBatch, JudgeLearner, JudgeNetwork};
+pub use self::open_set::{OpenSetBatch, OpenSetLearner, OpenSetNetwork};
 use self::{adamw::AdamW, trainable::Trainable};
 use super::network::{Architecture, NetworkError, gaittcn};
 use weights::{StateDict, WeightsError};
@@ -26,7 +26,7 @@ pub struct GaitLearner {
 
 /// How one step learns.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Step {
+pub struct ContrastiveStep {
     pub rate: f64,
     /// How much of each weight is let go of in a step at rate 1.
     pub decay: f64,
@@ -36,7 +36,7 @@ pub struct Step {
 
 /// How far one step goes.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pace {
+pub struct AdamWSettings {
     pub rate: f64,
     /// How much of each weight is let go of in a step at rate 1.
     pub decay: f64,
@@ -79,7 +79,7 @@ impl GaitLearner {
 
     /// Learns from one batch and tells its loss. `walks` is row-major `[people.len(), frames, joints, 3]` as a package
     /// prepares it; `people` says whose each is.
-    pub fn step(&mut self, walks: &[f32], people: &[u32], how: Step) -> Result<f64, LearnError> {
+    pub fn step(&mut self, walks: &[f32], people: &[u32], how: ContrastiveStep) -> Result<f64, LearnError> {
         settle();
         let batch = batch_tensor(walks, people.len())?;
         let embeddings = gaittcn::embed(&self.network.learning(), &batch)?;
@@ -90,7 +90,7 @@ impl GaitLearner {
             return Err(LearnError::Diverged);
         }
         let _gradients_off = tch::no_grad_guard();
-        self.optimizer.step(self.network.learnt(), &slopes, Pace { rate: how.rate, decay: how.decay })?;
+        self.optimizer.step(self.network.learnt(), &slopes, AdamWSettings { rate: how.rate, decay: how.decay })?;
         Ok(loss)
     }
 

@@ -3,7 +3,7 @@ use crate::network::{Folding, Network};
 use weights::{Dtype, RawTensor};
 
 const WALK: usize = 60 * 17 * 3;
-const HOW: Step = Step { rate: 1e-3, decay: 0.05, temperature: 0.1 };
+const HOW: ContrastiveStep = ContrastiveStep { rate: 1e-3, decay: 0.05, temperature: 0.1 };
 /// Two walks of each of four people.
 const PEOPLE: [u32; 8] = [0, 0, 1, 1, 2, 2, 3, 3];
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use tch::{Kind, TchError, Tensor};
 
 use super::{LearnError, numbers};
-use crate::network::gaittcn::{self, After, Piece, Reach, Steps};
+use crate::network::gaittcn::{self, Extent, Following, LayerRunner, LayerSpec};
 use weights::{Dtype, RawTensor, StateDict};
 
 /// As the layers that serve have it.
@@ -29,21 +29,21 @@ pub(super) struct Trainable {
 
 /// What a normalisation goes by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Norms {
+enum NormMode {
     /// The batch, whose statistics are gathered by the way.
     OfBatch,
     Gathered,
 }
 
 /// A tensor of the layout, and what it holds before anything is learnt.
-struct Entry {
+struct TensorSpec {
     key: String,
     shape: Vec<i64>,
-    first: First,
+    first: InitialValues,
 }
 
 #[derive(Clone, Copy)]
-enum First {
+enum InitialValues {
     /// Normal numbers that keep the size of what goes through (He et al. 2015).
     Drawn {
         fan_in: usize,
@@ -53,35 +53,35 @@ enum First {
 }
 
 /// What is learnt, then what is gathered.
-fn layout(piece: &Piece) -> (Vec<Entry>, Vec<Entry>) {
+fn layout(layer: &LayerSpec) -> (Vec<TensorSpec>, Vec<TensorSpec>) {
     let entry = |name: &str, shape: &[usize], first| {
-        let key = format!("{}.{name}", piece.key);
-        Entry { key, shape: shape.iter().copied().map(side).collect(), first }
+        let key = format!("{}.{name}", layer.key);
+        TensorSpec { key, shape: shape.iter().copied().map(side).collect(), first }
     };
-    let Piece { inputs, outputs, .. } = *piece;
-    let [weight, bias] = names(piece);
-    let weight = match piece.reach {
-        Reach::Whole => entry(weight, &[outputs, inputs], First::Drawn { fan_in: inputs }),
-        Reach::Along { window, .. } => {
-            entry(weight, &[outputs, inputs, 1, window], First::Drawn { fan_in: inputs * window })
+    let LayerSpec { inputs, outputs, .. } = *layer;
+    let [weight, bias] = names(layer);
+    let weight = match layer.extent {
+        Extent::Whole => entry(weight, &[outputs, inputs], InitialValues::Drawn { fan_in: inputs }),
+        Extent::Along { window, .. } => {
+            entry(weight, &[outputs, inputs, 1, window], InitialValues::Drawn { fan_in: inputs * window })
         }
     };
     let one = |name: &str, first| entry(name, &[outputs], first);
-    let bias = one(bias, First::Zeros);
-    match piece.after {
-        After::Nothing => (vec![weight, bias], Vec::new()),
-        After::Norm => (
-            vec![weight, bias, one("norm.weight", First::Ones), one("norm.bias", First::Zeros)],
-            vec![one("norm.running_mean", First::Zeros), one("norm.running_var", First::Ones)],
+    let bias = one(bias, InitialValues::Zeros);
+    match layer.following {
+        Following::Nothing => (vec![weight, bias], Vec::new()),
+        Following::Norm => (
+            vec![weight, bias, one("norm.weight", InitialValues::Ones), one("norm.bias", InitialValues::Zeros)],
+            vec![one("norm.running_mean", InitialValues::Zeros), one("norm.running_var", InitialValues::Ones)],
         ),
     }
 }
 
 /// Weight and bias of a piece's linear step.
-fn names(piece: &Piece) -> [&'static str; 2] {
-    match piece.reach {
-        Reach::Along { .. } => ["conv.weight", "conv.bias"],
-        Reach::Whole => ["linear.weight", "linear.bias"],
+fn names(layer: &LayerSpec) -> [&'static str; 2] {
+    match layer.extent {
+        Extent::Along { .. } => ["conv.weight", "conv.bias"],
+        Extent::Whole => ["linear.weight", "linear.bias"],
     }
 }
 
@@ -90,9 +90,9 @@ impl Trainable {
         Self::made(&mut |entry| {
             let count = usize::try_from(entry.shape.iter().product::<i64>()).expect("sides are positive");
             let numbers: Vec<f32> = match entry.first {
-                First::Zeros => vec![0.0; count],
-                First::Ones => vec![1.0; count],
-                First::Drawn { fan_in } => {
+                InitialValues::Zeros => vec![0.0; count],
+                InitialValues::Ones => vec![1.0; count],
+                InitialValues::Drawn { fan_in } => {
                     let size = (2.0 / fan_in as f32).sqrt();
                     (0..count).map(|_| normal() * size).collect()
                 }
@@ -106,10 +106,10 @@ impl Trainable {
         Self::made(&mut |entry| take(state, &entry.key, &entry.shape))
     }
 
-    fn made(make: &mut dyn FnMut(&Entry) -> Result<Tensor, LearnError>) -> Result<Self, LearnError> {
+    fn made(make: &mut dyn FnMut(&TensorSpec) -> Result<Tensor, LearnError>) -> Result<Self, LearnError> {
         let (mut keys, mut learnt, mut gathered) = (Vec::new(), Vec::new(), HashMap::new());
-        for piece in gaittcn::pieces() {
-            let (of_piece, statistics) = layout(&piece);
+        for layer in gaittcn::layer_specs() {
+            let (of_piece, statistics) = layout(&layer);
             for entry in of_piece {
                 learnt.push(make(&entry)?.f_set_requires_grad(true)?);
                 keys.push(entry.key);
@@ -132,8 +132,8 @@ impl Trainable {
     }
 
     /// The same numbers, normalising by the batch and gathering its statistics.
-    pub(super) fn learning(&self) -> Learning<'_> {
-        Learning(self)
+    pub(super) fn learning(&self) -> TrainingPass<'_> {
+        TrainingPass(self)
     }
 
     pub(super) fn state(&self) -> Result<StateDict, LearnError> {
@@ -145,24 +145,24 @@ impl Trainable {
         Ok(state)
     }
 
-    fn tensor(&self, piece: &Piece, name: &str) -> &Tensor {
-        let key = format!("{}.{name}", piece.key);
+    fn tensor(&self, layer: &LayerSpec, name: &str) -> &Tensor {
+        let key = format!("{}.{name}", layer.key);
         self.places.get(&key).map_or_else(|| &self.gathered[&key], |place| &self.learnt[*place])
     }
 
-    fn step(&self, piece: &Piece, input: &Tensor, norms: Norms) -> Result<Tensor, TchError> {
-        let tensor = |name: &str| self.tensor(piece, name);
-        let [weight, bias] = names(piece).map(tensor);
-        let output = match piece.reach {
-            Reach::Whole => input.f_linear(weight, Some(bias))?,
-            Reach::Along { window, stride } => {
+    fn step(&self, layer: &LayerSpec, input: &Tensor, norms: NormMode) -> Result<Tensor, TchError> {
+        let tensor = |name: &str| self.tensor(layer, name);
+        let [weight, bias] = names(layer).map(tensor);
+        let output = match layer.extent {
+            Extent::Whole => input.f_linear(weight, Some(bias))?,
+            Extent::Along { window, stride } => {
                 let (stride, padding) = ([1, side(stride)], [0, side(window / 2)]);
                 input.f_conv2d(weight, Some(bias), stride, padding, [1, 1], 1)?
             }
         };
-        match piece.after {
-            After::Nothing => Ok(output),
-            After::Norm => {
+        match layer.following {
+            Following::Nothing => Ok(output),
+            Following::Norm => {
                 let (weight, bias) = (Some(tensor("norm.weight")), Some(tensor("norm.bias")));
                 let (mean, variance) = (Some(tensor("norm.running_mean")), Some(tensor("norm.running_var")));
                 output.f_batch_norm(
@@ -170,7 +170,7 @@ impl Trainable {
                     bias,
                     mean,
                     variance,
-                    norms == Norms::OfBatch,
+                    norms == NormMode::OfBatch,
                     MOMENTUM,
                     NORM_EPSILON,
                     false,
@@ -180,17 +180,17 @@ impl Trainable {
     }
 }
 
-impl Steps for Trainable {
-    fn run(&self, piece: &Piece, input: &Tensor) -> Result<Tensor, TchError> {
-        self.step(piece, input, Norms::Gathered)
+impl LayerRunner for Trainable {
+    fn run(&self, layer: &LayerSpec, input: &Tensor) -> Result<Tensor, TchError> {
+        self.step(layer, input, NormMode::Gathered)
     }
 }
 
-pub(super) struct Learning<'a>(&'a Trainable);
+pub(super) struct TrainingPass<'a>(&'a Trainable);
 
-impl Steps for Learning<'_> {
-    fn run(&self, piece: &Piece, input: &Tensor) -> Result<Tensor, TchError> {
-        self.0.step(piece, input, Norms::OfBatch)
+impl LayerRunner for TrainingPass<'_> {
+    fn run(&self, layer: &LayerSpec, input: &Tensor) -> Result<Tensor, TchError> {
+        self.0.step(layer, input, NormMode::OfBatch)
     }
 }
 

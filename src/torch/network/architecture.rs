@@ -202,7 +202,7 @@ impl Architecture {
         key.ends_with(".num_batches_tracked") || beginnings.iter().any(|beginning| key.starts_with(beginning))
     }
 
-    pub(super) fn names() -> String {
+    fn names() -> String {
         ALL.map(|(name, _)| name).join(", ")
     }
 }
@@ -218,7 +218,9 @@ impl FromStr for Architecture {
     type Err = NetworkError;
     fn from_str(text: &str) -> Result<Self, NetworkError> {
         let named = ALL.into_iter().find(|(name, _)| *name == text);
-        named.map(|(_, architecture)| architecture).ok_or_else(|| NetworkError::UnknownArchitecture(text.to_owned()))
+        named
+            .map(|(_, architecture)| architecture)
+            .ok_or_else(|| NetworkError::UnknownArchitecture { name: text.to_owned(), known: Self::names() })
     }
 }
 

@@ -22,17 +22,17 @@ pub(super) const DIMENSION: usize = 128;
 
 /// A linear step and what follows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Piece {
+pub(crate) struct LayerSpec {
     pub(crate) key: &'static str,
     pub(crate) inputs: usize,
     pub(crate) outputs: usize,
-    pub(crate) reach: Reach,
-    pub(crate) after: After,
+    pub(crate) extent: Extent,
+    pub(crate) following: Following,
 }
 
 /// What a linear step sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
+pub(crate) enum Extent {
     /// So many frames, moving on by so many; `{key}.conv`.
     Along { window: usize, stride: usize },
     /// Everything, with nothing along time left; `{key}.linear`.
@@ -41,7 +41,7 @@ pub(crate) enum Reach {
 
 /// What a linear step's output goes through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum After {
+pub(crate) enum Following {
     /// Batch normalisation, `{key}.norm`.
     Norm,
     Nothing,
@@ -50,10 +50,10 @@ pub(crate) enum After {
 /// Two convolutions and what goes past them.
 #[derive(Debug, Clone, Copy)]
 struct Block {
-    first: Piece,
-    second: Piece,
+    first: LayerSpec,
+    second: LayerSpec,
     /// Brings the input to the output's shape where they differ.
-    shortcut: Option<Piece>,
+    shortcut: Option<LayerSpec>,
 }
 
 const NARROW: usize = 96;
@@ -63,7 +63,7 @@ const LAST: usize = 256;
 /// Mean, spread and maximum over time, and what stands still.
 const POOLED: usize = 3 * WIDE + STILL;
 
-const STEM: Piece = along("stem", [MOVING, NARROW], 7, 3);
+const STEM: LayerSpec = along("stem", [MOVING, NARROW], 7, 3);
 const BLOCKS: [Block; 2] = [
     Block {
         first: along("blocks.0.first", [NARROW, NARROW], 3, 1),
@@ -77,22 +77,23 @@ const BLOCKS: [Block; 2] = [
     },
 ];
 /// How much each moment counts.
-const ATTENTION: Piece = Piece { after: After::Nothing, ..along("attention", [WIDE, 1], 1, 1) };
-const HEAD: [Piece; 2] = [whole("head.0", [POOLED, HIDDEN], After::Norm), whole("head.1", [HIDDEN, LAST], After::Norm)];
-const EMBEDDING: Piece = whole("embedding", [LAST, DIMENSION], After::Nothing);
+const ATTENTION: LayerSpec = LayerSpec { following: Following::Nothing, ..along("attention", [WIDE, 1], 1, 1) };
+const HEAD: [LayerSpec; 2] =
+    [whole("head.0", [POOLED, HIDDEN], Following::Norm), whole("head.1", [HIDDEN, LAST], Following::Norm)];
+const EMBEDDING: LayerSpec = whole("embedding", [LAST, DIMENSION], Following::Nothing);
 /// Keeps the root of a spread, and its slope, finite.
 const VARIANCE_MIN: f64 = 1e-4;
 
-const fn along(key: &'static str, [inputs, outputs]: [usize; 2], window: usize, stride: usize) -> Piece {
-    Piece { key, inputs, outputs, reach: Reach::Along { window, stride }, after: After::Norm }
+const fn along(key: &'static str, [inputs, outputs]: [usize; 2], window: usize, stride: usize) -> LayerSpec {
+    LayerSpec { key, inputs, outputs, extent: Extent::Along { window, stride }, following: Following::Norm }
 }
 
-const fn whole(key: &'static str, [inputs, outputs]: [usize; 2], after: After) -> Piece {
-    Piece { key, inputs, outputs, reach: Reach::Whole, after }
+const fn whole(key: &'static str, [inputs, outputs]: [usize; 2], following: Following) -> LayerSpec {
+    LayerSpec { key, inputs, outputs, extent: Extent::Whole, following }
 }
 
 /// All pieces, in the order of the way through them.
-pub(crate) fn pieces() -> impl Iterator<Item = Piece> {
+pub(crate) fn layer_specs() -> impl Iterator<Item = LayerSpec> {
     let blocks = BLOCKS.into_iter().flat_map(|block| [Some(block.first), Some(block.second), block.shortcut]);
     std::iter::once(STEM).chain(blocks.flatten()).chain([ATTENTION]).chain(HEAD).chain([EMBEDDING])
 }
@@ -101,13 +102,13 @@ pub(crate) fn pieces() -> impl Iterator<Item = Piece> {
 ///
 /// Along time: from `[batch, inputs, 1, frames]` to `[batch, outputs, 1, frames / stride]`; whole: from `[batch, inputs]` to
 /// `[batch, outputs]`. Time lies innermost, where libtorch's convolutions are several times faster.
-pub(crate) trait Steps {
+pub(crate) trait LayerRunner {
     /// Normalisation included.
-    fn run(&self, piece: &Piece, input: &Tensor) -> Result<Tensor, TchError>;
+    fn run(&self, layer: &LayerSpec, input: &Tensor) -> Result<Tensor, TchError>;
 }
 
 /// From joints `[batch, 60, 17, 3]` to embeddings `[batch, 128]`.
-pub(crate) fn embed(steps: &impl Steps, input: &Tensor) -> Result<Tensor, TchError> {
+pub(crate) fn embed(steps: &impl LayerRunner, input: &Tensor) -> Result<Tensor, TchError> {
     let features = Features::of(input)?;
     let mut walk = steps.run(&STEM, &features.moving)?.f_relu_()?;
     for block in &BLOCKS {
@@ -121,8 +122,8 @@ pub(crate) fn embed(steps: &impl Steps, input: &Tensor) -> Result<Tensor, TchErr
     }
     let pooled = pool(&walk, &steps.run(&ATTENTION, &walk)?)?;
     let mut hidden = Tensor::f_cat(&[pooled, features.still], 1)?;
-    for piece in &HEAD {
-        hidden = steps.run(piece, &hidden)?.f_relu_()?;
+    for layer in &HEAD {
+        hidden = steps.run(layer, &hidden)?.f_relu_()?;
     }
     steps.run(&EMBEDDING, &hidden)
 }
@@ -144,37 +145,37 @@ pub(super) struct GaitTcn(BTreeMap<&'static str, Box<dyn Layer + Send>>);
 
 impl GaitTcn {
     pub(super) fn new(parameters: &mut Parameters<'_>) -> Result<Self, NetworkError> {
-        let layers = pieces().map(|piece| Ok((piece.key, layer(parameters, &piece)?)));
+        let layers = layer_specs().map(|layer| Ok((layer.key, build(parameters, &layer)?)));
         Ok(Self(layers.collect::<Result<_, NetworkError>>()?))
     }
 }
 
-fn layer(parameters: &mut Parameters<'_>, piece: &Piece) -> Result<Box<dyn Layer + Send>, NetworkError> {
-    let Piece { key, inputs, outputs, reach, after } = *piece;
+fn build(parameters: &mut Parameters<'_>, layer: &LayerSpec) -> Result<Box<dyn Layer + Send>, NetworkError> {
+    let LayerSpec { key, inputs, outputs, extent, following } = *layer;
     let norm = format!("{key}.norm");
-    Ok(match reach {
-        Reach::Along { window, stride } => {
+    Ok(match extent {
+        Extent::Along { window, stride } => {
             let shape = ConvShape::point(inputs, outputs).kernel([1, window]);
             let shape = shape.stride([1, stride]).padding([0, window / 2]);
             let conv = format!("{key}.conv");
-            Box::new(match after {
-                After::Nothing => Conv::plain(parameters, &conv, shape, Bias::Present)?,
-                After::Norm => Conv::normed(parameters, [&conv, &norm], (shape, Bias::Present), Activation::None)?,
+            Box::new(match following {
+                Following::Nothing => Conv::plain(parameters, &conv, shape, Bias::Present)?,
+                Following::Norm => Conv::normed(parameters, [&conv, &norm], shape, Bias::Present, Activation::None)?,
             })
         }
-        Reach::Whole => {
+        Extent::Whole => {
             let (linear, shape) = (format!("{key}.linear"), [inputs, outputs]);
-            Box::new(match after {
-                After::Nothing => Linear::plain(parameters, &linear, shape)?,
-                After::Norm => Linear::normed(parameters, [&linear, &norm], (shape, Bias::Present))?,
+            Box::new(match following {
+                Following::Nothing => Linear::plain(parameters, &linear, shape)?,
+                Following::Norm => Linear::normed(parameters, [&linear, &norm], shape, Bias::Present)?,
             })
         }
     })
 }
 
-impl Steps for GaitTcn {
-    fn run(&self, piece: &Piece, input: &Tensor) -> Result<Tensor, TchError> {
-        self.0[piece.key].forward(input)
+impl LayerRunner for GaitTcn {
+    fn run(&self, layer: &LayerSpec, input: &Tensor) -> Result<Tensor, TchError> {
+        self.0[layer.key].forward(input)
     }
 }
 

@@ -136,7 +136,8 @@ impl Conv {
     pub(super) fn normed(
         parameters: &mut Parameters<'_>,
         [conv, norm]: [&str; 2],
-        (shape, bias): (ConvShape, Bias),
+        shape: ConvShape,
+        bias: Bias,
         activation: Activation,
     ) -> Result<Self, NetworkError> {
         let affine = Affine::take(parameters, conv, &shape.weight(), bias)?;
@@ -194,18 +195,20 @@ impl Linear {
     pub(super) fn normed(
         parameters: &mut Parameters<'_>,
         [linear, norm]: [&str; 2],
-        ([inputs, outputs], bias): ([usize; 2], Bias),
+        [inputs, outputs]: [usize; 2],
+        bias: Bias,
     ) -> Result<Self, NetworkError> {
         let affine = Affine::take(parameters, linear, &[outputs, inputs], bias)?;
         let scale = Scale::take(parameters, norm, outputs)?;
-        Self::followed_by(affine, &scale, ([inputs, outputs], parameters.folding))
+        Self::followed_by(affine, &scale, [inputs, outputs], parameters.folding)
     }
 
     /// A full connection and the normalisation that follows it.
     pub(super) fn followed_by(
         affine: Affine,
         scale: &Scale,
-        (sides, folding): ([usize; 2], Folding),
+        sides: [usize; 2],
+        folding: Folding,
     ) -> Result<Self, NetworkError> {
         match folding {
             Folding::Folded => Self::from(affine.followed_by(scale), sides),
@@ -284,12 +287,11 @@ impl Affine {
 
     /// This step and then the normalisation, as one step.
     pub(super) fn followed_by(self, scale: &Scale) -> Self {
-        let (factors, shifts) = scale.steps();
-        self.followed_by_steps((&factors, &shifts))
+        self.followed_by_scales(&scale.channel_scales())
     }
 
     /// This step and then `x * factor + shift` for each output, as one step.
-    pub(super) fn followed_by_steps(self, (factors, shifts): (&[f64], &[f64])) -> Self {
+    pub(super) fn followed_by_scales(self, ChannelScales { factors, shifts }: &ChannelScales) -> Self {
         let scaled = self.scaled(factors);
         let own = scaled.bias.iter().flatten().copied().chain(std::iter::repeat(0.0));
         let bias = own.zip(shifts).map(|(own, shift)| narrow(f64::from(own) + shift)).collect();
@@ -300,7 +302,7 @@ impl Affine {
     /// with zeros: it would have to fill them up with `-shift / factor`.
     ///
     /// Each channel has as many numbers of a row, side by side, as the row is longer than the channels are many.
-    pub(super) fn preceded_by(self, (factors, shifts): (&[f64], &[f64])) -> Self {
+    pub(super) fn preceded_by(self, ChannelScales { factors, shifts }: &ChannelScales) -> Self {
         let row = self.weight.len() / self.outputs;
         let rows = self.weight.chunks_exact(row);
         let places = row / factors.len();
@@ -328,7 +330,13 @@ impl Affine {
     }
 }
 
-/// The numbers of a batch normalisation, one of each a channel.
+/// `x * factor + shift` with one factor and one shift per channel.
+pub(super) struct ChannelScales {
+    pub(super) factors: Vec<f64>,
+    pub(super) shifts: Vec<f64>,
+}
+
+/// The numbers of a batch normalisation, one of each per channel.
 pub(super) struct Scale {
     weight: Vec<f32>,
     bias: Vec<f32>,
@@ -358,14 +366,15 @@ impl Scale {
         })
     }
 
-    /// Normalisation as `x * factor + shift`: factors and shifts, one of each a channel.
-    pub(super) fn steps(&self) -> (Vec<f64>, Vec<f64>) {
+    /// The normalisation as one linear step per channel.
+    pub(super) fn channel_scales(&self) -> ChannelScales {
         let channels = self.weight.iter().zip(&self.bias).zip(self.mean.iter().zip(&self.variance));
         let step = |((weight, bias), (mean, variance)): ((&f32, &f32), (&f32, &f32))| {
             let factor = f64::from(*weight) / (f64::from(*variance) + NORM_EPSILON).sqrt();
             (factor, f64::from(*bias) - f64::from(*mean) * factor)
         };
-        channels.map(step).unzip()
+        let (factors, shifts) = channels.map(step).unzip();
+        ChannelScales { factors, shifts }
     }
 }
 
@@ -391,7 +400,7 @@ pub(super) fn channels_last(input: &Tensor) -> Result<Tensor, TchError> {
 
 pub(super) fn tensor(numbers: &[f32], shape: &[usize]) -> Result<Tensor, NetworkError> {
     let shape: Vec<i64> = shape.iter().copied().map(side).collect();
-    Ok(runtime::taken_in(Tensor::f_from_slice(numbers)?.f_reshape(shape)?)?)
+    Ok(runtime::to_device(Tensor::f_from_slice(numbers)?.f_reshape(shape)?)?)
 }
 
 /// A side of a tensor as libtorch counts it.

@@ -122,11 +122,11 @@ impl MiniFasNet {
 /// Convolution, normalisation, a slope a channel for what is below zero.
 fn prelu(parameters: &mut Parameters<'_>, key: &str, shape: ConvShape, channels: usize) -> Result<Conv, NetworkError> {
     let activation = Activation::prelu(parameters, &format!("{key}.prelu"), channels)?;
-    Conv::normed(parameters, [&format!("{key}.conv"), &format!("{key}.bn")], (shape, Bias::Absent), activation)
+    Conv::normed(parameters, [&format!("{key}.conv"), &format!("{key}.bn")], shape, Bias::Absent, activation)
 }
 
 fn linear(parameters: &mut Parameters<'_>, key: &str, shape: ConvShape) -> Result<Conv, NetworkError> {
-    Conv::normed(parameters, [&format!("{key}.conv"), &format!("{key}.bn")], (shape, Bias::Absent), Activation::None)
+    Conv::normed(parameters, [&format!("{key}.conv"), &format!("{key}.bn")], shape, Bias::Absent, Activation::None)
 }
 
 fn bottlenecks(
@@ -205,7 +205,7 @@ impl Gate {
         let hidden = channels / GATE_REDUCTION;
         let mut layer = |number: usize, [inputs, outputs]: [usize; 2], activation: Activation| {
             let names = [&*format!("{key}.fc{number}"), &*format!("{key}.bn{number}")];
-            Conv::normed(parameters, names, (ConvShape::point(inputs, outputs), Bias::Absent), activation)
+            Conv::normed(parameters, names, ConvShape::point(inputs, outputs), Bias::Absent, activation)
         };
         let first = layer(1, [channels, hidden], Activation::Relu)?;
         Ok(Self { layers: Chain(vec![first, layer(2, [hidden, channels], Activation::None)?]) })

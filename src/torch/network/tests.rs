@@ -2,7 +2,7 @@ mod golden;
 mod layouts;
 
 use super::{
-    made_up::{Invention, Random, weights as invented},
+    synthetic::{Random, SyntheticWeights, weights as synthetic_weights},
     *,
 };
 use crate::runtime;
@@ -71,11 +71,11 @@ fn assert_sound(architecture: Architecture, weights: StateDict) {
 }
 
 fn assert_all_sound(which: impl Fn(Architecture) -> bool) {
-    let _settled = runtime::settle_thread();
+    let _inference = runtime::prepare_thread();
     let chosen: Vec<_> = Architecture::all().filter(|architecture| which(*architecture)).collect();
     assert!(!chosen.is_empty());
     for architecture in chosen {
-        assert_sound(architecture, invented(architecture));
+        assert_sound(architecture, synthetic_weights(architecture));
     }
 }
 
@@ -115,7 +115,7 @@ fn gait_networks_are_sound() {
 #[ignore = "needs SEMBLANCE_TEST_DATA"]
 fn published_networks_are_sound_on_real_data() {
     let data = testing::data();
-    let _settled = runtime::settle_thread();
+    let _inference = runtime::prepare_thread();
     for (name, file, entry) in PUBLISHED {
         let weights = StateDict::read(&data.join(file), entry).expect("a checkpoint");
         assert_sound(name.parse().expect("built in"), weights);
@@ -125,10 +125,11 @@ fn published_networks_are_sound_on_real_data() {
 /// A channel that is the same all over the map has no deviation to be divided by.
 #[test]
 fn blank_pictures_have_an_answer_where_each_is_normalised_by_itself() {
-    let _settled = runtime::settle_thread();
+    let _inference = runtime::prepare_thread();
     for name in ["osnet-ibn-x0.25", "osnet-ain-x0.25", "resnet50-ibn-a-last"] {
         let architecture: Architecture = name.parse().expect("built in");
-        let network = Network::build(architecture, invented(architecture), Folding::Folded).expect("its own layout");
+        let network =
+            Network::build(architecture, synthetic_weights(architecture), Folding::Folded).expect("its own layout");
         for brightness in [0.0, 1.0, -1000.0] {
             let blank = vec![brightness; architecture.input_shape().iter().product()];
             let answer = network.forward(&blank, 1).expect("runs");
@@ -141,7 +142,8 @@ fn blank_pictures_have_an_answer_where_each_is_normalised_by_itself() {
 #[test]
 fn inputs_that_do_not_fit_are_refused() {
     let architecture = Architecture::GaitGraphResGcnN39R8;
-    let network = Network::build(architecture, invented(architecture), Folding::Folded).expect("its own layout");
+    let network =
+        Network::build(architecture, synthetic_weights(architecture), Folding::Folded).expect("its own layout");
     assert!(matches!(network.forward(&[], 0), Err(NetworkError::EmptyBatch)));
     let wrong = network.forward(&[0.0; 3059], 1);
     assert!(matches!(wrong, Err(NetworkError::WrongInput { expected: 3060, found: 3059 })));
@@ -152,9 +154,10 @@ fn inputs_that_do_not_fit_are_refused() {
 #[test]
 fn a_network_moves_between_threads() {
     let architecture = Architecture::GaitGraphResGcnN39R8;
-    let network = Network::build(architecture, invented(architecture), Folding::Folded).expect("its own layout");
+    let network =
+        Network::build(architecture, synthetic_weights(architecture), Folding::Folded).expect("its own layout");
     let elsewhere = std::thread::spawn(move || {
-        let _settled = runtime::settle_thread();
+        let _inference = runtime::prepare_thread();
         network.forward(&inputs(architecture, 1), 1).expect("runs").len()
     });
     assert_eq!(elsewhere.join().expect("no panic"), 128);

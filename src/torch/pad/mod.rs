@@ -6,11 +6,11 @@
 use tch::Kind;
 
 use super::{
+    conversion,
     network::{
         Folding, NetworkError,
         minifasnet::{self, MiniFasNet},
     },
-    plain,
 };
 use weights::StateDict;
 
@@ -34,7 +34,7 @@ pub struct Liveness {
 impl Liveness {
     /// Builds them from the published weights, their names behind `scale2_7.` and `scale4_0.` in place of `module.`.
     pub fn build(weights: StateDict) -> Result<Self, NetworkError> {
-        let _settled = super::runtime::settle_thread();
+        let _inference = super::runtime::prepare_thread();
         let [near, wide] = minifasnet::build(weights, minifasnet::PUBLISHED, Folding::Folded)?;
         Ok(Self { near, wide })
     }
@@ -61,8 +61,8 @@ impl Liveness {
 fn bona_fide<'a>(net: &MiniFasNet, crops: impl Iterator<Item = &'a [f32]>) -> Result<Vec<f32>, NetworkError> {
     let numbers: Vec<f32> = crops.flatten().copied().collect();
     let sides = [numbers.len() / CROP_NUMBERS, 3, CROP_SIDE, CROP_SIDE];
-    let said = net.forward(&plain::tensor(&numbers, sides)?)?;
-    let parts = plain::numbers(&said.f_softmax(-1, Kind::Float)?)?;
+    let said = net.forward(&conversion::tensor(&numbers, sides)?)?;
+    let parts = conversion::numbers(&said.f_softmax(-1, Kind::Float)?)?;
     Ok(parts.as_chunks::<{ minifasnet::CLASSES }>().0.iter().map(|parts| parts[minifasnet::BONA_FIDE]).collect())
 }
 

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::{network::made_up, runtime};
+use crate::{network::synthetic, runtime};
 use weights::RawTensor;
 
 /// The published weights of both nets as one state dict.
@@ -30,12 +30,12 @@ fn published_weights_have_the_layout_that_is_asked_for_on_real_data() {
         let served = weights.iter().filter(|(key, _)| !key.ends_with("num_batches_tracked"));
         served.map(|(key, tensor)| (key.to_owned(), tensor.shape().to_vec())).collect()
     };
-    assert_eq!(shapes(published(&data)), shapes(made_up::minifasnet()));
+    assert_eq!(shapes(published(&data)), shapes(synthetic::minifasnet()));
 }
 
 #[test]
 fn folding_changes_no_answer() {
-    folding_keeps_the_answers(&made_up::minifasnet());
+    folding_keeps_the_answers(&synthetic::minifasnet());
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn folding_changes_no_answer_of_the_published_nets_on_real_data() {
 }
 
 fn folding_keeps_the_answers(weights: &StateDict) {
-    let _settled = runtime::settle_thread();
+    let _inference = runtime::prepare_thread();
     let built = |folding| minifasnet::build(weights.clone(), minifasnet::PUBLISHED, folding).expect("its own layout");
     let crops = [crop(0.37), crop(0.05)];
     let answers = |nets: &[MiniFasNet; 2]| -> Vec<f32> {
@@ -57,8 +57,8 @@ fn folding_keeps_the_answers(weights: &StateDict) {
 
 #[test]
 fn faces_answer_together_as_they_do_alone() {
-    let _settled = runtime::settle_thread();
-    let liveness = Liveness::build(made_up::minifasnet()).expect("its own layout");
+    let _inference = runtime::prepare_thread();
+    let liveness = Liveness::build(synthetic::minifasnet()).expect("its own layout");
     let crops: Vec<[Vec<f32>; 2]> =
         (1..40_u8).map(|at| [crop(0.01 * f32::from(at)), crop(0.7 / f32::from(at))]).collect();
     let faces: Vec<[&[f32]; 2]> = crops.iter().map(|[near, wide]| [&**near, &**wide]).collect();
@@ -74,16 +74,16 @@ fn faces_answer_together_as_they_do_alone() {
 
 #[test]
 fn what_does_not_fit_is_refused() {
-    let liveness = Liveness::build(made_up::minifasnet()).expect("its own layout");
+    let liveness = Liveness::build(synthetic::minifasnet()).expect("its own layout");
     let (whole, short) = (crop(0.1), vec![0.0; CROP_NUMBERS - 1]);
     let refused = liveness.forward(&[[&whole, &whole], [&whole, &short]]);
     assert!(matches!(refused, Err(NetworkError::WrongInput { expected: CROP_NUMBERS, .. })));
 
-    let mut missing = made_up::minifasnet();
+    let mut missing = synthetic::minifasnet();
     missing.remove("scale4_0.conv_3.model.3.se_module.fc1.weight");
     let refused = Liveness::build(missing).expect_err("something is missing");
     assert!(matches!(refused, NetworkError::MissingTensor(key) if key.ends_with("se_module.fc1.weight")));
-    let mut surplus = made_up::minifasnet();
+    let mut surplus = synthetic::minifasnet();
     let gate = RawTensor::from_f32(vec![1], &[0.0]).expect("one number");
     surplus.insert("scale2_7.conv_3.model.3.se_module.fc1.weight".to_owned(), gate).expect("a new name");
     let refused = Liveness::build(surplus).expect_err("something is left over");

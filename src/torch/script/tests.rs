@@ -1,35 +1,37 @@
-use fixtures::{DIMENSION, INPUT, Manner, PARTS, program};
+use fixtures::{DIMENSION, INPUT, PARTS, ProgramBehaviour, program};
 
 use super::*;
-use crate::{probe::ProbeError, runtime};
+use crate::{runtime, trial_run::TrialRunError};
 
 fn signature(parts: Option<usize>) -> Signature {
     Signature { input: INPUT, dimension: DIMENSION, parts }
 }
 
-fn load(manner: Manner) -> Result<Script, NetworkError> {
-    let _settled = runtime::settle_thread();
-    let parts = matches!(manner, Manner::Parts | Manner::VisibleBeyondOne | Manner::Pair).then_some(PARTS);
-    Script::load(&program(manner), signature(parts))
+fn load(behaviour: ProgramBehaviour) -> Result<Script, NetworkError> {
+    let _inference = runtime::prepare_thread();
+    let parts =
+        matches!(behaviour, ProgramBehaviour::Parts | ProgramBehaviour::VisibleBeyondOne | ProgramBehaviour::Pair)
+            .then_some(PARTS);
+    Script::load(&program(behaviour), signature(parts))
 }
 
-fn flaw(manner: Manner) -> ProbeError {
-    match load(manner).expect_err("it is flawed") {
-        NetworkError::Probe(flaw) => flaw,
-        other => panic!("{manner:?}: {other}"),
+fn flaw(behaviour: ProgramBehaviour) -> TrialRunError {
+    match load(behaviour).expect_err("it is flawed") {
+        NetworkError::TrialRun(flaw) => flaw,
+        other => panic!("{behaviour:?}: {other}"),
     }
 }
 
-fn fault(manner: Manner) -> ScriptError {
-    match load(manner).expect_err("it is at fault") {
+fn fault(behaviour: ProgramBehaviour) -> ScriptError {
+    match load(behaviour).expect_err("it is at fault") {
         NetworkError::Script(fault) => fault,
-        other => panic!("{manner:?}: {other}"),
+        other => panic!("{behaviour:?}: {other}"),
     }
 }
 
 #[test]
 fn a_sound_program_answers() {
-    let script = load(Manner::Sound).expect("sound");
+    let script = load(ProgramBehaviour::Sound).expect("sound");
     let length: usize = INPUT.iter().product();
     let (ones, mut input) = (vec![1.0; length], vec![-1.0; length]);
     input.extend_from_slice(&ones);
@@ -45,7 +47,7 @@ fn a_sound_program_answers() {
 
 #[test]
 fn a_program_in_parts_says_which_are_visible() {
-    let script = load(Manner::Parts).expect("sound");
+    let script = load(ProgramBehaviour::Parts).expect("sound");
     let plane = INPUT[1] * INPUT[2];
     let input: Vec<f32> = [1.0, -1.0, 0.0].into_iter().flat_map(|mean| vec![mean; plane]).collect();
     let answers = script.forward(&input, 1).expect("it runs");
@@ -55,40 +57,40 @@ fn a_program_in_parts_says_which_are_visible() {
 
 #[test]
 fn a_program_that_does_not_do_what_it_should_is_refused_by_name() {
-    assert_eq!(flaw(Manner::NotANumber), ProbeError::NotFinite);
-    assert!(matches!(flaw(Manner::OverTheBatch), ProbeError::BatchDependent(_)));
-    assert!(matches!(flaw(Manner::Dropout), ProbeError::Random(_)));
-    assert!(matches!(flaw(Manner::Noise), ProbeError::Random(_)));
-    assert_eq!(flaw(Manner::Constant), ProbeError::Constant);
+    assert_eq!(flaw(ProgramBehaviour::NotANumber), TrialRunError::NotFinite);
+    assert!(matches!(flaw(ProgramBehaviour::OverTheBatch), TrialRunError::BatchDependent(_)));
+    assert!(matches!(flaw(ProgramBehaviour::Dropout), TrialRunError::Random(_)));
+    assert!(matches!(flaw(ProgramBehaviour::Noise), TrialRunError::Random(_)));
+    assert_eq!(flaw(ProgramBehaviour::Constant), TrialRunError::Constant);
     let narrow = ScriptError::WrongShape { what: "answer", expected: [3, 6], found: vec![3, 5] };
-    assert_eq!(fault(Manner::Narrow), narrow);
-    assert_eq!(fault(Manner::Complex), ScriptError::NotNumbers("answer"));
+    assert_eq!(fault(ProgramBehaviour::Narrow), narrow);
+    assert_eq!(fault(ProgramBehaviour::Complex), ScriptError::NotNumbers("answer"));
     let pair = ScriptError::WrongShape { what: "visibility", expected: [3, 3], found: vec![3, 6] };
-    assert_eq!(fault(Manner::Pair), pair);
-    assert!(matches!(fault(Manner::VisibleBeyondOne), ScriptError::Visibility(_)));
+    assert_eq!(fault(ProgramBehaviour::Pair), pair);
+    assert!(matches!(fault(ProgramBehaviour::VisibleBeyondOne), ScriptError::Visibility(_)));
 }
 
 #[test]
 fn a_program_of_another_signature_is_refused() {
-    let _settled = runtime::settle_thread();
-    let refused = |manner, signature| match Script::load(&program(manner), signature) {
+    let _inference = runtime::prepare_thread();
+    let refused = |behaviour, signature| match Script::load(&program(behaviour), signature) {
         Err(NetworkError::Script(fault)) => fault,
         other => panic!("{other:?}"),
     };
     let expected = "a tuple of two tensors";
     let whole = ScriptError::WrongAnswer { expected, found: "one tensor" };
-    assert_eq!(refused(Manner::Sound, signature(Some(PARTS))), whole);
+    assert_eq!(refused(ProgramBehaviour::Sound, signature(Some(PARTS))), whole);
     let parts = ScriptError::WrongAnswer { expected: "one tensor", found: "a tuple" };
-    assert_eq!(refused(Manner::Parts, signature(None)), parts);
-    let four = refused(Manner::Sound, Signature { input: [4, 8, 4], ..signature(None) });
+    assert_eq!(refused(ProgramBehaviour::Parts, signature(None)), parts);
+    let four = refused(ProgramBehaviour::Sound, Signature { input: [4, 8, 4], ..signature(None) });
     let ScriptError::Failed { batch: 3, problem, .. } = four else { panic!("{four}") };
     assert!(problem.contains("mat1 and mat2"), "{problem}");
 }
 
 #[test]
 fn what_is_no_program_is_refused() {
-    let _settled = runtime::settle_thread();
-    let sound = program(Manner::Sound);
+    let _inference = runtime::prepare_thread();
+    let sound = program(ProgramBehaviour::Sound);
     let garbage: [&[u8]; 5] = [b"", b"PK\x03\x04", &[0; 4096], &sound[..sound.len() / 2], &sound[..sound.len() - 1]];
     for bytes in garbage {
         let error = Script::load(bytes, signature(None)).expect_err("no program");
@@ -99,8 +101,8 @@ fn what_is_no_program_is_refused() {
 
 #[test]
 fn a_flipped_bit_never_brings_the_process_down() {
-    let _settled = runtime::settle_thread();
-    let sound = program(Manner::Sound);
+    let _inference = runtime::prepare_thread();
+    let sound = program(ProgramBehaviour::Sound);
     // Whether the program still loads is libtorch's to say; that it answers or refuses is ours.
     for at in (0..sound.len()).step_by(sound.len() / 97) {
         let mut flipped = sound.clone();

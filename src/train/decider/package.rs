@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{Made, Plan};
+use super::{DeciderTrainingOptions, TrainedDecider};
 use crate::TrainError;
 use decision::{
     Decider,
@@ -20,11 +20,11 @@ const HEAD: &str = "# Is a probe enrolled? Networks and coefficients of our own,
 ";
 
 /// Writes weights and manifest into `folder`, and loads them as the server would.
-pub fn write(folder: &Path, made: &Made, plan: &Plan) -> Result<Decider, TrainError> {
+pub fn write(folder: &Path, made: &TrainedDecider, options: &DeciderTrainingOptions) -> Result<Decider, TrainError> {
     let facts = Facts {
         id: NAME.to_owned(),
         version: "1".to_owned(),
-        provenance: format!("Trained by `{}` on simulated galleries; never on people.", command(plan)),
+        provenance: format!("Trained by `{}` on simulated galleries; never on people.", command(options)),
         set_transformer: made.set_transformer,
         perceptron: made.perceptron,
         thresholds: made.thresholds,
@@ -42,8 +42,8 @@ pub fn write(folder: &Path, made: &Made, plan: &Plan) -> Result<Decider, TrainEr
 }
 
 /// Writes the card, with the tables that were measured.
-pub fn write_card(folder: &Path, plan: &Plan, tables: &str) -> Result<(), TrainError> {
-    let command = command(plan);
+pub fn write_card(folder: &Path, options: &DeciderTrainingOptions, tables: &str) -> Result<(), TrainError> {
+    let command = command(options);
     let card = CARD.replace("{command}", &command).replace("{tables}", tables.trim_end());
     put(&folder.join("README.md"), &card)
 }
@@ -54,8 +54,8 @@ fn put(path: &Path, text: &str) -> Result<(), TrainError> {
 
 /// The command that makes these weights again.
 #[must_use]
-pub fn command(plan: &Plan) -> String {
-    let Plan { seed, worlds, epochs } = plan;
+pub fn command(options: &DeciderTrainingOptions) -> String {
+    let DeciderTrainingOptions { seed, worlds, epochs } = options;
     format!("semblance train decider --seed {seed} --worlds {worlds} --epochs {epochs}")
 }
 

@@ -1,18 +1,18 @@
 use super::*;
 use decision::{Decider, Judge, Prior};
 
-const TINY: Plan = Plan { seed: 7, worlds: 24, epochs: 6 };
+const TINY: DeciderTrainingOptions = DeciderTrainingOptions { seed: 7, worlds: 24, epochs: 6 };
 
-fn trained(plan: &Plan) -> Made {
-    train(plan, &|_| {}).expect("a sound plan")
+fn trained(options: &DeciderTrainingOptions) -> TrainedDecider {
+    train(options, &|_| {}).expect("a sound plan")
 }
 
 #[test]
 fn the_loss_falls() {
     let losses = std::sync::Mutex::new(Vec::new());
-    let plan = Plan { epochs: 30, ..TINY };
-    train(&plan, &|stage| {
-        if let Stage::Learnt { network: JudgeNetwork::SetTransformer, loss, .. } = stage {
+    let options = DeciderTrainingOptions { epochs: 30, ..TINY };
+    train(&options, &|stage| {
+        if let DeciderProgress::Learnt { network: OpenSetNetwork::SetTransformer, loss, .. } = stage {
             losses.lock().expect("nobody panics").push(loss);
         }
     })
@@ -25,7 +25,7 @@ fn the_loss_falls() {
 #[test]
 fn everything_follows_from_the_seed() {
     assert_eq!(trained(&TINY), trained(&TINY));
-    assert_ne!(trained(&TINY).weights, trained(&Plan { seed: 8, ..TINY }).weights);
+    assert_ne!(trained(&TINY).weights, trained(&DeciderTrainingOptions { seed: 8, ..TINY }).weights);
 }
 
 #[test]
@@ -40,10 +40,10 @@ fn what_was_made_loads_and_says_how_to_make_it_again() {
 
 #[test]
 fn realms_share_no_world() {
-    let one = |realm| trials(realm, 1, 1, &|_| ()).remove(0);
-    let realms = [Realm::Training, Realm::HeldOut, Realm::Test, Realm::Shifted].map(one);
-    for (place, realm) in realms.iter().enumerate() {
-        assert!(realms[place + 1..].iter().all(|other| other.trials[0].look != realm.trials[0].look));
+    let one = |split| trials(split, 1, 1, &|_| ()).remove(0);
+    let realms = [WorldSplit::Training, WorldSplit::HeldOut, WorldSplit::Test, WorldSplit::Shifted].map(one);
+    for (place, split) in realms.iter().enumerate() {
+        assert!(realms[place + 1..].iter().all(|other| other.trials[0].look != split.trials[0].look));
     }
 }
 
@@ -51,8 +51,8 @@ fn realms_share_no_world() {
 /// that are shipped do what they should.
 #[test]
 fn the_shipped_decider_beats_one_threshold_and_nac_on_worlds_it_never_saw() {
-    for realm in [Realm::Test, Realm::Shifted] {
-        let worlds = trials(realm, 99, 60, &|_| ());
+    for split in [WorldSplit::Test, WorldSplit::Shifted] {
+        let worlds = trials(split, 99, 60, &|_| ());
         let trials: Vec<&Trial> = worlds.iter().flat_map(|world| &world.trials).collect();
         let accuracy = |says: &dyn Fn(&Trial) -> bool| {
             let share = |kind: bool| {
@@ -67,19 +67,19 @@ fn the_shipped_decider_beats_one_threshold_and_nac_on_worlds_it_never_saw() {
         let (network, regression) = (learnt(Judge::SetTransformer), learnt(Judge::Logistic));
         let cosine = accuracy(&|trial| trial.look.scores.cosine >= thresholds.cosine);
         let nac = accuracy(&|trial| trial.look.scores.nac >= thresholds.nac);
-        assert!(network > cosine + 0.08 && network > nac + 0.05, "{realm:?}: {network} {cosine} {nac}");
-        assert!(network > regression - 0.01 && regression > cosine, "{realm:?}: {network} {regression} {cosine}");
+        assert!(network > cosine + 0.08 && network > nac + 0.05, "{split:?}: {network} {cosine} {nac}");
+        assert!(network > regression - 0.01 && regression > cosine, "{split:?}: {network} {regression} {cosine}");
     }
 }
 
 #[test]
 fn plans_that_lead_nowhere_are_refused() {
-    for plan in [
-        Plan { worlds: 15, ..TINY },
-        Plan { worlds: WORLDS_MAX + 1, ..TINY },
-        Plan { epochs: 0, ..TINY },
-        Plan { epochs: EPOCHS_MAX + 1, ..TINY },
+    for options in [
+        DeciderTrainingOptions { worlds: 15, ..TINY },
+        DeciderTrainingOptions { worlds: WORLDS_MAX + 1, ..TINY },
+        DeciderTrainingOptions { epochs: 0, ..TINY },
+        DeciderTrainingOptions { epochs: EPOCHS_MAX + 1, ..TINY },
     ] {
-        assert!(matches!(train(&plan, &|_| {}), Err(TrainError::BadPlan(_))), "{plan:?}");
+        assert!(matches!(train(&options, &|_| {}), Err(TrainError::BadOptions(_))), "{options:?}");
     }
 }

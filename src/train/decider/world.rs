@@ -10,7 +10,7 @@ use decision::relations::{Measured, Trial, Trials};
 
 /// Which worlds: no two realms share one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Realm {
+pub enum WorldSplit {
     Training,
     /// As those of training, for calibration.
     HeldOut,
@@ -32,11 +32,11 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn drawn(realm: Realm, seed: u64, number: u32) -> Self {
-        let stream = ((realm as u64 + 1) << 40) | u64::from(number);
+    pub(super) fn drawn(split: WorldSplit, seed: u64, number: u32) -> Self {
+        let stream = ((split as u64 + 1) << 40) | u64::from(number);
         let mut random = Random::new(seed, stream);
-        let site = Site::drawn(realm, &mut random);
-        let counts = gallery(realm, &mut random);
+        let site = WorldSite::drawn(split, &mut random);
+        let counts = gallery(split, &mut random);
         let (mut templates, mut owners, mut people) = (Vec::new(), Vec::new(), Vec::new());
         for (owner, count) in (0..).zip(counts) {
             let person = site.person(&mut random);
@@ -76,8 +76,8 @@ impl World {
 }
 
 /// How many templates each identity has.
-fn gallery(realm: Realm, random: &mut Random) -> Vec<usize> {
-    let shifted = realm == Realm::Shifted;
+fn gallery(split: WorldSplit, random: &mut Random) -> Vec<usize> {
+    let shifted = split == WorldSplit::Shifted;
     let identities = match random.unit() {
         // So few that next to nothing is known of strangers.
         ..0.04 if !shifted => 1 + random.below(3) as usize,
@@ -105,7 +105,7 @@ fn gallery(realm: Realm, random: &mut Random) -> Vec<usize> {
 }
 
 /// An encoder, and where it is used.
-struct Site {
+struct WorldSite {
     /// Standard deviation of people's directions and of noise in each dimension; of squares that sum up to one.
     spectrum: Vec<f32>,
     noise_spectrum: Vec<f32>,
@@ -129,16 +129,16 @@ struct Site {
     rectified: Option<f32>,
 }
 
-struct Person {
+struct WorldPerson {
     direction: Vec<f32>,
     looseness: f32,
     /// How each condition moves this person.
     looks: Vec<Vec<f32>>,
 }
 
-impl Site {
-    fn drawn(realm: Realm, random: &mut Random) -> Self {
-        let shifted = realm == Realm::Shifted;
+impl WorldSite {
+    fn drawn(split: WorldSplit, random: &mut Random) -> Self {
+        let shifted = split == WorldSplit::Shifted;
         let (dimensions, noises): (&[usize], _) =
             if shifted { (&[32, 96, 384, 640], (0.2, 1.9)) } else { (&[64, 128, 128, 256, 256, 512], (0.25, 1.6)) };
         let dimension = dimensions[random.below(u32::try_from(dimensions.len()).expect("few")) as usize];
@@ -183,7 +183,7 @@ impl Site {
         random.below(self.gallery_conditions) as usize
     }
 
-    fn person(&self, random: &mut Random) -> Person {
+    fn person(&self, random: &mut Random) -> WorldPerson {
         let mut direction = drawn(&self.spectrum, 1.0, random);
         for values in &self.attributes {
             // Values come more or less often.
@@ -192,11 +192,11 @@ impl Site {
             add(&mut direction, &values[place as usize]);
         }
         let looks = self.conditions.iter().map(|_| drawn(&self.spectrum, self.interaction, random)).collect();
-        Person { direction, looseness: (self.person_looseness * random.normal()).exp(), looks }
+        WorldPerson { direction, looseness: (self.person_looseness * random.normal()).exp(), looks }
     }
 
     /// A unit vector.
-    fn sample(&self, person: &Person, condition: usize, random: &mut Random) -> Vec<f32> {
+    fn sample(&self, person: &WorldPerson, condition: usize, random: &mut Random) -> Vec<f32> {
         let looseness = person.looseness * (self.sample_looseness * random.normal()).exp();
         let bad = if random.chance(self.bad.0) { self.bad.1 } else { 1.0 };
         let mut sample = drawn(&self.noise_spectrum, self.noise * looseness * bad, random);

@@ -1,29 +1,29 @@
 use super::*;
 
-const TINY: Plan = Plan { seed: 7, steps: 10, people: 6, walks: 2, rate: 1e-3 };
+const TINY: GaitTrainingOptions = GaitTrainingOptions { seed: 7, steps: 10, people: 6, walks: 2, rate: 1e-3 };
 
-fn trained(plan: &Plan) -> StateDict {
-    train(plan, None, &mut |_| {}).expect("a sound plan")
+fn trained(options: &GaitTrainingOptions) -> StateDict {
+    train(options, None, &mut |_| {}).expect("a sound plan")
 }
 
-fn checkpoints(file: &Path, found: Found) -> Checkpoints {
+fn checkpoints(file: &Path, found: ExistingCheckpoint) -> Checkpoints {
     Checkpoints { file: file.to_owned(), every: 4, found }
 }
 
 #[test]
 fn the_loss_falls() {
     let mut losses = Vec::new();
-    let plan = Plan { steps: 80, people: 16, walks: 3, ..TINY };
-    train(&plan, None, &mut |stage| losses.push(stage.loss)).expect("a sound plan");
+    let options = GaitTrainingOptions { steps: 80, people: 16, walks: 3, ..TINY };
+    train(&options, None, &mut |progress| losses.push(progress.loss)).expect("a sound plan");
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
     assert!(mean(&losses[60..]) < mean(&losses[..20]) - 0.2, "{losses:?}");
 }
 
 #[test]
 fn weights_follow_from_the_seed() {
-    let plan = Plan { steps: 2, ..TINY };
-    assert_eq!(trained(&plan), trained(&plan));
-    assert_ne!(trained(&plan), trained(&Plan { seed: 8, ..plan }));
+    let options = GaitTrainingOptions { steps: 2, ..TINY };
+    assert_eq!(trained(&options), trained(&options));
+    assert_ne!(trained(&options), trained(&GaitTrainingOptions { seed: 8, ..options }));
 }
 
 #[test]
@@ -31,14 +31,14 @@ fn an_interrupted_training_ends_as_one_that_was_not() {
     let folder = tempfile::tempdir().expect("a folder");
     let (whole, cut_off) = (folder.path().join("whole"), folder.path().join("cut-off"));
     // What an interruption within the seventh step leaves behind: the checkpoint of the fourth.
-    let expected = train(&TINY, Some(&checkpoints(&whole, Found::Overwrite)), &mut |stage| {
-        if stage.step == 7 {
+    let expected = train(&TINY, Some(&checkpoints(&whole, ExistingCheckpoint::Overwrite)), &mut |progress| {
+        if progress.step == 7 {
             fs::copy(&whole, &cut_off).expect("written at the fourth step");
         }
     });
     let mut first = None;
-    let resumed = train(&TINY, Some(&checkpoints(&cut_off, Found::Resume)), &mut |stage| {
-        first.get_or_insert(stage.step);
+    let resumed = train(&TINY, Some(&checkpoints(&cut_off, ExistingCheckpoint::Resume)), &mut |progress| {
+        first.get_or_insert(progress.step);
     });
     assert_eq!(first, Some(5));
     assert_eq!(resumed.expect("goes on"), expected.expect("a sound plan"));
@@ -49,43 +49,46 @@ fn an_interrupted_training_ends_as_one_that_was_not() {
 fn checkpoints_of_other_trainings_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("checkpoint");
-    let plan = Plan { steps: 1, ..TINY };
-    train(&plan, Some(&checkpoints(&file, Found::Resume)), &mut |_| {}).expect("nothing there to go on from");
-    let other = Plan { seed: 8, ..plan };
-    let refused = train(&other, Some(&checkpoints(&file, Found::Resume)), &mut |_| {}).expect_err("another training");
+    let options = GaitTrainingOptions { steps: 1, ..TINY };
+    train(&options, Some(&checkpoints(&file, ExistingCheckpoint::Resume)), &mut |_| {})
+        .expect("nothing there to go on from");
+    let other = GaitTrainingOptions { seed: 8, ..options };
+    let refused = train(&other, Some(&checkpoints(&file, ExistingCheckpoint::Resume)), &mut |_| {})
+        .expect_err("another training");
     assert!(refused.to_string().contains("seed is 7, and 8 is asked for"), "{refused}");
     fs::write(&file, b"nonsense").expect("writable");
-    train(&plan, Some(&checkpoints(&file, Found::Resume)), &mut |_| {}).expect_err("no checkpoint");
-    train(&plan, Some(&checkpoints(&file, Found::Overwrite)), &mut |_| {}).expect("begins anew");
+    train(&options, Some(&checkpoints(&file, ExistingCheckpoint::Resume)), &mut |_| {}).expect_err("no checkpoint");
+    train(&options, Some(&checkpoints(&file, ExistingCheckpoint::Overwrite)), &mut |_| {}).expect("begins anew");
     let mut state = StateDict::read(&file, None).expect("a checkpoint");
     state.remove("stem.conv.weight");
     state.write_safetensors(&file).expect("writable");
-    let damaged = train(&plan, Some(&checkpoints(&file, Found::Resume)), &mut |_| {}).expect_err("damaged");
+    let damaged =
+        train(&options, Some(&checkpoints(&file, ExistingCheckpoint::Resume)), &mut |_| {}).expect_err("damaged");
     assert!(matches!(damaged, TrainError::BadCheckpoint { .. }), "{damaged}");
 }
 
 #[test]
 fn plans_that_lead_nowhere_are_refused() {
     let refused = [
-        Plan { steps: 0, ..TINY },
-        Plan { steps: STEPS_MAX + 1, ..TINY },
-        Plan { people: 1, ..TINY },
-        Plan { people: PEOPLE_MAX + 1, ..TINY },
-        Plan { walks: 1, ..TINY },
-        Plan { walks: WALKS_MAX + 1, ..TINY },
-        Plan { rate: 0.0, ..TINY },
-        Plan { rate: f64::NAN, ..TINY },
-        Plan { rate: f64::INFINITY, ..TINY },
+        GaitTrainingOptions { steps: 0, ..TINY },
+        GaitTrainingOptions { steps: STEPS_MAX + 1, ..TINY },
+        GaitTrainingOptions { people: 1, ..TINY },
+        GaitTrainingOptions { people: PEOPLE_MAX + 1, ..TINY },
+        GaitTrainingOptions { walks: 1, ..TINY },
+        GaitTrainingOptions { walks: WALKS_MAX + 1, ..TINY },
+        GaitTrainingOptions { rate: 0.0, ..TINY },
+        GaitTrainingOptions { rate: f64::NAN, ..TINY },
+        GaitTrainingOptions { rate: f64::INFINITY, ..TINY },
     ];
-    for plan in refused {
-        let error = train(&plan, None, &mut |_| {}).expect_err("leads nowhere");
-        assert!(matches!(error, TrainError::BadPlan(_)), "{plan:?}: {error}");
+    for options in refused {
+        let error = train(&options, None, &mut |_| {}).expect_err("leads nowhere");
+        assert!(matches!(error, TrainError::BadOptions(_)), "{options:?}: {error}");
     }
 }
 
 #[test]
 fn the_rate_rises_and_sinks_to_nothing() {
-    let plan = Plan { steps: 2000, ..TINY };
-    assert!(plan.rate_at(0) < 0.01 * plan.rate && plan.rate_at(WARM_UP) > 0.95 * plan.rate);
-    assert!(plan.rate_at(1999) < 1e-5 * plan.rate);
+    let options = GaitTrainingOptions { steps: 2000, ..TINY };
+    assert!(options.rate_at(0) < 0.01 * options.rate && options.rate_at(WARM_UP) > 0.95 * options.rate);
+    assert!(options.rate_at(1999) < 1e-5 * options.rate);
 }

@@ -3,12 +3,12 @@
 use super::*;
 use crate::{
     gait,
-    trial::{self, Row, Size},
+    trial::{self, TrialRow, TrialSize},
 };
 use domain::{Frame, Joint, SampleContent, Skeleton};
 use encoder::{
     EncoderArchitecture, EncoderManifest,
-    prepare::{self, Limits},
+    prepare::{self, SampleLimits},
 };
 use torch::{
     network::{Folding, Network},
@@ -42,7 +42,7 @@ fn nobody() -> Skeleton {
 #[test]
 fn the_shipped_weights_are_the_published_ones() {
     let package = shipped();
-    package.prove().expect("the weights fit");
+    package.check_network().expect("the weights fit");
     assert_eq!(package.digest.to_string(), "d0baf81df5924edf4fa87bf5e3cd21b496a48b0d407cf85551e91d4fd8689bfb");
     assert_eq!(encoder_of(&package).preprocessing, gait::preprocessing());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models").join(NAME);
@@ -54,7 +54,7 @@ fn the_shipped_weights_are_the_published_ones() {
 fn the_shipped_manifest_is_the_one_that_the_command_writes() {
     let folder = tempfile::tempdir().expect("a folder");
     let package = shipped();
-    let written = write(folder.path(), tensors_of(&package), &Plan::default()).expect("sound weights");
+    let written = write(folder.path(), tensors_of(&package), &GaitTrainingOptions::default()).expect("sound weights");
     assert_eq!(written.digest, package.digest);
     assert_eq!(written.manifest, package.manifest);
 }
@@ -63,14 +63,15 @@ fn the_shipped_manifest_is_the_one_that_the_command_writes() {
 fn the_shipped_weights_answer_as_they_did() {
     const GOLDEN: [f32; 8] =
         [0.105_353, -0.117_477, -0.028_870, -0.053_604, 0.073_998, -0.036_743, 0.060_639, 0.080_506];
-    let _settled = runtime::settle_thread();
+    let _inference = runtime::prepare_thread();
     let package = shipped();
     let EncoderArchitecture::BuiltIn(architecture) = encoder_of(&package).architecture else {
         panic!("it is built in")
     };
     let network = Network::build(architecture, tensors_of(&package).clone(), Folding::Folded);
     let content = SampleContent::Skeleton(nobody());
-    let prepared = prepare::prepare(&encoder_of(&package).preprocessing, &content, &Limits::default()).expect("a walk");
+    let prepared =
+        prepare::prepare(&encoder_of(&package).preprocessing, &content, &SampleLimits::default()).expect("a walk");
     let answer = network.expect("its own layout").forward(&prepared.prepared.views[0], 1).expect("runs");
     let length = answer.iter().map(|number| number * number).sum::<f32>().sqrt();
     let unit: Vec<f32> = answer.iter().map(|number| number / length).collect();
@@ -80,9 +81,9 @@ fn the_shipped_weights_answer_as_they_did() {
 
 #[test]
 fn the_shipped_weights_know_simulated_people_by_motion_and_across_views() {
-    let trial = trial::run(tensors_of(&shipped()), 4711, Size { people: 20, cameras: 4 }).expect("sound weights");
+    let trial = trial::run(tensors_of(&shipped()), 4711, TrialSize { people: 20, cameras: 4 }).expect("sound weights");
     let normal = |method: &str| {
-        let row: Option<&Row> = trial.rows.iter().find(|row| row.method == method);
+        let row: Option<&TrialRow> = trial.rows.iter().find(|row| row.method == method);
         row.expect("the method was tried").normal
     };
     let (trained, still) = (normal("trained network"), normal("static proportions"));

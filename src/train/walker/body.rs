@@ -12,7 +12,7 @@ const LOOKS_M: f32 = 0.012;
 
 /// What makes a person known by their walk.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Person {
+pub struct Walker {
     pub(super) lengths: Lengths,
     /// Strides (two steps) a second at the usual speed.
     pub(super) cadence: f32,
@@ -138,7 +138,7 @@ const fn degrees(angle: f32) -> f32 {
     angle * std::f32::consts::PI / 180.0
 }
 
-impl Person {
+impl Walker {
     #[must_use]
     pub fn drawn(random: &mut Random) -> Self {
         let lengths = Lengths::drawn(random);

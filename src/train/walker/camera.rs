@@ -27,7 +27,7 @@ pub struct Camera {
 
 /// One joint as a perfect estimator would see it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Seen {
+pub(super) struct ProjectedJoint {
     /// In pixels; y grows downward.
     pub(super) place: [f32; 2],
     /// How much farther away than the body's middle, in metres.
@@ -37,7 +37,7 @@ pub(super) struct Seen {
 /// What a camera sees at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct View {
-    pub(super) joints: [Seen; JOINTS],
+    pub(super) joints: [ProjectedJoint; JOINTS],
     /// Pixels to a metre where the body is.
     pub(super) scale: f32,
 }
@@ -83,7 +83,7 @@ impl Camera {
             let depth = depth(point);
             let away = minus(point, eye);
             let (x, y) = (FOCAL_PX * dot(away, right) / depth, -FOCAL_PX * dot(away, up) / depth);
-            Seen { place: [x * roll_cos - y * roll_sin, x * roll_sin + y * roll_cos], behind: depth - middle }
+            ProjectedJoint { place: [x * roll_cos - y * roll_sin, x * roll_sin + y * roll_cos], behind: depth - middle }
         });
         View { joints, scale: FOCAL_PX / middle }
     }

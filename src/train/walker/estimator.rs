@@ -77,12 +77,12 @@ impl Estimator {
     }
 
     /// What it tells of what a camera saw. Frames may be lost, but not all of them.
-    pub(super) fn tell(&self, views: &[View], condition: Condition, random: &mut Random) -> Skeleton {
-        let mut drift = Drift::drawn(self, condition, random);
-        let cut = Cut::drawn(views.len(), self.cut_walks, random);
+    pub(super) fn estimate(&self, views: &[View], condition: Condition, random: &mut Random) -> Skeleton {
+        let mut drift = WalkErrors::drawn(self, condition, random);
+        let cut = EdgeCrop::drawn(views.len(), self.cut_walks, random);
         let mut frames = Vec::with_capacity(views.len());
         for (at, view) in views.iter().enumerate() {
-            let mut joints = drift.tell(self, view, random);
+            let mut joints = drift.estimate(self, view, random);
             self.mistake(&mut joints, view.scale, random);
             cut.apply(at, &mut joints, view.scale, random);
             if !random.chance(self.losses) {
@@ -90,7 +90,7 @@ impl Estimator {
             }
         }
         if frames.is_empty() {
-            frames.extend(views.iter().map(|view| Frame { joints: drift.tell(self, view, random) }));
+            frames.extend(views.iter().map(|view| Frame { joints: drift.estimate(self, view, random) }));
         }
         Skeleton { frames }
     }
@@ -112,7 +112,7 @@ impl Estimator {
 }
 
 /// How far off the joints of one walk are told.
-struct Drift {
+struct WalkErrors {
     hardness: [f32; JOINTS],
     /// In metres, as it stays for the whole walk, and as it wanders.
     bias: [[f32; 2]; JOINTS],
@@ -121,7 +121,7 @@ struct Drift {
     doubt: [f32; JOINTS],
 }
 
-impl Drift {
+impl WalkErrors {
     fn drawn(estimator: &Estimator, condition: Condition, random: &mut Random) -> Self {
         let coat = |joint: usize| if condition == Condition::Coat && (11..15).contains(&joint) { 1.7 } else { 1.0 };
         let hardness: [f32; JOINTS] = std::array::from_fn(|joint| HARDNESS[joint] * coat(joint));
@@ -131,7 +131,7 @@ impl Drift {
         Self { hardness, bias, wander, doubt }
     }
 
-    fn tell(&mut self, estimator: &Estimator, view: &View, random: &mut Random) -> [Joint; JOINTS] {
+    fn estimate(&mut self, estimator: &Estimator, view: &View, random: &mut Random) -> [Joint; JOINTS] {
         let hidden = hidden(view);
         let fresh = (1.0 - WANDER_KEPT * WANDER_KEPT).sqrt();
         std::array::from_fn(|joint| {
@@ -153,7 +153,7 @@ impl Drift {
 }
 
 /// The picture's edge across the body, for the first frames of a walk or the last.
-struct Cut {
+struct EdgeCrop {
     frames: std::ops::Range<usize>,
     /// Which axis the edge crosses, and on which side of it there is a picture.
     axis: usize,
@@ -162,7 +162,7 @@ struct Cut {
     depth: f32,
 }
 
-impl Cut {
+impl EdgeCrop {
     fn drawn(walk: usize, share: f32, random: &mut Random) -> Self {
         let length = if random.chance(share) { 1 + random.below(FRAMES_CUT_MAX) as usize } else { 0 };
         let length = length.min(walk);

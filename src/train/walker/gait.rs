@@ -5,7 +5,7 @@ use std::f32::consts::{PI, TAU};
 use super::{
     super::random::Random,
     Point, Pose,
-    body::{Arm, Leg, Person},
+    body::{Arm, Leg, Walker},
 };
 
 /// What a walk is like: CASIA-B's three, and a telephone.
@@ -22,8 +22,8 @@ pub enum Condition {
 
 /// A person on one walk.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Today {
-    person: Person,
+pub(super) struct WalkInstance {
+    person: Walker,
     speed: f32,
     first_phase: f32,
     /// The way the stride's rhythm wanders, and how fast.
@@ -34,8 +34,8 @@ pub(super) struct Today {
 const LEFT: f32 = 1.0;
 const RIGHT: f32 = -1.0;
 
-impl Today {
-    pub(super) fn drawn(person: &Person, condition: Condition, random: &mut Random) -> Self {
+impl WalkInstance {
+    pub(super) fn drawn(person: &Walker, condition: Condition, random: &mut Random) -> Self {
         let mut person = person.clone();
         let haste = if random.chance(0.25) { random.between(0.72, 1.32) } else { random.around(1.0, 0.05) };
         vary(&mut person, haste, random);
@@ -71,7 +71,7 @@ impl Today {
     pub(super) fn pose(&self, seconds: f32, place: f32) -> Pose {
         let [drift, slowness] = self.drift;
         let phase = self.first_phase + TAU * self.person.cadence * seconds + drift * (slowness * seconds).sin();
-        let Person { lengths, legs, arms, torso, head, .. } = &self.person;
+        let Walker { lengths, legs, arms, torso, head, .. } = &self.person;
         let height = 0.97 * (lengths.thigh + lengths.shank) + lengths.ankle;
         let middle = [place, 0.02 * (phase + 1.2).sin(), height + torso.bob.at(2.0 * phase)];
         let hips = across(torso.pelvis_turn.at(phase), torso.pelvis_drop.at(phase - PI / 2.0), lengths.hip_half);
@@ -144,7 +144,7 @@ impl Today {
 
     /// Nose, eyes and ears about the middle of the skull.
     fn face(&self, pose: &mut Pose, skull: Point, phase: f32, shoulder_turn: f32) {
-        let Person { lengths, head, .. } = &self.person;
+        let Walker { lengths, head, .. } = &self.person;
         let turn = 0.3 * shoulder_turn + self.head_turn;
         let pitch = head.pitch + head.nod.at(2.0 * phase);
         let forward = [pitch.cos() * turn.cos(), pitch.cos() * turn.sin(), pitch.sin()];
@@ -160,7 +160,7 @@ impl Today {
 }
 
 /// What haste and mood change from walk to walk; lengths they leave alone.
-fn vary(person: &mut Person, haste: f32, random: &mut Random) {
+fn vary(person: &mut Walker, haste: f32, random: &mut Random) {
     person.cadence *= haste.sqrt() * random.around(1.0, 0.005);
     for leg in &mut person.legs {
         leg.hip.size *= haste.sqrt() * random.around(1.0, 0.025);
@@ -182,7 +182,7 @@ fn vary(person: &mut Person, haste: f32, random: &mut Random) {
 }
 
 /// What the day's load does to a walk.
-fn load(person: &mut Person, condition: Condition, random: &mut Random) {
+fn load(person: &mut Walker, condition: Condition, random: &mut Random) {
     let side = random.below(2) as usize;
     match condition {
         Condition::Normal => {}

@@ -8,7 +8,7 @@ mod camera;
 mod estimator;
 mod gait;
 
-pub use self::{body::Person, camera::Camera, estimator::Estimator, gait::Condition};
+pub use self::{body::Walker, camera::Camera, estimator::Estimator, gait::Condition};
 use super::random::Random;
 use domain::{JOINTS, Skeleton};
 
@@ -19,7 +19,7 @@ pub(super) type Pose = [Point; JOINTS];
 
 /// A place with cameras: what all walks that are seen there have in common.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Site {
+pub struct WalkSite {
     pub frames_per_second: f32,
     pub cameras: Vec<Camera>,
     pub estimator: Estimator,
@@ -27,7 +27,7 @@ pub struct Site {
 
 /// One walk past a site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Walk {
+pub struct WalkSetup {
     /// Which of the site's cameras.
     pub camera: usize,
     pub condition: Condition,
@@ -43,7 +43,7 @@ pub enum Direction {
     Back,
 }
 
-impl Site {
+impl WalkSite {
     /// Some place: cameras anywhere around, of any common rate, with a better or a worse pose estimator.
     #[must_use]
     pub fn drawn(random: &mut Random, cameras: usize) -> Self {
@@ -57,16 +57,16 @@ impl Site {
     /// # Panics
     /// When the site has no such camera.
     #[must_use]
-    pub fn watch(&self, person: &Person, walk: Walk, random: &mut Random) -> Skeleton {
-        let today = gait::Today::drawn(person, walk.condition, random);
-        let half = today.speed() * walk.frames as f32 / self.frames_per_second / 2.0;
-        let camera = self.cameras[walk.camera].resembling(random, walk.direction).beyond(half);
-        let poses = (0..walk.frames).map(|frame| {
+    pub fn record(&self, person: &Walker, setup: WalkSetup, random: &mut Random) -> Skeleton {
+        let walk = gait::WalkInstance::drawn(person, setup.condition, random);
+        let half = walk.speed() * setup.frames as f32 / self.frames_per_second / 2.0;
+        let camera = self.cameras[setup.camera].resembling(random, setup.direction).beyond(half);
+        let poses = (0..setup.frames).map(|frame| {
             let time = frame as f32 / self.frames_per_second;
-            today.looks(time, today.speed() * time - half)
+            walk.looks(time, walk.speed() * time - half)
         });
         let views: Vec<_> = poses.map(|pose| camera.see(&pose)).collect();
-        self.estimator.tell(&views, walk.condition, random)
+        self.estimator.estimate(&views, setup.condition, random)
     }
 }
 

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{gait::Today, *};
+use super::{gait::WalkInstance, *};
 
 /// Bones that no joint bends: shoulders, hips, arms, legs, and the head's own.
 const BONES: [(usize, usize); 13] =
@@ -10,10 +10,10 @@ const BONES: [(usize, usize); 13] =
 const FACE_GIVES: f32 = 1e-3;
 const CONDITIONS: [Condition; 4] = [Condition::Normal, Condition::Bag, Condition::Coat, Condition::Phone];
 
-fn today(seed: u64, condition: Condition) -> Today {
+fn walk(seed: u64, condition: Condition) -> WalkInstance {
     let mut random = Random::new(seed, 0);
-    let person = Person::drawn(&mut random);
-    Today::drawn(&person, condition, &mut random)
+    let person = Walker::drawn(&mut random);
+    WalkInstance::drawn(&person, condition, &mut random)
 }
 
 fn length(pose: &Pose, (from, to): (usize, usize)) -> f32 {
@@ -22,16 +22,16 @@ fn length(pose: &Pose, (from, to): (usize, usize)) -> f32 {
 
 fn watched(seed: u64, condition: Condition) -> Skeleton {
     let mut random = Random::new(seed, 0);
-    let person = Person::drawn(&mut random);
-    let site = Site::drawn(&mut random, 1);
-    let walk = Walk { camera: 0, condition, direction: Direction::Forth, frames: 50 };
-    site.watch(&person, walk, &mut random)
+    let person = Walker::drawn(&mut random);
+    let site = WalkSite::drawn(&mut random, 1);
+    let walk = WalkSetup { camera: 0, condition, direction: Direction::Forth, frames: 50 };
+    site.record(&person, walk, &mut random)
 }
 
 /// How far the wrists get from where they are on average, seen from the shoulders, in metres.
-fn arm_motion(today: &Today) -> f32 {
+fn arm_motion(walk: &WalkInstance) -> f32 {
     let forward: Vec<[f32; 2]> = (0..60)
-        .map(|frame| today.pose(0.05 * frame as f32, 0.0))
+        .map(|frame| walk.pose(0.05 * frame as f32, 0.0))
         .map(|pose| [pose[9][0] - pose[5][0], pose[10][0] - pose[6][0]])
         .collect();
     let spread = |side: usize| {
@@ -46,8 +46,8 @@ proptest! {
 
     #[test]
     fn bones_keep_their_length(seed: u64, condition in prop::sample::select(&CONDITIONS), seconds in 0.0_f32..8.0) {
-        let today = today(seed, condition);
-        let (one, other) = (today.pose(0.0, 0.0), today.pose(seconds, 3.0));
+        let walk = walk(seed, condition);
+        let (one, other) = (walk.pose(0.0, 0.0), walk.pose(seconds, 3.0));
         for bone in BONES {
             let (before, after) = (length(&one, bone), length(&other, bone));
             let give = if bone == (0, 1) { FACE_GIVES } else { 1e-4 };
@@ -58,8 +58,8 @@ proptest! {
     /// Left and right exchanged and half a stride later, a walk is its own mirror image.
     #[test]
     fn the_mirror_image_of_a_walk_is_a_walk(seed: u64, condition in prop::sample::select(&CONDITIONS), seconds in 0.0_f32..4.0) {
-        let today = today(seed, condition);
-        let (seen, mirrored) = (today.looks(seconds, 1.0), today.mirrored().looks(seconds, 1.0));
+        let walk = walk(seed, condition);
+        let (seen, mirrored) = (walk.looks(seconds, 1.0), walk.mirrored().looks(seconds, 1.0));
         for (joint, place) in mirrored.iter().enumerate() {
             let twin = if joint == 0 { 0 } else { ((joint - 1) ^ 1) + 1 };
             let expected = [seen[twin][0], -seen[twin][1], seen[twin][2]];
@@ -86,9 +86,9 @@ proptest! {
 
     #[test]
     fn people_stand_upright_and_step_out(seed: u64) {
-        let today = today(seed, Condition::Normal);
-        prop_assert!((0.5..2.5).contains(&today.speed()), "{}", today.speed());
-        let pose = today.pose(0.3, 0.0);
+        let walk = walk(seed, Condition::Normal);
+        prop_assert!((0.5..2.5).contains(&walk.speed()), "{}", walk.speed());
+        let pose = walk.pose(0.3, 0.0);
         let height = |joint: usize| pose[joint][2];
         prop_assert!(height(0) > height(5) && height(5) > height(11) && height(11) > height(13));
         prop_assert!(height(15) > -0.2 && height(0) < 2.4);
@@ -97,11 +97,11 @@ proptest! {
 
 #[test]
 fn loads_change_the_walk() {
-    let mean = |condition: Condition| (0..40).map(|seed| arm_motion(&today(seed, condition))).sum::<f32>() / 40.0;
+    let mean = |condition: Condition| (0..40).map(|seed| arm_motion(&walk(seed, condition))).sum::<f32>() / 40.0;
     let normal = mean(Condition::Normal);
     assert!(mean(Condition::Bag) < 0.75 * normal && mean(Condition::Phone) < 0.6 * normal);
     let broader = (0..40).map(|seed| {
-        let width = |condition: Condition| length(&today(seed, condition).pose(0.0, 0.0), (11, 12));
+        let width = |condition: Condition| length(&walk(seed, condition).pose(0.0, 0.0), (11, 12));
         width(Condition::Coat) / width(Condition::Normal)
     });
     assert!(broader.sum::<f32>() / 40.0 > 1.04);
@@ -109,8 +109,8 @@ fn loads_change_the_walk() {
 
 #[test]
 fn cameras_see_what_is_in_front_of_them() {
-    let today = today(3, Condition::Normal);
-    let pose = today.pose(0.0, 0.0);
+    let walk = walk(3, Condition::Normal);
+    let pose = walk.pose(0.0, 0.0);
     let face = Camera::level(0.0).see(&pose);
     // Whoever comes towards a camera has the left shoulder on the picture's right, and the nose before the ears.
     assert!(face.joints[5].place[0] > face.joints[6].place[0] + 50.0);
@@ -129,11 +129,11 @@ fn cameras_see_what_is_in_front_of_them() {
 fn a_better_estimator_is_nearer_the_truth() {
     let error = |estimator: Estimator| {
         let mut random = Random::new(8, 0);
-        let person = Person::drawn(&mut random);
-        let today = Today::drawn(&person, Condition::Normal, &mut random);
+        let person = Walker::drawn(&mut random);
+        let walk = WalkInstance::drawn(&person, Condition::Normal, &mut random);
         let views: Vec<_> =
-            (0..40).map(|frame| Camera::level(90.0).see(&today.pose(0.04 * frame as f32, 0.0))).collect();
-        let told = estimator.tell(&views, Condition::Normal, &mut random);
+            (0..40).map(|frame| Camera::level(90.0).see(&walk.pose(0.04 * frame as f32, 0.0))).collect();
+        let told = estimator.estimate(&views, Condition::Normal, &mut random);
         let off = told.frames.iter().zip(&views).flat_map(|(frame, view)| {
             let scale = view.scale;
             frame

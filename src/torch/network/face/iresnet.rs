@@ -72,16 +72,16 @@ impl IResNet {
             IResNetLayout::AdaFace => ["input_layer.0", "input_layer.1", "input_layer.2"],
         };
         let activation = Activation::prelu(parameters, slopes, STEM)?;
-        let look = (ConvShape::around(INPUT[0], STEM), Bias::Absent);
-        let stem = Conv::normed(parameters, [conv, norm], look, activation)?;
+        let look = ConvShape::around(INPUT[0], STEM);
+        let stem = Conv::normed(parameters, [conv, norm], look, Bias::Absent, activation)?;
         let mut blocks = Vec::new();
         let mut inputs = STEM;
         for (stage, (repeats, outputs)) in depth.blocks().into_iter().zip(STAGES).enumerate() {
             for repeat in 0..repeats {
                 let keys = Keys::of_block(layout, [stage, repeat, blocks.len()]);
                 let stride = if repeat == 0 { 2 } else { 1 };
-                let shortcut = Shortcut::new(parameters, &keys, layout, ([inputs, outputs], stride))?;
-                blocks.push(Block::new(parameters, &keys, shortcut, ([inputs, outputs], stride))?);
+                let shortcut = Shortcut::new(parameters, &keys, layout, [inputs, outputs], stride)?;
+                blocks.push(Block::new(parameters, &keys, shortcut, [inputs, outputs], stride)?);
                 inputs = outputs;
             }
         }
@@ -144,7 +144,8 @@ impl Shortcut {
         parameters: &mut Parameters<'_>,
         keys: &Keys,
         layout: IResNetLayout,
-        ([inputs, outputs], stride): ([usize; 2], usize),
+        [inputs, outputs]: [usize; 2],
+        stride: usize,
     ) -> Result<Self, NetworkError> {
         if stride == 1 {
             return Ok(Self::Kept);
@@ -154,7 +155,7 @@ impl Shortcut {
         }
         let shape = ConvShape::point(inputs, outputs).stride([stride, stride]);
         let [conv, norm] = &keys.shortcut;
-        Ok(Self::Projected(Conv::normed(parameters, [conv, norm], (shape, Bias::Absent), Activation::None)?))
+        Ok(Self::Projected(Conv::normed(parameters, [conv, norm], shape, Bias::Absent, Activation::None)?))
     }
 
     fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
@@ -180,16 +181,17 @@ impl Block {
         parameters: &mut Parameters<'_>,
         keys: &Keys,
         shortcut: Shortcut,
-        ([inputs, outputs], stride): ([usize; 2], usize),
+        [inputs, outputs]: [usize; 2],
+        stride: usize,
     ) -> Result<Self, NetworkError> {
         let [first, second, third] = &keys.norms;
         let [look, tighten] = &keys.convs;
         let norm = Norm::new(&Scale::take(parameters, first, inputs)?)?;
         let slopes = Activation::prelu(parameters, &keys.slopes, outputs)?;
-        let shape = (ConvShape::around(inputs, outputs), Bias::Absent);
-        let look = Conv::normed(parameters, [look, second], shape, slopes)?;
-        let shape = (ConvShape::around(outputs, outputs).stride([stride, stride]), Bias::Absent);
-        let tighten = Conv::normed(parameters, [tighten, third], shape, Activation::None)?;
+        let shape = ConvShape::around(inputs, outputs);
+        let look = Conv::normed(parameters, [look, second], shape, Bias::Absent, slopes)?;
+        let shape = ConvShape::around(outputs, outputs).stride([stride, stride]);
+        let tighten = Conv::normed(parameters, [tighten, third], shape, Bias::Absent, Activation::None)?;
         Ok(Self { norm, convs: Chain(vec![look, tighten]), shortcut })
     }
 }
@@ -223,13 +225,10 @@ impl Top {
             IResNetLayout::AdaFace => Scale::take_bare(parameters, "output_layer.4", DIMENSION)?,
         };
         let (norm, full) = match parameters.folding {
-            Folding::Folded => {
-                let (factors, shifts) = norm.steps();
-                (None, full.preceded_by((&factors, &shifts)))
-            }
+            Folding::Folded => (None, full.preceded_by(&norm.channel_scales())),
             Folding::Unfolded => (Some(Norm::new(&norm)?), full),
         };
-        let features = Linear::followed_by(full, &last, ([inputs, DIMENSION], parameters.folding))?;
+        let features = Linear::followed_by(full, &last, [inputs, DIMENSION], parameters.folding)?;
         Ok(Self { norm, features })
     }
 }

@@ -60,12 +60,16 @@ impl Mbf {
         let widen = block(parameters, "conv_sep", ConvShape::point(inputs, TOP), TOP)?;
         let global = ConvShape::depthwise(TOP).kernel([LAST_MAP, LAST_MAP]);
         let global = linear_block(parameters, "features.layers.0", global)?;
-        let full = ([TOP, DIMENSION], Bias::Absent);
         Ok(Self {
             stem: Chain(vec![look, pairs]),
             stages: Chain(stages),
             top: Chain(vec![widen, global]),
-            features: Linear::normed(parameters, ["features.layers.2", "features.layers.3"], full)?,
+            features: Linear::normed(
+                parameters,
+                ["features.layers.2", "features.layers.3"],
+                [TOP, DIMENSION],
+                Bias::Absent,
+            )?,
         })
     }
 }
@@ -80,12 +84,12 @@ impl Layer for Mbf {
 fn block(parameters: &mut Parameters<'_>, key: &str, shape: ConvShape, channels: usize) -> Result<Conv, NetworkError> {
     let activation = Activation::prelu(parameters, &format!("{key}.layers.2"), channels)?;
     let names = [&*format!("{key}.layers.0"), &*format!("{key}.layers.1")];
-    Conv::normed(parameters, names, (shape, Bias::Absent), activation)
+    Conv::normed(parameters, names, shape, Bias::Absent, activation)
 }
 
 fn linear_block(parameters: &mut Parameters<'_>, key: &str, shape: ConvShape) -> Result<Conv, NetworkError> {
     let names = [&*format!("{key}.layers.0"), &*format!("{key}.layers.1")];
-    Conv::normed(parameters, names, (shape, Bias::Absent), Activation::None)
+    Conv::normed(parameters, names, shape, Bias::Absent, Activation::None)
 }
 
 /// What a bottleneck does with its input.

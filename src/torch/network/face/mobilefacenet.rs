@@ -65,11 +65,11 @@ impl Layer for MobileFaceNet {
 
 fn block(parameters: &mut Parameters<'_>, key: &str, shape: ConvShape, channels: usize) -> Result<Conv, NetworkError> {
     let activation = Activation::prelu(parameters, &format!("{key}.prelu"), channels)?;
-    Conv::normed(parameters, [&format!("{key}.conv"), &format!("{key}.bn")], (shape, Bias::Absent), activation)
+    Conv::normed(parameters, [&format!("{key}.conv"), &format!("{key}.bn")], shape, Bias::Absent, activation)
 }
 
 fn linear_block(parameters: &mut Parameters<'_>, key: &str, shape: ConvShape) -> Result<Conv, NetworkError> {
-    Conv::normed(parameters, [&format!("{key}.conv"), &format!("{key}.bn")], (shape, Bias::Absent), Activation::None)
+    Conv::normed(parameters, [&format!("{key}.conv"), &format!("{key}.bn")], shape, Bias::Absent, Activation::None)
 }
 
 fn bottlenecks(parameters: &mut Parameters<'_>) -> Result<Chain<Bottleneck>, NetworkError> {
@@ -104,11 +104,11 @@ impl Bottleneck {
         let around = ConvShape::depthwise(wide).kernel([3, 3]).stride([stride, stride]).padding([1, 1]);
         let slopes = Activation::prelu(parameters, &name(2), wide)?;
         let widen =
-            Conv::normed(parameters, [&name(0), &name(1)], (ConvShape::point(inputs, wide), Bias::Absent), slopes)?;
+            Conv::normed(parameters, [&name(0), &name(1)], ConvShape::point(inputs, wide), Bias::Absent, slopes)?;
         let slopes = Activation::prelu(parameters, &name(5), wide)?;
-        let look = Conv::normed(parameters, [&name(3), &name(4)], (around, Bias::Absent), slopes)?;
+        let look = Conv::normed(parameters, [&name(3), &name(4)], around, Bias::Absent, slopes)?;
         let point = ConvShape::point(wide, outputs);
-        let tighten = Conv::normed(parameters, [&name(6), &name(7)], (point, Bias::Absent), Activation::None)?;
+        let tighten = Conv::normed(parameters, [&name(6), &name(7)], point, Bias::Absent, Activation::None)?;
         Ok(Self { layers: Chain(vec![widen, look, tighten]), keeps_input: stride == 1 && inputs == outputs })
     }
 }

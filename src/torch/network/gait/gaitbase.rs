@@ -38,14 +38,14 @@ pub(in crate::network) struct GaitBase {
 impl GaitBase {
     pub(in crate::network) fn new(parameters: &mut Parameters<'_>) -> Result<Self, NetworkError> {
         let name = |layer: &str| format!("Backbone.forward_block.{layer}");
-        let look = (ConvShape::around(1, STEM), Bias::Absent);
+        let look = ConvShape::around(1, STEM);
         let names = [&*name("conv1.conv"), &*name("bn1")];
-        let stem = Conv::normed(parameters, names, look, Activation::Relu)?;
+        let stem = Conv::normed(parameters, names, look, Bias::Absent, Activation::Relu)?;
         let mut blocks = Vec::new();
         let mut inputs = STEM;
         for (number, (outputs, stride)) in BLOCKS.into_iter().enumerate() {
             let key = name(&format!("layer{}.0", number + 1));
-            blocks.push(Block::new(parameters, &key, ([inputs, outputs], stride))?);
+            blocks.push(Block::new(parameters, &key, [inputs, outputs], stride)?);
             inputs = outputs;
         }
         let shape = &[PARTS, TOP, PART];
@@ -82,11 +82,12 @@ impl Block {
     fn new(
         parameters: &mut Parameters<'_>,
         key: &str,
-        ([inputs, outputs], stride): ([usize; 2], usize),
+        [inputs, outputs]: [usize; 2],
+        stride: usize,
     ) -> Result<Self, NetworkError> {
         let mut normed = |[conv, norm]: [&str; 2], shape: ConvShape, activation: Activation| {
             let names = [&*format!("{key}.{conv}"), &*format!("{key}.{norm}")];
-            Conv::normed(parameters, names, (shape, Bias::Absent), activation)
+            Conv::normed(parameters, names, shape, Bias::Absent, activation)
         };
         let stride = [stride, stride];
         let first = normed(["conv1", "bn1"], ConvShape::around(inputs, outputs).stride(stride), Activation::Relu)?;

@@ -7,7 +7,10 @@ use tch::{TchError, Tensor};
 
 use crate::network::{
     Folding, NetworkError,
-    layers::{Activation, Affine, Bias, Chain, Conv, ConvShape, Layer, Linear, Norm, Scale, narrow, side, tensor},
+    layers::{
+        Activation, Affine, Bias, Chain, ChannelScales, Conv, ConvShape, Layer, Linear, Norm, Scale, narrow, side,
+        tensor,
+    },
     parameters::Parameters,
 };
 
@@ -44,11 +47,11 @@ impl GaitGraph {
         let stem = Stem::new(parameters, "input_branches.0.layers.0", &graph, scale.as_ref())?;
         let mut units = Vec::new();
         for (layer, widths) in [(1, [64, 64]), (2, [64, 32])] {
-            units.push(Unit::new(parameters, &format!("input_branches.0.layers.{layer}"), &graph, (widths, 1))?);
+            units.push(Unit::new(parameters, &format!("input_branches.0.layers.{layer}"), &graph, widths, 1)?);
         }
         let graph = Adjacency::take(parameters, "A")?;
         for (layer, widths, stride) in [(0, [32, 128], 2), (1, [128, 128], 1), (2, [128, 256], 2), (3, [256, 256], 1)] {
-            units.push(Unit::new(parameters, &format!("main_stream.{layer}"), &graph, (widths, stride))?);
+            units.push(Unit::new(parameters, &format!("main_stream.{layer}"), &graph, widths, stride)?);
         }
         let features = Linear::plain(parameters, "fcn", [256, DIMENSION])?;
         Ok(Self { norm, stem, units: Chain(units), features })
@@ -85,8 +88,8 @@ impl Stem {
         let graph = graph.weighed(parameters, key)?;
         let names = [&*format!("{key}.tcn.conv"), &*format!("{key}.tcn.bn")];
         Ok(Self {
-            space: GraphConv::new(parameters, &format!("{key}.scn"), &graph, ([CHANNELS, width], input_scale))?,
-            time: Conv::normed(parameters, names, (along_time(width, 1), Bias::Present), Activation::Relu)?,
+            space: GraphConv::new(parameters, &format!("{key}.scn"), &graph, [CHANNELS, width], input_scale)?,
+            time: Conv::normed(parameters, names, along_time(width, 1), Bias::Present, Activation::Relu)?,
         })
     }
 }
@@ -109,18 +112,19 @@ impl Unit {
         parameters: &mut Parameters<'_>,
         key: &str,
         graph: &Adjacency,
-        ([inputs, outputs], stride): ([usize; 2], usize),
+        [inputs, outputs]: [usize; 2],
+        stride: usize,
     ) -> Result<Self, NetworkError> {
         let middle = outputs / REDUCTION;
         let graph = graph.weighed(parameters, key)?;
         let scn = format!("{key}.scn");
-        let across = GraphConv::new(parameters, &scn, &graph, ([middle, middle], None))?;
+        let across = GraphConv::new(parameters, &scn, &graph, [middle, middle], None)?;
         let tcn = format!("{key}.tcn");
         let names = [&*format!("{tcn}.conv"), &*format!("{tcn}.bn")];
-        let along = Conv::normed(parameters, names, (along_time(middle, stride), Bias::Present), Activation::Relu)?;
+        let along = Conv::normed(parameters, names, along_time(middle, stride), Bias::Present, Activation::Relu)?;
         Ok(Self {
-            space: Bottleneck::new(parameters, &scn, across, ([inputs, outputs], 1))?,
-            time: Bottleneck::new(parameters, &tcn, along, ([outputs, outputs], stride))?,
+            space: Bottleneck::new(parameters, &scn, across, [inputs, outputs], 1)?,
+            time: Bottleneck::new(parameters, &tcn, along, [outputs, outputs], stride)?,
         })
     }
 }
@@ -156,12 +160,13 @@ impl<L: Layer> Bottleneck<L> {
         parameters: &mut Parameters<'_>,
         key: &str,
         middle: L,
-        ([inputs, outputs], stride): ([usize; 2], usize),
+        [inputs, outputs]: [usize; 2],
+        stride: usize,
     ) -> Result<Self, NetworkError> {
         let width = outputs / REDUCTION;
         let names = |conv: &str, norm: &str| [format!("{key}.{conv}"), format!("{key}.{norm}")];
         let mut point = |names: [String; 2], shape: ConvShape, activation: Activation| {
-            Conv::normed(parameters, [&names[0], &names[1]], (shape, Bias::Present), activation)
+            Conv::normed(parameters, [&names[0], &names[1]], shape, Bias::Present, activation)
         };
         let project = joint_by_joint(inputs, outputs).stride([stride, 1]);
         Ok(Self {
@@ -227,20 +232,20 @@ impl GraphConv {
         parameters: &mut Parameters<'_>,
         key: &str,
         graph: &Tensor,
-        ([inputs, outputs], input_scale): ([usize; 2], Option<&Scale>),
+        [inputs, outputs]: [usize; 2],
+        input_scale: Option<&Scale>,
     ) -> Result<Self, NetworkError> {
         let shape = joint_by_joint(inputs, DISTANCES * outputs);
         let gcn = format!("{key}.conv.gcn");
         let mut affine = Affine::take(parameters, &gcn, &[DISTANCES * outputs, inputs, 1, 1], Bias::Present)?;
         if let Some(scale) = input_scale {
-            let (factors, shifts) = scale.steps();
-            affine = affine.preceded_by((&factors, &shifts));
+            affine = affine.preceded_by(&scale.channel_scales());
         }
         let scale = Scale::take(parameters, &format!("{key}.bn"), outputs)?;
         let after = match parameters.folding {
             Folding::Unfolded => After::Norm(Norm::new(&scale)?),
             Folding::Folded => {
-                let (factors, shifts) = scale.steps();
+                let ChannelScales { factors, shifts } = scale.channel_scales();
                 affine = affine.scaled(&factors);
                 let shifts: Vec<f32> = shifts.into_iter().map(narrow).collect();
                 After::Shift(tensor(&shifts, &[outputs, 1, 1])?)

@@ -109,7 +109,7 @@ impl Stage {
         let joint_places = (joints > 1).then(|| rows("joints", joints)).transpose()?;
         let frame_places = rows("frames", FRAMES + 1)?;
         let summary = rows("summary", joints)?.f_reshape([1, side(joints), 1, side(width)])?;
-        let mut encoder = |part: &str| Encoder::new(parameters, &name(part), (LAYERS, width));
+        let mut encoder = |part: &str| Encoder::new(parameters, &name(part), LAYERS, width);
         let space = joint_places.map(|places| encoder("space").map(|encoder| (places, encoder))).transpose()?;
         Ok(Self {
             joints: side(joints),

@@ -5,7 +5,7 @@ use tch::{TchError, Tensor};
 
 use crate::network::{
     Folding, NetworkError,
-    layers::{Affine, Bias, Chain, Layer, Linear, NORM_EPSILON, side, tensor},
+    layers::{Affine, Bias, Chain, ChannelScales, Layer, Linear, NORM_EPSILON, side, tensor},
     parameters::Parameters,
 };
 
@@ -27,7 +27,8 @@ impl Encoder {
     pub(super) fn new(
         parameters: &mut Parameters<'_>,
         key: &str,
-        (layers, width): (usize, usize),
+        layers: usize,
+        width: usize,
     ) -> Result<Self, NetworkError> {
         let layers = (0..layers).map(|layer| EncoderLayer::new(parameters, &format!("{key}.layers.{layer}"), width));
         let layers = Chain(layers.collect::<Result<_, _>>()?);
@@ -102,8 +103,8 @@ impl NormedLinear {
         let (norm, linear) = match parameters.folding {
             Folding::Folded => {
                 let wide = |numbers: &[f32]| numbers.iter().map(|number| f64::from(*number)).collect::<Vec<_>>();
-                let (factors, shifts) = (wide(&numbers.weight), wide(&numbers.bias));
-                (LayerNorm::bare(inputs), linear.preceded_by((&factors, &shifts)))
+                let scales = ChannelScales { factors: wide(&numbers.weight), shifts: wide(&numbers.bias) };
+                (LayerNorm::bare(inputs), linear.preceded_by(&scales))
             }
             Folding::Unfolded => (LayerNorm::learnt(&numbers)?, linear),
         };

@@ -138,8 +138,8 @@ fn weighed_mean(values: &Tensor, trust: &Tensor, over: &[i64]) -> Result<Tensor,
 
 /// Brings a joint that left its course for one frame back to within reach of it.
 fn without_strays(places: &Tensor) -> Result<Tensor, TchError> {
-    let (before, after) = (earlier(places)?, later(places)?);
-    let (low, high) = (before.f_minimum(&after)?, before.f_maximum(&after)?);
+    let (before, following) = (earlier(places)?, later(places)?);
+    let (low, high) = (before.f_minimum(&following)?, before.f_maximum(&following)?);
     let course = low.f_maximum(&high.f_minimum(places)?)?;
     course.f_add(&places.f_sub(&course)?.f_clamp(-STRAY_MAX, STRAY_MAX)?)
 }

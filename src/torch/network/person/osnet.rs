@@ -113,7 +113,7 @@ impl OsNet {
             stem: Stem::new(parameters, norm, stem)?,
             stages,
             top: relu(parameters, "conv5", ConvShape::point(conv4, conv4))?,
-            features: Linear::normed(parameters, ["fc.0", "fc.1"], ([conv4, DIMENSION], Bias::Present))?,
+            features: Linear::normed(parameters, ["fc.0", "fc.1"], [conv4, DIMENSION], Bias::Present)?,
         })
     }
 }
@@ -130,11 +130,11 @@ impl Layer for OsNet {
 
 /// Convolution, normalisation, ReLU.
 fn relu(parameters: &mut Parameters<'_>, key: &str, shape: ConvShape) -> Result<Conv, NetworkError> {
-    Conv::normed(parameters, [&format!("{key}.conv"), &format!("{key}.bn")], (shape, Bias::Absent), Activation::Relu)
+    Conv::normed(parameters, [&format!("{key}.conv"), &format!("{key}.bn")], shape, Bias::Absent, Activation::Relu)
 }
 
 fn linear(parameters: &mut Parameters<'_>, key: &str, shape: ConvShape) -> Result<Conv, NetworkError> {
-    Conv::normed(parameters, [&format!("{key}.conv"), &format!("{key}.bn")], (shape, Bias::Absent), Activation::None)
+    Conv::normed(parameters, [&format!("{key}.conv"), &format!("{key}.bn")], shape, Bias::Absent, Activation::None)
 }
 
 /// The first convolution, its normalisation, ReLU.
@@ -184,7 +184,8 @@ impl Stage {
             Block::new(
                 parameters,
                 &format!("conv{number}.{repeat}"),
-                (norm, norm.blocks()[number - 2][repeat]),
+                norm,
+                norm.blocks()[number - 2][repeat],
                 [inputs, outputs],
             )
         };
@@ -225,7 +226,8 @@ impl Block {
     fn new(
         parameters: &mut Parameters<'_>,
         key: &str,
-        (norm, instance): (OsNetNorm, Instance),
+        norm: OsNetNorm,
+        instance: Instance,
         [inputs, outputs]: [usize; 2],
     ) -> Result<Self, NetworkError> {
         let middle = outputs / REDUCTION;
@@ -298,7 +300,7 @@ impl Light {
         let names = [&*format!("{key}.conv2"), &*format!("{key}.bn")];
         Ok(Self {
             across: Conv::plain(parameters, &format!("{key}.conv1"), point, Bias::Absent)?,
-            around: Conv::normed(parameters, names, (around, Bias::Absent), Activation::Relu)?,
+            around: Conv::normed(parameters, names, around, Bias::Absent, Activation::Relu)?,
         })
     }
 }

@@ -10,7 +10,8 @@ use crate::network::{
     Folding, NetworkError,
     instance::InstanceNorm,
     layers::{
-        Activation, Affine, Bias, Chain, Conv, ConvShape, Layer, Norm, Scale, channels_last, mean_over_map, side,
+        Activation, Affine, Bias, Chain, ChannelScales, Conv, ConvShape, Layer, Norm, Scale, channels_last,
+        mean_over_map, side,
     },
     parameters::Parameters,
 };
@@ -118,7 +119,7 @@ impl ResNet50 {
         let [conv, stem_norm, neck] = layout.ends();
         let look = ConvShape::point(INPUT[0], STEM).kernel([7, 7]).stride([2, 2]).padding([3, 3]);
         let activation = layout.stem_activation(norm);
-        let stem = Conv::normed(parameters, [conv, stem_norm], (look, Bias::Absent), activation)?;
+        let stem = Conv::normed(parameters, [conv, stem_norm], look, Bias::Absent, activation)?;
         let mut bottlenecks = Vec::new();
         let mut inputs = STEM;
         for (stage, Stage { middle, repeats, stride }) in STAGES.into_iter().enumerate() {
@@ -126,7 +127,7 @@ impl ResNet50 {
             for repeat in 0..repeats {
                 let key = format!("{}.{repeat}", layout.stage(stage));
                 let stride = if repeat == 0 { stride } else { 1 };
-                bottlenecks.push(Bottleneck::new(parameters, &key, norm, ([inputs, middle], stride))?);
+                bottlenecks.push(Bottleneck::new(parameters, &key, norm, [inputs, middle], stride)?);
                 inputs = middle * EXPANSION;
             }
         }
@@ -163,12 +164,13 @@ impl Bottleneck {
         parameters: &mut Parameters<'_>,
         key: &str,
         norm: ResNet50Norm,
-        ([inputs, middle], stride): ([usize; 2], usize),
+        [inputs, middle]: [usize; 2],
+        stride: usize,
     ) -> Result<Self, NetworkError> {
         let outputs = middle * EXPANSION;
         let mut normed = |[conv, norm]: [&str; 2], shape: ConvShape, activation: Activation| {
             let names = [&*format!("{key}.{conv}"), &*format!("{key}.{norm}")];
-            Conv::normed(parameters, names, (shape, Bias::Absent), activation)
+            Conv::normed(parameters, names, shape, Bias::Absent, activation)
         };
         let around = ConvShape::around(middle, middle).stride([stride, stride]);
         let look = normed(["conv2", "bn2"], around, Activation::Relu)?;
@@ -228,9 +230,10 @@ impl Ibn {
         let scale = Scale::take(parameters, &format!("{key}.bn1.BN"), outputs - half)?;
         let (affine, batch) = match parameters.folding {
             Folding::Folded => {
-                let (factors, shifts) = scale.steps();
-                let (factors, shifts) = ([vec![1.0; half], factors].concat(), [vec![0.0; half], shifts].concat());
-                (affine.followed_by_steps((&factors, &shifts)), None)
+                let ChannelScales { factors, shifts } = scale.channel_scales();
+                let factors = [vec![1.0; half], factors].concat();
+                let shifts = [vec![0.0; half], shifts].concat();
+                (affine.followed_by_scales(&ChannelScales { factors, shifts }), None)
             }
             Folding::Unfolded => (affine, Some(Norm::new(&scale)?)),
         };

@@ -23,10 +23,11 @@ const ANSWERS: [(&str, [f32; 6]); 14] = [
 
 #[test]
 fn networks_answer_as_in_pytorch() {
-    let _settled = runtime::settle_thread();
+    let _inference = runtime::prepare_thread();
     for (name, expected) in ANSWERS {
         let architecture: Architecture = name.parse().expect("built in");
-        let network = Network::build(architecture, invented(architecture), Folding::Folded).expect("its own layout");
+        let network =
+            Network::build(architecture, synthetic_weights(architecture), Folding::Folded).expect("its own layout");
         let answer = network.forward(&inputs(architecture, 1), 1).expect("runs");
         let largest = answer.iter().fold(0.0_f32, |largest, number| largest.max(number.abs()));
         let eighth = answer.len() / 8;

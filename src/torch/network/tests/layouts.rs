@@ -1,6 +1,7 @@
 //! Which tensors each network asks for: their names, shapes and number.
 
 use super::*;
+use weights::Dtype;
 
 /// Every architecture, and how many numbers of it were trained, classifiers aside.
 ///
@@ -172,11 +173,11 @@ const LEFT_BEHIND: [(&str, &[&str]); 8] = [
 
 #[test]
 fn networks_have_the_parameters_of_their_papers_and_name_what_does_not_fit() {
-    let _settled = runtime::settle_thread();
+    let _inference = runtime::prepare_thread();
     assert_eq!(Architecture::all().count(), TRAINED.len());
     for (name, expected) in TRAINED {
         let architecture: Architecture = name.parse().expect("built in");
-        let Invention { made, asked, .. } = Invention::of(architecture, true);
+        let SyntheticWeights { made, asked, .. } = SyntheticWeights::of(architecture, true);
         // What is counted is what is trained: no running statistics, no graph.
         let trained = |key: &str| !key.contains(".running_") && !["A", "input_branches.0.A"].contains(&key);
         let counted = made.iter().filter(|(key, _)| trained(key)).map(|(_, tensor)| tensor.elements()).sum::<usize>();
@@ -217,7 +218,7 @@ fn assert_misfits_are_named(architecture: Architecture, mut whole: StateDict, as
 #[test]
 fn layouts_have_the_names_and_shapes_that_were_published() {
     for (name, expected) in NAMED {
-        let made = Invention::of(name.parse().expect("built in"), true).made;
+        let made = SyntheticWeights::of(name.parse().expect("built in"), true).made;
         for (key, shape) in expected {
             assert_eq!(made.get(key).map(RawTensor::shape), Some(*shape), "{name}: {key}");
         }
@@ -239,7 +240,7 @@ fn normalisation_that_is_not_there_has_no_tensors() {
         ("gaitbase", "Backbone.forward_block.layer1.0.downsample.0.weight"),
     ];
     for (name, key) in absent {
-        assert!(Invention::of(name.parse().expect("built in"), true).made.get(key).is_none(), "{name}: {key}");
+        assert!(SyntheticWeights::of(name.parse().expect("built in"), true).made.get(key).is_none(), "{name}: {key}");
     }
 }
 
@@ -247,7 +248,7 @@ fn normalisation_that_is_not_there_has_no_tensors() {
 fn what_training_alone_needs_is_passed_over() {
     for (name, keys) in LEFT_BEHIND {
         let architecture = name.parse().expect("built in");
-        let mut weights = Invention::of(architecture, true).made;
+        let mut weights = SyntheticWeights::of(architecture, true).made;
         for key in keys {
             let tensor = RawTensor::new(Dtype::I64, vec![1], vec![0; 8]).expect("one number");
             weights.insert((*key).to_owned(), tensor).expect("a new name");
@@ -265,7 +266,7 @@ fn published_weights_fit_and_nothing_else_does_on_real_data() {
         let weights = StateDict::read(&data.join(file), entry).expect("a checkpoint");
         let used = weights.iter().filter(|(key, _)| !key.contains("num_batches") && !key.starts_with("classifier."));
         let layout: Vec<_> = used.map(|(key, tensor)| (key.to_owned(), tensor.shape().to_vec())).collect();
-        let own = invented(architecture);
+        let own = synthetic_weights(architecture);
         let own: Vec<_> = own.iter().map(|(key, tensor)| (key.to_owned(), tensor.shape().to_vec())).collect();
         assert_eq!(layout, own, "{name}");
         Network::build(architecture, weights, Folding::Folded).expect("its own layout");
@@ -277,7 +278,7 @@ fn numbers_that_no_network_can_have_are_named() {
     let architecture = Architecture::OsNet(OsNetNorm::Batch, OsNetWidth::Quarter);
     let key = "conv1.bn.running_var";
     let refused = |tensor: RawTensor| {
-        let mut weights = invented(architecture);
+        let mut weights = synthetic_weights(architecture);
         weights.remove(key);
         weights.insert(key.to_owned(), tensor).expect("just removed");
         Network::build(architecture, weights, Folding::Folded).expect_err("does not fit")
@@ -293,11 +294,11 @@ fn numbers_that_no_network_can_have_are_named() {
 
 #[test]
 fn a_learnt_power_pools_by_the_generalised_mean_and_must_be_above_zero() {
-    let _settled = runtime::settle_thread();
+    let _inference = runtime::prepare_thread();
     let architecture = Architecture::ResNet50(ResNet50Norm::Batch, ResNet50Layout::FastReid);
     let input = inputs(architecture, 1);
     let pooled_by = |power: Option<f32>| {
-        let mut weights = invented(architecture);
+        let mut weights = synthetic_weights(architecture);
         if let Some(power) = power {
             let power = RawTensor::from_f32(vec![1], &[power]).expect("one number");
             weights.insert("heads.pool_layer.p".to_owned(), power).expect("a new name");

@@ -7,10 +7,10 @@ use super::runtime;
 /// A tensor of the numbers, row-major.
 pub(super) fn tensor<const N: usize>(numbers: &[f32], sides: [usize; N]) -> Result<Tensor, TchError> {
     let sides = sides.map(|side| i64::try_from(side).expect("no tensor has 2^63 numbers"));
-    runtime::taken_in(Tensor::f_from_slice(numbers)?.f_reshape(sides)?)
+    runtime::to_device(Tensor::f_from_slice(numbers)?.f_reshape(sides)?)
 }
 
 /// All numbers of a tensor, row-major.
 pub(super) fn numbers(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
-    runtime::given_out(tensor)
+    runtime::to_host(tensor)
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{
-    bootstrap::{Draws, middle},
+    bootstrap::{PersonDraws, middle},
     rate::Interval,
 };
 
@@ -15,7 +15,7 @@ const SEED: u64 = 1;
 
 /// A probe that was judged.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Judged {
+pub struct ScoredProbe {
     pub score: f64,
     pub says_enrolled: bool,
     pub is_enrolled: bool,
@@ -30,16 +30,16 @@ pub struct Estimate {
 }
 
 /// A measure over judged probes, each counting as often as its weight says, once where there are none.
-pub type Measure = fn(&[Judged], Option<&[f64]>) -> f64;
+pub type ProbeMeasure = fn(&[ScoredProbe], Option<&[f64]>) -> f64;
 
 /// What intervals are resampled by: whose world or person each probe is of.
-pub struct Units {
+pub struct ResamplingUnits {
     /// The unit of each probe.
     of: Vec<usize>,
     count: usize,
 }
 
-impl Units {
+impl ResamplingUnits {
     pub fn new(names: impl Iterator<Item = u32>) -> Self {
         let mut places = BTreeMap::new();
         let place = |name| {
@@ -52,12 +52,12 @@ impl Units {
 
     /// A measure of judged probes, in the order of the units' names, and its interval.
     #[must_use]
-    pub fn estimate(&self, judged: &[Judged], measure: Measure) -> Estimate {
+    pub fn estimate(&self, scored: &[ScoredProbe], measure: ProbeMeasure) -> Estimate {
         // Sorted once, for the measures that go by rank.
-        let mut order: Vec<usize> = (0..judged.len()).collect();
-        order.sort_by(|one, other| judged[*one].score.total_cmp(&judged[*other].score));
-        let sorted: Vec<Judged> = order.iter().map(|place| judged[*place]).collect();
-        let mut draws = Draws::new(self.count, SEED);
+        let mut order: Vec<usize> = (0..scored.len()).collect();
+        order.sort_by(|one, other| scored[*one].score.total_cmp(&scored[*other].score));
+        let sorted: Vec<ScoredProbe> = order.iter().map(|place| scored[*place]).collect();
+        let mut draws = PersonDraws::new(self.count, SEED);
         let interval = middle(|| {
             let times = draws.next();
             let weights: Vec<f64> = order.iter().map(|place| times[self.of[*place]] as f64).collect();
@@ -74,10 +74,10 @@ fn weight(weights: Option<&[f64]>, place: usize) -> f64 {
 /// The area under the ROC of probes that are sorted by their scores: how often somebody enrolled scores above a stranger, ties
 /// counted half.
 #[must_use]
-pub fn auc(judged: &[Judged], weights: Option<&[f64]>) -> f64 {
+pub fn auc(scored: &[ScoredProbe], weights: Option<&[f64]>) -> f64 {
     let (mut won, mut strangers, mut enrolled) = (0.0, 0.0, 0.0);
     let mut place = 0;
-    for tied in judged.chunk_by(|one, other| one.score.total_cmp(&other.score).is_eq()) {
+    for tied in scored.chunk_by(|one, other| one.score.total_cmp(&other.score).is_eq()) {
         let (mut of_strangers, mut of_enrolled) = (0.0, 0.0);
         for one in tied {
             *(if one.is_enrolled { &mut of_enrolled } else { &mut of_strangers }) += weight(weights, place);
@@ -92,9 +92,9 @@ pub fn auc(judged: &[Judged], weights: Option<&[f64]>) -> f64 {
 
 /// The mean of the shares of enrolled people and of strangers who are judged rightly.
 #[must_use]
-pub fn balanced_accuracy(judged: &[Judged], weights: Option<&[f64]>) -> f64 {
+pub fn balanced_accuracy(scored: &[ScoredProbe], weights: Option<&[f64]>) -> f64 {
     let (mut right, mut all) = ([0.0; 2], [0.0; 2]);
-    for (place, one) in judged.iter().enumerate() {
+    for (place, one) in scored.iter().enumerate() {
         let kind = usize::from(one.is_enrolled);
         all[kind] += weight(weights, place);
         right[kind] += if one.says_enrolled == one.is_enrolled { weight(weights, place) } else { 0.0 };
@@ -104,11 +104,11 @@ pub fn balanced_accuracy(judged: &[Judged], weights: Option<&[f64]>) -> f64 {
 
 /// Expected calibration error (Naeini et al. 2015): how far probabilities are from shares, over 15 even bins.
 #[must_use]
-pub fn calibration_error(judged: &[Judged], weights: Option<&[f64]>) -> f64 {
+pub fn calibration_error(scored: &[ScoredProbe], weights: Option<&[f64]>) -> f64 {
     const BINS: usize = 15;
     let mut bins = [(0.0, 0.0); BINS];
     let mut all = 0.0;
-    for (place, one) in judged.iter().enumerate() {
+    for (place, one) in scored.iter().enumerate() {
         let weight = weight(weights, place);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 15 bins")]
         let bin = ((one.score * BINS as f64) as usize).min(BINS - 1);
@@ -123,8 +123,8 @@ pub fn calibration_error(judged: &[Judged], weights: Option<&[f64]>) -> f64 {
 mod tests {
     use super::*;
 
-    fn judged(score: f64, is_enrolled: bool) -> Judged {
-        Judged { score, says_enrolled: score >= 0.5, is_enrolled }
+    fn scored(score: f64, is_enrolled: bool) -> ScoredProbe {
+        ScoredProbe { score, says_enrolled: score >= 0.5, is_enrolled }
     }
 
     fn close(one: f64, other: f64) {
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn measures_by_hand() {
-        let probes = [judged(0.1, false), judged(0.4, true), judged(0.4, false), judged(0.6, false), judged(0.9, true)];
+        let probes = [scored(0.1, false), scored(0.4, true), scored(0.4, false), scored(0.6, false), scored(0.9, true)];
         // Of six pairs: .4 wins one, ties one, loses one; .9 wins three.
         close(auc(&probes, None), 4.5 / 6.0);
         close(balanced_accuracy(&probes, None), f64::midpoint(2.0 / 3.0, 0.5));
@@ -145,10 +145,10 @@ mod tests {
     #[test]
     fn intervals_hold_the_value_and_narrow_with_more_units() {
         // Of seven worlds, four are judged rightly throughout and three wrongly.
-        let one = |n: u32| judged(if (n % 7 < 4) == n.is_multiple_of(2) { 0.9 } else { 0.1 }, n.is_multiple_of(2));
-        let probes: Vec<Judged> = (0..600).map(one).collect();
+        let one = |n: u32| scored(if (n % 7 < 4) == n.is_multiple_of(2) { 0.9 } else { 0.1 }, n.is_multiple_of(2));
+        let probes: Vec<ScoredProbe> = (0..600).map(one).collect();
         let width = |units: u32| {
-            let of = Units::new((0..600).map(|n| n % units));
+            let of = ResamplingUnits::new((0..600).map(|n| n % units));
             let Estimate { value, interval: Interval { low, high } } = of.estimate(&probes, balanced_accuracy);
             assert!(low <= value && value <= high, "{low} {value} {high}");
             high - low

@@ -3,7 +3,10 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::package::{EncoderArchitecture, Kind, Weights};
+use super::{
+    Weights,
+    manifest::{EncoderArchitecture, ModelKind},
+};
 use domain::ModelDigest;
 use weights::StateDict;
 
@@ -19,7 +22,7 @@ const NEVER_USED: &str = "num_batches_tracked";
 ///
 /// Of a program nothing can be seen, so its file's bytes stand for the tensors, and what it declares for the
 /// architecture. Every part is preceded by its length, so that no two models run together into the same bytes.
-pub(super) fn of_model(weights: &Weights, kind: &Kind) -> ModelDigest {
+pub(crate) fn of_model(weights: &Weights, kind: &ModelKind) -> ModelDigest {
     let mut hash = Sha256::new();
     match weights {
         Weights::Tensors(tensors) => tensor_parts(&mut hash, tensors),
@@ -30,15 +33,15 @@ pub(super) fn of_model(weights: &Weights, kind: &Kind) -> ModelDigest {
     }
     part(&mut hash, kind.architecture().as_bytes());
     match kind {
-        Kind::Encoder(encoder) => {
+        ModelKind::Encoder(encoder) => {
             if let EncoderArchitecture::TorchScript(declared) = &encoder.architecture {
                 json_part(&mut hash, &(declared, encoder.dimension));
             }
             json_part(&mut hash, &encoder.preprocessing);
         }
-        Kind::Detector(detector) => json_part(&mut hash, &detector.detection),
+        ModelKind::Detector(detector) => json_part(&mut hash, &detector.detection),
         // It has no options.
-        Kind::Pad(_) => {}
+        ModelKind::Pad(_) => {}
     }
     ModelDigest(hash.finalize().into())
 }

@@ -14,15 +14,15 @@ use thiserror::Error;
 use super::{
     FileHash, Preprocessing,
     manifest::{
-        Detection, DetectorManifest, EncoderArchitecture, EncoderManifest, Kind, Manifest, Metric, PadManifest,
-        ScriptManifest, TORCHSCRIPT, Task,
+        DetectionSettings, DetectorManifest, EncoderArchitecture, EncoderManifest, Manifest, Metric, ModelKind,
+        PadManifest, ScriptManifest, TORCHSCRIPT, Task,
     },
 };
 use domain::{Modality, PackageCalibration, SpaceName};
 
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Written {
+pub(super) struct ManifestTable {
     id: SpaceName,
     version: String,
     modality: Modality,
@@ -51,7 +51,7 @@ pub(super) struct Written {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     calibration: Option<PackageCalibration>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    detection: Option<Detection>,
+    detection: Option<DetectionSettings>,
 }
 
 /// A file of weights, and how the state dict lies in it.
@@ -77,7 +77,7 @@ pub struct WeightsFile {
 
 /// A key is missing, or belongs to other models.
 #[derive(Debug, Error)]
-pub(super) enum Misfit {
+pub(super) enum ManifestError {
     #[error("a model.toml with {model} needs the key `{key}`")]
     Missing { model: String, key: &'static str },
     #[error("`{key}` is no key of a model.toml with {model}")]
@@ -100,27 +100,27 @@ impl WeightsFile {
     }
 }
 
-impl Written {
-    fn kind(&mut self) -> Result<Kind, Misfit> {
+impl ManifestTable {
+    fn kind(&mut self) -> Result<ModelKind, ManifestError> {
         self.check_keys()?;
         Ok(match self.task {
-            Task::Encoder => Kind::Encoder(EncoderManifest {
+            Task::Encoder => ModelKind::Encoder(EncoderManifest {
                 architecture: self.encoder_architecture()?,
                 dimension: self.needs("dimension", self.dimension)?,
                 metric: self.needs("metric", self.metric)?,
                 preprocessing: self.needs("preprocessing", self.preprocessing.clone())?,
                 calibration: self.calibration.take(),
             }),
-            Task::Detector => Kind::Detector(DetectorManifest {
+            Task::Detector => ModelKind::Detector(DetectorManifest {
                 architecture: self.built_in()?,
                 detection: self.detection.unwrap_or_default(),
             }),
-            Task::Pad => Kind::Pad(PadManifest { architecture: self.built_in()? }),
+            Task::Pad => ModelKind::Pad(PadManifest { architecture: self.built_in()? }),
         })
     }
 
     /// Refuses the keys of other models.
-    fn check_keys(&self) -> Result<(), Misfit> {
+    fn check_keys(&self) -> Result<(), ManifestError> {
         const OF_ENCODERS: &[&str] = &["dimension", "metric", "preprocessing", "calibration"];
         const OF_PROGRAMS: &[&str] = &["input_shape", "parts", "keypoint_channels"];
         let own: [&[&str]; 2] = match self.task {
@@ -140,14 +140,14 @@ impl Written {
             ("detection", self.detection.is_some()),
         ];
         match there.into_iter().find(|(key, is_there)| *is_there && !own.concat().contains(key)) {
-            Some((key, _)) => Err(Misfit::Foreign { model: self.model(), key }),
+            Some((key, _)) => Err(ManifestError::Foreign { model: self.model(), key }),
             None => Ok(()),
         }
     }
 
-    fn encoder_architecture(&self) -> Result<EncoderArchitecture, Misfit> {
+    fn encoder_architecture(&self) -> Result<EncoderArchitecture, ManifestError> {
         if !self.is_program() {
-            return Ok(EncoderArchitecture::BuiltIn(self.architecture.parse().map_err(Misfit::architecture)?));
+            return Ok(EncoderArchitecture::BuiltIn(self.architecture.parse().map_err(ManifestError::architecture)?));
         }
         Ok(EncoderArchitecture::TorchScript(ScriptManifest {
             input_shape: self.needs("input_shape", self.input_shape)?,
@@ -160,8 +160,8 @@ impl Written {
         self.architecture == TORCHSCRIPT
     }
 
-    fn needs<T>(&self, key: &'static str, value: Option<T>) -> Result<T, Misfit> {
-        value.ok_or_else(|| Misfit::Missing { model: self.model(), key })
+    fn needs<T>(&self, key: &'static str, value: Option<T>) -> Result<T, ManifestError> {
+        value.ok_or_else(|| ManifestError::Missing { model: self.model(), key })
     }
 
     /// What decides over the keys.
@@ -170,30 +170,31 @@ impl Written {
     }
 
     /// The architecture, of those of its task.
-    fn built_in<A: for<'de> Deserialize<'de>>(&self) -> Result<A, Misfit> {
+    fn built_in<A: for<'de> Deserialize<'de>>(&self) -> Result<A, ManifestError> {
         let name: StrDeserializer<'_, de::value::Error> = de::IntoDeserializer::into_deserializer(&*self.architecture);
-        A::deserialize(name).map_err(Misfit::architecture)
+        A::deserialize(name).map_err(ManifestError::architecture)
     }
 }
 
-impl Misfit {
+impl ManifestError {
     fn architecture(error: impl fmt::Display) -> Self {
         Self::Architecture(error.to_string())
     }
 }
 
-impl TryFrom<Written> for Manifest {
-    type Error = Misfit;
+impl TryFrom<ManifestTable> for Manifest {
+    type Error = ManifestError;
 
-    fn try_from(mut written: Written) -> Result<Self, Misfit> {
+    fn try_from(mut written: ManifestTable) -> Result<Self, ManifestError> {
         let kind = written.kind()?;
-        let Written { id, version, modality, licence, provenance, source, intended_use, not_for, weights, .. } =
-            written;
+        let ManifestTable {
+            id, version, modality, licence, provenance, source, intended_use, not_for, weights, ..
+        } = written;
         Ok(Self { id, version, modality, licence, provenance, source, intended_use, not_for, weights, kind })
     }
 }
 
-impl From<Manifest> for Written {
+impl From<Manifest> for ManifestTable {
     fn from(manifest: Manifest) -> Self {
         let (task, architecture) = (manifest.kind.task(), manifest.kind.architecture());
         let Manifest { id, version, modality, licence, provenance, source, intended_use, not_for, weights, kind } =
@@ -201,15 +202,15 @@ impl From<Manifest> for Written {
         let (mut dimension, mut metric, mut preprocessing, mut calibration) = (None, None, None, None);
         let (mut script, mut detection) = (None, None);
         match kind {
-            Kind::Encoder(encoder) => {
+            ModelKind::Encoder(encoder) => {
                 if let EncoderArchitecture::TorchScript(program) = encoder.architecture {
                     script = Some(program);
                 }
                 (dimension, metric) = (Some(encoder.dimension), Some(encoder.metric));
                 (preprocessing, calibration) = (Some(encoder.preprocessing), encoder.calibration);
             }
-            Kind::Detector(detector) => detection = Some(detector.detection),
-            Kind::Pad(_) => {}
+            ModelKind::Detector(detector) => detection = Some(detector.detection),
+            ModelKind::Pad(_) => {}
         }
         Self {
             id,
@@ -237,9 +238,9 @@ impl From<Manifest> for Written {
 
 /// A table or an array of tables. (An untagged enum would do, and would not say which key is wrong.)
 fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<WeightsFile>, D::Error> {
-    struct OneOrSeveral;
+    struct WeightsVisitor;
 
-    impl<'de> Visitor<'de> for OneOrSeveral {
+    impl<'de> Visitor<'de> for WeightsVisitor {
         type Value = Vec<WeightsFile>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -255,5 +256,5 @@ fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Weig
         }
     }
 
-    deserializer.deserialize_any(OneOrSeveral)
+    deserializer.deserialize_any(WeightsVisitor)
 }

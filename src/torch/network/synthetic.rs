@@ -10,7 +10,7 @@ use super::{
 
 /// Makes up the tensors that a network asks for, and keeps them: a state dict of its layout.
 #[derive(Default)]
-pub(super) struct Invention {
+pub(super) struct SyntheticWeights {
     pub(super) made: StateDict,
     /// Their names, in the order in which they were asked for.
     pub(super) asked: Vec<String>,
@@ -18,7 +18,7 @@ pub(super) struct Invention {
     blank: bool,
 }
 
-impl Invention {
+impl SyntheticWeights {
     pub(super) fn of(architecture: Architecture, blank: bool) -> Self {
         Self::asked_by(blank, |parameters| architecture.layers(parameters).map(drop))
     }
@@ -30,10 +30,10 @@ impl Invention {
     }
 }
 
-impl Source for Invention {
+impl Source for SyntheticWeights {
     fn take(&mut self, key: &str, shape: &[usize]) -> Result<Vec<f32>, NetworkError> {
         let count = shape.iter().product();
-        let numbers = if self.blank { vec![0.0; count] } else { made_up(key, shape) };
+        let numbers = if self.blank { vec![0.0; count] } else { numbers_of(key, shape) };
         let tensor = RawTensor::from_f32(shape.to_vec(), &numbers).expect("as many as the shape says");
         self.made.insert(key.to_owned(), tensor).expect("every tensor is asked for once");
         self.asked.push(key.to_owned());
@@ -47,7 +47,7 @@ impl Source for Invention {
 
 /// Numbers that depend on the tensor's name and shape alone, and that keep the size of what goes through them, so that
 /// no layer drowns in rounding.
-fn made_up(key: &str, shape: &[usize]) -> Vec<f32> {
+fn numbers_of(key: &str, shape: &[usize]) -> Vec<f32> {
     let mut random = Random::of(key);
     let inputs = match shape {
         // One matrix for each part, or for each distance in a graph.
@@ -89,17 +89,17 @@ impl Random {
 /// Never: the source has every tensor that a network asks for.
 #[must_use]
 pub fn weights(architecture: Architecture) -> StateDict {
-    Invention::of(architecture, false).made
+    SyntheticWeights::of(architecture, false).made
 }
 
 /// The three networks of the face detector, in one state dict.
 #[must_use]
 pub fn mtcnn() -> StateDict {
-    Invention::asked_by(false, |parameters| Nets::new(parameters).map(drop)).made
+    SyntheticWeights::asked_by(false, |parameters| Nets::new(parameters).map(drop)).made
 }
 
 /// The two networks of presentation attack detection, in one state dict.
 #[must_use]
 pub fn minifasnet() -> StateDict {
-    Invention::asked_by(false, |parameters| minifasnet::nets(parameters, minifasnet::PUBLISHED).map(drop)).made
+    SyntheticWeights::asked_by(false, |parameters| minifasnet::nets(parameters, minifasnet::PUBLISHED).map(drop)).made
 }

@@ -1,8 +1,7 @@
 //! Trial runs: whether a network answers as one should, tried before anybody is served by it.
 
-use thiserror::Error;
-
-use super::{network::NetworkError, runtime};
+pub use super::error::TrialRunError;
+use super::{error::NetworkError, runtime};
 
 /// How many inputs a trial has.
 const INPUTS: usize = 3;
@@ -13,25 +12,6 @@ const DIFFERENCE_MAX: f64 = 1e-3;
 const CUDA_DIFFERENCE_MAX: f64 = 1e-2;
 /// Answers to inputs that have nothing in common differ by more than this, however little was learnt.
 const DIFFERENCE_MIN: f64 = 1e-6;
-
-/// Why a network is not served, though it runs.
-#[derive(Debug, Clone, Copy, PartialEq, Error)]
-pub enum ProbeError {
-    #[error("its answer to a trial input holds a number that is not finite: its weights or its arithmetic are broken")]
-    NotFinite,
-    #[error(
-        "it answers the same input differently each time, by {0:.1e} of the answer: something random, such as dropout, \
-         was left on when it was exported"
-    )]
-    Random(f64),
-    #[error(
-        "it answers an input alone otherwise than among others, by {0:.1e} of the answer: it goes by the whole batch, as \
-         batch normalisation does in training"
-    )]
-    BatchDependent(f64),
-    #[error("it answers everything the same: it does not look at its input")]
-    Constant,
-}
 
 /// Runs a network of ours once. Its layers are known to be sound; its weights may still be so large that nothing finite
 /// comes out.
@@ -51,14 +31,14 @@ pub(super) fn is_sound(
     let batch = inputs(input, INPUTS);
     let together = run(&batch, INPUTS)?;
     finite(&together)?;
-    one_answer(&together, &run(&batch, INPUTS)?).map_err(ProbeError::Random)?;
+    one_answer(&together, &run(&batch, INPUTS)?).map_err(TrialRunError::Random)?;
     let rows = || together.chunks_exact(together.len() / INPUTS);
     for (one, among_others) in batch.chunks_exact(batch.len() / INPUTS).zip(rows()) {
-        one_answer(among_others, &run(one, 1)?).map_err(ProbeError::BatchDependent)?;
+        one_answer(among_others, &run(one, 1)?).map_err(TrialRunError::BatchDependent)?;
     }
     let mut pairs = rows().zip(rows().skip(1));
     if pairs.all(|(one, other)| difference(one, other) <= DIFFERENCE_MIN) {
-        return Err(ProbeError::Constant.into());
+        return Err(TrialRunError::Constant.into());
     }
     Ok(())
 }
@@ -73,7 +53,7 @@ fn one_answer(one: &[f32], other: &[f32]) -> Result<(), f64> {
 }
 
 fn finite(answer: &[f32]) -> Result<(), NetworkError> {
-    if answer.iter().all(|number| number.is_finite()) { Ok(()) } else { Err(ProbeError::NotFinite.into()) }
+    if answer.iter().all(|number| number.is_finite()) { Ok(()) } else { Err(TrialRunError::NotFinite.into()) }
 }
 
 /// The length of the difference, as a part of the longer one's length.
@@ -124,28 +104,28 @@ mod tests {
         };
         assert!(tried(rounded).is_ok(), "as batches of other lengths round");
         let flaw = |outcome: Result<(), NetworkError>| match outcome.expect_err("it is flawed") {
-            NetworkError::Probe(flaw) => flaw,
+            NetworkError::TrialRun(flaw) => flaw,
             other => panic!("{other}"),
         };
-        assert_eq!(flaw(tried(|input, _, _| vec![input[0], f32::NAN])), ProbeError::NotFinite);
-        assert_eq!(flaw(tried(|input, _, _| vec![input[0], f32::INFINITY])), ProbeError::NotFinite);
+        assert_eq!(flaw(tried(|input, _, _| vec![input[0], f32::NAN])), TrialRunError::NotFinite);
+        assert_eq!(flaw(tried(|input, _, _| vec![input[0], f32::INFINITY])), TrialRunError::NotFinite);
         let random = |input: &[f32], _: &[f32], run: usize| vec![input[0], run as f32 / 100.0];
-        assert!(matches!(flaw(tried(random)), ProbeError::Random(difference) if difference > 1e-3));
+        assert!(matches!(flaw(tried(random)), TrialRunError::Random(difference) if difference > 1e-3));
         let batch_mean =
             |input: &[f32], batch: &[f32], _| vec![input[0] - batch.iter().sum::<f32>() / batch.len() as f32, 1.0];
-        assert!(matches!(flaw(tried(batch_mean)), ProbeError::BatchDependent(_)));
-        assert_eq!(flaw(tried(|_, _, _| vec![0.5, 0.25])), ProbeError::Constant);
-        assert_eq!(flaw(tried(|_, _, _| vec![0.0, 0.0])), ProbeError::Constant);
+        assert!(matches!(flaw(tried(batch_mean)), TrialRunError::BatchDependent(_)));
+        assert_eq!(flaw(tried(|_, _, _| vec![0.5, 0.25])), TrialRunError::Constant);
+        assert_eq!(flaw(tried(|_, _, _| vec![0.0, 0.0])), TrialRunError::Constant);
         // Finite in company, and not alone.
         let alone = |input: &[f32], batch: &[f32], _| vec![if batch.len() == 8 { f32::NAN } else { input[0] }];
-        assert!(matches!(flaw(tried(alone)), ProbeError::BatchDependent(_)));
+        assert!(matches!(flaw(tried(alone)), TrialRunError::BatchDependent(_)));
     }
 
     #[test]
     fn a_network_that_fails_says_why_itself() {
         let failing = |_: &[f32], _| Err(NetworkError::EmptyBatch);
         assert!(matches!(is_sound(INPUT, failing), Err(NetworkError::EmptyBatch)));
-        assert!(matches!(is_finite(INPUT, |_, _| Ok(vec![1.0, f32::NAN])), Err(NetworkError::Probe(_))));
+        assert!(matches!(is_finite(INPUT, |_, _| Ok(vec![1.0, f32::NAN])), Err(NetworkError::TrialRun(_))));
         assert!(is_finite(INPUT, |input, _| Ok(input.to_vec())).is_ok());
     }
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use tch::{Kind, Reduction, TchError, Tensor};
 
-use super::{LearnError, Pace, adamw::AdamW, numbers, settle, trainable};
+use super::{AdamWSettings, LearnError, adamw::AdamW, numbers, settle, trainable};
 use weights::StateDict;
 
 /// Numbers of a neighbour, of the gallery's token and of a summary, and the most neighbours.
@@ -25,14 +25,14 @@ const ABSENT: f64 = -1e9;
 
 /// Which of the two networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum JudgeNetwork {
+pub enum OpenSetNetwork {
     SetTransformer,
     Perceptron,
 }
 
 /// Probes, row-major, with the answers.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct JudgeBatch {
+pub struct OpenSetBatch {
     /// `[probes, 16, 11]`; absent neighbours come last and are zeros.
     pub items: Vec<f32>,
     /// `[probes, 16]`, 1 where there is a neighbour and else 0.
@@ -47,38 +47,38 @@ pub struct JudgeBatch {
 
 /// A network that learns to judge.
 #[derive(Debug)]
-pub struct JudgeLearner {
-    network: JudgeNetwork,
+pub struct OpenSetLearner {
+    network: OpenSetNetwork,
     keys: Vec<String>,
     learnt: Vec<Tensor>,
     places: HashMap<String, usize>,
     optimizer: AdamW,
 }
 
-impl JudgeLearner {
+impl OpenSetLearner {
     /// Its weights are drawn with `normal`, which gives standard normal numbers.
-    pub fn new(network: JudgeNetwork, normal: &mut dyn FnMut() -> f32) -> Result<Self, LearnError> {
+    pub fn new(network: OpenSetNetwork, normal: &mut dyn FnMut() -> f32) -> Result<Self, LearnError> {
         Self::made(network, &mut |entry| {
             let size = match entry.first {
-                First::Zeros => 0.0,
-                First::Ones => 1.0,
-                First::Drawn(inputs) => (1.0 / inputs as f32).sqrt(),
+                InitialValues::Zeros => 0.0,
+                InitialValues::Ones => 1.0,
+                InitialValues::Drawn(inputs) => (1.0 / inputs as f32).sqrt(),
             };
             let count = entry.shape.iter().product::<usize>();
-            let drawn = matches!(entry.first, First::Drawn(_));
+            let drawn = matches!(entry.first, InitialValues::Drawn(_));
             let numbers: Vec<f32> = (0..count).map(|_| if drawn { size * normal() } else { size }).collect();
             Ok(Tensor::f_from_slice(&numbers)?.f_reshape(sides(&entry.shape))?)
         })
     }
 
-    /// With weights as [`JudgeLearner::weights`] gives them; others in the dict are left alone.
-    pub fn with_weights(network: JudgeNetwork, mut weights: StateDict) -> Result<Self, LearnError> {
+    /// With weights as [`OpenSetLearner::weights`] gives them; others in the dict are left alone.
+    pub fn with_weights(network: OpenSetNetwork, mut weights: StateDict) -> Result<Self, LearnError> {
         Self::made(network, &mut |entry| trainable::take(&mut weights, &entry.key, &sides(&entry.shape)))
     }
 
     fn made(
-        network: JudgeNetwork,
-        make: &mut dyn FnMut(&Entry) -> Result<Tensor, LearnError>,
+        network: OpenSetNetwork,
+        make: &mut dyn FnMut(&TensorSpec) -> Result<Tensor, LearnError>,
     ) -> Result<Self, LearnError> {
         settle();
         let (mut keys, mut learnt) = (Vec::new(), Vec::new());
@@ -91,7 +91,7 @@ impl JudgeLearner {
     }
 
     /// Learns from one batch by binary cross-entropy, and tells its mean before that.
-    pub fn step(&mut self, batch: &JudgeBatch, pace: Pace) -> Result<f64, LearnError> {
+    pub fn step(&mut self, batch: &OpenSetBatch, settings: AdamWSettings) -> Result<f64, LearnError> {
         settle();
         let target = tensor(&batch.enrolled, [batch.enrolled.len()])?;
         let loss =
@@ -102,12 +102,12 @@ impl JudgeLearner {
             return Err(LearnError::Diverged);
         }
         let _gradients_off = tch::no_grad_guard();
-        self.optimizer.step(&self.learnt, &slopes, pace)?;
+        self.optimizer.step(&self.learnt, &slopes, settings)?;
         Ok(loss)
     }
 
     /// The log-odds that it gives each probe, not calibrated.
-    pub fn logits(&self, batch: &JudgeBatch) -> Result<Vec<f32>, LearnError> {
+    pub fn logits(&self, batch: &OpenSetBatch) -> Result<Vec<f32>, LearnError> {
         settle();
         let _gradients_off = tch::no_grad_guard();
         Ok(numbers(&self.forward(batch)?)?)
@@ -121,7 +121,7 @@ impl JudgeLearner {
         Ok(weights)
     }
 
-    fn forward(&self, batch: &JudgeBatch) -> Result<Tensor, LearnError> {
+    fn forward(&self, batch: &OpenSetBatch) -> Result<Tensor, LearnError> {
         let probes = batch.enrolled.len();
         let sound = [
             (batch.items.len(), ITEMS * ITEM),
@@ -133,8 +133,8 @@ impl JudgeLearner {
             return Err(LearnError::WrongProbes { probes });
         }
         Ok(match self.network {
-            JudgeNetwork::SetTransformer => self.set_transformer(batch, probes)?,
-            JudgeNetwork::Perceptron => {
+            OpenSetNetwork::SetTransformer => self.set_transformer(batch, probes)?,
+            OpenSetNetwork::Perceptron => {
                 let summaries = tensor(&batch.summaries, [probes, SUMMARY])?;
                 let first = self.linear("perceptron.first", &summaries)?.f_gelu("tanh")?;
                 let second = self.linear("perceptron.second", &first)?.f_gelu("tanh")?;
@@ -143,7 +143,7 @@ impl JudgeLearner {
         })
     }
 
-    fn set_transformer(&self, batch: &JudgeBatch, probes: usize) -> Result<Tensor, TchError> {
+    fn set_transformer(&self, batch: &OpenSetBatch, probes: usize) -> Result<Tensor, TchError> {
         let globals = tensor(&batch.globals, [probes, 1, GLOBALS])?;
         let items = tensor(&batch.items, [probes, ITEMS, ITEM])?;
         let tokens = Tensor::f_cat(&[self.linear("globals", &globals)?, self.linear("item", &items)?], 1)?;
@@ -200,29 +200,29 @@ impl JudgeLearner {
 }
 
 /// A tensor of a network, and what it holds before anything is learnt.
-struct Entry {
+struct TensorSpec {
     key: String,
     shape: Vec<usize>,
-    first: First,
+    first: InitialValues,
 }
 
-enum First {
+enum InitialValues {
     /// Normal numbers that keep the size of as many inputs.
     Drawn(usize),
     Zeros,
     Ones,
 }
 
-fn layout(network: JudgeNetwork) -> Vec<Entry> {
+fn layout(network: OpenSetNetwork) -> Vec<TensorSpec> {
     match network {
-        JudgeNetwork::SetTransformer => {
+        OpenSetNetwork::SetTransformer => {
             let ends = [
                 ("item", ITEM, WIDTH),
                 ("globals", GLOBALS, WIDTH),
                 ("head.hidden", 2 * WIDTH, WIDTH),
                 ("head.answer", WIDTH, 1),
             ];
-            let mut entries: Vec<Entry> = ends.into_iter().flat_map(|(name, i, o)| linear(name, i, o)).collect();
+            let mut entries: Vec<TensorSpec> = ends.into_iter().flat_map(|(name, i, o)| linear(name, i, o)).collect();
             for block in ["set", "pool"] {
                 for part in ["query", "key", "value", "mix"] {
                     entries.extend(linear(&format!("{block}.{part}"), WIDTH, WIDTH));
@@ -230,14 +230,14 @@ fn layout(network: JudgeNetwork) -> Vec<Entry> {
                 entries.extend(linear(&format!("{block}.wide"), WIDTH, WIDE));
                 entries.extend(linear(&format!("{block}.narrow"), WIDE, WIDTH));
                 for norm in ["norm", "feed_norm"] {
-                    entries.push(entry(format!("{block}.{norm}.weight"), &[WIDTH], First::Ones));
-                    entries.push(entry(format!("{block}.{norm}.bias"), &[WIDTH], First::Zeros));
+                    entries.push(entry(format!("{block}.{norm}.weight"), &[WIDTH], InitialValues::Ones));
+                    entries.push(entry(format!("{block}.{norm}.bias"), &[WIDTH], InitialValues::Zeros));
                 }
             }
-            entries.push(entry("pool.seed".to_owned(), &[1, WIDTH], First::Drawn(1)));
+            entries.push(entry("pool.seed".to_owned(), &[1, WIDTH], InitialValues::Drawn(1)));
             entries
         }
-        JudgeNetwork::Perceptron => [
+        OpenSetNetwork::Perceptron => [
             linear("perceptron.first", SUMMARY, PERCEPTRON),
             linear("perceptron.second", PERCEPTRON, PERCEPTRON),
             linear("perceptron.answer", PERCEPTRON, 1),
@@ -248,15 +248,15 @@ fn layout(network: JudgeNetwork) -> Vec<Entry> {
     }
 }
 
-fn linear(name: &str, inputs: usize, outputs: usize) -> [Entry; 2] {
+fn linear(name: &str, inputs: usize, outputs: usize) -> [TensorSpec; 2] {
     [
-        entry(format!("{name}.weight"), &[outputs, inputs], First::Drawn(inputs)),
-        entry(format!("{name}.bias"), &[outputs], First::Zeros),
+        entry(format!("{name}.weight"), &[outputs, inputs], InitialValues::Drawn(inputs)),
+        entry(format!("{name}.bias"), &[outputs], InitialValues::Zeros),
     ]
 }
 
-fn entry(key: String, shape: &[usize], first: First) -> Entry {
-    Entry { key, shape: shape.to_vec(), first }
+fn entry(key: String, shape: &[usize], first: InitialValues) -> TensorSpec {
+    TensorSpec { key, shape: shape.to_vec(), first }
 }
 
 fn sides(shape: &[usize]) -> Vec<i64> {
