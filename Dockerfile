@@ -7,6 +7,9 @@ WORKDIR /src
 # Before the sources, so that changing them fetches no libtorch.
 COPY tools/libtorch.sh tools/
 RUN tools/libtorch.sh
+COPY tools/install.sh tools/
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    SEMBLANCE_TOOLS=/opt/tools tools/install.sh cargo-about
 COPY . .
 # The mounts keep what was built; the binary has to leave them in the same step.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
@@ -14,6 +17,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     CARGO_INCREMENTAL=0 cargo build --release --locked --bin semblance \
     && install -D target/release/semblance /out/bin/semblance \
     && strip --strip-debug /out/bin/semblance
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    SEMBLANCE_TOOLS=/opt/tools tools/notices.sh /out/THIRD_PARTY.md
 
 FROM debian:bookworm-slim
 LABEL org.opencontainers.image.title="semblance" \
@@ -22,6 +27,7 @@ LABEL org.opencontainers.image.title="semblance" \
 # Volumes that are mounted here for the first time take their owner from these folders.
 RUN install -d -o 65532 -g 65532 /data /models
 COPY LICENSE /opt/semblance/
+COPY --from=build /out/THIRD_PARTY.md /opt/semblance/
 COPY --from=build /src/.libtorch/lib /opt/semblance/lib
 # Finds the libraries by its rpath, $ORIGIN/../lib.
 COPY --from=build /out/bin/semblance /opt/semblance/bin/semblance

@@ -3,7 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # cargo uses every core by itself, and the quick checks are to fail before the slow ones start
-.PHONY: help run build test check fmt clippy doc bench bench-enroll bench-graph bench-onnx promises chart libtorch
+.PHONY: help run build test check fmt typos shellcheck clippy doc lint-extra deny notices findings bench bench-enroll bench-graph bench-onnx \
+	promises chart libtorch
 
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/semblance
 
@@ -19,16 +20,37 @@ build: libtorch ## build target/release/semblance
 test: libtorch ## run all tests, with a PostgreSQL of their own; ARGS="a test's name"
 	tools/postgres.sh run tools/test.sh $(ARGS)
 
-check: fmt clippy doc test ## what CI runs: formatting, lints, docs, tests
+check: fmt typos shellcheck clippy doc test ## what CI runs: formatting, spelling, lints, docs, tests
 
 fmt: ## fail on code that cargo fmt would change
 	cargo fmt --check
+
+typos: ## fail on a misspelt word
+	@tools/install.sh typos
+	target/tools/bin/typos
+
+shellcheck: ## fail on any flaw of the shell scripts, where shellcheck is installed
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run $$(git ls-files '*.sh'); else \
+		echo "shell scripts were NOT checked: shellcheck is not installed" >&2; fi
 
 clippy: libtorch ## fail on any lint
 	cargo clippy --release --all-targets -- -D warnings
 
 doc: libtorch ## fail on any flaw of the docs
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps
+
+# Not in `check`: the tool takes minutes to build, and its database of advisories is on a host that not everyone reaches.
+lint-extra: deny ## what the workflows run beside `check`
+
+deny: ## check licences, sources and bans of the dependencies, and advisories where their database can be fetched
+	@tools/deny.sh
+
+NOTICES := target/notices/THIRD_PARTY.md
+notices: libtorch ## write the licences of everything of others in the program to target/notices
+	@tools/notices.sh $(NOTICES)
+
+findings: ## run the programs that show what surprised us in libraries of others
+	@findings/run.sh $(ARGS)
 
 bench: libtorch ## run the benchmarks; ARGS="a benchmark's name"
 	cargo bench $(ARGS)

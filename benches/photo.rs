@@ -86,7 +86,7 @@ impl Stages {
         let (limits, geometry) = (SampleLimits::default(), Geometry::default());
         let decode = || Photo::decode(&bytes, &geometry, &limits).expect("a photo");
         let photo = decode();
-        let looked_at = photo.to_look_at();
+        let looked_at = photo.detector_picture();
         let pixels = Pixels { width: looked_at.width(), height: looked_at.height(), rgb: looked_at.as_raw() };
         let detect = || self.detector.detect(&[pixels]).expect("it runs").remove(0);
         let Some(found) = detect().into_iter().max_by(|a, b| a.bounds[2].total_cmp(&b.bounds[2])) else {

@@ -383,20 +383,20 @@ async fn replay(matcher: &Matcher) -> anyhow::Result<ReplayProgress> {
 fn measured(matcher: Matcher, encoders: Arc<Encoders>, page: Metrics) -> Page {
     Arc::new(move || {
         let totals = matcher.totals();
-        metrics::gauge!("semblance_gallery_collections").set(matcher.collection_count() as f64);
-        metrics::gauge!("semblance_gallery_identities").set(totals.identities as f64);
-        metrics::gauge!("semblance_gallery_templates").set(totals.templates as f64);
-        metrics::gauge!("semblance_gallery_lag_positions").set(matcher.lag() as f64);
-        metrics::gauge!("semblance_calibration_stale").set(matcher.stale_calibrations() as f64);
+        metrics::gauge!(domain::metric::GALLERY_COLLECTIONS).set(matcher.collection_count() as f64);
+        metrics::gauge!(domain::metric::GALLERY_IDENTITIES).set(totals.identities as f64);
+        metrics::gauge!(domain::metric::GALLERY_TEMPLATES).set(totals.templates as f64);
+        metrics::gauge!(domain::metric::GALLERY_LAG).set(matcher.lag() as f64);
+        metrics::gauge!(domain::metric::CALIBRATION_STALE).set(matcher.stale_calibrations() as f64);
         let bytes = matcher.gallery_bytes();
         for (part, bytes) in bytes.by_part() {
-            metrics::gauge!("semblance_gallery_bytes", "part" => part).set(bytes as f64);
+            metrics::gauge!(domain::metric::GALLERY_BYTES, "part" => part).set(bytes as f64);
         }
         // Without a graph answers are exact, and there is nothing to say.
-        metrics::gauge!("semblance_gallery_recall_ratio").set(matcher.recall_ratio().unwrap_or(f64::NAN));
+        metrics::gauge!(domain::metric::GALLERY_RECALL).set(matcher.recall_ratio().unwrap_or(f64::NAN));
         for (model, is_healthy) in encoders.health() {
             let healthy = f64::from(u8::from(is_healthy));
-            metrics::gauge!("semblance_model_healthy", "model" => model.to_string()).set(healthy);
+            metrics::gauge!(domain::metric::MODEL_HEALTHY, "model" => model.to_string()).set(healthy);
         }
         page.render()
     })

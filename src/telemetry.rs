@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
+use domain::metric::{METRICS, Metric, MetricKind, MetricUnit};
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
@@ -87,46 +88,18 @@ pub fn start_metrics() -> anyhow::Result<Metrics> {
     Ok(Metrics(handle))
 }
 
+/// Every metric of the table, whether or not it is recorded later.
 fn describe() {
-    describe_counter!("semblance_requests_total", "Requests by transport, method and gRPC code.");
-    describe_histogram!("semblance_request_duration_seconds", Unit::Seconds, "How long requests took.");
-    describe_counter!("semblance_decisions_total", "Answers of resolve by decision.");
-    describe_counter!(
-        "semblance_review_cases_total",
-        "Review cases, and answers that might have become some, by what happened to them."
-    );
-    describe_counter!("semblance_decision_records_dropped_total", "Decision records that could not be kept.");
-    describe_gauge!(
-        "semblance_calibration_stale",
-        "Collections with an active calibration that the gallery has moved away from."
-    );
-    describe_gauge!("semblance_queue_depth", "Entries that hold a place before a model.");
-    describe_histogram!("semblance_queue_wait_seconds", Unit::Seconds, "How long entries waited for a batch.");
-    describe_histogram!("semblance_batch_length", "Entries in a batch.");
-    describe_histogram!("semblance_inference_seconds", Unit::Seconds, "How long a batch took in the network.");
-    describe_counter!("semblance_queue_refused_total", "Samples refused because the queue was full.");
-    describe_counter!("semblance_queue_dropped_total", "Entries dropped before inference, by reason.");
-    describe_histogram!("semblance_search_duration_seconds", Unit::Seconds, "How long gallery searches took.");
-    describe_histogram!("semblance_search_pass_length", "Searches that shared a sweep over memory.");
-    describe_gauge!(
-        "semblance_gallery_recall_ratio",
-        "The share of the ten nearest identities that graphs have found of late; NaN where none answers."
-    );
-    describe_gauge!("semblance_gallery_bytes", Unit::Bytes, "Bytes that the galleries take, by part.");
-    describe_counter!("semblance_gallery_snapshots_total", "Snapshots of the gallery, by outcome.");
-    describe_histogram!(
-        "semblance_gallery_snapshot_duration_seconds",
-        Unit::Seconds,
-        "How long it took to take a snapshot."
-    );
-    describe_gauge!("semblance_model_healthy", "1 unless a model failed several times in a row.");
-    describe_histogram!("semblance_commit_length", "Enrolls that shared a commit.");
-    describe_gauge!("semblance_gallery_templates", "Templates in memory.");
-    describe_gauge!("semblance_gallery_identities", "Identities in memory.");
-    describe_gauge!("semblance_gallery_collections", "Collections in memory.");
-    describe_gauge!(
-        "semblance_gallery_lag_positions",
-        "Log entries that other replicas wrote and this one has not read."
-    );
-    describe_counter!("semblance_gallery_notifications_total", "What the database told of writes, own ones included.");
+    for Metric { name, kind, unit, help, .. } in METRICS {
+        let unit = match unit {
+            MetricUnit::Count | MetricUnit::Ratio => Unit::Count,
+            MetricUnit::Seconds => Unit::Seconds,
+            MetricUnit::Bytes => Unit::Bytes,
+        };
+        match kind {
+            MetricKind::Counter => describe_counter!(*name, unit, *help),
+            MetricKind::Gauge => describe_gauge!(*name, unit, *help),
+            MetricKind::Histogram => describe_histogram!(*name, unit, *help),
+        }
+    }
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Puts libtorch (CPU) into DIR, default .libtorch beside this repository: headers, the CPU libraries, nothing else.
+# Puts libtorch (CPU) into DIR, default .libtorch beside this repository: headers, the CPU libraries and their licences.
 # Why from Python wheels: tch names one exact libtorch, and the wheel is the form of it that every machine with pip
 # can fetch and check. Only files are taken out of it; no Python of it ever runs.
 # Run again, it does nothing. A machine that has a libtorch of this version sets LIBTORCH and never comes here.
@@ -35,6 +35,8 @@ fetch "torch==$version" 60fcdcb2f3876e21146cb4524ef06397d727ca9ad5f020818547e250
 # libtorch_cpu.so of a CUDA wheel needs these two small libraries even where there is no GPU.
 fetch nvidia-cuda-cupti==13.0.85 4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8 manylinux_2_25_x86_64
 fetch nvidia-cuda-runtime==13.0.96 7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548 manylinux_2_17_x86_64
+# libtorch_cpu.so contains oneMKL, but its wheel has no licence of it: take the licence from the wheel of oneMKL's headers.
+fetch mkl-include==2024.2.2 124298b6806bc57ad3998c521699fb410a29812b35dc0e383fe8a4745cc29f11 manylinux1_x86_64
 
 python3 - "$work" <<'PY'
 import glob, os, shutil, sys, zipfile
@@ -43,10 +45,15 @@ wanted = {"libc10.so", "libtorch_cpu.so", "libgomp.so.1", "libcupti.so.13", "lib
 out = os.path.join(work, "libtorch")
 os.makedirs(os.path.join(out, "lib"))
 for wheel in glob.glob(os.path.join(work, "wheels", "*.whl")):
+    package = os.path.basename(wheel).split("-")[0].replace("_", "-")
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
             base = os.path.basename(name)
-            if name.startswith("torch/include/") and base:
+            if base and ".dist-info/licenses/" in name:
+                target = os.path.join(out, "licenses", package, name.split(".dist-info/licenses/")[1])
+            elif package == "mkl-include" and base in {"LICENSE.txt", "third-party-programs.txt"}:
+                target = os.path.join(out, "licenses", "mkl", base)
+            elif name.startswith("torch/include/") and base:
                 target = os.path.join(out, name[len("torch/"):])
             elif base in wanted:
                 target = os.path.join(out, "lib", base)
@@ -56,6 +63,7 @@ for wheel in glob.glob(os.path.join(work, "wheels", "*.whl")):
             with archive.open(name) as source, open(target, "wb") as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)
 missing = wanted - set(os.listdir(os.path.join(out, "lib")))
+missing |= {"torch", "nvidia-cuda-cupti", "nvidia-cuda-runtime", "mkl"} - set(os.listdir(os.path.join(out, "licenses")))
 if missing:
     sys.exit(f"not in the wheels: {sorted(missing)}")
 PY

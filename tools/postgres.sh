@@ -110,7 +110,7 @@ start_cluster() {
     exit 1
 }
 
-# shellcheck disable=SC2329  # the trap calls it
+# shellcheck disable=SC2317,SC2329  # the trap calls it
 stop_cluster() {
     # The lock file is there from the first moment of a start to the last of a stop.
     if [ -e "$home/data/postmaster.pid" ]; then

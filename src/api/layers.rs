@@ -134,8 +134,8 @@ pub(super) async fn serve(State(gate): State<Arc<Gate>>, mut request: Request, n
     // A method that does not exist must not make a metric of its own.
     let method = if code == Code::Unimplemented { "unknown".to_owned() } else { method };
     let labels = [("transport", wire.as_str().to_owned()), ("method", method), ("code", status::word(code).to_owned())];
-    metrics::counter!("semblance_requests_total", &labels).increment(1);
-    metrics::histogram!("semblance_request_duration_seconds", &labels[..2]).record(began.elapsed().as_secs_f64());
+    metrics::counter!(domain::metric::REQUESTS, &labels).increment(1);
+    metrics::histogram!(domain::metric::REQUEST_DURATION, &labels[..2]).record(began.elapsed().as_secs_f64());
     response
 }
 

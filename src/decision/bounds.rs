@@ -14,6 +14,13 @@ const NONE_SEEN: f64 = 3.0;
 /// promise holds.
 pub(super) const SUPPORT_MIN: f64 = NONE_SEEN;
 
+/// Two identities this close to each other cannot be told apart by a similarity: the same face photographed twice
+/// differs by more.
+pub(super) const MARGIN_MIN: f32 = 0.02;
+
+/// By the posterior, NEW is said of whom at most this share of is enrolled.
+pub(super) const ENROLLED_SHARE_MAX: f64 = 0.02;
+
 /// The share of so many errors among so many independent trials (fractions of trials where some are not independent):
 /// Wilson's interval (1927), and the rule of three where no error or nothing but errors were seen.
 pub(super) fn share(errors: f64, trials: f64) -> Estimate {

@@ -1,26 +1,12 @@
 //! Candidates held against thresholds.
 
-use super::{Terms, fusion};
+use super::{
+    bounds::{ENROLLED_SHARE_MAX, MARGIN_MIN},
+    calibration::Terms,
+    fusion,
+    outcome::Decision,
+};
 use domain::{Candidate, DecisionKind, OpenSetRule, OperatingPoint, Reason, Similarity};
-
-/// Two identities this close to each other cannot be told apart by a similarity: the same face photographed twice
-/// differs by more.
-pub(super) const MARGIN_MIN: f32 = 0.02;
-
-/// By the posterior, NEW is said of whom at most this share of is enrolled.
-pub(super) const ENROLLED_SHARE_MAX: f64 = 0.02;
-
-/// The answer to "who is this".
-#[derive(Debug, Clone, PartialEq)]
-pub struct Decision {
-    pub kind: DecisionKind,
-    /// Why, and what to keep in mind.
-    pub reasons: Vec<Reason>,
-    /// Of the best candidate.
-    pub similarity: Option<Similarity>,
-    /// How far the runner-up is behind.
-    pub margin: Option<f32>,
-}
 
 /// Decides who the probe is. The candidates are those of an untrimmed search, best first; two are enough. `posterior` is
 /// what the [`super::Decider`] says, where somebody is enrolled; of a probe of several modalities, what their evidence says.

@@ -8,6 +8,7 @@
 
 mod network;
 mod package;
+mod tensors;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +22,10 @@ use self::{
 };
 use super::relations::{Relations, SUMMARY, SUMMARY_NAMES};
 
-pub use self::package::{Coefficients, DeciderError, Facts, Platt, Thresholds};
+pub use self::{
+    package::{Coefficients, Facts, Platt, Thresholds},
+    tensors::DeciderError,
+};
 
 /// Says how likely it is that a probe is of somebody who is enrolled. Read-only and shared: it keeps nothing of what it saw.
 #[derive(Debug)]

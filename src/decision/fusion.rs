@@ -1,6 +1,11 @@
 //! Evidence of several modalities, added up, and what it says of a probe in a gallery.
 
-use super::{Calibration, Decision, Terms, calibration::limited, decide::ENROLLED_SHARE_MAX, llr::logistic};
+use super::{
+    bounds::ENROLLED_SHARE_MAX,
+    calibration::{Calibration, Terms, limited},
+    llr::logistic,
+    outcome::Decision,
+};
 use domain::{
     Candidate, DecisionKind, OperatingPoint, Policy, Reason, Rehearsal, Reviewed, Similarity, ThresholdSource,
 };

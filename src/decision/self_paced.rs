@@ -13,7 +13,7 @@ mod tests;
 
 use std::collections::VecDeque;
 
-use super::{bounds, decide::MARGIN_MIN};
+use super::bounds::{self, MARGIN_MIN};
 use domain::{ReviewTrial, Selection};
 
 /// An answer is settled where at least this share is shown to be right, with 95 % confidence.

@@ -16,6 +16,7 @@ mod identity;
 mod kept_calibration;
 mod labels;
 mod log;
+pub mod metric;
 mod neighbourhood;
 mod operation;
 mod quality;

@@ -1,6 +1,7 @@
-//! The catalogue: public weights that `semblance models pull` knows how to make packages of.
+//! The catalogue: public weights that `semblance models pull` turns into packages.
 //!
-//! It is part of the program. It names weights of others and holds none; weights of our own come with the program.
+//! It is compiled into the program. It lists third-party weights by address and holds none of them; our own weights are
+//! compiled in.
 
 use serde::Deserialize;
 
@@ -9,49 +10,48 @@ use domain::SpaceName;
 
 const TEXT: &str = include_str!("../../models/catalogue.toml");
 
-/// The packages that are part of the program, manifest and weights: they need no network, and a new server gets them by
-/// itself.
+/// Packages that are compiled into the program, manifest and weights: they need no network, and a new server installs
+/// them at first start.
 const SHIPPED: [BundledPackage; 1] = [BundledPackage {
     manifest: include_str!("../../models/gait-walker/model.toml"),
     weights: include_bytes!("../../models/gait-walker/weights.safetensors"),
 }];
 
-/// Everything that can be pulled by name.
+/// All packages that can be pulled by name.
 #[derive(Debug, Clone)]
 pub struct Catalogue {
     pub(super) entries: Vec<CatalogueEntry>,
 }
 
-/// How to make one package of published files, or of one that the program holds.
+/// One package of the catalogue and the source of its weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CatalogueEntry {
-    /// A new server gets it by itself.
+    /// Whether a new server installs it at first start.
     pub starter: bool,
     pub origin: WeightsOrigin,
-    /// The package's manifest, with the files as they are published. Packages are written with one file of safetensors
-    /// instead.
+    /// The manifest, with the files as published. Installed packages have one safetensors file instead.
     pub manifest: Manifest,
 }
 
-/// Where the files of the weights are.
+/// The source of the weight files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WeightsOrigin {
-    /// Each at an address with a commit that does not move, in the manifest's order.
+    /// Downloads, each pinned to a commit, in the manifest's order.
     Published(Vec<PublishedFile>),
-    /// One, and the program holds it.
+    /// One file, compiled into the program.
     Bundled(&'static [u8]),
 }
 
-/// A file that others keep.
+/// A published file.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PublishedFile {
     pub url: String,
-    /// How long it is.
+    /// Its length in bytes.
     pub bytes: u64,
 }
 
-/// A package that the program holds, as its folder in `models/` has it.
+/// A package that is compiled into the program, from its folder in `models/`.
 #[derive(Debug, Clone, Copy)]
 pub struct BundledPackage {
     pub manifest: &'static str,
@@ -59,14 +59,14 @@ pub struct BundledPackage {
 }
 
 impl Catalogue {
-    /// The catalogue of this program.
+    /// The catalogue of this version.
     #[must_use]
     pub fn built_in() -> Self {
         Self::parse(TEXT, &SHIPPED).expect("a test parses the catalogue that is built in")
     }
 
     /// # Errors
-    /// When a manifest in it makes no sense.
+    /// When a manifest is invalid.
     pub fn parse(text: &str, shipped: &[BundledPackage]) -> Result<Self, PackageError> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -85,7 +85,7 @@ impl Catalogue {
         &self.entries
     }
 
-    /// Those that a new server gets by itself.
+    /// The packages that a new server installs at first start.
     pub fn starters(&self) -> impl Iterator<Item = &CatalogueEntry> {
         self.entries.iter().filter(|entry| entry.starter)
     }
@@ -95,13 +95,13 @@ impl Catalogue {
         self.entries.iter().find(|entry| entry.manifest.id.as_str() == name)
     }
 
-    /// The names that can be pulled.
+    /// The names of all packages.
     pub fn names(&self) -> impl Iterator<Item = &SpaceName> {
         self.entries.iter().map(|entry| &entry.manifest.id)
     }
 }
 
-/// A recipe as the text has it.
+/// A package as written in the catalogue's text.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CatalogueRow {
@@ -140,7 +140,7 @@ impl CatalogueEntry {
 }
 
 impl WeightsOrigin {
-    /// How long all files are together.
+    /// The total length of all files in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         match self {

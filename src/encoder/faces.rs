@@ -1,4 +1,4 @@
-//! The models that look at faces before they are encoded: where they are in a photo, and whether they are alive.
+//! Models that run on faces before encoding: detection, and presentation attack detection (PAD).
 
 use std::{fmt, thread::JoinHandle};
 
@@ -18,12 +18,12 @@ use torch::{
 };
 use weights::StateDict;
 
-/// Finds faces: a photo goes in, all faces come out.
+/// Detects faces: a photo goes in, all faces come out.
 pub(super) type FaceDetector = Service<DetectorImage, Vec<Detection>>;
-/// Judges faces: the crops of one go in, how surely it is bona fide comes out.
+/// Scores faces: two crops of a face go in, the bona fide score (0 to 1) comes out.
 pub(super) type PadService = Service<[Vec<f32>; 2], f32>;
 
-/// A picture that faces are looked for in. Its `Debug` form shows its size only.
+/// A picture for face detection. Its `Debug` form shows only its size.
 pub(super) struct DetectorImage(pub(super) RgbImage);
 
 impl fmt::Debug for DetectorImage {
@@ -97,7 +97,11 @@ pub(super) fn start_pad_service(
     Service::start(name, served, build, threads)
 }
 
-/// The faces of a photo that can be encoded: those that its border does not cut. `None` of them is an error.
+/// The faces of a photo that its border does not cut.
+///
+/// # Errors
+///
+/// [`SampleError::NoFace`] or [`SampleError::FaceCut`] when none is left.
 pub(super) fn encodable(photo: &Photo, found: &[Detection]) -> Result<Vec<Face>, SampleError> {
     let faces: Vec<Face> = found.iter().map(|found| photo.face(found)).collect();
     let shown: Vec<Face> = faces.iter().copied().filter(|face| photo.shows(face)).collect();
@@ -108,10 +112,11 @@ pub(super) fn encodable(photo: &Photo, found: &[Detection]) -> Result<Vec<Face>,
     }
 }
 
-/// The face that is meant; `centre` is the picture's.
+/// The selected face; `centre` is the picture's, (x, y) in pixels.
 ///
 /// # Errors
-/// When there is more than one where one was to be.
+/// [`SampleError::AmbiguousFace`] when exactly one was requested and there are several, [`SampleError::NoFace`] when
+/// there is none.
 pub(super) fn choose(faces: &[Face], selection: FaceSelection, centre: [f32; 2]) -> Result<Face, SampleError> {
     let off_centre = |face: &Face| {
         let [x, y] = face.centre();
@@ -137,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_face_that_is_meant_is_chosen() {
+    fn the_selected_face_is_chosen() {
         let faces = [face(0.0, 30.0), face(80.0, 20.0), face(150.0, 45.0)];
         let chosen = |selection| choose(&faces, selection, [90.0, 50.0]);
         assert_eq!(chosen(FaceSelection::Largest).expect("one"), faces[2]);

@@ -1,4 +1,4 @@
-//! sha256 of files: what a download must have before anything is made of it.
+//! sha256 of files: checked before a download is used.
 
 use std::{fmt, io, str::FromStr};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-/// How much of a file is read at once.
+/// Bytes read at once.
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// The sha256 of a file's bytes, written as 64 hexadecimal digits.
@@ -14,7 +14,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 #[serde(try_from = "String", into = "String")]
 pub struct FileHash([u8; 32]);
 
-/// The text is no sha256.
+/// The text is not a sha256.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a sha256 has 64 hexadecimal digits")]
 pub struct NotAHash;

@@ -1,4 +1,4 @@
-//! A network as an encoder: several views of a sample go in, one vector comes out.
+//! An encoder model: the views of a sample go in, one vector comes out.
 
 use std::num::NonZeroUsize;
 
@@ -12,17 +12,17 @@ use torch::{
     script::{Answers, Script, ScriptError},
 };
 
-/// What runs for an encoder.
+/// The network of an encoder and its shapes.
 #[derive(Debug)]
 pub(super) struct EncoderModel {
     network: LoadedNetwork,
-    /// How many numbers a view has.
+    /// Number of values per view.
     input: usize,
-    /// How many of them are heat maps of keypoints, blank in a sample that says nothing of keypoints.
+    /// Number of heat map values among them, zero for a sample without keypoints.
     heat_maps: usize,
-    /// How many numbers an answer has.
+    /// Number of values in an output.
     dimension: usize,
-    /// How many parts those are; each is compared by itself.
+    /// Number of parts of an output; parts are compared one by one.
     parts: NonZeroUsize,
 }
 
@@ -33,8 +33,8 @@ enum LoadedNetwork {
 }
 
 impl EncoderModel {
-    /// Builds the network and tries it: weights that do not fit, answers that make no sense, and a libtorch that does
-    /// not work show here.
+    /// Builds the network and runs trial inputs through it. This detects weights that do not fit, outputs that are not
+    /// finite, and a broken libtorch.
     pub(super) fn build(manifest: &EncoderManifest, weights: Weights) -> Result<Self, NetworkError> {
         let (network, parts, heat_maps) = match (manifest.architecture, weights) {
             (EncoderArchitecture::BuiltIn(architecture), Weights::Tensors(tensors)) => {
@@ -67,7 +67,7 @@ impl EncoderModel {
         }
     }
 
-    /// All views one behind the other.
+    /// Concatenates the views.
     fn input<'a>(&self, views: impl Iterator<Item = &'a Vec<f32>>) -> Vec<f32> {
         let mut numbers = Vec::new();
         for view in views {
@@ -84,8 +84,8 @@ impl InferenceModel for EncoderModel {
     type Input = NetworkInput;
     type Output = Vec<f32>;
 
-    /// The vector of a sample is the sum over its views. Of a model without parts its length is nobody's concern until it
-    /// becomes an embedding; of one with parts, see [`balance`].
+    /// The vector of a sample is the sum over its views. A model without parts does not normalise it,
+    /// [`domain::Embedding`] does; for a model with parts see [`balance`].
     fn infer(&mut self, inputs: &[&NetworkInput]) -> Result<Vec<Vec<f32>>, NetworkError> {
         let views = || inputs.iter().flat_map(|prepared| &prepared.views);
         let mut answers = self.forward(&self.input(views()), views().count())?;
@@ -109,22 +109,22 @@ fn sum<'a>(rows: impl Iterator<Item = &'a [f32]>) -> Vec<f32> {
     rows.map(<[f32]>::to_vec).reduce(|total, row| add(total, &row)).unwrap_or_default()
 }
 
-/// How visible a part must be to count.
+/// Minimum visibility of a part, 0 to 1.
 const VISIBLE_MIN: f32 = 0.5;
 
-/// Makes zeros of the parts that are not visible. `part` is how many numbers one has.
+/// Sets invisible parts to zero. `part` is the number of values per part.
 fn hide(embeddings: &mut [f32], visibility: &[f32], part: usize) {
     let parts = embeddings.chunks_exact_mut(part).zip(visibility);
     parts.filter(|(_, visible)| **visible < VISIBLE_MIN).for_each(|(numbers, _)| numbers.fill(0.0));
 }
 
-/// Gives every visible part the length 1 / sqrt(how many are visible). The whole has length 1 then, parts that are not
-/// visible can be told by their zeros, and of two vectors with the same parts the cosine is the mean over the parts'
-/// cosines. Nothing becomes of a vector without visible parts: all of it is zero.
+/// Scales every visible part to length 1 / sqrt(number of visible parts). The whole vector then has length 1, invisible
+/// parts are zero, and the cosine of two vectors with the same visible parts is the mean of the cosines of their parts.
+/// A vector without visible parts stays zero.
 fn balance(mut vector: Vec<f32>, parts: usize) -> Vec<f32> {
     let length = |part: &[f32]| part.iter().map(|number| f64::from(*number).powi(2)).sum::<f64>().sqrt();
     let part = vector.len() / parts;
-    // A part that is not a number stays so, and the embedding made of it is refused.
+    // A part with NaN stays NaN, and the embedding is refused.
     let visible = vector.chunks_exact(part).filter(|part| length(part) != 0.0).count();
     for part in vector.chunks_exact_mut(part) {
         let length = length(part) * (visible as f64).sqrt();

@@ -1,9 +1,9 @@
-//! Encoders: a sample becomes an embedding.
+//! Encoders: turn samples into embeddings.
 //!
-//! A model package says how. A photo's faces are found, the one that is meant is aligned; what is prepared on a bounded
-//! pool waits in its model's queue and is encoded in a batch on the model's own thread. This room never compares
-//! embeddings and never stores a sample, and it never lets work pile up: a caller has a place before anything is done for
-//! it, or is refused at once.
+//! A model package describes the preprocessing and the network. For a photo the detector finds the faces and the
+//! selected face is aligned. A bounded pool prepares samples; each model has a queue and encodes batches on its own
+//! threads. This package never compares embeddings, never stores a sample, and never queues without limit: a request
+//! takes a queue slot before any work, or is refused at once.
 
 mod catalogue;
 mod faces;
@@ -53,56 +53,56 @@ use self::{
 use domain::{Device, EmbeddingSpace, Modality, ModelDigest, Skeleton, SpaceName};
 use torch::{detector::DetectorOptions, network::NetworkError};
 
-/// Every model that is loaded.
+/// All loaded models.
 #[derive(Debug)]
 pub struct Encoders {
     /// Sorted by name.
     all: Vec<Encoder>,
     detector: Option<Arc<FaceDetector>>,
     pad_service: Option<Arc<PadService>>,
-    /// What their packages say of the models that make no embeddings.
+    /// Detectors and PAD models, which make no embeddings.
     others: Vec<LoadedModel>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// How models are served.
+/// Options for serving models.
 #[derive(Debug, Clone)]
 pub struct EncoderOptions {
-    /// The folder of the installed packages; it may be absent.
+    /// Folder of the installed packages; it may be absent.
     pub models_dir: PathBuf,
-    /// The longest batch.
+    /// Maximum number of samples in a batch.
     pub batch_max: usize,
-    /// How long a batch that is not full waits for company; zero takes what waits.
+    /// How long an incomplete batch waits for more samples; zero starts at once.
     pub linger: Duration,
-    /// How many samples one model has in hand, being prepared, waiting or being encoded; more are refused.
+    /// Maximum number of samples per model that are being prepared, queued or encoded; more are refused.
     pub queue_max: usize,
-    /// Threads for each model. Each has the weights in memory once more.
+    /// Threads per model. Each holds its own copy of the weights.
     pub workers_per_model: usize,
-    /// Which model runs where.
+    /// Device and threads of each model.
     pub placements: Placements,
-    /// Samples that are prepared at once.
+    /// Number of samples prepared at the same time.
     pub preparation_threads: usize,
-    /// How large a sample may be.
+    /// Maximum sample sizes.
     pub limits: SampleLimits,
 }
 
-/// A loaded model, whatever it is for.
+/// A loaded model of any task.
 #[derive(Debug, Clone)]
 pub struct LoadedModel {
     pub name: SpaceName,
     pub modality: Modality,
     pub task: Task,
     pub digest: ModelDigest,
-    /// Where its embeddings live, if it makes any.
+    /// The space of its embeddings; `None` for a detector or a PAD model.
     pub space: Option<EmbeddingSpace>,
     pub card: ModelCard,
-    /// New samples of its modality go to it.
+    /// Whether it serves new samples of its modality.
     pub serving: bool,
-    /// Where it runs.
+    /// The device it runs on.
     pub device: Device,
 }
 
-/// What a model's package says of it.
+/// The description in a model's package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelCard {
     pub version: String,
@@ -114,10 +114,10 @@ pub struct ModelCard {
     pub not_for: String,
 }
 
-/// Why there is no embedding, or no encoder.
+/// Why a sample was not encoded, or a model was not loaded.
 #[derive(Debug, Error)]
 pub enum EncoderError {
-    /// The sample is at fault; the sentence is for whoever sent it.
+    /// The sample is unusable; the message is for the client.
     #[error(transparent)]
     BadSample(#[from] SampleError),
     #[error("the queue of {model} is full; try again in {} ms", retry_after.as_millis())]
@@ -145,11 +145,11 @@ pub enum EncoderError {
 }
 
 impl Encoders {
-    /// Loads every package of the models folder and starts its threads. Without a package there is no encoder, and that
-    /// is no error.
+    /// Loads every package of the models folder and starts the threads. A folder without packages gives no encoders and
+    /// no error.
     ///
     /// # Errors
-    /// When a package is broken: it names the folder, and what to do about it.
+    /// When a package is broken; the error names the folder and what to do.
     pub async fn start(options: EncoderOptions) -> Result<Self, EncoderError> {
         let load = tokio::task::spawn_blocking(move || Self::start_blocking(&options));
         load.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
@@ -164,19 +164,19 @@ impl Encoders {
         Self::of(packages, options)
     }
 
-    /// Starts the threads of packages that were loaded before.
+    /// Starts the threads of loaded packages.
     ///
     /// # Errors
-    /// When the weights of one do not fit its architecture.
+    /// When the weights of a package do not fit its architecture.
     pub fn of(mut packages: Vec<Package>, options: &EncoderOptions) -> Result<Self, EncoderError> {
         let installed: Vec<&SpaceName> = packages.iter().map(|package| &package.manifest.id).collect();
         options.placements.check(&installed)?;
         packages.sort_by(|one, other| one.manifest.id.cmp(&other.manifest.id));
         let pool = Arc::new(PreparationPool::new(options.preparation_threads));
-        // Filled as it goes, so that an error on the way stops the threads that run already.
+        // Filled step by step, so that an error stops the threads that already run.
         let mut all =
             Self { all: Vec::new(), detector: None, pad_service: None, others: Vec::new(), threads: Mutex::default() };
-        // Detectors first: encoders of faces are given them.
+        // Detectors first: face encoders use them.
         for package in &packages {
             all.start_other(package, options)?;
         }
@@ -188,7 +188,7 @@ impl Encoders {
         Ok(all)
     }
 
-    /// Of several detectors, and of several models against attacks, the first by name serves.
+    /// Of several detectors or PAD models, the first by name serves.
     fn start_other(&mut self, package: &Package, options: &EncoderOptions) -> Result<(), EncoderError> {
         let Manifest { id, modality, kind, .. } = &package.manifest;
         let (serving_as, threads) = (served(options, id), self.threads.get_mut());
@@ -265,7 +265,7 @@ impl Encoders {
         self.all.iter()
     }
 
-    /// The encoder that new samples of a modality go to: of several, the first by name.
+    /// The encoder for new samples of a modality: the first by name.
     #[must_use]
     pub fn for_modality(&self, modality: Modality) -> Option<&Encoder> {
         self.all().find(|encoder| encoder.space().modality == modality)
@@ -281,7 +281,7 @@ impl Encoders {
         self.all().find(|encoder| encoder.space().digest == digest)
     }
 
-    /// Whether faces in photos can be found.
+    /// Whether a face detector is loaded.
     #[must_use]
     pub fn finds_faces(&self) -> bool {
         self.detector.is_some()
@@ -308,7 +308,7 @@ impl Encoders {
         models
     }
 
-    /// Whether each model that serves works.
+    /// Name and health of each serving model.
     pub fn health(&self) -> impl Iterator<Item = (&SpaceName, bool)> {
         let encoders = self.all().map(|encoder| (encoder.name(), encoder.is_healthy()));
         let detector = self.detector.iter().map(|detector| (detector.name(), detector.is_healthy()));
@@ -316,8 +316,8 @@ impl Encoders {
         encoders.chain(detector).chain(pad_service)
     }
 
-    /// Refuses new samples, serves those that have a place, and joins the threads. A caller that stops waiting for this
-    /// gives up what still waits: the threads end after the batch that they are at.
+    /// Refuses new samples, serves those that hold a slot, and joins the threads. If the caller drops this future,
+    /// queued samples are dropped and the threads end after their current batch.
     pub async fn stop(&self) {
         self.all().for_each(|encoder| encoder.service.close());
         self.detector.iter().for_each(|detector| detector.close());
@@ -338,7 +338,7 @@ impl Encoders {
 }
 
 impl Drop for Encoders {
-    /// Waits for the batches that are being encoded, and for nothing else.
+    /// Waits only for the batches that are being encoded.
     fn drop(&mut self) {
         self.abandon();
         join(mem::take(self.threads.get_mut()));
@@ -357,12 +357,12 @@ fn join(threads: Vec<JoinHandle<()>>) {
     for thread in threads {
         let name = thread.thread().name().unwrap_or_default().to_owned();
         if thread.join().is_err() {
-            tracing::error!(name, "a worker's thread had panicked outside of a batch");
+            tracing::error!(name, "a worker thread panicked outside of a batch");
         }
     }
 }
 
-/// How a model is served.
+/// The serving options of one model.
 fn served(options: &EncoderOptions, model: &SpaceName) -> ServingOptions {
     let limits = QueueLimits {
         slots_max: options.queue_max.max(1),
@@ -387,7 +387,12 @@ impl From<&Manifest> for ModelCard {
     }
 }
 
-/// Reads a walk from the JSON that PsyMo and other sets keep it in: a list of frames with `keypoints`.
+/// Reads a skeleton sequence from JSON as PsyMo stores it: a list of frames with `keypoints` (x, y in pixels and score
+/// of the 17 COCO joints).
+///
+/// # Errors
+///
+/// When the JSON has another form, too many frames, or a coordinate that is not finite.
 pub fn read_walk(json: &[u8]) -> Result<Skeleton, SkeletonError> {
     skeleton::parse_json(json, &SampleLimits::default())
 }

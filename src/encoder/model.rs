@@ -1,8 +1,8 @@
-//! One encoder: the way of a sample through it, from bytes to an embedding with a report of what was seen.
+//! One encoder: from the bytes of a sample to an embedding and a report.
 //!
-//! Every model that a sample will need gives it a place before anything is done for it. A photo goes to the detector, the
-//! face that is meant is aligned and encoded, and beside that judged alive where that was asked for; a track goes this way
-//! frame by frame and is pooled.
+//! Every model that a sample needs gives it a queue slot before any work. A photo goes to the detector; the selected
+//! face is aligned and encoded, and scored for presentation attacks if requested. The frames of a track follow the same
+//! path and are pooled.
 
 use std::{sync::Arc, time::Instant};
 
@@ -23,9 +23,9 @@ use domain::{
 };
 use torch::detector::Detection;
 
-/// Frames of one track that are under way at once: enough to fill a batch, few enough to leave places to others.
+/// Frames of one track in progress at once: enough to fill a batch, few enough to leave slots for others.
 const FRAMES_AT_ONCE: usize = 16;
-/// The most faces of one photo that are encoded.
+/// Maximum number of encoded faces per photo.
 const FACES_MAX: usize = 64;
 
 /// One loaded encoder.
@@ -35,24 +35,24 @@ pub struct Encoder {
     pub(super) card: ModelCard,
     pub(super) calibration: Option<PackageCalibration>,
     pub(super) preprocessing: Arc<Preprocessing>,
-    /// How many channels of its input are heat maps of keypoints.
+    /// Number of keypoint heat map channels in its input.
     pub(super) keypoint_channels: usize,
     pub(super) pool: Arc<PreparationPool>,
     pub(super) limits: SampleLimits,
     pub(super) service: Service<NetworkInput, Vec<f32>>,
     pub(super) device: Device,
-    /// Both are there for face encoders that align, where their packages are installed.
+    /// Present for face encoders that align, if their packages are installed.
     pub(super) detector: Option<Arc<FaceDetector>>,
     pub(super) pad_service: Option<Arc<PadService>>,
 }
 
-/// How a sample is to be encoded.
+/// How to encode a sample.
 #[derive(Debug, Clone, Copy)]
 pub struct EncodeParameters {
     pub urgency: Urgency,
-    /// The answer is of no use after this.
+    /// After this time the answer is useless and the sample is dropped.
     pub deadline: Instant,
-    /// The score from which a face counts as bona fide; absent when nobody asks whether it is alive.
+    /// Minimum PAD score of a bona fide face; `None` requests no PAD score.
     pub pad_score_min: Option<f32>,
 }
 
@@ -62,20 +62,20 @@ impl EncodeParameters {
     }
 }
 
-/// What an encoder made of a sample.
+/// The embedding of a sample and its report.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Encoding {
     pub embedding: Embedding,
     pub report: SampleReport,
 }
 
-/// The places that one face needs.
+/// The queue slots for one face.
 struct QueueSlots {
     encode: QueueSlot<NetworkInput, Vec<f32>>,
     pad_service: Option<QueueSlot<[Vec<f32>; 2], f32>>,
 }
 
-/// A face that is ready to be encoded, and to be judged where that was asked for.
+/// A face prepared for encoding and, if requested, for PAD.
 struct PreparedFace {
     face: Face,
     ready: PreparedSample,
@@ -83,7 +83,7 @@ struct PreparedFace {
 }
 
 impl Encoder {
-    /// The id of its package.
+    /// The id of the model package.
     #[must_use]
     pub fn name(&self) -> &SpaceName {
         self.service.name()
@@ -99,20 +99,24 @@ impl Encoder {
         &self.card
     }
 
-    /// The quantiles that its package brought.
+    /// The score quantiles from the model package.
     #[must_use]
     pub fn calibration(&self) -> Option<&PackageCalibration> {
         self.calibration.as_ref()
     }
 
-    /// False after several failures in a row. It goes on serving, and the next success heals it.
+    /// False after several consecutive failures. The model continues to serve; the next success resets it.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.service.is_healthy()
     }
 
-    /// Makes the embedding of a sample: of the face that is meant where a photo shows several. Dropping the future gives
-    /// the work up.
+    /// Encodes a sample. Of a photo with several faces, the selected face is encoded. Dropping the future cancels the
+    /// work.
+    ///
+    /// # Errors
+    ///
+    /// See [`EncoderError`].
     pub async fn encode(&self, sample: Sample, parameters: EncodeParameters) -> Result<Encoding, EncoderError> {
         self.check_modality(&sample)?;
         let encoding = async {
@@ -127,7 +131,11 @@ impl Encoder {
         in_time(parameters.deadline, encoding).await
     }
 
-    /// Makes an embedding of every face of a photo, the largest first; of any other sample the one that it has.
+    /// Encodes every face of a photo, the largest first; for other samples the result has one element.
+    ///
+    /// # Errors
+    ///
+    /// See [`EncoderError`].
     pub async fn encode_all(
         &self,
         sample: Sample,
@@ -151,7 +159,7 @@ impl Encoder {
         Err(SampleError::OtherModality { model: self.name().clone(), expected, found }.into())
     }
 
-    /// Whether the face of a picture has to be found first.
+    /// Whether the picture needs face detection.
     fn looks_for_faces(&self, geometry: &Geometry) -> bool {
         let asked = match (geometry.alignment, &geometry.landmarks) {
             (Some(Alignment::Detect), _) => true,
@@ -169,7 +177,7 @@ impl Encoder {
         }
     }
 
-    /// A sample that shows its subject and nothing else.
+    /// Encodes a sample without face detection.
     async fn plain(&self, content: SampleContent, parameters: EncodeParameters) -> Result<Encoding, EncoderError> {
         let slot = self.service.take_slot()?;
         let (how, limits, keypoints) = (Arc::clone(&self.preprocessing), self.limits, self.keypoint_channels);
@@ -202,7 +210,7 @@ impl Encoder {
         let checks_liveness = first.pad_service.is_some();
         let work = move || {
             let ready = faces.into_iter().map(|face| prepare_face_and_crops(&how, &photo, face, checks_liveness));
-            // A head from behind or in profile has landmarks that no template takes: it is no face to be told of.
+            // A head seen from behind or in profile has landmarks that do not fit the template: it is left out.
             Ok::<_, SampleError>(ready.filter_map(Result::ok).collect::<Vec<_>>())
         };
         let (first, ready) = self.pool.run(parameters.urgency, first, work).await?;
@@ -217,7 +225,7 @@ impl Encoder {
         futures::future::try_join_all(encodings).await
     }
 
-    /// Frames that show nobody are dropped and counted; one that is no picture is the sender's mistake.
+    /// Frames without a usable subject are dropped and counted; a frame that is no valid picture is an error.
     async fn track(&self, pictures: Vec<Picture>, parameters: EncodeParameters) -> Result<Encoding, EncoderError> {
         let (all, limit) = (pictures.len(), self.limits.track_frames_max);
         if all == 0 {
@@ -247,7 +255,7 @@ impl Encoder {
         Ok(QueueSlots { encode: self.service.take_slot()?, pad_service })
     }
 
-    /// Decodes a photo and looks for its faces.
+    /// Decodes a photo and detects its faces.
     async fn find(
         &self,
         picture: Picture,
@@ -262,11 +270,11 @@ impl Encoder {
         let work = move || {
             let photo =
                 Photo::decode(&picture.bytes, &picture.geometry, &limits).map_err(prepare::PrepareError::from)?;
-            let looked_at = DetectorImage(photo.to_look_at());
-            Ok::<_, SampleError>((photo, looked_at))
+            let detector_image = DetectorImage(photo.detector_picture());
+            Ok::<_, SampleError>((photo, detector_image))
         };
-        let (slot, (photo, looked_at)) = self.pool.run(parameters.urgency, slot, work).await?;
-        let found = detector.answer(slot, looked_at, parameters.schedule()).await?;
+        let (slot, (photo, detector_image)) = self.pool.run(parameters.urgency, slot, work).await?;
+        let found = detector.answer(slot, detector_image, parameters.schedule()).await?;
         Ok((photo, found))
     }
 
@@ -309,7 +317,7 @@ impl Encoder {
                 self.service.failed(problem.to_string())
             }
         })?;
-        // Of several parts each was scaled by itself before: their length says nothing.
+        // Parts are normalised one by one, so the length of the whole carries no information.
         let norm = numbers.iter().map(|number| number * number).sum::<f32>().sqrt() / views as f32;
         let embedding_norm = (self.space.parts <= 1).then_some(norm);
         let report = SampleReport { quality: Some(Quality { embedding_norm, ..quality }), ..SampleReport::default() };

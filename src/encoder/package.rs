@@ -1,4 +1,4 @@
-//! Model packages: a folder with `model.toml` and the files of the weights.
+//! Model packages: a folder with `model.toml` and weight files.
 
 pub(super) mod digest;
 mod manifest;
@@ -29,15 +29,15 @@ use torch::network::NetworkError;
 use weights::{FILE_BYTES_MAX, StateDict, WeightsError};
 
 pub(super) const MANIFEST_FILE: &str = "model.toml";
-/// The weights of every package that is made here.
+/// The weight file of every installed package.
 pub(super) const WEIGHTS_FILE: &str = "weights.safetensors";
-/// The program of a package that has one instead.
+/// The TorchScript file of a program package.
 pub(super) const PROGRAM_FILE: &str = "weights.pt";
-/// The longest manifest that is read.
+/// Maximum length of a manifest in bytes.
 pub(super) const MANIFEST_BYTES_MAX: u64 = 1 << 20;
 
-/// A package that was read and checked: its files have the stated sha256 and its manifest makes sense. [`Package::check_network`]
-/// checks whether the weights fit the architecture.
+/// A package with a valid manifest and files of the stated sha256. [`Package::check_network`] checks whether the
+/// weights fit the architecture.
 #[derive(Clone)]
 pub struct Package {
     pub manifest: Manifest,
@@ -45,65 +45,65 @@ pub struct Package {
     pub(super) weights: Weights,
 }
 
-/// What the files of a package hold.
+/// The content of a package's weight files.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Weights {
-    /// The tensors, under the names that the architecture knows.
+    /// Tensors under the architecture's names.
     Tensors(StateDict),
-    /// A TorchScript file, as it is.
+    /// The bytes of a TorchScript file.
     Program(Arc<[u8]>),
 }
 
-/// What can be wrong with a package.
+/// Why a package cannot be used.
 #[derive(Debug, Error)]
 pub enum PackageError {
     #[error("cannot read {path}: {source}")]
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("cannot write {path}: {source}")]
     Unwritable { path: PathBuf, source: std::io::Error },
-    #[error("the folder {0} has no {MANIFEST_FILE}; it is no model package")]
+    #[error("the folder {0} has no {MANIFEST_FILE}; it is not a model package")]
     NoManifest(PathBuf),
     #[error("{MANIFEST_FILE} is longer than {MANIFEST_BYTES_MAX} bytes")]
     ManifestTooLong,
-    #[error("{MANIFEST_FILE} is not what a package's manifest should be: {0}")]
+    #[error("{MANIFEST_FILE} is not a valid manifest: {0}")]
     Manifest(#[from] toml::de::Error),
-    #[error("the package {id} lies in the folder {folder:?}; a package's folder has its id as its name")]
+    #[error("the package {id} is in the folder {folder:?}; a package's folder must have its id as its name")]
     Misplaced { id: SpaceName, folder: String },
-    #[error("models of the task {task} are of faces, and {MANIFEST_FILE} says {found}", task = .task.as_str())]
+    #[error("models of the task {task} are for faces, and {MANIFEST_FILE} has the modality {found}", task = .task.as_str())]
     WrongModality { task: Task, found: Modality },
     #[error("{0} must not be empty in {MANIFEST_FILE}")]
     Blank(&'static str),
-    #[error("a package's id does not begin with a dot; {0} does")]
+    #[error("a package's id must not begin with a dot; {0} does")]
     HiddenId(SpaceName),
     #[error("{0:?} is not the name of a file in the package's folder")]
     BadFileName(String),
     #[error("{0:?} is named twice as a file of the weights")]
     SameFile(String),
-    #[error("the weights are in 1 to {max} files, and {MANIFEST_FILE} names {found}")]
+    #[error("the weights must be in 1 to {max} files, and {MANIFEST_FILE} names {found}")]
     FileCount { found: usize, max: usize },
     #[error("{id} has its weights in {files} files, and the catalogue has {addresses} addresses for it")]
     WrongAddresses { id: SpaceName, files: usize, addresses: usize },
-    #[error("the detection makes no sense: {0}")]
+    #[error("the detection settings are invalid: {0}")]
     Detection(&'static str),
-    #[error("the tensor {0:?} is of no network of the architecture; see strip_prefix and add_prefix")]
+    #[error("the tensor {0:?} belongs to no network of the architecture; check strip_prefix and add_prefix")]
     StrayTensor(String),
-    #[error("no tensor begins with {0:?}, which a network of the architecture needs; see add_prefix")]
+    #[error("no tensor begins with {0:?}, which the architecture needs; check add_prefix")]
     NoTensors(&'static str),
-    #[error("{architecture} makes embeddings of {expected} numbers, {MANIFEST_FILE} says {found}")]
+    #[error("{architecture} makes embeddings of {expected} numbers, and {MANIFEST_FILE} has {found}")]
     WrongDimension { architecture: String, expected: usize, found: u32 },
     #[error("an embedding has 1 to {max} numbers")]
     Dimension { max: u32 },
-    #[error("{architecture} takes inputs of the shape {expected:?}, the preprocessing makes {found:?}")]
+    #[error("{architecture} takes inputs of the shape {expected:?}, and the preprocessing gives {found:?}")]
     WrongInput { architecture: String, expected: [usize; 3], found: [usize; 3] },
-    #[error("what {MANIFEST_FILE} says of the program makes no sense: {0}")]
+    #[error("the program's declaration in {MANIFEST_FILE} is invalid: {0}")]
     Script(&'static str),
-    #[error("{0} is a program, and the catalogue has none: a program is installed by whoever trusts its maker")]
+    #[error("{0} is a program, and the catalogue must have none: the operator who trusts its author installs it")]
     ProgramInCatalogue(SpaceName),
-    #[error("the preprocessing makes no sense: {0}")]
+    #[error("the preprocessing is invalid: {0}")]
     Preprocessing(#[from] PreprocessingError),
-    #[error("the calibration makes no sense: {0}")]
+    #[error("the calibration is invalid: {0}")]
     Calibration(#[from] PackageCalibrationError),
-    #[error("{file} has the sha256 {found}, {MANIFEST_FILE} says {expected}: it was changed or cut off")]
+    #[error("{file} has the sha256 {found} and not {expected}: it was changed or is incomplete")]
     WrongHash { file: String, expected: FileHash, found: FileHash },
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -113,6 +113,10 @@ pub enum PackageError {
 
 impl Package {
     /// Reads and checks the package in `folder`.
+    ///
+    /// # Errors
+    ///
+    /// See [`PackageError`].
     pub fn load(folder: &Path) -> Result<Self, PackageError> {
         let manifest = Manifest::load(folder)?;
         let mut bytes_left = FILE_BYTES_MAX;
@@ -125,9 +129,9 @@ impl Package {
         Self::assemble(manifest, &files)
     }
 
-    /// A package of a checked manifest and the bytes of its files, in the manifest's order.
+    /// A package from a checked manifest and the bytes of its files, in the manifest's order.
     pub(super) fn assemble(manifest: Manifest, files: &[impl AsRef<[u8]>]) -> Result<Self, PackageError> {
-        assert_eq!(manifest.weights.len(), files.len(), "whoever reads the files goes by the manifest");
+        assert_eq!(manifest.weights.len(), files.len(), "the files follow the manifest");
         let stated = || manifest.weights.iter().zip(files.iter().map(AsRef::as_ref));
         stated().try_for_each(|(file, bytes)| file.check(bytes))?;
         let weights = match stated().next() {
@@ -142,7 +146,7 @@ impl Package {
         Ok(Self { manifest, digest, weights })
     }
 
-    /// The tensors, under the names that the architecture knows; a program has none that could be seen.
+    /// The tensors under the architecture's names; `None` for a TorchScript program.
     #[must_use]
     pub fn tensors(&self) -> Option<&StateDict> {
         match &self.weights {
@@ -151,7 +155,8 @@ impl Package {
         }
     }
 
-    /// The same model, encoding each picture together with its mirror image: another space, with another digest.
+    /// The same model, but encoding each picture together with its mirror image. This is another space with another
+    /// digest.
     #[must_use]
     pub fn mirrored(mut self) -> Self {
         if let ModelKind::Encoder(EncoderManifest { preprocessing: Preprocessing::Image(image), .. }) =
@@ -163,8 +168,8 @@ impl Package {
         self
     }
 
-    /// Writes the package into an empty folder, tensors as one file of safetensors and a program as it is, and waits for
-    /// the disk. The digest stays.
+    /// Writes the package into an empty folder (tensors as one safetensors file, a program unchanged) and syncs it to
+    /// disk. The digest does not change.
     pub(super) fn write(&self, folder: &Path) -> Result<(), PackageError> {
         let name = self.weights.file();
         let path = folder.join(name);
@@ -183,7 +188,7 @@ impl Package {
 }
 
 impl Weights {
-    /// What their file is called.
+    /// The name of the file.
     fn file(&self) -> &'static str {
         match self {
             Self::Tensors(_) => WEIGHTS_FILE,
@@ -203,7 +208,7 @@ impl Weights {
 }
 
 impl WeightsFile {
-    /// Whether these are the file's bytes.
+    /// Checks the sha256.
     fn check(&self, bytes: &[u8]) -> Result<(), PackageError> {
         let found = FileHash::of(bytes);
         if found == self.sha256 {
@@ -212,7 +217,7 @@ impl WeightsFile {
         Err(PackageError::WrongHash { file: self.file.clone(), expected: self.sha256, found })
     }
 
-    /// The tensors in the file's bytes, under the names that the architecture knows.
+    /// Reads the tensors under the architecture's names.
     fn tensors(&self, bytes: &[u8]) -> Result<StateDict, WeightsError> {
         let tensors = StateDict::read_bytes(bytes, self.entry.as_deref())?;
         Ok(tensors.strip_prefix(&self.strip_prefix)?.without(&self.ignored_prefixes).add_prefix(&self.add_prefix))
@@ -225,8 +230,8 @@ impl fmt::Debug for Package {
     }
 }
 
-/// The folders of the packages in `models_dir`, sorted. A folder that does not exist holds none; hidden folders are
-/// installations under way.
+/// The package folders in `models_dir`, sorted. A missing folder has none; hidden folders are installations in
+/// progress.
 pub(super) fn folders(models_dir: &Path) -> Result<Vec<PathBuf>, PackageError> {
     let unreadable = |source| PackageError::Unreadable { path: models_dir.to_owned(), source };
     let entries = match fs::read_dir(models_dir) {
@@ -245,7 +250,7 @@ pub(super) fn folders(models_dir: &Path) -> Result<Vec<PathBuf>, PackageError> {
     Ok(folders)
 }
 
-/// Loads an installed package, whose folder is named for it.
+/// Loads an installed package; its folder must have its id as its name.
 pub(super) fn load_installed(folder: &Path) -> Result<Package, PackageError> {
     let package = Package::load(folder)?;
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
@@ -255,7 +260,7 @@ pub(super) fn load_installed(folder: &Path) -> Result<Package, PackageError> {
     Ok(package)
 }
 
-/// The file's bytes, or nothing when they are more than `bytes_max`.
+/// The file's bytes, or `None` when it has more than `bytes_max`.
 fn read_at_most(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, PackageError> {
     let unreadable = |source| PackageError::Unreadable { path: path.to_owned(), source };
     let mut bytes = Vec::new();
@@ -263,7 +268,7 @@ fn read_at_most(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, PackageE
     if file.metadata().map_err(unreadable)?.len() > bytes_max {
         return Ok(None);
     }
-    // It may grow meanwhile.
+    // The file may grow while it is read.
     file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     Ok((bytes.len() as u64 <= bytes_max).then_some(bytes))
 }

@@ -1,4 +1,4 @@
-//! Which model runs where, as the operator wants it: it is no part of a package, for machines differ.
+//! Device and threads of each model. The operator sets them; they are no part of a package because machines differ.
 
 use std::{collections::BTreeMap, num::NonZeroU16};
 
@@ -7,25 +7,25 @@ use thiserror::Error;
 use domain::{Device, SpaceName};
 use torch::runtime::{self, RuntimeError, ThreadPlacement};
 
-/// Where models run. What is not named runs on the CPU, each operation on one thread.
+/// Where models run. A model without an entry runs on the CPU with one thread per operation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Placements {
     pub devices: BTreeMap<SpaceName, Device>,
-    /// Threads within one operation; more than one is worth it for one large model on many cores.
+    /// Threads within one operation; more than one helps one large model on many cores.
     pub threads: BTreeMap<SpaceName, NonZeroU16>,
 }
 
-/// Why models cannot run where they should.
+/// Why a placement is refused.
 #[derive(Debug, Error)]
 pub enum PlacementError {
-    #[error("{model} is told where to run, and is not installed; there are {installed}")]
+    #[error("{model} has a placement and is not installed; installed are {installed}")]
     NotInstalled { model: SpaceName, installed: String },
-    #[error("{model} cannot run where it should: {source}")]
+    #[error("{model} cannot run on its device: {source}")]
     Device { model: SpaceName, source: RuntimeError },
 }
 
 impl Placements {
-    /// Where one model runs.
+    /// The placement of one model.
     pub(super) fn of(&self, model: &SpaceName) -> ThreadPlacement {
         let default = ThreadPlacement::default();
         ThreadPlacement {
@@ -34,7 +34,7 @@ impl Placements {
         }
     }
 
-    /// A slip in a name would leave a model where it is, unnoticed; a device that is not there would be noticed late.
+    /// Checks names and devices at start: a misspelt name would have no effect, and a missing device would fail late.
     pub(super) fn check(&self, installed: &[&SpaceName]) -> Result<(), PlacementError> {
         let mut named = self.devices.keys().chain(self.threads.keys());
         if let Some(model) = named.find(|model| !installed.contains(model)) {
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_named_runs_on_one_thread_of_the_cpu() {
+    fn a_model_without_an_entry_runs_on_one_thread_of_the_cpu() {
         let three = NonZeroU16::new(3).expect("above zero");
         let placements = Placements {
             devices: BTreeMap::from([(name("card"), Device::Cuda(1))]),
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_not_installed_is_told_with_those_that_are() {
+    fn a_name_that_is_not_installed_is_reported_with_the_installed_ones() {
         let (face, slip) = (name("face"), name("fase"));
         let on_cpu = |model: &SpaceName| Placements {
             devices: BTreeMap::from([(model.clone(), Device::Cpu)]),
@@ -80,9 +80,9 @@ mod tests {
         };
         assert!(on_cpu(&face).check(&[&face]).is_ok());
         let error = on_cpu(&slip).check(&[&face]).expect_err("a slip").to_string();
-        assert!(error.contains("fase") && error.ends_with("there are face"), "{error}");
+        assert!(error.contains("fase") && error.ends_with("installed are face"), "{error}");
         let wide = Placements { threads: BTreeMap::from([(slip, NonZeroU16::MIN)]), ..Placements::default() };
-        assert!(wide.check(&[]).expect_err("nothing is installed").to_string().ends_with("there are no models"));
+        assert!(wide.check(&[]).expect_err("nothing is installed").to_string().ends_with("installed are no models"));
         let absent =
             Placements { devices: BTreeMap::from([(face.clone(), Device::Cuda(u16::MAX))]), ..Placements::default() };
         let error = absent.check(&[&face]).expect_err("nobody has so many cards").to_string();

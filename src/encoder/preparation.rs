@@ -1,4 +1,4 @@
-//! The bounded pool that prepares samples: decoding and alignment cost milliseconds and stay off the reactor.
+//! The bounded pool for sample preparation: decoding and alignment take milliseconds and must not run on the reactor.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::{EncoderError, SampleError, Urgency};
 #[derive(Debug)]
 pub(super) struct PreparationPool {
     all: Arc<Semaphore>,
-    /// Bulk work gets at most half of the pool, so that it never stands before interactive work by more than that.
+    /// Bulk work gets at most half of the pool, so that interactive work waits for at most that much.
     bulk: Arc<Semaphore>,
 }
 
@@ -20,8 +20,8 @@ impl PreparationPool {
         Self { all: Arc::new(Semaphore::new(threads)), bulk: Arc::new(Semaphore::new(bulk)) }
     }
 
-    /// Does work on the pool, and keeps the places that it is done for meanwhile: the work goes on when the caller hangs
-    /// up, so the places stay taken until it is done.
+    /// Runs work on the pool and holds `slots` meanwhile: the work continues when the caller disconnects, so the slots
+    /// stay taken until it ends.
     pub(super) async fn run<K: Send + 'static, T: Send + 'static, E: Into<SampleError> + Send + 'static>(
         &self,
         urgency: Urgency,

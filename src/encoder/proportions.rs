@@ -1,10 +1,10 @@
-//! A walk described without any network: the body's proportions as they show in the picture.
+//! Body proportions of a walk, measured without a network.
 //!
-//! What a learnt gait encoder is measured beside. It knows no motion, and no view but its own.
+//! A baseline for gait encoders. It ignores motion and depends on the view.
 
 use domain::{Frame, JOINTS, Skeleton};
 
-/// Pairs of joints; left and right together make one length.
+/// Pairs of joints; left and right together are one length.
 const LENGTHS: [[(usize, usize); 2]; 9] = [
     [(5, 7), (6, 8)],
     [(7, 9), (8, 10)],
@@ -16,11 +16,11 @@ const LENGTHS: [[(usize, usize); 2]; 9] = [
     [(3, 5), (4, 6)],
     [(0, 3), (0, 4)],
 ];
-/// Joints with a lower score do not count.
+/// Minimum joint score.
 const SCORE_MIN: f32 = 0.4;
 
-/// The median lengths over the frames, each as a share of their sum; all zero where no frame shows them. Alike are those
-/// that are near each other.
+/// The median lengths over the frames, each as a share of their sum; all zero if no frame shows them. Compare by
+/// distance.
 #[must_use]
 pub fn proportions(skeleton: &Skeleton) -> [f32; LENGTHS.len()] {
     let medians = LENGTHS.map(|sides| {
@@ -37,7 +37,7 @@ pub fn proportions(skeleton: &Skeleton) -> [f32; LENGTHS.len()] {
     if sum > 0.0 { medians.map(|length| length / sum) } else { medians }
 }
 
-/// Where both ends are seen, in shares of the frame's whole height, so that it does not grow with the person.
+/// The distance of two visible joints as a share of the body's height in the frame, so that it is independent of scale.
 fn length(frame: &Frame, from: usize, to: usize) -> Option<f32> {
     let [from, to] = [frame.joints[from], frame.joints[to]];
     let seen = || frame.joints.iter().filter(|joint| joint.score >= SCORE_MIN);
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_seen_is_no_proportion() {
+    fn joints_with_low_scores_give_no_proportions() {
         assert!(proportions(&standing(1.0, 0.1)).iter().all(|share| *share == 0.0));
         assert!(proportions(&Skeleton { frames: Vec::new() }).iter().all(|share| *share == 0.0));
     }

@@ -1,8 +1,8 @@
-//! What waits before one model.
+//! The bounded queue of one model.
 //!
-//! A caller takes a [`QueueSlot`] before anything costly is done for it, or is refused at once. The place stays taken until
-//! the entry is answered or dropped, and travels inside the entry: a caller that hangs up cannot make room for more than
-//! the queue may hold. Interactive entries go before bulk ones, which are never passed over forever.
+//! A caller takes a [`QueueSlot`] before any costly work, or is refused at once. The slot stays taken until its entry
+//! is answered or dropped, and travels inside the entry: a caller that disconnects cannot make the queue exceed its
+//! limit. Interactive entries precede bulk entries, but a bulk entry waits for a bounded number of batches only.
 
 use std::{
     collections::VecDeque,
@@ -15,21 +15,21 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-/// This many batches may leave waiting bulk entries behind; the next one begins with them.
+/// Maximum number of consecutive batches without bulk entries while bulk entries wait; the next batch begins with them.
 const BULK_PASSED_OVER_MAX: u32 = 4;
-/// What a refused caller is told to wait while nothing has been measured.
+/// Retry delay before anything has been measured.
 const RETRY_AFTER_UNMEASURED: Duration = Duration::from_secs(1);
 const RETRY_AFTER_MIN: Duration = Duration::from_millis(10);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
-/// The weight of the newest batch in the drain rate: a change shows within some five batches.
+/// Weight of the newest batch in the drain rate: a change shows within about five batches.
 const NEWEST_WEIGHT: f64 = 0.2;
 
-/// Whether somebody waits for the answer.
+/// Priority class of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Urgency {
-    /// A request waits.
+    /// A client waits for the answer.
     Interactive,
-    /// Work that may come after everything interactive.
+    /// Served after interactive samples.
     Bulk,
 }
 
@@ -37,40 +37,40 @@ pub enum Urgency {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Schedule {
     pub(super) urgency: Urgency,
-    /// After this the answer is of no use: the entry is dropped.
+    /// After this time the entry is dropped.
     pub(super) deadline: Instant,
 }
 
 /// The limits of one queue.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct QueueLimits {
-    /// Places: entries that are being prepared, wait, or are being encoded.
+    /// Maximum number of slots: entries that are being prepared, queued or encoded.
     pub(super) slots_max: usize,
-    /// Entries of one batch.
+    /// Maximum number of entries in a batch.
     pub(super) batch_max: usize,
-    /// How long the oldest entry waits for company. Zero: what waits is the batch.
+    /// How long the oldest entry waits for a full batch. Zero starts at once.
     pub(super) linger_max: Duration,
-    /// How many workers take from this queue.
+    /// Number of workers of this queue.
     pub(super) workers: usize,
 }
 
-/// Why there is no place.
+/// Why a slot was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum QueueRefusal {
-    /// All places are taken; at the present rate they will have been served after this time.
+    /// All slots are taken; at the current rate they are free after this time.
     Full { retry_after: Duration },
-    /// The server stops.
+    /// The server is stopping.
     Closed,
 }
 
-/// Why an entry was not answered.
+/// Why an entry has no output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum EntryFailure {
-    /// Its deadline passed while it waited.
+    /// Its deadline passed while it was queued.
     TooLate,
-    /// The server stopped without waiting for it.
+    /// The server stopped before it was served.
     Stopped,
-    /// The model could not encode it.
+    /// The model failed.
     Failed(String),
 }
 
@@ -79,7 +79,7 @@ pub(super) type EntryResult<O> = Result<O, EntryFailure>;
 pub(super) struct Queue<I, O> {
     limits: QueueLimits,
     state: Mutex<QueueState<I, O>>,
-    /// An entry came, or the queue's life went on to its next part.
+    /// An entry arrived or the phase changed.
     changed: Condvar,
     meters: QueueMetrics,
 }
@@ -87,30 +87,30 @@ pub(super) struct Queue<I, O> {
 struct QueueState<I, O> {
     interactive: VecDeque<QueueEntry<I, O>>,
     bulk: VecDeque<QueueEntry<I, O>>,
-    /// Places given out and not yet given back.
+    /// Number of taken slots.
     slots_taken: usize,
     phase: QueuePhase,
-    /// Batches in a row that left bulk entries waiting and took none.
+    /// Consecutive batches that took no bulk entry while bulk entries waited.
     bulk_passed_over: u32,
-    /// How long one worker takes for one entry, lately.
+    /// Recent mean time of one worker per entry.
     seconds_per_entry: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum QueuePhase {
     Open,
-    /// No new places; whoever has one is served.
+    /// No new slots; entries with a slot are served.
     Draining,
-    /// Nobody is served any more.
+    /// No entry is served.
     Abandoned,
 }
 
-/// The right to put one entry into a queue. Dropping it gives the place back.
+/// The right to put one entry into a queue. Dropping it frees the slot.
 pub(super) struct QueueSlot<I, O> {
     queue: Arc<Queue<I, O>>,
 }
 
-/// One prepared sample, its caller waiting on the other side of the channel.
+/// A prepared sample; its caller waits on the other end of the channel.
 pub(super) struct QueueEntry<I, O> {
     pub(super) input: I,
     answer: oneshot::Sender<EntryResult<O>>,
@@ -138,7 +138,7 @@ impl<I, O> Queue<I, O> {
         Arc::new(Self { limits, state: Mutex::new(state), changed: Condvar::new(), meters: QueueMetrics::new(model) })
     }
 
-    /// Takes a place, or says at once why there is none.
+    /// Takes a slot.
     pub(super) fn take_slot(self: &Arc<Self>) -> Result<QueueSlot<I, O>, QueueRefusal> {
         let mut state = self.state.lock();
         if state.phase != QueuePhase::Open {
@@ -152,8 +152,8 @@ impl<I, O> Queue<I, O> {
         Ok(QueueSlot { queue: Arc::clone(self) })
     }
 
-    /// Waits for entries and takes the next batch: at least one entry, at most `batch_max`, none of them expired or
-    /// abandoned by its caller. `None` when the queue has been closed and nothing can come any more.
+    /// Waits for entries and takes the next batch: 1 to `batch_max` entries, none expired or abandoned by its caller.
+    /// `None` when the queue is closed and no entry can arrive.
     pub(super) fn next_batch(&self) -> Option<Vec<QueueEntry<I, O>>> {
         loop {
             let mut state = self.state.lock();
@@ -167,10 +167,10 @@ impl<I, O> Queue<I, O> {
             let picked = state.pick(self.limits.batch_max);
             self.meters.depth.set(state.waiting() as f64);
             if state.waiting() > 0 {
-                // A worker that lingers hears of entries that are then too many for its batch.
+                // Wakes another worker for the entries that do not fit this batch.
                 self.changed.notify_one();
             }
-            // Entries give their places back when they are dropped, and that takes the lock.
+            // Dropping an entry frees its slot, which takes the lock.
             drop(state);
             let batch = self.still_wanted(picked);
             if !batch.is_empty() {
@@ -180,7 +180,7 @@ impl<I, O> Queue<I, O> {
         }
     }
 
-    /// The entries that somebody still waits for; the others are answered and dropped.
+    /// Returns the entries whose callers still wait; answers or drops the others.
     pub(super) fn still_wanted(&self, entries: Vec<QueueEntry<I, O>>) -> Vec<QueueEntry<I, O>> {
         let now = Instant::now();
         let mut wanted = Vec::with_capacity(entries.len());
@@ -197,7 +197,7 @@ impl<I, O> Queue<I, O> {
         wanted
     }
 
-    /// Learns the drain rate from a batch that was served.
+    /// Updates the drain rate with a served batch.
     pub(super) fn served(&self, entries: usize, took: Duration) {
         let newest = took.as_secs_f64() / entries.max(1) as f64;
         let mut state = self.state.lock();
@@ -205,7 +205,7 @@ impl<I, O> Queue<I, O> {
         state.seconds_per_entry = Some(before + NEWEST_WEIGHT * (newest - before));
     }
 
-    /// Gives out no more places. Entries that have one are still served.
+    /// Gives out no more slots. Entries with a slot are still served.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
         if state.phase == QueuePhase::Open {
@@ -215,7 +215,7 @@ impl<I, O> Queue<I, O> {
         self.changed.notify_all();
     }
 
-    /// Closes, and answers everything that waits with [`EntryFailure::Stopped`].
+    /// Closes, and answers all queued entries with [`EntryFailure::Stopped`].
     pub(super) fn abandon(&self) {
         let mut state = self.state.lock();
         state.phase = QueuePhase::Abandoned;
@@ -229,7 +229,7 @@ impl<I, O> Queue<I, O> {
         }
     }
 
-    /// Lets a batch that is not full wait for company.
+    /// Waits until the batch is full or the linger time is over.
     fn linger(&self, state: &mut parking_lot::MutexGuard<'_, QueueState<I, O>>) {
         let Some(until) = state.oldest().map(|since| since + self.limits.linger_max) else {
             return;
@@ -276,7 +276,7 @@ impl<I, O> QueueState<I, O> {
         [&self.interactive, &self.bulk].into_iter().filter_map(|lane| lane.front()).map(|entry| entry.since).min()
     }
 
-    /// Nothing waits, and nothing will.
+    /// No entry is queued and none can arrive.
     fn is_over(&self) -> bool {
         match self.phase {
             QueuePhase::Open => false,
@@ -303,7 +303,7 @@ impl<I, O> QueueState<I, O> {
         self.interactive.drain(..).chain(self.bulk.drain(..)).collect()
     }
 
-    /// When all who have a place now will have been served.
+    /// Estimated time until all taken slots are free.
     fn retry_after(&self, workers: usize) -> Duration {
         let measured = self.seconds_per_entry.map(|seconds| seconds * self.slots_taken as f64 / workers.max(1) as f64);
         let after = measured.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
@@ -312,7 +312,7 @@ impl<I, O> QueueState<I, O> {
 }
 
 impl<I, O> QueueSlot<I, O> {
-    /// Puts an entry in. The answer comes through the channel; dropping its receiving end abandons the entry.
+    /// Queues an input. The result arrives on the returned channel; dropping the receiver abandons the entry.
     pub(super) fn put(self, input: I, schedule: Schedule) -> oneshot::Receiver<EntryResult<O>> {
         let (answer, answered) = oneshot::channel();
         let queue = Arc::clone(&self.queue);
@@ -329,8 +329,8 @@ impl<I, O> Drop for QueueSlot<I, O> {
 }
 
 impl<I, O> QueueEntry<I, O> {
-    /// Gives the place back, then answers: whoever has an answer finds a place for the next question. A caller that went
-    /// away meanwhile does not matter.
+    /// Frees the slot, then answers: a caller that has its answer finds a free slot for its next request. A caller that
+    /// is gone is ignored.
     pub(super) fn answer(self, answer: EntryResult<O>) {
         let Self { answer: caller, slot, .. } = self;
         drop(slot);
@@ -338,7 +338,7 @@ impl<I, O> QueueEntry<I, O> {
     }
 }
 
-/// The queue's measurements. They go to the recorder that is installed when the queue is made.
+/// The queue's metrics. They go to the recorder that is installed when the queue is created.
 #[derive(Debug)]
 struct QueueMetrics {
     depth: Gauge,
@@ -353,12 +353,12 @@ struct QueueMetrics {
 impl QueueMetrics {
     fn new(model: &str) -> Self {
         let model = model.to_owned();
-        let dropped = |reason: &'static str| counter!("semblance_queue_dropped_total", "model" => model.clone(), "reason" => reason);
+        let dropped = |reason: &'static str| counter!(domain::metric::QUEUE_DROPPED, "model" => model.clone(), "reason" => reason);
         Self {
-            depth: gauge!("semblance_queue_depth", "model" => model.clone()),
-            wait_seconds: histogram!("semblance_queue_wait_seconds", "model" => model.clone()),
-            batch_length: histogram!("semblance_batch_length", "model" => model.clone()),
-            refused: counter!("semblance_queue_refused_total", "model" => model.clone()),
+            depth: gauge!(domain::metric::QUEUE_DEPTH, "model" => model.clone()),
+            wait_seconds: histogram!(domain::metric::QUEUE_WAIT, "model" => model.clone()),
+            batch_length: histogram!(domain::metric::BATCH_LENGTH, "model" => model.clone()),
+            refused: counter!(domain::metric::QUEUE_REFUSED, "model" => model.clone()),
             dropped_expired: dropped("expired"),
             dropped_abandoned: dropped("abandoned"),
             dropped_stopped: dropped("stopped"),

@@ -1,34 +1,34 @@
-//! What can be wrong with a sample.
+//! Errors of a sample.
 
 use thiserror::Error;
 
 use super::prepare::{AlignError, PrepareError};
 use domain::{Modality, SpaceName};
 
-/// What is wrong with a sample; the sentence is for whoever sent it.
+/// Why a sample cannot be encoded; the message is for the client.
 #[derive(Debug, Error)]
 pub enum SampleError {
     #[error("{model} encodes {expected} samples, and this is a {found} sample")]
     OtherModality { model: SpaceName, expected: Modality, found: Modality },
     #[error(transparent)]
     Unfit(#[from] PrepareError),
-    #[error("the model sees nothing in this sample; send one that shows the subject")]
+    #[error("the model finds no features in this sample; send one that shows the subject")]
     Featureless,
     #[error(
-        "no face was found in the picture; send one that shows it larger, or an aligned crop and say alignment \"aligned\""
+        "no face was found in the picture; send one that shows it larger, or an aligned crop with alignment \"aligned\""
     )]
     NoFace,
-    #[error("the face is cut by the picture's border; send a picture that shows all of it")]
+    #[error("the face is cut by the picture's border; send a picture that shows the whole face")]
     FaceCut,
-    #[error("the picture shows {found} faces, and exactly one was asked for; send a box around the one that is meant")]
+    #[error("the picture shows {found} faces, and exactly one was requested; send a box around the right one")]
     AmbiguousFace { found: usize },
     #[error(
-        "the picture shows {found} faces, at most {limit} are encoded at once; say a face selection, or send parts of it by box"
+        "the picture shows {found} faces, and at most {limit} are encoded at once; set a face selection, or send parts of it by box"
     )]
     TooManyFaces { found: usize, limit: usize },
     #[error("the track has no frames")]
     EmptyTrack,
-    #[error("the track has {found} frames, at most {limit} are taken; send a shorter one, or every other frame")]
+    #[error("the track has {found} frames, and at most {limit} are allowed; send a shorter one, or every other frame")]
     TooManyFrames { found: usize, limit: usize },
     #[error("frame {frame} of the track: {problem}")]
     Frame { frame: usize, problem: Box<SampleError> },
@@ -37,7 +37,7 @@ pub enum SampleError {
 }
 
 impl SampleError {
-    /// A word for programs that tell bad samples apart.
+    /// A stable code for clients.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -54,7 +54,7 @@ impl SampleError {
         }
     }
 
-    /// Whether a track can do without such a frame: it is a sound picture that shows too little.
+    /// Whether a track may skip such a frame: a valid picture with no usable subject.
     pub(super) fn is_a_poor_frame(&self) -> bool {
         match self {
             Self::NoFace | Self::FaceCut | Self::Featureless | Self::AmbiguousFace { .. } => true,

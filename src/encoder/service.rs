@@ -1,4 +1,4 @@
-//! One loaded model as the rest of the room sees it: a queue, the threads that serve it, and whether it works.
+//! One loaded model: its queue, its threads and its health.
 
 use std::{fmt, sync::Arc, thread::JoinHandle};
 
@@ -19,7 +19,7 @@ pub(super) struct Service<I, O> {
     health: Arc<ModelHealth>,
 }
 
-/// How a model is served.
+/// Queue limits and thread placement of a model.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ServingOptions {
     pub(super) limits: QueueLimits,
@@ -27,10 +27,11 @@ pub(super) struct ServingOptions {
 }
 
 impl<I: Send + 'static, O: Send + 'static> Service<I, O> {
-    /// Starts the model's threads and adds them to `threads`. Blocks until each has built its module with `build`.
+    /// Starts the model's threads and adds them to `threads`. Blocks until each thread has built its module with
+    /// `build`.
     ///
     /// # Errors
-    /// When a thread does not start or a module cannot be built; the threads that run already end by themselves.
+    /// When a thread does not start or a module cannot be built; threads that already run end by themselves.
     pub(super) fn start<M: InferenceModel<Input = I, Output = O>>(
         name: &SpaceName,
         ServingOptions { limits, placement }: ServingOptions,
@@ -56,7 +57,7 @@ impl<I: Send + 'static, O: Send + 'static> Service<I, O> {
         Ok(service)
     }
 
-    /// Takes a place for one input, or says at once why there is none.
+    /// Takes a slot for one input.
     pub(super) fn take_slot(&self) -> Result<QueueSlot<I, O>, EncoderError> {
         self.queue.take_slot().map_err(|refused| match refused {
             QueueRefusal::Full { retry_after } => EncoderError::QueueFull { model: self.name.clone(), retry_after },
@@ -64,14 +65,14 @@ impl<I: Send + 'static, O: Send + 'static> Service<I, O> {
         })
     }
 
-    /// What the model makes of an input. Dropping the future gives the work up.
+    /// Runs the model on one input. Dropping the future cancels it.
     pub(super) async fn answer(&self, slot: QueueSlot<I, O>, input: I, schedule: Schedule) -> Result<O, EncoderError> {
         match slot.put(input, schedule).await {
             Ok(Ok(output)) => Ok(output),
             Ok(Err(EntryFailure::TooLate)) => Err(EncoderError::DeadlinePassed),
             Ok(Err(EntryFailure::Stopped)) => Err(EncoderError::ShuttingDown),
             Ok(Err(EntryFailure::Failed(problem))) => Err(self.failed(problem)),
-            Err(_) => Err(self.failed("its thread is gone".to_owned())),
+            Err(_) => Err(self.failed("its thread ended".to_owned())),
         }
     }
 
@@ -85,17 +86,17 @@ impl<I, O> Service<I, O> {
         &self.name
     }
 
-    /// False after several failures in a row. It goes on serving, and the next success heals it.
+    /// False after several consecutive failures. The model continues to serve; the next success resets it.
     pub(super) fn is_healthy(&self) -> bool {
         self.health.is_good()
     }
 
-    /// Refuses new inputs and serves those that have a place.
+    /// Refuses new inputs and serves those that hold a slot.
     pub(super) fn close(&self) {
         self.queue.close();
     }
 
-    /// Gives up what still waits.
+    /// Drops the queued entries.
     pub(super) fn abandon(&self) {
         self.queue.abandon();
     }

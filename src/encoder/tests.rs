@@ -167,7 +167,7 @@ async fn several_threads_answer_as_one_does() {
 #[tokio::test]
 async fn a_model_that_is_placed_where_it_cannot_be_is_named_at_start() {
     for (model, device, sentence) in
-        [("slip", Device::Cpu, "not installed; there are model"), ("model", Device::Cuda(u16::MAX), "cuda:65535")]
+        [("slip", Device::Cpu, "not installed; installed are model"), ("model", Device::Cuda(u16::MAX), "cuda:65535")]
     {
         let (_models, options) = rig(&["model"]);
         let devices = BTreeMap::from([(SpaceName::new(model).expect("a name"), device)]);
@@ -284,7 +284,7 @@ async fn a_program_that_goes_by_its_batch_is_named_at_start() {
         (ProgramBehaviour::OverTheBatch, "whole batch"),
         (ProgramBehaviour::NotANumber, "not finite"),
         (ProgramBehaviour::Dropout, "dropout"),
-        (ProgramBehaviour::Constant, "does not look"),
+        (ProgramBehaviour::Constant, "does not depend"),
         (ProgramBehaviour::Narrow, "shape [3, 5]"),
     ] {
         let (models, options) = rig(&["good"]);

@@ -1,24 +1,24 @@
-//! Several frames of one subject become one embedding.
+//! Pools several frames of one subject into one embedding.
 //!
-//! Frames much poorer than the best are left out, the others count by the square of their quality: poor frames of
-//! different people resemble each other more than they resemble their own person. A frame that agrees far less with the
-//! rest than they do among themselves shows somebody else, perhaps, and counts little.
+//! Frames of much lower quality than the best are left out; the others are weighted by the square of their quality,
+//! because poor frames of different people are more similar to each other than to good frames of the same person. A
+//! frame with a much lower mean similarity to the others may show somebody else and gets a small weight.
 
 use super::{Encoding, SampleError};
 use domain::{Embedding, Pad, Quality, SampleReport, TrackReport};
 
-/// A frame whose quality is below this part of the best frame's is left out.
+/// Minimum quality of a used frame, as a share of the best frame's quality.
 const POOR_SHARE: f32 = 0.7;
-/// With fewer frames than this nobody can say which of them is the odd one.
+/// With fewer frames an outlier cannot be identified.
 const AGREEMENT_FRAMES_MIN: usize = 4;
-/// How far below the median a frame's mean similarity to the others may lie, and how fast it loses weight from there on.
+/// Allowed distance of a frame's mean similarity below the median, and the rate at which its weight decays beyond that.
 const DISAGREEMENT_MAX: f32 = 0.25;
 const DISAGREEMENT_SHARPNESS: f32 = 16.0;
 
-/// One encoding of all frames that can be used; `dropped` counts those that showed nobody.
+/// Pools the usable frames; `dropped` is the number of frames without a usable subject.
 ///
 /// # Errors
-/// When no frame is left.
+/// [`SampleError::NoFrame`] without a frame, [`SampleError::Featureless`] when the mean has no direction.
 pub(super) fn pool(
     mut frames: Vec<Encoding>,
     dropped: usize,
@@ -56,18 +56,18 @@ fn score(frame: &Encoding) -> f32 {
     frame.report.quality.map_or(0.0, |quality| quality.score)
 }
 
-/// Never zero, so that a track of which nothing is good still has a mean.
+/// Never zero, so that a track of poor frames has a mean.
 fn weight(frame: &Encoding) -> f32 {
     score(frame).powi(2).max(1e-6)
 }
 
-/// One for frames that agree with the others, less for those that do not.
+/// Weight of each frame: 1 for frames that are similar to the others, less for outliers.
 fn agreements(embeddings: &[&Embedding]) -> Vec<f32> {
     let count = embeddings.len();
     if count < AGREEMENT_FRAMES_MIN {
         return vec![1.0; count];
     }
-    // The mean similarity to all others is one product with their sum.
+    // The mean similarity to all other frames is one product with their sum.
     let mut sum = vec![0.0_f32; embeddings[0].values().len()];
     for embedding in embeddings {
         sum.iter_mut().zip(embedding.values()).for_each(|(total, number)| *total += number);
@@ -83,7 +83,7 @@ fn agreements(embeddings: &[&Embedding]) -> Vec<f32> {
     means.into_iter().map(|mean| (DISAGREEMENT_SHARPNESS * (mean - expected).min(0.0)).exp()).collect()
 }
 
-/// One verdict on the mean over the frames that were looked at.
+/// The PAD verdict on the mean score of the frames.
 fn pad(frames: &[Encoding], score_min: Option<f32>) -> Pad {
     let scores: Vec<f32> = frames.iter().filter_map(|frame| frame.report.pad.score).collect();
     match score_min {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_count_by_their_quality() {
+    fn frames_are_weighted_by_their_quality() {
         let two = vec![frame([1.0, 0.0, 0.0], 0.9), frame([0.0, 1.0, 0.0], 0.7)];
         let pooled = pool(two, 1, None).expect("two frames");
         assert!(towards(&pooled, [1.0, 0.0, 0.0]) > 1.5 * towards(&pooled, [0.0, 1.0, 0.0]));
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_of_somebody_else_moves_little() {
+    fn a_frame_of_another_person_has_little_weight() {
         let same = [[1.0, 0.1, 0.0], [1.0, -0.1, 0.0], [1.0, 0.0, 0.1]].map(|values| frame(values, 0.8));
         let pooled = pool(same.into_iter().chain([frame([0.0, 0.0, -1.0], 0.8)]).collect(), 0, None).expect("frames");
         assert!(towards(&pooled, [1.0, 0.0, 0.0]) > 0.99, "a plain mean has 0.95");
@@ -134,13 +134,13 @@ mod tests {
     }
 
     #[test]
-    fn a_track_of_nothing_good_still_has_a_mean() {
+    fn a_track_of_poor_frames_has_a_mean() {
         let pooled = pool(vec![frame([1.0, 0.0, 0.0], 0.0), frame([1.0, 0.0, 0.0], 0.0)], 0, None).expect("two frames");
         assert!(towards(&pooled, [1.0, 0.0, 0.0]) > 0.9999);
     }
 
     #[test]
-    fn liveness_is_judged_on_the_mean() {
+    fn the_pad_verdict_is_of_the_mean_score() {
         let seen = |score| {
             let mut seen = frame([1.0, 0.0, 0.0], 0.8);
             seen.report.pad = Pad::of(score, 0.5);

@@ -1,4 +1,4 @@
-//! The threads that run a model: each owns a module of its own and serves batches until its queue is over.
+//! The threads of a model: each owns its module and serves batches until the queue closes.
 
 use std::{
     any::Any,
@@ -22,11 +22,11 @@ use super::{
 };
 use torch::{network::NetworkError, runtime};
 
-/// After this many failures with no success between them a model counts as failing.
+/// A model counts as failing after this many consecutive failures.
 const FAILURES_MAX: u32 = 8;
 
-/// A model that answers batches: one output for each input, in their order. It is used by one thread alone, and must
-/// remain usable after a panic: a worker goes on with it.
+/// A model that processes batches: one output per input, in order. Only one thread uses it, and it must remain usable
+/// after a panic: the worker continues.
 pub(super) trait InferenceModel {
     type Input: Send + 'static;
     type Output: Send + 'static;
@@ -36,14 +36,14 @@ pub(super) trait InferenceModel {
 
 type QueueOf<M> = Arc<Queue<<M as InferenceModel>::Input, <M as InferenceModel>::Output>>;
 
-/// Whether a model works, as its workers see it.
+/// Health of a model, as its workers observe it.
 #[derive(Debug, Default)]
 pub(super) struct ModelHealth {
     failures_in_a_row: AtomicU32,
 }
 
 impl ModelHealth {
-    /// The model answered one of its last batches. It goes on serving when it did not: the next success heals it.
+    /// Whether one of the last batches succeeded. A failing model continues to serve: the next success resets it.
     pub(super) fn is_good(&self) -> bool {
         self.failures_in_a_row.load(Ordering::Relaxed) < FAILURES_MAX
     }
@@ -52,13 +52,13 @@ impl ModelHealth {
         if succeeded {
             self.failures_in_a_row.store(0, Ordering::Relaxed);
         } else {
-            // Saturates in practice: 2^32 batches are years of nothing but failures.
+            // Overflow would take 2^32 consecutive failed batches.
             self.failures_in_a_row.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-/// Starts a thread that builds its module with `build`, then serves the queue. Blocks until the module is built.
+/// Starts a thread that builds its module with `build` and serves the queue. Blocks until the module is built.
 ///
 /// # Errors
 /// When the thread does not start or the module cannot be built.
@@ -79,12 +79,12 @@ where
         let _inference = runtime::prepare_thread();
         match build() {
             Ok(module) => {
-                let inference_seconds = histogram!("semblance_inference_seconds", "model" => name.clone());
+                let inference_seconds = histogram!(domain::metric::INFERENCE_DURATION, "model" => name.clone());
                 if built.send(Ok(())).is_ok() {
                     Worker { model: name, module, queue, health, inference_seconds }.serve();
                 }
             }
-            // Whoever started this thread waits for the word, so it arrives.
+            // The starting thread waits for this message.
             Err(problem) => drop(built.send(Err(problem))),
         }
     };
@@ -116,8 +116,8 @@ impl<M: InferenceModel> Worker<M> {
         }
     }
 
-    /// Answers a batch. When a batch of several fails, each of its entries is tried alone: a sample that breaks the
-    /// model breaks nobody else's answer.
+    /// Answers a batch. If a batch of several entries fails, each entry is tried alone: a sample that breaks the model
+    /// does not fail the others.
     fn answer(&mut self, batch: Vec<QueueEntry<M::Input, M::Output>>) {
         match self.infer(&batch) {
             Ok(outputs) => {
@@ -147,7 +147,7 @@ impl<M: InferenceModel> Worker<M> {
         self.inference_seconds.record(began.elapsed().as_secs_f64());
         let outputs = match outcome {
             Ok(Ok(outputs)) if outputs.len() == inputs.len() => Ok(outputs),
-            Ok(Ok(outputs)) => Err(format!("it answered {} of {} inputs", outputs.len(), inputs.len())),
+            Ok(Ok(outputs)) => Err(format!("it returned {} outputs for {} inputs", outputs.len(), inputs.len())),
             Ok(Err(problem)) => Err(problem.to_string()),
             Err(panic) => Err(format!("it panicked: {}", PanicMessage(&*panic))),
         };
@@ -159,14 +159,14 @@ impl<M: InferenceModel> Worker<M> {
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 struct PanicMessage<'a>(&'a (dyn Any + Send));
 
 impl fmt::Display for PanicMessage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text =
             self.0.downcast_ref::<&str>().copied().or_else(|| self.0.downcast_ref::<String>().map(String::as_str));
-        f.write_str(text.unwrap_or("it did not say why"))
+        f.write_str(text.unwrap_or("no message"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Files of boxes: who is in which frame, and who was found there.
+//! Files of boxes: the persons in each frame, and the detections.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use super::{
     report::Results,
 };
 
-/// The columns of a box, in pixels.
+/// The columns of a box in pixels.
 const SIDES: [&str; 4] = ["left", "top", "right", "bottom"];
 
-/// Tables with the columns frame, identity, left, top, right and bottom, and of detections also score.
+/// Tables with the columns frame, identity, left, top, right and bottom; detections also have score.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BoxFiles {
     there: Vec<NamedBox>,
@@ -21,7 +21,7 @@ pub struct BoxFiles {
 
 impl BoxFiles {
     /// # Errors
-    /// When a file cannot be read or a row is not of its form.
+    /// When a file cannot be read or a row is malformed.
     pub fn read(there: &Path, detections: &Path) -> Result<Self, EvaluateError> {
         let (truth, found) = (TextTable::read(there)?, TextTable::read(detections)?);
         let there = seen(&truth)?;
@@ -84,11 +84,11 @@ mod tests {
     }
 
     #[test]
-    fn boxes_that_make_no_sense_are_refused_with_the_line() {
+    fn invalid_boxes_are_refused_with_the_line() {
         let head = "frame,identity,left,top,right,bottom,score\n";
         for (row, expected) in [
-            ("1,ann,0,0,x,10,.5\n", "line 2: \"x\" is no finite number"),
-            ("1,ann,0,0,10,10,NaN\n", "line 2: \"NaN\" is no finite number"),
+            ("1,ann,0,0,x,10,.5\n", "line 2: \"x\" is not a finite number"),
+            ("1,ann,0,0,10,10,NaN\n", "line 2: \"NaN\" is not a finite number"),
             ("1,ann,9,0,9,10,.5\n", "line 2: the box ends before it begins"),
         ] {
             let problem = files(THERE, &format!("{head}{row}")).expect_err(row).to_string();

@@ -1,19 +1,19 @@
-//! Gait-energy images (Han and Bhanu 2006): the mean silhouette of a walk, compared as pictures. What a walk encoder is
-//! measured beside where silhouettes are at hand.
+//! Gait energy images (Han and Bhanu 2006): the mean silhouette of a walk, compared as a picture. A baseline for gait
+//! encoders if silhouettes exist.
 
 use std::path::Path;
 
 use super::EvaluateError;
 
-/// Sides of the pictures as they are kept.
+/// Side of the stored pictures in pixels.
 const SIDE: u32 = 128;
-/// They are halved, and so many columns left off on both sides: 44 x 64, as silhouette encoders take them.
+/// After halving, columns removed on each side: 44 x 64, the size for silhouette encoders.
 const COLUMNS_OFF: u32 = 10;
 
-/// A picture of mean zero and length one.
+/// A picture with mean zero and norm one.
 pub(super) type Energy = Vec<f32>;
 
-/// The picture of a walk `<name>.json`, which is `<name>_gei.png` in the person's folder or in `folder` itself.
+/// The picture of a walk `<name>.json`: `<name>_gei.png` in the person's folder or in `folder`.
 pub(super) fn image_of(folder: &Path, walk: &Path) -> Result<Energy, EvaluateError> {
     let name = walk.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
     let person = walk.parent().and_then(Path::file_name).unwrap_or_default();
@@ -50,7 +50,7 @@ fn normalised(mut pixels: Vec<f32>) -> Energy {
     pixels
 }
 
-/// From -1 to 1.
+/// The correlation, -1 to 1.
 pub(super) fn correlation(one: &Energy, other: &Energy) -> f32 {
     one.iter().zip(other).map(|(one, other)| one * other).sum()
 }
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn light_and_contrast_do_not_matter() {
+    fn brightness_and_contrast_do_not_matter() {
         let one = normalised(vec![1.0, 2.0, 5.0, 0.0]);
         let brighter = normalised(vec![12.0, 14.0, 20.0, 10.0]);
         assert!((correlation(&one, &brighter) - 1.0).abs() < 1e-6);

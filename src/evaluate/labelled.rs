@@ -1,16 +1,16 @@
-//! Samples with their embeddings and what is known of them: whose they are, and any labels.
+//! A labelled set: samples with embeddings, persons and labels.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::EvaluateError;
 use domain::Embedding;
 
-/// What is known of one sample.
+/// Name, person and labels of one sample.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SampleIdentity {
     pub name: String,
     pub person: String,
-    /// A camera, a site, an outfit, how long ago: what results are told by.
+    /// Labels for slicing, such as camera, site, clothes or age.
     pub labels: BTreeMap<String, String>,
 }
 
@@ -18,21 +18,22 @@ pub struct SampleIdentity {
 #[derive(Debug)]
 pub struct Labelled {
     known: Vec<SampleIdentity>,
-    /// `None` for those that could not be encoded.
+    /// `None` for samples that could not be encoded.
     embeddings: Vec<Option<Embedding>>,
-    /// Each sample's person, as a place among the people.
+    /// The person of each sample, as an index.
     people_of: Vec<u32>,
-    /// The samples of each person, in order; people in the order in which they first appear.
+    /// The samples of each person, in order; persons in order of first appearance.
     people: Vec<Vec<usize>>,
 }
 
 impl Labelled {
     /// # Errors
-    /// [`EvaluateError::Unusable`] when there are not as many embeddings as samples, none at all, or when they are not of
-    /// one space.
+    /// [`EvaluateError::Unusable`] when the numbers of embeddings and samples differ, there is none, or they belong to
+    /// several spaces.
     pub fn new(known: Vec<SampleIdentity>, embeddings: Vec<Option<Embedding>>) -> Result<Self, EvaluateError> {
         if known.len() != embeddings.len() {
-            let problem = format!("{} names for {} embeddings: they belong together", known.len(), embeddings.len());
+            let problem =
+                format!("{} names for {} embeddings; the numbers must be equal", known.len(), embeddings.len());
             return Err(EvaluateError::Unusable(problem));
         }
         if known.is_empty() {
@@ -42,7 +43,8 @@ impl Labelled {
         if let Some((first, _)) = spaces.next()
             && let Some((_, known)) = spaces.find(|(space, _)| *space != first)
         {
-            let problem = format!("{} is of another model than those before it: they do not compare", known.name);
+            let problem =
+                format!("{} is of another model than the samples before it; they cannot be compared", known.name);
             return Err(EvaluateError::Unusable(problem));
         }
         let mut places: HashMap<&str, u32> = HashMap::new();
@@ -68,7 +70,7 @@ impl Labelled {
         self.known.is_empty()
     }
 
-    /// How many samples could not be encoded. They match nobody.
+    /// Number of samples that could not be encoded.
     pub fn refused(&self) -> usize {
         self.embeddings.iter().filter(|e| e.is_none()).count()
     }
@@ -77,7 +79,7 @@ impl Labelled {
         &self.people
     }
 
-    /// The place of a sample's person.
+    /// The index of a sample's person.
     pub(super) fn person(&self, sample: usize) -> u32 {
         self.people_of[sample]
     }
@@ -86,7 +88,7 @@ impl Labelled {
         self.known[sample].labels.get(label).map(String::as_str)
     }
 
-    /// The values of a label, in order.
+    /// The values of a label, sorted.
     ///
     /// # Errors
     /// [`EvaluateError::Unusable`] when no sample has it.
@@ -98,13 +100,13 @@ impl Labelled {
             let mut there: Vec<&String> = self.known.iter().flat_map(|known| known.labels.keys()).collect();
             there.sort_unstable();
             there.dedup();
-            let problem = format!("no sample has the label {label:?}; the labels there are: {there:?}");
+            let problem = format!("no sample has the label {label:?}; existing labels: {there:?}");
             return Err(EvaluateError::Unusable(problem));
         }
         Ok(values.into_iter().cloned().collect())
     }
 
-    /// -1 where one of them could not be encoded.
+    /// The similarity of two samples; -1 if one could not be encoded.
     pub(super) fn similarity(&self, one: usize, other: usize) -> f32 {
         super::similarity(self.embeddings[one].as_ref(), self.embeddings[other].as_ref())
     }
@@ -123,7 +125,7 @@ pub(super) mod fixtures {
         Embedding::new(space(values.len()), values).expect("a direction")
     }
 
-    /// Samples `(person, label "camera", direction in degrees)` of a plane.
+    /// Samples `(person, label "camera", direction in degrees)` in a plane.
     pub(crate) fn plane(samples: &[(&str, &str, f32)]) -> Labelled {
         let known = samples.iter().enumerate().map(|(number, (person, camera, _))| SampleIdentity {
             name: format!("{number}"),
@@ -147,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_belong_together_is_refused() {
+    fn mismatched_samples_and_embeddings_are_refused() {
         let two = fixtures::embedding(&[1.0, 0.0]);
         let three = fixtures::embedding(&[1.0, 0.0, 0.0]);
         let problem = |known, embeddings| Labelled::new(known, embeddings).expect_err("unusable").to_string();
@@ -159,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_nobody_has_are_told_with_those_that_there_are() {
+    fn an_unknown_label_is_reported_with_the_existing_ones() {
         let set = fixtures::plane(&[("a", "c1", 0.0), ("b", "c2", 90.0), ("a", "c1", 10.0)]);
         assert_eq!(set.values_of("camera").expect("there"), ["c1", "c2"]);
         assert!(set.values_of("site").expect_err("none").to_string().contains("camera"));

@@ -1,4 +1,4 @@
-//! LFW pairs.
+//! Labeled Faces in the Wild (LFW): verification pairs.
 
 use std::{
     collections::BTreeMap,
@@ -13,17 +13,17 @@ use super::{
 use domain::{Alignment, FaceSelection, Geometry, ImageBytes, Modality, Picture, Sample, SampleContent};
 use encoder::Encoder;
 
-/// The pairs file of View 1.
+/// The pairs file of View 1, for development.
 const PAIRS: &str = "pairsDevTest.txt";
-/// And of View 2, on which results are reported.
+/// The pairs file of View 2, for reported results.
 const PAIRS_IN_FOLDS: &str = "pairs.txt";
 
-/// Which pairs of the set are measured.
+/// The view of LFW.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LfwView {
-    /// A thousand pairs to develop with.
+    /// A thousand development pairs.
     One,
-    /// Ten folds of six hundred.
+    /// Ten folds of 600 pairs.
     Two,
 }
 
@@ -42,7 +42,7 @@ struct LfwPair {
     is_genuine: bool,
 }
 
-/// How many folds the first line of a pairs file says there are.
+/// The number of folds in the first line of a pairs file.
 fn folds_of(data: &Path, view: LfwView, pairs: usize) -> Result<usize, EvaluateError> {
     let path = data.join(view.file());
     let text = String::from_utf8_lossy(&files::read(&path)?).into_owned();
@@ -51,13 +51,15 @@ fn folds_of(data: &Path, view: LfwView, pairs: usize) -> Result<usize, EvaluateE
     match words[..] {
         [folds, each] if folds > 1 && folds.saturating_mul(2 * each) == pairs => Ok(folds),
         _ => {
-            let problem = format!("its first line says how many folds of how many pairs of each kind; it has {pairs}");
+            let problem = format!(
+                "its first line must have the number of folds and of pairs of each kind per fold; it has {pairs} pairs"
+            );
             Err(EvaluateError::Layout { path, problem })
         }
     }
 }
 
-/// Reads `name n m` (two pictures of one person) and `name n other m` (of two).
+/// Reads lines `name n m` (a genuine pair) and `name n other m` (an impostor pair).
 fn pairs_of(data: &Path, view: LfwView) -> Result<Vec<LfwPair>, EvaluateError> {
     let path = data.join(view.file());
     let text = String::from_utf8_lossy(&files::read(&path)?).into_owned();
@@ -74,7 +76,7 @@ fn pairs_of(data: &Path, view: LfwView) -> Result<Vec<LfwPair>, EvaluateError> {
             _ => None,
         };
         let Some(((first, second), is_genuine)) = pair else {
-            let problem = format!("the line {line:?} is no pair");
+            let problem = format!("the line {line:?} is not a pair");
             return Err(EvaluateError::Layout { path, problem });
         };
         pairs.push(LfwPair { first, second, is_genuine });
@@ -107,7 +109,7 @@ pub(super) async fn pairs(
         pairs.iter().map(|pair| similarity(by_file[&pair.first].as_ref(), by_file[&pair.second].as_ref())).collect();
     let all = scored(&pairs, &scores);
     if all.genuine.is_empty() || all.impostor.is_empty() {
-        let problem = "it needs pairs of one person and pairs of two".to_owned();
+        let problem = "it needs genuine and impostor pairs".to_owned();
         return Err(EvaluateError::Layout { path: data.join(view.file()), problem });
     }
     let mut results = metrics::verification(&all.genuine, &all.impostor);
@@ -132,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folds_are_counted_from_the_first_line() {
+    fn the_first_line_gives_the_number_of_folds() {
         let folder = tempfile::tempdir().expect("a folder");
         let written = |text: &str| {
             std::fs::write(folder.path().join(PAIRS_IN_FOLDS), text).expect("written");
@@ -144,9 +146,9 @@ mod tests {
         assert_eq!((folds, pairs.len()), (2, 4));
         assert!(pairs[1].second.ends_with("images/Bob_B/Bob_B_0004.jpg") && !pairs[1].is_genuine);
         for (text, expected) in [
-            ("10\t300\nAnn_A\t1\t2\n", "its first line says how many folds"),
-            ("500\nAnn_A\t1\t2\n", "its first line says how many folds"),
-            ("2\t1\nAnn_A\n", "is no pair"),
+            ("10\t300\nAnn_A\t1\t2\n", "its first line must have the number of folds"),
+            ("500\nAnn_A\t1\t2\n", "its first line must have the number of folds"),
+            ("2\t1\nAnn_A\n", "is not a pair"),
         ] {
             let problem = written(text).map(|(folds, _)| folds).expect_err(text).to_string();
             assert!(problem.contains(expected), "{problem}");

@@ -1,8 +1,8 @@
-//! How good is it: labelled sets through the real encoder, embeddings and scores that others made, and the measures of the
-//! field; told as numbers, tables, plots and a page.
+//! Measures recognition performance: labelled sets through the real encoder, or embeddings and scores from elsewhere;
+//! results as numbers, tables, plots and a page.
 //!
-//! Reached from the command line alone. It encodes through the same queue and the same preparation that serve requests,
-//! never writes to a store, and writes no file but the plots that it is asked for.
+//! Only the command line uses this package. It encodes through the same queue and preparation that serve requests,
+//! never writes to a store, and writes no files but requested plots.
 
 mod boxes;
 mod draw;
@@ -44,31 +44,33 @@ use domain::{Alignment, Embedding, Sample};
 use encoder::{EncodeParameters, Encoder, EncoderError, Urgency};
 use lfw::LfwView;
 
-/// Which set, and how it is measured.
+/// The evaluation protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
-    /// LFW View 1 pairs (`pairsDevTest.txt`, `images/`): verification. The deep-funneled pictures, by their fixed landmarks.
+    /// LFW View 1 pairs (`pairsDevTest.txt`, `images/`): verification on deep-funneled pictures, aligned by fixed
+    /// landmarks.
     LfwPairs,
-    /// The same, each face found by the detector: the one nearest to the middle, for others stand beside it.
+    /// The same with detected faces: the most central one, because others may be in the picture.
     LfwPairsDetected,
-    /// LFW View 2 (`pairs.txt`, `images/`), as results on it are reported: ten folds, each at the threshold of the others.
+    /// LFW View 2 (`pairs.txt`, `images/`), the reporting protocol: ten folds, each at the threshold of the others.
     LfwView2,
-    /// Market-1501: where the folder holds `query/` and `bounding_box_test/`, the one against the other; otherwise crops named `PPPP_cC...`: every crop against all others, those of the same person and camera left out.
+    /// Market-1501: if the folder has `query/` and `bounding_box_test/`, queries against the gallery; otherwise crops
+    /// named `PPPP_cC...`, each against all others except those of the same person and camera.
     Market,
-    /// PsyMo skeleton sequences: every walk against the normal walks of the same viewpoint and direction, itself left out;
-    /// beside that, against the normal walks of all other viewpoints.
+    /// PsyMo skeleton sequences: every walk against the normal walks of the same viewpoint and direction, without
+    /// itself; also against the normal walks of all other viewpoints.
     Psymo,
-    /// Scores of any system. They need no model.
+    /// Scores of any system, without a model.
     Scores,
-    /// Boxes of people that any system found and named. They need no model.
+    /// Boxes of persons, detected and identified by any system, without a model.
     Detections,
     /// Any labelled set: a folder of samples, or embeddings.
     #[serde(untagged)]
     Labelled(LabelledProtocol),
 }
 
-/// What a protocol found.
+/// The results of a protocol.
 struct Measurement {
     results: Results,
     beside: Vec<Comparison>,
@@ -96,16 +98,16 @@ impl Measurement {
     }
 }
 
-/// Why a set cannot be measured.
+/// Why an evaluation fails.
 #[derive(Debug, Error)]
 pub enum EvaluateError {
     #[error("cannot read {path}")]
     Unreadable { path: PathBuf, source: std::io::Error },
-    #[error("{path} is not laid out as this protocol needs: {problem}")]
+    #[error("the layout of {path} does not match this protocol: {problem}")]
     Layout { path: PathBuf, problem: String },
     #[error("{path} cannot be encoded")]
     Sample { path: PathBuf, source: Box<EncoderError> },
-    /// The samples are there and cannot be measured in this way.
+    /// The samples do not allow this measurement.
     #[error("{0}")]
     Unusable(String),
     #[error("cannot write {path}")]
@@ -118,18 +120,18 @@ pub enum EvaluateError {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EvaluationSet {
     pub data: PathBuf,
-    /// For walks: the folder of their gait-energy images.
+    /// For walks: the folder of gait energy images.
     pub silhouettes: Option<PathBuf>,
-    /// For sets of no known layout: how a file's name tells the person.
+    /// For sets without a known layout: how a file name gives the person.
     pub person: Option<PersonRule>,
-    /// For the same.
+    /// For the same sets: options of the protocol.
     pub options: ProtocolOptions,
 }
 
-/// Runs a protocol on a set.
+/// Runs a protocol on a set. `progress` receives the number of encoded samples and the total.
 ///
 /// # Errors
-/// When the set is not laid out as the protocol says, or the encoder fails for another reason than a bad sample.
+/// When the set's layout does not match the protocol, or the encoder fails for another reason than a bad sample.
 pub async fn run(
     protocol: Protocol,
     set: &EvaluationSet,
@@ -149,9 +151,7 @@ pub async fn run(
             Measurement::labelled(&labelled, trials, &set.options)?
         }
         Protocol::Scores | Protocol::Detections => {
-            return Err(EvaluateError::Unusable(
-                "scores and boxes need no model: they are measured as they are".to_owned(),
-            ));
+            return Err(EvaluateError::Unusable("scores and boxes need no model".to_owned()));
         }
     };
     let card = encoder.card();
@@ -164,10 +164,10 @@ pub async fn run(
     Ok(measured.report(protocol, data, origin))
 }
 
-/// Measures embeddings that were made elsewhere; `data` is where they come from.
+/// Measures given embeddings; `data` is their source in the report.
 ///
 /// # Errors
-/// [`EvaluateError::Unusable`] when there is no trial of some kind, or nobody has a label that is asked for.
+/// [`EvaluateError::Unusable`] when a kind of trial is missing, or a requested label does not exist.
 pub fn embeddings(
     set: &Labelled,
     data: &Path,
@@ -178,10 +178,10 @@ pub fn embeddings(
     Ok(Measurement::labelled(set, trials, options)?.report(Protocol::Labelled(trials), data, origin))
 }
 
-/// Measures scores that were made elsewhere, whole and by the values of labels; `data` is where they come from.
+/// Measures given scores, in total and by label values; `data` is their source in the report.
 ///
 /// # Errors
-/// [`EvaluateError::Unusable`] when no trial has a label that is asked for, or a probability is none.
+/// [`EvaluateError::Unusable`] when a requested label does not exist, or a probability is outside of 0 to 1.
 pub fn scores(
     file: &ScoreFile,
     data: &Path,
@@ -197,18 +197,18 @@ pub fn scores(
     Ok(Report { calibration, ..measured.report(Protocol::Scores, data, origin) })
 }
 
-/// Measures boxes of people who were found and named; `data` is where they come from.
+/// Measures detected and identified boxes; `data` is their source in the report.
 #[must_use]
 pub fn detections(files: &BoxFiles, data: &Path, origin: ScoreOrigin) -> Report {
     Measurement::new(files.measure(), files.len(), 0).report(Protocol::Detections, data, origin)
 }
 
-/// The longest that one sample of a set may take to encode, waiting included.
+/// Maximum time per sample, queueing included.
 const SAMPLE_WAIT_MAX: Duration = Duration::from_mins(10);
-/// Samples that are under way at once: enough to fill batches.
+/// Samples in progress at once: enough to fill batches.
 const UNDER_WAY: usize = 32;
 
-/// Encodes files in order; `None` for those that cannot be used.
+/// Encodes files in order; `None` for unusable samples.
 async fn encode_all(
     encoder: &Encoder,
     files: &[PathBuf],
@@ -236,14 +236,14 @@ fn similarity(a: Option<&Embedding>, b: Option<&Embedding>) -> f32 {
     a.zip(b).and_then(|(a, b)| a.similarity(b)).map_or(-1.0, |s| s.0)
 }
 
-/// Ranks gallery items, the most similar first, as right or wrong.
+/// Ranks gallery items by falling similarity and returns whether each is correct.
 fn rank(
     items: impl Iterator<Item = usize>,
     similarity: impl Fn(usize) -> f32,
     is_right: impl Fn(usize) -> bool,
 ) -> metrics::RankedRelevance {
     let mut found: Vec<(f32, bool)> = items.map(|item| (similarity(item), is_right(item))).collect();
-    // Without an embedding all are equally unlike: the right ones come last, so that order by name earns nothing.
+    // Ties place correct items last, so that the order of names gives no advantage.
     found.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     found.into_iter().map(|(_, right)| right).collect()
 }

@@ -1,4 +1,4 @@
-//! Market-1501 crops.
+//! Market-1501: person re-identification.
 
 use std::path::Path;
 
@@ -12,17 +12,17 @@ use encoder::Encoder;
 /// The folders of the whole set.
 const QUERY: &str = "query";
 const GALLERY: &str = "bounding_box_test";
-/// Whose crops neither help nor harm: boxes that show a part of somebody.
+/// Person id of junk crops, which are ignored: boxes with a part of a person.
 const JUNK: &str = "-1";
-/// What tells the two folders apart.
+/// Label of the folder.
 const ROLE: &str = "role";
 
-/// Whether the folder is the whole set rather than a folder of crops.
+/// Whether the folder has the layout of the whole set.
 pub(super) fn is_whole(data: &Path) -> bool {
     data.join(QUERY).is_dir() && data.join(GALLERY).is_dir()
 }
 
-/// The queries against the gallery with its distractors; junk, and crops of the query's person and camera, are left out.
+/// Queries against the gallery with distractors; without junk and without crops of the query's person and camera.
 pub(super) async fn query_against_gallery(
     set: &EvaluationSet,
     encoder: &Encoder,
@@ -61,7 +61,7 @@ fn label(path: &Path) -> Result<(String, String), EvaluateError> {
         Some((person, camera)) => Ok((person.to_owned(), camera.to_owned())),
         None => Err(EvaluateError::Layout {
             path: path.to_owned(),
-            problem: "a crop is named PPPP_cCsS_FFFFFF_00.jpg".to_owned(),
+            problem: "a crop's name must be PPPP_cCsS_FFFFFF_00.jpg".to_owned(),
         }),
     }
 }

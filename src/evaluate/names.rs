@@ -1,4 +1,4 @@
-//! Whose a sample is, from its name or from a table.
+//! The person of a sample, from its name or from a table.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,20 +9,19 @@ use std::{
 
 use super::{EvaluateError, labelled::SampleIdentity};
 
-/// How a name tells the person.
+/// How to derive the person from a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PersonRule {
-    /// The name is the person's.
+    /// The name is the person.
     Same,
-    /// Labeled Faces in the Wild: `Name_Surname_0001.jpg`, the person is the name without its number.
+    /// Labeled Faces in the Wild: `Name_Surname_0001.jpg`; the person is the name without its number.
     Lfw,
-    /// Market-1501: `PPPP_cCsS_FFFFFF_00.jpg`, the person is the first four characters; the camera is a label.
+    /// Market-1501: `PPPP_cCsS_FFFFFF_00.jpg`; the person is the first four characters, the camera a label.
     Market,
-    /// CASIA-B: `PPP-cc-NN-VVV`, with the labels condition (nm, bg, cl), run, view, and role: `gallery` for the first four
-    /// normal walks and `probe` for all others.
+    /// CASIA-B: `PPP-cc-NN-VVV`; labels are condition (nm, bg, cl), run, view, and role: `gallery` for the first four
+    /// normal walks and `probe` for the others.
     CasiaB,
-    /// Tab-separated values, or comma-separated ones where the file ends in `.csv`: columns `name` and `person`, and
-    /// every other column is a label.
+    /// Tab-separated values, or comma-separated in `.csv`: columns `name` and `person`; every other column is a label.
     Table(PathBuf),
 }
 
@@ -41,10 +40,10 @@ impl FromStr for PersonRule {
 }
 
 impl PersonRule {
-    /// What is known of samples by their names, which may end in a file's ending or not.
+    /// Person and labels of samples by name, with or without file ending.
     ///
     /// # Errors
-    /// When a name is not of the rule's form, or the table cannot be read or does not have it.
+    /// When a name does not match the rule, or the table cannot be read or lacks it.
     pub fn known(&self, names: &[String]) -> Result<Vec<SampleIdentity>, EvaluateError> {
         match self {
             Self::Same => Ok(names.iter().map(|name| known(name, name, BTreeMap::new())).collect()),
@@ -78,7 +77,7 @@ fn lfw(name: &str) -> Result<SampleIdentity, EvaluateError> {
     }
 }
 
-/// Person and camera of a crop's name.
+/// Person and camera from a crop's name.
 pub(super) fn market(name: &str) -> Result<SampleIdentity, EvaluateError> {
     let parts = name.split_once("_c").and_then(|(person, rest)| Some((person, rest.split_once('s')?.0)));
     match parts {
@@ -116,18 +115,18 @@ fn table(path: &Path) -> Result<HashMap<String, SampleIdentity>, EvaluateError> 
     Ok(found)
 }
 
-/// A table of text with a head.
+/// A text table with a header.
 #[derive(Debug)]
 pub(super) struct TextTable {
     path: PathBuf,
     pub(super) head: Vec<String>,
-    /// Each with the line it begins at.
+    /// Rows with their first line number.
     pub(super) rows: Vec<(Vec<String>, u64)>,
 }
 
 impl TextTable {
     /// # Errors
-    /// When it cannot be read, a row has more or fewer fields than the head, or there is no row.
+    /// When it cannot be read, a row's number of fields differs from the header, or there is no row.
     pub(super) fn read(path: &Path) -> Result<Self, EvaluateError> {
         let by_commas = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv"));
         let bytes = super::files::read(path)?;
@@ -145,16 +144,16 @@ impl TextTable {
         if table.rows.is_empty() { Err(table.wrong("it has no rows".to_owned())) } else { Ok(table) }
     }
 
-    /// The place of a column.
+    /// The index of a column.
     pub(super) fn column(&self, name: &str) -> Result<usize, EvaluateError> {
         self.head.iter().position(|column| column == name).ok_or_else(|| {
             let separated =
-                if self.head.len() == 1 { "; columns are told apart by tabs, in .csv by commas" } else { "" };
+                if self.head.len() == 1 { "; columns are separated by tabs, in .csv by commas" } else { "" };
             self.wrong(format!("it has no column {name:?} but {:?}{separated}", self.head))
         })
     }
 
-    /// The fields of a row outside these columns, by their names; empty ones are absent.
+    /// The other fields of a row by column name, without empty ones.
     pub(super) fn labels_of(&self, row: &[String], without: &[usize]) -> BTreeMap<String, String> {
         let fields = self.head.iter().zip(row).enumerate().filter(|(place, _)| !without.contains(place));
         fields
@@ -163,10 +162,10 @@ impl TextTable {
             .collect()
     }
 
-    /// A field that must be a number, of the line.
+    /// Parses a finite number.
     pub(super) fn number(&self, field: &str, line: u64) -> Result<f32, EvaluateError> {
         let number = field.parse::<f32>().ok().filter(|number| number.is_finite());
-        number.ok_or_else(|| self.wrong(format!("line {line}: {field:?} is no finite number")))
+        number.ok_or_else(|| self.wrong(format!("line {line}: {field:?} is not a finite number")))
     }
 
     pub(super) fn wrong(&self, problem: String) -> EvaluateError {
@@ -212,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_tell_people_and_labels() {
+    fn tables_give_people_and_labels() {
         let (_folder, rule) = written("tsv", "person\tname\tsite\tgap\nann\t1.jpg\tnorth\t\nbob\t2.jpg\tsouth\t7\n");
         let known = rule.known(&names(&["2.jpg", "1.jpg"])).expect("both are there");
         assert_eq!((&*known[0].person, &*known[0].labels["gap"]), ("bob", "7"));
@@ -222,12 +221,12 @@ mod tests {
     }
 
     #[test]
-    fn tables_that_make_no_sense_are_refused_with_the_line() {
+    fn invalid_tables_are_refused_with_the_line() {
         for (text, ask, expected) in [
             ("name\tperson\n1.jpg\tann\n2.jpg\n", "1.jpg", "line: 3"),
             ("name\tperson\n", "1.jpg", "no rows"),
             ("name\twho\n1.jpg\tann\n", "1.jpg", "no column \"person\""),
-            ("name,person\n1.jpg,ann\n", "1.jpg", "told apart by tabs"),
+            ("name,person\n1.jpg,ann\n", "1.jpg", "separated by tabs"),
             ("name\tperson\n1.jpg\tann\n1.jpg\tbob\n", "1.jpg", "line 3 names \"1.jpg\" a second time"),
             ("name\tperson\n1.jpg\tann\n", "2.jpg", "no row for \"2.jpg\""),
         ] {

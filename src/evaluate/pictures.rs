@@ -1,4 +1,4 @@
-//! A folder of samples whose names tell the people.
+//! A folder of samples with persons in their names.
 
 use std::path::Path;
 
@@ -9,21 +9,22 @@ use encoder::Encoder;
 const PICTURES: [&str; 5] = ["jpg", "jpeg", "png", "webp", "ppm"];
 const WALKS: [&str; 1] = ["json"];
 
-/// Encodes what the folder and the folders within it hold: pictures, or walks where the model is for these. In a picture
-/// of faces the most central one is meant.
+/// Encodes the samples of a folder and its subfolders: pictures, or walks for gait models. Of several faces in a
+/// picture the most central one is used.
 pub(super) async fn labelled(
     set: &EvaluationSet,
     encoder: &Encoder,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Labelled, EvaluateError> {
     let modality = encoder.space().modality;
-    let rule = set.person.as_ref().ok_or_else(|| {
-        EvaluateError::Unusable("it takes to know how a file's name tells the person: --person says it".to_owned())
-    })?;
+    let rule = set
+        .person
+        .as_ref()
+        .ok_or_else(|| EvaluateError::Unusable("--person must define how a file's name gives the person".to_owned()))?;
     let paths = files::in_subfolders(&set.data, if modality == Modality::Gait { &WALKS } else { &PICTURES })?;
     let names: Vec<String> =
         paths.iter().map(|file| file.file_name().unwrap_or_default().to_string_lossy().into_owned()).collect();
-    // Before hours of encoding.
+    // Checked before hours of encoding.
     let known = rule.known(&names)?;
     let sample = |path: &Path| {
         let geometry = match modality {

@@ -1,4 +1,4 @@
-//! PsyMo walks.
+//! PsyMo: gait identification.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use super::{
 use domain::{Modality, Sample, SampleContent};
 use encoder::{Encoder, proportions};
 
-/// What a file name says: `<person>_<viewpoint>_<direction>_<run>_<variation>.json`.
+/// The parts of a file name: `<person>_<viewpoint>_<direction>_<run>_<variation>.json`.
 #[derive(Debug, PartialEq, Eq)]
 struct WalkName {
     person: String,
@@ -31,20 +31,20 @@ fn walk(path: &Path) -> Result<WalkName, EvaluateError> {
         }),
         _ => Err(EvaluateError::Layout {
             path: path.to_owned(),
-            problem: "a walk is named <person>_<viewpoint>_<direction>_<run>_<variation>.json".to_owned(),
+            problem: "a walk's name must be <person>_<viewpoint>_<direction>_<run>_<variation>.json".to_owned(),
         }),
     }
 }
 
-/// How alike two walks are, by their places.
+/// The similarity of two walks by index.
 type WalkSimilarity<'a> = Box<dyn Fn(usize, usize) -> f32 + 'a>;
 
-/// Who is compared with whom. The walk itself is always left out.
+/// The gallery of a probe; it never contains the probe itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WalkGallery {
-    /// The normal walks of the probe's own viewpoint and direction.
+    /// Normal walks of the probe's viewpoint and direction.
     SameView,
-    /// The normal walks of all other viewpoints, in both directions.
+    /// Normal walks of all other viewpoints, in both directions.
     OtherViews,
 }
 
@@ -58,8 +58,8 @@ impl WalkGallery {
     }
 }
 
-/// Every walk against the normal walks of its own view; then, beside it, the same across views, and both for what takes
-/// no learning: the body's proportions, and gait-energy images where `silhouettes` is the folder of them.
+/// Every walk against the normal walks of its view; for comparison the same across views, and both for methods without
+/// training: body proportions, and gait energy images if `silhouettes` is their folder.
 pub(super) async fn walks(
     data: &Path,
     silhouettes: Option<&Path>,
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn names_tell_who_walks_how() {
+    fn names_give_person_and_view() {
         let found = named("001_45_1_0_nm");
         assert_eq!((&*found.person, &*found.viewpoint, &*found.direction), ("001", "45", "1"));
         assert!(found.is_normal && !named("001_45_1_0_wsf").is_normal);
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn galleries_hold_normal_walks_of_their_views() {
+    fn galleries_have_normal_walks_of_their_views() {
         let probe = named("001_45_1_0_bg");
         for (item, same_view, other_views) in [
             ("002_45_1_0_nm", true, false),
@@ -162,13 +162,13 @@ mod tests {
     }
 
     #[test]
-    fn the_walk_itself_is_never_found() {
+    fn a_probe_never_finds_itself() {
         let labels = ["001_00_0_0_nm", "001_00_0_1_nm", "002_00_0_0_nm", "002_00_0_1_nm"].map(named);
         let similarity_of =
             |one: usize, other: usize| if one == other { 9.0 } else { -(one as f32 - other as f32).abs() };
         let found =
             retrieval(Path::new("x"), &labels, WalkGallery::SameView, &similarity_of).expect("people are there twice");
-        // The second walk of the first person and the first of the second are neighbours, too.
+        // The second walk of the first person and the first walk of the second person are neighbours, too.
         assert!((0.5..1.0).contains(&found.rank_1), "{found:?}");
         let alone = retrieval(Path::new("x"), &labels[1..3], WalkGallery::SameView, &similarity_of);
         assert!(matches!(alone, Err(EvaluateError::Layout { .. })));

@@ -1,4 +1,4 @@
-//! Score files: what any other system made of its trials, one a row.
+//! Score files of any system, one trial per row.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -11,20 +11,20 @@ use super::{
     report::{Results, Slice},
 };
 
-/// What the scores of a file are.
+/// The meaning of scores.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Meaning {
-    /// Numbers that rise with likeness.
+    /// Similarities.
     #[default]
     Similarity,
-    /// How probable it is that both are of one person.
+    /// Probabilities of a mated trial.
     Probability,
     /// Natural logarithms of likelihood ratios.
     Llr,
 }
 
-/// A file of trials: columns `score` and `mated` (1 for two of one person, 0 for two people); all others are labels.
+/// A file of trials: columns `score` and `mated` (1 for one person, 0 for two); all other columns are labels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScoreFile {
     scores: Vec<f32>,
@@ -34,7 +34,7 @@ pub struct ScoreFile {
 
 impl ScoreFile {
     /// # Errors
-    /// When the file cannot be read, a row is not of its form, a score is not finite, or all trials are of one kind.
+    /// When the file cannot be read, a row is malformed, a score is not finite, or all trials are of one kind.
     pub fn read(path: &Path) -> Result<Self, EvaluateError> {
         let table = TextTable::read(path)?;
         let [score, mated] = [table.column("score")?, table.column("mated")?];
@@ -61,14 +61,14 @@ impl ScoreFile {
         self.scores.len()
     }
 
-    /// Over all trials.
+    /// Verification over all trials.
     pub(super) fn verification(&self) -> Results {
         let [genuine, impostor] = self.kinds(|_| true);
         Results::Verification(Box::new(metrics::verification(&genuine, &impostor)))
     }
 
     /// # Errors
-    /// When a probability is none.
+    /// [`EvaluateError::Unusable`] when a probability is outside of 0 to 1.
     pub(super) fn calibration(&self, meaning: Meaning) -> Result<Option<CalibrationResults>, EvaluateError> {
         let exact = self.scores.iter().map(|score| f64::from(*score));
         let probabilities: Vec<f64> = match meaning {
@@ -77,12 +77,12 @@ impl ScoreFile {
             Meaning::Llr => exact.map(|ratio| 1.0 / (1.0 + (-ratio).exp())).collect(),
         };
         if let Some(wrong) = probabilities.iter().find(|p| !(0.0..=1.0).contains(*p)) {
-            let problem = format!("{wrong} is no probability: they lie between 0 and 1");
+            let problem = format!("{wrong} is not a probability between 0 and 1");
             return Err(EvaluateError::Unusable(problem));
         }
         let ratio = |score: f32| {
             let score = f64::from(score);
-            // What is certain and wrong would cost without end.
+            // A certain and wrong answer would have infinite cost.
             let certain = score.clamp(1e-15, 1.0 - 1e-15);
             if meaning == Meaning::Llr { score } else { (certain / (1.0 - certain)).ln() }
         };
@@ -95,10 +95,10 @@ impl ScoreFile {
         }))
     }
 
-    /// By the values of a label; those that have trials of one kind alone are passed over.
+    /// Results by the values of a label; values with one kind of trial are skipped.
     ///
     /// # Errors
-    /// When no trial has the label.
+    /// [`EvaluateError::Unusable`] when no trial has the label.
     pub(super) fn slices(&self, label: &str) -> Result<Vec<Slice>, EvaluateError> {
         let mut values: Vec<&String> = self.labels.iter().filter_map(|labels| labels.get(label)).collect();
         values.sort_unstable();
@@ -117,7 +117,7 @@ impl ScoreFile {
         Ok(values.into_iter().filter_map(slice).collect())
     }
 
-    /// Mated and nonmated scores of some trials.
+    /// Mated and nonmated scores of the admitted trials.
     fn kinds(&self, admits: impl Fn(usize) -> bool) -> [Vec<f32>; 2] {
         [true, false].map(|kind| {
             let trials = (0..self.scores.len()).filter(|trial| self.mated[*trial] == kind && admits(*trial));
@@ -152,11 +152,11 @@ mod tests {
     }
 
     #[test]
-    fn probabilities_and_ratios_are_held_to_their_word() {
+    fn the_calibration_of_probabilities_and_ratios_is_measured() {
         let file = file("score\tmated\n0.8\t1\n0.2\t0\n").expect("a file");
         assert_eq!(file.calibration(Meaning::Similarity).expect("nothing to hold"), None);
         let as_probabilities = file.calibration(Meaning::Probability).expect("they are").expect("held");
-        // Both are right with odds of four to one: log2(1 + 1/4); and both bins are off by .2.
+        // Both are correct with odds of four to one: log2(1 + 1/4); both bins differ by .2.
         assert!((as_probabilities.cllr - 1.25_f64.log2()).abs() < 1e-6, "{as_probabilities:?}");
         assert!((as_probabilities.decisions.reliability.ece - 0.2).abs() < 1e-6, "{as_probabilities:?}");
         let as_ratios = file.calibration(Meaning::Llr).expect("any number").expect("held");
@@ -166,8 +166,8 @@ mod tests {
     #[test]
     fn bad_files_are_refused_with_the_line_and_the_reason() {
         for (text, expected) in [
-            ("score\tmated\n0.5\t1\nNaN\t0\n", "line 3: \"NaN\" is no finite number"),
-            ("score\tmated\n0.5\t1\ninf\t0\n", "is no finite number"),
+            ("score\tmated\n0.5\t1\nNaN\t0\n", "line 3: \"NaN\" is not a finite number"),
+            ("score\tmated\n0.5\t1\ninf\t0\n", "is not a finite number"),
             ("score\tmated\n0.5\t1\n0.5\tyes\n", "line 3: mated is 1 or 0"),
             ("score\tmated\n0.5\t1\n0.6\t1\n", "mated is 1 in every row"),
             ("score\tmated\n0.5\t0\n", "mated is 0 in every row"),
@@ -180,6 +180,6 @@ mod tests {
             assert!(problem.contains(expected), "{text:?}: {problem}");
         }
         let beyond = file("score\tmated\n1.5\t1\n0.1\t0\n").expect("scores may be").calibration(Meaning::Probability);
-        assert!(beyond.expect_err("none").to_string().contains("1.5 is no probability"));
+        assert!(beyond.expect_err("none").to_string().contains("1.5 is not a probability"));
     }
 }

@@ -10,35 +10,19 @@
 //!
 //! All of it is synchronous and may take milliseconds: callers run it on a pool, never on the reactor.
 
-mod best;
-mod block;
-mod cluster;
-mod codes;
-mod cohort;
-mod fold;
+mod collection;
 mod graph;
-mod join;
-mod keep;
-mod kernel;
-mod originals;
-mod pooled;
-mod rehearse;
-mod rerank;
-mod restore;
+mod rehearsal;
+mod roster;
 mod rows;
 mod scan;
-mod shares;
-mod shelf;
-mod slots;
 mod snapshot;
 mod space;
 mod survey;
-mod sweep;
 #[cfg(test)]
 mod testbed;
 #[cfg(test)]
 mod tests;
-mod watch;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -55,16 +39,15 @@ use thiserror::Error;
 
 use domain::{CollectionStats, CollectionUid, Position, Timestamp};
 
-pub use join::{JoinError, JoinProgress, JoinWatch};
-pub use keep::Recall;
-use kernel::Packing;
-pub use rehearse::Together;
-pub use restore::Restore;
-pub use shelf::{Enrolled, Query, Shelf, Upkeep};
+pub use collection::{Enrolled, Query, Restore, Shelf, Upkeep, graph_recall::Watched, snapshots::Recall};
+pub use rehearsal::Together;
+use rows::kernel::Packing;
+pub use scan::query::PASS_MAX;
 pub use snapshot::{Claim, Inspection, SnapshotError};
-pub use space::PASS_MAX;
-pub use survey::{Alike, Duplicate, Grouped, Survey};
-pub use watch::Watched;
+pub use survey::{
+    Alike, Duplicate, Grouped, Survey,
+    join::{JoinError, JoinProgress, JoinWatch},
+};
 
 /// How the galleries of this process search and how much they may hold.
 #[derive(Debug, Clone, PartialEq)]

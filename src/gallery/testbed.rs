@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use uuid::Uuid;
 
-use super::{
-    Gallery, GalleryOptions, Query, Shelf,
+use crate::{
+    Gallery, GalleryOptions, Query,
+    collection::Shelf,
+    roster::{Roster, Slot},
     rows::Member,
-    slots::{Roster, Slot},
 };
 use domain::{
     Assignment, Candidate, CollectionUid, Embedding, EmbeddingSpace, Entry, EntryKind, Identity, IdentityId, Labels,

@@ -10,10 +10,10 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::{
-    scan::similarity_of,
+use super::*;
+use crate::{
+    rows::measure::similarity_of,
     testbed::{Writer, embedding, id, names, now, shelf, space, unit_rows},
-    *,
 };
 use domain::{Candidate, EntryKind, Filter, Pooling, Similarity, StoredTemplate, TemplateId};
 

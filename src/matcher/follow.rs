@@ -109,7 +109,7 @@ impl Matcher {
         let mut watch = self.store.watch();
         loop {
             let news = watch.next().await;
-            metrics::counter!("semblance_gallery_notifications_total").increment(1);
+            metrics::counter!(domain::metric::GALLERY_NOTIFICATIONS).increment(1);
             let heard = match news {
                 News::Anything => self.follow().await,
                 News::Appended { uid, position } => self.follow_to(uid, position).await,

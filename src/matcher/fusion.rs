@@ -254,7 +254,7 @@ impl Matcher {
                 break;
             }
         }
-        metrics::histogram!("semblance_search_duration_seconds").record(began.elapsed().as_secs_f64());
+        metrics::histogram!(domain::metric::SEARCH_DURATION).record(began.elapsed().as_secs_f64());
         Ok(weighed)
     }
 }

@@ -76,7 +76,7 @@ impl Matcher {
                     Ok(true) => {
                         count("taken");
                         let took = began.elapsed();
-                        metrics::histogram!("semblance_gallery_snapshot_duration_seconds").record(took.as_secs_f64());
+                        metrics::histogram!(domain::metric::GALLERY_SNAPSHOT_DURATION).record(took.as_secs_f64());
                         debug!(collection = %uid, ?took, "took a snapshot");
                     }
                     Err(error) => {
@@ -147,5 +147,5 @@ async fn clear(shelf: &Arc<Shelf>) {
 }
 
 fn count(outcome: &'static str) {
-    metrics::counter!("semblance_gallery_snapshots_total", "outcome" => outcome).increment(1);
+    metrics::counter!(domain::metric::GALLERY_SNAPSHOTS, "outcome" => outcome).increment(1);
 }

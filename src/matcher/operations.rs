@@ -172,7 +172,7 @@ impl Matcher {
 
     async fn work_at(&self, open: &Open, id: OperationId, space: SpaceBinding, draft: SurveyDraft) {
         let kind = draft.kind.as_str();
-        let gauge = metrics::gauge!("semblance_operations_running", "kind" => kind);
+        let gauge = metrics::gauge!(domain::metric::OPERATIONS_RUNNING, "kind" => kind);
         gauge.increment(1.0);
         let uid = open.collection.uid;
         let (course, stop) = (Arc::new(Course::default()), self.operations.stop.child_token());
@@ -208,7 +208,7 @@ impl Matcher {
                 "lost"
             }
         };
-        metrics::counter!("semblance_operations_total", "kind" => kind, "outcome" => outcome).increment(1);
+        metrics::counter!(domain::metric::OPERATIONS, "kind" => kind, "outcome" => outcome).increment(1);
     }
 
     /// Keeps how an operation ended, and answers it in a word.

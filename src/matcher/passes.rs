@@ -39,7 +39,7 @@ impl Passes {
         if questions.is_empty() {
             return;
         }
-        metrics::histogram!("semblance_search_pass_length").record(questions.len() as f64);
+        metrics::histogram!(domain::metric::SEARCH_PASS_LENGTH).record(questions.len() as f64);
         let searches: Vec<(&Embedding, Query<'_>)> = questions.iter().map(Question::search).collect();
         let answers = shelf.search_all(&searches);
         for (question, answer) in questions.into_iter().zip(answers) {

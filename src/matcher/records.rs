@@ -60,7 +60,7 @@ impl Records {
 }
 
 fn dropped(records: usize) {
-    metrics::counter!("semblance_decision_records_dropped_total").increment(records as u64);
+    metrics::counter!(domain::metric::DECISION_RECORDS_DROPPED).increment(records as u64);
 }
 
 async fn write(store: Arc<dyn Store>, mut waiting: mpsc::Receiver<Waiting>) {

@@ -253,5 +253,5 @@ impl Turn {
 }
 
 fn count(resolved: &Resolved) {
-    metrics::counter!("semblance_decisions_total", "decision" => resolved.kind.as_str()).increment(1);
+    metrics::counter!(domain::metric::DECISIONS, "decision" => resolved.kind.as_str()).increment(1);
 }

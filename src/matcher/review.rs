@@ -272,5 +272,5 @@ fn undecided(case: &ReviewCase) -> Result<(), Fault> {
 }
 
 pub(super) fn count(event: &'static str) {
-    metrics::counter!("semblance_review_cases_total", "event" => event).increment(1);
+    metrics::counter!(domain::metric::REVIEW_CASES, "event" => event).increment(1);
 }

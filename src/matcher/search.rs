@@ -80,7 +80,7 @@ impl Matcher {
     pub(super) async fn nearest(&self, open: &Open, probe: &View, wanted: Wanted) -> Result<Vec<Candidate>, Fault> {
         let began = Instant::now();
         let found = self.look_up(open, probe.embedding.clone(), wanted).await?;
-        metrics::histogram!("semblance_search_duration_seconds").record(began.elapsed().as_secs_f64());
+        metrics::histogram!(domain::metric::SEARCH_DURATION).record(began.elapsed().as_secs_f64());
         Ok(found)
     }
 }

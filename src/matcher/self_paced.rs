@@ -107,7 +107,7 @@ impl Turn {
         }
         let (collection, templates) = (self.open().collection.uid, changes.len());
         tracing::warn!(%collection, templates, "verdicts contradict what was accepted without one; it is taken back");
-        metrics::counter!("semblance_review_cases_total", "event" => "revoked").increment(templates as u64);
+        metrics::counter!(domain::metric::REVIEW_CASES, "event" => "revoked").increment(templates as u64);
         self.append(&changes).await
     }
 

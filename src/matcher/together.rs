@@ -120,7 +120,7 @@ impl Matcher {
 impl Turn {
     /// Writes them all and answers each of them, once it is durable.
     async fn enroll_all(mut self, mut writes: Vec<Write>) -> Result<(), Fault> {
-        metrics::histogram!("semblance_commit_length").record(writes.len() as f64);
+        metrics::histogram!(domain::metric::COMMIT_LENGTH).record(writes.len() as f64);
         let written = async {
             let answers = self.write_all(&mut writes).await?;
             self.commit().await?;

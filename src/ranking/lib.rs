@@ -4,13 +4,13 @@
 //! The gallery answers by it and `evaluate` measures it, so that what is measured is what is served. It holds nothing,
 //! knows nobody, and never decides whether somebody is known: re-ranking moves places, and similarities stay as they are.
 
-mod pools;
+mod accumulators;
 mod reciprocal;
-mod shares;
 mod shortlist;
 #[cfg(test)]
 mod tests;
+mod weights;
 
-pub use pools::{Pools, Said};
-pub use shares::{counts_by_share, shares, towards};
+pub use accumulators::{Pools, Said};
 pub use shortlist::{COMPANIONS_MIN, SHORTLIST, Shortlist};
+pub use weights::{counts_by_share, shares, towards};

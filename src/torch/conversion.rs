@@ -1,10 +1,10 @@
-//! Between plain numbers and tensors.
+//! Converts between slices of numbers and tensors.
 
 use tch::{TchError, Tensor};
 
 use super::runtime;
 
-/// A tensor of the numbers, row-major.
+/// A row-major tensor on the calling thread's device.
 pub(super) fn tensor<const N: usize>(numbers: &[f32], sides: [usize; N]) -> Result<Tensor, TchError> {
     let sides = sides.map(|side| i64::try_from(side).expect("no tensor has 2^63 numbers"));
     runtime::to_device(Tensor::f_from_slice(numbers)?.f_reshape(sides)?)

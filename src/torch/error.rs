@@ -6,7 +6,7 @@ use thiserror::Error;
 use crate::runtime::RuntimeError;
 use weights::{Dtype, FILE_BYTES_MAX};
 
-/// Why a network can not be built or run.
+/// Why a network cannot be built or run.
 #[derive(Debug, Error)]
 pub enum NetworkError {
     #[error("there is no architecture {name:?}; there are {known}")]
@@ -15,21 +15,21 @@ pub enum NetworkError {
     MissingTensor(String),
     #[error("the weights hold {count} tensors that the architecture does not have, {first:?} among them")]
     SurplusTensors { count: usize, first: String },
-    #[error("{key:?} has the shape {found:?}, the architecture wants {expected:?}")]
+    #[error("{key:?} has the shape {found:?}, and the architecture needs {expected:?}")]
     WrongShape { key: String, expected: Vec<usize>, found: Vec<usize> },
-    #[error("{key:?} holds {found} numbers, the architecture wants floating point")]
+    #[error("{key:?} has {found} numbers, and the architecture needs floating point")]
     WrongDtype { key: String, found: Dtype },
-    #[error("{0:?} holds a number that is not finite as f32")]
+    #[error("{0:?} has a number that is not finite as f32")]
     NotFinite(String),
-    #[error("{0:?} is a variance and holds a negative number")]
+    #[error("{0:?} is a variance and has a negative number")]
     NegativeVariance(String),
-    #[error("{0:?} is a power to take means by and must be above zero")]
+    #[error("{0:?} is the exponent of a generalised mean and must be above zero")]
     NotAPower(String),
-    #[error("a batch must hold something")]
+    #[error("a batch must not be empty")]
     EmptyBatch,
-    #[error("the input has {found} numbers, this batch needs {expected}")]
+    #[error("the input has {found} numbers, and this batch needs {expected}")]
     WrongInput { expected: usize, found: usize },
-    #[error("the options of the detector make no sense: {0}")]
+    #[error("the options of the detector are invalid: {0}")]
     BadOptions(&'static str),
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -42,49 +42,49 @@ pub enum NetworkError {
 }
 
 impl From<TchError> for NetworkError {
-    /// libtorch appends its call stack to the sentence that says what went wrong.
+    /// libtorch appends its call stack to the message; keep the first line.
     fn from(error: TchError) -> Self {
         let text = error.to_string();
         Self::Torch(text.lines().next().unwrap_or_default().to_owned())
     }
 }
 
-/// What is wrong with a program.
+/// Why a TorchScript program is refused.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum ScriptError {
     #[error("the program is longer than {FILE_BYTES_MAX} bytes")]
     TooLarge,
-    #[error("this is no TorchScript file, or one of another PyTorch: {0}")]
+    #[error("this is not a TorchScript file, or of an incompatible PyTorch: {0}")]
     Unreadable(String),
     #[error("the program fails on a batch of {batch} x {input:?}: {problem}")]
     Failed { batch: usize, input: [usize; 3], problem: String },
-    #[error("the program should answer {expected}, and answers {found}")]
+    #[error("the program should return {expected}, and returns {found}")]
     WrongAnswer { expected: &'static str, found: &'static str },
-    #[error("the program's {what} has the shape {found:?}, its package declares {expected:?}")]
+    #[error("the program's {what} has the shape {found:?}, and its package declares {expected:?}")]
     WrongShape { what: &'static str, expected: [usize; 2], found: Vec<i64> },
-    #[error("the program's {0} holds no numbers that can be read as f32")]
+    #[error("the program's {0} has no numbers that convert to f32")]
     NotNumbers(&'static str),
-    #[error("a program belongs to the architecture torchscript alone, and it takes nothing else")]
+    #[error("a program needs the architecture torchscript, and that architecture needs a program")]
     Misplaced,
-    #[error("the program says of a part that it is visible to {0}, which is not from 0 to 1")]
+    #[error("the program gives a part the visibility {0}, which is not in 0 to 1")]
     Visibility(f32),
 }
 
-/// Why a network is not served, though it runs.
+/// Why a network that runs is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Error)]
 pub enum TrialRunError {
-    #[error("its answer to a trial input holds a number that is not finite: its weights or its arithmetic are broken")]
+    #[error("its output for a trial input has a number that is not finite: its weights or its arithmetic are broken")]
     NotFinite,
     #[error(
-        "it answers the same input differently each time, by {0:.1e} of the answer: something random, such as dropout, \
+        "its outputs for the same input differ by {0:.1e} of the output: something random, such as dropout, \
          was left on when it was exported"
     )]
     Random(f64),
     #[error(
-        "it answers an input alone otherwise than among others, by {0:.1e} of the answer: it goes by the whole batch, as \
+        "its output for an input differs between a batch and alone by {0:.1e} of the output: it uses the whole batch, as \
          batch normalisation does in training"
     )]
     BatchDependent(f64),
-    #[error("it answers everything the same: it does not look at its input")]
+    #[error("it gives the same output for every input: it does not depend on its input")]
     Constant,
 }

@@ -1,8 +1,8 @@
-//! Neural networks: reads weight files, builds networks from them, runs them.
+//! Neural networks in libtorch: builds networks from state dicts, runs them, and trains the two networks of our own.
 //!
-//! The only room that names tch; no tch type crosses its door. It runs nothing that a weight file says: a pickle is
-//! read by a machine of our own that knows tensors and nothing else. Only a TorchScript file is run, which is a program
-//! and says so. It never decodes samples and never scales its output to unit length: that is the encoder's part.
+//! The only package that uses tch; no tch type is in its public interface. It executes nothing from weight files; only
+//! a TorchScript file is executed, and its package declares that. It never decodes samples and never normalises
+//! outputs: the encoder package does.
 
 mod conversion;
 pub mod detector;

@@ -1,4 +1,4 @@
-//! How a thread that runs networks is set up, and where its tensors lie.
+//! Sets up threads that run networks: gradients, device, number of threads.
 
 use std::{cell::Cell, marker::PhantomData, num::NonZeroU16};
 
@@ -7,51 +7,51 @@ use thiserror::Error;
 
 use domain::Device;
 
-/// Where a thread runs its networks, and with how many threads beside itself.
+/// Where a thread runs its networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ThreadPlacement {
     pub device: Device,
-    /// Threads within one operation, on the CPU.
+    /// Threads within one operation on the CPU.
     pub threads: NonZeroU16,
 }
 
 impl Default for ThreadPlacement {
-    /// One thread: the house scales over whole workers, and OpenMP teams of several workers on the same cores were
-    /// measured to be slower by more than an order of magnitude.
+    /// One thread: the server scales by workers, and OpenMP teams of several workers on the same cores were measured to
+    /// be slower by more than a factor of ten.
     fn default() -> Self {
         Self { device: Device::Cpu, threads: NonZeroU16::MIN }
     }
 }
 
-/// Why a thread cannot run where it should.
+/// Why a device cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum RuntimeError {
     #[error(
-        "{0} was asked for, and this program runs on a libtorch that finds no CUDA; build it with LIBTORCH set to a \
+        "{0} is configured, and this program's libtorch finds no CUDA; build it with LIBTORCH set to a \
          libtorch for CUDA, on a machine with a driver for it, or leave the model on the cpu"
     )]
     NoCuda(Device),
-    #[error("{asked} was asked for, and this machine has the CUDA devices 0 to {last}")]
+    #[error("{asked} is configured, and this machine has the CUDA devices 0 to {last}")]
     NoSuchDevice { asked: Device, last: i64 },
 }
 
-/// Gradients are off and libtorch computes where it was told, until this is dropped.
+/// While this guard exists, gradients are off and libtorch uses the thread's placement.
 #[must_use = "gradients come back on when this is dropped"]
 pub struct InferenceThread {
     _gradients_off: tch::NoGradGuard,
-    /// What the thread had before.
+    /// The placement before.
     before: Option<ThreadPlacement>,
-    /// The settings belong to the thread that made them.
+    /// Not `Send`: the settings belong to one thread.
     _stays_here: PhantomData<*const ()>,
 }
 
 thread_local! {
-    /// Where this thread runs its networks, once it is settled.
+    /// The placement of this thread; `None` before [`prepare_thread`].
     static PLACEMENT: Cell<Option<ThreadPlacement>> = const { Cell::new(None) };
 }
 
-/// Settles the calling thread for inference; call it first in every thread that builds or runs a network. A thread that
-/// is settled already keeps its placement; another gets the default one.
+/// Prepares the calling thread for inference; call it first in every thread that builds or runs a network. A prepared
+/// thread keeps its placement; another gets the default.
 pub fn prepare_thread() -> InferenceThread {
     let before = PLACEMENT.get();
     if before.is_none() {
@@ -60,15 +60,22 @@ pub fn prepare_thread() -> InferenceThread {
     InferenceThread { _gradients_off: tch::no_grad_guard(), before, _stays_here: PhantomData }
 }
 
-/// Lets the calling thread, which is settled, run its networks there from now on. On CUDA, networks of ours run in half
-/// precision.
+/// Sets the placement of the calling thread, which must be prepared. On CUDA, built-in networks run in half precision.
+///
+/// # Errors
+///
+/// See [`RuntimeError`].
 pub fn run_on(placement: ThreadPlacement) -> Result<(), RuntimeError> {
     check(placement.device)?;
     place(placement);
     Ok(())
 }
 
-/// Whether networks can run there.
+/// Whether a device is available.
+///
+/// # Errors
+///
+/// See [`RuntimeError`].
 pub fn check(device: Device) -> Result<(), RuntimeError> {
     let Device::Cuda(number) = device else { return Ok(()) };
     let count = if tch::Cuda::is_available() { tch::Cuda::device_count() } else { 0 };
@@ -80,8 +87,8 @@ pub fn check(device: Device) -> Result<(), RuntimeError> {
 }
 
 fn place(placement: ThreadPlacement) {
-    // libtorch keeps the number for the whole process and, when a thread first asks, takes it over from there: asking
-    // before setting lets other threads' numbers be theirs.
+    // libtorch has a process-wide number of threads, and a thread takes it over when it first asks: asking before
+    // setting keeps the numbers of other threads.
     tch::get_num_threads();
     tch::set_num_threads(i32::from(placement.threads.get()));
     PLACEMENT.set(Some(placement));
@@ -104,7 +111,7 @@ pub(super) fn device() -> tch::Device {
     }
 }
 
-/// A tensor of a network of ours, weights or input, where and as the calling thread computes.
+/// Moves a tensor of a built-in network (weights or input) to the thread's device, and to half precision on CUDA.
 pub(super) fn to_device(tensor: Tensor) -> Result<Tensor, TchError> {
     match device() {
         tch::Device::Cpu => Ok(tensor),
@@ -112,7 +119,7 @@ pub(super) fn to_device(tensor: Tensor) -> Result<Tensor, TchError> {
     }
 }
 
-/// All numbers of a tensor, row-major, wherever and as whatever it was computed.
+/// All numbers of a tensor as f32, row-major, from any device and type.
 pub(super) fn to_host(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
     let tensor = tensor.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
     let mut numbers = vec![0.0; tensor.numel()];
@@ -139,7 +146,7 @@ mod tests {
                 let _inference = prepare_thread();
                 run_on(threads(count)).expect("the CPU is there");
                 all_set.wait();
-                // An operation that is worth dividing, so that libtorch makes up its mind.
+                // An operation large enough to be split, so that libtorch applies the setting.
                 let ones = Tensor::ones([512, 512], (Kind::Float, tch::Device::Cpu));
                 let sum = ones.matmul(&ones).sum(Kind::Double).double_value(&[]);
                 (tch::get_num_threads(), sum)
@@ -154,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn settling_again_changes_nothing_and_ends_nothing() {
+    fn preparing_a_thread_again_keeps_its_placement() {
         thread::spawn(|| {
             let _inference = prepare_thread();
             run_on(threads(2)).expect("the CPU is there");
@@ -170,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_is_not_there_is_refused_with_what_to_do() {
+    fn a_missing_device_is_refused_with_advice() {
         assert_eq!(check(Device::Cpu), Ok(()));
         let absent = Device::Cuda(u16::MAX);
         let error = check(absent).expect_err("nobody has so many").to_string();
@@ -181,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_in_is_given_out() {
+    fn tensors_survive_the_way_to_the_device_and_back() {
         let numbers = [0.5, -1.25, 3.0];
         let tensor = to_device(Tensor::from_slice(&numbers)).expect("the CPU is there");
         assert_eq!(to_host(&tensor).expect("numbers"), numbers);

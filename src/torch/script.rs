@@ -1,7 +1,7 @@
-//! TorchScript: networks that come as programs, for what is not built in.
+//! TorchScript: networks that are programs, for architectures that are not built in.
 //!
-//! A program is run, not read: it can do what libtorch can, so whoever lets one in trusts whoever made it. What it
-//! answers is not trusted. It is tried when it is loaded, and every answer's shape is looked at.
+//! A program is executed and can do whatever libtorch can: install it only if you trust its author. Its outputs are not
+//! trusted: it runs on trial inputs when loaded, and every output's shape is checked.
 
 use tch::{CModule, IValue, Kind, TchError, Tensor};
 
@@ -9,36 +9,40 @@ pub use super::error::ScriptError;
 use super::{error::NetworkError, runtime, trial_run};
 use weights::FILE_BYTES_MAX;
 
-/// A program of one method, `forward`, that takes a batch.
+/// A program with a method `forward` that takes a batch.
 #[derive(Debug)]
 pub struct Script {
     module: CModule,
     signature: Signature,
 }
 
-/// What a program takes and answers, as its package declares it.
+/// The declared input and output of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signature {
-    /// The shape of one input; a batch of them is `[N, ..input]`, of f32.
+    /// The shape of one input; a batch is `[N, ..input]`, f32.
     pub input: [usize; 3],
-    /// How many numbers the answer has, of all parts together: `[N, dimension]`.
+    /// Number of values per output over all parts: `[N, dimension]`.
     pub dimension: usize,
-    /// `None`: the answer is that tensor. Else it is a tuple of that tensor, part after part, and of how visible each
-    /// part is, `[N, parts]`, from 0 to 1.
+    /// `None`: the output is that tensor. Otherwise it is a tuple of that tensor, part after part, and the visibility
+    /// of each part, `[N, parts]`, 0 to 1.
     pub parts: Option<usize>,
 }
 
-/// What a program answers to a batch.
+/// The output of a program for a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answers {
-    /// Row-major `[N, dimension]`, as the program gives it and not scaled to unit length.
+    /// Row-major `[N, dimension]`, not normalised.
     pub embeddings: Vec<f32>,
-    /// Row-major `[N, parts]`, where the program has parts.
+    /// Row-major `[N, parts]`, if the program has parts.
     pub visibility: Option<Vec<f32>>,
 }
 
 impl Script {
-    /// Loads a program on the calling thread's device and tries it.
+    /// Loads a program on the calling thread's device and runs it on trial inputs.
+    ///
+    /// # Errors
+    ///
+    /// See [`ScriptError`] and [`TrialRunError`](super::trial_run::TrialRunError).
     pub fn load(bytes: &[u8], signature: Signature) -> Result<Self, NetworkError> {
         if bytes.len() as u64 > FILE_BYTES_MAX {
             return Err(ScriptError::TooLarge.into());
@@ -46,7 +50,7 @@ impl Script {
         let _gradients_off = tch::no_grad_guard();
         let module = CModule::load_data_on_device(&mut &*bytes, runtime::device());
         let mut module = module.map_err(|error| ScriptError::Unreadable(said(&error)))?;
-        // A program that was exported in training may still know dropout and batch normalisation by this.
+        // A program exported in training mode may still apply dropout and batch statistics.
         module.f_set_eval()?;
         let script = Self { module, signature };
         let run = |batch: &[f32], count| Ok(script.forward(batch, count)?.joined(count));
@@ -59,6 +63,10 @@ impl Script {
     }
 
     /// Runs `batch` inputs at once; `input` is row-major `[batch, ..signature.input]`.
+    ///
+    /// # Errors
+    ///
+    /// See [`NetworkError`].
     pub fn forward(&self, input: &[f32], batch: usize) -> Result<Answers, NetworkError> {
         if batch == 0 {
             return Err(NetworkError::EmptyBatch);
@@ -70,7 +78,7 @@ impl Script {
         }
         let sides: Vec<i64> = std::iter::once(batch).chain(shape).map(side).collect();
         let _gradients_off = tch::no_grad_guard();
-        // In full precision everywhere: a program computes in what it was exported in.
+        // Full precision on every device: a program computes in its exported precision.
         let input = Tensor::f_from_slice(input)?.f_reshape(sides)?.f_to_device(runtime::device())?;
         let failed = |error| ScriptError::Failed { batch, input: shape, problem: said(&error) };
         let answer = self.module.forward_is(&[IValue::Tensor(input)]).map_err(failed)?;
@@ -101,7 +109,7 @@ impl Script {
 }
 
 impl Answers {
-    /// Everything that was answered to a batch, row by row.
+    /// All values of each row: embedding, then visibility.
     fn joined(self, batch: usize) -> Vec<f32> {
         let Some(visibility) = self.visibility else { return self.embeddings };
         let embeddings = self.embeddings.chunks_exact(self.embeddings.len() / batch);
@@ -110,7 +118,7 @@ impl Answers {
     }
 }
 
-/// The numbers of a tensor that must have this shape.
+/// The numbers of a tensor of this shape.
 fn numbers(tensor: &Tensor, what: &'static str, expected: [usize; 2]) -> Result<Vec<f32>, NetworkError> {
     if !tensor.defined() {
         return Err(ScriptError::NotNumbers(what).into());
@@ -139,7 +147,7 @@ fn kind(answer: &IValue) -> &'static str {
     }
 }
 
-/// What went wrong, of all that libtorch says: the sentence of the error that a program raised, or else the first line.
+/// The message: the error that the program raised, or the first line of libtorch's.
 fn said(error: &TchError) -> String {
     let text = error.to_string();
     let raised = text.lines().rev().find(|line| line.starts_with("RuntimeError: "));

@@ -1,20 +1,24 @@
-//! Trial runs: whether a network answers as one should, tried before anybody is served by it.
+//! Trial runs: checks a network's outputs before it serves.
 
 pub use super::error::TrialRunError;
 use super::{error::NetworkError, runtime};
 
-/// How many inputs a trial has.
+/// Number of trial inputs.
 const INPUTS: usize = 3;
-/// How much two answers that should be one may differ, as a part of their length. Batches of another length are added up
-/// in another order, which moves an answer by about a millionth.
+/// Maximum relative difference of two outputs for one input. Batches of other lengths are summed in another order,
+/// which changes an output by about 1e-6.
 const DIFFERENCE_MAX: f64 = 1e-3;
-/// The same on CUDA, where programs multiply in 10 bits if nobody forbids it.
+/// The same on CUDA, where programs may multiply with 10 bits.
 const CUDA_DIFFERENCE_MAX: f64 = 1e-2;
-/// Answers to inputs that have nothing in common differ by more than this, however little was learnt.
+/// Minimum relative difference of outputs for unrelated inputs.
 const DIFFERENCE_MIN: f64 = 1e-6;
 
-/// Runs a network of ours once. Its layers are known to be sound; its weights may still be so large that nothing finite
-/// comes out.
+/// Runs a built-in network once. Its layers are tested; its weights may still be so large that the output is not
+/// finite.
+///
+/// # Errors
+///
+/// [`TrialRunError::NotFinite`], or the error of `run`.
 pub(super) fn is_finite(
     input: [usize; 3],
     run: impl FnOnce(&[f32], usize) -> Result<Vec<f32>, NetworkError>,
@@ -22,8 +26,12 @@ pub(super) fn is_finite(
     finite(&run(&inputs(input, 1), 1)?)
 }
 
-/// Runs a network that is not known: it must answer finite numbers, the same ones each time, an input alone as among
-/// others, and different inputs differently. `run` takes a batch and its length, and answers as many rows.
+/// Runs an unknown network: outputs must be finite, repeatable, independent of the batch, and different for different
+/// inputs. `run` takes a row-major batch and its length, and returns as many rows.
+///
+/// # Errors
+///
+/// See [`TrialRunError`], or the error of `run`.
 pub(super) fn is_sound(
     input: [usize; 3],
     mut run: impl FnMut(&[f32], usize) -> Result<Vec<f32>, NetworkError>,
@@ -44,11 +52,11 @@ pub(super) fn is_sound(
 }
 
 /// # Errors
-/// When they are two answers; the difference.
+/// The relative difference, when it is too large.
 fn one_answer(one: &[f32], other: &[f32]) -> Result<(), f64> {
     let difference = difference(one, other);
     let difference_max = if runtime::device().is_cuda() { CUDA_DIFFERENCE_MAX } else { DIFFERENCE_MAX };
-    // A difference that is no number is no likeness either.
+    // NaN counts as a difference.
     if difference <= difference_max { Ok(()) } else { Err(difference) }
 }
 
@@ -56,7 +64,7 @@ fn finite(answer: &[f32]) -> Result<(), NetworkError> {
     if answer.iter().all(|number| number.is_finite()) { Ok(()) } else { Err(TrialRunError::NotFinite.into()) }
 }
 
-/// The length of the difference, as a part of the longer one's length.
+/// The norm of the difference relative to the larger norm.
 fn difference(one: &[f32], other: &[f32]) -> f64 {
     let length = |numbers: &mut dyn Iterator<Item = f64>| numbers.map(|number| number * number).sum::<f64>().sqrt();
     let of = |numbers: &[f32]| length(&mut numbers.iter().map(|number| f64::from(*number)));
@@ -64,8 +72,8 @@ fn difference(one: &[f32], other: &[f32]) -> f64 {
     if between == 0.0 { 0.0 } else { between / of(one).max(of(other)) }
 }
 
-/// Noise between -1 and 1, each input around another mean, so that a network that normalises away the mean or the
-/// spread of one has others to tell apart. It is the same noise every time.
+/// Noise in -1..1, each input with another mean, so that a network that normalises mean or variance still distinguishes
+/// some of them. The noise is constant.
 fn inputs(shape: [usize; 3], count: usize) -> Vec<f32> {
     let length: usize = shape.iter().product();
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -85,7 +93,7 @@ mod tests {
 
     const INPUT: [usize; 3] = [1, 2, 4];
 
-    /// Tries a network that makes a row of each input, knowing the batch and how many runs were before.
+    /// Tests a network that maps each input to a row, given the batch and the number of earlier runs.
     fn tried(row: impl Fn(&[f32], &[f32], usize) -> Vec<f32>) -> Result<(), NetworkError> {
         let mut runs = 0;
         is_sound(INPUT, |batch, count| {
@@ -102,7 +110,7 @@ mod tests {
         let rounded = |input: &[f32], batch: &[f32], run: usize| {
             input.iter().map(|number| number * (1.0 + 1e-6 * (batch.len() + run) as f32)).collect()
         };
-        assert!(tried(rounded).is_ok(), "as batches of other lengths round");
+        assert!(tried(rounded).is_ok(), "rounding of batches of other lengths");
         let flaw = |outcome: Result<(), NetworkError>| match outcome.expect_err("it is flawed") {
             NetworkError::TrialRun(flaw) => flaw,
             other => panic!("{other}"),
@@ -116,7 +124,7 @@ mod tests {
         assert!(matches!(flaw(tried(batch_mean)), TrialRunError::BatchDependent(_)));
         assert_eq!(flaw(tried(|_, _, _| vec![0.5, 0.25])), TrialRunError::Constant);
         assert_eq!(flaw(tried(|_, _, _| vec![0.0, 0.0])), TrialRunError::Constant);
-        // Finite in company, and not alone.
+        // Finite in a batch, and not alone.
         let alone = |input: &[f32], batch: &[f32], _| vec![if batch.len() == 8 { f32::NAN } else { input[0] }];
         assert!(matches!(flaw(tried(alone)), TrialRunError::BatchDependent(_)));
     }

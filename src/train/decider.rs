@@ -1,8 +1,8 @@
-//! Teaches the open-set decider to tell who is enrolled, on simulated galleries alone.
+//! Trains the open-set decider, on simulated galleries only.
 //!
-//! Worlds are drawn, each with another encoder, site and gallery; what their probes meet becomes relations, and the networks
-//! learn from these and nothing else. Everything follows from the seed: worlds are drawn side by side, each from a stream of
-//! its own, and libtorch learns on one thread.
+//! Each simulated world has its own encoder, site and gallery; the relations of its probes are the training data. The
+//! seed determines everything: worlds are drawn in parallel, each from its own random stream, and libtorch trains on
+//! one thread.
 
 mod logistic;
 pub mod package;
@@ -25,59 +25,59 @@ use weights::StateDict;
 
 pub use self::world::WorldSplit;
 
-/// What is to be done.
+/// Options of a training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct DeciderTrainingOptions {
     pub seed: u64,
-    /// Worlds to learn from, of 48 probes each.
+    /// Number of training worlds, with 48 probes each.
     pub worlds: u32,
     /// Passes over all probes.
     pub epochs: u32,
 }
 
 impl Default for DeciderTrainingOptions {
-    /// What the package in the repository was made with.
+    /// The options of the package in the repository.
     fn default() -> Self {
         Self { seed: 1, worlds: 4000, epochs: 8 }
     }
 }
 
-/// How far a training is.
+/// Progress of a training.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum DeciderProgress {
-    /// Worlds are being drawn.
+    /// Worlds are drawn.
     Drawn { worlds: u32, of: u32 },
-    /// A network learns.
+    /// A network is trained.
     Learnt { network: OpenSetNetwork, step: u64, of: u64, loss: f64 },
 }
 
-/// What a training made; [`package::write`] makes a package of it.
+/// The result of a training; [`package::write`] writes a package of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainedDecider {
     pub weights: StateDict,
     pub set_transformer: Platt,
     pub perceptron: Platt,
-    /// The constant, then a coefficient for each number of a summary.
+    /// The constant, then one coefficient per summary feature.
     pub logistic: Vec<f64>,
     pub thresholds: Thresholds,
 }
 
 const BATCH: usize = 512;
-/// At its highest, after a short rise; it sinks to nothing along half a cosine.
+/// Peak learning rate after a short warm-up; it then decays to zero along half a cosine.
 const RATE: f64 = 2e-3;
 const WARM_UP: u64 = 50;
 const DECAY: f64 = 0.01;
-/// Worlds that only the calibration sees, for each eight that are learnt from.
+/// Calibration worlds: one per eight training worlds.
 const HELD_OUT: u32 = 8;
 const WORLDS_MAX: u32 = 100_000;
 const EPOCHS_MAX: u32 = 1000;
-/// Random streams for first weights and orders, apart from those of worlds.
+/// Random streams for initial weights and shuffling, distinct from those of worlds.
 const FIRST_WEIGHTS: u64 = u64::MAX;
 const ORDERS: u64 = u64::MAX - 1000;
 
 impl DeciderTrainingOptions {
     /// # Errors
-    /// When it leads nowhere.
+    /// [`TrainError::BadOptions`].
     pub fn check(&self) -> Result<(), TrainError> {
         if !(16..=WORLDS_MAX).contains(&self.worlds) {
             return Err(TrainError::BadOptions("a training has 16 to 100000 worlds"));
@@ -89,7 +89,7 @@ impl DeciderTrainingOptions {
     }
 }
 
-/// The trials of so many worlds of a realm, drawn side by side.
+/// The trials of `count` worlds of a split, drawn in parallel.
 #[must_use]
 pub fn trials(split: WorldSplit, seed: u64, worlds: u32, progress: &(dyn Fn(u32) + Sync)) -> Vec<Trials> {
     let one = |number: u32| {
@@ -100,7 +100,11 @@ pub fn trials(split: WorldSplit, seed: u64, worlds: u32, progress: &(dyn Fn(u32)
     (0..worlds).into_par_iter().map(one).collect()
 }
 
-/// Learns.
+/// Trains the networks.
+///
+/// # Errors
+///
+/// [`TrainError::BadOptions`], or an error of training.
 pub fn train(
     options: &DeciderTrainingOptions,
     progress: &(dyn Fn(DeciderProgress) + Sync),
@@ -175,7 +179,7 @@ fn shuffle(order: &mut [usize], random: &mut Random) {
     }
 }
 
-/// Puts a probe's relations at the end of a batch.
+/// Appends the relations of a probe to a batch.
 pub(crate) fn add(batch: &mut OpenSetBatch, trial: &Trial) {
     let relations: &Relations = &trial.look.relations;
     batch.items.extend(relations.items().as_flattened());
@@ -212,7 +216,7 @@ fn answers(trials: &[&Trial]) -> Vec<bool> {
     trials.iter().map(|trial| trial.is_enrolled).collect()
 }
 
-/// The best single threshold of each usual score, over all worlds.
+/// The best single threshold of each baseline score over all worlds.
 fn thresholds(trials: &[&Trial]) -> Thresholds {
     let best = |score: fn(&Scores) -> f32| {
         let mut scored: Vec<(f32, bool)> =

@@ -1,8 +1,7 @@
-//! Teaches the gait network to tell simulated walkers apart.
+//! Trains the gait network on simulated walkers.
 //!
-//! Every batch is a site of its own with people who were never seen before and never come again, so there is nothing to
-//! learn by heart. A batch follows from the seed and its number alone: a training that was interrupted goes on as if it
-//! had not been.
+//! Every batch has its own site and new persons that never occur again, so nothing can be memorised. Seed and batch
+//! number determine a batch: an interrupted training resumes with the same results.
 
 use std::{
     f64::consts::PI,
@@ -21,43 +20,43 @@ use encoder::prepare::{self, Centre, Preprocessing, SampleLimits, SkeletonPrepro
 use torch::learn::{ContrastiveStep, GaitLearner};
 use weights::{Dtype, RawTensor, StateDict};
 
-/// What is to be done.
+/// Options of a training.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct GaitTrainingOptions {
     pub seed: u64,
     pub steps: u64,
-    /// People in a batch.
+    /// Persons per batch.
     pub people: u32,
-    /// Walks of each of them.
+    /// Walks per person.
     pub walks: u32,
-    /// At its highest; it rises to that over the first steps and sinks to nothing along half a cosine.
+    /// Peak learning rate; it rises in the first steps and decays to zero along half a cosine.
     pub rate: f64,
 }
 
 impl Default for GaitTrainingOptions {
-    /// What the package in the repository was made with.
+    /// The options of the package in the repository.
     fn default() -> Self {
         Self { seed: 1, steps: 2500, people: 32, walks: 4, rate: 2e-3 }
     }
 }
 
-/// Where a training is kept while it is under way.
+/// Where and how often checkpoints are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoints {
     pub file: PathBuf,
-    /// Steps from one to the next.
+    /// Steps between checkpoints.
     pub every: u64,
     pub found: ExistingCheckpoint,
 }
 
-/// What becomes of a checkpoint that is there already.
+/// What to do with an existing checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExistingCheckpoint {
     Resume,
     Overwrite,
 }
 
-/// How far a training is.
+/// Progress of a training.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GaitProgress {
     pub step: u64,
@@ -65,25 +64,29 @@ pub struct GaitProgress {
     pub loss: f64,
 }
 
-/// How the walks are prepared that the network learns from; its package says the same.
+/// The preprocessing of walks; the package declares the same.
 #[must_use]
 pub fn preprocessing() -> Preprocessing {
     Preprocessing::Skeleton(SkeletonPreprocessing { frames: 60, body_height_px: 110.0, centre: Centre::Hips })
 }
 
-/// Steps; a tenth of a training that is shorter than ten of these.
+/// Warm-up steps; at most a tenth of the training.
 const WARM_UP: u64 = 200;
 const DECAY: f64 = 0.05;
 const TEMPERATURE: f64 = 0.1;
-/// Cameras of a site.
+/// Cameras per site.
 const CAMERAS: u32 = 3;
-/// Random streams for first weights, apart from those of the batches.
+/// Random streams for initial weights, distinct from those of batches.
 const FIRST_WEIGHTS: u64 = u64::MAX;
 const PEOPLE_MAX: u32 = 1024;
 const WALKS_MAX: u32 = 16;
 const STEPS_MAX: u64 = 10_000_000;
 
-/// Learns, and gives the weights that a package holds.
+/// Trains the network and returns the weights for a package.
+///
+/// # Errors
+///
+/// [`TrainError::BadOptions`], or an error of a checkpoint or of training.
 pub fn train(
     options: &GaitTrainingOptions,
     checkpoints: Option<&Checkpoints>,
@@ -114,7 +117,7 @@ pub fn train(
 
 impl GaitTrainingOptions {
     /// # Errors
-    /// When it leads nowhere.
+    /// [`TrainError::BadOptions`].
     pub fn check(&self) -> Result<(), TrainError> {
         let refuse = |why| Err(TrainError::BadOptions(why));
         if !(1..=STEPS_MAX).contains(&self.steps) {
@@ -137,7 +140,7 @@ impl GaitTrainingOptions {
     }
 }
 
-/// The walks of a step, prepared, and whose each is.
+/// The prepared walks of a step and the person of each.
 fn batch(options: &GaitTrainingOptions, step: u64) -> (Vec<f32>, Vec<u32>) {
     let mut random = Random::new(options.seed, step);
     let site = WalkSite::drawn(&mut random, CAMERAS as usize);
@@ -164,15 +167,15 @@ fn some_walk(random: &mut Random) -> WalkSetup {
     WalkSetup { camera: random.below(CAMERAS) as usize, condition, direction, frames: 40 + random.below(45) as usize }
 }
 
-/// A walk as the network takes it.
+/// Prepares a walk for the network.
 pub(super) fn prepared(skeleton: &Skeleton) -> Vec<f32> {
     let content = SampleContent::Skeleton(skeleton.clone());
-    let mut ready = prepare::prepare(&preprocessing(), &content, &SampleLimits::default())
-        .expect("a simulated walk has frames, joints within reach and a body");
+    let mut ready =
+        prepare::prepare(&preprocessing(), &content, &SampleLimits::default()).expect("a simulated walk is valid");
     ready.prepared.views.remove(0)
 }
 
-/// What a checkpoint says of its training, beside the learner's state.
+/// The options in a checkpoint, beside the learner's state.
 fn facts(options: &GaitTrainingOptions) -> [(&'static str, &'static str, u64); 5] {
     [
         ("training.seed", "seed", options.seed),
@@ -189,7 +192,7 @@ fn save(options: &GaitTrainingOptions, learner: &GaitLearner, file: &Path) -> Re
         let number = RawTensor::new(Dtype::I64, vec![], number.to_le_bytes().to_vec()).expect("one number");
         state.insert(key.to_owned(), number)?;
     }
-    // Renamed when it is whole: an interruption leaves the one before.
+    // Renamed when complete: an interruption leaves the previous checkpoint.
     let unfinished = file.with_extension("unfinished");
     state.write_safetensors(&unfinished)?;
     fs::rename(&unfinished, file).map_err(|source| TrainError::Unwritable { path: file.to_owned(), source })

@@ -1,7 +1,7 @@
-//! Models of our own: simulated worlds, and the loops that learn from them.
+//! Trains our own models: simulated data and training loops.
 //!
-//! Reached from the command line alone. Everything follows from a seed, so that whoever doubts a model can make it again.
-//! It never learns from people, never reads a gallery or a store, and never writes a number that is not finite.
+//! Only the command line uses this package. All results are reproducible from a seed. It never trains on real people,
+//! never reads a gallery or a store, and never writes a number that is not finite.
 
 pub mod decider;
 pub mod gait;
@@ -20,22 +20,22 @@ use encoder::PackageError;
 use torch::{learn::LearnError, network::NetworkError};
 use weights::WeightsError;
 
-/// Why a training can not be done.
+/// Why training fails.
 #[derive(Debug, Error)]
 pub enum TrainError {
     #[error("{0}")]
     BadOptions(&'static str),
-    #[error("the checkpoint {path} is of another training: its {what} is {found}, and {expected} is asked for")]
+    #[error("the checkpoint {path} is of another training: its {what} is {found}, and {expected} is requested")]
     OtherTraining { path: PathBuf, what: &'static str, found: u64, expected: u64 },
-    #[error("the checkpoint {path} cannot be gone on from: {source}")]
+    #[error("training cannot resume from the checkpoint {path}: {source}")]
     BadCheckpoint { path: PathBuf, source: LearnError },
     #[error("cannot write {path}: {source}")]
     Unwritable { path: PathBuf, source: std::io::Error },
     #[error("cannot read {path}: {source}")]
     Unreadable { path: PathBuf, source: std::io::Error },
-    #[error("the package that was made does not load: {0}")]
+    #[error("the written package does not load: {0}")]
     Package(#[from] PackageError),
-    #[error("the decider that was made does not load: {0}")]
+    #[error("the written decider does not load: {0}")]
     Decider(#[from] DeciderError),
     #[error("the decider's manifest cannot be written: {0}")]
     Manifest(#[from] toml::ser::Error),

@@ -1,4 +1,4 @@
-//! What a training leaves behind: a package like any other.
+//! Writes the result of a gait training as a model package.
 
 use std::{
     fmt::Write,
@@ -10,10 +10,14 @@ use super::{TrainError, gait::GaitTrainingOptions};
 use encoder::{FileHash, Package};
 use weights::StateDict;
 
-/// The name of the package, of its folder and of its embedding space.
+/// Name of the package, its folder and its embedding space.
 pub const NAME: &str = "gait-walker";
 
-/// Writes the package into `folder`, loads it as the server would, and builds its network once.
+/// Writes the package into `folder`, loads it as the server does, and checks its network.
+///
+/// # Errors
+///
+/// When a file cannot be written or the package does not load.
 pub fn write(folder: &Path, weights: &StateDict, options: &GaitTrainingOptions) -> Result<Package, TrainError> {
     let file = folder.join("weights.safetensors");
     weights.write_safetensors(&file)?;
@@ -62,7 +66,7 @@ centre = "hips"
     text
 }
 
-/// The command that makes these weights again.
+/// The command that reproduces these weights.
 #[must_use]
 pub fn command(options: &GaitTrainingOptions) -> String {
     let GaitTrainingOptions { seed, steps, people, walks, rate } = options;

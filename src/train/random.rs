@@ -1,23 +1,23 @@
-//! Randomness that is given: a seed, and the numbers that follow from it on every machine.
+//! Seeded random numbers, the same on every machine.
 
 use rand_xoshiro::{
     SplitMix64, Xoshiro256PlusPlus,
     rand_core::{RngCore, SeedableRng},
 };
 
-/// A stream of random numbers.
+/// A stream of random numbers (xoshiro256++).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Random(Xoshiro256PlusPlus);
 
 impl Random {
-    /// The stream of `number` among those of `seed`: a batch of a training can be drawn without those before it.
+    /// Stream `number` of `seed`: each batch of a training has its own stream.
     #[must_use]
     pub fn new(seed: u64, number: u64) -> Self {
         let mixed = SplitMix64::seed_from_u64(seed).next_u64() ^ SplitMix64::seed_from_u64(!number).next_u64();
         Self(Xoshiro256PlusPlus::seed_from_u64(mixed))
     }
 
-    /// Evenly from 0 up to, but not, 1.
+    /// Uniform in 0..1.
     pub fn unit(&mut self) -> f32 {
         (self.0.next_u64() >> 40) as f32 / (1_u64 << 24) as f32
     }
@@ -26,7 +26,7 @@ impl Random {
         low + (high - low) * self.unit()
     }
 
-    /// Nearly normal with mean 0 and spread 1: the sum of four even numbers. It never goes beyond 3.5, as no body does.
+    /// Approximately standard normal: the scaled sum of four uniform numbers, bounded by 3.5.
     pub fn normal(&mut self) -> f32 {
         let bits = self.0.next_u64();
         let sum: f32 = (0..4).map(|part| ((bits >> (16 * part)) & 0xffff) as f32).sum();
@@ -41,13 +41,13 @@ impl Random {
         self.unit() < share
     }
 
-    /// Below `count`.
+    /// Uniform in 0..`count`.
     pub fn below(&mut self, count: u32) -> u32 {
         let wide = u64::from(count) * (self.0.next_u64() >> 32);
         u32::try_from(wide >> 32).expect("below count")
     }
 
-    /// An angle of the whole circle, in radians.
+    /// Uniform angle in 0..2 pi radians.
     pub fn angle(&mut self) -> f32 {
         self.between(0.0, std::f32::consts::TAU)
     }
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_follow_from_seed_and_number_alone() {
+    fn seed_and_number_determine_a_stream() {
         let numbers = |seed, number| {
             let mut random = Random::new(seed, number);
             std::array::from_fn::<u32, 4, _>(|_| random.unit().to_bits())
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn every_number_below_a_count_comes() {
+    fn every_number_below_a_count_occurs() {
         let mut random = Random::new(6, 0);
         let mut seen = [0; 5];
         (0..1000).for_each(|_| seen[random.below(5) as usize] += 1);

@@ -1,8 +1,8 @@
-//! How well walks of simulated people who were never seen are told apart: CASIA-B's protocol.
+//! Rank-1 accuracy on simulated walkers outside of training, by CASIA-B's protocol.
 //!
-//! Each of them walks ten times past eleven cameras at once: six times as usual, twice with a bag, twice in a coat. The
-//! gallery is the first four usual walks of one camera, the probes are the others of another; for every pair of different
-//! cameras the nearest walk of the gallery tells who it is, and the share of right answers is averaged over the pairs.
+//! Each person walks ten times past eleven cameras: six normal walks, two with a bag, two in a coat. The gallery is the
+//! first four normal walks of one camera, the probes are other walks of another camera; for every pair of different
+//! cameras the nearest gallery walk is the answer, and rank-1 is averaged over the pairs.
 
 use std::fmt;
 
@@ -20,22 +20,22 @@ use torch::{
 };
 use weights::StateDict;
 
-/// How large a trial is.
+/// Size of a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrialSize {
     pub people: u32,
-    /// Evenly from the face at 0 to the back at 180 degrees.
+    /// Cameras at even angles from the front (0 degrees) to the back (180 degrees).
     pub cameras: usize,
 }
 
 impl Default for TrialSize {
-    /// CASIA-B's.
+    /// The size of CASIA-B.
     fn default() -> Self {
         Self { people: 50, cameras: 11 }
     }
 }
 
-/// Shares of right answers across views.
+/// Rank-1 across views, 0 to 1.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TrialRow {
     pub method: &'static str,
@@ -44,24 +44,24 @@ pub struct TrialRow {
     pub coat: f64,
 }
 
-/// What a trial found.
+/// The results of a trial.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GaitTrial {
     pub people: u32,
     pub cameras: usize,
-    /// What guessing reaches.
+    /// Rank-1 of random guessing.
     pub chance: f64,
     pub rows: Vec<TrialRow>,
 }
 
 impl fmt::Display for GaitTrial {
-    /// The table that the console and the model card show.
+    /// The table for console and model card.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { people, cameras, chance, rows } = self;
         let guess = 100.0 * chance;
         writeln!(
             f,
-            "{people} simulated people never seen, {cameras} cameras, rank-1 across views in % (guessing {guess:.1})"
+            "{people} simulated people outside of training, {cameras} cameras, rank-1 across views in % (guessing {guess:.1})"
         )?;
         writeln!(f, "{:22}{:>8}{:>8}{:>8}", "", "normal", "bag", "coat")?;
         for TrialRow { method, normal, bag, coat } in rows {
@@ -72,7 +72,7 @@ impl fmt::Display for GaitTrial {
     }
 }
 
-/// The world of trials is another one than that of any training.
+/// Random stream of trials, distinct from those of training.
 const TRIAL_STREAM: u64 = 1 << 63;
 const FRAMES_PER_SECOND: f32 = 25.0;
 const GALLERY_WALKS: usize = 4;
@@ -88,19 +88,23 @@ const WALKS: [Condition; 10] = [
     Condition::Coat,
     Condition::Coat,
 ];
-/// Walks that go through the network at once.
+/// Walks per forward pass.
 const BATCH: usize = 64;
 
 /// A walk of the trial.
 struct TrialWalk {
     person: u32,
     camera: usize,
-    /// Which of [`WALKS`].
+    /// Index in [`WALKS`].
     number: usize,
     skeleton: Skeleton,
 }
 
-/// Shows a network, its ablations and the static proportions the same people.
+/// Measures a network, its ablations and static proportions on the same persons.
+///
+/// # Errors
+///
+/// When the weights do not fit.
 pub fn run(weights: &StateDict, seed: u64, size: TrialSize) -> Result<GaitTrial, TrainError> {
     let shown = show(seed, size);
     let network = Network::build(GaitLearner::ARCHITECTURE, weights.clone(), Folding::Folded)?;
@@ -168,7 +172,7 @@ fn row(
     TrialRow { method, normal: of(Condition::Normal), bag: of(Condition::Bag), coat: of(Condition::Coat) }
 }
 
-/// The share of probes whose nearest walk of the gallery is of the same person.
+/// Rank-1: the share of probes whose nearest gallery walk is of the same person.
 fn right_answers(
     shown: &[TrialWalk],
     camera: usize,
@@ -190,7 +194,7 @@ fn right_answers(
     right.count() as f64 / probes.len().max(1) as f64
 }
 
-/// The same frames in another order: what is left is how the body is and how far it moves.
+/// The frames in random order: keeps body shape and range of motion.
 fn shuffled(walk: &[f32], random: &mut Random) -> Vec<f32> {
     let mut frames: Vec<&[f32]> = walk.chunks_exact(JOINTS * 3).collect();
     for last in (1..frames.len()).rev() {
@@ -200,7 +204,7 @@ fn shuffled(walk: &[f32], random: &mut Random) -> Vec<f32> {
     frames.concat()
 }
 
-/// The mean pose in every frame: what is left is how the body is.
+/// The mean pose in every frame: keeps body shape only.
 fn stilled(walk: &[f32]) -> Vec<f32> {
     let frames: Vec<&[f32]> = walk.chunks_exact(JOINTS * 3).collect();
     let mean: Vec<f32> = (0..JOINTS * 3)

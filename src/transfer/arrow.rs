@@ -1,4 +1,4 @@
-//! Arrow's files and streams, which Feather is too.
+//! Arrow files and streams, including Feather.
 
 use std::{
     fs::File,
@@ -23,7 +23,7 @@ use super::{
     row::{Exported, RowDefaults, RowRead, numbered},
 };
 
-/// How a file begins; a stream begins with its first message.
+/// Magic of a file; a stream starts with its first message.
 const MAGIC: &[u8; 6] = b"ARROW1";
 
 type RecordBatches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
@@ -31,7 +31,7 @@ type RecordBatches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + 
 pub(super) fn read(source: &ImportSource) -> Result<ImportRows, TransferError> {
     let (schema, batches) = batches(&source.file)?;
     columns::check(&schema).map_err(|problem| TransferError::unreadable(&source.file, problem))?;
-    // The form says nowhere how many rows there are: they are counted on a walk of their own, with no column read.
+    // The format does not store the number of rows: count them in a pass that reads no column.
     let total = count(&source.file)?;
     let reader = Arrow {
         file: source.file.clone(),
@@ -67,7 +67,7 @@ fn batches_of(path: &Path, columns: Option<Vec<usize>>) -> Result<(SchemaRef, Re
     file.seek(SeekFrom::Start(0)).map_err(io)?;
     let is_file = begins == MAGIC;
     let opened = guarded(move || reader(file, is_file, columns));
-    opened.map_err(|problem| TransferError::unreadable(path, format!("this is no Arrow file: {problem}")))
+    opened.map_err(|problem| TransferError::unreadable(path, format!("this is not an Arrow file: {problem}")))
 }
 
 fn reader(file: File, is_file: bool, columns: Option<Vec<usize>>) -> Result<(SchemaRef, RecordBatches), ArrowError> {
@@ -81,7 +81,7 @@ fn reader(file: File, is_file: bool, columns: Option<Vec<usize>>) -> Result<(Sch
     })
 }
 
-/// A damaged file may say anything, and the library asserts some of what it reads.
+/// The library asserts some properties of its input: a damaged file may panic, which becomes an error here.
 fn guarded<T>(work: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(done) => done.map_err(|error| error.to_string()),
@@ -89,7 +89,7 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, String>
     }
 }
 
-/// The next batch; after the last, and after a fault, there is none.
+/// The next batch; `None` after the last one and after an error.
 fn next(batches: &mut Option<RecordBatches>) -> Result<Option<RecordBatch>, String> {
     let Some(open) = batches else { return Ok(None) };
     let batch = guarded(|| open.next().transpose());
@@ -103,7 +103,7 @@ struct Arrow {
     file: PathBuf,
     batches: Option<RecordBatches>,
     batch: Option<RecordBatch>,
-    /// Where in the batch the next row is.
+    /// Index of the next row in the batch.
     at: usize,
     defaults: RowDefaults,
     after: u64,
@@ -134,10 +134,10 @@ impl Iterator for Arrow {
     }
 }
 
-/// A file that grows batch by batch.
+/// Writes an Arrow file batch by batch.
 pub(super) struct Writer<W: Write> {
     schema: SchemaRef,
-    /// Numbers of an embedding; `None` when the file holds none.
+    /// Number of values in an embedding; `None` for a file without embeddings.
     columns: Option<i32>,
     out: FileWriter<BufWriter<W>>,
 }

@@ -1,4 +1,4 @@
-//! The columns of an Arrow file by the names that they have there, whatever Arrow's type for the same thing is.
+//! The columns of an Arrow file by name, for every Arrow type of the same content.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use arrow_schema::{DataType, Schema};
 
 use super::row::{ImportRow, RowDefaults, RowFields};
 
-/// Whether a type of Arrow's is one that we read.
+/// Whether an Arrow type is supported.
 type TypeCheck = fn(&DataType) -> bool;
 
-/// What the columns are called, and what they may be.
+/// Names and types of the columns.
 const COLUMNS: [(&str, &str, TypeCheck); 6] = [
     ("identity", "a text (utf8)", is_text),
     ("labels", "a map from text to text, or a text that holds JSON", |kind| is_text(kind) || is_text_map(kind)),
@@ -39,7 +39,7 @@ fn is_numbers(kind: &DataType) -> bool {
     }
 }
 
-/// Whether a file has the columns that rows are made of, of the types that we read.
+/// Checks that the required columns exist with supported types.
 pub(super) fn check(schema: &Schema) -> Result<(), String> {
     for needed in ["identity", "embedding"] {
         if schema.field_with_name(needed).is_err() {
@@ -51,13 +51,13 @@ pub(super) fn check(schema: &Schema) -> Result<(), String> {
         if let Ok(field) = schema.field_with_name(name)
             && !is_expected(field.data_type())
         {
-            return Err(format!("the column {name} is {}; {expected} is read", field.data_type()));
+            return Err(format!("the column {name} is {}; it must be {expected}", field.data_type()));
         }
     }
     Ok(())
 }
 
-/// A row of a batch whose schema was checked.
+/// Reads a row of a batch with a checked schema.
 pub(super) fn row(batch: &RecordBatch, at: usize, defaults: &RowDefaults) -> Result<ImportRow, String> {
     let text = |name: &str| batch.column_by_name(name).and_then(|column| text_at(column, at));
     let fields = RowFields {
@@ -68,7 +68,7 @@ pub(super) fn row(batch: &RecordBatch, at: usize, defaults: &RowDefaults) -> Res
         digest: text("digest"),
     };
     let embedding = batch.column_by_name("embedding").and_then(|column| numbers_at(column, at));
-    fields.with_embedding(embedding.ok_or("the row has no embedding, or one with numbers missing")?, defaults)
+    fields.with_embedding(embedding.ok_or("the row has no embedding, or one with missing numbers")?, defaults)
 }
 
 fn text_at(column: &dyn Array, at: usize) -> Option<&str> {
@@ -90,7 +90,8 @@ fn labels_at(column: &dyn Array, at: usize) -> Result<BTreeMap<String, String>, 
     }
     let Some(map) = column.as_map_opt() else {
         let json = text_at(column, at).unwrap_or_default();
-        return serde_json::from_str(json).map_err(|problem| format!("labels are no JSON object of texts: {problem}"));
+        return serde_json::from_str(json)
+            .map_err(|problem| format!("labels are not a JSON object of texts: {problem}"));
     };
     let entries: StructArray = map.value(at);
     let pair = |at: usize| {

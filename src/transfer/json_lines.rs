@@ -1,4 +1,4 @@
-//! JSON lines: one object a line, an embedding or the path of a picture in it.
+//! JSON lines: one object per line, with an embedding or the path of a picture.
 
 use std::{
     collections::BTreeMap,
@@ -17,12 +17,12 @@ use domain::{
     Alignment, FaceSelection, Geometry, ImageBytes, Landmarks, Modality, ModelDigest, Picture, PixelBox, SampleContent,
 };
 
-/// The longest line: more than the numbers of the longest embedding take.
+/// Maximum line length in bytes, more than the longest embedding needs.
 const LINE_BYTES_MAX: u64 = 1 << 20;
-/// The largest picture.
+/// Maximum picture size in bytes.
 const IMAGE_BYTES_MAX: u64 = 16 << 20;
 
-/// A line. What is not known is refused by name: a misspelt word would lose what it says.
+/// An input line. Unknown fields are refused by name, so that a misspelt field is not lost.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct InputLine {
@@ -33,7 +33,7 @@ struct InputLine {
     modality: Option<String>,
     digest: Option<String>,
     embedding: Option<Vec<f32>>,
-    /// The path of a picture, from the file's own folder.
+    /// Path of a picture, relative to the file's folder.
     image: Option<PathBuf>,
     alignment: Option<AlignmentWord>,
     face_selection: Option<SelectionWord>,
@@ -71,7 +71,7 @@ pub(super) fn read(source: &ImportSource) -> Result<ImportRows, TransferError> {
     Ok(ImportRows { total, rows: Box::new(reader) })
 }
 
-/// How many lines a file has; the last one may lack its end.
+/// Number of lines; the last one may have no newline.
 pub(super) fn lines(path: &Path) -> Result<u64, TransferError> {
     let mut file = open(path)?;
     let (mut lines, mut last, mut buffer) = (0, b'\n', vec![0; 1 << 20]);
@@ -130,7 +130,7 @@ enum LineLength {
     TooLong,
 }
 
-/// Reads a line without its end; of one that is too long, the beginning.
+/// Reads a line without its newline; of a line that is too long, the beginning.
 pub(super) fn next_line_of(lines: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     Ok(next_line(lines, line)? != LineLength::None)
 }
@@ -144,7 +144,7 @@ fn next_line(lines: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<LineLen
         line.pop();
         return Ok(LineLength::Whole);
     }
-    // The end of the file, or of what a line may be: what is left of it is passed over.
+    // The end of the file or the maximum length: the rest of the line is skipped.
     let is_cut = line.len() as u64 == LINE_BYTES_MAX && !lines.fill_buf()?.is_empty();
     if !is_cut {
         return Ok(LineLength::Whole);
@@ -162,7 +162,8 @@ fn next_line(lines: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<LineLen
 
 impl JsonLines {
     fn row(&self, line: &[u8]) -> Result<ImportRow, String> {
-        let line: InputLine = serde_json::from_slice(line).map_err(|problem| format!("this is no row: {problem}"))?;
+        let line: InputLine =
+            serde_json::from_slice(line).map_err(|problem| format!("this is not a row: {problem}"))?;
         let fields = RowFields {
             identity: &line.identity,
             labels: line.labels.clone(),
@@ -177,8 +178,8 @@ impl JsonLines {
                 let picture = Picture { bytes: ImageBytes(bytes.into()), geometry: geometry(&line) };
                 fields.with(SampleContent::Image(picture), &self.defaults)
             }
-            (None, Some(_)) => Err("a picture is encoded by the server's own model; leave model away".to_owned()),
-            _ => Err("a row has an embedding or an image, one of the two".to_owned()),
+            (None, Some(_)) => Err("a picture is encoded by the server's own model; omit model".to_owned()),
+            _ => Err("a row must have an embedding or an image, not both".to_owned()),
         }
     }
 }
@@ -204,7 +205,7 @@ fn picture(folder: &Path, image: &Path) -> Result<Vec<u8>, String> {
     let problem = |problem: &dyn std::fmt::Display| format!("the picture {}: {problem}", image.display());
     let file = open(&path).map_err(|error| match error {
         TransferError::Io { source, .. } => problem(&source),
-        _ => problem(&"it is no ordinary file"),
+        _ => problem(&"it is not a regular file"),
     })?;
     let mut bytes = Vec::new();
     file.take(IMAGE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| problem(&error))?;
@@ -214,7 +215,7 @@ fn picture(folder: &Path, image: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// A line as export writes it; import reads it.
+/// A line as written by export and read by import.
 #[derive(Serialize)]
 struct OutputLine<'e> {
     identity: &'e str,

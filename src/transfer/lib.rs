@@ -1,8 +1,8 @@
-//! Files of people: rows of identities with their embeddings or pictures, as import reads them and export writes them.
+//! Import and export files: rows of identities with embeddings or pictures.
 //!
-//! This room knows formats: JSON lines, Arrow, and NumPy's arrays with names beside them. It never speaks to a server or
-//! a database, and never decides whether a row is good beyond whether it can be read. What it holds in memory is one
-//! row, or one record batch of an Arrow file, however large the file is.
+//! This package implements the formats: JSON lines, Arrow, and NumPy arrays with a file of names. It never contacts a
+//! server or a database, and validates rows only as far as reading needs. It holds one row in memory, or one record
+//! batch of an Arrow file, for any file size.
 
 mod arrow;
 mod columns;
@@ -33,20 +33,20 @@ pub enum TransferError {
     #[error("{}: {source}", file.display())]
     Io { file: PathBuf, source: io::Error },
     #[error(
-        "{} is no file of a known form; its name ends in .jsonl (JSON lines), .arrow or .feather (Arrow), or .npy",
+        "{} has no known format; its name must end in .jsonl (JSON lines), .arrow or .feather (Arrow), or .npy",
         .0.display()
     )]
     UnknownFormat(PathBuf),
-    #[error("{} is no ordinary file", .0.display())]
+    #[error("{} is not a regular file", .0.display())]
     NotAFile(PathBuf),
-    /// The file as a whole makes no sense.
+    /// The whole file is invalid.
     #[error("{}: {problem}", file.display())]
     Unreadable { file: PathBuf, problem: String },
     #[error("{0}")]
     Unwritable(String),
-    /// What was kept of an earlier run is of another file or for another collection.
+    /// The saved progress belongs to another file or collection.
     #[error(
-        "{} is of another file, or for another collection; delete it to import {} from its first row",
+        "{} belongs to another file or collection; delete it to import {} from its first row",
         kept.display(), file.display()
     )]
     OtherProgress { kept: PathBuf, file: PathBuf },
@@ -62,7 +62,7 @@ impl TransferError {
     }
 }
 
-/// The forms of files, told by the ends of their names.
+/// File formats by file ending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     JsonLines,
@@ -84,21 +84,21 @@ impl Format {
     }
 }
 
-/// What to read.
+/// The source of an import.
 #[derive(Debug, Clone)]
 pub struct ImportSource {
     pub file: PathBuf,
-    /// The identities of an array of NumPy's, one a line.
+    /// The file of identities for a NumPy array, one per line.
     pub names: Option<PathBuf>,
-    /// What rows mean that do not say it.
+    /// Defaults for rows without these fields.
     pub defaults: RowDefaults,
-    /// The rows up to this one are passed over.
+    /// Skip the rows up to this one.
     pub after: u64,
 }
 
-/// Rows as they come out of a file. After an error of the file itself there are no more.
+/// Iterator over the rows of a file. It ends after an error of the file itself.
 pub struct ImportRows {
-    /// How many rows the file has, those that are passed over included.
+    /// Number of rows in the file, skipped rows included.
     pub total: u64,
     rows: Box<dyn Iterator<Item = Result<RowRead, TransferError>> + Send>,
 }
@@ -111,7 +111,7 @@ impl Iterator for ImportRows {
     }
 }
 
-/// Opens a file and looks at what it says of itself; rows are read as they are asked for.
+/// Opens a file and reads its header; rows are read on demand.
 ///
 /// # Errors
 /// When the file cannot be opened, or is not what its name says.

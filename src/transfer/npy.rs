@@ -1,7 +1,7 @@
-//! NumPy's arrays: N x D numbers of 32 or 16 bits, row by row, and a file of N names beside them. Arrays are written in 32.
+//! NumPy arrays: N x D numbers of 32 or 16 bits in row-major order, and a file of N names. Arrays are written with 32
+//! bits.
 //!
-//! The format is that of numpy.lib.format, versions 1 to 3: a magic word, the length of a header, the header as a Python
-//! dictionary, the numbers.
+//! The format is numpy.lib.format, versions 1 to 3: magic, header length, header as a Python dictionary, numbers.
 
 use std::{
     fs::File,
@@ -18,34 +18,32 @@ use super::{
 use domain::DIMENSION_MAX;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
-/// The longest header; NumPy's own has some hundred bytes.
+/// Maximum header length in bytes; NumPy writes about a hundred.
 const HEADER_BYTES_MAX: usize = 1 << 16;
-/// How long the header is that we write: room for any number of rows, and the numbers begin at a multiple of 64.
+/// Length of a written header: enough for any number of rows, and a multiple of 64.
 const HEADER_BYTES: usize = 128;
 
 pub(super) fn read(source: &ImportSource) -> Result<ImportRows, TransferError> {
     let ImportSource { file, names, defaults, after } = source;
     let wrong = |problem: &str| TransferError::unreadable(file, problem);
-    let names = names.as_deref().ok_or_else(|| wrong("an array has no names: --ids names the file that has them"))?;
+    let names = names.as_deref().ok_or_else(|| wrong("an array has no names: --ids must give the file of names"))?;
     if defaults.model.is_none() || defaults.modality.is_none() {
-        return Err(wrong("an array does not say what it holds: --model and --modality say it"));
+        return Err(wrong("an array has no model and modality: set --model and --modality"));
     }
     let mut numbers = BufReader::with_capacity(1 << 18, open(file)?);
     let shape = header(&mut numbers).map_err(|problem| wrong(&problem))?;
     let begins = numbers.stream_position().map_err(|error| TransferError::io(file, error))?;
     let row_bytes = shape.columns * shape.precision.bytes();
     let has = numbers.get_ref().metadata().map_err(|error| TransferError::io(file, error))?.len() - begins;
-    let needs =
-        shape.rows.checked_mul(row_bytes).ok_or_else(|| wrong("its header asks for more numbers than exist"))?;
+    let needs = shape.rows.checked_mul(row_bytes).ok_or_else(|| wrong("its header declares too many numbers"))?;
     if has != needs {
         let problem =
-            format!("its header asks for {needs} bytes of numbers, and {has} are there: the file is cut or damaged");
+            format!("its header declares {needs} bytes of numbers, and {has} exist: the file is incomplete or damaged");
         return Err(wrong(&problem));
     }
     let named = lines(names)?;
     if named != shape.rows {
-        let problem =
-            format!("{named} names for {} rows of {}: they belong together one to one", shape.rows, file.display());
+        let problem = format!("{named} names for {} rows of {}; the numbers must be equal", shape.rows, file.display());
         return Err(TransferError::unreadable(names, problem));
     }
     let passed = (*after).min(shape.rows);
@@ -112,7 +110,7 @@ struct ArrayShape {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Precision {
-    /// `<f2`: as galleries of embeddings are often kept.
+    /// `<f2`, common for galleries of embeddings.
     Half,
     /// `<f4`.
     Single,
@@ -134,13 +132,13 @@ impl Precision {
     }
 }
 
-/// Reads up to where the numbers begin.
+/// Reads the header, up to the numbers.
 fn header(file: &mut impl BufRead) -> Result<ArrayShape, String> {
     let cut = |_: io::Error| "the file ends within its header".to_owned();
     let mut start = [0; 8];
-    file.read_exact(&mut start).map_err(|_| "this is no .npy: it is too short".to_owned())?;
+    file.read_exact(&mut start).map_err(|_| "this is not a .npy file: it is too short".to_owned())?;
     if &start[..6] != MAGIC {
-        return Err("this is no .npy: it does not begin as one".to_owned());
+        return Err("this is not a .npy file: it has another magic number".to_owned());
     }
     let length = match start[6] {
         1 => {
@@ -153,18 +151,18 @@ fn header(file: &mut impl BufRead) -> Result<ArrayShape, String> {
             file.read_exact(&mut length).map_err(cut)?;
             usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX)
         }
-        version => return Err(format!("version {version} of .npy is unknown here")),
+        version => return Err(format!("version {version} of .npy is not supported")),
     };
     if length > HEADER_BYTES_MAX {
-        return Err(format!("its header of {length} bytes is longer than any array needs"));
+        return Err(format!("its header of {length} bytes is too long"));
     }
     let mut header = vec![0; length];
     file.read_exact(&mut header).map_err(cut)?;
-    let header = String::from_utf8(header).map_err(|_| "its header is no text".to_owned())?;
+    let header = String::from_utf8(header).map_err(|_| "its header is not text".to_owned())?;
     shape(&header)
 }
 
-/// Reads the dictionary, as far as it can say what we take.
+/// Parses the dictionary's relevant entries.
 fn shape(header: &str) -> Result<ArrayShape, String> {
     let value = |key: &str| {
         let after = header.split_once(&format!("'{key}':")).map(|(_, after)| after.trim_start());
@@ -177,10 +175,10 @@ fn shape(header: &str) -> Result<ArrayShape, String> {
         Precision::Half
     } else {
         let kind: String = kind.chars().take_while(|c| *c != ',').take(40).collect();
-        return Err(format!("its numbers are {kind}, and '<f4' and '<f2' are read: save array.astype('<f4')"));
+        return Err(format!("its numbers are {kind}; only '<f4' and '<f2' are supported: save array.astype('<f4')"));
     };
     if !value("fortran_order")?.starts_with("False") {
-        return Err("it is stored column by column: save numpy.ascontiguousarray(array)".to_owned());
+        return Err("it is in column-major order: save numpy.ascontiguousarray(array)".to_owned());
     }
     let inside = value("shape")?.strip_prefix('(').and_then(|s| s.split_once(')')).map(|(inside, _)| inside);
     let sides: Option<Vec<u64>> = inside
@@ -195,13 +193,13 @@ fn shape(header: &str) -> Result<ArrayShape, String> {
             Ok(ArrayShape { rows, columns, precision })
         }
         Some(sides) => {
-            Err(format!("its shape is {sides:?}: rows of 1 to {DIMENSION_MAX} numbers are read, one for each template"))
+            Err(format!("its shape is {sides:?}: it must have rows of 1 to {DIMENSION_MAX} numbers, one per template"))
         }
         None => Err("its shape cannot be read".to_owned()),
     }
 }
 
-/// An array that grows row by row; its header is written last, when the rows are counted.
+/// Writes an array row by row; the header is written last, when the number of rows is known.
 pub(super) struct Writer<W: Write> {
     out: BufWriter<W>,
     shape: ArrayShape,
@@ -218,7 +216,7 @@ impl<W: Write + Seek> Writer<W> {
     }
 
     pub(super) fn row(&mut self, values: &[f32]) -> io::Result<()> {
-        assert_eq!(values.len() as u64, self.shape.columns, "an array has rows of one length");
+        assert_eq!(values.len() as u64, self.shape.columns, "all rows of an array have one length");
         self.shape.rows += 1;
         values.iter().try_for_each(|value| self.out.write_all(&value.to_le_bytes()))
     }
@@ -237,7 +235,7 @@ impl<W: Write + Seek> Writer<W> {
     }
 }
 
-/// Where the names of an array are written by export.
+/// The names file that export writes beside an array.
 pub(super) fn names_beside(file: &Path) -> PathBuf {
     file.with_extension("names.txt")
 }

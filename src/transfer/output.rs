@@ -1,4 +1,4 @@
-//! A file as export writes it: under a temporary name that only its owner may read, and in its place when it is whole.
+//! Export files: written under a temporary name that only the owner may read, and renamed when complete.
 
 use std::{
     fs::File,
@@ -10,40 +10,40 @@ use tempfile::NamedTempFile;
 
 use super::{Format, TransferError, arrow, json_lines, npy, row::Exported};
 
-/// What a file holds of each template.
+/// The content of a file per template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Contents {
-    /// Whose it is, and of which model.
+    /// Identity and model.
     Names,
-    /// Its numbers too: data by which a person can be found.
+    /// Also the embedding: biometric data.
     Embeddings,
 }
 
-/// A file that is being written. Dropped before [`Output::finish`], it leaves nothing behind.
+/// A file in progress. If dropped before [`Output::finish`], nothing remains.
 pub struct Output {
     path: PathBuf,
     contents: Contents,
-    /// How many numbers the embeddings have; those of another length have no place in a table.
+    /// Dimension of the embeddings; a table cannot hold other dimensions.
     dimension: Option<u32>,
     form: OutputFormat,
 }
 
 enum OutputFormat {
     JsonLines(BufWriter<NamedTempFile>),
-    /// Begun with the first rows, which tell its columns.
+    /// Started with the first rows, which determine the columns.
     Arrow(Option<Box<arrow::Writer<NamedTempFile>>>),
     Npy(Option<npy::Writer<NamedTempFile>>, BufWriter<NamedTempFile>),
 }
 
 impl Output {
     /// # Errors
-    /// When the name tells no form, the form cannot hold what is asked for, or the folder cannot be written to.
+    /// When the name has no known format, the format cannot hold the content, or the folder cannot be written to.
     pub fn begin(path: &Path, contents: Contents) -> Result<Self, TransferError> {
         let form = match Format::of(path)? {
             Format::JsonLines => OutputFormat::JsonLines(BufWriter::with_capacity(1 << 18, temporary(path)?)),
             Format::Arrow => OutputFormat::Arrow(None),
             Format::Npy if contents == Contents::Names => {
-                let problem = "an .npy holds embeddings and nothing else; ask for them, or write .jsonl or .arrow";
+                let problem = "an .npy file has embeddings only; export embeddings, or write .jsonl or .arrow";
                 return Err(TransferError::Unwritable(problem.to_owned()));
             }
             Format::Npy => OutputFormat::Npy(None, BufWriter::new(temporary(path)?)),
@@ -51,16 +51,16 @@ impl Output {
         Ok(Self { path: path.to_owned(), contents, dimension: None, form })
     }
 
-    /// Whether the file says nowhere of which model a row is, so that all must be of one.
+    /// Whether the format does not store the model, so that all rows must be of one model.
     #[must_use]
     pub fn is_of_one_model(&self) -> bool {
         matches!(self.form, OutputFormat::Npy(..))
     }
 
-    /// Writes rows behind those that are there.
+    /// Appends rows.
     ///
     /// # Errors
-    /// When a table would get embeddings of different spaces, or the disk says no.
+    /// When a table would get embeddings of different dimensions, or writing fails.
     pub fn write(&mut self, rows: &[Exported]) -> Result<(), TransferError> {
         self.check(rows)?;
         let (dimension, contents, path) = (self.dimension, self.contents, &self.path);
@@ -83,10 +83,10 @@ impl Output {
         written.map_err(|error| TransferError::io(&self.path, error))
     }
 
-    /// Puts the file into its place; answers what was made.
+    /// Renames the file into place; returns the written files.
     ///
     /// # Errors
-    /// When the disk says no; then what was there before is still there.
+    /// When writing fails; then the previous file is unchanged.
     pub fn finish(self) -> Result<Vec<PathBuf>, TransferError> {
         let path = &self.path;
         let io = |error| TransferError::io(path, error);
@@ -94,19 +94,19 @@ impl Output {
             OutputFormat::JsonLines(out) => vec![place(whole(out).map_err(io)?, path)?],
             OutputFormat::Arrow(mut writer) => {
                 begun(&mut writer, path, |file| arrow::Writer::begin(file, None).map(Box::new))?;
-                let writer = writer.expect("it was begun above");
+                let writer = writer.expect("it was started above");
                 vec![place(writer.finish().map_err(io)?, path)?]
             }
             OutputFormat::Npy(mut writer, names) => {
                 begun(&mut writer, path, |file| npy::Writer::begin(file, 1))?;
-                let writer = writer.expect("it was begun above");
+                let writer = writer.expect("it was started above");
                 let names = place(whole(names).map_err(io)?, &npy::names_beside(path))?;
                 vec![place(writer.finish().map_err(io)?, path)?, names]
             }
         })
     }
 
-    /// A table has one width.
+    /// A table has one dimension.
     fn check(&mut self, rows: &[Exported]) -> Result<(), TransferError> {
         if self.contents == Contents::Names || matches!(self.form, OutputFormat::JsonLines(_)) {
             return Ok(());
@@ -131,10 +131,10 @@ fn begun<'w, W>(
     if writer.is_none() {
         *writer = Some(begin(temporary(path)?).map_err(|error| TransferError::io(path, error))?);
     }
-    Ok(writer.as_mut().expect("it was begun above"))
+    Ok(writer.as_mut().expect("it was started above"))
 }
 
-/// In the folder of the file to be, so that a rename is all that is left to do. The system lets only its owner read it.
+/// In the target folder, so that a rename suffices. The system lets only the owner read it.
 fn temporary(path: &Path) -> Result<NamedTempFile, TransferError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let made = tempfile::Builder::new().prefix(".semblance-").suffix(".partial").tempfile_in(folder);
@@ -152,7 +152,7 @@ fn place(file: NamedTempFile, path: &Path) -> Result<PathBuf, TransferError> {
     Ok(path.to_owned())
 }
 
-/// Writes a small file in one step: a reader, and a run after a power cut, sees the old one or the new one.
+/// Replaces a small file atomically: a reader, and a run after a power failure, sees the old or the new content.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), TransferError> {
     let mut file = temporary(path)?;
     file.write_all(bytes).map_err(|error| TransferError::io(path, error))?;

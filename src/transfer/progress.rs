@@ -1,7 +1,7 @@
-//! How far an import has come, kept beside its file so that a second run goes on where the first one ended.
+//! The progress of an import, saved beside its file, so that the next run continues.
 //!
-//! It spares work and is not what makes an import safe: rows carry ids that follow from the file, and a server that has
-//! seen an id answers as it did then. A run may therefore die between an answer and this note of it.
+//! It saves work; the correctness of an import does not depend on it: rows have ids derived from the file, and a server
+//! returns the earlier answer for a known id. A run may therefore end between an answer and the saved progress.
 
 use std::{
     fs, io,
@@ -25,19 +25,19 @@ pub struct ImportProgress {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SavedProgress {
     collection: CollectionId,
-    /// sha256 of the file, in hex.
+    /// sha256 of the file in hexadecimal.
     file: String,
-    /// How often the file was imported anew before this time.
+    /// Number of earlier complete re-imports of the file.
     again: u32,
-    /// The rows up to this one were enrolled or refused.
+    /// Rows up to this one were enrolled or refused.
     settled: u64,
 }
 
 impl ImportProgress {
-    /// What an earlier run left, or a beginning.
+    /// Opens saved progress or starts at the first row.
     ///
     /// # Errors
-    /// [`TransferError::OtherProgress`] when it is of another file; or when it cannot be read.
+    /// [`TransferError::OtherProgress`] when it belongs to another file or collection, or an error of reading.
     pub fn open(path: &Path, file: &Path, digest: &[u8; 32], collection: &CollectionId) -> Result<Self, TransferError> {
         let begun = SavedProgress { collection: collection.clone(), file: hex::encode(digest), again: 0, settled: 0 };
         let kept = match fs::read(path) {
@@ -45,7 +45,7 @@ impl ImportProgress {
             Err(error) => return Err(TransferError::io(path, error)),
             Ok(bytes) => {
                 let kept: SavedProgress = serde_json::from_slice(&bytes)
-                    .map_err(|_| TransferError::unreadable(path, "this is no progress of an import"))?;
+                    .map_err(|_| TransferError::unreadable(path, "this is not the progress of an import"))?;
                 if (&kept.collection, &kept.file) != (&begun.collection, &begun.file) {
                     return Err(TransferError::OtherProgress { kept: path.to_owned(), file: file.to_owned() });
                 }
@@ -55,7 +55,7 @@ impl ImportProgress {
         Ok(Self { path: path.to_owned(), kept })
     }
 
-    /// Begins at the first row, with ids that no server has seen: what was enrolled before is enrolled once more.
+    /// Starts at the first row with new ids: everything is enrolled once more.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -70,7 +70,7 @@ impl ImportProgress {
         self.kept.settled
     }
 
-    /// The rows up to this one need no second look.
+    /// Saves that the rows up to `through` are done.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -82,7 +82,7 @@ impl ImportProgress {
         self.keep()
     }
 
-    /// The id under which a row takes effect once: the same in every run over the same file.
+    /// The request id of a row, the same in every run over the same file: the row takes effect once.
     #[must_use]
     pub fn request_id(&self, row: u64) -> String {
         let SavedProgress { file, again, .. } = &self.kept;
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_goes_on_where_the_last_one_ended_and_only_with_the_same_file() {
+    fn a_run_resumes_with_the_same_file_only() {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, file) = (folder.path().join("progress"), Path::new("people.jsonl"));
         let staff = CollectionId::new("staff").expect("an id");

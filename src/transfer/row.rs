@@ -1,39 +1,39 @@
-//! One row of a file, whatever the file's form.
+//! One row of a file of any format.
 
 use std::collections::BTreeMap;
 
 use domain::{DIMENSION_MAX, Embedding, IdentityId, Labels, Modality, ModelDigest, Sample, SampleContent, SpaceName};
 
-/// Whom to enroll from what, as a row says it.
+/// A row: an identity and its sample.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImportRow {
-    /// 1 is the first: the line of JSON lines, the row of a table.
+    /// Counted from 1: line of a JSON lines file, row of a table.
     pub number: u64,
     pub identity: IdentityId,
     pub labels: Labels,
     pub sample: Sample,
-    /// Of the embedding's space, where the row says it: names of models are given anew, digests are not.
+    /// Model digest of the embedding, if given: model names may be reused, digests are not.
     pub digest: Option<ModelDigest>,
 }
 
-/// A row that cannot be read, and why.
+/// An invalid row and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadRow {
     pub number: u64,
     pub problem: String,
 }
 
-/// A row, or what is wrong with it.
+/// A row or its error.
 pub type RowRead = Result<ImportRow, BadRow>;
 
-/// What rows mean that do not say it.
+/// Defaults for rows without these fields.
 #[derive(Debug, Clone, Default)]
 pub struct RowDefaults {
     pub model: Option<SpaceName>,
     pub modality: Option<Modality>,
 }
 
-/// A template as a file keeps it.
+/// A template for export.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exported {
     pub identity: IdentityId,
@@ -41,11 +41,11 @@ pub struct Exported {
     pub modality: Modality,
     pub model: SpaceName,
     pub digest: ModelDigest,
-    /// Written where the file is to hold embeddings.
+    /// Written to files with embeddings.
     pub embedding: Embedding,
 }
 
-/// What a row of any form says, unchecked.
+/// The unchecked fields of a row in any format.
 #[derive(Debug, Default)]
 pub(super) struct RowFields<'r> {
     pub(super) identity: &'r str,
@@ -56,13 +56,13 @@ pub(super) struct RowFields<'r> {
 }
 
 impl RowFields<'_> {
-    /// The row of an embedding.
+    /// Builds the row of an embedding.
     pub(super) fn with_embedding(self, values: Vec<f32>, defaults: &RowDefaults) -> Result<ImportRow, String> {
         let model = match self.model {
             Some(name) => Some(SpaceName::new(name).map_err(|problem| format!("model: {problem}"))?),
             None => defaults.model.clone(),
         };
-        let model = model.ok_or("the row does not say of which model its embedding is; --model says it for all")?;
+        let model = model.ok_or("the row has no model for its embedding; --model sets it for all rows")?;
         if values.is_empty() || values.len() > DIMENSION_MAX as usize {
             return Err(format!("an embedding has 1 to {DIMENSION_MAX} numbers, this one has {}", values.len()));
         }
@@ -72,13 +72,13 @@ impl RowFields<'_> {
         self.with(SampleContent::Embedding { model, values }, defaults)
     }
 
-    /// The row of any sample.
+    /// Builds the row of any sample.
     pub(super) fn with(self, content: SampleContent, defaults: &RowDefaults) -> Result<ImportRow, String> {
         let modality = match self.modality {
             Some(word) => Some(word.parse::<Modality>().map_err(|problem| format!("modality: {problem}"))?),
             None => defaults.modality,
         };
-        let modality = modality.ok_or("the row does not say its modality; --modality says it for all")?;
+        let modality = modality.ok_or("the row has no modality; --modality sets it for all rows")?;
         let digest = self.digest.map(str::parse).transpose();
         Ok(ImportRow {
             number: 0,
@@ -90,7 +90,7 @@ impl RowFields<'_> {
     }
 }
 
-/// A row with its number, or what is wrong with the row of that number.
+/// Adds the number to a row or its error.
 pub(super) fn numbered(number: u64, read: Result<ImportRow, String>) -> RowRead {
     match read {
         Ok(row) => Ok(ImportRow { number, ..row }),

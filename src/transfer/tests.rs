@@ -1,4 +1,4 @@
-//! What is written is read again as it was, and what is damaged is said.
+//! Written files are read back unchanged, and damaged files give errors.
 
 use std::{fs, path::Path};
 
@@ -52,7 +52,7 @@ fn values(row: &ImportRow) -> &[f32] {
 }
 
 #[test]
-fn what_is_written_is_read_again_bit_for_bit() {
+fn written_rows_are_read_back_bit_for_bit() {
     let folder = tempfile::tempdir().expect("a folder");
     let people: Vec<Exported> = (0..2500).map(|number| exported(number, 33)).collect();
     for name in ["people.jsonl", "people.arrow", "people.npy"] {
@@ -91,7 +91,7 @@ fn what_is_written_is_read_again_bit_for_bit() {
 }
 
 #[test]
-fn a_file_without_embeddings_has_none_and_an_empty_one_is_whole() {
+fn files_without_embeddings_and_empty_files_are_valid() {
     let folder = tempfile::tempdir().expect("a folder");
     for name in ["people.jsonl", "people.arrow"] {
         let path = folder.path().join(name);
@@ -118,7 +118,7 @@ fn a_file_without_embeddings_has_none_and_an_empty_one_is_whole() {
 }
 
 #[test]
-fn lines_say_what_is_wrong_with_them_and_the_next_one_is_read() {
+fn an_invalid_line_has_an_error_and_the_next_one_is_read() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("face.jpg"), [1, 2, 3]).expect("written");
     let path = folder.path().join("people.jsonl");
@@ -159,15 +159,15 @@ fn lines_say_what_is_wrong_with_them_and_the_next_one_is_read() {
         (4, "1 to 8192 numbers, this one has 0"),
         (5, ""),
         (6, "unknown field `embeding`"),
-        (7, "--model says it for all"),
+        (7, "--model sets it for all"),
         (8, "an embedding or an image"),
-        (9, "leave model away"),
+        (9, "omit model"),
         (10, "the picture none.jpg: "),
         (11, "labels: a label key is"),
-        (12, "this is no row"),
-        (13, "this is no row"),
+        (12, "this is not a row"),
+        (13, "this is not a row"),
         (15, "longer than 1048576 bytes"),
-        (17, "this is no row"),
+        (17, "this is not a row"),
     ];
     assert_eq!(problems.len(), expected.len(), "{problems:?}");
     for ((number, problem), (at, says)) in problems.iter().zip(expected) {
@@ -190,7 +190,7 @@ fn npy(header: &str) -> Vec<u8> {
 }
 
 #[test]
-fn arrays_that_are_not_what_we_read_are_refused_with_what_to_do() {
+fn unsupported_arrays_are_refused_with_advice() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("a.npy");
     fs::write(npy::names_beside(&path), "a\nb\nc").expect("written");
@@ -200,7 +200,7 @@ fn arrays_that_are_not_what_we_read_are_refused_with_what_to_do() {
         read(&source(&path)).map(|rows| rows.total).map_err(|error| error.to_string())
     };
     assert_eq!(fields(&npy(whole)), Ok(3));
-    // Twelve bytes of the twenty-four are six numbers of half the width: three rows too many.
+    // Read as float16, the 24 bytes are six rows: three too many.
     assert!(
         fields(&npy(&whole.replace("<f4", "<f2").replace("(3,", "(6,")))
             .is_err_and(|e| e.contains("3 names for 6 rows"))
@@ -213,14 +213,14 @@ fn arrays_that_are_not_what_we_read_are_refused_with_what_to_do() {
         (npy(&whole.replace("(3, 2)", "(3, 0)")), "rows of 1 to 8192 numbers"),
         (npy(&whole.replace("(3, 2)", "(3, 9000)")), "rows of 1 to 8192 numbers"),
         (npy(&whole.replace("(3, 2)", "(-3, 2)")), "its shape cannot be read"),
-        (npy(&whole.replace("(3, 2)", "(18446744073709551615, 8192)")), "more numbers than exist"),
-        (npy(&whole.replace("(3, 2)", "(4, 2)")), "cut or damaged"),
-        (npy(whole)[..npy(whole).len() - 1].to_vec(), "cut or damaged"),
+        (npy(&whole.replace("(3, 2)", "(18446744073709551615, 8192)")), "too many numbers"),
+        (npy(&whole.replace("(3, 2)", "(4, 2)")), "incomplete or damaged"),
+        (npy(whole)[..npy(whole).len() - 1].to_vec(), "incomplete or damaged"),
         (npy(whole)[..20].to_vec(), "ends within its header"),
         (npy(&whole.replace("'shape'", "'form'")), "its header has no shape"),
-        (b"\x93NUMPY\x09\x00aa".to_vec(), "version 9 of .npy is unknown"),
-        (b"\x93NUMPY\x02\x00\xff\xff\xff\xffaa".to_vec(), "longer than any array needs"),
-        (b"PK\x03\x04 a zip of arrays".to_vec(), "does not begin as one"),
+        (b"\x93NUMPY\x09\x00aa".to_vec(), "version 9 of .npy is not supported"),
+        (b"\x93NUMPY\x02\x00\xff\xff\xff\xffaa".to_vec(), "is too long"),
+        (b"PK\x03\x04 a zip of arrays".to_vec(), "another magic number"),
         (Vec::new(), "too short"),
     ];
     for (bytes, says) in cases {
@@ -234,14 +234,14 @@ fn arrays_that_are_not_what_we_read_are_refused_with_what_to_do() {
 }
 
 #[test]
-fn a_damaged_arrow_file_is_an_error_and_never_the_end_of_the_program() {
+fn a_damaged_arrow_file_is_an_error_and_never_ends_the_process() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("people.arrow");
     let mut output = Output::begin(&path, Contents::Embeddings).expect("begun");
     output.write(&(0..40).map(|number| exported(number, 8)).collect::<Vec<_>>()).expect("written");
     output.finish().expect("finished");
     let whole = fs::read(&path).expect("there");
-    // Reads what there is: every row is good, bad, or the end. Answers whether all were good.
+    // Reads all rows: every row is valid, invalid, or the end. Returns whether all were valid.
     let look = |bytes: &[u8]| {
         fs::write(&path, bytes).expect("written");
         read(&source(&path)).is_ok_and(|rows| rows.filter(|row| matches!(row, Ok(Ok(_)))).count() == 40)

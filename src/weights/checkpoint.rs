@@ -1,4 +1,4 @@
-//! The two forms of a PyTorch checkpoint: a zip archive, and before PyTorch 1.6 a stream of pickles and storages.
+//! The two formats of a PyTorch checkpoint: a zip archive, and before PyTorch 1.6 a stream of pickles and storages.
 
 use std::{
     borrow::Cow,
@@ -13,13 +13,13 @@ use super::{
     pickle::{Object, ObjectId, Pickle, Storage},
 };
 
-/// The most bytes of tensors that a file may unfold to, in multiples of its own length. Tied weights are stored once
-/// and unfold twice; a tensor of stride zero would otherwise unfold without end.
+/// Maximum size of all tensors relative to the file. Tied weights are stored once and expand twice; a tensor with
+/// stride zero would otherwise expand without limit.
 const EXPANSION_MAX: usize = 8;
-/// How many entries an error names.
+/// Maximum number of entries in an error message.
 const CANDIDATES_MAX: usize = 16;
 
-/// What the first pickle of a legacy stream holds, as `LONG1` writes it.
+/// The magic number in the first pickle of a legacy stream, as a `LONG1` value.
 const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 const LEGACY_PROTOCOL: i64 = 1001;
 
@@ -71,7 +71,7 @@ pub(super) fn read_legacy(bytes: &[u8], entry: Option<&str>) -> Result<StateDict
 
 type Storages<'a> = HashMap<&'a str, Cow<'a, [u8]>>;
 
-/// After the pickles come the storages in the order of `keys`: a count of numbers (8 bytes), then the numbers.
+/// After the pickles, the storages follow in the order of `keys`: the number of values (8 bytes), then the values.
 fn legacy_storages<'a>(
     mut rest: &'a [u8],
     object: &Pickle<'a>,
@@ -86,10 +86,10 @@ fn legacy_storages<'a>(
         let Object::Text(key) = keys.get(*key) else {
             return Err(WeightsError::Damaged("a storage has no name"));
         };
-        let storage = described.get(key).ok_or(WeightsError::Damaged("it holds a storage that nothing uses"))?;
+        let storage = described.get(key).ok_or(WeightsError::Damaged("it has an unused storage"))?;
         let (elements, after) = rest.split_first_chunk::<8>().ok_or(WeightsError::Truncated("a storage"))?;
         if u64::from_le_bytes(*elements) != storage.elements as u64 {
-            return Err(WeightsError::Damaged("a storage's length is not what its tensor says"));
+            return Err(WeightsError::Damaged("a storage's length differs from its tensor's"));
         }
         let length = storage.elements.checked_mul(storage.dtype.bytes());
         let numbers = length.and_then(|length| after.split_at_checked(length));
@@ -100,11 +100,11 @@ fn legacy_storages<'a>(
     Ok(storages)
 }
 
-/// The tensors of the state dict that was asked for, by name.
+/// Collects the tensors of the requested state dict.
 struct Tensors<'p, 'a> {
     pickle: &'p Pickle<'a>,
     members: &'p [(ObjectId, ObjectId)],
-    /// The top level's members: what an error can propose instead.
+    /// The top-level members, for suggestions in errors.
     top: &'p [(ObjectId, ObjectId)],
 }
 
@@ -143,7 +143,7 @@ impl<'p, 'a> Tensors<'p, 'a> {
             let bad = |why| WeightsError::BadTensor { key: key.to_owned(), why };
             let numbers = storages.get(storage.key).ok_or_else(|| bad("its storage is missing"))?;
             if Some(numbers.len()) != storage.elements.checked_mul(storage.dtype.bytes()) {
-                return Err(bad("its storage has another length than the tensor says"));
+                return Err(bad("its storage's length differs from the tensor's"));
             }
             let bytes = layout.elements().and_then(|elements| elements.checked_mul(storage.dtype.bytes()));
             budget = bytes.and_then(|bytes| budget.checked_sub(bytes)).ok_or(WeightsError::Expands(EXPANSION_MAX))?;
@@ -153,7 +153,7 @@ impl<'p, 'a> Tensors<'p, 'a> {
     }
 }
 
-/// The entries of a checkpoint that are dicts themselves.
+/// The entries of a checkpoint that are dicts.
 fn candidates(pickle: &Pickle<'_>, top: &[(ObjectId, ObjectId)]) -> Vec<String> {
     let dicts = top.iter().filter_map(|(key, value)| match (pickle.get(*key), pickle.get(*value)) {
         (Object::Text(key), Object::Dict(_)) => Some((*key).to_owned()),
@@ -162,11 +162,11 @@ fn candidates(pickle: &Pickle<'_>, top: &[(ObjectId, ObjectId)]) -> Vec<String> 
     dicts.take(CANDIDATES_MAX).collect()
 }
 
-/// A zip archive of stored (never compressed) members below one folder.
+/// A zip archive of stored (uncompressed) members in one folder.
 struct Archive<'a> {
     zip: ZipArchive<Cursor<&'a [u8]>>,
     folder: String,
-    /// Stored members together are no longer than the file, unless they overlap to unfold into more.
+    /// Remaining bytes: stored members together are no longer than the file unless they overlap.
     budget: u64,
 }
 
@@ -182,7 +182,7 @@ impl<'a> Archive<'a> {
         Ok(Self { zip, folder, budget: bytes.len() as u64 })
     }
 
-    /// The bytes of a member, checked against its checksum; `None` when there is none of that name.
+    /// The bytes of a member, checked by its checksum; `None` if it does not exist.
     fn member(&mut self, name: &str) -> Result<Option<Vec<u8>>, WeightsError> {
         let name = format!("{}{name}", self.folder);
         let Some(index) = self.zip.index_for_name(&name) else {
@@ -195,7 +195,7 @@ impl<'a> Archive<'a> {
         let size = member.size();
         self.budget = self.budget.checked_sub(size).ok_or(WeightsError::Damaged("its archive's members overlap"))?;
         let mut bytes = Vec::new();
-        // One byte more than the size: the checksum is looked at only where the member ends.
+        // One byte more than the size: the checksum is verified only at the end of the member.
         let read = member.take(size + 1).read_to_end(&mut bytes);
         read.map_err(|_| WeightsError::Damaged("a member of its archive fails its checksum"))?;
         if bytes.len() as u64 != size {

@@ -1,7 +1,8 @@
-//! Weight files: PyTorch checkpoints in both of their forms, and safetensors, read without Python.
+//! Reads weight files without Python and without libtorch: PyTorch checkpoints in both formats, and safetensors.
 //!
-//! What comes out is a [`StateDict`]: names and plain tensors, the same for every form of file. Nothing in a file is
-//! ever executed, and memory stays within a small multiple of the file's own length.
+//! The result is a [`StateDict`]: names and tensors, the same for every format. Nothing in a file is executed, and
+//! memory use is bounded by a small multiple of the file's length. This package depends on neither tch nor any package
+//! of the server.
 
 mod checkpoint;
 mod pickle;
@@ -17,16 +18,16 @@ use std::{
 
 use thiserror::Error;
 
-/// The longest weight file that is read.
+/// Maximum length of a weight file in bytes.
 pub const FILE_BYTES_MAX: u64 = 2 << 30;
-/// The most dimensions a tensor may have.
+/// Maximum number of axes of a tensor.
 pub const DIMENSIONS_MAX: usize = 8;
 
-/// Names and tensors of one model, in the order of their names.
+/// The tensors of one model by name, sorted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StateDict(BTreeMap<String, RawTensor>);
 
-/// Numbers of one type in row-major order, little-endian, without gaps.
+/// A tensor: numbers of one type, row-major, little-endian, contiguous.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RawTensor {
     dtype: Dtype,
@@ -34,7 +35,7 @@ pub struct RawTensor {
     bytes: Vec<u8>,
 }
 
-/// What can be wrong with a weight file.
+/// Why a weight file cannot be used.
 #[derive(Debug, Error)]
 pub enum WeightsError {
     #[error("cannot read the weight file {path}: {source}")]
@@ -45,31 +46,33 @@ pub enum WeightsError {
     TooLarge,
     #[error("this is neither a PyTorch checkpoint nor a safetensors file")]
     UnknownForm,
-    #[error("the weight file ends within {0}: it is cut off or damaged")]
+    #[error("the weight file ends within {0}: it is incomplete or damaged")]
     Truncated(&'static str),
     #[error("the weight file is damaged: {0}")]
     Damaged(&'static str),
     #[error("the checkpoint's archive cannot be read: {0}")]
     Archive(#[from] zip::result::ZipError),
-    #[error("the archive member {0:?} is compressed, which PyTorch never does")]
+    #[error("the archive member {0:?} is compressed; PyTorch stores members uncompressed")]
     Compressed(String),
     #[error("the checkpoint comes from a big-endian machine; save it again on a little-endian one")]
     BigEndian,
-    #[error("the pickle holds opcode {opcode:#04x} at byte {at}, which no state dict needs; save the state dict alone")]
+    #[error(
+        "the pickle has the opcode {opcode:#04x} at byte {at}, which no state dict needs; save only the state dict"
+    )]
     ForbiddenOpcode { opcode: u8, at: usize },
-    #[error("the pickle names {module}.{name}, which no state dict needs; save the state dict alone")]
+    #[error("the pickle refers to {module}.{name}, which no state dict needs; save only the state dict")]
     ForbiddenGlobal { module: String, name: String },
     #[error("the pickle is malformed at byte {at}: {why}")]
     Malformed { at: usize, why: &'static str },
-    #[error("the pickle holds more than {0} objects")]
+    #[error("the pickle has more than {0} objects")]
     TooManyObjects(usize),
-    #[error("the tensors take more than {0} times the file's length")]
+    #[error("the tensors are larger than {0} times the file")]
     Expands(usize),
-    #[error("there is no state dict under {entry:?}; entries that may be one: {candidates:?}")]
+    #[error("there is no state dict under {entry:?}; possible entries: {candidates:?}")]
     NoEntry { entry: String, candidates: Vec<String> },
-    #[error("{key:?} is not a tensor; name the entry that holds the state dict, one of {candidates:?}")]
+    #[error("{key:?} is not a tensor; name the entry of the state dict, one of {candidates:?}")]
     NotATensor { key: String, candidates: Vec<String> },
-    #[error("a state dict maps names to tensors, and this file holds something else")]
+    #[error("a state dict maps names to tensors, and this file has something else")]
     NotAStateDict,
     #[error("{0:?} occurs twice")]
     Duplicate(String),
@@ -80,10 +83,14 @@ pub enum WeightsError {
 }
 
 impl StateDict {
-    /// Reads a PyTorch checkpoint (zip or legacy form) or a safetensors file, told apart by their first bytes.
+    /// Reads a PyTorch checkpoint (zip or legacy format) or a safetensors file, distinguished by the first bytes.
     ///
-    /// `entry` is the key under which a checkpoint keeps its state dict (`"model_state_dict"`); `None` when the file is
-    /// the state dict. Everything else in the checkpoint (optimizer, epoch, losses) is passed over.
+    /// `entry` is the key of the state dict in a checkpoint (`"model_state_dict"`); `None` when the file is the state
+    /// dict. Everything else in the checkpoint (optimizer, epoch, losses) is ignored.
+    ///
+    /// # Errors
+    ///
+    /// See [`WeightsError`].
     pub fn read(path: &Path, entry: Option<&str>) -> Result<Self, WeightsError> {
         let unreadable = |source| WeightsError::Unreadable { path: path.to_owned(), source };
         let mut bytes = Vec::new();
@@ -92,7 +99,11 @@ impl StateDict {
         Self::read_bytes(&bytes, entry)
     }
 
-    /// As [`StateDict::read`], from memory.
+    /// Like [`StateDict::read`], from memory.
+    ///
+    /// # Errors
+    ///
+    /// See [`WeightsError`].
     pub fn read_bytes(bytes: &[u8], entry: Option<&str>) -> Result<Self, WeightsError> {
         if bytes.len() as u64 > FILE_BYTES_MAX {
             return Err(WeightsError::TooLarge);
@@ -109,6 +120,10 @@ impl StateDict {
     }
 
     /// Writes a safetensors file; the same tensors always give the same bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`WeightsError::Unwritable`].
     pub fn write_safetensors(&self, path: &Path) -> Result<(), WeightsError> {
         let bytes = safetensors::write(self)?;
         fs::write(path, bytes).map_err(|source| WeightsError::Unwritable { path: path.to_owned(), source })
@@ -117,7 +132,7 @@ impl StateDict {
     /// Adds a tensor.
     ///
     /// # Errors
-    /// When the name is taken.
+    /// [`WeightsError::Duplicate`].
     pub fn insert(&mut self, key: String, tensor: RawTensor) -> Result<(), WeightsError> {
         match self.0.entry(key) {
             btree_map::Entry::Occupied(taken) => Err(WeightsError::Duplicate(taken.key().clone())),
@@ -132,12 +147,12 @@ impl StateDict {
         self.0.get(key)
     }
 
-    /// Takes a tensor out.
+    /// Removes a tensor.
     pub fn remove(&mut self, key: &str) -> Option<RawTensor> {
         self.0.remove(key)
     }
 
-    /// Names and tensors in the order of the names: what a digest goes over.
+    /// Names and tensors sorted by name, the order of digests.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &RawTensor)> {
         self.0.iter().map(|(key, tensor)| (key.as_str(), tensor))
     }
@@ -150,10 +165,10 @@ impl StateDict {
         self.0.is_empty()
     }
 
-    /// Takes `prefix` from the names that begin with it: `"module."` is what data-parallel training leaves.
+    /// Removes `prefix` from the names that begin with it: `"module."` comes from data-parallel training.
     ///
     /// # Errors
-    /// When two names become one.
+    /// [`WeightsError::Duplicate`] when two names become equal.
     pub fn strip_prefix(self, prefix: &str) -> Result<Self, WeightsError> {
         let mut stripped = Self::default();
         for (key, tensor) in self.0 {
@@ -163,21 +178,21 @@ impl StateDict {
         Ok(stripped)
     }
 
-    /// Puts `prefix` before every name: how the networks of one model are kept apart.
+    /// Adds `prefix` to every name: separates the networks of one model.
     #[must_use]
     pub fn add_prefix(self, prefix: &str) -> Self {
         Self(self.0.into_iter().map(|(key, tensor)| (format!("{prefix}{key}"), tensor)).collect())
     }
 
-    /// Adds the tensors of another.
+    /// Adds the tensors of another state dict.
     ///
     /// # Errors
-    /// When a name is in both.
+    /// [`WeightsError::Duplicate`].
     pub fn join(&mut self, other: Self) -> Result<(), WeightsError> {
         other.0.into_iter().try_for_each(|(key, tensor)| self.insert(key, tensor))
     }
 
-    /// Leaves out the tensors whose names begin with one of `prefixes`: `"classifier."` serves training alone.
+    /// Removes tensors with one of `prefixes`: `"classifier."` is used in training only.
     #[must_use]
     pub fn without(mut self, prefixes: &[impl AsRef<str>]) -> Self {
         self.0.retain(|key, _| !prefixes.iter().any(|prefix| key.starts_with(prefix.as_ref())));
@@ -187,7 +202,7 @@ impl StateDict {
 
 impl RawTensor {
     /// # Errors
-    /// When the bytes are not as many as type and shape say.
+    /// When the number of bytes does not match type and shape, or there are too many axes.
     pub fn new(dtype: Dtype, shape: Vec<usize>, bytes: Vec<u8>) -> Result<Self, &'static str> {
         if shape.len() > DIMENSIONS_MAX {
             return Err("it has too many dimensions");
@@ -202,7 +217,7 @@ impl RawTensor {
     /// A tensor of f32.
     ///
     /// # Errors
-    /// When the numbers are not as many as the shape says.
+    /// When the number of values does not match the shape.
     pub fn from_f32(shape: Vec<usize>, numbers: &[f32]) -> Result<Self, &'static str> {
         Self::new(Dtype::F32, shape, numbers.iter().flat_map(|number| number.to_le_bytes()).collect())
     }
@@ -215,12 +230,12 @@ impl RawTensor {
         &self.shape
     }
 
-    /// The numbers, row-major, little-endian.
+    /// The bytes of the numbers, row-major, little-endian.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// How many numbers there are.
+    /// Number of values.
     pub fn elements(&self) -> usize {
         self.bytes.len() / self.dtype.bytes()
     }
@@ -232,7 +247,7 @@ impl fmt::Debug for RawTensor {
     }
 }
 
-/// The number types that weight files use.
+/// The number types of weight files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dtype {
     F64,
@@ -248,7 +263,7 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    /// The length of one number.
+    /// Bytes per number.
     pub fn bytes(self) -> usize {
         match self {
             Self::F64 | Self::I64 => 8,
@@ -258,7 +273,7 @@ impl Dtype {
         }
     }
 
-    /// The word that goes into digests.
+    /// The name used in digests.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::F64 => "f64",

@@ -1,10 +1,10 @@
-//! The safetensors form.
+//! The safetensors format.
 
 use ::safetensors::{Dtype as FileDtype, SafeTensors, tensor::TensorView};
 
 use super::{Dtype, RawTensor, StateDict, WeightsError};
 
-/// The form has no magic number: a header length that fits the file, then a JSON object.
+/// The format has no magic number: detect a header length that fits the file, then a JSON object.
 pub(super) fn is_safetensors(bytes: &[u8]) -> bool {
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
         return false;
@@ -51,5 +51,5 @@ fn from_file(file: FileDtype) -> Option<Dtype> {
 }
 
 fn to_file(dtype: Dtype) -> FileDtype {
-    DTYPES.iter().find(|(ours, _)| *ours == dtype).expect("the table has every type of ours").1
+    DTYPES.iter().find(|(ours, _)| *ours == dtype).expect("the table has every type").1
 }

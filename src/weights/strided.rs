@@ -1,8 +1,8 @@
-//! From a PyTorch storage and strides to numbers without gaps.
+//! Converts a strided PyTorch tensor to contiguous numbers.
 
 use super::{DIMENSIONS_MAX, Dtype, RawTensor};
 
-/// How a tensor lies in its storage; offset and strides count numbers, not bytes.
+/// The layout of a tensor in its storage; offset and strides count numbers, not bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Layout {
     pub(super) offset: usize,
@@ -11,15 +11,15 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// How many numbers the tensor has.
+    /// Number of values; `None` on overflow.
     pub(super) fn elements(&self) -> Option<usize> {
         self.shape.iter().try_fold(1_usize, |product, side| product.checked_mul(*side))
     }
 
-    /// The tensor's numbers in row-major order.
+    /// Copies the tensor in row-major order.
     ///
     /// # Errors
-    /// When it reaches beyond its storage.
+    /// When it exceeds its storage.
     pub(super) fn materialise(&self, dtype: Dtype, storage: &[u8]) -> Result<RawTensor, &'static str> {
         if self.shape.len() != self.strides.len() || self.shape.len() > DIMENSIONS_MAX {
             return Err("its strides do not fit its shape");
@@ -31,7 +31,7 @@ impl Layout {
         let end = self.end().ok_or("its strides overflow")?;
         let width = dtype.bytes();
         if end.checked_mul(width).is_none_or(|bytes| bytes > storage.len()) {
-            return Err("it reaches beyond its storage");
+            return Err("it exceeds its storage");
         }
         let bytes = if self.is_contiguous() {
             storage[self.offset * width..(self.offset + elements) * width].to_vec()
@@ -41,7 +41,7 @@ impl Layout {
         RawTensor::new(dtype, self.shape.clone(), bytes)
     }
 
-    /// One past the last number that the tensor touches.
+    /// One past the last number of the tensor; `None` on overflow.
     fn end(&self) -> Option<usize> {
         let steps = self.shape.iter().zip(&self.strides);
         let last = steps.map(|(side, stride)| (side - 1).checked_mul(*stride));
@@ -58,7 +58,7 @@ impl Layout {
     }
 
     fn gather(&self, storage: &[u8], width: usize, elements: usize) -> Vec<u8> {
-        // An axis of one number is never stepped along, and its stride may be anything.
+        // The stride of an axis of length one is irrelevant.
         let steps = self.shape.iter().zip(&self.strides).filter(|(side, _)| **side > 1);
         let axes: Vec<(usize, usize)> = steps.map(|(side, stride)| (*side, *stride)).collect();
         let mut index = vec![0; axes.len()];
@@ -89,14 +89,14 @@ mod tests {
     }
 
     #[test]
-    fn a_transposed_view_is_laid_out_anew() {
+    fn a_transposed_view_becomes_contiguous() {
         let storage: Vec<u8> = (0..7).collect();
         let tensor = layout(1, &[3, 2], &[1, 3]).materialise(Dtype::U8, &storage).expect("within its storage");
         assert_eq!(tensor.bytes(), [1, 4, 2, 5, 3, 6]);
     }
 
     #[test]
-    fn an_offset_view_is_cut_out() {
+    fn an_offset_view_is_copied() {
         let storage: Vec<u8> = (0..12).collect();
         let tensor = layout(2, &[2, 1, 2], &[2, 9, 1]).materialise(Dtype::I16, &storage).expect("within its storage");
         assert_eq!(tensor.bytes(), [4, 5, 6, 7, 8, 9, 10, 11]);

@@ -5,7 +5,7 @@ use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use super::*;
 
-/// Writes pickles as Python does, opcode by opcode.
+/// Writes pickles opcode by opcode, as Python does.
 #[derive(Default)]
 struct Pickler(Vec<u8>);
 
@@ -100,7 +100,7 @@ fn expected() -> StateDict {
     ]))
 }
 
-/// Appends the state dict of [`VIEWS`], with the attribute that PyTorch gives it.
+/// Appends the state dict of [`VIEWS`] with PyTorch's attribute.
 fn state_dict(mut pickle: Pickler) -> Pickler {
     pickle = pickle.ordered_dict().raw(b"q\x01(");
     for view in &VIEWS {
@@ -113,7 +113,7 @@ fn plain() -> Vec<u8> {
     state_dict(Pickler::new()).done()
 }
 
-/// A checkpoint with all that stands around a state dict.
+/// A checkpoint with all entries around a state dict.
 fn wrapped() -> Vec<u8> {
     let pickle = Pickler::new().raw(b"}(").text("epoch").int(7).text("loss").raw(b"G@\x09\x21\xfb\x54\x44\x2d\x18");
     let pickle = pickle.text("history").raw(b"](").int(1).raw(b"N\x88e").text("optimizer").raw(b"}").int(3);
@@ -201,7 +201,7 @@ fn names_are_stripped_and_left_out() {
 }
 
 #[test]
-fn what_is_no_state_dict_is_named() {
+fn files_without_a_state_dict_have_an_error_with_the_reason() {
     let refused = |pickle: Pickler| read(&zipped(&pickle.done())).expect_err("no state dict").to_string();
     let system = Pickler::new().global("posix", "system").text("true").raw(b"\x85R");
     assert!(refused(system).contains("posix.system"));
@@ -209,7 +209,7 @@ fn what_is_no_state_dict_is_named() {
     assert!(refused(stacked).contains("builtins.eval"));
     let loaded = Pickler::new().global("torch.storage", "_load_from_bytes");
     assert!(refused(loaded).contains("torch.storage._load_from_bytes"));
-    // INST, OBJ, NEWOBJ, EXT1 and PERSID make objects by other ways.
+    // INST, OBJ, NEWOBJ, EXT1 and PERSID create objects in other ways.
     for opcode in *b"io\x81\x82P" {
         assert!(refused(Pickler::new().raw(&[opcode])).contains(&format!("{opcode:#04x} at byte 2")));
     }
@@ -219,7 +219,7 @@ fn what_is_no_state_dict_is_named() {
 }
 
 #[test]
-fn strange_machines_and_archives_are_refused() {
+fn big_endian_and_compressed_archives_are_refused() {
     let big = zip_of(&plain(), b"big", CompressionMethod::Stored);
     assert!(matches!(read(&big), Err(WeightsError::BigEndian)));
     assert!(matches!(read(&legacy_of(&plain(), 0x89)), Err(WeightsError::BigEndian)));
@@ -231,7 +231,7 @@ fn strange_machines_and_archives_are_refused() {
 }
 
 #[test]
-fn tensors_do_not_unfold_without_end() {
+fn tensors_do_not_expand_without_limit() {
     let refused = |view: &View| {
         let pickle = Pickler::new().raw(b"}").text("weight").tensor(&STORED[0], view).raw(b"s").done();
         read(&zipped(&pickle)).expect_err("refused")
@@ -245,7 +245,7 @@ fn tensors_do_not_unfold_without_end() {
 }
 
 #[test]
-fn deep_and_endless_pickles_end() {
+fn deep_and_cyclic_pickles_end() {
     let mut deep = Pickler::new().raw(b")");
     deep.0.extend(std::iter::repeat_n(0x85, 1_000_000));
     assert!(matches!(read(&zipped(&deep.done())), Err(WeightsError::NotAStateDict)));
@@ -266,7 +266,7 @@ fn a_file_cut_anywhere_is_refused() {
 }
 
 #[test]
-fn a_flipped_number_in_an_archive_is_noticed() {
+fn a_flipped_byte_in_an_archive_is_detected() {
     let mut file = zipped(&plain());
     let at = file.windows(12).position(|bytes| bytes == STORED[0].bytes).expect("stored as it is");
     file[at] ^= 1;
@@ -274,9 +274,9 @@ fn a_flipped_number_in_an_archive_is_noticed() {
 }
 
 proptest! {
-    /// The tensors of a damaged file are right, or there are none; and reading it never fails in another way.
+    /// A damaged file gives an error or the right tensors, and never another failure.
     #[test]
-    fn a_flipped_byte_never_hurts(form in 0..3, place in 0.0_f64..1.0, mask in 1_u8..) {
+    fn a_flipped_byte_is_an_error_or_changes_nothing(form in 0..3, place in 0.0_f64..1.0, mask in 1_u8..) {
         let mut file = match form {
             0 => zipped(&wrapped()),
             1 => legacy(&wrapped()),
@@ -293,16 +293,16 @@ proptest! {
     }
 
     #[test]
-    fn noise_is_never_a_state_dict(noise in prop::collection::vec(any::<u8>(), 0..2000)) {
+    fn noise_is_not_a_state_dict(noise in prop::collection::vec(any::<u8>(), 0..2000)) {
         for head in [b"".as_slice(), b"PK\x03\x04", b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."] {
             let file = [head, &noise].concat();
             prop_assert!(read(&file).is_err());
         }
     }
 
-    /// Opcodes in any order, many more of them valid than noise has.
+    /// Opcodes in random order, far more valid ones than in noise.
     #[test]
-    fn shuffled_opcodes_never_hurt(
+    fn shuffled_opcodes_are_an_error_or_a_value(
         opcodes in prop::collection::vec(prop::sample::select(OPCODES.as_slice()), 0..200),
         entry in prop::option::of(Just("a")),
     ) {
@@ -347,7 +347,7 @@ const OPCODES: [&[u8]; 29] = [
     b"Q",
 ];
 
-/// Every published checkpoint at hand, and the entry that holds its state dict.
+/// Published checkpoints and the entries of their state dicts.
 const PUBLISHED: [(&str, Option<&str>); 9] = [
     ("face/weights/mobilefacenet_xiaoccer_068.ckpt", Some("net_state_dict")),
     ("face/weights/pnet.pt", None),
@@ -375,7 +375,7 @@ fn published_checkpoints_have_the_tensors_that_python_finds_on_real_data() {
     }
 }
 
-/// A tensor as Python prints it: name, shape, type.
+/// A tensor in Python's notation: name, shape, type.
 fn described(key: &str, tensor: &RawTensor) -> String {
     let sides: Vec<String> = tensor.shape().iter().map(ToString::to_string).collect();
     let shape = if sides.len() == 1 { format!("{},", sides[0]) } else { sides.join(", ") };
@@ -389,7 +389,7 @@ fn described(key: &str, tensor: &RawTensor) -> String {
 fn a_checkpoint_survives_flipped_bytes_on_real_data() {
     let data = testing::data();
     let file = fs::read(data.join("face/weights/pnet.pt")).expect("a checkpoint");
-    // All that says anything lies before the numbers: the pickles, about the first 2,500 bytes.
+    // The pickles are in about the first 2,500 bytes, before the numbers.
     for at in (0..2500).chain((2500..file.len()).step_by(997)) {
         let mut flipped = file.clone();
         flipped[at] ^= 1 << (at % 8);

@@ -95,7 +95,7 @@ async fn an_import_that_was_killed_goes_on_and_enrolls_everybody_once(database: 
 
     write_rows(&file, 2);
     let (output, said) = run(&mut import(&file, "staff", &server.grpc));
-    assert!(!output.status.success() && said.contains("is of another file"), "{said}");
+    assert!(!output.status.success() && said.contains("belongs to another file"), "{said}");
     fs::remove_file(&progress).expect("there");
     well(&mut import(&file, "staff", &server.grpc));
     well(import(&file, "staff", &server.grpc).arg("--again"));
@@ -181,7 +181,7 @@ async fn rows_that_are_refused_are_listed_and_end_nothing_unless_told_to() {
     assert_eq!(listed.len(), 6);
     assert!(reason(2).contains("has 4 numbers, this one has 2"));
     assert!(reason(3).contains("an id is made of"));
-    assert!(reason(4).contains("this is no row"));
+    assert!(reason(4).contains("this is not a row"));
     assert!(reason(5).contains("length is zero"));
     assert!(reason(6).starts_with("NO_MODEL: "), "{}", reason(6));
     assert!(reason(8).starts_with("OTHER_MODEL: "), "{}", reason(8));

@@ -100,7 +100,7 @@ impl Services {
         let outcomes = future::join_all(outcomes).await;
         let numbered = outcomes.into_iter().zip(0..).map(|(outcome, index)| {
             let code = outcome.as_ref().err().map_or("OK", Fault::code);
-            metrics::counter!("semblance_batch_entries_total", "code" => code).increment(1);
+            metrics::counter!(domain::metric::BATCH_ENTRIES, "code" => code).increment(1);
             let outcome = match outcome {
                 Ok(enrolled) => Outcome::Enrolled(enrolled),
                 Err(fault) => Outcome::Refusal(status::refusal(&fault)),

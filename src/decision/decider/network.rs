@@ -1,6 +1,6 @@
 //! The layers, in plain numbers. `torch::learn::judge` has the same ones that learn; a test holds them together.
 
-use super::package::{DeciderError, Shelf};
+use super::tensors::{DeciderError, TensorReader};
 use crate::relations::{GLOBALS, ITEM, Relations, SUMMARY};
 
 /// Numbers of a token.
@@ -27,15 +27,15 @@ pub(super) struct SetTransformer {
 }
 
 impl SetTransformer {
-    pub(super) fn take(shelf: &mut Shelf) -> Result<Self, DeciderError> {
+    pub(super) fn take(tensors: &mut TensorReader) -> Result<Self, DeciderError> {
         Ok(Self {
-            item: Linear::take(shelf, "item", ITEM, WIDTH)?,
-            globals: Linear::take(shelf, "globals", GLOBALS, WIDTH)?,
-            set: Block::take(shelf, "set")?,
-            seed: shelf.take("pool.seed", &[1, WIDTH])?,
-            pool: Block::take(shelf, "pool")?,
-            hidden: Linear::take(shelf, "head.hidden", 2 * WIDTH, WIDTH)?,
-            answer: Linear::take(shelf, "head.answer", WIDTH, 1)?,
+            item: Linear::take(tensors, "item", ITEM, WIDTH)?,
+            globals: Linear::take(tensors, "globals", GLOBALS, WIDTH)?,
+            set: Block::take(tensors, "set")?,
+            seed: tensors.take("pool.seed", &[1, WIDTH])?,
+            pool: Block::take(tensors, "pool")?,
+            hidden: Linear::take(tensors, "head.hidden", 2 * WIDTH, WIDTH)?,
+            answer: Linear::take(tensors, "head.answer", WIDTH, 1)?,
         })
     }
 
@@ -60,11 +60,11 @@ impl SetTransformer {
 pub(super) struct Perceptron([Linear; 3]);
 
 impl Perceptron {
-    pub(super) fn take(shelf: &mut Shelf) -> Result<Self, DeciderError> {
+    pub(super) fn take(tensors: &mut TensorReader) -> Result<Self, DeciderError> {
         Ok(Self([
-            Linear::take(shelf, "perceptron.first", SUMMARY, PERCEPTRON)?,
-            Linear::take(shelf, "perceptron.second", PERCEPTRON, PERCEPTRON)?,
-            Linear::take(shelf, "perceptron.answer", PERCEPTRON, 1)?,
+            Linear::take(tensors, "perceptron.first", SUMMARY, PERCEPTRON)?,
+            Linear::take(tensors, "perceptron.second", PERCEPTRON, PERCEPTRON)?,
+            Linear::take(tensors, "perceptron.answer", PERCEPTRON, 1)?,
         ]))
     }
 
@@ -89,13 +89,14 @@ struct Block {
 }
 
 impl Block {
-    fn take(shelf: &mut Shelf, name: &str) -> Result<Self, DeciderError> {
-        let mut linear = |part: &str, inputs, outputs| Linear::take(shelf, &format!("{name}.{part}"), inputs, outputs);
+    fn take(tensors: &mut TensorReader, name: &str) -> Result<Self, DeciderError> {
+        let mut linear =
+            |part: &str, inputs, outputs| Linear::take(tensors, &format!("{name}.{part}"), inputs, outputs);
         let (query, key) = (linear("query", WIDTH, WIDTH)?, linear("key", WIDTH, WIDTH)?);
         let (value, mix) = (linear("value", WIDTH, WIDTH)?, linear("mix", WIDTH, WIDTH)?);
         let (wide, narrow) = (linear("wide", WIDTH, WIDE)?, linear("narrow", WIDE, WIDTH)?);
-        let norm = Norm::take(shelf, &format!("{name}.norm"))?;
-        let feed_norm = Norm::take(shelf, &format!("{name}.feed_norm"))?;
+        let norm = Norm::take(tensors, &format!("{name}.norm"))?;
+        let feed_norm = Norm::take(tensors, &format!("{name}.feed_norm"))?;
         Ok(Self { norm, query, key, value, mix, feed_norm, wide, narrow })
     }
 
@@ -145,10 +146,10 @@ struct Linear {
 }
 
 impl Linear {
-    fn take(shelf: &mut Shelf, name: &str, inputs: usize, outputs: usize) -> Result<Self, DeciderError> {
-        let stored = shelf.take(&format!("{name}.weight"), &[outputs, inputs])?;
+    fn take(tensors: &mut TensorReader, name: &str, inputs: usize, outputs: usize) -> Result<Self, DeciderError> {
+        let stored = tensors.take(&format!("{name}.weight"), &[outputs, inputs])?;
         let weight = (0..inputs).flat_map(|i| stored[i..].iter().step_by(inputs).copied()).collect();
-        Ok(Self { weight, bias: shelf.take(&format!("{name}.bias"), &[outputs])? })
+        Ok(Self { weight, bias: tensors.take(&format!("{name}.bias"), &[outputs])? })
     }
 
     fn rows(&self, input: &[f32]) -> Vec<f32> {
@@ -175,8 +176,8 @@ struct Norm {
 }
 
 impl Norm {
-    fn take(shelf: &mut Shelf, name: &str) -> Result<Self, DeciderError> {
-        let mut take = |part: &str| shelf.take(&format!("{name}.{part}"), &[WIDTH]);
+    fn take(tensors: &mut TensorReader, name: &str) -> Result<Self, DeciderError> {
+        let mut take = |part: &str| tensors.take(&format!("{name}.{part}"), &[WIDTH]);
         Ok(Self { weight: take("weight")?, bias: take("bias")? })
     }
 

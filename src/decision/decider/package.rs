@@ -3,29 +3,14 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use super::{
     Decider,
     network::{Perceptron, SetTransformer},
+    tensors::{DeciderError, TensorReader},
 };
 use crate::relations::{SUMMARY, SUMMARY_NAMES};
-use weights::{Dtype, StateDict, WeightsError};
-
-/// Why a decider cannot be read.
-#[derive(Debug, Error)]
-pub enum DeciderError {
-    #[error("the decider's manifest cannot be read: {0}")]
-    Manifest(#[from] toml::de::Error),
-    #[error("the decider's weights cannot be read: {0}")]
-    Weights(#[from] WeightsError),
-    #[error("the decider's weights lack {key:?} as finite 32-bit numbers of shape {shape:?}")]
-    Tensor { key: String, shape: Vec<usize> },
-    #[error("the decider's weights hold {0:?}, for which it has no place")]
-    Surplus(String),
-    #[error("the decider's manifest says {0} that is no finite number, or none at all")]
-    Number(String),
-}
+use weights::StateDict;
 
 /// What a manifest says that decides.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -106,31 +91,13 @@ pub(super) fn read(manifest: &str, weights: &[u8]) -> Result<Decider, DeciderErr
     {
         finite(name, Some(scale + shift))?;
     }
-    let mut shelf = Shelf(StateDict::read_bytes(weights, None)?);
-    let network = SetTransformer::take(&mut shelf)?;
-    let perceptron = Perceptron::take(&mut shelf)?;
-    if let Some((key, _)) = shelf.0.iter().next() {
-        return Err(DeciderError::Surplus(key.to_owned()));
-    }
+    let mut tensors = TensorReader::new(StateDict::read_bytes(weights, None)?);
+    let network = SetTransformer::take(&mut tensors)?;
+    let perceptron = Perceptron::take(&mut tensors)?;
+    tensors.finish()?;
     Ok(Decider { network, perceptron, logistic: Logistic::of(&facts.logistic)?, facts })
 }
 
 fn finite(name: &str, number: Option<f64>) -> Result<f64, DeciderError> {
     number.filter(|number| number.is_finite()).ok_or_else(|| DeciderError::Number(name.to_owned()))
-}
-
-/// Weights that are taken one by one, until none is left.
-pub(super) struct Shelf(StateDict);
-
-impl Shelf {
-    pub(super) fn take(&mut self, key: &str, shape: &[usize]) -> Result<Vec<f32>, DeciderError> {
-        let lacking = || DeciderError::Tensor { key: key.to_owned(), shape: shape.to_vec() };
-        let tensor = self.0.remove(key).ok_or_else(lacking)?;
-        if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
-            return Err(lacking());
-        }
-        let numbers: Vec<f32> =
-            tensor.bytes().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        if numbers.iter().all(|number| number.is_finite()) { Ok(numbers) } else { Err(lacking()) }
-    }
 }

@@ -1,4 +1,4 @@
-//! A package in a zip archive. Members are read into memory by name; nothing is unpacked to the disk.
+//! Reads a package from a zip archive. Members are read into memory by name; nothing is unpacked to disk.
 
 use std::io::{self, Read, Seek};
 
@@ -7,10 +7,10 @@ use zip::ZipArchive;
 use super::{ArchiveError, FILE_BYTES_MAX, FetchError, MANIFEST_BYTES_MAX};
 use crate::package::{MANIFEST_FILE, Manifest, Package, WeightsFile};
 
-/// A package has a few files; what else may lie beside them is a readme and a licence.
+/// Maximum number of members: a package has few files, plus a readme and a licence.
 const MEMBERS_MAX: usize = 64;
 
-/// Reads the one package in an archive, at its top or below one folder.
+/// Reads the package in an archive, at its top or in one folder.
 pub(super) fn read(file: impl Read + Seek) -> Result<Package, FetchError> {
     let mut zip = ZipArchive::new(file).map_err(ArchiveError::from)?;
     let folder = folder(&mut zip)?;
@@ -28,7 +28,7 @@ pub(super) fn read(file: impl Read + Seek) -> Result<Package, FetchError> {
     Ok(Package::assemble(manifest, &files)?)
 }
 
-/// What stands before `model.toml`: nothing, or `name/`.
+/// The path before `model.toml`: empty, or `name/`.
 fn folder(zip: &mut ZipArchive<impl Read + Seek>) -> Result<String, ArchiveError> {
     if zip.len() > MEMBERS_MAX {
         return Err(ArchiveError::TooManyMembers(MEMBERS_MAX));
@@ -36,7 +36,7 @@ fn folder(zip: &mut ZipArchive<impl Read + Seek>) -> Result<String, ArchiveError
     let mut folders = Vec::new();
     for index in 0..zip.len() {
         let name = zip.by_index(index)?.name()?.into_owned();
-        // Such a member could do no harm here, but whoever made the archive meant it to.
+        // Nothing is unpacked, so such a member is harmless here, but it shows bad intent.
         if escapes(&name) {
             return Err(ArchiveError::Escapes(name));
         }
@@ -50,7 +50,7 @@ fn folder(zip: &mut ZipArchive<impl Read + Seek>) -> Result<String, ArchiveError
     }
 }
 
-/// Unpacked, it would lie outside of the folder that the archive is unpacked to.
+/// Whether the unpacked member would be outside of the target folder.
 fn escapes(name: &str) -> bool {
     name.starts_with(['/', '\\']) || name.split(['/', '\\']).any(|part| part == "..")
 }
@@ -60,7 +60,7 @@ fn member(zip: &mut ZipArchive<impl Read + Seek>, name: &str, bytes_max: u64) ->
         return Ok(None);
     };
     let mut bytes = Vec::new();
-    // The length that the archive states is not believed.
+    // The stated length is not trusted.
     zip.by_index(index)?.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error: io::Error| error)?;
     if bytes.len() as u64 > bytes_max {
         return Err(ArchiveError::TooLarge { name: name.to_owned(), bytes_max });

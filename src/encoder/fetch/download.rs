@@ -1,4 +1,4 @@
-//! Downloads that go on where they broke off.
+//! Resumable downloads.
 
 use std::{
     fs,
@@ -15,26 +15,26 @@ use ureq::{
 
 use super::{FILE_BYTES_MAX, FetchError, FileHash, InstallProgress, failed};
 
-/// A broken connection is taken up again this many times in one go.
+/// Attempts per download; each resumes where the last one broke.
 const ATTEMPTS_MAX: usize = 3;
-/// How many times an https address may send us to another.
+/// Maximum number of https redirects.
 const REDIRECTS_MAX: u32 = 5;
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// A file, as it must be.
+/// A file with its expected sha256.
 #[derive(Debug, Clone)]
 pub(super) struct ExpectedFile {
     pub(super) url: String,
     pub(super) sha256: FileHash,
-    /// Its length, where somebody stated it.
+    /// Its length in bytes, if known.
     pub(super) bytes: Option<u64>,
 }
 
-/// An address that may be fetched from.
+/// An allowed address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Address {
     Https,
-    /// Plain http to this very machine: nobody in between can read or change it.
+    /// Plain http to this machine: nobody in between can read or change it.
     Loopback,
 }
 
@@ -53,7 +53,7 @@ impl Address {
     fn agent(self, silence_max: Duration) -> Agent {
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            // A length and a sha256 are of the file as it is, and so are the bytes of a range.
+            // Length, sha256 and ranges refer to the uncompressed file.
             .accept_encoding("identity")
             .timeout_connect(Some(silence_max))
             .timeout_recv_response(Some(silence_max))
@@ -70,8 +70,7 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Makes `partial` the file that is wanted. What an earlier attempt left there is built upon; what turns out to be
-/// another file is thrown away.
+/// Completes `partial`. Bytes of an earlier attempt are kept; a file with the wrong length or sha256 is deleted.
 pub(super) fn download(
     expected: &ExpectedFile,
     partial: &Path,
@@ -111,7 +110,7 @@ impl Download<'_> {
         }
     }
 
-    /// Fetches what is still missing.
+    /// Downloads the missing bytes.
     fn rest(&mut self) -> Result<(), FetchError> {
         let mut have = self.length()?;
         if have > self.bytes_max() {
@@ -125,7 +124,7 @@ impl Download<'_> {
             StatusCode::PARTIAL_CONTENT if begins_at(&response, have) => {}
             StatusCode::OK => have = self.start_over()?,
             StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
-                // What lies here is not the beginning of what lies there.
+                // The local part is not a prefix of the remote file.
                 self.start_over()?;
                 return Err(self.cut(0));
             }
@@ -151,7 +150,7 @@ impl Download<'_> {
         }
         self.progress.begin(have, self.expected.bytes.or(stated));
         self.file.seek(SeekFrom::Start(have)).map_err(failed("cannot write", self.partial))?;
-        // One byte more than there may be shows a body that does not end where it should.
+        // One byte more than allowed detects a body that is too long.
         let mut body = response.into_body().into_reader().take(bytes_max + 1 - have);
         let mut received = have;
         let mut chunk = vec![0; CHUNK_BYTES];
@@ -185,7 +184,7 @@ impl Download<'_> {
     }
 
     fn length(&self) -> Result<u64, FetchError> {
-        Ok(self.file.metadata().map_err(failed("cannot look at", self.partial))?.len())
+        Ok(self.file.metadata().map_err(failed("cannot read the metadata of", self.partial))?.len())
     }
 
     fn start_over(&self) -> Result<u64, FetchError> {
@@ -206,7 +205,7 @@ impl Download<'_> {
     }
 }
 
-/// The server goes on where we stopped, and not somewhere else.
+/// Whether the server resumes at the requested offset.
 fn begins_at(response: &Response<Body>, have: u64) -> bool {
     let range = response.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
     let begin = range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse::<u64>().ok());

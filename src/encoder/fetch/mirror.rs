@@ -1,15 +1,15 @@
-//! Files from a folder, found by their sha256.
+//! Finds files in a mirror folder by sha256.
 
 use std::{fs, path::Path};
 
 use super::{ExpectedFile, FILE_BYTES_MAX, FetchError, FileHash, failed};
 
-/// The most files that are looked at.
+/// Maximum number of files visited.
 const FILES_MAX: usize = 200_000;
-/// The deepest folder that is looked into.
+/// Maximum folder depth.
 const DEPTH_MAX: usize = 12;
 
-/// The bytes of the file below `mirror` that is wanted. Where the length is known, only files of that length are read.
+/// The bytes of the expected file in `mirror`. If the length is known, only files of that length are read.
 pub(super) fn find(mirror: &Path, expected: &ExpectedFile) -> Result<Vec<u8>, FetchError> {
     let mut search = MirrorSearch { mirror, expected, seen: 0 };
     search
@@ -32,8 +32,8 @@ impl MirrorSearch<'_> {
                 return Err(FetchError::MirrorTooLarge { mirror: self.mirror.to_owned(), limit: FILES_MAX });
             }
             let path = entry.path();
-            // Of the entry itself: a link to a folder is not followed, so there are no rings.
-            let kind = entry.file_type().map_err(failed("cannot look at", &path))?;
+            // The type of the entry itself: links to folders are not followed, so there are no cycles.
+            let kind = entry.file_type().map_err(failed("cannot read the metadata of", &path))?;
             let found = if kind.is_dir() { self.folder(&path, depth + 1)? } else { self.file(&path)? };
             if found.is_some() {
                 return Ok(found);
@@ -43,7 +43,7 @@ impl MirrorSearch<'_> {
     }
 
     fn file(&self, path: &Path) -> Result<Option<Vec<u8>>, FetchError> {
-        // A link that leads nowhere, or a file that is gone by now, is not the one.
+        // A dangling link or a deleted file does not match.
         let Ok(about) = fs::metadata(path) else {
             return Ok(None);
         };

@@ -1,8 +1,8 @@
-//! Getting model packages: from the catalogue, a folder, an archive, or an address.
+//! Installs model packages from the catalogue, a folder, an archive or an address.
 //!
-//! Nothing is used before its length and its sha256 were checked, and nothing is installed by halves: a package is made
-//! in a hidden folder, written through to the disk, and then renamed. One installation runs at a time in a models
-//! folder, whichever process it is of. Everything here blocks; it never prints, and tells a [`InstallProgress`] instead.
+//! Length and sha256 are checked before use, and an installation is atomic: a package is written to a hidden folder,
+//! synced to disk, and then renamed. A lock file allows one installation at a time per models folder, across processes.
+//! All functions block; they print nothing and report to an [`InstallProgress`].
 
 mod archive;
 mod download;
@@ -27,29 +27,29 @@ use super::{
 use domain::{ModelDigest, SpaceName};
 use weights::FILE_BYTES_MAX;
 
-/// Where packages go, and where files come from.
+/// The models folder and the sources of files.
 #[derive(Debug, Clone)]
 pub struct FetchOptions {
-    /// The folder of the installed packages; made when it is absent.
+    /// Folder of the installed packages; created when absent.
     pub models_dir: PathBuf,
-    /// Files are taken from here by their sha256, wherever below they lie, and never from the network.
+    /// If set, files are found by sha256 in this folder and its subfolders, and never downloaded.
     pub mirror: Option<PathBuf>,
-    /// How long the network may be silent.
+    /// Network timeout without received bytes.
     pub silence_max: Duration,
 }
 
-/// What [`install`] takes a package from.
+/// The source of a package for [`install`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PackageSource {
-    /// A package's folder.
+    /// A package folder.
     Folder(PathBuf),
-    /// A zip archive of a package's folder.
+    /// A zip archive of a package folder.
     Archive(PathBuf),
     /// The address of such an archive.
     Url { url: String, sha256: FileHash },
 }
 
-/// A package that is there now.
+/// The result of an installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstalledPackage {
     pub id: SpaceName,
@@ -58,57 +58,59 @@ pub struct InstalledPackage {
     pub outcome: InstallOutcome,
 }
 
-/// Whether an installation did anything.
+/// What an installation changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InstallOutcome {
     New,
-    /// What was there was broken, or said other things about the same model.
+    /// The installed package was broken, or had another description of the same model.
     Replaced,
     AlreadyInstalled,
 }
 
-/// What became of looking at one installed package.
+/// The check of one installed package.
 #[derive(Debug)]
 pub struct VerifiedPackage {
     pub folder: PathBuf,
-    /// Its files have the stated sha256, and its weights fit its architecture.
+    /// The package, if its files have the stated sha256 and its weights fit its architecture.
     pub outcome: Result<Package, PackageError>,
 }
 
-/// Why there is no package.
+/// Why a package was not installed.
 #[derive(Debug, Error)]
 pub enum FetchError {
     #[error("the catalogue has no {name:?}; it has {known}")]
     NotInCatalogue { name: String, known: String },
     #[error("no file in the mirror {mirror} has the sha256 {sha256}")]
     NotInMirror { mirror: PathBuf, sha256: FileHash },
-    #[error("the mirror {mirror} holds more than {limit} files or is deeper than it should be; name a smaller folder")]
+    #[error("the mirror {mirror} has more than {limit} files or too many levels; use a smaller folder")]
     MirrorTooLarge { mirror: PathBuf, limit: usize },
-    #[error("{url} is not an address to fetch from: use https (http is for this machine alone)")]
+    #[error("{url} is not allowed: use https (http is for this machine only)")]
     BadUrl { url: String },
-    #[error("{url} may hold anything; say which sha256 it should have")]
+    #[error("{url} needs an expected sha256")]
     NoHash { url: String },
     #[error("cannot reach {url}: {source}")]
     Unreachable { url: String, source: Box<ureq::Error> },
-    #[error("{url} answers {status}")]
+    #[error("{url} returned status {status}")]
     Status { url: String, status: u16 },
-    #[error("the connection to {url} broke after {received} bytes; run it again to go on from there")]
+    #[error("the connection to {url} broke after {received} bytes; run the command again to resume")]
     Cut { url: String, received: u64 },
-    #[error("{url} holds more than {bytes_max} bytes, which is all that was stated")]
+    #[error("{url} has more than the stated {bytes_max} bytes")]
     TooLong { url: String, bytes_max: u64 },
-    #[error("{origin} has the sha256 {found} and not {expected}; it was thrown away")]
+    #[error("{origin} has the sha256 {found} and not {expected}; the download was deleted")]
     WrongHash { origin: String, expected: FileHash, found: FileHash },
-    #[error("the archive is no package: {0}")]
+    #[error("the archive is not a package: {0}")]
     Archive(#[from] ArchiveError),
     #[error("{action} {path}: {source}")]
     File { action: &'static str, path: PathBuf, source: io::Error },
-    #[error("a package {id} of another model is installed; remove {folder} first, if its embeddings are given up")]
+    #[error(
+        "a package {id} with another model is installed; its embeddings cannot be used with the new one. To replace it, remove {folder} first"
+    )]
     OtherModel { id: SpaceName, folder: PathBuf },
     #[error(transparent)]
     Package(#[from] PackageError),
 }
 
-/// Why an archive is no package.
+/// Why an archive is not a package.
 #[derive(Debug, Error)]
 pub enum ArchiveError {
     #[error("it cannot be read as zip: {0}")]
@@ -117,11 +119,11 @@ pub enum ArchiveError {
     Io(#[from] io::Error),
     #[error("it has more than {0} members")]
     TooManyMembers(usize),
-    #[error("the member {0:?} would lie outside of its folder")]
+    #[error("the member {0:?} is outside of the folder")]
     Escapes(String),
-    #[error("it has no model.toml, or several; it should hold one package's folder")]
+    #[error("it must hold the folder of exactly one package, with one model.toml")]
     NoManifest,
-    #[error("it lacks the file of the weights, {0:?}")]
+    #[error("it lacks the weight file {0:?}")]
     NoWeights(String),
     #[error("its member {name:?} has more than {bytes_max} bytes")]
     TooLarge { name: String, bytes_max: u64 },
@@ -134,7 +136,11 @@ impl FetchOptions {
     }
 }
 
-/// Gets a package of the catalogue by its name. Does nothing when a working package of that name is there.
+/// Installs a package of the catalogue by name. Does nothing when a working package of that name is installed.
+///
+/// # Errors
+///
+/// See [`FetchError`].
 pub fn pull(
     catalogue: &Catalogue,
     name: &str,
@@ -177,7 +183,12 @@ fn expected(entry: &CatalogueEntry, files: &[PublishedFile]) -> Vec<ExpectedFile
         .collect()
 }
 
-/// Installs a package of one's own. It is described before anything of it is run: a TorchScript file is a program.
+/// Installs a package from another source. Its description is reported before anything of it runs: a TorchScript file
+/// is a program.
+///
+/// # Errors
+///
+/// See [`FetchError`].
 pub fn install(
     source: &PackageSource,
     options: &FetchOptions,
@@ -199,12 +210,20 @@ pub fn install(
     lock.install(&package)
 }
 
-/// Whether nothing is installed. Looks at names alone; [`verify`] looks inside.
+/// Whether no package is installed. Checks folder names only; [`verify`] checks content.
+///
+/// # Errors
+///
+/// When the folder cannot be listed.
 pub fn is_empty(models_dir: &Path) -> Result<bool, FetchError> {
     Ok(package::folders(models_dir)?.is_empty())
 }
 
-/// Looks at every installed package: its sha256, and whether its network can be built.
+/// Checks every installed package: sha256 of its files, and whether its network can be built and run.
+///
+/// # Errors
+///
+/// When the folder cannot be listed.
 pub fn verify(models_dir: &Path) -> Result<Vec<VerifiedPackage>, FetchError> {
     let prove = |folder: PathBuf| {
         let outcome = package::load_installed(&folder).and_then(|package| package.check_network().map(|()| package));
@@ -214,10 +233,10 @@ pub fn verify(models_dir: &Path) -> Result<Vec<VerifiedPackage>, FetchError> {
 }
 
 impl PackageSource {
-    /// Reads what an operator typed: a folder, an archive, or an address with the sha256 that must come with it.
+    /// Parses the operator's argument: a folder, an archive, or an address with its sha256.
     ///
     /// # Errors
-    /// When it is an address that may not be fetched from.
+    /// [`FetchError::BadUrl`] or [`FetchError::NoHash`].
     pub fn parse(text: &str, sha256: Option<FileHash>) -> Result<Self, FetchError> {
         let path = Path::new(text);
         match sha256 {
@@ -238,7 +257,7 @@ impl fmt::Display for PackageSource {
     }
 }
 
-/// The right to change a models folder; one process has it at a time.
+/// The lock on a models folder; one process holds it at a time.
 struct ModelsFolderLock {
     models_dir: PathBuf,
     _locked: fs::File,
@@ -261,8 +280,8 @@ impl ModelsFolderLock {
         self.models_dir.join(id.as_str())
     }
 
-    /// Hands the bytes of checked files to `make`. The files are thrown away when a package came of them; until then
-    /// they lie here, so that another attempt goes on with what this one got.
+    /// Passes the bytes of checked files to `make`. Downloaded files are deleted after success; until then they stay,
+    /// so that the next attempt resumes.
     fn with_files(
         &self,
         expected: &[ExpectedFile],
@@ -281,14 +300,14 @@ impl ModelsFolderLock {
         let read = |path: PathBuf| fs::read(&path).map_err(failed("cannot read", &path));
         let files = expected.iter().map(partial).map(read).collect::<Result<Vec<_>, _>>()?;
         let package = make(&files)?;
-        // Once each: two names may stand for one file.
+        // Two names may refer to one file: remove it once.
         for path in expected.iter().map(partial).collect::<BTreeSet<_>>() {
             fs::remove_file(&path).map_err(failed("cannot remove", &path))?;
         }
         Ok(package)
     }
 
-    /// Makes the package in a hidden folder and renames it to its place.
+    /// Writes the package to a hidden folder and renames it to its place.
     fn install(&self, package: &Package) -> Result<InstalledPackage, FetchError> {
         package.check_network()?;
         let id = package.manifest.id.clone();
@@ -306,8 +325,8 @@ impl ModelsFolderLock {
         Ok(InstalledPackage { id, digest: package.digest, folder, outcome })
     }
 
-    /// Compares a package with what lies at its place. Other words about the same model may replace it; another model
-    /// may not, because templates are bound to the one that is there.
+    /// Compares a package with the installed one. Another description of the same model may replace it; another model
+    /// may not, because enrolled templates are bound to the installed model.
     fn outcome(&self, package: &Package, incoming: &Path, folder: &Path) -> Result<InstallOutcome, FetchError> {
         if !folder.exists() {
             return Ok(InstallOutcome::New);
@@ -341,9 +360,9 @@ fn remove_folder(folder: &Path) -> Result<(), FetchError> {
     }
 }
 
-/// Waits until the names in a folder are on the disk.
+/// Syncs the directory entries of a folder to disk.
 fn sync_folder(folder: &Path) -> Result<(), FetchError> {
-    fs::File::open(folder).and_then(|open| open.sync_all()).map_err(failed("cannot write through", folder))
+    fs::File::open(folder).and_then(|open| open.sync_all()).map_err(failed("cannot sync", folder))
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FetchError {

@@ -1,4 +1,4 @@
-//! How an installation tells what it does.
+//! Progress reports of an installation.
 
 use std::io::{self, Write};
 
@@ -7,23 +7,23 @@ use parking_lot::Mutex;
 
 use super::super::Manifest;
 
-/// What an operator is told of a TorchScript package.
+/// Warning for a TorchScript package.
 const PROGRAM_WARNING: &str = "it holds a program (TorchScript) that runs within this server and can do what the server \
                                can; install it only if you trust whoever made it";
 
-/// Hears what an installation does. Its methods are called from the thread that installs.
+/// Receives the progress of an installation. All methods are called from the installing thread.
 pub trait InstallProgress {
-    /// A package is about to be fetched or installed; whoever reads this may think twice.
+    /// A package is about to be downloaded or installed; `origins` are its addresses.
     fn describe(&self, manifest: &Manifest, origins: &[&str]);
-    /// A download goes on from `already`; `total` is its length where that is known.
+    /// A download starts at byte `already`; `total` is its length, if known.
     fn begin(&self, already: u64, total: Option<u64>);
-    /// More bytes came.
+    /// More bytes arrived.
     fn advance(&self, bytes: u64);
-    /// The download ended, well or not.
+    /// The download ended, with or without success.
     fn end(&self);
 }
 
-/// Tells nobody.
+/// Reports nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoProgress;
 
@@ -34,7 +34,7 @@ impl InstallProgress for NoProgress {
     fn end(&self) {}
 }
 
-/// Tells an operator on standard error: licence and provenance, then a bar where there is a terminal.
+/// Reports to standard error: licence and provenance, then a progress bar on a terminal.
 #[derive(Debug, Default)]
 pub struct ProgressBars {
     bar: Mutex<Option<ProgressBar>>,
@@ -45,7 +45,7 @@ impl InstallProgress for ProgressBars {
         let from = origins.join("\n              ");
         let Manifest { id, version, licence, provenance, intended_use, not_for, .. } = manifest;
         let mut out = io::stderr().lock();
-        // A closed standard error is no reason to stop.
+        // A closed standard error is ignored.
         let _closed = writeln!(
             out,
             "{id} {version}\n  from        {from}\n  licence     {licence}\n  provenance  {provenance}\n  \

@@ -1,4 +1,4 @@
-//! A model's digest: sha256 over everything that changes its answers, and nothing else.
+//! A model's digest: sha256 over everything that changes its embeddings, and nothing else.
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -10,18 +10,18 @@ use super::{
 use domain::ModelDigest;
 use weights::StateDict;
 
-/// Keep digests of another layout apart from these.
+/// Domain separation of digest layouts.
 const LAYOUT: &[u8] = b"semblance model 1";
 const SCRIPT_LAYOUT: &[u8] = b"semblance torchscript 1";
-/// What batch norm counts while it learns; it changes no answer, and some tools leave it out.
+/// A training counter of batch normalisation. It changes no output, and some tools omit it.
 const NEVER_USED: &str = "num_batches_tracked";
 
-/// Goes over the tensors in the order of their names (name, number type, shape, bytes), the architecture's name, and the
-/// options: of an encoder the preprocessing with its alignment template and mirror flag, of a detector how it looks for
-/// faces. The form of the file does not show: the same tensors as a checkpoint and as safetensors have one digest.
+/// Hashes the tensors sorted by name (name, number type, shape, bytes), the architecture's name and the options: for an
+/// encoder its preprocessing including alignment template and mirror flag, for a detector its detection settings. The
+/// file format does not matter: a checkpoint and a safetensors file with the same tensors have one digest.
 ///
-/// Of a program nothing can be seen, so its file's bytes stand for the tensors, and what it declares for the
-/// architecture. Every part is preceded by its length, so that no two models run together into the same bytes.
+/// A TorchScript program is opaque: its file's bytes stand for the tensors, and its declared signature for the
+/// architecture. Every part is preceded by its length, so that different models never give the same byte sequence.
 pub(crate) fn of_model(weights: &Weights, kind: &ModelKind) -> ModelDigest {
     let mut hash = Sha256::new();
     match weights {
@@ -40,7 +40,7 @@ pub(crate) fn of_model(weights: &Weights, kind: &ModelKind) -> ModelDigest {
             json_part(&mut hash, &encoder.preprocessing);
         }
         ModelKind::Detector(detector) => json_part(&mut hash, &detector.detection),
-        // It has no options.
+        // A PAD model has no options.
         ModelKind::Pad(_) => {}
     }
     ModelDigest(hash.finalize().into())
@@ -57,7 +57,7 @@ fn tensor_parts(hash: &mut Sha256, tensors: &StateDict) {
     }
 }
 
-/// JSON has one text for a struct: fields in their order, numbers in their shortest form. Tests pin it.
+/// The JSON of a struct is unique: fields in declaration order, numbers in their shortest form. Tests pin it.
 fn json_part(hash: &mut Sha256, options: &impl Serialize) {
     part(hash, &serde_json::to_vec(options).expect("plain numbers and words are JSON"));
 }

@@ -1,4 +1,4 @@
-//! What `model.toml` says: of every model, and of each task.
+//! The content of `model.toml`: fields of every model, and fields of each task.
 
 use std::{collections::BTreeSet, fmt, path::Path};
 
@@ -12,36 +12,36 @@ use super::{
 use domain::{DIMENSION_MAX, Modality, PackageCalibration, SpaceName};
 use torch::{network::Architecture, script::Signature};
 
-/// What `architecture` says of a program.
+/// The value of `architecture` for a TorchScript program.
 pub(super) const TORCHSCRIPT: &str = "torchscript";
-/// The most parts of an embedding.
+/// Maximum number of parts of an embedding.
 const PARTS_MAX: usize = 64;
-/// The most files that the weights of one package may be in.
+/// Maximum number of weight files.
 const WEIGHTS_FILES_MAX: usize = 8;
 
-/// What `model.toml` says.
+/// A checked `model.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "ManifestTable", into = "ManifestTable")]
 pub struct Manifest {
-    /// What the package, its folder and an encoder's embedding space are called.
+    /// Id of the package, name of its folder and, for an encoder, of its embedding space.
     pub id: SpaceName,
     pub version: String,
     pub modality: Modality,
-    /// As whoever published the weights states it, or "none stated".
+    /// As stated by the publisher of the weights, or "none stated".
     pub licence: String,
-    /// Who made the weights, from what.
+    /// Author and training data of the weights.
     pub provenance: String,
-    /// Where they were published.
+    /// Where the weights were published.
     pub source: String,
     pub intended_use: String,
     pub not_for: String,
-    /// The files of the weights; together they hold every tensor once.
+    /// The weight files; together they hold every tensor once.
     pub weights: Vec<WeightsFile>,
-    /// What the model is for, and what only such a model has.
+    /// The model's task and its task-specific fields.
     pub kind: ModelKind,
 }
 
-/// A model, by its task.
+/// The task-specific part of a manifest.
 #[expect(clippy::large_enum_variant, reason = "there is one of a model, and it is read in its place")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum ModelKind {
@@ -50,99 +50,104 @@ pub enum ModelKind {
     Pad(PadManifest),
 }
 
-/// What a model is for.
+/// The task of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Task {
-    /// Makes embeddings.
+    /// Encodes samples as embeddings.
     Encoder,
-    /// Finds faces in a picture.
+    /// Detects faces in a picture.
     Detector,
-    /// Tells a presentation attack from a living person.
+    /// Detects presentation attacks.
     Pad,
 }
 
-/// What only an encoder has.
+/// The fields of an encoder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EncoderManifest {
     pub architecture: EncoderArchitecture,
-    /// How many numbers an embedding has.
+    /// Number of values in an embedding.
     pub dimension: u32,
     pub metric: Metric,
     pub preprocessing: Preprocessing,
     pub calibration: Option<PackageCalibration>,
 }
 
-/// What makes the embeddings.
+/// The network of an encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EncoderArchitecture {
     BuiltIn(Architecture),
-    /// A program that came with the package, for what is not built in.
+    /// A TorchScript program in the package, for networks that are not built in.
     TorchScript(ScriptManifest),
 }
 
-/// What a program declares of itself; it is held to this when it is loaded.
+/// The declared signature of a TorchScript program; checked when it is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct ScriptManifest {
-    /// The shape of one input: channels (keypoints' among them), height and width, or frames, joints and channels.
+    /// Shape of one input: `[channels, height, width]` including keypoint channels, or `[frames, joints, channels]`.
     pub input_shape: [usize; 3],
-    /// In how many parts it answers, if it does: each is compared by itself, where it is visible.
+    /// Number of parts in its output, if it has parts: visible parts are compared one by one.
     pub parts: Option<usize>,
-    /// How many channels behind the picture's are heat maps of keypoints: none, one for all, or one for each joint of
-    /// COCO-17. A sample without keypoints has zeros there.
+    /// Number of keypoint heat map channels after the picture's channels: 0, 1 for all joints, or 17 for the COCO
+    /// joints. They are zero for a sample without keypoints.
     pub keypoint_channels: usize,
 }
 
-/// How embeddings are compared.
+/// The similarity measure of embeddings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
     Cosine,
 }
 
-/// What only a detector has.
+/// The fields of a detector.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DetectorManifest {
     pub architecture: DetectorArchitecture,
     pub detection: DetectionSettings,
 }
 
-/// The detectors that are built in.
+/// The built-in detectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DetectorArchitecture {
-    /// Three networks in a cascade (Zhang et al. 2016), their tensors under `pnet.`, `rnet.` and `onet.`.
+    /// A cascade of three networks (Zhang et al. 2016) with the tensor prefixes `pnet.`, `rnet.` and `onet.`.
     Mtcnn,
 }
 
-/// How faces are looked for. What is left out has the value that the authors of MTCNN published.
+/// Detection settings. Defaults are those published by the authors of MTCNN.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DetectionSettings {
-    /// The smallest face that is looked for.
+    /// Side of the smallest detected face in pixels.
     pub face_px_min: u32,
-    /// What a candidate must score in the first, second and third network.
+    /// Minimum scores in the first, second and third network, 0 to 1.
     pub thresholds: [f32; 3],
-    /// How much smaller each level of the image pyramid is than the one before.
+    /// Scale of each pyramid level relative to the previous one.
     pub pyramid_factor: f32,
 }
 
-/// What only a model against presentation attacks has.
+/// The fields of a PAD model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PadManifest {
     pub architecture: PadArchitecture,
 }
 
-/// The models against presentation attacks that are built in.
+/// The built-in PAD models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PadArchitecture {
-    /// MiniFASNetV2 on a crop of 2.7 faces and MiniFASNetV1SE on one of 4, under `scale2_7.` and `scale4_0.`.
+    /// MiniFASNetV2 on a crop of 2.7 times the face and MiniFASNetV1SE on one of 4 times, with the prefixes `scale2_7.`
+    /// and `scale4_0.`.
     MiniFasNet,
 }
 
 impl Manifest {
     /// Reads and checks the manifest in `folder`.
+    ///
+    /// # Errors
+    ///
+    /// See [`PackageError`].
     pub fn load(folder: &Path) -> Result<Self, PackageError> {
         let path = folder.join(MANIFEST_FILE);
         if !path.is_file() {
@@ -155,7 +160,7 @@ impl Manifest {
         toml::from_slice::<Self>(bytes)?.checked()
     }
 
-    /// What it says as an encoder, if it is one.
+    /// The fields of an encoder, if it is one.
     #[must_use]
     pub fn encoder(&self) -> Option<&EncoderManifest> {
         match &self.kind {
@@ -164,19 +169,19 @@ impl Manifest {
         }
     }
 
-    /// Whether its file is a program, which is run and not read.
+    /// Whether its file is a TorchScript program, which is run and not read.
     #[must_use]
     pub fn is_program(&self) -> bool {
         self.encoder().is_some_and(|encoder| matches!(encoder.architecture, EncoderArchitecture::TorchScript(_)))
     }
 
-    /// What the types do not hold.
+    /// Checks the rules that the types do not enforce.
     pub(crate) fn checked(self) -> Result<Self, PackageError> {
         self.check_words()?;
         self.check_files()?;
         let kind = match self.kind {
             ModelKind::Encoder(encoder) => ModelKind::Encoder(encoder.checked()?),
-            // These are of faces, so far.
+            // Detectors and PAD models exist only for faces.
             ModelKind::Detector(_) | ModelKind::Pad(_) if self.modality != Modality::Face => {
                 return Err(PackageError::WrongModality { task: self.kind.task(), found: self.modality });
             }
@@ -198,7 +203,7 @@ impl Manifest {
         if let Some((field, _)) = words.into_iter().find(|(_, text)| text.trim().is_empty()) {
             return Err(PackageError::Blank(field));
         }
-        // Hidden folders are installations under way.
+        // Hidden folders are installations in progress.
         if self.id.as_str().starts_with('.') {
             return Err(PackageError::HiddenId(self.id.clone()));
         }
@@ -222,7 +227,7 @@ impl Manifest {
         }
         let as_it_is = |file: &WeightsFile| *file == WeightsFile::plain(&file.file, file.sha256);
         if self.is_program() && !matches!(&self.weights[..], [file] if as_it_is(file)) {
-            return Err(PackageError::Script("a program is one file, and taken as it is"));
+            return Err(PackageError::Script("a program is one unchanged file"));
         }
         Ok(())
     }
@@ -238,7 +243,7 @@ impl ModelKind {
         }
     }
 
-    /// The name of the architecture, as `model.toml` has it.
+    /// The name of the architecture in `model.toml`.
     #[must_use]
     pub fn architecture(&self) -> String {
         match self {
@@ -281,7 +286,7 @@ impl EncoderManifest {
 }
 
 impl EncoderArchitecture {
-    /// In how many parts an answer is compared.
+    /// Number of parts of an embedding.
     pub(crate) fn parts(self) -> u32 {
         let parts = match self {
             Self::BuiltIn(architecture) => architecture.parts(),
@@ -290,7 +295,7 @@ impl EncoderArchitecture {
         u32::try_from(parts).expect("an embedding has no more parts than numbers")
     }
 
-    /// How many channels of an input are heat maps of keypoints.
+    /// Number of keypoint heat map channels of an input.
     pub(crate) fn keypoint_channels(self) -> usize {
         match self {
             Self::BuiltIn(_) => 0,
@@ -298,7 +303,7 @@ impl EncoderArchitecture {
         }
     }
 
-    /// The shape of one input.
+    /// The shape of one input: `[channels, height, width]` or `[frames, joints, channels]`.
     #[must_use]
     pub fn input_shape(self) -> [usize; 3] {
         match self {
@@ -322,19 +327,19 @@ impl ScriptManifest {
         Signature { input: self.input_shape, dimension: dimension as usize, parts: self.parts }
     }
 
-    /// How many numbers of an input are heat maps of keypoints.
+    /// Number of heat map values in an input.
     pub(crate) fn heat_maps(self) -> usize {
         let [_, height, width] = self.input_shape;
         self.keypoint_channels * height * width
     }
 
-    /// What the preprocessing makes, with the channels of keypoints behind it.
+    /// The shape of the preprocessed input including the keypoint channels.
     fn with_heat_maps(self, preprocessing: &Preprocessing) -> Result<[usize; 3], PackageError> {
         let [channels, height, width] = preprocessing.shape();
         match (self.keypoint_channels, preprocessing) {
             (0, _) => Ok([channels, height, width]),
             (1 | 17, Preprocessing::Image(_)) => Ok([channels + self.keypoint_channels, height, width]),
-            _ => Err(PackageError::Script("keypoint_channels are of pictures, and 1 or 17")),
+            _ => Err(PackageError::Script("keypoint_channels must be 1 or 17, and only pictures have them")),
         }
     }
 
@@ -342,7 +347,7 @@ impl ScriptManifest {
         match self.parts {
             None => Ok(()),
             Some(parts) if (2..=PARTS_MAX).contains(&parts) && dimension.is_multiple_of(parts) => Ok(()),
-            Some(_) => Err(PackageError::Script("parts are 2 to 64, all of one length, and make up the dimension")),
+            Some(_) => Err(PackageError::Script("parts must be 2 to 64 and divide the dimension")),
         }
     }
 }
@@ -364,9 +369,9 @@ impl DetectorManifest {
 }
 
 impl DetectionSettings {
-    /// The first network sees 12 pixels; a smaller face would have to be enlarged for it.
+    /// The first network has a window of 12 pixels; a smaller face would need upscaling.
     const FACE_PX: std::ops::RangeInclusive<u32> = 12..=4096;
-    /// Nearer to one, the pyramid has levels without end.
+    /// Closer to one, the pyramid has too many levels.
     const FACTOR: std::ops::RangeInclusive<f32> = 0.1..=0.95;
 }
 
@@ -395,7 +400,7 @@ impl DetectorArchitecture {
         }
     }
 
-    /// How the names of its tensors begin.
+    /// The prefixes of its tensors.
     pub(crate) fn prefixes(self) -> &'static [&'static str] {
         match self {
             Self::Mtcnn => &["pnet.", "rnet.", "onet."],
@@ -411,7 +416,7 @@ impl PadArchitecture {
         }
     }
 
-    /// How the names of its tensors begin.
+    /// The prefixes of its tensors.
     pub(crate) fn prefixes(self) -> &'static [&'static str] {
         match self {
             Self::MiniFasNet => &["scale2_7.", "scale4_0."],

@@ -1,4 +1,4 @@
-//! The text of `model.toml`: one flat table, of which each task uses its own keys and no others.
+//! The text form of `model.toml`: one flat table; each task accepts its own keys only.
 
 use std::fmt;
 
@@ -43,7 +43,7 @@ pub(super) struct ManifestTable {
     source: String,
     intended_use: String,
     not_for: String,
-    /// Packages of before there could be several files have a table here, and not an array of tables.
+    /// Old packages have one table here instead of an array of tables.
     #[serde(deserialize_with = "one_or_several")]
     weights: Vec<WeightsFile>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,40 +54,40 @@ pub(super) struct ManifestTable {
     detection: Option<DetectionSettings>,
 }
 
-/// A file of weights, and how the state dict lies in it.
+/// A weight file and the location of the state dict in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WeightsFile {
-    /// A name within the package's folder.
+    /// A file name in the package's folder.
     pub file: String,
     pub sha256: FileHash,
-    /// The key under which a checkpoint keeps its state dict; absent when the file is the state dict.
+    /// Key of the state dict in a checkpoint; absent when the file is the state dict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry: Option<String>,
-    /// Taken off the names that begin with it.
+    /// Removed from the names that begin with it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub strip_prefix: String,
-    /// Tensors whose names begin so serve training alone.
+    /// Tensors with these prefixes are used in training only and are ignored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignored_prefixes: Vec<String>,
-    /// Put before the names that are left: how the files of one model are kept apart.
+    /// Added to every remaining name; it separates the networks of one model.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub add_prefix: String,
 }
 
-/// A key is missing, or belongs to other models.
+/// A key is missing or not allowed.
 #[derive(Debug, Error)]
 pub(super) enum ManifestError {
     #[error("a model.toml with {model} needs the key `{key}`")]
     Missing { model: String, key: &'static str },
-    #[error("`{key}` is no key of a model.toml with {model}")]
+    #[error("`{key}` is not allowed in a model.toml with {model}")]
     Foreign { model: String, key: &'static str },
     #[error("{0}")]
     Architecture(String),
 }
 
 impl WeightsFile {
-    /// A file that is the state dict, under the names that the architecture knows.
+    /// A file that is the state dict, with the architecture's names.
     pub(crate) fn plain(file: &str, sha256: FileHash) -> Self {
         Self {
             file: file.to_owned(),
@@ -119,7 +119,7 @@ impl ManifestTable {
         })
     }
 
-    /// Refuses the keys of other models.
+    /// Refuses keys that this task and architecture do not have.
     fn check_keys(&self) -> Result<(), ManifestError> {
         const OF_ENCODERS: &[&str] = &["dimension", "metric", "preprocessing", "calibration"];
         const OF_PROGRAMS: &[&str] = &["input_shape", "parts", "keypoint_channels"];
@@ -164,12 +164,12 @@ impl ManifestTable {
         value.ok_or_else(|| ManifestError::Missing { model: self.model(), key })
     }
 
-    /// What decides over the keys.
+    /// The task and architecture, which determine the allowed keys.
     fn model(&self) -> String {
         format!("task = \"{}\" and architecture = \"{}\"", self.task.as_str(), self.architecture)
     }
 
-    /// The architecture, of those of its task.
+    /// The built-in architecture of this task.
     fn built_in<A: for<'de> Deserialize<'de>>(&self) -> Result<A, ManifestError> {
         let name: StrDeserializer<'_, de::value::Error> = de::IntoDeserializer::into_deserializer(&*self.architecture);
         A::deserialize(name).map_err(ManifestError::architecture)
@@ -236,7 +236,7 @@ impl From<Manifest> for ManifestTable {
     }
 }
 
-/// A table or an array of tables. (An untagged enum would do, and would not say which key is wrong.)
+/// A table or an array of tables. An untagged enum would not report the wrong key.
 fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<WeightsFile>, D::Error> {
     struct WeightsVisitor;
 

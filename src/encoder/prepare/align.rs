@@ -1,43 +1,44 @@
-//! Brings a face to the layout that an encoder was trained on, by five landmarks.
+//! Aligns a face to the template of an encoder by five landmarks.
 
 use image::RgbImage;
 use thiserror::Error;
 
 use domain::{Alignment, Geometry, Landmarks};
 
-/// Where the landmarks of a deep-funneled LFW picture stand, near enough for all of them.
+/// The mean landmarks of deep-funneled LFW pictures, in pixels.
 const LFW_FUNNELED: Landmarks =
     Landmarks([[103.0, 113.0], [147.0, 113.0], [125.0, 138.0], [107.0, 162.0], [143.0, 162.0]]);
 const LFW_SIDE: u32 = 250;
 
-/// The part of the template's spread that the best fit may leave unexplained. A frontal face leaves about 0.02, a
-/// profile 0.2, a face whose left and right are exchanged 0.9.
+/// Maximum unexplained share of the template's variance. A frontal face leaves about 0.02, a profile 0.2, swapped left
+/// and right 0.9.
 const MISFIT_MAX: f64 = 0.5;
 
-/// Below this spread (mean squared distance from their centre, in pixels) landmarks are one point.
+/// Minimum spread of landmarks (mean squared distance from their centre, in pixels squared); below it they are one
+/// point.
 const SPREAD_MIN: f64 = 1e-3;
 
-/// Why a face can not be aligned.
+/// Why a face cannot be aligned.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AlignError {
     #[error(
-        "no face detector is installed, so say how the face is aligned: alignment is \"landmarks\" (with five landmarks), \"aligned\" or \"lfw_funneled\""
+        "no face detector is installed, so set how the face is aligned: alignment is \"landmarks\" (with five landmarks), \"aligned\" or \"lfw_funneled\""
     )]
     Unsaid,
-    #[error("no face detector is installed: send five landmarks, or an aligned crop and say alignment \"aligned\"")]
+    #[error("no face detector is installed: send five landmarks, or an aligned crop with alignment \"aligned\"")]
     NoDetector,
     #[error("alignment \"landmarks\" needs five landmarks in the sample")]
     NoLandmarks,
-    #[error("the sample carries landmarks and asks for an alignment that does not use them")]
+    #[error("the sample has landmarks, and its alignment does not use them")]
     LandmarksUnused,
-    #[error("this model takes its pictures as they are: it has no alignment to landmarks")]
+    #[error("this model does not align pictures to landmarks")]
     NotAligning,
-    #[error("landmark {0} is not finite or lies outside the picture")]
+    #[error("landmark {0} is not finite or is outside the picture")]
     LandmarkOutside(usize),
-    #[error("the landmarks all lie in one place")]
+    #[error("the landmarks are all at one point")]
     LandmarksDegenerate,
     #[error(
-        "the landmarks do not lie like a face: the order is left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them"
+        "the landmarks do not form a face: the order is left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them"
     )]
     LandmarksUnlikeAFace,
     #[error(
@@ -48,16 +49,17 @@ pub enum AlignError {
     NotLfwFunneled,
 }
 
-/// What is to be done with a face.
+/// How to bring a face into the input.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum FacePlacement {
     /// Resize only.
     Fill,
-    /// Bring these points of the picture to the template.
+    /// Warp these landmarks of the picture to the template.
     Warp(Landmarks),
 }
 
-/// Reads a face sample's geometry. `[width, height]` are the picture's; landmarks count from its corner.
+/// Derives the placement from a face sample's geometry. `[width, height]` are the picture's in pixels; landmarks are
+/// relative to its corner.
 pub(super) fn placement(geometry: &Geometry, [width, height]: [u32; 2]) -> Result<FacePlacement, AlignError> {
     match (geometry.alignment, geometry.landmarks) {
         (None, None) => Err(AlignError::Unsaid),
@@ -87,8 +89,8 @@ fn within(landmarks: &Landmarks, [width, height]: [u32; 2]) -> Result<(), AlignE
     }
 }
 
-/// Turns, scales and moves the plane: `(x, y)` goes to `(cos x - sin y + right, sin x + cos y + down)`, where `cos` and
-/// `sin` include the scale.
+/// A similarity transform of the plane: `(x, y)` goes to `(cos x - sin y + right, sin x + cos y + down)`, where `cos`
+/// and `sin` include the scale.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct SimilarityTransform {
     cos: f64,
@@ -98,10 +100,10 @@ pub(super) struct SimilarityTransform {
 }
 
 impl SimilarityTransform {
-    /// The transform that brings `from` nearest to `to` in least squares (Umeyama 1991).
+    /// The least-squares transform from `from` to `to` (Umeyama 1991).
     ///
-    /// In the plane, with points as complex numbers about their centres, that is one division:
-    /// `sum(conj(from) to) / sum(|from|^2)`; a reflection is not among the answers.
+    /// In the plane, with centred points as complex numbers, it is one division: `sum(conj(from) to) / sum(|from|^2)`.
+    /// The result is never a reflection.
     pub(super) fn fit(from: &[[f32; 2]; 5], to: &[[f32; 2]; 5]) -> Result<Self, AlignError> {
         let (from, from_centre) = centred(from);
         let (to, to_centre) = centred(to);
@@ -124,12 +126,12 @@ impl SimilarityTransform {
         Ok(Self { cos, sin, right, down })
     }
 
-    /// How many times larger everything becomes.
+    /// The scale factor.
     pub(super) fn scale(&self) -> f32 {
         narrow(self.cos.hypot(self.sin))
     }
 
-    /// The same into an output `by` times as large. Whole coordinates are the centres of pixels, before and after.
+    /// The transform into an output that is `by` times as large. Integer coordinates are pixel centres.
     pub(super) fn resized(&self, by: f32) -> Self {
         let by = f64::from(by);
         let (right, down) = ((self.right + 0.5) * by - 0.5, (self.down + 0.5) * by - 0.5);
@@ -148,8 +150,8 @@ impl SimilarityTransform {
         [self.cos * x - self.sin * y + self.right, self.sin * x + self.cos * y + self.down]
     }
 
-    /// The picture as the transform moves it, `[width, height]` pixels, row-major RGB on 0..255; what lies outside the
-    /// picture is black. Whole coordinates are the centres of pixels.
+    /// The transformed picture, `[width, height]` pixels, row-major RGB in 0..=255; outside of the picture it is black.
+    /// Integer coordinates are pixel centres.
     pub(super) fn warp(&self, picture: &RgbImage, [width, height]: [u32; 2]) -> Vec<[f32; 3]> {
         let back = self.inverse();
         let places = (0..height).flat_map(|y| (0..width).map(move |x| [f64::from(x), f64::from(y)]));
@@ -182,7 +184,7 @@ fn bilinear(picture: &RgbImage, [x, y]: [f64; 2]) -> [f32; 3] {
     colour
 }
 
-/// The pixel at whole coordinates, where the picture has one.
+/// The pixel at integer coordinates, if it is inside the picture.
 fn pixel(picture: &RgbImage, x: f64, y: f64) -> Option<[u8; 3]> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "both lie within the picture")]
     ((0.0..f64::from(picture.width())).contains(&x) && (0.0..f64::from(picture.height())).contains(&y))
@@ -205,7 +207,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_turned_scaled_and_moved_template_is_brought_back(
+        fn a_transformed_template_is_recovered(
             angle in -3.1_f64..3.1, scale in 0.1_f64..20.0, right in -500.0_f64..500.0, down in -500.0_f64..500.0,
         ) {
             let moved = SimilarityTransform { cos: scale * angle.cos(), sin: scale * angle.sin(), right, down };
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_identity_leaves_a_picture_as_it_is() {
+    fn the_identity_does_not_change_a_picture() {
         let picture = RgbImage::from_fn(5, 4, |x, y| image::Rgb([x, y, x + y].map(|v| u8::try_from(v).unwrap() * 20)));
         let still = SimilarityTransform { cos: 1.0, sin: 0.0, right: 0.0, down: 0.0 };
         let warped = still.warp(&picture, [5, 4]);
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_outside_the_picture_is_black() {
+    fn pixels_outside_the_picture_are_black() {
         let white = RgbImage::from_pixel(4, 4, image::Rgb([255; 3]));
         let half_a_pixel = SimilarityTransform { cos: 1.0, sin: 0.0, right: 0.5, down: 0.0 };
         let warped = half_a_pixel.warp(&white, [6, 4]);
@@ -252,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn landmarks_that_are_no_landmarks_are_refused() {
+    fn degenerate_and_outside_landmarks_are_refused() {
         assert_eq!(SimilarityTransform::fit(&[[7.0; 2]; 5], &TEMPLATE), Err(AlignError::LandmarksDegenerate));
         let with = |landmark| {
             let mut landmarks = TEMPLATE;
@@ -266,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn every_alignment_answers() {
+    fn every_alignment_has_a_placement_or_an_error() {
         let ask = |alignment, landmarks: Option<[[f32; 2]; 5]>, side| {
             let geometry = Geometry { alignment, landmarks: landmarks.map(Landmarks), ..Geometry::default() };
             placement(&geometry, [side, side])

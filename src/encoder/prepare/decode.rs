@@ -1,4 +1,4 @@
-//! From the bytes of a picture to its pixels, within limits.
+//! Decodes pictures, within limits.
 
 use std::io::{Cursor, ErrorKind};
 
@@ -7,10 +7,10 @@ use thiserror::Error;
 
 use super::SampleLimits;
 
-/// A decoder may use this many bytes for each pixel: 16-bit RGBA and a second copy of it.
+/// Memory limit of a decoder per pixel: 16-bit RGBA and a second copy.
 const DECODER_BYTES_PER_PIXEL: u64 = 16;
 
-/// The picture as a viewer sees it: 8-bit RGB, turned as its EXIF orientation says, without transparency.
+/// Decodes to 8-bit RGB, rotated by its EXIF orientation, without transparency.
 pub(super) fn decode(bytes: &[u8], limits: &SampleLimits) -> Result<RgbImage, PictureError> {
     if bytes.is_empty() {
         return Err(PictureError::Empty);
@@ -37,31 +37,31 @@ pub(super) fn decode(bytes: &[u8], limits: &SampleLimits) -> Result<RgbImage, Pi
     if width == 0 || height == 0 {
         return Err(PictureError::Empty);
     }
-    // A broken orientation is no reason to refuse a picture that can be seen.
+    // A broken orientation is ignored.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| fault(&error))?;
     picture.apply_orientation(orientation);
     Ok(picture.into_rgb8())
 }
 
-/// Why a picture can not be used.
+/// Why a picture cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PictureError {
     #[error("the picture is empty")]
     Empty,
-    #[error("the picture has {found} bytes, at most {limit} are taken")]
+    #[error("the picture has {found} bytes, and at most {limit} are allowed")]
     TooManyBytes { found: usize, limit: usize },
-    #[error("the picture has {width} x {height} pixels, at most {limit} in all are taken")]
+    #[error("the picture has {width} x {height} pixels, and at most {limit} in total are allowed")]
     TooManyPixels { width: u32, height: u32, limit: u64 },
     #[error("this is not a JPEG, PNG, WebP or PGM picture")]
     UnknownFormat,
-    #[error("the picture is cut off before its end")]
+    #[error("the picture is incomplete")]
     Truncated,
     #[error("the picture is damaged or of an unsupported kind: {0}")]
     Damaged(String),
     #[error("the region is not a box of finite numbers with a width and a height above zero")]
     BadRegion,
-    #[error("the region lies outside the picture")]
+    #[error("the region is outside the picture")]
     RegionOutside,
 }
 
@@ -74,10 +74,10 @@ fn fault(error: &ImageError) -> PictureError {
     PictureError::Damaged(error.to_string())
 }
 
-/// Whether a JPEG has its end marker behind the start of its scan.
+/// Whether a JPEG has its end marker after the start of its scan.
 ///
-/// The decoder fills what is missing with grey and says nothing. Within a scan `FF D9` occurs as the end alone; before
-/// it, in a thumbnail, it is skipped with the segment that holds it.
+/// The decoder silently fills missing data with grey. Within a scan `FF D9` occurs only at the end; in a thumbnail
+/// before the scan it is skipped with its segment.
 fn jpeg_ends(bytes: &[u8]) -> bool {
     const SCAN: u8 = 0xda;
     const FILL: u8 = 0xff;
@@ -90,7 +90,7 @@ fn jpeg_ends(bytes: &[u8]) -> bool {
             _ => at += 2 + usize::from(u16::from_be_bytes([*high, *low])),
         }
     }
-    // Something strange between segments: let the decoder judge. Nothing at all: the file ends in its head.
+    // For unknown data between segments the decoder decides. No data at all: the file ends in its header.
     at + 4 <= bytes.len()
 }
 
@@ -145,9 +145,9 @@ mod tests {
         }
     }
 
-    /// One colour each; of what moves, the first frame has it. What lies behind a JPEG's end is not looked at.
+    /// One colour each; animations give their first frame. Bytes after the end of a JPEG are ignored.
     #[test]
-    fn inks_and_moving_pictures_become_rgb() {
+    fn cmyk_and_animations_become_rgb() {
         const CMYK: &[u8] = include_bytes!("../../../tests/data/pictures/cmyk.jpg");
         const MOVING: [&[u8]; 2] = [
             include_bytes!("../../../tests/data/pictures/animated.webp"),
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_is_turned_as_its_exif_says() {
+    fn the_exif_orientation_is_applied() {
         let mut file =
             encoded(&RgbImage::from_fn(16, 8, |x, _| Rgb([if x < 8 { 250 } else { 5 }; 3])).into(), ImageFormat::Jpeg);
         // One entry, tag 0x0112 (orientation), a short, value 6: turn by a quarter, clockwise.
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_picture_is_refused() {
+    fn files_of_other_formats_are_refused() {
         assert_eq!(decode(b"", &LIMITS), Err(PictureError::Empty));
         for other in [b"hello".as_slice(), b"GIF89a\x01\0\x01\0\0\0\0;", b"%PDF-1.4", &[0; 100]] {
             assert_eq!(decode(other, &LIMITS), Err(PictureError::UnknownFormat));
@@ -208,7 +208,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_flipped_byte_never_hurts(form in 0..4_usize, place in 0.0_f64..1.0, mask in 1_u8..) {
+        fn a_flipped_byte_is_an_error_or_a_picture(form in 0..4_usize, place in 0.0_f64..1.0, mask in 1_u8..) {
             let format = [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP, ImageFormat::Pnm][form];
             let mut file = encoded(&picture().into(), format);
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place within the file")]

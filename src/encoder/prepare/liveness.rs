@@ -1,19 +1,19 @@
-//! The crops that liveness networks look at: a face with what is around it.
+//! The crops for PAD networks: a face with its surroundings.
 
 use image::RgbImage;
 
 use torch::pad::{CROP_NUMBERS, CROP_SCALES, CROP_SIDE};
 
-/// Cuts both crops of a face out of a picture, in the order of [`CROP_SCALES`] and in the form that
-/// [`torch::pad::Liveness::forward`] takes.
+/// Cuts both crops of a face, in the order of [`CROP_SCALES`], in the form that [`torch::pad::Liveness::forward`]
+/// takes.
 ///
-/// `bounds` are left, top, width and height of the face in pixels, finite, the sides above zero. Where the picture is
-/// too small for a crop, the crop is smaller; where it would hang over the border, it is moved inside.
+/// `bounds` are left, top, width and height of the face in pixels, finite, with positive sides. Where the picture is
+/// too small for a crop, the crop is smaller; a crop across the border is moved inside.
 pub fn crops(picture: &RgbImage, bounds: [f32; 4]) -> [Vec<f32>; 2] {
     CROP_SCALES.map(|scale| crop(picture, &CropRegion::around(bounds, scale, [picture.width(), picture.height()])))
 }
 
-/// A part of a picture in whole pixels; both ends belong to it.
+/// A region of a picture in whole pixels, bounds included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct CropRegion {
     left: u32,
@@ -23,8 +23,8 @@ struct CropRegion {
 }
 
 impl CropRegion {
-    /// The networks were trained on parts cut just so: the box in whole pixels, its last column and row counted, and the
-    /// last of the picture left out of the measure.
+    /// The networks were trained with this rounding: the box in whole pixels with its last column and row, and the
+    /// picture without its last column and row.
     fn around([left, top, width, height]: [f32; 4], scale: f32, sides: [u32; 2]) -> Self {
         let [left, top, width, height] = [left, top, width + 1.0, height + 1.0].map(f32::trunc);
         let [last_x, last_y] = sides.map(|side| side.saturating_sub(1) as f32);
@@ -35,15 +35,15 @@ impl CropRegion {
     }
 }
 
-/// Where a stretch about a centre begins and ends once it is moved between zero and `last`.
+/// Start and end of an interval around a centre after it is moved between zero and `last`.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "both lie within the picture")]
 fn inside(centre: f32, length: f32, last: f32) -> (u32, u32) {
     let start = (centre - length / 2.0).min(last - length).max(0.0);
     (start as u32, (start + length).min(last) as u32)
 }
 
-/// Blue, green, red, each row-major, linear between the four nearest pixels. Where the part shrinks, the pixels between
-/// are skipped: the networks learnt from pictures that were made so, and judge by what it leaves.
+/// `[3, 80, 80]` BGR, row-major, bilinear. Downscaling skips pixels without averaging: the networks were trained on
+/// such pictures and depend on the resulting texture.
 fn crop(picture: &RgbImage, cut: &CropRegion) -> Vec<f32> {
     let (columns, rows) = (pixel_pairs(cut.left, cut.right), pixel_pairs(cut.top, cut.bottom));
     let mut numbers = vec![0.0; CROP_NUMBERS];
@@ -61,14 +61,14 @@ fn crop(picture: &RgbImage, cut: &CropRegion) -> Vec<f32> {
     numbers
 }
 
-/// Two neighbouring pixels, and how far it is from the first to the second.
+/// Two neighbouring pixels and the weight of the second.
 struct PixelPair {
     near: u32,
     far: u32,
     part: f32,
 }
 
-/// The places of the crop's pixels along a side, from the centre of the first to that of the last.
+/// The pixel pairs of the crop along one side, from the first to the last column or row.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "both lie within the picture")]
 fn pixel_pairs(first: u32, last: u32) -> Vec<PixelPair> {
     let step = (last - first + 1) as f32 / CROP_SIDE as f32;
@@ -100,7 +100,7 @@ mod tests {
     };
     use weights::StateDict;
 
-    /// Several weight files as one state dict, each with its prefix in place of `module.`.
+    /// Joins weight files into one state dict, each with its prefix instead of `module.`.
     fn weights(data: &Path, files: &[(&str, &str)]) -> StateDict {
         let mut all = StateDict::default();
         for (prefix, file) in files {
@@ -112,8 +112,8 @@ mod tests {
         all
     }
 
-    /// Published for these pictures: 1.00, 0.19 and 0.003. The second moves between 0.15 and 0.28 when its box changes by
-    /// a pixel: the nets judge by the finest texture, which every resizing changes.
+    /// Published scores of these pictures: 1.00, 0.19 and 0.003. The second varies between 0.15 and 0.28 when its box
+    /// moves by a pixel: the networks depend on fine texture, which resizing changes.
     #[test]
     #[ignore = "needs SEMBLANCE_TEST_DATA"]
     fn a_face_and_two_pictures_of_faces_are_told_apart_on_real_data() {
@@ -138,10 +138,10 @@ mod tests {
     fn a_cut_is_enlarged_about_the_centre_and_stays_inside() {
         let cut = |bounds, scale| CropRegion::around(bounds, scale, [200, 100]);
         assert_eq!(cut([89.0, 39.0, 20.0, 20.0], 3.0), CropRegion { left: 68, top: 18, right: 131, bottom: 81 });
-        // Moved to the right and down, then to the left and up.
+        // Moved right and down, then left and up.
         assert_eq!(cut([-5.0, 2.0, 19.0, 19.0], 3.0), CropRegion { left: 0, top: 0, right: 60, bottom: 60 });
         assert_eq!(cut([190.0, 90.0, 19.0, 19.0], 3.0), CropRegion { left: 139, top: 39, right: 199, bottom: 99 });
-        // No larger than the picture, and of the box's shape.
+        // No larger than the picture, with the box's aspect ratio.
         assert_eq!(cut([60.0, 10.0, 32.0, 65.0], 4.0), CropRegion { left: 51, top: 0, right: 101, bottom: 99 });
     }
 

@@ -1,7 +1,7 @@
-//! From a sample as a client sent it to the numbers that a network takes.
+//! Prepares a sample: from the client's bytes to the input of a network.
 //!
-//! A model package's [`Preprocessing`] says how. Everything here is a pure function of its inputs: no network, no file,
-//! no clock. Limits hold before the work that they limit, and no error tells what a sample shows.
+//! A model package's [`Preprocessing`] describes the steps. All functions are pure: no network, no file, no clock.
+//! Limits are checked before the work they limit, and no error reveals sample content.
 
 mod align;
 mod decode;
@@ -28,7 +28,7 @@ pub use self::{
 };
 use domain::{Face, Picture, Quality, SampleContent};
 
-/// How samples become a network's input: a part of `model.toml`, and of the model's digest.
+/// How samples become a network's input. It is part of `model.toml` and of the model's digest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Preprocessing {
@@ -37,20 +37,20 @@ pub enum Preprocessing {
     Silhouette(SilhouettePreprocessing),
 }
 
-/// How large a sample may be.
+/// Maximum sample sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SampleLimits {
     pub image_bytes_max: usize,
     pub image_pixels_max: u64,
     pub skeleton_frames_max: usize,
-    /// Pictures of one track.
+    /// Maximum number of pictures in a track.
     pub track_frames_max: usize,
-    /// The longest side of a picture that faces are looked for in; larger ones are looked at smaller.
+    /// Maximum side of the detector's picture in pixels; larger photos are downscaled for detection.
     pub detect_side_px_max: u32,
 }
 
 impl Default for SampleLimits {
-    /// A photo of a large phone camera; two minutes of walking at 30 frames a second; ten seconds of video.
+    /// A large phone camera's photo; two minutes of walking at 30 frames per second; ten seconds of video.
     fn default() -> Self {
         Self {
             image_bytes_max: 16 << 20,
@@ -62,13 +62,13 @@ impl Default for SampleLimits {
     }
 }
 
-/// A network's input, once for each view of the sample.
+/// The input of a network, one per view of the sample.
 ///
-/// There is one view, or with mirroring two: the sample, then its mirror image. The embedding of several views is the
-/// direction of the sum of their outputs. Its `Debug` form never shows the numbers, which show the sample.
+/// There is one view, or with mirroring two: the sample and its mirror image. The embedding of several views is the
+/// direction of the sum of their outputs. Its `Debug` form hides the values, which show the sample.
 #[derive(Clone, PartialEq)]
 pub struct NetworkInput {
-    /// Row-major numbers of the shape that [`Preprocessing::shape`] tells.
+    /// One row-major array per view, of the shape [`Preprocessing::shape`].
     pub views: Vec<Vec<f32>>,
 }
 
@@ -78,19 +78,19 @@ impl fmt::Debug for NetworkInput {
     }
 }
 
-/// A sample that is prepared, and how fit it is.
+/// A prepared sample and its quality.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PreparedSample {
     pub prepared: NetworkInput,
     pub quality: Quality,
 }
 
-/// Why a sample can not be prepared.
+/// Why a sample cannot be prepared.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PrepareError {
     #[error("this model takes {expected}, and the sample is {found}")]
     WrongKind { expected: &'static str, found: &'static str },
-    #[error("this model takes no keypoint prompts; leave them away")]
+    #[error("this model takes no keypoint prompts; omit them")]
     NoPrompts,
     #[error(transparent)]
     Picture(#[from] PictureError),
@@ -102,7 +102,7 @@ pub enum PrepareError {
     Silhouette(#[from] SilhouetteError),
 }
 
-/// Why a package's preprocessing makes no sense.
+/// Why a package's preprocessing is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PreprocessingError {
     #[error("width and height must be 1 to {}", picture::INPUT_SIDE_MAX)]
@@ -123,7 +123,7 @@ pub enum PreprocessingError {
 
 impl Preprocessing {
     /// # Errors
-    /// When a number makes no sense; packages are checked so when they are loaded.
+    /// When a value is out of range; packages are checked when they are loaded.
     pub fn check(&self) -> Result<(), PreprocessingError> {
         match self {
             Self::Image(image) => image.check(),
@@ -132,7 +132,7 @@ impl Preprocessing {
         }
     }
 
-    /// The shape of one view: channels, height, width, or frames, joints, channels.
+    /// The shape of one view: `[channels, height, width]`, `[frames, joints, channels]` or `[frames, height, width]`.
     pub fn shape(&self) -> [usize; 3] {
         match self {
             Self::Image(image) => image.shape(),
@@ -149,13 +149,17 @@ impl Preprocessing {
         }
     }
 
-    /// Whether it brings faces to a template, so that they can be looked for.
+    /// Whether it aligns faces to a template, so that face detection applies.
     pub fn aligns(&self) -> bool {
         matches!(self, Self::Image(image) if image.aligns())
     }
 }
 
-/// Makes a network's input of a face in a photo.
+/// Prepares a detected face of a photo.
+///
+/// # Errors
+///
+/// See [`PrepareError`].
 pub fn prepare_face(how: &Preprocessing, photo: &Photo, face: &Face) -> Result<PreparedSample, PrepareError> {
     match how {
         Preprocessing::Image(how) => how.prepare_face(&photo.picture, face),
@@ -165,7 +169,7 @@ pub fn prepare_face(how: &Preprocessing, photo: &Photo, face: &Face) -> Result<P
     }
 }
 
-/// The same as [`prepare`] for a network that takes keypoint prompts: in so many channels behind those of the picture.
+/// Like [`prepare`], for a network with keypoint prompts: `keypoint_channels` heat maps follow the picture's channels.
 pub(super) fn prepare_prompted(
     how: &Preprocessing,
     keypoint_channels: usize,
@@ -183,7 +187,11 @@ pub(super) fn prepare_prompted(
     }
 }
 
-/// Makes a network's input of a sample.
+/// Prepares a sample.
+///
+/// # Errors
+///
+/// See [`PrepareError`].
 pub fn prepare(
     how: &Preprocessing,
     content: &SampleContent,

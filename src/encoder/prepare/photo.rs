@@ -1,4 +1,4 @@
-//! A photo that a face is looked for in: the picture itself, and a smaller copy for the detector.
+//! A photo for face detection: the picture and a downscaled copy.
 
 use image::RgbImage;
 
@@ -6,22 +6,27 @@ use super::{PictureError, SampleLimits, decode::decode, picture::cut};
 use domain::{Face, Geometry, ImageBytes, Landmarks, PixelBox};
 use torch::detector::Detection;
 
-/// A face of which less than this part is in the picture is cut by its border.
+/// Minimum visible share of a face's box; below it the border cuts the face.
 const VISIBLE_SHARE_MIN: f32 = 0.6;
 
 /// A decoded photo.
 #[derive(Debug)]
 pub struct Photo {
     pub(super) picture: RgbImage,
-    /// What the detector looks at: the picture, or its region, no longer on a side than it was asked for.
-    looked_at: Option<RgbImage>,
-    /// Where the corner of what is looked at was, and how many pixels of the picture one of its own pixels is.
+    /// The detector's picture: the photo or its region, downscaled to the maximum side; `None` when it is the photo
+    /// itself.
+    downscaled: Option<RgbImage>,
+    /// Offset of the detector's picture in the photo, and photo pixels per detector pixel.
     corner: [f32; 2],
     scale: f32,
 }
 
 impl Photo {
-    /// Decodes a photo, and makes the smaller copy where it is larger than the detector shall see.
+    /// Decodes a photo, and downscales a copy for the detector if needed.
+    ///
+    /// # Errors
+    ///
+    /// See [`PictureError`].
     pub fn decode(bytes: &ImageBytes, geometry: &Geometry, limits: &SampleLimits) -> Result<Self, PictureError> {
         let picture = decode(&bytes.0, limits)?;
         let (part, corner) = match geometry.region {
@@ -33,11 +38,11 @@ impl Photo {
         };
         let whole = part.as_ref().unwrap_or(&picture);
         let longest = whole.width().max(whole.height());
-        let looked_at = if longest > limits.detect_side_px_max {
+        let downscaled = if longest > limits.detect_side_px_max {
             let most = u64::from(limits.detect_side_px_max);
             let side = |side: u32| {
                 let scaled = (u64::from(side) * most).div_ceil(u64::from(longest)).max(1);
-                u32::try_from(scaled).expect("no longer than the side that it was made of")
+                u32::try_from(scaled).expect("no longer than the original side")
             };
             let (width, height) = (side(whole.width()), side(whole.height()));
             Some(image::imageops::thumbnail(whole, width, height))
@@ -45,22 +50,22 @@ impl Photo {
             part
         };
         let scale = longest as f32 / longest.min(limits.detect_side_px_max) as f32;
-        Ok(Self { picture, looked_at, corner, scale })
+        Ok(Self { picture, downscaled, corner, scale })
     }
 
-    /// All its pixels.
+    /// The whole photo.
     #[must_use]
     pub fn picture(&self) -> &RgbImage {
         &self.picture
     }
 
-    /// What the detector shall look at.
+    /// The picture for the detector.
     #[must_use]
-    pub fn to_look_at(&self) -> RgbImage {
-        self.looked_at.clone().unwrap_or_else(|| self.picture.clone())
+    pub fn detector_picture(&self) -> RgbImage {
+        self.downscaled.clone().unwrap_or_else(|| self.picture.clone())
     }
 
-    /// A detection in pixels of the picture. Boxes count from the edges of pixels, landmarks from their centres.
+    /// Converts a detection to pixels of the photo. Boxes are measured from pixel edges, landmarks from pixel centres.
     #[must_use]
     pub fn face(&self, found: &Detection) -> Face {
         let ([right, down], scale) = (self.corner, self.scale);
@@ -76,7 +81,7 @@ impl Photo {
         Face { bounds, landmarks, score: found.score }
     }
 
-    /// Whether enough of the face is in the picture.
+    /// Whether enough of the face is inside the photo.
     #[must_use]
     pub fn shows(&self, face: &Face) -> bool {
         let inside = |start: f32, length: f32, side: u32| {
@@ -87,10 +92,10 @@ impl Photo {
         share >= VISIBLE_SHARE_MIN
     }
 
-    /// The middle of what was looked at, in pixels of the picture.
+    /// The centre of the detector's picture, (x, y) in pixels of the photo.
     #[must_use]
     pub fn centre(&self) -> [f32; 2] {
-        let (width, height) = self.looked_at.as_ref().unwrap_or(&self.picture).dimensions();
+        let (width, height) = self.downscaled.as_ref().unwrap_or(&self.picture).dimensions();
         [(width, self.corner[0]), (height, self.corner[1])]
             .map(|(side, corner)| side as f32 * self.scale / 2.0 + corner)
     }
@@ -118,9 +123,9 @@ mod tests {
     }
 
     #[test]
-    fn a_small_photo_is_looked_at_as_it_is() {
+    fn a_small_photo_is_not_downscaled() {
         let photo = photo(60, 40, &Geometry::default(), 100);
-        assert_eq!(photo.to_look_at().dimensions(), (60, 40));
+        assert_eq!(photo.detector_picture().dimensions(), (60, 40));
         let face = photo.face(&detection([10.0, 5.0, 20.0, 20.0]));
         assert_eq!(face.bounds, PixelBox { left: 10.0, top: 5.0, width: 20.0, height: 20.0 });
         assert_eq!(face.landmarks.0[0], [10.0, 5.0]);
@@ -128,9 +133,9 @@ mod tests {
     }
 
     #[test]
-    fn a_large_photo_is_looked_at_smaller_and_told_at_its_own_size() {
+    fn faces_of_a_downscaled_photo_are_in_its_own_pixels() {
         let photo = photo(400, 200, &Geometry::default(), 100);
-        assert_eq!(photo.to_look_at().dimensions(), (100, 50));
+        assert_eq!(photo.detector_picture().dimensions(), (100, 50));
         let face = photo.face(&detection([10.0, 5.0, 20.0, 20.0]));
         assert_eq!(face.bounds, PixelBox { left: 40.0, top: 20.0, width: 80.0, height: 80.0 });
         assert_eq!(face.landmarks.0[0], [41.5, 21.5], "centres of pixels move by half of one");
@@ -138,10 +143,10 @@ mod tests {
     }
 
     #[test]
-    fn in_a_region_faces_count_from_the_picture() {
+    fn faces_in_a_region_are_relative_to_the_photo() {
         let region = Some(PixelBox { left: 100.0, top: 50.0, width: 200.0, height: 100.0 });
         let photo = photo(400, 200, &Geometry { region, ..Geometry::default() }, 100);
-        assert_eq!(photo.to_look_at().dimensions(), (100, 50));
+        assert_eq!(photo.detector_picture().dimensions(), (100, 50));
         let face = photo.face(&detection([10.0, 5.0, 20.0, 20.0]));
         assert_eq!(face.bounds, PixelBox { left: 120.0, top: 60.0, width: 40.0, height: 40.0 });
         assert_eq!(photo.centre(), [200.0, 100.0]);
@@ -158,8 +163,8 @@ mod tests {
     #[test]
     fn a_photo_one_pixel_wide_is_a_photo() {
         let photo = photo(1, 1, &Geometry::default(), 100);
-        assert_eq!(photo.to_look_at().dimensions(), (1, 1));
+        assert_eq!(photo.detector_picture().dimensions(), (1, 1));
         let thin = self::photo(3000, 1, &Geometry::default(), 100);
-        assert_eq!(thin.to_look_at().dimensions(), (100, 1));
+        assert_eq!(thin.detector_picture().dimensions(), (100, 1));
     }
 }

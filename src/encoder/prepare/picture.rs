@@ -1,4 +1,4 @@
-//! Pictures: cut, aligned or resized, normalised.
+//! Prepares pictures: crop, align or resize, normalise.
 
 use image::{
     GenericImageView, RgbImage,
@@ -15,29 +15,29 @@ use super::{
 };
 use domain::{Alignment, Face, Geometry, Landmarks, Picture, PixelBox, Quality};
 
-/// How far the sides of an aligned face may be from the input's shape.
+/// Allowed deviation of an aligned face's aspect ratio from the input's.
 const ALIGNED_SHAPE_TOLERANCE: f32 = 0.02;
-/// The longest side of a network's input.
+/// Maximum side of a network's input in pixels.
 pub(super) const INPUT_SIDE_MAX: u32 = 4096;
 
-/// How a picture becomes a network's input.
+/// How a picture becomes a network's input, `[3, height, width]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImagePreprocessing {
     pub width: u32,
     pub height: u32,
     pub colour: ColourOrder,
-    /// The numbers that a pixel has before `mean` is taken off and the rest divided by `std`.
+    /// The value range of a pixel before it is normalised as `(value - mean) / std`.
     pub scale: PixelScale,
     /// In the order of `colour`.
     pub mean: [f32; 3],
     pub std: [f32; 3],
     pub resize: Resize,
-    /// Where the input has left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them;
-    /// absent for models that take their pictures as they are.
+    /// Landmark positions in the input, in pixels: left eye, right eye, nose, left and right mouth corner, as seen by
+    /// the viewer; absent for models without alignment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<[[f32; 2]; 5]>,
-    /// Whether the mirror image is encoded too and both outputs are added.
+    /// Whether the mirror image is encoded too; both outputs are added.
     #[serde(default)]
     pub mirror: bool,
 }
@@ -58,25 +58,26 @@ pub enum PixelScale {
     Unit,
 }
 
-/// How a picture is brought to the input's size where no template does it.
+/// How a picture is resized without a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resize {
-    /// Linear between pixels; where the picture shrinks, the mean over the pixels that become one.
+    /// Bilinear; when downscaling, the mean over the source pixels.
     Bilinear,
 }
 
-/// A picture in the input's shape, and what was seen on the way.
+/// A picture in the input's shape, and its quality.
 #[derive(Debug, PartialEq)]
 struct PlacedPicture {
-    /// Row-major RGB on 0..255.
+    /// Row-major RGB in 0..=255.
     pixels: Vec<[f32; 3]>,
-    /// The same where it had to be enlarged, in about as many pixels as it had: enlarging hides noise and makes blur.
+    /// If the face was upscaled: the pixels at about the original resolution, and their row length. Upscaling hides
+    /// noise and adds blur.
     as_taken: Option<(Vec<[f32; 3]>, usize)>,
     quality: Quality,
 }
 
-/// Below this many pixels a side there is nothing to measure.
+/// Minimum side for quality measures in pixels.
 const MEASURED_SIDE_MIN: f32 = 8.0;
 
 impl ImagePreprocessing {
@@ -104,7 +105,7 @@ impl ImagePreprocessing {
         [3, self.height as usize, self.width as usize]
     }
 
-    /// Decodes, cuts, places and normalises.
+    /// Decodes, crops, places and normalises.
     pub(super) fn prepare(
         &self,
         bytes: &[u8],
@@ -115,7 +116,7 @@ impl ImagePreprocessing {
         Ok(self.ready(self.place(&picture, geometry)?))
     }
 
-    /// The same, with heat maps of the joints behind the channels of the picture.
+    /// Like `prepare`, with keypoint heat maps after the picture's channels.
     pub(super) fn prepare_prompted(
         &self,
         Picture { bytes, geometry }: &Picture,
@@ -139,7 +140,7 @@ impl ImagePreprocessing {
         Ok(ready)
     }
 
-    /// The same for a face that a detector found.
+    /// Like `prepare`, for a detected face.
     pub(super) fn prepare_face(&self, picture: &RgbImage, face: &Face) -> Result<PreparedSample, PrepareError> {
         let template = self.template.as_ref().ok_or(AlignError::NotAligning)?;
         let mut placed = self.warp(picture, &face.landmarks, template)?;
@@ -147,7 +148,7 @@ impl ImagePreprocessing {
         Ok(self.ready(placed))
     }
 
-    /// Whether a face is brought to a template, so that it can be looked for.
+    /// Whether faces are aligned to a template.
     pub(super) fn aligns(&self) -> bool {
         self.template.is_some()
     }
@@ -215,8 +216,8 @@ impl ImagePreprocessing {
         Ok(PlacedPicture { pixels: transform.warp(picture, [self.width, self.height]), as_taken, quality })
     }
 
-    /// A face that is said to be aligned has the input's shape. Any other photo would be squeezed into it, and what an
-    /// encoder makes of squeezed faces resembles that of other squeezed faces, whoever is on them.
+    /// An aligned face has the input's aspect ratio. Any other photo would be distorted, and embeddings of distorted
+    /// faces are similar to each other whoever they show.
     fn check_shape(&self, picture: &RgbImage) -> Result<(), AlignError> {
         let (width, height) = picture.dimensions();
         let off = (width as f32 * self.height as f32) / (height as f32 * self.width as f32) - 1.0;
@@ -247,7 +248,7 @@ impl ImagePreprocessing {
         PlacedPicture { pixels, as_taken, quality }
     }
 
-    /// Channels, height, width.
+    /// `[channels, height, width]`.
     fn normalise(&self, pixels: &[[f32; 3]]) -> Vec<f32> {
         let whole = match self.scale {
             PixelScale::Bytes => 1.0,
@@ -264,7 +265,7 @@ impl ImagePreprocessing {
     }
 }
 
-/// The placement for a model that has no template.
+/// The placement for a model without template.
 fn as_it_is(geometry: &Geometry) -> Result<FacePlacement, AlignError> {
     match (geometry.alignment, geometry.landmarks) {
         (None | Some(Alignment::Aligned), None) => Ok(FacePlacement::Fill),
@@ -272,7 +273,7 @@ fn as_it_is(geometry: &Geometry) -> Result<FacePlacement, AlignError> {
     }
 }
 
-/// The part of the picture that the region covers, and where its corner was.
+/// The region of the picture, and the offset of its corner.
 pub(super) fn cut(picture: &RgbImage, region: PixelBox) -> Result<(RgbImage, [f32; 2]), PictureError> {
     let PixelBox { left, top, width, height } = region;
     if ![left, top, width, height].iter().all(|number| number.is_finite()) || width <= 0.0 || height <= 0.0 {
@@ -286,7 +287,7 @@ pub(super) fn cut(picture: &RgbImage, region: PixelBox) -> Result<(RgbImage, [f3
     Ok((picture.view(x, y, right - x, bottom - y).to_image(), [x as f32, y as f32]))
 }
 
-/// First and one past the last pixel of a stretch; what reaches beyond the picture is left out.
+/// First and one past the last pixel of an interval, clamped to the picture.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the picture's sides")]
 fn span(start: f32, length: f32, side: u32) -> (u32, u32) {
     let clamp = |place: f32| place.round().clamp(0.0, side as f32) as u32;
@@ -343,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn regions_that_show_nothing_are_refused() {
+    fn empty_and_outside_regions_are_refused() {
         let refused = |geometry| plain().place(&picture(), &geometry).expect_err("refused");
         for bad in [region(0.0, 0.0, 0.0, 2.0), region(0.0, 0.0, 2.0, -1.0), region(f32::NAN, 0.0, 2.0, 2.0)] {
             assert_eq!(refused(bad), PictureError::BadRegion.into());
@@ -354,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn landmarks_count_from_the_whole_picture() {
+    fn landmarks_are_relative_to_the_whole_picture() {
         let template = [[5.0, 6.0], [14.0, 6.0], [9.5, 10.0], [6.0, 15.0], [13.0, 15.0]];
         let how = ImagePreprocessing { width: 20, height: 20, template: Some(template), ..plain() };
         let wide = RgbImage::from_fn(60, 50, |x, y| Rgb([x * 4, y * 5, 9].map(|part| u8::try_from(part).unwrap())));
@@ -383,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_normalised_by_channel_and_mirrored() {
+    fn values_are_normalised_by_channel_and_mirrored() {
         let how = ImagePreprocessing {
             colour: ColourOrder::Bgr,
             scale: PixelScale::Unit,
@@ -409,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn preprocessing_that_makes_no_sense_is_refused() {
+    fn invalid_preprocessing_is_refused() {
         assert_eq!(plain().check(), Ok(()));
         let template = Some([[1.0; 2]; 5]);
         for (wrong, error) in [

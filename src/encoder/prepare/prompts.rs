@@ -1,27 +1,28 @@
-//! Keypoint prompts: joints in a crop as further channels of a network's input, which say who of several people is meant.
+//! Keypoint prompts: joints as heat map channels of a network's input. They select one of several people in a crop.
 //!
-//! Each joint is a Gaussian of height one, as wide as KPR's (Somers et al. 2024); those of somebody else count negative.
+//! Each joint is a Gaussian of height 1 with the width of KPR (Somers et al. 2024); joints of other people are
+//! negative.
 
 use domain::{JOINTS, Joint, Prompt, PromptRole};
 
-/// A joint that the pose estimator gives less than this says nothing.
+/// Minimum joint score.
 const SCORE_MIN: f32 = 0.3;
-/// A Gaussian reaches this part of the input's width to each side.
+/// Radius of a Gaussian as a share of the input's width.
 const REACH_SHARE: f32 = 1.0 / 11.0;
 
-/// Where a picture's pixels lie in a network's input.
+/// Maps pixels of the picture to pixels of the input.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct InputMapping {
-    /// The corner of the part that is encoded, in pixels of the picture.
+    /// Corner of the encoded region, in pixels of the picture.
     pub(super) corner: [f32; 2],
-    /// How many pixels of the input one of the picture becomes, along width and height.
+    /// Input pixels per picture pixel along width and height.
     pub(super) scale: [f32; 2],
-    /// Width and height of the input.
+    /// Width and height of the input in pixels.
     pub(super) input: [usize; 2],
 }
 
-/// `channels` heat maps, each row-major: one holds all joints, as many as a body has joints hold one each in COCO's
-/// order. At each place the strongest joint of the subject, less the strongest of the others.
+/// `[channels, height, width]` heat maps: one channel for all joints, or 17 channels in COCO order. The value is the
+/// maximum over the subject's joints minus the maximum over the joints of others.
 pub(super) fn heat_maps(prompts: &[Prompt], channels: usize, mapping: &InputMapping) -> Vec<f32> {
     let [width, height] = mapping.input;
     let mut maps = vec![0.0; channels * width * height];
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn joints_stand_where_the_input_shows_them() {
+    fn joints_are_mapped_to_the_input() {
         let map = heat_maps(&[prompt(PromptRole::Subject, &[[50.5, 60.5, 0.9]])], 1, &MAPPING);
         assert_eq!(map.len(), 44 * 60);
         let highest = map.iter().copied().fold(0.0, f32::max);
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn others_count_negative_and_unseen_joints_not_at_all() {
+    fn joints_of_others_are_negative_and_low_scores_are_ignored() {
         let both =
             [prompt(PromptRole::Subject, &[[30.0, 40.0, 0.9]]), prompt(PromptRole::Other, &[[70.0, 100.0, 0.9]])];
         let map = heat_maps(&both, 1, &MAPPING);
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn joints_outside_of_the_crop_do_no_harm() {
+    fn joints_outside_of_the_crop_are_ignored() {
         let far = prompt(PromptRole::Subject, &[[-1e6, 1e6, 1.0], [1e30, -1e30, 1.0]]);
         assert!(heat_maps(&[far], 1, &MAPPING).iter().all(|value| *value == 0.0));
     }

@@ -1,20 +1,20 @@
-//! Measures of how fit a sample is, taken from what is encoded: the aligned face, the crop of a body, the joints.
+//! Sample quality, measured on the network's input: the aligned face, the crop of a body, the joints.
 
 use domain::{Frame, Landmarks, Quality};
 
-/// How far the tip of the nose stands before the plane of the eyes, in distances between the eyes. With it, and a weak
-/// perspective, five landmarks tell how a face is turned.
+/// Distance of the nose tip from the plane of the eyes, in interocular distances. With it and weak perspective, five
+/// landmarks give the pose.
 const NOSE_DEPTH: f32 = 0.5;
-/// From the eyes down to the mouth, and to the tip of the nose, in distances between the eyes; a frontal face (the
-/// template of SphereFace and ArcFace).
+/// Distances from the eyes to the mouth and to the nose tip, in interocular distances, for a frontal face (the template
+/// of SphereFace and ArcFace).
 const MOUTH_DROP: f32 = 1.155;
 const NOSE_DROP: f32 = 0.57;
-/// A joint that the pose estimator gives less than this was not seen.
+/// Minimum score of a visible joint.
 const JOINT_SCORE_MIN: f32 = 0.3;
 
-/// What each measure is worth, from nothing at the first number to all at the second. Those of faces were chosen on LFW
-/// pictures made small, soft and noisy: by them the best of eight frames finds its person among 160 for 70 people, a
-/// frame by chance for 40, and eight frames weighted by the square of the score for 79.
+/// Range of each measure: score 0 at the first value, 1 at the second. The face ranges were chosen on LFW pictures that
+/// were downscaled, blurred and made noisy: of eight frames, the best by score identifies its person among 160 for 70
+/// people, a random frame for 40, and the eight frames weighted by the squared score for 79.
 const FACE_PX: [f32; 2] = [16.0, 80.0];
 const NOISE: [f32; 2] = [0.3, 0.03];
 const SHARPNESS: [f32; 2] = [0.0, 0.04];
@@ -23,19 +23,19 @@ const BRIGHT: [f32; 2] = [0.98, 0.85];
 const TURNED_DEGREES: [f32; 2] = [75.0, 25.0];
 const DETECTION: [f32; 2] = [0.5, 0.95];
 const BODY_PX: [f32; 2] = [24.0, 128.0];
-/// A standing body is between a quarter and nearly as wide as it is high.
+/// Aspect ratio (width / height) of a standing body.
 const NARROW: [f32; 2] = [0.12, 0.28];
 const WIDE: [f32; 2] = [1.6, 0.75];
 const GAIT_FRAMES: [f32; 2] = [4.0, 48.0];
 const JOINTS: [f32; 2] = [0.3, 0.9];
 
-/// The grey of a picture, 0 to 1.
+/// A grey picture, values 0 to 1.
 struct GreyImage {
     values: Vec<f32>,
     width: usize,
 }
 
-/// Adds what pixels tell: sharpness, noise and brightness. `pixels` are row-major RGB on 0..255, `width` a row.
+/// Adds sharpness, noise and brightness. `pixels` are row-major RGB in 0..=255, `width` is the row length.
 pub(super) fn of_pixels(pixels: &[[f32; 3]], width: usize, quality: Quality) -> Quality {
     const CONTRAST_MIN: f32 = 1e-3;
     let values: Vec<f32> = pixels.iter().map(|[r, g, b]| (0.299 * r + 0.587 * g + 0.114 * b) / 255.0).collect();
@@ -51,13 +51,13 @@ pub(super) fn of_pixels(pixels: &[[f32; 3]], width: usize, quality: Quality) -> 
         return Quality { sharpness: Some(0.0), noise: Some(0.0), ..quality };
     }
     let noise = grey.noise();
-    // White noise of deviation s has a Laplacian of variance 20 s^2, which is no sharpness.
+    // White noise with standard deviation s has a Laplacian variance of 20 s^2; subtract it from the sharpness.
     let sharpness = (grey.laplacian_variance() - 20.0 * noise * noise).max(0.0).sqrt() / (4.0 * contrast);
     Quality { sharpness: Some(sharpness), noise: Some(noise / contrast), ..quality }
 }
 
 impl GreyImage {
-    /// What `kernel` makes of each place with all its neighbours; rows of the kernel are rows of the picture.
+    /// The convolution with `kernel` at each inner pixel.
     fn filtered(&self, kernel: [[f32; 3]; 3]) -> impl Iterator<Item = f32> {
         let (width, height) = (self.width, self.values.len() / self.width);
         let inner = (1..height - 1).flat_map(move |y| (1..width - 1).map(move |x| y * width + x));
@@ -77,7 +77,7 @@ impl GreyImage {
         (squares / count - (sum / count).powi(2)).max(0.0)
     }
 
-    /// The standard deviation of white noise by a mask that is blind to slopes and edges (Immerkaer 1996).
+    /// Standard deviation of white noise, by a mask that ignores slopes and edges (Immerkaer 1996).
     fn noise(&self) -> f32 {
         let (mut sum, mut count) = (0.0_f32, 0.0_f32);
         for value in self.filtered([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]]) {
@@ -88,20 +88,20 @@ impl GreyImage {
     }
 }
 
-/// Yaw, pitch and roll in degrees by five landmarks; an estimate, good to some ten degrees.
+/// Yaw, pitch and roll in degrees from five landmarks; an estimate with an error of about ten degrees.
 pub(super) fn pose(landmarks: &Landmarks) -> [f32; 3] {
     let Landmarks([left_eye, right_eye, nose, left_mouth, right_mouth]) = *landmarks;
     let between = |a: [f32; 2], b: [f32; 2]| [f32::midpoint(a[0], b[0]), f32::midpoint(a[1], b[1])];
     let (eyes, mouth) = (between(left_eye, right_eye), between(left_mouth, right_mouth));
     let roll = (right_eye[1] - left_eye[1]).atan2(right_eye[0] - left_eye[0]);
-    // Upright again, about the middle of the eyes.
+    // Rotated upright around the midpoint of the eyes.
     let upright = |[x, y]: [f32; 2]| {
         let (x, y) = (x - eyes[0], y - eyes[1]);
         [x * roll.cos() + y * roll.sin(), y * roll.cos() - x * roll.sin()]
     };
     let (nose, mouth) = (upright(nose), upright(mouth));
     let apart = (right_eye[0] - left_eye[0]).hypot(right_eye[1] - left_eye[1]).max(1e-3);
-    // The line from eyes to mouth is where a frontal nose lies; how far it is off tells the yaw.
+    // A frontal nose is on the line from eyes to mouth; its offset gives the yaw.
     let middle = mouth[0] * NOSE_DROP / MOUTH_DROP;
     let yaw = ((nose[0] - middle) / apart / NOSE_DEPTH).atan();
     let drop = mouth[1].max(1e-3);
@@ -109,7 +109,7 @@ pub(super) fn pose(landmarks: &Landmarks) -> [f32; 3] {
     [yaw, pitch, roll].map(f32::to_degrees)
 }
 
-/// What the joints of a walk tell.
+/// The quality of a skeleton sequence.
 pub(super) fn of_walk(frames: &[Frame]) -> Quality {
     let scores = || frames.iter().flat_map(|frame| &frame.joints).map(|joint| joint.score);
     let joints = scores().count().max(1) as f32;
@@ -122,7 +122,7 @@ pub(super) fn of_walk(frames: &[Frame]) -> Quality {
     })
 }
 
-/// The quality with its score: the product of what the measures are worth.
+/// Adds the score: the product of all measures' scores.
 pub(super) fn scored(quality: Quality) -> Quality {
     let size = |degrees: Option<f32>| degrees.map(f32::abs);
     let aspect = quality.aspect.map(|aspect| worth(aspect, NARROW).min(worth(aspect, WIDE)));
@@ -143,7 +143,7 @@ pub(super) fn scored(quality: Quality) -> Quality {
     Quality { score: worths.into_iter().flatten().product(), ..quality }
 }
 
-/// 0 at `nothing`, 1 at `all` and beyond, linear between; `all` may be the lower of the two.
+/// 0 at `nothing`, 1 at `all` and beyond, linear between; `all` may be the smaller value.
 fn worth(value: f32, [nothing, all]: [f32; 2]) -> f32 {
     ((value - nothing) / (all - nothing)).clamp(0.0, 1.0)
 }
@@ -164,13 +164,13 @@ mod tests {
     }
 
     #[test]
-    fn a_frontal_face_looks_straight() {
+    fn a_frontal_face_has_no_yaw_pitch_or_roll() {
         let [yaw, pitch, roll] = pose(&Landmarks(FRONTAL));
         assert!(yaw.abs() < 3.0 && pitch.abs() < 3.0 && roll.abs() < 1.0, "{yaw} {pitch} {roll}");
     }
 
     #[test]
-    fn a_nose_off_the_middle_is_a_turned_face() {
+    fn a_nose_off_the_centre_line_gives_yaw() {
         let with_nose = |dx: f32, dy: f32| {
             let mut points = FRONTAL;
             points[2] = [points[2][0] + dx, points[2][1] + dy];
@@ -197,9 +197,9 @@ mod tests {
     }
 
     #[test]
-    fn noise_is_told_from_sharpness() {
+    fn noise_is_not_sharpness() {
         let slope = |x: usize, y: usize| 60.0 + 2.0 * x as f32 + y as f32;
-        // A hash of the place, about -1 to 1.
+        // A hash of the position, about -1 to 1.
         let hash = |x: usize, y: usize| {
             let [x, y] = [x, y].map(|at| u32::try_from(at).expect("a small picture"));
             let mut mixed = x.wrapping_mul(374_761_393) ^ y.wrapping_mul(668_265_263);
@@ -211,7 +211,7 @@ mod tests {
         let noisy = |loudness: f32| seen(&pixels(60, 50, |x, y| slope(x, y) + loudness * hash(x, y)), 60);
         let noise = |quality: Quality| quality.noise.expect("large enough");
         assert!(noise(noisy(0.0)) < 1e-3 && noise(noisy(30.0)) > 2.5 * noise(noisy(10.0)));
-        // Uniform on -1..1 has a deviation of 0.577; the slope's own contrast is about 37.
+        // A uniform value in -1..1 has a standard deviation of 0.577; the slope's own contrast is about 37.
         assert!((noise(noisy(10.0)) - 5.77 / 37.8).abs() < 0.03, "{}", noise(noisy(10.0)));
         assert!(noisy(10.0).sharpness.expect("large enough") < 0.15);
     }
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn joints_that_were_not_seen_are_counted() {
+    fn joints_with_low_scores_are_counted() {
         let joint = |seen| Joint { x: 1.0, y: 1.0, score: if seen { 0.9 } else { 0.1 } };
         let frame = Frame { joints: std::array::from_fn(|number| joint(number != 0)) };
         let quality = of_walk(&[frame; 60]);
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_measure_spoils_the_score() {
+    fn one_bad_measure_lowers_the_score() {
         let good =
             Quality { face_px: Some(200.0), sharpness: Some(0.5), detection_score: Some(1.0), ..Quality::default() };
         assert_eq!(scored(good).score, 1.0);
@@ -245,7 +245,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn roll_is_told_and_changes_nothing_else(angle in -80.0_f32..80.0, scale in 0.2_f32..9.0) {
+        fn roll_changes_no_other_angle(angle in -80.0_f32..80.0, scale in 0.2_f32..9.0) {
             let (sin, cos) = angle.to_radians().sin_cos();
             let turned = FRONTAL.map(|[x, y]| [scale * (x * cos - y * sin), scale * (x * sin + y * cos)]);
             let [yaw, pitch, roll] = pose(&Landmarks(turned));
@@ -255,7 +255,7 @@ mod tests {
         }
 
         #[test]
-        fn no_landmarks_give_what_is_no_number(points in prop::array::uniform5(prop::array::uniform2(-1e4_f32..1e4))) {
+        fn the_pose_is_always_finite(points in prop::array::uniform5(prop::array::uniform2(-1e4_f32..1e4))) {
             prop_assert!(pose(&Landmarks(points)).iter().all(|degrees| degrees.is_finite()));
         }
     }

@@ -1,4 +1,5 @@
-//! Silhouettes of a walk: each cut to the body's rows, brought to one height and centred, then a fixed number of them.
+//! Prepares silhouettes: crops each to the body's rows, scales it to one height, centres it, and selects a fixed number
+//! of frames.
 
 use image::{GrayImage, RgbImage, imageops};
 use serde::{Deserialize, Serialize};
@@ -9,31 +10,32 @@ use super::{
 };
 use domain::{Picture, Quality};
 
-/// The longest side of a silhouette that a network takes.
+/// Maximum side of a network's silhouette in pixels.
 pub(super) const SIDE_MAX: u32 = 512;
-/// The widest that a body is made.
+/// Maximum width of a scaled body in pixels.
 const STREAK_MAX: u32 = 8 * SIDE_MAX;
-/// A pixel as bright as this belongs to the body.
+/// Minimum brightness of a body pixel.
 const BODY_MIN: u8 = 128;
-/// A body of fewer pixels is a speck that the segmentation left.
+/// Minimum body pixels; fewer are an artefact of segmentation.
 const BODY_PIXELS_MIN: usize = 16;
 
-/// How silhouettes become a network's input (as OpenGait prepares CASIA-B, OU-MVLP and GREW: 64 x 44).
+/// How silhouettes become a network's input `[frames, height, width]` (OpenGait's preparation of CASIA-B, OU-MVLP and
+/// GREW: 64 x 44).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SilhouettePreprocessing {
-    /// A longer walk gives frames at even distances, a shorter one is gone through again.
+    /// A longer walk is sampled evenly, a shorter one is repeated.
     pub frames: usize,
     pub height: u32,
     pub width: u32,
 }
 
-/// Why silhouettes can not be used.
+/// Why silhouettes cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SilhouetteError {
     #[error("the track has no frames")]
     Empty,
-    #[error("the track has {found} frames, at most {limit} are taken")]
+    #[error("the track has {found} frames, and at most {limit} are allowed")]
     TooManyFrames { found: usize, limit: usize },
     #[error("frame {frame} of the track: {problem}")]
     Frame { frame: usize, problem: super::PictureError },
@@ -50,12 +52,12 @@ impl SilhouettePreprocessing {
         if is_sound { Ok(()) } else { Err(PreprocessingError::Silhouette) }
     }
 
-    /// Frames, height, width.
+    /// `[frames, height, width]`.
     pub(super) fn shape(&self) -> [usize; 3] {
         [self.frames, self.height as usize, self.width as usize]
     }
 
-    /// Frames without a body are passed over.
+    /// Skips frames without a body.
     pub(super) fn prepare(&self, pictures: &[Picture], limits: &SampleLimits) -> Result<PreparedSample, PrepareError> {
         if pictures.is_empty() {
             return Err(SilhouetteError::Empty.into());
@@ -78,13 +80,14 @@ impl SilhouettePreprocessing {
         Ok(PreparedSample { prepared: NetworkInput { views: vec![view] }, quality: quality::scored(quality) })
     }
 
-    /// Which of `found` frames are taken.
+    /// The indices of the selected frames among `found`.
     fn chosen(&self, found: usize) -> impl Iterator<Item = usize> {
         let taken = self.frames;
         (0..taken).map(move |at| if found > taken { at * found / taken } else { at % found })
     }
 
-    /// The body in its frame: cut to its rows, as high as the input with its aspect kept, its mass in the middle; 0 to 1.
+    /// The body in its frame, `[height, width]`, 0 to 1: cropped to its rows, scaled to the input's height with its
+    /// aspect ratio, centred by its mass. `None` without a body.
     fn body(&self, picture: &RgbImage) -> Option<Vec<f32>> {
         let grey = imageops::grayscale(picture);
         let rows: Vec<u32> =
@@ -95,7 +98,7 @@ impl SilhouettePreprocessing {
             return None;
         }
         let cut = imageops::crop_imm(&grey, 0, top, grey.width(), bottom - top + 1).to_image();
-        // A streak over the whole picture is no body; it is squeezed instead of filling memory.
+        // A horizontal streak is squeezed, so that it does not fill memory.
         let width = (u64::from(cut.width()) * u64::from(self.height)).div_ceil(u64::from(cut.height()));
         let width = u32::try_from(width).unwrap_or(u32::MAX).clamp(1, STREAK_MAX);
         let scaled = imageops::resize(&cut, width, self.height, imageops::FilterType::Triangle);
@@ -113,7 +116,7 @@ fn row(picture: &GrayImage, y: u32) -> impl Iterator<Item = (u32, u8)> {
     (0..picture.width()).map(move |x| (x, picture.get_pixel(x, y).0[0]))
 }
 
-/// The column left of which half of the body's mass lies.
+/// The column that halves the body's mass.
 fn middle_of_mass(picture: &GrayImage) -> u32 {
     let column = |x: u32| (0..picture.height()).map(|y| u64::from(picture.get_pixel(x, y).0[0])).sum::<u64>();
     let columns: Vec<u64> = (0..picture.width()).map(column).collect();
@@ -143,7 +146,7 @@ mod tests {
         Picture { bytes: ImageBytes(file.into_inner().into()), geometry: Geometry::default() }
     }
 
-    /// A body of 20 x 80 whose left edge stands at `left`.
+    /// A body of 20 x 80 with its left edge at `left`.
     fn body(left: u32) -> Picture {
         let is_body = move |x: u32, y: u32| (left..left + 20).contains(&x) && (30..110).contains(&y);
         picture(GrayImage::from_fn(200, 150, |x, y| Luma([if is_body(x, y) { 255 } else { 0 }])))
@@ -154,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_fills_the_height_and_stands_in_the_middle_wherever_it_was() {
+    fn a_body_is_scaled_to_the_height_and_centred() {
         let left = prepared(&[body(10)]).expect("a body").prepared.views[0].clone();
         let right = prepared(&[body(150)]).expect("a body").prepared.views[0].clone();
         assert_eq!(left.len(), 4 * 64 * 44);
@@ -166,14 +169,14 @@ mod tests {
     }
 
     #[test]
-    fn short_walks_repeat_and_long_ones_are_thinned() {
+    fn short_walks_are_repeated_and_long_ones_sampled() {
         let chosen = |found| HOW.chosen(found).collect::<Vec<_>>();
         assert_eq!(chosen(3), [0, 1, 2, 0]);
         assert_eq!(chosen(8), [0, 2, 4, 6]);
     }
 
     #[test]
-    fn frames_without_a_body_are_passed_over_and_a_walk_of_them_is_refused() {
+    fn frames_without_a_body_are_skipped_and_a_walk_of_them_is_refused() {
         let blank = || picture(GrayImage::new(50, 50));
         let quality = prepared(&[blank(), body(10), blank(), body(12)]).expect("two bodies").quality;
         assert_eq!(quality.frames, Some(2));

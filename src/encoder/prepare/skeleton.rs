@@ -1,4 +1,4 @@
-//! Walks: COCO-17 joints over time, scaled to one body height, centred, and brought to a fixed number of frames.
+//! Prepares walks: COCO-17 joints over time, scaled to one body height, centred, with a fixed number of frames.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -6,52 +6,52 @@ use thiserror::Error;
 use super::{NetworkInput, PreparedSample, PreprocessingError, SampleLimits, quality};
 use domain::{Frame, JOINTS, Joint, Skeleton};
 
-/// The most frames that a network's input has.
+/// Maximum number of frames of a network's input.
 pub(super) const INPUT_FRAMES_MAX: usize = 1024;
-/// A body lower than this has no shape.
+/// Minimum body height in pixels.
 const BODY_HEIGHT_MIN_PX: f32 = 1.0;
-/// Farther out than any picture reaches; below it, nothing that is done to a joint overflows.
+/// Maximum coordinate in pixels: beyond any picture, and safe from overflow.
 const COORDINATE_MAX: f32 = 1e6;
 
-/// COCO's left and right hip.
+/// Left and right hip in COCO order.
 const HIPS: [usize; 2] = [11, 12];
 
-/// How a walk becomes a network's input.
+/// How a walk becomes a network's input `[frames, 17, 3]` (x, y, score).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SkeletonPreprocessing {
-    /// A longer walk gives its middle, a shorter one is gone through again.
+    /// A longer walk is cut to its middle, a shorter one is repeated.
     pub frames: usize,
-    /// How tall a body is made, from its highest joint to its lowest, by the median over the frames.
+    /// Body height after scaling, from the highest to the lowest joint, median over the frames.
     pub body_height_px: f32,
     pub centre: Centre,
 }
 
-/// What of the body is brought to the origin.
+/// The origin of the scaled coordinates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Centre {
-    /// The middle of the hips, in each frame by itself.
+    /// The midpoint of the hips, per frame.
     ///
-    /// GaitGraph on PsyMo, same view, gallery of normal walks: rank-1 46.5 %; with the whole walk's middle brought to
-    /// one place 31.5 to 32.3 %, with raw pixels 28.8 %.
+    /// GaitGraph on PsyMo (same view, gallery of normal walks) has a rank-1 of 46.5 %; with one origin for the whole
+    /// walk 31.5 to 32.3 %, with raw pixels 28.8 %.
     Hips,
 }
 
-/// Why a walk can not be used.
+/// Why a skeleton sequence cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SkeletonError {
     #[error("the skeleton sequence has no frames")]
     Empty,
-    #[error("the skeleton sequence has {found} frames, at most {limit} are taken")]
+    #[error("the skeleton sequence has {found} frames, and at most {limit} are allowed")]
     TooManyFrames { found: usize, limit: usize },
-    #[error("frame {frame} has a joint that is not finite or farther out than {COORDINATE_MAX} pixels")]
+    #[error("frame {frame} has a joint that is not finite or beyond {COORDINATE_MAX} pixels")]
     BadJoint { frame: usize },
-    #[error("the joints of the skeleton sequence all lie in one place")]
+    #[error("the joints of the skeleton sequence are all at one point")]
     NoBody,
     #[error("this is not a JSON list of frames with \"keypoints\": {0}")]
     Json(String),
-    #[error("frame {frame} has {found} keypoint numbers, a COCO skeleton has {} (x, y, score of {JOINTS} joints)", JOINTS * 3)]
+    #[error("frame {frame} has {found} keypoint numbers, and a COCO skeleton has {} (x, y, score of {JOINTS} joints)", JOINTS * 3)]
     WrongKeypoints { frame: usize, found: usize },
 }
 
@@ -84,8 +84,12 @@ impl SkeletonPreprocessing {
     }
 }
 
-/// Reads a walk as PsyMo and other sets keep it: a list of frames, each an object with `keypoints`, 51 numbers that are
-/// x, y, score of the joints in COCO order. Other members of a frame are passed over.
+/// Reads a walk in the JSON of PsyMo and other sets: a list of frames, each an object with `keypoints`, 51 numbers (x,
+/// y, score of the joints in COCO order). Other members of a frame are ignored.
+///
+/// # Errors
+///
+/// See [`SkeletonError`].
 pub fn parse_json(bytes: &[u8], limits: &SampleLimits) -> Result<Skeleton, SkeletonError> {
     #[derive(Deserialize)]
     struct FrameRecord {
@@ -111,7 +115,7 @@ fn check_frames(frames: &[Frame], limits: &SampleLimits) -> Result<(), SkeletonE
     if frames.len() > limits.skeleton_frames_max {
         return Err(SkeletonError::TooManyFrames { found: frames.len(), limit: limits.skeleton_frames_max });
     }
-    // A comparison with NaN is false, so NaN is refused too.
+    // Comparisons with NaN are false, so NaN is refused too.
     let sound = |joint: &Joint| [joint.x, joint.y, joint.score].iter().all(|number| number.abs() <= COORDINATE_MAX);
     match frames.iter().position(|frame| !frame.joints.iter().all(sound)) {
         None => Ok(()),
@@ -119,7 +123,7 @@ fn check_frames(frames: &[Frame], limits: &SampleLimits) -> Result<(), SkeletonE
     }
 }
 
-/// `length` frames from the middle, going through them again where there are fewer.
+/// `length` frames from the middle; shorter walks are repeated.
 pub(super) fn window(frames: &[Frame], length: usize) -> Vec<Frame> {
     let start = frames.len().saturating_sub(length) / 2;
     frames[start..].iter().cycle().take(length).copied().collect()
@@ -130,8 +134,8 @@ fn hips(frame: &Frame) -> [f32; 2] {
     [f32::midpoint(left.x, right.x), f32::midpoint(left.y, right.y)]
 }
 
-/// From the highest joint to the lowest, by the median over the frames: single frames with a joint gone astray, or a
-/// person half in view, do not move it.
+/// The distance from the highest to the lowest joint, median over the frames: robust to single frames with a wrong
+/// joint or a partly visible person.
 fn body_height(frames: &[Frame]) -> Result<f32, SkeletonError> {
     let extent = |frame: &Frame| {
         let (high, low) =
@@ -153,7 +157,7 @@ mod tests {
     const HOW: SkeletonPreprocessing =
         SkeletonPreprocessing { frames: 60, body_height_px: 110.0, centre: Centre::Hips };
 
-    /// A walk whose frame `n` is `n` pixels further right; its joints stand 5 pixels below each other.
+    /// A walk whose frame `n` is `n` pixels further right; its joints are 5 pixels apart vertically.
     fn walk(frames: u16) -> Vec<Frame> {
         let joint =
             |frame: u16, joint: usize| Joint { x: f32::from(frame), y: 5.0 * joint as f32, score: f32::from(frame) };
@@ -164,19 +168,19 @@ mod tests {
         HOW.prepare(&Skeleton { frames }, &SampleLimits::default()).map(|ready| ready.prepared.views[0].clone())
     }
 
-    /// The score of the first joint of each frame, which [`walk`] makes the frame's number.
+    /// The score of the first joint of each frame, which [`walk`] sets to the frame's number.
     fn frame_numbers(view: &[f32]) -> Vec<f32> {
         view.chunks_exact(JOINTS * 3).map(|frame| frame[2]).collect()
     }
 
     #[test]
-    fn a_long_walk_gives_its_middle() {
+    fn a_long_walk_is_cut_to_its_middle() {
         let numbers = frame_numbers(&prepared(walk(101)).expect("a walk"));
         assert_eq!(numbers, (20_u8..80).map(f32::from).collect::<Vec<_>>());
     }
 
     #[test]
-    fn a_short_walk_is_gone_through_again() {
+    fn a_short_walk_is_repeated() {
         let numbers = frame_numbers(&prepared(walk(25)).expect("a walk"));
         assert_eq!(numbers, (0_u8..60).map(|frame| f32::from(frame % 25)).collect::<Vec<_>>());
     }
@@ -200,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn walks_that_are_no_walks_are_refused() {
+    fn invalid_walks_are_refused() {
         assert_eq!(prepared(Vec::new()), Err(SkeletonError::Empty));
         assert_eq!(prepared(walk(3601)), Err(SkeletonError::TooManyFrames { found: 3601, limit: 3600 }));
         for bad in [f32::NAN, f32::INFINITY, -2e6] {
@@ -228,7 +232,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_accepted_gives_finite_numbers(
+        fn accepted_walks_give_finite_numbers(
             joints in prop::collection::vec((-1e6_f32..1e6, -1e6_f32..1e6, 0.0_f32..1.0), JOINTS..JOINTS * 4),
         ) {
             let frames = joints.as_chunks::<JOINTS>().0.iter();

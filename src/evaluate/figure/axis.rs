@@ -1,4 +1,4 @@
-//! Axes: where a number lies on them, and where their lines and words are.
+//! Axes: positions of values, tick lines and labels.
 
 use crate::metrics::probit;
 
@@ -14,29 +14,32 @@ pub(crate) struct Axis {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AxisScale {
     Linear,
-    /// Shares from 0 to 1, written as percentages.
+    /// Shares from 0 to 1, labelled as percentages.
     Percent,
-    /// Rates above zero by their powers of ten.
+    /// Rates above zero on a logarithmic scale.
     Log,
-    /// Rates by the normal distribution's quantiles: normal scores give straight lines.
+    /// Rates on the scale of normal quantiles: normally distributed scores give straight lines.
     Probit,
 }
 
-/// Rates that have lines on a probit axis.
+/// Ticks of a probit axis.
 const PROBIT_TICKS: [f64; 15] = [1e-6, 1e-5, 1e-4, 1e-3, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.99];
-/// About so many lines on an even axis.
+/// Approximate number of ticks on a linear axis.
 const TICKS: f64 = 6.0;
 
 impl Axis {
     /// # Panics
-    /// When it has no length, or reaches zero where it must not.
+    /// When the range is empty, or includes zero on a logarithmic or probit scale.
     pub(crate) fn new(label: impl Into<String>, scale: AxisScale, low: f64, high: f64) -> Self {
-        assert!(low < high && low.is_finite() && high.is_finite(), "an axis goes from low to high");
-        assert!(low > 0.0 || matches!(scale, AxisScale::Linear | AxisScale::Percent), "zero is endlessly far away");
+        assert!(low < high && low.is_finite() && high.is_finite(), "low is below high");
+        assert!(
+            low > 0.0 || matches!(scale, AxisScale::Linear | AxisScale::Percent),
+            "zero has no position on this scale"
+        );
         Self { label: label.into(), scale, low, high }
     }
 
-    /// 0 where the axis begins, 1 where it ends; numbers beyond lie there.
+    /// The position of a value: 0 at the start, 1 at the end; values beyond are clamped.
     pub(super) fn place(&self, value: f64) -> f64 {
         let (low, high) = (self.scaled(self.low), self.scaled(self.high));
         (self.scaled(value.clamp(self.low, self.high)) - low) / (high - low)
@@ -50,7 +53,7 @@ impl Axis {
         }
     }
 
-    /// The numbers that have lines, with their words.
+    /// The ticks with their labels.
     pub(super) fn ticks(&self) -> Vec<(f64, String)> {
         let values: Vec<f64> = match self.scale {
             AxisScale::Linear | AxisScale::Percent => {
@@ -69,21 +72,21 @@ impl Axis {
 
     fn words(&self, value: f64) -> String {
         match self.scale {
-            // What is next to zero by rounding is zero.
+            // Values near zero by rounding are zero.
             AxisScale::Linear => shortest(if value.abs() < (self.high - self.low) * 1e-9 { 0.0 } else { value }),
             AxisScale::Percent | AxisScale::Probit | AxisScale::Log => format!("{} %", shortest(100.0 * value)),
         }
     }
 }
 
-/// Up to five decimals, without zeros at the end.
+/// Up to five decimals without trailing zeros.
 fn shortest(value: f64) -> String {
     let words = format!("{value:.5}");
     let words = words.trim_end_matches('0').trim_end_matches('.');
     words.to_owned()
 }
 
-/// 1, 2 or 5 times a power of ten, the next above.
+/// The next larger 1, 2 or 5 times a power of ten.
 fn round_step(step: f64) -> f64 {
     let power = 10_f64.powf(step.log10().floor());
     let factor = [1.0, 2.0, 5.0].into_iter().find(|factor| factor * power >= step * (1.0 - 1e-9)).unwrap_or(10.0);
@@ -99,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_at_round_numbers() {
+    fn ticks_are_at_round_numbers() {
         assert_eq!(words(&Axis::new("", AxisScale::Linear, -0.23, 0.97)), ["-0.2", "0", "0.2", "0.4", "0.6", "0.8"]);
         assert_eq!(
             words(&Axis::new("", AxisScale::Percent, 0.9, 1.0)),

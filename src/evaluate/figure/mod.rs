@@ -1,6 +1,6 @@
-//! Figures as SVG, drawn by ourselves so that a page that holds them needs nothing else; and the same as PNG.
+//! Figures as SVG, drawn here so that a page needs no other files; also as PNG.
 //!
-//! Knows axes and series and nothing of what they mean.
+//! This module draws axes and series and does not know their meaning.
 
 mod axis;
 mod raster;
@@ -11,30 +11,30 @@ pub(super) use axis::{Axis, AxisScale};
 pub use raster::FigureError;
 pub(super) use raster::png;
 
-/// Of the whole figure, in pixels of the SVG.
+/// Size of the figure in SVG pixels.
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 460.0;
-/// Where the axes are: left, top, right, bottom.
+/// Frame of the axes: left, top, right, bottom.
 const FRAME: (f64, f64, f64, f64) = (78.0, 44.0, 700.0, 396.0);
-/// Okabe and Ito (2008), which people of all kinds of colour vision tell apart; yellow is left out, for it is lost on
-/// white.
+/// Colours of Okabe and Ito (2008), distinguishable with colour vision deficiency; without yellow, which is invisible
+/// on white.
 const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"];
-/// More series than colours go round with other strokes, so that no two look alike.
+/// Further series repeat the colours with other strokes.
 const STROKES: [&str; 3] = ["", "7 4", "2 3"];
 const INK: &str = "#222222";
 const FAINT: &str = "#e2e2e2";
-/// Of a line of text.
+/// Line height of text.
 const LINE: f64 = 19.0;
-/// A letter's width as a share of the letter size, to keep room for the legend's words.
+/// Width of a letter relative to its size, to reserve space for the legend.
 const LETTER: f64 = 0.56;
 const LEGEND_SIZE: f64 = 13.0;
-/// A longer legend says how many more there are.
+/// Maximum legend entries; then a line gives the number of the others.
 const LEGEND_MAX: usize = 12;
 
-/// Curves, bars or points over two axes.
+/// Series over two axes.
 #[derive(Debug, Clone)]
 pub(super) struct Figure {
-    /// What files are named.
+    /// File name.
     pub(super) name: &'static str,
     pub(super) title: String,
     pub(super) x: Axis,
@@ -53,11 +53,11 @@ pub(super) struct Series {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SeriesShape {
     Line,
-    /// From each point to the next one's place, as counts change; filled down to the axis.
+    /// Steps from each point to the next, filled to the axis.
     Filled,
-    /// Thin and grey: what to compare with.
+    /// Thin and grey: a reference line.
     Guide,
-    /// Rings, each with its number's place: what is worth reading off.
+    /// Rings at values of interest.
     Marks,
 }
 
@@ -69,7 +69,7 @@ pub(super) enum LegendCorner {
 }
 
 impl Figure {
-    /// The figure as a document of its own, which may also stand in a page.
+    /// The figure as a standalone SVG document, which may also be embedded in a page.
     pub(super) fn svg(&self) -> String {
         let mut svg = String::with_capacity(1 << 14);
         let mut put = |text: std::fmt::Arguments<'_>| svg.write_fmt(text).expect("a text grows");
@@ -106,8 +106,8 @@ impl Figure {
         svg
     }
 
-    /// Each series with the number of its colour and stroke; guides have none of their own, and marks go on with the
-    /// colour before them.
+    /// Each series with the index of its colour and stroke; guides have none, and marks use the colour of the previous
+    /// series.
     fn looks(&self) -> Vec<(&Series, usize)> {
         let mut next = 0;
         let look = |series| match series {
@@ -246,7 +246,7 @@ impl Figure {
     }
 }
 
-/// What a series looks like, for the legend.
+/// A legend sample of a series.
 fn sample(shape: SeriesShape, look: usize, x: f64, y: f64) -> String {
     let (colour, dashes) = (COLOURS[look % COLOURS.len()], STROKES[look / COLOURS.len() % STROKES.len()]);
     let dashes = if dashes.is_empty() { "none" } else { dashes };
@@ -269,7 +269,7 @@ fn sample(shape: SeriesShape, look: usize, x: f64, y: f64) -> String {
     }
 }
 
-/// Text as it may stand in SVG and HTML, between tags and in attributes. What XML cannot hold is left out.
+/// Escapes text for SVG and HTML content and attributes. Characters that XML forbids are removed.
 pub(super) fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')) {
@@ -306,7 +306,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn words_are_escaped_and_points_lie_within_the_frame() {
+    fn text_is_escaped_and_points_are_within_the_frame() {
         let svg = example(2).svg();
         assert!(svg.contains("&quot;Two&quot; &lt;b&gt;bold&lt;/b&gt; lines") && !svg.contains("<b>"), "{svg}");
         assert!(svg.contains("series &lt;1&gt; &amp; co"));
@@ -316,7 +316,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn long_legends_say_how_much_is_left_out() {
+    fn long_legends_count_the_omitted_entries() {
         let svg = example(15).svg();
         assert!(svg.contains("and 3 more"), "{svg}");
         let looks = example(15).looks().iter().map(|(_, look)| *look).collect::<Vec<_>>();

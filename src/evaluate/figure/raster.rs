@@ -1,5 +1,4 @@
-//! The same figure in pixels. Letters come from a font that the program carries, so that they look the same on a server
-//! that has none.
+//! Rasterises figures. The font is compiled in, so that text looks the same on every machine.
 
 use std::sync::Arc;
 
@@ -9,13 +8,13 @@ use resvg::{
 };
 use thiserror::Error;
 
-/// Pixels for each pixel of the SVG: figures are looked at on dense screens and printed.
+/// Pixels per SVG pixel, for high-density screens and print.
 const DENSITY: u16 = 2;
 
-/// Why a figure cannot be had in pixels.
+/// Why a figure cannot be rasterised.
 #[derive(Debug, Error)]
 pub enum FigureError {
-    #[error("the figure is no SVG that can be drawn")]
+    #[error("the figure is not a valid SVG")]
     Svg(#[from] usvg::Error),
     #[error("there is no memory for {0} x {1} pixels")]
     TooLarge(u32, u32),
@@ -23,16 +22,16 @@ pub enum FigureError {
     Png(String),
 }
 
-/// Draws an SVG without looking at the machine's fonts or at other files.
+/// Rasterises an SVG as PNG without the machine's fonts or other files.
 ///
 /// # Errors
-/// When the text is no SVG.
+/// [`FigureError`].
 pub(crate) fn png(svg: &str) -> Result<Vec<u8>, FigureError> {
     let mut options = usvg::Options::default();
     let fonts = Arc::make_mut(&mut options.fontdb);
     fonts.load_font_data(epaint_default_fonts::UBUNTU_LIGHT.to_vec());
     let family = fonts.faces().next().and_then(|face| face.families.first()).map(|(name, _)| name.clone());
-    fonts.set_sans_serif_family(family.expect("the font that the program carries has a name"));
+    fonts.set_sans_serif_family(family.expect("the built-in font has a name"));
     let tree = usvg::Tree::from_str(svg, &options)?;
     let size = tree.size().to_int_size();
     let (width, height) = (size.width() * u32::from(DENSITY), size.height() * u32::from(DENSITY));
@@ -48,8 +47,8 @@ mod tests {
     use crate::figure::tests::example;
 
     #[test]
-    fn figures_have_their_lines_and_letters() {
-        // One line alone: what is filled would lie over it.
+    fn figures_have_lines_and_text() {
+        // One line only: a filled series would cover it.
         let svg = example(1).svg();
         let drawn = image::load_from_memory(&png(&svg).expect("drawn")).expect("a PNG").into_rgb8();
         assert_eq!(drawn.dimensions(), (1440, 920));
@@ -58,7 +57,7 @@ mod tests {
                 .filter(|(x, y)| picture.get_pixel(*x, *y).0.iter().all(|c| *c < 100))
                 .count()
         };
-        // The title stands above the frame, alone.
+        // Only the title is above the frame.
         assert!(dark(&drawn, 20..70) > 300, "there are letters");
         let is_blue = |pixel: &image::Rgb<u8>| pixel.0[0] < 0x20 && pixel.0[2].abs_diff(0xb2) < 0x10;
         let blue = drawn.pixels().filter(|pixel| is_blue(pixel)).count();
@@ -69,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_svg_is_refused() {
+    fn invalid_svg_is_refused() {
         assert!(matches!(png("<p>no</p>"), Err(FigureError::Svg(_))));
     }
 }

@@ -1,4 +1,4 @@
-//! Every sample against all others: is its person first?
+//! Closed-set identification: every sample against all others.
 
 use rayon::prelude::*;
 
@@ -18,7 +18,7 @@ pub(super) fn measure(set: &Labelled, options: &ProtocolOptions) -> Result<Proto
     }
     let searched: Vec<(usize, Option<RankingOutcome>)> =
         probes.par_iter().map(|probe| (*probe, outcome(set, options, *probe, &gallery, &is_searched))).collect();
-    // Who searches among everybody is not searched.
+    // Without a separate gallery, a probe does not search itself.
     let size = gallery.len() - usize::from(options.gallery.is_none());
     let Some(results) = retrieval(set, &searched, size, |_| true, options.seed) else {
         let problem = "no probe has another sample of its person to be found";
@@ -35,7 +35,7 @@ pub(super) fn measure(set: &Labelled, options: &ProtocolOptions) -> Result<Proto
     Ok(ProtocolResults { results, slices, notes: Vec::new() })
 }
 
-/// `None` where no probe that is asked for has an answer.
+/// `None` if no admitted probe has a mate in the gallery.
 fn retrieval(
     set: &Labelled,
     searched: &[(usize, Option<RankingOutcome>)],
@@ -60,8 +60,7 @@ fn retrieval(
     Some(Results::Retrieval(found))
 }
 
-/// Where the right answers stand among all. Right and wrong ones that are equally similar stand wrong first, so that the
-/// order of names earns nothing.
+/// The ranks of the correct answers. On ties, wrong answers come first, so that the order of names gives no advantage.
 fn outcome(
     set: &Labelled,
     options: &ProtocolOptions,
@@ -77,7 +76,7 @@ fn outcome(
     if right.is_empty() {
         return None;
     }
-    // How many wrong answers come after so many of the right ones.
+    // Number of wrong answers after each number of correct answers.
     let mut wrong_after = vec![0_usize; right.len() + 1];
     for item in gallery.iter().filter(|item| set.person(**item) != person) {
         let similarity = set.similarity(probe, *item);
@@ -139,13 +138,13 @@ mod tests {
     }
 
     #[test]
-    fn equally_similar_wrong_answers_come_first() {
+    fn on_ties_wrong_answers_come_first() {
         let set = plane(&[("a", "1", 0.0), ("b", "1", 30.0), ("a", "1", 30.0)]);
         assert_eq!(everybody(&set, 0).expect("found").first_right, 2);
     }
 
     #[test]
-    fn the_own_camera_may_be_left_out_and_cameras_told_apart() {
+    fn samples_of_the_same_camera_may_be_excluded_and_results_sliced() {
         let set = plane(&[("a", "1", 0.0), ("a", "1", 1.0), ("a", "2", 60.0), ("b", "1", 20.0), ("b", "2", 21.0)]);
         assert!((results(&set, &ProtocolOptions::default()).rank_1 - 0.8).abs() < 1e-12);
         let across = ProtocolOptions { across: vec!["camera".to_owned()], ..ProtocolOptions::default() };
@@ -168,7 +167,7 @@ mod tests {
 
     #[test]
     #[ignore = "needs SEMBLANCE_TEST_DATA"]
-    fn faces_of_lfw_find_each_other_on_real_data() {
+    fn faces_of_lfw_are_identified_on_real_data() {
         let found = real("lfw_mobilefacenet", &PersonRule::Lfw);
         assert!((found.rank_1 - 0.946).abs() <= 0.003, "{}", found.rank_1);
         let interval = found.rank_1_by_person.expect("people are known");
@@ -177,7 +176,7 @@ mod tests {
 
     #[test]
     #[ignore = "needs SEMBLANCE_TEST_DATA"]
-    fn crops_of_market_find_each_other_on_real_data() {
+    fn crops_of_market_are_identified_on_real_data() {
         let found = real("market_osnet", &PersonRule::Market);
         assert!((found.rank_1 - 0.942).abs() <= 0.003, "{}", found.rank_1);
     }

@@ -1,4 +1,5 @@
-//! Protocols that any labelled set can be measured by. Samples that could not be encoded stay in: they are like nobody.
+//! Protocols for any labelled set. Samples that could not be encoded stay in the set and have the lowest similarity to
+//! all others.
 
 mod closed_set;
 mod open_set_identification;
@@ -16,38 +17,39 @@ use super::{
     report::{Results, Slice},
 };
 
-/// How a labelled set is measured.
+/// A protocol for labelled sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LabelledProtocol {
-    /// Every pair.
+    /// All pairs.
     Verification,
-    /// Every sample against all others, where its person has others; or probes against a gallery.
+    /// Every sample against all others if its person has others, or probes against a gallery.
     ClosedSet,
-    /// The values of a label against each other: each viewpoint against every other one.
+    /// Each value of a label against each other value, such as viewpoints.
     Pairwise,
-    /// Some people are enrolled with one sample; their other samples and all other people search.
+    /// Some persons are enrolled with one sample; their other samples and all other persons are probes.
     OpenSetIdentification,
 }
 
-/// What may be chosen with any of them.
+/// Options of the protocols.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProtocolOptions {
-    /// Samples of one person that share the value of one of these labels are not compared: another camera, other clothes.
+    /// Samples of one person with the same value of one of these labels are not compared: another camera, other
+    /// clothes.
     pub across: Vec<String>,
-    /// Samples of one person are compared where they share the value of this label alone: the same clothes.
+    /// Samples of one person are compared only if they have the same value of this label: the same clothes.
     pub within: Option<String>,
-    /// Who searches, in the closed set and pairwise; everybody when absent.
+    /// The probes, closed-set and pairwise; all samples when absent.
     pub probes: Option<SampleFilter>,
-    /// Who is searched, in the same; everybody when absent.
+    /// The gallery of the same protocols; all samples when absent.
     pub gallery: Option<SampleFilter>,
-    /// Whose values are tried against each other, pairwise.
+    /// The label of the pairwise protocol.
     pub pair_label: Option<String>,
-    /// Results are told by the values of these labels, too.
+    /// Results are also reported by the values of these labels.
     pub slices: Vec<String>,
-    /// Draws who is enrolled, pairs where there are too many, and people for intervals.
+    /// Seed for enrollment, pair sampling and bootstrap.
     pub seed: u64,
-    /// Of those people who have two samples or more, this share is enrolled.
+    /// Enrolled share of the persons with two or more samples.
     pub enrolled_share: f64,
 }
 
@@ -76,16 +78,16 @@ impl ProtocolOptions {
     }
 }
 
-/// The samples that have a value, written `LABEL=VALUE`.
+/// A filter `LABEL=VALUE` on samples.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SampleFilter {
     pub label: String,
     pub value: String,
 }
 
-/// The text names no label and value.
+/// The text is not `LABEL=VALUE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("a part of a set is written LABEL=VALUE")]
+#[error("a filter has the form LABEL=VALUE")]
 pub struct NotASampleFilter;
 
 impl FromStr for SampleFilter {
@@ -107,7 +109,7 @@ fn part_of(set: &Labelled, part: Option<&SampleFilter>) -> Result<Vec<usize>, Ev
     Ok((0..set.len()).filter(|sample| set.label(*sample, label) == Some(value)).collect())
 }
 
-/// Results with those of their slices, and what is to be said of them.
+/// Results, results by label value, and notes.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ProtocolResults {
     pub(super) results: Results,
@@ -116,7 +118,7 @@ pub(super) struct ProtocolResults {
 }
 
 /// # Errors
-/// [`EvaluateError::Unusable`] when the set has no trial of some kind, or nobody has a label that is asked for.
+/// [`EvaluateError::Unusable`] when a kind of trial is missing, or a requested label does not exist.
 pub(super) fn measure(
     set: &Labelled,
     trials: LabelledProtocol,
@@ -127,7 +129,7 @@ pub(super) fn measure(
     }
     let has_parts = options.probes.is_some() || options.gallery.is_some();
     if has_parts && matches!(trials, LabelledProtocol::Verification | LabelledProtocol::OpenSetIdentification) {
-        let problem = "probes and a gallery are told apart in the closed set and pairwise alone";
+        let problem = "only the closed-set and pairwise protocols have separate probes and gallery";
         return Err(EvaluateError::Unusable(problem.to_owned()));
     }
     match trials {
@@ -138,7 +140,7 @@ pub(super) fn measure(
     }
 }
 
-/// Whether two samples are compared, as far as [`ProtocolOptions::across`] and [`ProtocolOptions::within`] say it.
+/// Whether [`ProtocolOptions::across`] and [`ProtocolOptions::within`] allow the comparison of two samples.
 fn compares(set: &Labelled, options: &ProtocolOptions, one: usize, other: usize) -> bool {
     let shares = |label: &String| {
         let value = set.label(one, label);
@@ -154,7 +156,7 @@ mod tests {
     use crate::labelled::fixtures::plane;
 
     #[test]
-    fn parts_are_read_and_must_be_there() {
+    fn filters_are_parsed_and_must_match() {
         let part: SampleFilter = "role=query".parse().expect("a part");
         assert_eq!((&*part.label, &*part.value), ("role", "query"));
         assert!("query".parse::<SampleFilter>().is_err() && "=x".parse::<SampleFilter>().is_err());

@@ -1,4 +1,4 @@
-//! Some people are enrolled, and everybody searches.
+//! Open-set identification: some persons are enrolled, all others are non-enrolled probes.
 
 use rand_xoshiro::{
     Xoshiro256PlusPlus,
@@ -16,20 +16,20 @@ use crate::{
 use decision::Calibration;
 use domain::{Policy, Rehearsal, Reviewed, Similarity};
 
-/// The rates that the server is asked to promise.
+/// Target FPIRs for which the server sets thresholds.
 const PROMISED: [f64; 4] = [0.03, 0.01, 0.003, 0.001];
-/// Promised to verification, which is not looked at here.
+/// Target FMR of verification, which is not measured here.
 const TARGET_FMR: f64 = 0.001;
 
-/// Who is enrolled, and who searches for whom.
+/// Enrolled templates and probes.
 struct OpenSetGallery {
-    /// One sample of each enrolled person.
+    /// One sample per enrolled person.
     templates: Vec<usize>,
     mated: Vec<usize>,
     nonmated: Vec<usize>,
 }
 
-/// What a search found: the most similar template's similarity, and whether it is the probe's person.
+/// The best match of a search: similarity, and whether it is the probe's person.
 #[derive(Debug, Clone, Copy)]
 struct BestMatch {
     similarity: f32,
@@ -77,7 +77,7 @@ pub(super) fn measure(set: &Labelled, options: &ProtocolOptions) -> Result<Proto
     let mut notes = Vec::new();
     if promised.is_empty() {
         notes.push(format!(
-            "a gallery of {enrolled} is too small to promise a rate from: {} searches are needed",
+            "a gallery of {enrolled} is too small for a threshold estimate: {} searches are needed",
             decision::TRIALS_MIN
         ));
     }
@@ -85,7 +85,8 @@ pub(super) fn measure(set: &Labelled, options: &ProtocolOptions) -> Result<Proto
 }
 
 impl OpenSetGallery {
-    /// Draws who is enrolled, with their first sample. Who has a single sample could not search and is a stranger.
+    /// Draws the enrolled persons, each with the first sample. A person with a single sample cannot be a mated probe
+    /// and is not enrolled.
     fn draw(set: &Labelled, options: &ProtocolOptions) -> Result<Self, EvaluateError> {
         let mut people: Vec<&[usize]> =
             set.people().iter().map(Vec::as_slice).filter(|samples| samples.len() > 1).collect();
@@ -105,14 +106,14 @@ impl OpenSetGallery {
         }
         let nonmated: Vec<usize> = (0..set.len()).filter(|s| !is_enrolled[set.person(*s) as usize]).collect();
         if mated.is_empty() || nonmated.is_empty() {
-            let problem = "it takes enrolled people with a second sample, and people who are not enrolled";
+            let problem = "it needs enrolled people with a second sample, and people who are not enrolled";
             return Err(EvaluateError::Unusable(problem.to_owned()));
         }
         Ok(Self { templates, mated, nonmated })
     }
 }
 
-/// The most similar template; of equally similar ones a wrong one.
+/// The most similar template; on ties, a wrong one.
 fn first(set: &Labelled, templates: &[usize], options: &ProtocolOptions, probe: usize) -> BestMatch {
     let mut first = BestMatch { similarity: Similarity::LOWEST.0, is_right: false };
     for template in templates.iter().filter(|template| compares(set, options, probe, **template)) {
@@ -128,7 +129,7 @@ fn first(set: &Labelled, templates: &[usize], options: &ProtocolOptions, probe: 
     first
 }
 
-/// (target FPIR, threshold) as the server makes them: from the gallery against itself, before anybody searched.
+/// (target FPIR, threshold) as the server derives them: from comparisons within the gallery, before any search.
 fn promises(set: &Labelled, templates: &[usize]) -> Vec<(f64, f32)> {
     let best = |(place, template): (usize, &usize)| {
         let others = templates.iter().enumerate().filter(|(other, _)| *other != place);
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn people_of_one_sample_are_strangers() {
+    fn people_with_one_sample_are_not_enrolled() {
         let samples = [("a", "1", 0.0), ("a", "1", 2.0), ("b", "1", 90.0), ("b", "1", 93.0), ("c", "1", 180.0)];
         let all = ProtocolOptions { enrolled_share: 1.0, ..ProtocolOptions::default() };
         let measured = measure(&plane(&samples), &all).expect("measured");
@@ -179,11 +180,11 @@ mod tests {
         assert!((found.rank_1 - 1.0).abs() < 1e-12 && found.at_fpir[0].fnir.errors == 0, "{found:?}");
         let half = results(measure(&plane(&samples), &ProtocolOptions::default()).expect("measured"));
         assert_eq!((half.enrolled, half.mated_probes, half.nonmated_probes), (1, 1, 3));
-        assert!(measure(&plane(&samples[..4]), &all).is_err(), "nobody is a stranger");
+        assert!(measure(&plane(&samples[..4]), &all).is_err(), "there is no nonmated probe");
     }
 
     #[test]
-    fn of_equally_similar_people_the_wrong_one_is_first() {
+    fn on_ties_the_wrong_person_is_first() {
         let set = plane(&[("a", "1", 0.0), ("b", "1", 40.0), ("a", "1", 20.0)]);
         // 20 degrees to both.
         let found = first(&set, &[0, 1], &ProtocolOptions::default(), 2);

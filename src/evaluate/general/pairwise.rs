@@ -1,5 +1,5 @@
-//! Each value of a label against each other one: CASIA-B's protocol over viewpoints, where pairs of identical views are
-//! left out and the mean over the others is told.
+//! The pairwise protocol: each value of a label against each other value. It is CASIA-B's protocol over viewpoints,
+//! which excludes pairs of identical views and reports the mean over the others.
 
 use rayon::prelude::*;
 
@@ -11,7 +11,7 @@ use crate::{
     report::{Results, Slice},
 };
 
-/// For one probe and every gallery value: the highest similarity, and whether it is the probe's person's.
+/// For one probe and every gallery value: the highest similarity and whether it is of the probe's person.
 type BestMatches = Vec<Option<(f32, bool)>>;
 
 /// The samples that are searched, by the value of the pair label.
@@ -25,7 +25,7 @@ struct LabelledGallery<'a> {
 
 pub(super) fn measure(set: &Labelled, options: &ProtocolOptions) -> Result<ProtocolResults, EvaluateError> {
     let label = options.pair_label.as_deref().ok_or_else(|| {
-        EvaluateError::Unusable("--pair-label says which label's values are tried against each other".to_owned())
+        EvaluateError::Unusable("--pair-label must name the label whose values are compared".to_owned())
     })?;
     let values = set.values_of(label)?;
     let of: Vec<Option<usize>> =
@@ -54,9 +54,8 @@ pub(super) fn measure(set: &Labelled, options: &ProtocolOptions) -> Result<Proto
         }
         (!pairs.is_empty()).then(|| Results::Pairwise(metrics::pairwise(label, pairs)))
     };
-    let results = measured(&|_| true).ok_or_else(|| {
-        EvaluateError::Unusable(format!("no probe meets a gallery of another {label} that holds its person"))
-    })?;
+    let results = measured(&|_| true)
+        .ok_or_else(|| EvaluateError::Unusable(format!("no probe has its person in a gallery of another {label}")))?;
     let mut slices = Vec::new();
     for slice in &options.slices {
         for value in set.values_of(slice)? {
@@ -67,8 +66,7 @@ pub(super) fn measure(set: &Labelled, options: &ProtocolOptions) -> Result<Proto
     Ok(ProtocolResults { results, slices, notes: Vec::new() })
 }
 
-/// `None` for gallery values where the probe's person is not: no answer could be right. Of equally similar ones the wrong
-/// one is first.
+/// `None` for gallery values without the probe's person. On ties, a wrong answer is first.
 fn firsts(set: &Labelled, options: &ProtocolOptions, probe: usize, gallery: &LabelledGallery<'_>) -> BestMatches {
     let mut found: BestMatches = vec![None; gallery.values];
     let mut is_answerable = vec![false; gallery.values];
@@ -92,7 +90,7 @@ mod tests {
     use crate::labelled::fixtures::plane;
 
     #[test]
-    fn identical_views_are_left_out_and_pairs_weigh_alike() {
+    fn identical_views_are_excluded_and_pairs_have_equal_weight() {
         let set = plane(&[
             ("a", "000", 0.0),
             ("a", "090", 20.0),
@@ -105,8 +103,8 @@ mod tests {
         let Results::Pairwise(found) = measure(&set, &options).expect("measured").results else { panic!("pairwise") };
         let pairs: Vec<(&str, &str, usize, f64)> =
             found.pairs.iter().map(|pair| (&*pair.probe, &*pair.gallery, pair.probes, pair.rank_1)).collect();
-        // From 0: a meets b's sample at 5 degrees first; b its own at 60. From 90: a is right; b at 60 is right and at 5
-        // is not; c is nobody at 0 and does not count.
+        // From 0: a finds b's sample at 5 degrees first; b finds its own at 60. From 90: a is right; b at 60 is right
+        // and at 5 is not; c has no sample at 0 and does not count.
         assert_eq!(pairs, [("000", "090", 2, 0.5), ("090", "000", 3, 2.0 / 3.0)]);
         assert!((found.mean_rank_1 - f64::midpoint(0.5, 2.0 / 3.0)).abs() < 1e-12, "{found:?}");
         assert!(measure(&set, &ProtocolOptions::default()).is_err(), "the label is needed");

@@ -1,4 +1,4 @@
-//! Every pair of a set.
+//! Verification over all pairs of a set.
 
 use rand_xoshiro::{
     SplitMix64,
@@ -14,15 +14,15 @@ use crate::{
     report::{Results, Slice},
 };
 
-/// More pairs of two people are thinned to about so many: drawn by the seed, each pair for itself.
+/// Maximum number of impostor pairs; more are sampled, each pair independently by the seed.
 const IMPOSTORS_MAX: u64 = 64_000_000;
-/// What pairs are called that do not share a value.
+/// The slice of pairs with different values.
 const DIFFERENT: &str = "different";
 
 /// The scores of pairs.
 #[derive(Default)]
 struct Pairs {
-    /// With the person.
+    /// Genuine scores with the person.
     genuine: Vec<(u32, f32)>,
     impostor: Vec<f32>,
 }
@@ -31,14 +31,13 @@ pub(super) fn measure(set: &Labelled, options: &ProtocolOptions) -> Result<Proto
     let sampling = ImpostorSampling::new(set, options.seed);
     let pairs = pairs(set, &sampling, |one, other| compares(set, options, one, other));
     let Some(mut results) = verification(&pairs) else {
-        let problem =
-            "it takes two samples of one person, and two people, and what is left out may have been all pairs";
+        let problem = "it needs two samples of one person and samples of two people; the filters may exclude all pairs";
         return Err(EvaluateError::Unusable(problem.to_owned()));
     };
     by_person(set, &sampling, &pairs, &mut results, options.seed);
     let mut notes = Vec::new();
     if sampling.share < 1.0 {
-        notes.push(format!("of the pairs of two people a share of {:.4} was drawn", sampling.share));
+        notes.push(format!("a share of {:.4} of the impostor pairs was sampled", sampling.share));
     }
     let mut slices = Vec::new();
     for label in &options.slices {
@@ -52,9 +51,9 @@ fn verification(pairs: &Pairs) -> Option<Verification> {
     (!genuine.is_empty() && !pairs.impostor.is_empty()).then(|| metrics::verification(&genuine, &pairs.impostor))
 }
 
-/// Which pairs of two people are compared.
+/// The sampling of impostor pairs.
 struct ImpostorSampling {
-    /// Of all of them.
+    /// Share of all impostor pairs.
     share: f64,
     seed: u64,
 }
@@ -103,7 +102,7 @@ fn pairs(set: &Labelled, sampling: &ImpostorSampling, admits: impl Fn(usize, usi
     pairs
 }
 
-/// Adds the intervals over people.
+/// Adds confidence intervals over persons.
 fn by_person(set: &Labelled, sampling: &ImpostorSampling, pairs: &Pairs, results: &mut Verification, seed: u64) {
     let people = set.people();
     let missed = |threshold: f32| {
@@ -133,7 +132,7 @@ fn by_person(set: &Labelled, sampling: &ImpostorSampling, pairs: &Pairs, results
     results.by_person = Some(metrics::equal_error(&missed(threshold), &samples, &accepted, sampling.share, seed));
 }
 
-/// Pairs that share a value, by the value; and those that do not.
+/// Results of pairs with the same value, by value, and of pairs with different values.
 fn slices_by(
     set: &Labelled,
     sampling: &ImpostorSampling,
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn every_pair_is_tried_once() {
+    fn every_pair_is_compared_once() {
         let set = plane(&[("a", "1", 0.0), ("a", "2", 10.0), ("b", "1", 60.0), ("b", "2", 65.0), ("c", "1", 180.0)]);
         let measured = measure(&set, &ProtocolOptions::default()).expect("measured");
         let found = results(&measured);
@@ -181,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_of_one_camera_are_left_out_or_told_apart() {
+    fn pairs_of_one_camera_may_be_excluded_or_sliced() {
         let set = plane(&[("a", "1", 0.0), ("a", "1", 1.0), ("a", "2", 90.0), ("b", "1", 40.0), ("b", "2", 50.0)]);
         let across = ProtocolOptions { across: vec!["camera".to_owned()], ..ProtocolOptions::default() };
         assert_eq!(results(&measure(&set, &across).expect("measured")).genuine_pairs, 3);
@@ -195,12 +194,12 @@ mod tests {
                 other => panic!("{other:?}"),
             })
             .collect();
-        // Within the second camera there are no two samples of one person.
+        // The second camera has no two samples of one person.
         assert_eq!(pairs, [("1", 1, 2), ("different", 3, 3)]);
     }
 
     #[test]
-    fn sets_without_pairs_of_some_kind_are_refused() {
+    fn sets_without_genuine_or_impostor_pairs_are_refused() {
         for set in [plane(&[("a", "1", 0.0), ("a", "1", 9.0)]), plane(&[("a", "1", 0.0), ("b", "1", 9.0)])] {
             assert!(matches!(measure(&set, &ProtocolOptions::default()), Err(EvaluateError::Unusable(_))));
         }
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_of_pairs_is_drawn_evenly() {
+    fn pairs_are_sampled_evenly() {
         let sampling = ImpostorSampling { share: 0.25, seed: 5 };
         let held = (0..400).flat_map(|one| (0..400).map(move |other| (one, other)));
         let held = held.filter(|(one, other)| sampling.holds(*one, *other)).count();

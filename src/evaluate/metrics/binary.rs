@@ -1,43 +1,43 @@
-//! Decisions between two answers, made from probabilities.
+//! Binary decisions from probabilities.
 
 use serde::Serialize;
 
 use super::{Rate, Reliability, curve::Sorted, reliability, verification::auc};
 
-/// Bins of the expected calibration error.
+/// Number of bins of the expected calibration error.
 const BINS: usize = 15;
 
-/// How good decisions are, and the probabilities that they were made from.
+/// Performance of decisions and of their probabilities.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Decisions {
-    /// What is at least this probable is decided for.
+    /// Probabilities of at least this value are decided positive.
     pub threshold: f64,
-    /// The mean of the shares of both kinds that were decided rightly: it does not matter how many there are of each.
+    /// The mean of sensitivity and specificity, independent of the numbers of both kinds.
     pub balanced_accuracy: f64,
-    /// Decided against, of those that were so.
+    /// False negatives among positives.
     pub missed: Rate,
-    /// Decided for, of those that were not.
+    /// False positives among negatives.
     pub false_alarms: Rate,
-    /// How often one that was so has the higher probability than one that was not, ties counted half.
+    /// Probability that a positive scores above a negative, ties counted half.
     pub auc: f64,
     pub reliability: Reliability,
 }
 
-/// Whether probabilities or ratios mean what they say.
+/// Calibration of probabilities or likelihood ratios.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CalibrationResults {
-    /// In bits.
+    /// Log-likelihood-ratio cost in bits.
     pub cllr: f64,
-    /// The least that any rising map of the scores would leave: the rest is miscalibration.
+    /// Minimum cost after the best monotonic map of the scores: the difference is miscalibration.
     pub min_cllr: f64,
-    /// Decided at even odds.
+    /// Decisions at even odds.
     pub decisions: Decisions,
 }
 
-/// Measures decisions at a probability.
+/// Measures decisions at a probability threshold.
 ///
 /// # Panics
-/// When one kind is missing, there are not as many outcomes, or a probability lies outside 0 to 1.
+/// When one kind is missing, the lengths differ, or a probability is outside of 0 to 1.
 #[must_use]
 pub fn decisions(probabilities: &[f64], outcomes: &[bool], threshold: f64) -> Decisions {
     let reliability = reliability(probabilities, outcomes, BINS);

@@ -1,6 +1,6 @@
-//! How far a rate would move with other people. Pairs and probes of one person fail together, so intervals that count
-//! them as independent are too narrow; here whole people are drawn again, with all that is theirs (the subset bootstrap
-//! of Bolle, Ratha and Pankanti 2004).
+//! Confidence intervals of rates over persons. Pairs and probes of one person are correlated, so intervals that assume
+//! independence are too narrow; here whole persons are resampled with all their trials (the subset bootstrap of Bolle,
+//! Ratha and Pankanti 2004).
 
 use rand_xoshiro::{
     Xoshiro256PlusPlus,
@@ -10,35 +10,35 @@ use serde::Serialize;
 
 use super::rate::Interval;
 
-/// How often people are drawn.
+/// Number of bootstrap replicates.
 const REPLICATES: usize = 500;
-/// More accepted impostor pairs are thinned to this many, evenly.
+/// Maximum number of accepted impostor pairs; more are thinned evenly.
 const ACCEPTED_MAX: usize = 200_000;
 
-/// Intervals over people.
+/// Confidence intervals over persons.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ByPerson {
     pub people: usize,
     pub equal_error_rate: Interval,
 }
 
-/// What one person contributes: errors, of trials.
+/// The errors and trials of one person.
 pub type Share = (f64, f64);
 
-/// The interval of the errors of all people over their trials.
+/// The 95 % interval of the error rate over all persons.
 ///
 /// # Panics
-/// When nobody has a trial.
+/// When there is no trial.
 #[must_use]
 pub fn people(shares: &[Share], seed: u64) -> Interval {
-    assert!(shares.iter().any(|(_, trials)| *trials > 0.0), "somebody must have been tried");
+    assert!(shares.iter().any(|(_, trials)| *trials > 0.0), "there must be a trial");
     let mut draws = PersonDraws::new(shares.len(), seed);
     middle(|| ratio(shares, draws.next()))
 }
 
-/// The interval of the error rate at a threshold, FMR and FNMR in equal parts. `missed` are each person's genuine pairs,
-/// `samples` how many samples each has, and `accepted` the people of the impostor pairs at the threshold or above, out of
-/// all pairs there are or of a share `kept` of them.
+/// The 95 % interval of (FMR + FNMR) / 2 at a threshold. `missed` are each person's false non-matches and genuine
+/// pairs, `samples` the number of samples per person, and `accepted` the persons of the impostor pairs at the threshold
+/// or above, out of a share `kept` of all pairs.
 #[must_use]
 pub fn equal_error(missed: &[Share], samples: &[u32], accepted: &[(u32, u32)], kept: f64, seed: u64) -> ByPerson {
     let every = accepted.len().div_ceil(ACCEPTED_MAX).max(1);
@@ -48,7 +48,7 @@ pub fn equal_error(missed: &[Share], samples: &[u32], accepted: &[(u32, u32)], k
         let fnmr = ratio(missed, times)?;
         let passed: u64 =
             accepted.iter().step_by(every).map(|(a, b)| times[*a as usize] * times[*b as usize]).sum::<u64>();
-        // Of all pairs, less those of a person's samples with each other.
+        // All pairs without those within a person.
         let drawn = samples.iter().zip(times).map(|(samples, times)| f64::from(*samples) * *times as f64);
         let pairs = (drawn.clone().sum::<f64>().powi(2) - drawn.map(|n| n * n).sum::<f64>()) / 2.0 * kept;
         (pairs > 0.0).then(|| f64::midpoint(fnmr, (passed as f64 * every as f64 / pairs).min(1.0)))
@@ -56,7 +56,7 @@ pub fn equal_error(missed: &[Share], samples: &[u32], accepted: &[(u32, u32)], k
     ByPerson { people: samples.len(), equal_error_rate: interval }
 }
 
-/// People drawn with replacement: how often each.
+/// Persons drawn with replacement: the count of each.
 pub(super) struct PersonDraws {
     random: Xoshiro256PlusPlus,
     times: Vec<u64>,
@@ -78,14 +78,14 @@ impl PersonDraws {
     }
 }
 
-/// `None` where nobody with a trial was drawn.
+/// `None` if no person with a trial was drawn.
 fn ratio(shares: &[Share], times: &[u64]) -> Option<f64> {
     let total = |of: fn(&Share) -> f64| shares.iter().zip(times).map(|(share, n)| of(share) * *n as f64).sum::<f64>();
     let trials = total(|share| share.1);
     (trials > 0.0).then(|| total(|share| share.0) / trials)
 }
 
-/// Where the middle 95 % of the replicates lie.
+/// The central 95 % of the replicates.
 pub(super) fn middle(mut replicate: impl FnMut() -> Option<f64>) -> Interval {
     let mut found: Vec<f64> = (0..REPLICATES).filter_map(|_| replicate()).collect();
     found.sort_unstable_by(f64::total_cmp);
@@ -100,8 +100,8 @@ mod tests {
     use crate::metrics::Rate;
 
     #[test]
-    fn people_who_fail_in_all_their_trials_widen_the_interval() {
-        // Ten people of a hundred trials: one misses all, or each misses ten.
+    fn correlated_errors_of_a_person_widen_the_interval() {
+        // Ten persons with 100 trials each: one fails in all, or each fails in ten.
         let one: Vec<Share> = (0..10).map(|person| (if person == 0 { 100.0 } else { 0.0 }, 100.0)).collect();
         let each = vec![(10.0, 100.0); 10];
         let (one, each) = (people(&one, 7), people(&each, 7));
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn people_of_one_trial_each_come_near_the_interval_of_trials() {
+    fn persons_with_one_trial_give_about_the_interval_of_trials() {
         let shares: Vec<Share> = (0..1000).map(|person| (if person % 10 == 0 { 1.0 } else { 0.0 }, 1.0)).collect();
         let (found, expected) = (people(&shares, 1), Rate::of(100, 1000).interval);
         assert!((found.low - expected.low).abs() < 0.006 && (found.high - expected.high).abs() < 0.006, "{found:?}");
@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn equal_errors_lie_within_their_interval() {
-        // Forty people of five samples, ten genuine pairs each; the first ten miss one; every neighbour is mistaken once.
+        // Forty persons with five samples, ten genuine pairs each; the first ten have one false non-match; every
+        // neighbour has one false match.
         let missed: Vec<Share> = (0..40).map(|person| (if person < 10 { 1.0 } else { 0.0 }, 10.0)).collect();
         let accepted: Vec<(u32, u32)> = (0..39).map(|person| (person, person + 1)).collect();
         let found = equal_error(&missed, &[5; 40], &accepted, 1.0, 3);

@@ -1,4 +1,4 @@
-//! Whether probabilities and likelihood ratios mean what they say.
+//! Calibration of probabilities and likelihood ratios.
 
 use serde::Serialize;
 
@@ -6,33 +6,34 @@ use super::{curve::Sorted, rate::Rate};
 pub use decision::cllr;
 use decision::cost_bits;
 
-/// Probabilities against what happened.
+/// Probabilities against outcomes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Reliability {
-    /// The expected calibration error: how far the bins' mean probability is from what happened, weighed by their trials.
+    /// Expected calibration error: the mean absolute difference between mean probability and observed share of a bin,
+    /// weighted by trials.
     pub ece: f64,
-    /// The worst bin's.
+    /// The largest difference of a bin.
     pub mce: f64,
-    /// The mean squared error of the probabilities (Brier 1950).
+    /// Mean squared error of the probabilities (Brier 1950).
     pub brier: f64,
-    /// Those that have trials, of equal width.
+    /// Non-empty bins of equal width.
     pub bins: Vec<Bin>,
 }
 
-/// The trials whose probability lies in a range.
+/// The trials in a range of probabilities.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Bin {
     pub low: f64,
     pub high: f64,
     pub mean_probability: f64,
-    /// How many came true, of how many.
+    /// Observed share of positives.
     pub observed: Rate,
 }
 
-/// Compares probabilities with outcomes, in so many bins of equal width (Guo et al. 2017).
+/// Compares probabilities with outcomes in bins of equal width (Guo et al. 2017).
 ///
 /// # Panics
-/// Without a trial or a bin, when there are not as many outcomes, or when a probability lies outside 0 to 1.
+/// Without a trial or a bin, when the lengths differ, or when a probability is outside of 0 to 1.
 #[must_use]
 pub fn reliability(probabilities: &[f64], outcomes: &[bool], bins: usize) -> Reliability {
     assert!(!probabilities.is_empty() && bins > 0 && probabilities.len() == outcomes.len(), "one outcome each");
@@ -68,17 +69,17 @@ pub fn reliability(probabilities: &[f64], outcomes: &[bool], bins: usize) -> Rel
     }
 }
 
-/// The least that [`cllr`] could become by any rising map from scores to ratios: found by pooling adjacent violators.
+/// The minimum of [`cllr`] over all monotonic maps from scores to ratios, by pool adjacent violators.
 ///
 /// # Panics
-/// When there is no score of one kind, or one is not finite.
+/// When one kind has no score, or a score is not finite.
 #[must_use]
 pub fn min_cllr(genuine: &[f32], impostor: &[f32]) -> f64 {
     min_cllr_of(&Sorted::new(genuine, impostor))
 }
 
 pub(super) fn min_cllr_of(sorted: &Sorted) -> f64 {
-    // Blocks of rising scores, each with its genuine and impostor trials, whose genuine share rises.
+    // Blocks of rising scores with their genuine and impostor trials; the genuine share rises.
     let mut blocks: Vec<(usize, usize)> = Vec::new();
     let mut before = (0, 0);
     sorted.sweep(|_, genuine, impostor| {
@@ -98,7 +99,7 @@ pub(super) fn min_cllr_of(sorted: &Sorted) -> f64 {
     let (all_genuine, all_impostor) = (sorted.genuine.len() as f64, sorted.impostor.len() as f64);
     let cost = |(genuine, impostor): &(usize, usize)| {
         let shares = (*genuine as f64 / all_genuine, *impostor as f64 / all_impostor);
-        // A pure block costs nothing: its ratio is infinite, and right.
+        // A pure block costs nothing: its ratio is infinite and correct.
         if *genuine == 0 || *impostor == 0 {
             return 0.0;
         }
@@ -122,7 +123,7 @@ mod tests {
     fn reliability_by_hand() {
         let probabilities = [0.1, 0.15, 0.9, 0.95, 1.0];
         let measured = reliability(&probabilities, &[false, true, true, true, false], 10);
-        // Two in the second bin, mean .125, half came true; three in the last, mean .95, two came true.
+        // Two in the second bin, mean .125, one of them positive; three in the last, mean .95, two positive.
         assert_eq!(measured.bins.len(), 2);
         close(measured.ece, 0.4 * 0.375 + 0.6 * (0.95 - 2.0 / 3.0));
         close(measured.mce, 0.375);
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_that_say_nothing_cost_one_bit() {
+    fn uninformative_ratios_cost_one_bit() {
         close(cllr(&[0.0; 3], &[0.0; 5]), 1.0);
         assert!(cllr(&[20.0], &[-20.0]) < 1e-8 && cllr(&[-20.0], &[20.0]) > 20.0);
         // ln 3 for and against: log2(1 + 1/3).
@@ -143,9 +144,9 @@ mod tests {
     fn least_costs_by_hand() {
         close(min_cllr(&[0.9, 0.8], &[0.1, 0.2]), 0.0);
         close(min_cllr(&[0.5; 3], &[0.5; 7]), 1.0);
-        // Upside down, the best rising map is a constant.
+        // Reversed scores: the best monotonic map is a constant.
         close(min_cllr(&[0.1, 0.2], &[0.8, 0.9]), 1.0);
-        // i g i g: the middle two pool to the ratio 1 and cost half of each kind one bit.
+        // i g i g: the middle two pool to the ratio 1 and cost one bit for half of each kind.
         close(min_cllr(&[0.2, 0.4], &[0.1, 0.3]), 0.5);
     }
 

@@ -1,34 +1,34 @@
-//! What two kinds of scores look like: the trade-off between their error rates, and their histogram.
+//! Error trade-off curves and histograms of two kinds of scores.
 
 use rayon::prelude::*;
 use serde::Serialize;
 
-/// Points of a curve for each of its two rates. Together at most twice as many, of any number of scores.
+/// Points of a curve per rate: at most twice as many in total for any number of scores.
 const LEVELS: usize = 200;
-/// Bins of a histogram.
+/// Number of bins of a histogram.
 const BINS: usize = 60;
 
 /// The error rates at one threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct CurvePoint {
     pub threshold: f32,
-    /// The share of impostor scores at the threshold or above: FMR or FPIR.
+    /// Share of impostor scores at or above the threshold: FMR or FPIR.
     pub false_positive: f64,
-    /// The share of genuine scores below it: FNMR or FNIR.
+    /// Share of genuine scores below the threshold: FNMR or FNIR.
     pub false_negative: f64,
 }
 
-/// How many scores of each kind lie in bins of equal width.
+/// Counts of both kinds in bins of equal width.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Histogram {
-    /// Where the first bin begins and the last one ends.
+    /// Start of the first bin and end of the last.
     pub low: f32,
     pub high: f32,
     pub genuine: Vec<u64>,
     pub impostor: Vec<u64>,
 }
 
-/// Scores of both kinds, least first.
+/// Scores of both kinds, ascending.
 #[derive(Debug, Clone)]
 pub(super) struct Sorted {
     pub(super) genuine: Vec<f32>,
@@ -59,7 +59,7 @@ impl Sorted {
         }
     }
 
-    /// Calls with every threshold worth trying, least first, and the scores below it: (threshold, genuine, impostor).
+    /// Calls `look` with every relevant threshold, ascending, and the scores below it: (threshold, genuine, impostor).
     pub(super) fn sweep(&self, mut look: impl FnMut(f32, usize, usize)) {
         let (mut genuine, mut impostor) = (0, 0);
         while genuine < self.genuine.len() || impostor < self.impostor.len() {
@@ -76,7 +76,7 @@ impl Sorted {
         look(self.highest().next_up(), genuine, impostor);
     }
 
-    /// The lowest threshold that accepts at most this share, below 1, of the impostor scores.
+    /// The lowest threshold that accepts at most this share (below 1) of the impostor scores.
     pub(super) fn threshold_at(&self, false_positive: f64) -> f32 {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count is a count")]
         let accepted = (false_positive * self.impostor.len() as f64).floor() as usize;
@@ -86,8 +86,8 @@ impl Sorted {
         }
     }
 
-    /// The trade-off, thresholds rising: of few scores at every threshold, of many at those where a rate has gone a step
-    /// further on the probit scale, on which DET curves are drawn (Martin et al. 1997).
+    /// The trade-off by rising threshold: with few scores at every threshold, with many at steps on the probit scale of
+    /// DET curves (Martin et al. 1997).
     pub(super) fn curve(&self) -> Vec<CurvePoint> {
         let mut thresholds = Vec::new();
         for scores in [&self.genuine, &self.impostor] {
@@ -141,8 +141,8 @@ fn sorted(scores: &[f32]) -> Vec<f32> {
     scores
 }
 
-/// The quantile of the normal distribution, by Acklam's rational approximations (2003), which err by less than 1.2e-9 of
-/// the value. Rates of 0 and 1 are as far away as 1e-12 is.
+/// The normal quantile by Acklam's rational approximation (2003), relative error below 1.2e-9. Rates of 0 and 1 give
+/// the quantiles of 1e-12 and 1 - 1e-12.
 #[must_use]
 pub fn probit(rate: f64) -> f64 {
     const A: [f64; 6] = [
@@ -188,8 +188,7 @@ pub fn probit(rate: f64) -> f64 {
     }
 }
 
-/// The share of the normal distribution below `x`, to 1e-6: enough to place points on a curve. By bisection of the
-/// quantile, of which there is a good approximation.
+/// The normal distribution function to 1e-6, enough to place points on a curve, by bisection of the quantile.
 fn normal_below(x: f64) -> f64 {
     let (mut low, mut high) = (0.0, 1.0);
     for _ in 0..40 {
@@ -231,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn long_curves_are_thinned_and_keep_their_ends() {
+    fn long_curves_are_thinned_and_keep_their_end_points() {
         let genuine: Vec<f32> = (0_u16..5000).map(|i| f32::from(i).sin() + 1.0).collect();
         let impostor: Vec<f32> = (0_u16..9000).map(|i| f32::from(i).cos() - 1.0).collect();
         let curve = Sorted::new(&genuine, &impostor).curve();
@@ -242,7 +241,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against the definitions, counted one by one.
+        /// Compared with a direct count by definition.
         #[test]
         fn a_curve_tells_the_rates(
             genuine in prop::collection::vec(-5_i8..5, 1..40),

@@ -1,16 +1,16 @@
-//! Finding people in pictures and naming them, in one number: average precision where a box counts only with its name.
+//! Detection with identification: average precision in which a box is correct only with the right identity.
 
 use serde::Serialize;
 
 use super::RankingOutcome;
 
-/// A box must overlap with the true one by this much: intersection over union.
+/// Minimum intersection over union with the true box.
 const OVERLAP_MIN: f64 = 0.5;
 
-/// A box in pixels: left, top, right, bottom.
+/// A box in pixels: `[left, top, right, bottom]`.
 pub type BoxCorners = [f64; 4];
 
-/// Somebody in a frame.
+/// A person's box in a frame.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NamedBox {
     pub frame: String,
@@ -18,27 +18,27 @@ pub struct NamedBox {
     pub place: BoxCorners,
 }
 
-/// Identity-aware average precision (after FANVID: mAP at an overlap of one half, with the right name).
+/// Identity-aware average precision (after FANVID: mAP at an overlap of 0.5 with the right identity).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Detection {
     pub boxes: usize,
     pub detections: usize,
-    /// Over all detections, by their score.
+    /// Average precision over all detections.
     pub average_precision: f64,
-    /// The mean over the people who are there.
+    /// Mean average precision over persons.
     pub mean_average_precision: f64,
-    /// The same over all, as if names did not matter: what naming costs is the difference.
+    /// Average precision without identities: the difference is the cost of identification.
     pub without_names: f64,
 }
 
-/// Measures detections, each with its score, against who is there. A detection is right when it overlaps enough with a box of
-/// its frame and name that no higher score has taken.
+/// Measures scored detections against the true boxes. A detection is correct if it overlaps enough with a box of its
+/// frame and identity that no detection with a higher score has taken.
 ///
 /// # Panics
-/// When nobody is there, or a score is not finite.
+/// When there is no true box, or a score is not finite.
 #[must_use]
 pub fn detection(there: &[NamedBox], detections: &[(NamedBox, f32)]) -> Detection {
-    assert!(!there.is_empty(), "somebody must be there to be found");
+    assert!(!there.is_empty(), "there must be a true box");
     assert!(detections.iter().all(|(_, score)| score.is_finite()), "a score is a finite number");
     let mut people: Vec<&str> = there.iter().map(|seen| &*seen.identity).collect();
     people.sort_unstable();
@@ -58,7 +58,7 @@ pub fn detection(there: &[NamedBox], detections: &[(NamedBox, f32)]) -> Detectio
     }
 }
 
-/// The mean, over those who are there, of the precision down to where each was found; none for those who were not.
+/// Average precision: the mean over true boxes of the precision at their detection; zero for undetected boxes.
 fn average_precision(
     there: &[&NamedBox],
     detections: &[&(NamedBox, f32)],
@@ -83,7 +83,7 @@ fn average_precision(
     RankingOutcome::at(&ranks).map_or(0.0, |outcome| outcome.average_precision * found / there.len() as f64)
 }
 
-/// Intersection over union; 0 for boxes without an area.
+/// Intersection over union; 0 for boxes without area.
 fn overlap(one: BoxCorners, other: BoxCorners) -> f64 {
     let area = |[left, top, right, bottom]: BoxCorners| (right - left).max(0.0) * (bottom - top).max(0.0);
     let shared = area([one[0].max(other[0]), one[1].max(other[1]), one[2].min(other[2]), one[3].min(other[3])]);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_box_counts_with_its_name_and_once() {
+    fn a_box_counts_once_and_with_its_identity() {
         let whole = [0.0, 0.0, 10.0, 10.0];
         let there = [seen("1", "ann", whole), seen("1", "bob", [50.0, 0.0, 60.0, 10.0]), seen("2", "ann", whole)];
         let detections = [
@@ -120,11 +120,11 @@ mod tests {
             (seen("3", "ann", whole), 0.5),                   // a frame where nobody is
         ];
         let found = detection(&there, &detections);
-        // Right at the first and the fourth place, of three who are there: (1 + 2/4) / 3.
+        // Correct at ranks one and four, of three true boxes: (1 + 2/4) / 3.
         assert!((found.average_precision - 0.5).abs() < 1e-12, "{found:?}");
-        // Ann: (1 + 2/4) / 2; bob was never named.
+        // Ann: (1 + 2/4) / 2; bob was never identified.
         assert!((found.mean_average_precision - 0.375).abs() < 1e-12, "{found:?}");
-        // Without names the third is right, too: (1 + 2/3 + 3/4) / 3.
+        // Without identities the third is correct, too: (1 + 2/3 + 3/4) / 3.
         assert!((found.without_names - (1.0 + 2.0 / 3.0 + 0.75) / 3.0).abs() < 1e-12, "{found:?}");
         assert!(detection(&there, &[]).average_precision == 0.0);
     }

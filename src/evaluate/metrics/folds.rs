@@ -1,10 +1,10 @@
-//! Accuracy at thresholds that other pairs chose: cross-validation over folds, as LFW's View 2 asks for it.
+//! Cross-validated accuracy over folds, as LFW's View 2 requires.
 
 use serde::Serialize;
 
 use super::curve::Sorted;
 
-/// The pairs of one fold: scores of one person, and of two.
+/// The genuine and impostor scores of one fold.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Fold {
     pub genuine: Vec<f32>,
@@ -14,9 +14,9 @@ pub struct Fold {
 /// Accuracy over folds (Huang et al. 2007).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Folds {
-    /// The mean of the folds' accuracies.
+    /// Mean accuracy of the folds.
     pub accuracy: f64,
-    /// Their standard deviation, with one degree of freedom less than folds, over the root of their number.
+    /// Standard error: sample standard deviation over the square root of the number of folds.
     pub standard_error: f64,
     pub folds: Vec<FoldAccuracy>,
 }
@@ -24,17 +24,17 @@ pub struct Folds {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct FoldAccuracy {
     pub accuracy: f64,
-    /// The best one on all other folds.
+    /// The best threshold on all other folds.
     pub threshold: f32,
 }
 
-/// Measures each fold at the threshold that is best on the others.
+/// Measures each fold at the best threshold of the others.
 ///
 /// # Panics
-/// With less than two folds, where all others of a fold lack a kind of pair, or where a score is not finite.
+/// With less than two folds, when the other folds lack a kind of pair, or when a score is not finite.
 #[must_use]
 pub fn folds(folds: &[Fold]) -> Folds {
-    assert!(folds.len() > 1, "a fold is measured by others");
+    assert!(folds.len() > 1, "cross-validation needs two folds");
     let measured: Vec<FoldAccuracy> = (0..folds.len())
         .map(|held_out| {
             let others = || folds.iter().enumerate().filter(|(fold, _)| *fold != held_out).map(|(_, fold)| fold);
@@ -58,7 +58,7 @@ impl Fold {
     }
 }
 
-/// The lowest of the thresholds that put the most pairs on their right side.
+/// The lowest threshold with the highest accuracy.
 fn best_threshold(sorted: &Sorted) -> f32 {
     let mut best = (0, f32::NEG_INFINITY);
     sorted.sweep(|threshold, missed, refused| {
@@ -77,9 +77,9 @@ mod tests {
     #[test]
     fn folds_by_hand() {
         let fold = |genuine: &[f32], impostor: &[f32]| Fold { genuine: genuine.into(), impostor: impostor.into() };
-        // The third fold lies higher than the others, whose threshold of .5 lets its impostor through.
+        // The third fold has higher scores; the others' threshold of .5 accepts its impostor.
         let measured = folds(&[fold(&[0.6], &[0.2]), fold(&[0.5], &[0.1]), fold(&[0.9], &[0.7])]);
-        // By the other two: .5 or .9 of (.5 .9 | .1 .7); .6 or .9 of (.6 .9 | .2 .7): each has one wrong at best.
+        // On the other two: .5 or .9 of (.5 .9 | .1 .7); .6 or .9 of (.6 .9 | .2 .7): each has one error at best.
         let thresholds: Vec<f32> = measured.folds.iter().map(|fold| fold.threshold).collect();
         assert_eq!(thresholds, [0.5, 0.6, 0.5]);
         let accuracies: Vec<f64> = measured.folds.iter().map(|fold| fold.accuracy).collect();

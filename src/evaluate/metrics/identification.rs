@@ -1,4 +1,4 @@
-//! Open-set identification (ISO/IEC 19795-1): who is enrolled must be found, and who is not must not.
+//! Open-set identification (ISO/IEC 19795-1): mated probes must be identified, nonmated probes must not.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use super::{
     rate::{Interval, Rate, Support},
 };
 
-/// The false positive identification rates at which misses are told.
+/// The FPIRs at which FNIRs are reported.
 const FPIR_TARGETS: [f64; 3] = [0.01, 0.003, 0.001];
 
 /// Open-set identification at rank 1.
@@ -16,36 +16,37 @@ pub struct Identification {
     pub enrolled: usize,
     pub mated_probes: usize,
     pub nonmated_probes: usize,
-    /// The share of mated probes whose most similar identity is the right one, at any similarity.
+    /// Share of mated probes whose most similar identity is correct, at any similarity.
     pub rank_1: f64,
     pub at_fpir: Vec<AtFpir>,
-    /// Thresholds as the server would set them from this gallery alone, and what became of the rate that was promised.
+    /// Thresholds that the server derives from this gallery alone, and the observed FPIR.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub promised: Vec<PromisedRate>,
-    /// FPIR against FNIR. Where the right person is not first, no threshold helps, and the curve does not reach 0.
+    /// FPIR against FNIR. Probes with a wrong first identity are missed at every threshold, so the curve may not reach
+    /// 0.
     pub curve: Vec<CurvePoint>,
-    /// Of the most similar identity: of mated probes that found theirs, and of nonmated probes.
+    /// Best similarities of mated probes with a correct first identity, and of nonmated probes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub histogram: Option<Histogram>,
 }
 
-/// What is missed where at most so many strangers are taken for somebody.
+/// FNIR at a maximum FPIR.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AtFpir {
     pub target_fpir: f64,
     pub support: Support,
-    /// The lowest one that keeps the target on these probes.
+    /// The lowest threshold with at most the target FPIR on these probes.
     pub threshold: f32,
     pub fpir: Rate,
     pub fnir: Rate,
-    /// 1 - FNIR: detected and identified.
+    /// 1 - FNIR, the detection and identification rate.
     pub dir: f64,
-    /// Over the people instead of the probes.
+    /// Interval over persons instead of probes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fnir_by_person: Option<Interval>,
 }
 
-/// A rate that was asked for, and what it came to.
+/// A target FPIR and the observed one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PromisedRate {
     pub target_fpir: f64,
@@ -54,18 +55,18 @@ pub struct PromisedRate {
     pub fnir: Rate,
 }
 
-/// What the scores of identification were.
+/// The scores of identification.
 #[derive(Debug, Clone, Copy)]
 struct Searches<'s> {
     mated: &'s [Option<f32>],
     nonmated: &'s [f32],
 }
 
-/// Measures open-set identification. A mated probe has the similarity of the right identity where that came first, a
-/// nonmated one that of whoever came first. `promised` are (target FPIR, threshold).
+/// Measures open-set identification. A mated probe has the similarity of its identity if it came first, otherwise
+/// `None`; a nonmated probe has the highest similarity. `promised` are (target FPIR, threshold).
 ///
 /// # Panics
-/// When there is no probe of one kind, or a similarity is not finite.
+/// When one kind of probe is missing, or a similarity is not finite.
 #[must_use]
 pub fn identification(
     mated: &[Option<f32>],
@@ -75,7 +76,7 @@ pub fn identification(
 ) -> Identification {
     let searches = Searches { mated, nonmated };
     let found: Vec<f32> = mated.iter().copied().flatten().collect();
-    // Below every threshold: those who were not found are missed at all of them.
+    // Probes with a wrong first identity are below every threshold.
     let genuine: Vec<f32> = mated.iter().map(|score| score.unwrap_or(f32::MIN)).collect();
     let sorted = Sorted::new(&genuine, nonmated);
     let at_fpir = |target_fpir: f64| {
@@ -115,7 +116,7 @@ mod tests {
 
     #[test]
     fn identification_by_hand() {
-        // Of five mated probes one found somebody else first, and one was found below the best of the strangers.
+        // Of five mated probes, one has a wrong first identity, and one is below the best nonmated score.
         let mated = [Some(0.9), Some(0.8), Some(0.7), Some(0.4), None];
         let nonmated = [0.5, 0.3, 0.2, 0.1];
         let measured = identification(&mated, &nonmated, 10, &[(0.25, 0.5), (0.5, 0.25)]);
@@ -127,12 +128,12 @@ mod tests {
         let [first, second] = &measured.promised[..] else { panic!("{measured:?}") };
         assert_eq!((first.fpir.errors, first.fnir.errors), (1, 2));
         assert_eq!((second.fpir.errors, second.fnir.errors), (2, 1));
-        // No threshold finds whoever is not first.
+        // No threshold identifies a probe with a wrong first identity.
         assert!(measured.curve.iter().all(|point| point.false_negative >= 0.2), "{:?}", measured.curve);
     }
 
     #[test]
-    fn nobody_found_is_measured_too() {
+    fn a_gallery_without_correct_answers_is_measured() {
         let measured = identification(&[None, None], &[0.5], 3, &[]);
         assert_eq!((measured.rank_1, measured.at_fpir[0].fnir.rate), (0.0, 1.0));
         assert!(measured.histogram.is_none());

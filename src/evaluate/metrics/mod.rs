@@ -1,7 +1,7 @@
-//! The measures of the field, from numbers and nothing else: verification and open-set identification (ISO/IEC 19795-1),
-//! ranked retrieval, calibration, decisions. Nothing here reads a file or knows what was compared.
+//! Performance measures: verification and open-set identification (ISO/IEC 19795-1), ranked retrieval, calibration,
+//! decisions. Inputs are numbers only; nothing reads a file or knows the modality.
 //!
-//! Scores rise with likeness, and a score at a threshold is accepted.
+//! Scores are similarities, and a score equal to the threshold is accepted.
 
 mod binary;
 mod bootstrap;

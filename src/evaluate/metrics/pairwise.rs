@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 
-/// Every pair of different values counts alike, however many probes it has.
+/// Every pair of different values has equal weight.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Pairwise {
     pub label: String,
-    /// Over the pairs.
+    /// Mean over the pairs.
     pub mean_rank_1: f64,
-    /// The mean over the galleries of each probe value.
+    /// Mean over the galleries of each probe value.
     pub by_probe: Vec<(String, f64)>,
     pub pairs: Vec<ValuePair>,
 }
@@ -26,7 +26,7 @@ pub struct ValuePair {
 /// Without a pair.
 #[must_use]
 pub fn pairwise(label: &str, pairs: Vec<ValuePair>) -> Pairwise {
-    assert!(!pairs.is_empty(), "some pair must have been tried");
+    assert!(!pairs.is_empty(), "there must be a pair");
     let mean = |of: &[&ValuePair]| of.iter().map(|pair| pair.rank_1).sum::<f64>() / of.len() as f64;
     let mut probes: Vec<&String> = pairs.iter().map(|pair| &pair.probe).collect();
     probes.dedup();

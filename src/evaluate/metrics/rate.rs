@@ -1,43 +1,44 @@
-//! Error rates, and how far the trials behind them can be believed.
+//! Error rates with confidence intervals.
 
 use serde::Serialize;
 
-/// The 97.5 % quantile of the normal distribution: intervals are two-sided and of 95 %.
+/// The 97.5 % quantile of the normal distribution, for two-sided 95 % intervals.
 const Z: f64 = 1.959_963_984_540_054;
-/// With no error in n trials the rate is below 3 / n at 95 %: the rule of three (Hanley and Lippman-Hand 1983).
+/// Rule of three: without an error in n trials the rate is below 3 / n at 95 % confidence (Hanley and Lippman-Hand
+/// 1983).
 const RULE_OF_THREE: f64 = 3.0;
 
-/// A rate with what it was counted from.
+/// An error rate and its counts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Rate {
     pub errors: usize,
     pub trials: usize,
-    /// 0 to 1.
+    /// `errors / trials`, 0 to 1.
     pub rate: f64,
-    /// At 95 %, as if the trials were independent.
+    /// 95 % interval for independent trials.
     pub interval: Interval,
 }
 
-/// From where to where a number lies with 95 % confidence.
+/// A 95 % confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Interval {
     pub low: f64,
     pub high: f64,
 }
 
-/// Whether there are enough trials to speak of a rate at all.
+/// Whether the number of trials supports a rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Support {
     Supported,
-    /// Below three trials for each error in expectation: even no error at all would not show the rate.
+    /// Fewer trials than 3 / rate: even zero errors would not show the rate.
     TooFewTrials {
         needed: usize,
     },
 }
 
 impl Rate {
-    /// With the interval of Wilson (1927), which stays within 0 and 1 and keeps its width where no error was seen.
+    /// With the interval of Wilson (1927), which stays within 0 and 1 and has a width without errors too.
     ///
     /// # Panics
     /// Without trials, or with more errors than trials.
@@ -47,14 +48,14 @@ impl Rate {
         let (n, rate) = (trials as f64, errors as f64 / trials as f64);
         let middle = (rate + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
         let half = Z / (1.0 + Z * Z / n) * (rate * (1.0 - rate) / n + Z * Z / (4.0 * n * n)).sqrt();
-        // Rounding must not deny the rate that was seen.
+        // Rounding must not exclude the observed rate.
         let interval = Interval { low: (middle - half).clamp(0.0, rate), high: (middle + half).clamp(rate, 1.0) };
         Self { errors, trials, rate, interval }
     }
 }
 
 impl Support {
-    /// Whether so many trials can show a rate.
+    /// Whether this number of trials supports a rate.
     #[must_use]
     pub fn of(rate: f64, trials: usize) -> Self {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates are 1e-9 and more")]
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_needs_three_trials_for_an_error() {
+    fn a_rate_needs_three_trials_per_expected_error() {
         assert_eq!(Support::of(0.001, 3000), Support::Supported);
         assert_eq!(Support::of(0.001, 2999), Support::TooFewTrials { needed: 3000 });
         assert_eq!(Support::of(1e-5, 10), Support::TooFewTrials { needed: 300_000 });

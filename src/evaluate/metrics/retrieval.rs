@@ -1,54 +1,54 @@
-//! How well ranked lists put the right person first.
+//! Ranked retrieval: rank-k and mean average precision.
 
 use serde::Serialize;
 
 use super::rate::{Interval, Rate};
 
-/// How far down the cumulative match characteristic is told.
+/// Number of ranks of the cumulative match characteristic.
 const RANKS: usize = 50;
 
 /// Closed-set identification and retrieval.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Retrieval {
-    /// Probes that have at least one right answer in the gallery.
+    /// Probes with a mate in the gallery.
     pub probes: usize,
     pub gallery: usize,
-    /// The share of probes whose first answer is right.
+    /// Share of probes with a correct first answer.
     pub rank_1: f64,
     pub rank_5: f64,
     pub rank_10: f64,
     /// Mean average precision.
     pub map: f64,
-    /// Of rank 1 at 95 %: over the probes.
+    /// 95 % interval of rank 1 over probes.
     pub rank_1_interval: Interval,
-    /// And over the people, where it is known whose the probes are.
+    /// 95 % interval over persons, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rank_1_by_person: Option<Interval>,
-    /// The share of probes with a right answer within the first 1, 2, 3, ... of their list.
+    /// Share of probes with a correct answer within the first 1, 2, 3, ... ranks.
     pub cmc: Vec<f64>,
 }
 
-/// What one probe found: whether each gallery item is right, the most similar first.
+/// Whether each gallery item is correct, the most similar first.
 pub type RankedRelevance = Vec<bool>;
 
-/// What counts of a ranking that holds a right answer.
+/// The relevant figures of a ranking with a correct answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RankingOutcome {
-    /// 1 is the first.
+    /// Rank of the first correct answer, counted from 1.
     pub first_right: usize,
-    /// The mean, over right answers, of the precision of the list down to each.
+    /// Mean over correct answers of the precision down to each.
     pub average_precision: f64,
 }
 
 impl RankingOutcome {
-    /// `None` without a right answer.
+    /// `None` without a correct answer.
     #[must_use]
     pub fn of(ranking: &[bool]) -> Option<Self> {
         let places = ranking.iter().enumerate().filter(|(_, right)| **right);
         Self::at(&places.map(|(place, _)| place + 1).collect::<Vec<usize>>())
     }
 
-    /// From where the right answers stand, rising; 1 is the first. `None` without one.
+    /// From ascending ranks of the correct answers, counted from 1; `None` without one.
     #[must_use]
     pub fn at(ranks: &[usize]) -> Option<Self> {
         let first_right = *ranks.first()?;
@@ -58,23 +58,23 @@ impl RankingOutcome {
     }
 }
 
-/// Measures retrieval. Probes without a right answer in the gallery do not count.
+/// Measures retrieval. Probes without a mate in the gallery are ignored.
 ///
 /// # Panics
-/// When no probe has a right answer.
+/// When no probe has a mate.
 #[must_use]
 pub fn retrieval(rankings: &[RankedRelevance], gallery: usize) -> Retrieval {
     let outcomes: Vec<RankingOutcome> = rankings.iter().filter_map(|ranking| RankingOutcome::of(ranking)).collect();
     retrieval_of(&outcomes, gallery)
 }
 
-/// The same, of what was kept of the rankings.
+/// Like [`retrieval`], from ranking outcomes.
 ///
 /// # Panics
-/// When there is none.
+/// Without an outcome.
 #[must_use]
 pub fn retrieval_of(outcomes: &[RankingOutcome], gallery: usize) -> Retrieval {
-    assert!(!outcomes.is_empty(), "some probe must have a right answer");
+    assert!(!outcomes.is_empty(), "some probe must have a mate");
     let probes = outcomes.len();
     let count = |rank: usize| outcomes.iter().filter(|outcome| outcome.first_right <= rank).count();
     let within = |rank: usize| count(rank) as f64 / probes as f64;
@@ -117,7 +117,7 @@ mod tests {
     }
 
     proptest! {
-        /// As scikit-learn defines it: the sum of precision times the step in recall.
+        /// The definition of scikit-learn: the sum of precision times the step in recall.
         #[test]
         fn average_precision_is_the_area_under_precision_and_recall(ranking in prop::collection::vec(any::<bool>(), 1..40)) {
             let right = ranking.iter().filter(|right| **right).count();

@@ -1,5 +1,5 @@
-//! Probes judged by different methods: measures that can weigh each probe, and how sure they are by resampling whole worlds or
-//! whole people, for probes of one of them are not independent.
+//! Open-set decisions of several methods: weighted measures, and intervals by resampling whole worlds or persons,
+//! because probes of one unit are correlated.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use super::{
     rate::Interval,
 };
 
-/// Every method is tried on the same draws.
+/// All methods use the same bootstrap draws.
 const SEED: u64 = 1;
 
-/// A probe that was judged.
+/// A scored probe.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ScoredProbe {
     pub score: f64,
@@ -29,10 +29,10 @@ pub struct Estimate {
     pub interval: Interval,
 }
 
-/// A measure over judged probes, each counting as often as its weight says, once where there are none.
+/// A measure over scored probes with optional weights.
 pub type ProbeMeasure = fn(&[ScoredProbe], Option<&[f64]>) -> f64;
 
-/// What intervals are resampled by: whose world or person each probe is of.
+/// The resampling unit of each probe: its world or person.
 pub struct ResamplingUnits {
     /// The unit of each probe.
     of: Vec<usize>,
@@ -50,10 +50,10 @@ impl ResamplingUnits {
         Self { of, count: places.len() }
     }
 
-    /// A measure of judged probes, in the order of the units' names, and its interval.
+    /// A measure of scored probes (in the order of the units) and its interval.
     #[must_use]
     pub fn estimate(&self, scored: &[ScoredProbe], measure: ProbeMeasure) -> Estimate {
-        // Sorted once, for the measures that go by rank.
+        // Sorted once, for rank-based measures.
         let mut order: Vec<usize> = (0..scored.len()).collect();
         order.sort_by(|one, other| scored[*one].score.total_cmp(&scored[*other].score));
         let sorted: Vec<ScoredProbe> = order.iter().map(|place| scored[*place]).collect();
@@ -71,8 +71,8 @@ fn weight(weights: Option<&[f64]>, place: usize) -> f64 {
     weights.map_or(1.0, |weights| weights[place])
 }
 
-/// The area under the ROC of probes that are sorted by their scores: how often somebody enrolled scores above a stranger, ties
-/// counted half.
+/// The area under the ROC of probes sorted by score: the probability that a mated probe scores above a nonmated one,
+/// ties counted half.
 #[must_use]
 pub fn auc(scored: &[ScoredProbe], weights: Option<&[f64]>) -> f64 {
     let (mut won, mut strangers, mut enrolled) = (0.0, 0.0, 0.0);
@@ -90,7 +90,7 @@ pub fn auc(scored: &[ScoredProbe], weights: Option<&[f64]>) -> f64 {
     won / (strangers * enrolled)
 }
 
-/// The mean of the shares of enrolled people and of strangers who are judged rightly.
+/// Balanced accuracy: the mean of the accuracies on mated and nonmated probes.
 #[must_use]
 pub fn balanced_accuracy(scored: &[ScoredProbe], weights: Option<&[f64]>) -> f64 {
     let (mut right, mut all) = ([0.0; 2], [0.0; 2]);
@@ -102,7 +102,7 @@ pub fn balanced_accuracy(scored: &[ScoredProbe], weights: Option<&[f64]>) -> f64
     f64::midpoint(right[0] / all[0], right[1] / all[1])
 }
 
-/// Expected calibration error (Naeini et al. 2015): how far probabilities are from shares, over 15 even bins.
+/// Expected calibration error (Naeini et al. 2015) over 15 equal bins.
 #[must_use]
 pub fn calibration_error(scored: &[ScoredProbe], weights: Option<&[f64]>) -> f64 {
     const BINS: usize = 15;
@@ -138,13 +138,13 @@ mod tests {
         close(auc(&probes, None), 4.5 / 6.0);
         close(balanced_accuracy(&probes, None), f64::midpoint(2.0 / 3.0, 0.5));
         close(calibration_error(&probes, None), (0.1 + 0.2 + 0.6 + 0.1) / 5.0);
-        // Counting the second stranger twice and the last one not at all.
+        // Weight 2 for the second nonmated probe and 0 for the last.
         close(auc(&probes, Some(&[1.0, 1.0, 2.0, 0.0, 1.0])), (1.0 + 1.0 + 3.0) / 6.0);
     }
 
     #[test]
     fn intervals_hold_the_value_and_narrow_with_more_units() {
-        // Of seven worlds, four are judged rightly throughout and three wrongly.
+        // Of seven worlds, four are always correct and three always wrong.
         let one = |n: u32| scored(if (n % 7 < 4) == n.is_multiple_of(2) { 0.9 } else { 0.1 }, n.is_multiple_of(2));
         let probes: Vec<ScoredProbe> = (0..600).map(one).collect();
         let width = |units: u32| {

@@ -1,4 +1,4 @@
-//! How well scores tell pairs of one person from pairs of two.
+//! Verification: separation of genuine and impostor pairs.
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use super::{
     rate::{Interval, Rate, Support},
 };
 
-/// The false match rates at which misses are told.
+/// The FMRs at which FNMRs are reported.
 const FMR_TARGETS: [f64; 4] = [1e-2, 1e-3, 1e-4, 1e-5];
 
 /// Verification (ISO/IEC 19795-1).
@@ -18,52 +18,52 @@ const FMR_TARGETS: [f64; 4] = [1e-2, 1e-3, 1e-4, 1e-5];
 pub struct Verification {
     pub genuine_pairs: usize,
     pub impostor_pairs: usize,
-    /// The share of pairs on the right side of `threshold`, the best one *for these same pairs*.
+    /// Accuracy at `threshold`, which is the best one *for these same pairs*.
     pub accuracy: f64,
     pub threshold: f32,
-    /// The area under the ROC: how often a genuine pair scores above an impostor pair, ties counted half.
+    /// Area under the ROC: the probability that a genuine pair scores above an impostor pair, ties counted half.
     pub auc: f64,
-    /// 1 - FNMR at the threshold that lets through at most 1 % of the impostor pairs.
+    /// 1 - FNMR at the threshold with an FMR of at most 1 %.
     pub tar_at_fmr_1_percent: f64,
-    /// The error rate where FMR and FNMR meet.
+    /// Equal error rate.
     pub equal_error_rate: f64,
-    /// At which threshold they do, or come closest.
+    /// Threshold at which FMR and FNMR are equal or closest.
     pub equal_error_threshold: f32,
     pub genuine_mean: f64,
     pub impostor_mean: f64,
-    /// How far apart the two kinds lie, in standard deviations: d' of Daugman. Absent where nothing varies.
+    /// Decidability d' (Daugman): distance of the means in standard deviations. Absent for constant scores.
     pub decidability: Option<f64>,
-    /// In bits: the least that the log-likelihood ratios cost that could be made of these scores; 1 tells nothing.
+    /// Minimum Cllr in bits over all monotonic maps of the scores; 1 is uninformative.
     pub min_cllr: f64,
     pub at_fmr: Vec<AtFmr>,
-    /// Intervals of 95 % that hold beyond these people, where it is known whose the pairs are.
+    /// 95 % intervals over persons, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by_person: Option<ByPerson>,
-    /// At thresholds that other pairs chose, where the set has folds.
+    /// Cross-validated accuracy, if the set has folds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folds: Option<Folds>,
     pub curve: Vec<CurvePoint>,
     pub histogram: Histogram,
 }
 
-/// What is missed where at most so many impostors pass.
+/// FNMR at a maximum FMR.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AtFmr {
     pub target_fmr: f64,
     pub support: Support,
-    /// The lowest one that keeps the target on these pairs.
+    /// The lowest threshold with at most the target FMR on these pairs.
     pub threshold: f32,
     pub fmr: Rate,
     pub fnmr: Rate,
-    /// Over the people instead of the pairs.
+    /// Interval over persons instead of pairs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fnmr_by_person: Option<Interval>,
 }
 
-/// Measures verification. Scores rise with likeness.
+/// Measures verification from similarity scores.
 ///
 /// # Panics
-/// When there is no pair of one kind, or a score is not finite.
+/// When one kind of pair is missing, or a score is not finite.
 #[must_use]
 pub fn verification(genuine: &[f32], impostor: &[f32]) -> Verification {
     let sorted = Sorted::new(genuine, impostor);
@@ -118,7 +118,7 @@ fn at_fmr(sorted: &Sorted, target_fmr: f64) -> AtFmr {
     }
 }
 
-/// The Mann-Whitney form: for each genuine score, the impostor scores below it and half of those equal to it.
+/// The Mann-Whitney statistic: for each genuine score, the impostor scores below it and half of those equal to it.
 pub(super) fn auc(genuine: &[f32], impostor: &[f32]) -> f64 {
     let won = |score: &f32| {
         let below = impostor.partition_point(|s| s < score);
@@ -150,15 +150,16 @@ mod tests {
         // Genuine .9 .8 .4 against impostor .7 .3 .2 .1: one genuine pair lies below one impostor pair.
         let measured = verification(&[0.9, 0.8, 0.4], &[0.7, 0.3, 0.2, 0.1]);
         close(measured.auc, 11.0 / 12.0);
-        // At .4: all genuine accepted, one of four impostors too; at .8: one genuine missed. Both leave one wrong.
+        // At .4, all genuine and one of four impostors are accepted; at .8, one genuine is rejected. Both have one
+        // error.
         close(measured.accuracy, 6.0 / 7.0);
-        // No impostor of four may pass at 1 %: the threshold lies just above .7.
+        // No impostor of four may be accepted at 1 %: the threshold is just above .7.
         close(measured.tar_at_fmr_1_percent, 2.0 / 3.0);
         close(measured.genuine_mean, 0.7);
     }
 
     #[test]
-    fn ties_count_half_and_constant_scores_tell_nothing() {
+    fn ties_count_half_and_constant_scores_are_uninformative() {
         let measured = verification(&[0.5; 4], &[0.5; 6]);
         close(measured.auc, 0.5);
         close(measured.tar_at_fmr_1_percent, 0.0);
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_that_the_pairs_cannot_show_are_called_so() {
+    fn rates_without_enough_pairs_are_marked() {
         let genuine = [0.9; 50];
         let impostor: Vec<f32> = (0_u16..1000).map(|i| f32::from(i) / 2000.0).collect();
         let measured = verification(&genuine, &impostor);
@@ -187,9 +188,9 @@ mod tests {
     }
 
     proptest! {
-        /// Against the definitions, every threshold tried on every pair.
+        /// Compared with a direct evaluation of every threshold.
         #[test]
-        fn the_sweep_finds_what_trying_finds(
+        fn the_sweep_matches_the_definition(
             genuine in prop::collection::vec(-9_i8..9, 1..30),
             impostor in prop::collection::vec(-9_i8..9, 1..30),
         ) {

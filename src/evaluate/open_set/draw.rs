@@ -1,4 +1,4 @@
-//! Galleries of real embeddings: who is enrolled, who is a stranger, and which sample probes.
+//! Draws galleries of real embeddings: enrolled persons, non-enrolled persons, and probes.
 
 use std::collections::BTreeMap;
 
@@ -8,29 +8,29 @@ use super::GallerySet;
 use crate::draw::SeededDraw;
 use decision::relations::{Measured, Trial, Trials};
 
-/// Embeddings of people, as plain vectors.
+/// Embeddings of persons as vectors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EmbeddingSet {
     pub name: String,
-    /// Of unit length.
+    /// Unit vectors.
     pub embeddings: Vec<Vec<f32>>,
-    /// Whose each is.
+    /// The person of each embedding.
     pub people: Vec<String>,
 }
 
-/// The smallest gallery.
+/// Minimum number of identities.
 const IDENTITIES_MIN: usize = 20;
-/// The largest one, and never more than this share of the set's people, so that there are strangers.
+/// Maximum number of identities, and maximum share of the set's persons, so that nonmated probes remain.
 const IDENTITIES_MAX: usize = 400;
 const SHARE_MAX: f64 = 0.42;
-/// A set of so many people is one of many, and has identities of more templates.
+/// Sets with at least this many persons have identities with more templates.
 const MANY_PEOPLE: usize = 1000;
 
-/// Draws so many galleries. Identities: evenly in their logarithm between 20 and 400, templates of each: 1 to 4 (3 in a set of
-/// less than a thousand people). One sample of each enrolled person who has another one probes, and as many of people who
-/// are not enrolled. People of a single sample are enrolled to fill up the gallery, or are strangers.
+/// Draws `count` galleries: log-uniform 20 to 400 identities with 1 to 4 templates each (3 in a set of less than a
+/// thousand persons). One sample of each enrolled person with a further sample is a mated probe, and as many samples of
+/// non-enrolled persons are nonmated probes. Persons with a single sample fill up the gallery or are not enrolled.
 ///
-/// `None` for a set of too few people.
+/// `None` for a set with too few persons.
 #[must_use]
 pub fn galleries(set: &EmbeddingSet, count: u32, seed: u64) -> Option<GallerySet> {
     let mut samples: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
@@ -63,7 +63,7 @@ fn draw(
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between two counts")]
     let identities = (IDENTITIES_MIN as f64 * (range * draw.unit()).exp()).round() as usize;
     let templates_max = 1 + draw.below(if people.len() >= MANY_PEOPLE { 4 } else { 3 });
-    // Those who can probe come first; the rest fills up, whoever it is.
+    // Persons with several samples come first; others fill up.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count")]
     let wanted = (identities as f64 * (0.5 + 0.5 * draw.unit())).ceil() as usize;
     let enrolled_several = wanted.min(several.len() / 2);
@@ -77,8 +77,8 @@ fn draw(
     enrolled.extend(singles.collect::<Vec<_>>());
     let missing = identities - enrolled.len();
     enrolled.extend(rest.iter().copied().filter(|person| people[*person].len() > 1).take(missing).collect::<Vec<_>>());
-    let mut strangers: Vec<usize> = rest.into_iter().filter(|person| !enrolled.contains(person)).collect();
-    draw.shuffle(&mut strangers);
+    let mut non_enrolled: Vec<usize> = rest.into_iter().filter(|person| !enrolled.contains(person)).collect();
+    draw.shuffle(&mut non_enrolled);
     let (mut templates, mut owners, mut probes) = (Vec::new(), Vec::new(), Vec::new());
     for person in &enrolled {
         let mut own = people[*person].clone();
@@ -92,13 +92,13 @@ fn draw(
         }
     }
     let as_many = probes.len();
-    for person in strangers.into_iter().take(as_many) {
+    for person in non_enrolled.into_iter().take(as_many) {
         let own = &people[person];
         probes.push((own[draw.below(own.len())], person, false));
     }
     let gallery = Measured::new(templates, &owners);
     let trial = |(place, person, is_enrolled): (usize, usize, bool)| {
-        let look = gallery.look(&set.embeddings[place]).expect("somebody is enrolled");
+        let look = gallery.look(&set.embeddings[place]).expect("the gallery is not empty");
         Trial { look, person: number(person), is_enrolled }
     };
     Trials {

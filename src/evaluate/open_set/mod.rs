@@ -1,8 +1,8 @@
-//! Enrolled or not? Methods side by side, on galleries that half of the probes are strangers to.
+//! Compares open-set decision methods on galleries with half nonmated probes.
 //!
-//! Simulated galleries are handed over as what their probes met. Real ones are drawn here from embeddings that come as plain
-//! vectors with the names of their people. Nothing is tuned on either: thresholds, coefficients and weights come with the
-//! decider, from the worlds that it learnt on. Only the oracle looks at the answers, and says so.
+//! Simulated galleries are given by the relations of their probes. Real ones are drawn here from vectors with persons.
+//! Nothing is tuned on either: thresholds, coefficients and weights come with the decider, from its training worlds.
+//! Only the oracle uses the labels and is marked as such.
 
 mod draw;
 mod report;
@@ -21,31 +21,31 @@ pub use super::metrics::scored::Estimate;
 pub use draw::{EmbeddingSet, galleries};
 pub use report::{OpenSetReport, OpenSetRow, OpenSetTable, SizeRow};
 
-/// A set of galleries to measure on.
+/// A set of galleries.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GallerySet {
     pub name: String,
-    /// What intervals are resampled by: `"world"` or `"person"`, which is what [`Trial::person`] numbers.
+    /// The resampling unit of intervals: `"world"` or `"person"`, the meaning of [`Trial::person`].
     pub resampled_by: &'static str,
     pub galleries: Vec<Trials>,
 }
 
-/// Galleries of these sizes are told apart; the last one is open.
+/// Size classes of galleries; the last has no limit.
 const SIZES: [(usize, &str); 4] = [(15, "1-15"), (50, "16-50"), (150, "51-150"), (usize::MAX, "above 150")];
 
-/// How a method answers.
+/// A decision method.
 enum Method<'a> {
     /// One threshold for all galleries.
     Threshold(fn(&Scores) -> f32, f32),
-    /// The best threshold for each gallery, by its own answers.
+    /// The best threshold of each gallery by its own labels.
     Oracle(fn(&Scores) -> f32),
-    /// The same for each half of a gallery's probes by the answers of the other half. A threshold that is chosen on a hundred
-    /// probes fits their chance too, so the oracle flatters itself; this one does not.
+    /// The best threshold of each half of a gallery's probes by the labels of the other half. A threshold chosen on a
+    /// hundred probes also fits noise, so the plain oracle is optimistic; this one is not.
     OracleOfOthers(fn(&Scores) -> f32),
     Probability(&'a Decider, Judge),
 }
 
-/// Measures the decider and what stands beside it.
+/// Measures the decider and the baselines.
 #[must_use]
 pub fn measure(decider: &Decider, sets: &[GallerySet]) -> OpenSetReport {
     let facts = decider.facts();
@@ -114,7 +114,7 @@ fn judge(way: &Method<'_>, galleries: &[Trials]) -> Vec<ScoredProbe> {
     let mut scored = Vec::new();
     for gallery in galleries {
         let halves = halves(&gallery.trials);
-        // That the oracle has for one half, or for all where it looks at all of them.
+        // The best threshold on one half, or on all probes.
         let best = |score: &fn(&Scores) -> f32, of: Option<bool>| {
             let seen = gallery.trials.iter().zip(&halves).filter(|(_, half)| of.is_none_or(|of| of == **half));
             best_threshold(&mut seen.map(|(t, _)| (score(&t.look.scores), t.is_enrolled)).collect::<Vec<_>>())
@@ -141,7 +141,7 @@ fn judge(way: &Method<'_>, galleries: &[Trials]) -> Vec<ScoredProbe> {
     scored
 }
 
-/// Which half each trial is of: every second of those who are enrolled, and of strangers, is of the second.
+/// The half of each trial: mated and nonmated probes alternate separately.
 fn halves(trials: &[Trial]) -> Vec<bool> {
     let mut second = [false; 2];
     let half = |trial: &Trial| {
@@ -151,12 +151,12 @@ fn halves(trials: &[Trial]) -> Vec<bool> {
     trials.iter().map(half).collect()
 }
 
-/// Of the set transformer, on one thread, over the first probes.
+/// Time per decision of the set transformer on one thread, over the first probes.
 fn microseconds_each(decider: &Decider, sets: &[GallerySet]) -> f64 {
     let trials = || sets.iter().flat_map(|set| &set.galleries).flat_map(|gallery| &gallery.trials).take(2000);
     let begun = Instant::now();
     let sum: f64 = trials().map(|trial| decider.probability(&trial.look.relations)).sum();
     let took = begun.elapsed().as_secs_f64();
-    // The sum is looked at, so that nothing of it is left out.
+    // The sum is used, so that the compiler cannot remove the work.
     if sum.is_finite() { 1e6 * took / trials().count().max(1) as f64 } else { f64::NAN }
 }

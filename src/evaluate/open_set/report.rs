@@ -1,4 +1,4 @@
-//! What was measured, as JSON and for the console.
+//! The report as JSON and for the console.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub struct OpenSetReport {
     pub decider: String,
     pub version: String,
     pub provenance: String,
-    /// What one decision of the set transformer took, on one thread.
+    /// Microseconds per decision of the set transformer on one thread.
     pub microseconds_each: f64,
     pub sets: Vec<OpenSetTable>,
 }
@@ -31,24 +31,24 @@ pub struct OpenSetTable {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OpenSetRow {
     pub method: &'static str,
-    /// Over all galleries together; none for what has no common scale.
+    /// Over all galleries; `None` for methods without a common scale.
     pub auc: Option<Estimate>,
     pub balanced_accuracy: Estimate,
-    /// Of methods that give a probability.
+    /// For methods with a probability.
     pub ece: Option<Estimate>,
 }
 
-/// Galleries of about one size.
+/// Galleries of one size class.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SizeRow {
     pub identities: &'static str,
     pub probes: usize,
-    /// Of each method.
+    /// Balanced accuracy of each method.
     pub balanced_accuracy: Vec<(&'static str, f64)>,
 }
 
 impl OpenSetReport {
-    /// The tables alone.
+    /// The tables only.
     #[must_use]
     pub fn tables(&self) -> String {
         self.sets.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n\n")

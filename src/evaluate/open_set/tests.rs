@@ -1,7 +1,7 @@
 use super::*;
 use crate::metrics::Interval;
 
-/// People far apart whose samples lie close together, in 24 dimensions; each has so many.
+/// Well separated persons with tight samples in 24 dimensions.
 fn easy(people: u32, samples: u32) -> EmbeddingSet {
     let mut set = EmbeddingSet { name: "easy".to_owned(), embeddings: Vec::new(), people: Vec::new() };
     for person in 0..people {
@@ -20,9 +20,9 @@ fn easy(people: u32, samples: u32) -> EmbeddingSet {
 }
 
 #[test]
-fn half_of_the_probes_are_strangers_and_no_probe_meets_itself() {
+fn half_of_the_probes_are_nonmated_and_none_is_enrolled_itself() {
     let drawn = galleries(&easy(100, 4), 12, 1).expect("enough people");
-    assert_eq!(drawn, galleries(&easy(100, 4), 12, 1).expect("enough people"), "it follows from the seed");
+    assert_eq!(drawn, galleries(&easy(100, 4), 12, 1).expect("enough people"), "the seed determines it");
     for gallery in &drawn.galleries {
         assert!((IDENTITIES.0..=IDENTITIES.1).contains(&gallery.identities), "{}", gallery.identities);
         let enrolled = gallery.trials.iter().filter(|trial| trial.is_enrolled).count();
@@ -34,7 +34,7 @@ fn half_of_the_probes_are_strangers_and_no_probe_meets_itself() {
 const IDENTITIES: (usize, usize) = (20, 42);
 
 #[test]
-fn a_set_of_few_people_gives_no_gallery() {
+fn a_set_with_few_people_gives_no_gallery() {
     assert_eq!(galleries(&easy(30, 4), 1, 1), None);
     assert_eq!(galleries(&easy(100, 1), 1, 1), None);
 }
@@ -58,7 +58,7 @@ fn the_table_has_every_method_and_reads_as_json_and_text() {
 }
 
 #[test]
-fn halves_have_as_many_of_either_kind() {
+fn both_halves_have_equal_numbers_of_each_kind() {
     let drawn = galleries(&easy(100, 4), 3, 1).expect("enough people");
     for gallery in &drawn.galleries {
         let halves = halves(&gallery.trials);
@@ -70,7 +70,7 @@ fn halves_have_as_many_of_either_kind() {
     }
 }
 
-/// What is asked of the shipped decider on real people, with some room for how few galleries these are.
+/// Targets of the shipped decider on real persons, with a margin for the small number of galleries.
 #[test]
 #[ignore = "needs SEMBLANCE_TEST_DATA"]
 fn faces_and_pedestrians_are_decided_about_as_well_as_by_an_oracle_on_real_data() {

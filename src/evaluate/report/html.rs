@@ -1,4 +1,4 @@
-//! A report as one page, which opens without a network: style and plots are within it, and it runs no script.
+//! A report as one self-contained HTML page: style and plots are inline, and it has no script.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! What was measured: as numbers, as tables, as figures, as one page.
+//! Reports: numbers, tables, figures, and one page.
 
 mod html;
 mod plots;
@@ -18,7 +18,7 @@ use super::{
 };
 pub(super) use table::ReportTable;
 
-/// What was measured.
+/// The results of an evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     pub protocol: Protocol,
@@ -27,35 +27,35 @@ pub struct Report {
     pub origin: ScoreOrigin,
     /// Samples of the set, or trials of a score file.
     pub samples: usize,
-    /// Those of them that could not be encoded. They match nobody: a genuine pair with one is missed, and a probe that
-    /// is one finds its person last.
+    /// Samples that could not be encoded. They match nobody: their genuine pairs are missed, and their person is ranked
+    /// last.
     pub refused: usize,
     pub results: Results,
-    /// Where scores are probabilities or likelihood ratios.
+    /// For probabilities and likelihood ratios.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration: Option<CalibrationResults>,
-    /// The same, by the values of labels.
+    /// Results by label value.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub slices: Vec<Slice>,
-    /// What else the set tells: the same model by another protocol, and methods that take no learning.
+    /// Comparisons: the same model with another protocol, and methods without training.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub beside: Vec<Comparison>,
-    /// What is to be kept in mind with the numbers.
+    /// Remarks on the numbers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// The command that this is the answer to.
+    /// The command of this report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
 }
 
-/// What made the embeddings or scores, as far as it is known.
+/// The model behind the embeddings or scores, if known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ScoreOrigin {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_digest: Option<String>,
-    /// As whoever published the weights states it.
+    /// As stated by the publisher of the weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,7 +72,7 @@ pub enum Results {
     Detection(Detection),
 }
 
-/// Results over a part of the trials.
+/// Results of a part of the trials.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Slice {
     pub label: String,
@@ -80,23 +80,23 @@ pub struct Slice {
     pub results: Results,
 }
 
-/// A row beside the results.
+/// The retrieval results of a comparison method.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
     pub method: &'static str,
-    /// Whom probes were compared with.
+    /// The gallery of the probes.
     pub gallery: &'static str,
     pub retrieval: Retrieval,
 }
 
 impl Report {
-    /// One page with everything, which needs nothing beside it and nothing from a network.
+    /// One self-contained HTML page.
     #[must_use]
     pub fn html(&self) -> String {
         html::page(self)
     }
 
-    /// Writes every plot into a folder, as SVG and as PNG, and says which files these are.
+    /// Writes every plot into a folder, as SVG and PNG, and returns the files.
     ///
     /// # Errors
     /// When a file cannot be written or a plot cannot be drawn.
@@ -118,7 +118,7 @@ impl Report {
 }
 
 impl fmt::Display for Report {
-    /// The tables that the console shows.
+    /// The tables for the console.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, table) in table::of(self).iter().enumerate() {
             if number > 0 {

@@ -1,4 +1,4 @@
-//! Which figures a report has.
+//! The figures of a report.
 
 use super::{Report, Results};
 use crate::{
@@ -6,11 +6,11 @@ use crate::{
     metrics::{CurvePoint, Histogram, Pairwise, Reliability},
 };
 
-/// Plots of rates begin no lower than here, however many trials there are.
+/// Lower limit of rate axes.
 const RATE_MIN: f64 = 1e-6;
-/// Trade-offs beyond are nobody's choice.
+/// Upper limit of DET axes: larger error rates are irrelevant.
 const DET_MAX: f64 = 0.6;
-/// The legend of a histogram stands above its bars.
+/// Space for a histogram's legend above its bars.
 const HEADROOM: f64 = 1.25;
 
 pub(super) fn of(report: &Report) -> Vec<Figure> {
@@ -43,7 +43,7 @@ pub(super) fn of(report: &Report) -> Vec<Figure> {
                 all: curves(&i.curve, &slices),
             };
             figures.extend([curves.det(), curves.roc()]);
-            let kinds = ["mated probes that found theirs", "nonmated probes"];
+            let kinds = ["mated probes, correct first identity", "nonmated probes"];
             figures.extend(i.histogram.as_ref().map(|scores| histogram(scores, kinds, "probes")));
             figures.extend((!i.promised.is_empty()).then(|| {
                 promises(i.promised.iter().map(|promise| (promise.target_fpir, promise.fpir.rate)).collect())
@@ -54,9 +54,9 @@ pub(super) fn of(report: &Report) -> Vec<Figure> {
     figures
 }
 
-/// The trade-offs between two error rates.
+/// Trade-off curves of two error rates.
 struct ErrorCurves<'r> {
-    /// The names of the false positive and the false negative rate.
+    /// Names of the false positive and the false negative rate.
     errors: [&'static str; 2],
     trials: [usize; 2],
     marked: &'static str,
@@ -74,7 +74,7 @@ fn curves<'r>(whole: &'r [CurvePoint], slices: &[(String, &'r Results)]) -> Vec<
 }
 
 impl ErrorCurves<'_> {
-    /// The lowest rate that so many trials could show, by a power of ten.
+    /// The lowest rate that this number of trials supports, rounded to a power of ten.
     fn least(trials: usize) -> f64 {
         10_f64.powf((1.0 / trials.max(1) as f64).log10().floor()).clamp(RATE_MIN, 0.01)
     }
@@ -85,7 +85,7 @@ impl ErrorCurves<'_> {
         let within = |rate: f64, least: f64| (least..=DET_MAX).contains(&rate);
         let series = self.all.iter().map(|(name, curve)| Series {
             name: name.clone(),
-            // Where no error is left, the curve ends: no trial shows how it goes on.
+            // Without errors the curve ends.
             points: curve
                 .iter()
                 .map(|point| (point.false_positive, point.false_negative))
@@ -138,7 +138,7 @@ impl ErrorCurves<'_> {
         }
     }
 
-    /// The marks belong to the first curve and are drawn after it.
+    /// Marks belong to the first curve and follow it.
     fn with_marks(&self, mut series: Vec<Series>, place: impl Fn((f64, f64)) -> (f64, f64)) -> Vec<Series> {
         if !self.marks.is_empty() {
             let points = self.marks.iter().map(|mark| place(*mark)).collect();
@@ -148,12 +148,12 @@ impl ErrorCurves<'_> {
     }
 }
 
-/// Where two rates are equal, in steps that are short on any scale.
+/// The line of equal rates, in small steps for any scale.
 fn diagonal(low: f64, high: f64) -> Vec<(f64, f64)> {
     (0..=60).map(|step| low * (high / low).powf(f64::from(step) / 60.0)).map(|rate| (rate, rate)).collect()
 }
 
-/// A round share below, so that the curve fills the figure and is not cut.
+/// A round lower limit, so that the curve fills the figure.
 fn floor_of(lowest: f64) -> f64 {
     (((lowest - 0.005) * 20.0).floor() / 20.0).clamp(0.0, 0.95)
 }
@@ -161,7 +161,7 @@ fn floor_of(lowest: f64) -> f64 {
 fn histogram(scores: &Histogram, names: [&str; 2], of: &str) -> Figure {
     let bins = scores.genuine.len();
     let (low, high) = (f64::from(scores.low), f64::from(scores.high));
-    // All scores alike have a bin of some width, too.
+    // Constant scores get a bin with a width, too.
     let high = if high > low { high } else { low + 1.0 };
     let width = (high - low) / bins as f64;
     let series = |name: &str, counts: &[u64]| {
@@ -209,7 +209,7 @@ fn cmc(whole: &[f64], slices: &[(String, &Results)]) -> Figure {
     }
 }
 
-/// Rank 1 by the probe's value, where values are numbers: degrees, weeks. `None` elsewhere.
+/// Rank 1 by the probe's value for numeric values (degrees, weeks); `None` otherwise.
 fn by_value(whole: &Pairwise, slices: &[(String, &Results)]) -> Option<Figure> {
     let line = |name: String, p: &Pairwise| {
         let points: Option<Vec<(f64, f64)>> =
@@ -236,13 +236,13 @@ fn by_value(whole: &Pairwise, slices: &[(String, &Results)]) -> Option<Figure> {
 }
 
 fn promises(points: Vec<(f64, f64)>) -> Figure {
-    // A rate of none lies on the lower edge.
+    // A zero rate is on the lower edge.
     let least = points.iter().flat_map(|(x, y)| [*x, *y]).filter(|rate| *rate > 0.0).fold(1.0, f64::min);
     let low = 10_f64.powf(least.log10().floor()).min(1e-3);
     Figure {
         name: "promised",
-        title: "False positive identifications: promised and seen".to_owned(),
-        x: Axis::new("FPIR promised from the gallery alone", AxisScale::Log, low, 0.1),
+        title: "False positive identifications: target and observed".to_owned(),
+        x: Axis::new("target FPIR, threshold from the gallery alone", AxisScale::Log, low, 0.1),
         y: Axis::new("FPIR seen", AxisScale::Log, low, 1.0),
         series: vec![
             Series { name: "as promised".to_owned(), points: diagonal(low, 0.1), shape: SeriesShape::Guide },

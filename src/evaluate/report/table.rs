@@ -1,4 +1,4 @@
-//! The tables of a report, which the console and the page show alike.
+//! The tables of a report, for console and page.
 
 use std::fmt::{self, Write};
 
@@ -7,7 +7,7 @@ use crate::metrics::{
     CalibrationResults, Detection, Folds, Identification, Interval, Pairwise, Rate, Retrieval, Support, Verification,
 };
 
-/// Rows under a head, which may be empty.
+/// Rows and a header, which may be empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ReportTable {
     pub(crate) title: String,
@@ -77,7 +77,7 @@ fn verification(v: &Verification) -> ReportTable {
 
 fn at_fmr(v: &Verification) -> ReportTable {
     let by_person = v.at_fmr.iter().any(|at| at.fnmr_by_person.is_some());
-    let mut head = vec!["FMR at most", "threshold", "FMR seen", "FNMR", "95 % over pairs"];
+    let mut head = vec!["FMR at most", "threshold", "FMR observed", "FNMR", "95 % over pairs"];
     if by_person {
         head.push("95 % over people");
     }
@@ -96,7 +96,7 @@ fn at_fmr(v: &Verification) -> ReportTable {
         row.push(supported(at.support));
         row
     });
-    table("Missed where few impostors pass", &head, rows)
+    table("FNMR at low FMR", &head, rows)
 }
 
 fn folds(folds: &Folds) -> ReportTable {
@@ -108,14 +108,10 @@ fn folds(folds: &Folds) -> ReportTable {
         .collect();
     let all = format!("{:.2} +- {:.2} %", 100.0 * folds.accuracy, 100.0 * folds.standard_error);
     rows.push(vec!["mean +- standard error".to_owned(), all, String::new()]);
-    table(
-        "Folds, each at the threshold that is best on the others",
-        &["fold", "accuracy", "threshold"],
-        rows.into_iter(),
-    )
+    table("Folds, each at the best threshold of the others", &["fold", "accuracy", "threshold"], rows.into_iter())
 }
 
-/// The means, and the matrix of pairs.
+/// The means and the matrix of pairs.
 fn pairwise(p: &Pairwise) -> [ReportTable; 2] {
     let mean = named("Pairwise", [("mean rank-1", format!("{} over {} pairs", percent(p.mean_rank_1), p.pairs.len()))]);
     let mut galleries: Vec<&str> = p.pairs.iter().map(|pair| &*pair.gallery).collect();
@@ -135,12 +131,12 @@ fn pairwise(p: &Pairwise) -> [ReportTable; 2] {
 
 fn detection(d: &Detection) -> ReportTable {
     let rows = [
-        ("boxes", format!("{} there, {} found", d.boxes, d.detections)),
-        ("AP with names", percent(d.average_precision)),
-        ("mean AP of people", percent(d.mean_average_precision)),
-        ("AP without names", percent(d.without_names)),
+        ("boxes", format!("{} true, {} detected", d.boxes, d.detections)),
+        ("AP with identities", percent(d.average_precision)),
+        ("mean AP of persons", percent(d.mean_average_precision)),
+        ("AP without identities", percent(d.without_names)),
     ];
-    named("Found and named, at an overlap of one half", rows)
+    named("Detection and identification at an overlap of 0.5", rows)
 }
 
 fn retrieval(r: &Retrieval) -> ReportTable {
@@ -168,7 +164,7 @@ fn identification(i: &Identification) -> ReportTable {
 
 fn at_fpir(i: &Identification) -> ReportTable {
     let by_person = i.at_fpir.iter().any(|at| at.fnir_by_person.is_some());
-    let mut head = vec!["FPIR at most", "threshold", "FPIR seen", "FNIR", "DIR", "95 % of FNIR over probes"];
+    let mut head = vec!["FPIR at most", "threshold", "FPIR observed", "FNIR", "DIR", "95 % of FNIR over probes"];
     if by_person {
         head.push("over people");
     }
@@ -188,7 +184,7 @@ fn at_fpir(i: &Identification) -> ReportTable {
         row.push(supported(at.support));
         row
     });
-    table("Missed where few strangers are taken for somebody", &head, rows)
+    table("FNIR at low FPIR", &head, rows)
 }
 
 fn promised(i: &Identification) -> Option<ReportTable> {
@@ -201,9 +197,8 @@ fn promised(i: &Identification) -> Option<ReportTable> {
             percent(promise.fnir.rate),
         ]
     });
-    let head = ["FPIR promised", "threshold", "FPIR seen", "95 %", "FNIR"];
-    (!i.promised.is_empty())
-        .then(|| table("What the server promises from this gallery, and what came of it", &head, rows))
+    let head = ["FPIR promised", "threshold", "FPIR observed", "95 %", "FNIR"];
+    (!i.promised.is_empty()).then(|| table("FPIR targets from this gallery and observed FPIR", &head, rows))
 }
 
 fn calibration(c: &CalibrationResults) -> ReportTable {
@@ -220,7 +215,7 @@ fn calibration(c: &CalibrationResults) -> ReportTable {
     named("Calibration", rows)
 }
 
-/// One table for each label.
+/// One table per label.
 fn slices(slices: &[Slice]) -> Vec<ReportTable> {
     let mut tables: Vec<ReportTable> = Vec::new();
     for slice in slices {
@@ -246,7 +241,7 @@ fn slices(slices: &[Slice]) -> Vec<ReportTable> {
                 (&["pairs", "mean rank-1"], vec![p.pairs.len().to_string(), percent(p.mean_rank_1)])
             }
             Results::Detection(d) => {
-                (&["boxes", "AP with names"], vec![d.boxes.to_string(), percent(d.average_precision)])
+                (&["boxes", "AP with identities"], vec![d.boxes.to_string(), percent(d.average_precision)])
             }
         };
         let title = format!("By {}", slice.label);
@@ -283,7 +278,7 @@ fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
 }
 
-/// A small rate, to two digits that count.
+/// A small rate with two significant digits.
 fn scarce(rate: f64) -> String {
     let power = if rate > 0.0 { (100.0 * rate).log10().floor() } else { 1.0 };
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 8")]
@@ -320,7 +315,7 @@ impl fmt::Display for ReportTable {
         for row in head.into_iter().chain(&self.rows) {
             let mut line = String::new();
             for (place, (cell, width)) in row.iter().zip(&widths).enumerate() {
-                // Names begin their line; numbers under a head end below each other.
+                // First columns are left-aligned, numbers under a header right-aligned.
                 if place == 0 || head.is_none() {
                     write!(line, "{cell:width$}  ")?;
                 } else {
@@ -338,13 +333,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_keep_the_digits_that_matter() {
+    fn rates_keep_significant_digits() {
         let written = [0.5, 0.01, 0.003, 0.001, 1e-4, 1e-5, 0.0].map(scarce);
         assert_eq!(written, ["50 %", "1 %", "0.3 %", "0.1 %", "0.01 %", "0.001 %", "0 %"]);
     }
 
     #[test]
-    fn columns_stand_below_each_other() {
+    fn columns_are_aligned() {
         let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["long".to_owned(), "100".to_owned()]];
         let shown = table("Title", &["name", "n"], rows.into_iter()).to_string();
         assert_eq!(shown, "Title\nname    n\na       1\nlong  100\n");

@@ -1,37 +1,37 @@
-//! Who is enrolled with which samples, and which samples search.
+//! Draws enrolled samples and probes.
 
 use std::collections::BTreeMap;
 
 use super::{EnrolledSamples, SampleSet};
 use crate::draw::SeededDraw;
 
-/// So many samples of a person may be enrolled; whoever has more takes part.
+/// Enrolled samples per person; persons with more samples are probes.
 const TEMPLATES: usize = 4;
-/// The most samples of one person that search.
+/// Maximum probes per person.
 const PROBES_MAX: usize = 5;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct TemplateDraw {
-    /// Four samples of each person who searches, in random order.
+    /// Four samples of each probe person, in random order.
     pub(super) enrolled: Vec<Vec<usize>>,
-    /// Up to four of everybody else.
+    /// Up to four samples of every other person.
     pub(super) others: Vec<Vec<usize>>,
     pub(super) probes: Vec<EvaluationProbe>,
-    /// How many people the set has.
+    /// Number of persons in the set.
     pub(super) people: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct EvaluationProbe {
     pub(super) sample: usize,
-    /// Its place among `enrolled`.
+    /// Index in `enrolled`.
     pub(super) identity: usize,
-    /// Its place among the set's people, whatever the draw.
+    /// Index of the person in the set.
     pub(super) person: usize,
 }
 
 impl TemplateDraw {
-    /// `None` when fewer than two people have a sample more than are enrolled.
+    /// `None` when fewer than two persons have more samples than are enrolled.
     pub(super) fn new(set: &SampleSet, seed: u64, number: u32) -> Option<Self> {
         let mut samples: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (sample, person) in set.people.iter().enumerate() {
@@ -63,7 +63,7 @@ impl TemplateDraw {
         (enrolled.len() > 1).then_some(Self { enrolled, others, probes, people: people.len() })
     }
 
-    /// The samples that each identity is enrolled with; those who search come first.
+    /// The enrolled samples of each identity; probe persons come first.
     pub(super) fn identities(&self, enrolled: EnrolledSamples, is_among_others: bool) -> Vec<Vec<usize>> {
         let most = match enrolled {
             EnrolledSamples::Own(count) => count,

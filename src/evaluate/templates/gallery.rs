@@ -1,22 +1,22 @@
-//! Searches of a gallery, in every way.
+//! Searches a gallery by every method.
 
 use super::{EnrolledSamples, METHODS, RankingMethod, SampleSet, SearchOutcome};
 use crate::metrics::RankingOutcome;
 use domain::{Pooling, Ranking, Reranking};
 use ranking::{Pools, Said, Shortlist};
 
-/// Above every score: what is in the shortlist comes before what is not.
+/// Above every score: the shortlist precedes all other templates.
 const AHEAD: f64 = 10.0;
 
 pub(super) struct TemplateGallery<'c> {
     set: &'c SampleSet,
     enrolled: EnrolledSamples,
-    /// The sample that each template was made from.
+    /// The sample of each template.
     samples: Vec<usize>,
     owners: Vec<usize>,
     /// The templates of each identity.
     identities: Vec<Vec<usize>>,
-    /// Of each template: to the plain mean, to the prototype, to itself centralised.
+    /// Weight of each template in the plain mean and in the prototype, and its centralised weight.
     plain: Vec<f32>,
     prototype: Vec<f32>,
     centralised: Vec<f32>,
@@ -33,7 +33,7 @@ struct TemplateSearch<'a> {
 }
 
 impl<'c> TemplateGallery<'c> {
-    /// `identities` are the samples of each.
+    /// Enrolls the samples of each identity.
     pub(super) fn new(set: &'c SampleSet, identities: Vec<Vec<usize>>, enrolled: EnrolledSamples) -> Self {
         let mut gallery = Self {
             set,
@@ -59,8 +59,8 @@ impl<'c> TemplateGallery<'c> {
         gallery
     }
 
-    /// Searches with a sample whose identity is known. Of equally similar ones the wrong ones stand first, so that the order of
-    /// enrollment earns nothing.
+    /// Searches with a sample of known identity. On ties, wrong identities come first, so that enrollment order gives
+    /// no advantage.
     pub(super) fn search(&self, probe: usize, right: usize) -> [SearchOutcome; METHODS.len()] {
         let cosines: Vec<f32> = self.samples.iter().map(|sample| self.cosine(probe, *sample)).collect();
         let best = self.pooled(Pooling::Best, &cosines);
@@ -90,7 +90,7 @@ impl<'c> TemplateGallery<'c> {
     fn reranked(&self, shortlist: &Shortlist, by: Reranking, search: &TemplateSearch<'_>) -> SearchOutcome {
         let TemplateSearch { nearest, right, cosines } = *search;
         let (order, ranking) = shortlist.order(by, nearest.len());
-        let place = order.iter().position(|place| nearest[*place] == right).expect("everybody is in the list");
+        let place = order.iter().position(|place| nearest[*place] == right).expect("every identity is in the list");
         let mut scores: Vec<f64> = cosines.iter().copied().map(f64::from).collect();
         if let Some((its, _)) = shortlist.scores(by) {
             shortlist.templates().iter().zip(its).for_each(|(template, score)| scores[*template] = AHEAD + score);
@@ -103,7 +103,7 @@ impl<'c> TemplateGallery<'c> {
     fn pooled(&self, pooling: Pooling, cosines: &[f32]) -> Vec<f32> {
         let one = |its: &Vec<usize>| {
             let said = its.iter().map(|template| self.said(pooling, *template, cosines));
-            Pools::one(pooling, said).expect("everybody has a template")
+            Pools::one(pooling, said).expect("every identity has a template")
         };
         self.identities.iter().map(one).collect()
     }
@@ -122,7 +122,7 @@ impl<'c> TemplateGallery<'c> {
         self.identities.iter().map(one).collect()
     }
 
-    /// A score for each template, of poolings that compare templates.
+    /// A score per template, for poolings that rank templates.
     fn ranks_templates(&self, pooling: Pooling, cosines: &[f32]) -> Option<Vec<f64>> {
         match pooling {
             Pooling::Best => Some(cosines.iter().copied().map(f64::from).collect()),
@@ -138,7 +138,7 @@ impl<'c> TemplateGallery<'c> {
         }
     }
 
-    /// Average precision over templates, where all that an identity has are its own.
+    /// Average precision over templates, if all templates of an identity are its own.
     fn precision(&self, scores: &[f64], right: usize) -> Option<f64> {
         if self.enrolled == EnrolledSamples::Swapped {
             return None;
@@ -153,7 +153,7 @@ impl<'c> TemplateGallery<'c> {
     }
 
     fn cosine(&self, one: usize, other: usize) -> f32 {
-        // In eight lanes, which a compiler makes one.
+        // Eight lanes, which the compiler vectorises.
         let (one, other) = (&self.set.embeddings[one], &self.set.embeddings[other]);
         let ((ones, one_rest), (others, other_rest)) = (one.as_chunks::<8>(), other.as_chunks::<8>());
         let mut lanes = [0.0_f32; 8];

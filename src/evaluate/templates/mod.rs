@@ -1,8 +1,8 @@
-//! Several templates of one person: which way of letting them speak together finds people, and which withstands a sample
-//! that is somebody else's.
+//! Compares pooling and re-ranking methods for several templates per person, also with one wrong template.
 //!
-//! The same people are enrolled with one, two and four samples each, and with four of which one was exchanged; the same other
-//! samples of them search. Alone, and among everybody else of the set. Pooling and re-ranking are the server's own code.
+//! The same persons are enrolled with one, two and four samples each, and with four of which one is swapped; other
+//! samples of them are probes. Galleries contain only these persons, or all persons of the set. Pooling and re-ranking
+//! are the server's code.
 
 mod drawn;
 mod gallery;
@@ -21,24 +21,24 @@ use gallery::TemplateGallery;
 pub use report::{MethodCell, MethodRow, SwapLoss, Templates, TemplatesTable};
 pub use simulated::simulated;
 
-/// Samples of people, one after the other.
+/// Samples of persons.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SampleSet {
     pub name: String,
-    /// Of unit length.
+    /// Unit vectors.
     pub embeddings: Vec<Vec<f32>>,
-    /// Whose each is.
+    /// The person of each sample.
     pub people: Vec<String>,
-    /// How good each is, 0 to 1; NaN where nothing is known.
+    /// Quality of each sample, 0 to 1; NaN if unknown.
     pub qualities: Vec<f32>,
 }
 
-/// What people are enrolled with.
+/// The enrolled samples of a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum EnrolledSamples {
-    /// So many samples of their own.
+    /// This number of own samples.
     Own(usize),
-    /// Four samples, of which the last is the next person's: somebody mixed up the files.
+    /// Four samples, the last one of the next person: mixed-up files.
     Swapped,
 }
 
@@ -52,13 +52,13 @@ const ENROLLED: [(EnrolledSamples, &str); 4] = [
 const WHOLE: usize = 2;
 const SWAPPED: usize = 3;
 
-/// How candidates are found.
+/// How candidates are ranked.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum RankingMethod {
     Pooled(Pooling),
-    /// One prototype to which all templates count alike: what others are held against.
+    /// The unweighted mean of all templates, the baseline.
     PlainMean,
-    /// By the best template, and then in another order.
+    /// By the best template, then re-ranked.
     Reranked(Reranking),
 }
 
@@ -74,17 +74,17 @@ const METHODS: [(RankingMethod, &str); 8] = [
 ];
 const PLAIN_MEAN: usize = 1;
 
-/// What came of one search in one way.
+/// The outcome of one search by one method.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct SearchOutcome {
-    /// Where the right identity stands; 1 is the first.
+    /// Rank of the correct identity, counted from 1.
     rank: usize,
-    /// Over the templates, where these are what is ranked and all are right.
+    /// Average precision over templates, if templates are ranked and none is swapped.
     precision: Option<f64>,
     is_reranked: bool,
 }
 
-/// Measures so many draws of each set. `None` for a set in which fewer than two people have five samples.
+/// Measures `draws` draws of a set. `None` when fewer than two persons have five samples.
 #[must_use]
 pub fn measure(set: &SampleSet, draws: u32, seed: u64) -> Option<Templates> {
     let drawn: Vec<TemplateDraw> =
@@ -126,11 +126,11 @@ fn table(set: &SampleSet, drawn: &[TemplateDraw], is_among_others: bool, seed: u
     }
 }
 
-/// What each person's searches came to, over all draws.
+/// Sums of each person's searches over all draws.
 #[derive(Debug, Clone)]
 struct Tally {
     first: Vec<Share>,
-    /// Of lists of identities: one over the rank of the right one.
+    /// Reciprocal rank of the correct identity.
     identities: Vec<Share>,
     templates: Vec<Share>,
     reranked: f64,
@@ -158,14 +158,14 @@ impl Tally {
     fn cell(&self, way: RankingMethod, seed: u64) -> MethodCell {
         let searches: f64 = self.first.iter().map(|(_, trials)| trials).sum();
         MethodCell {
-            rank_1: estimate(&self.first, seed).expect("somebody searched"),
-            map: estimate(&self.identities, seed).expect("somebody searched"),
+            rank_1: estimate(&self.first, seed).expect("there is a search"),
+            map: estimate(&self.identities, seed).expect("there is a search"),
             map_of_templates: estimate(&self.templates, seed),
             reranked: matches!(way, RankingMethod::Reranked(_)).then(|| self.reranked / searches),
         }
     }
 
-    /// How many more of each person's searches one found than the other, and of how many.
+    /// Difference of each person's correct searches between two galleries, and their number.
     fn lost(one: &Self, other: &Self) -> Vec<Share> {
         one.first.iter().zip(&other.first).map(|(one, other)| (one.0 - other.0, one.1)).collect()
     }
@@ -177,11 +177,11 @@ fn estimate(shares: &[Share], seed: u64) -> Option<Estimate> {
     (trials > 0.0).then(|| Estimate { value: total(|share| share.0) / trials, interval: metrics::people(shares, seed) })
 }
 
-/// What a way lost, and that as a share of what the plain mean lost, by people who are drawn for both alike.
+/// The loss of a method, also relative to the plain mean's loss, with persons resampled jointly.
 fn lost_share(lost: &[Share], of_mean: &[Share], seed: u64) -> SwapLoss {
     let pairs: Vec<Share> = lost.iter().zip(of_mean).map(|(own, mean)| (own.0, mean.0)).collect();
-    // A mean that lost nothing leaves nothing to be a share of.
+    // Without a loss of the plain mean there is no relative loss.
     let any = pairs.iter().any(|(_, mean)| *mean > 0.0);
-    let rank_1 = estimate(lost, seed).expect("somebody searched");
+    let rank_1 = estimate(lost, seed).expect("there is a search");
     SwapLoss { rank_1, of_plain_mean: any.then(|| estimate(&pairs, seed)).flatten() }
 }

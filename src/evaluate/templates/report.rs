@@ -1,4 +1,4 @@
-//! What was measured, as JSON and for the console.
+//! The report as JSON and for the console.
 
 use std::fmt;
 
@@ -6,25 +6,25 @@ use serde::Serialize;
 
 use super::Estimate;
 
-/// One set, for the report of the protocol `templates`.
+/// One set in the report of the protocol `templates`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Templates {
     pub name: String,
-    /// How often people's samples were parted into templates and probes.
+    /// Number of draws of templates and probes.
     pub draws: u32,
-    /// People of five samples or more alone, and among everybody else of the set.
+    /// Galleries of persons with five samples or more, and of all persons.
     pub tables: Vec<TemplatesTable>,
 }
 
-/// All ways on one gallery.
+/// All methods on one gallery.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TemplatesTable {
     pub identities: usize,
-    /// Who searches; intervals are resampled by them.
+    /// Probe persons, the resampling units of intervals.
     pub people: usize,
-    /// In all draws together.
+    /// Probes in all draws.
     pub probes: usize,
-    /// What people are enrolled with.
+    /// The enrolled samples of each column.
     pub columns: Vec<&'static str>,
     pub rows: Vec<MethodRow>,
 }
@@ -32,29 +32,29 @@ pub struct TemplatesTable {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MethodRow {
     pub way: &'static str,
-    /// One for each column.
+    /// One cell per column.
     pub cells: Vec<MethodCell>,
-    /// By the sample that was exchanged.
+    /// Loss caused by the swapped sample.
     pub lost: SwapLoss,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct MethodCell {
     pub rank_1: Estimate,
-    /// Over lists of identities, of which one is right: the mean of one over its rank.
+    /// Mean reciprocal rank over identities.
     pub map: Estimate,
-    /// Over lists of templates, of ways that rank these.
+    /// Mean average precision over templates, for methods that rank templates.
     pub map_of_templates: Option<Estimate>,
-    /// The share of searches in which people had templates enough to be ranked anew.
+    /// Share of searches with enough templates for re-ranking.
     pub reranked: Option<f64>,
 }
 
-/// Between four templates and four of which one is another person's.
+/// Difference between four own templates and four with one of another person.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct SwapLoss {
-    /// Of rank 1.
+    /// Loss of rank 1.
     pub rank_1: Estimate,
-    /// As a share of what the plain mean loses; none where that is nothing.
+    /// Loss relative to the plain mean's; `None` if that is zero.
     pub of_plain_mean: Option<Estimate>,
 }
 

@@ -1,29 +1,29 @@
-//! People who are simulated: what a method does with numbers of known origin, and nothing about real ones.
+//! Simulated persons: shows the behaviour of methods on data of known origin, not performance on real people.
 
 use super::SampleSet;
 use crate::draw::SeededDraw;
 
 const DIMENSION: usize = 128;
-/// People of nine samples, four to enroll and five to search.
+/// Persons with nine samples, four enrolled and five probes.
 const SEARCHED: usize = 150;
 const SAMPLES: usize = 9;
-/// People of four samples, who are enrolled among the others.
+/// Further enrolled persons with four samples.
 const BESIDE: usize = 100;
-/// Views or clothes, each of which moves all samples taken in it.
+/// Conditions (views or clothes), each with a common offset.
 const CONDITIONS: usize = 3;
 const CONDITION_SIZE: f64 = 0.6;
-/// How much more or less noise a sample has, as a deviation of its logarithm.
+/// Standard deviation of the log noise of a sample.
 const LOOSENESS: f64 = 0.4;
-/// Of a sample of common noise. The square of a quality, which is what weighs, falls as noise grows longer; and it is off by so
-/// much, as a deviation of its logarithm.
+/// Quality of a sample with average noise. The squared quality, which is the weight, falls with noise; QUALITY_ERROR is
+/// the standard deviation of its log.
 const QUALITY: f64 = 0.8;
 const QUALITY_ERROR: f64 = 0.1;
 
-/// Samples around people's directions. `noise` is the length of what moves a sample, where that of a direction is 1.
+/// Samples around person directions. `noise` is the norm of the noise relative to a direction of norm 1.
 #[must_use]
 pub fn simulated(noise: f64, seed: u64) -> SampleSet {
     let mut draw = SeededDraw::new(seed, u32::MAX);
-    // People differ in few dimensions rather than in all; noise does so less.
+    // Person directions have a steep spectrum, noise a flatter one.
     let (spectrum, noise_spectrum) = (spectrum(0.5), spectrum(0.25));
     let conditions: Vec<Vec<f64>> = (0..CONDITIONS).map(|_| vector(&spectrum, CONDITION_SIZE, &mut draw)).collect();
     let mut set =
@@ -45,7 +45,7 @@ pub fn simulated(noise: f64, seed: u64) -> SampleSet {
     set
 }
 
-/// Deviations that fall off with a power of the dimension's number; their squares sum up to 1.
+/// Standard deviations with a power law over the dimension's index; squares sum to 1.
 fn spectrum(steep: f64) -> Vec<f64> {
     let variances: Vec<f64> = (1..=DIMENSION).map(|number| (number as f64).powf(-steep)).collect();
     let all: f64 = variances.iter().sum();

@@ -4,7 +4,7 @@ fn row<'t>(table: &'t TemplatesTable, way: &str) -> &'t MethodRow {
     table.rows.iter().find(|row| row.way == way).expect("a way of the table")
 }
 
-/// What is promised: a prototype by agreement keeps what a plain mean loses.
+/// The claim: an agreement-weighted prototype keeps most of what a plain mean loses.
 fn withstands_a_swap(measured: &Templates, clean_cost: f64) {
     for table in &measured.tables {
         let lost = |way: &str| row(table, way).lost;
@@ -15,7 +15,7 @@ fn withstands_a_swap(measured: &Templates, clean_cost: f64) {
     }
 }
 
-/// With one template each, every way gives the same list, re-ranked ones too.
+/// With one template each, every method gives the same ranking, also with re-ranking.
 fn leaves_single_templates_alone(measured: &Templates) {
     for table in &measured.tables {
         let best = row(table, "best").cells[0];
@@ -42,7 +42,7 @@ fn a_prototype_of_simulated_people_withstands_one_bad_sample_of_four() {
 }
 
 #[test]
-fn a_table_follows_from_its_seed_and_reads_as_json() {
+fn the_seed_determines_a_table_and_it_serialises_as_json() {
     let set = simulated(1.2, 3);
     let measured = measure(&set, 1, 5).expect("people of nine samples");
     assert_eq!(measured, measure(&set, 1, 5).expect("people of nine samples"));
@@ -69,7 +69,7 @@ fn every_sample_of_a_swapped_gallery_is_enrolled_once_and_never_searches() {
 }
 
 #[test]
-fn people_of_few_samples_are_no_set() {
+fn a_set_with_few_samples_per_person_is_refused() {
     let set = SampleSet {
         name: "few".to_owned(),
         embeddings: vec![vec![1.0, 0.0]; 8],
@@ -79,7 +79,7 @@ fn people_of_few_samples_are_no_set() {
     assert_eq!(measure(&set, 1, 1), None);
 }
 
-/// What is asked of faces and pedestrians.
+/// Targets on faces and pedestrians.
 #[test]
 #[ignore = "needs SEMBLANCE_TEST_DATA"]
 fn prototypes_withstand_one_bad_sample_of_four_on_real_data() {

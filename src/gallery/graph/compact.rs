@@ -13,14 +13,14 @@ use std::collections::HashMap;
 use parking_lot::{Mutex, RwLock};
 
 use super::{
-    super::{
-        codes::{Code, Codes, Probe, Term, similarity_of_codes},
-        kernel::Kernel,
-    },
     Near, Points, Shape, Walked, in_parallel,
     links::{Layer, Links},
     number,
     walk::{Seen, Terrain, Walker},
+};
+use crate::rows::{
+    codes::{Code, Codes, Probe, Term, similarity_of_codes},
+    kernel::Kernel,
 };
 
 /// No gallery needs more: 16 to this power is more points than there are.

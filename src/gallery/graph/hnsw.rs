@@ -8,12 +8,10 @@
 
 use hnsw_rs::{anndists::dist::Distance, hnsw::Hnsw};
 
-use super::{
-    super::{
-        codes::{Code, Codes, Term, similarity_of_codes},
-        kernel::Kernel,
-    },
-    Near, Points, Shape, Walked, in_parallel,
+use super::{Near, Points, Shape, Walked, in_parallel};
+use crate::rows::{
+    codes::{Code, Codes, Term, similarity_of_codes},
+    kernel::Kernel,
 };
 
 /// hnsw_rs ends the process above 256 links, and keeps the number in a byte.

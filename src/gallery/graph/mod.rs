@@ -25,10 +25,12 @@ use std::{
 };
 
 use self::{compact::Compact, hnsw::HnswRs};
-use super::{
+use crate::{
     GalleryOptions, GraphKind,
-    codes::{Codes, Probe},
-    kernel::Kernel,
+    rows::{
+        codes::{Codes, Probe},
+        kernel::Kernel,
+    },
 };
 use domain::TemplateId;
 

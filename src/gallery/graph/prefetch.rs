@@ -1,7 +1,7 @@
 //! Asks the processor for numbers before they are needed.
 #![cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "a hint to the processor is a foreign function here"))]
 
-use super::super::codes::Code;
+use crate::rows::codes::Code;
 
 /// Begins to bring the code's numbers into the cache. A walk jumps through memory, and while it computes with one code
 /// the next can be on its way.

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::{super::codes::Probe, *};
+use super::*;
+use crate::rows::codes::Probe;
 use crate::{
-    kernel::Kernel,
-    scan::similarity_of,
+    rows::{kernel::Kernel, measure::similarity_of},
     testbed::{embedding, unit_rows},
 };
 

@@ -1,10 +1,7 @@
 //! The walk through one layer, from node to more similar node.
 
-use super::{
-    super::codes::{Code, Codes},
-    links::Layer,
-    prefetch::prefetch,
-};
+use super::{links::Layer, prefetch::prefetch};
+use crate::rows::codes::{Code, Codes};
 
 /// A node that a walk has seen, in one number: the greater, the more similar, and of equals the one that came in first.
 /// The similarity's bits stand above 31 of the node, and the lowest bit says whether its links were followed.

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, path::Path};
 
 use super::{Recalled, SnapshotError, clear, newest, read};
-use crate::kernel::Packing;
+use crate::rows::kernel::Packing;
 use domain::{CollectionUid, IdentityId, Position, StoredTemplate, TemplateId};
 
 /// A whole snapshot, to be compared with what the store holds.

@@ -15,9 +15,8 @@ use super::{
     write::Moment,
 };
 use crate::{
-    kernel::Packing,
-    rows::{Member, Rows},
-    slots::Occupants,
+    roster::Occupants,
+    rows::{Member, Rows, kernel::Packing},
 };
 use domain::CollectionUid;
 

@@ -17,8 +17,8 @@ use uuid::Uuid;
 
 use super::{Folder, SnapshotError, VERSION};
 use crate::{
+    roster::Slot,
     rows::{Member, Rows},
-    slots::Slot,
 };
 use domain::TemplateId;
 

@@ -7,8 +7,9 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    Gallery, GalleryOptions, Query, Shelf,
-    kernel::Packing,
+    Gallery, GalleryOptions, Query,
+    collection::Shelf,
+    rows::kernel::Packing,
     testbed::{Writer, embedding, id, names, now, unit_rows},
 };
 use domain::{Embedding, Entry, StoredTemplate};

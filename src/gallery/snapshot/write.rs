@@ -14,8 +14,8 @@ use super::{
     rows_file::write_rows,
 };
 use crate::{
+    roster::{Occupants, Slot},
     rows::Rows,
-    slots::{Occupants, Slot},
 };
 use domain::{CollectionUid, EmbeddingSpace, Position, TemplateId};
 

@@ -1,6 +1,6 @@
-//! Boxes: what is proposed, how it is shifted, and which of several that overlap is kept.
+//! Boxes: proposals, shifts, and non-maximum suppression.
 
-/// A part of the plane of a picture, in pixels: pixel 0 reaches from 0 to 1. It may hang over the picture's border.
+/// A region of the picture's plane in pixels: pixel 0 covers 0 to 1. It may exceed the picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Region {
     pub(super) left: f32,
@@ -18,7 +18,7 @@ impl Region {
         self.bottom - self.top
     }
 
-    /// Left, top, right and bottom moved by parts of the width and the height.
+    /// Moves left, top, right and bottom by shares of width and height.
     pub(super) fn shifted(&self, [left, top, right, bottom]: [f32; 4]) -> Self {
         let (width, height) = (self.width(), self.height());
         Self {
@@ -29,21 +29,21 @@ impl Region {
         }
     }
 
-    /// The square about the same centre with the longer of the two sides.
+    /// The square with the same centre and the longer of both sides.
     pub(super) fn squared(&self) -> Self {
         let half = self.width().max(self.height()) / 2.0;
         let (x, y) = (f32::midpoint(self.left, self.right), f32::midpoint(self.top, self.bottom));
         Self { left: x - half, top: y - half, right: x + half, bottom: y + half }
     }
 
-    /// Whether it is a box at all, shows some of a picture of `sides`, and is not beyond any face in it. A net whose
-    /// numbers run away would otherwise be followed.
+    /// Whether the box has an area, overlaps a picture of `sides`, and is not too large for a face in it. Guards
+    /// against diverging network outputs.
     pub(super) fn is_within_reason(&self, sides: [usize; 2]) -> bool {
         let [width, height] = sides.map(|side| side as f32);
         let whole = self.width() >= 1.0 && self.height() >= 1.0;
         let shown = self.left < width && self.top < height && self.right > 0.0 && self.bottom > 0.0;
         let longest = 2.0 * width.max(height);
-        // Comparisons with what is not a number are false.
+        // Comparisons with NaN are false.
         whole && shown && self.width() <= longest && self.height() <= longest
     }
 
@@ -58,25 +58,26 @@ impl Region {
     }
 }
 
-/// A box that may be a face's, and what else its net said of it.
+/// A face candidate with additional outputs of its network.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct BoxCandidate<T> {
     pub(super) region: Region,
-    /// From 0 to 1.
+    /// 0 to 1.
     pub(super) score: f32,
     pub(super) said: T,
 }
 
-/// What two boxes share is measured as a part of.
+/// The denominator of the overlap of two boxes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OverlapMeasure {
-    /// All that the two cover.
+    /// Intersection over union.
     Union,
-    /// The smaller of the two.
+    /// Intersection over the smaller box.
     Smaller,
 }
 
-/// The best candidates, none of which shares more than a part `overlap` with a better one; at most `kept` of them.
+/// Non-maximum suppression: the best candidates whose overlap with every better one is at most `overlap`; at most
+/// `kept` of them.
 pub(super) fn suppress<T>(
     mut candidates: Vec<BoxCandidate<T>>,
     of: OverlapMeasure,
@@ -104,7 +105,7 @@ fn part(a: &Region, b: &Region, of: OverlapMeasure) -> f32 {
     }
 }
 
-/// Keeps the best of many candidates in bounded memory.
+/// Keeps the best candidates in bounded memory.
 #[derive(Debug)]
 pub(super) struct BestCandidates<T> {
     limit: usize,
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_better_of_two_that_overlap_is_kept() {
+    fn the_better_of_two_overlapping_boxes_is_kept() {
         let boxes = vec![
             candidate(square(0.0, 0.0, 10.0), 0.8),
             candidate(square(1.0, 0.0, 10.0), 0.9),
@@ -162,14 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn a_small_box_within_a_large_one_is_a_part_of_the_smaller_alone() {
+    fn a_box_within_another_overlaps_by_the_smaller_area() {
         let boxes = || vec![candidate(square(0.0, 0.0, 40.0), 0.9), candidate(square(10.0, 10.0, 10.0), 0.8)];
         assert_eq!(suppress(boxes(), OverlapMeasure::Union, 0.7, 9).len(), 2);
         assert_eq!(suppress(boxes(), OverlapMeasure::Smaller, 0.7, 9).len(), 1);
     }
 
     #[test]
-    fn shifts_are_parts_of_the_sides_and_squares_keep_the_centre() {
+    fn shifts_are_relative_and_squares_keep_the_centre() {
         let region = Region { left: 10.0, top: 20.0, right: 20.0, bottom: 40.0 };
         let shifted = region.shifted([0.1, -0.1, 0.2, 0.0]);
         assert_eq!(shifted, Region { left: 11.0, top: 18.0, right: 22.0, bottom: 40.0 });
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn boxes_beyond_reason_are_seen() {
+    fn unreasonable_boxes_are_detected() {
         let sides = [100, 50];
         assert!(square(-20.0, -20.0, 60.0).is_within_reason(sides));
         for region in [
@@ -202,7 +203,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_kept_is_best_first_and_apart(boxes in any_candidates(), kept in 1_usize..40) {
+        fn kept_boxes_are_sorted_and_do_not_overlap(boxes in any_candidates(), kept in 1_usize..40) {
             let best = suppress(boxes.clone(), OverlapMeasure::Union, 0.3, kept);
             prop_assert!(best.len() <= kept && best.is_empty() == boxes.is_empty());
             for (at, one) in best.iter().enumerate() {
@@ -214,7 +215,7 @@ mod tests {
         }
 
         #[test]
-        fn a_shortlist_holds_the_best(boxes in any_candidates(), limit in 1_usize..40) {
+        fn the_best_candidates_are_kept(boxes in any_candidates(), limit in 1_usize..40) {
             let mut list = BestCandidates::new(limit);
             for candidate in &boxes {
                 list.push(*candidate);

@@ -1,8 +1,8 @@
 //! Face detection: pictures in, boxes with five landmarks out, by MTCNN (Zhang, Zhang, Li, Qiao 2016).
 //!
-//! A small net goes over the picture in many sizes and proposes boxes; two larger ones look closer at what is left, and
-//! the last finds the landmarks. Time and memory are bounded at every stage, whatever the picture shows. This module
-//! never decodes a picture and never chooses among the faces: it tells them all.
+//! A small network scans an image pyramid and proposes boxes; two larger networks refine them, and the last one
+//! estimates landmarks. Time and memory are bounded at every stage for any picture. This module never decodes a picture
+//! and never selects a face: it returns all faces.
 
 mod boxes;
 mod proposal;
@@ -23,14 +23,14 @@ use super::{
 };
 use weights::StateDict;
 
-/// Crops that a net takes at once: what its layers hold for these stays in a core's cache.
+/// Crops per forward pass: the activations fit a core's cache.
 const CROPS_MAX: usize = 16;
-/// What two boxes may share as a part of all that they cover, behind the first and the second net.
+/// Maximum intersection over union after the first and the second network.
 const UNION_OVERLAP_MAX: f32 = 0.7;
-/// What two faces may share as a part of the smaller one.
+/// Maximum intersection over the smaller of two faces.
 const FACE_OVERLAP_MAX: f32 = 0.7;
 
-/// A picture as the detector takes it: interleaved 8-bit RGB, row-major, `width * height * 3` bytes.
+/// A picture for the detector: interleaved 8-bit RGB, row-major, `width * height * 3` bytes.
 #[derive(Clone, Copy)]
 pub struct Pixels<'a> {
     pub width: u32,
@@ -38,23 +38,23 @@ pub struct Pixels<'a> {
     pub rgb: &'a [u8],
 }
 
-/// What is looked for, and how far the search may go.
+/// Detector settings and limits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DetectorOptions {
-    /// The smallest face that is looked for: the side of its box, 12 pixels or more. Time falls with its square.
+    /// Side of the smallest face in pixels, at least 12. The time is inversely proportional to its square.
     pub face_px_min: f32,
-    /// What the three nets must say of a box, each from 0 to 1.
+    /// Minimum scores of the three networks, 0 to 1.
     pub thresholds: [f32; 3],
-    /// The next size of the picture as a part of the one before.
+    /// Scale of each pyramid level relative to the previous one.
     pub pyramid_factor: f32,
-    /// The most boxes of one picture that the second and the third net look at.
+    /// Maximum boxes per picture for the second and the third network.
     pub candidates_max: usize,
-    /// The most faces that are told of one picture.
+    /// Maximum faces per picture.
     pub faces_max: usize,
 }
 
 impl Default for DetectorOptions {
-    /// The thresholds and the factor of the published detector; faces that are just large enough to tell people apart.
+    /// The published thresholds and factor; the smallest face that can be recognised.
     fn default() -> Self {
         Self {
             face_px_min: 24.0,
@@ -66,16 +66,16 @@ impl Default for DetectorOptions {
     }
 }
 
-/// A face.
+/// A detected face.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Detection {
-    /// Left, top, width, height in pixels, where pixel 0 reaches from 0 to 1. A face that the border cuts has a box
-    /// that hangs over it.
+    /// Left, top, width, height in pixels, where pixel 0 covers 0 to 1. The box of a face at the border may exceed the
+    /// picture.
     pub bounds: [f32; 4],
-    /// Left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them; (x, y) in pixels, whole
-    /// coordinates are the centres of pixels.
+    /// Left eye, right eye, nose, left and right mouth corner as seen by the viewer; (x, y) in pixels, integer
+    /// coordinates are pixel centres.
     pub landmarks: [[f32; 2]; 5],
-    /// What the last net says, from 0 to 1.
+    /// Score of the last network, 0 to 1.
     pub score: f32,
 }
 
@@ -87,8 +87,12 @@ pub struct Mtcnn {
 }
 
 impl Mtcnn {
-    /// Builds the detector from the weights of its three nets as they were published, their names behind `pnet.`,
-    /// `rnet.` and `onet.`.
+    /// Builds the detector from the published weights of its three networks with the prefixes `pnet.`, `rnet.` and
+    /// `onet.`.
+    ///
+    /// # Errors
+    ///
+    /// See [`NetworkError`].
     pub fn build(weights: StateDict, options: DetectorOptions) -> Result<Self, NetworkError> {
         let _inference = super::runtime::prepare_thread();
         options.check()?;
@@ -99,7 +103,11 @@ impl Mtcnn {
         &self.options
     }
 
-    /// The faces of each picture, best score first. Pictures of one size are gone through together.
+    /// Detects the faces of each picture, sorted by falling score. Pictures of one size are processed together.
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkError::WrongInput`] when the bytes do not match the size, or an error of libtorch.
     pub fn detect(&self, pictures: &[Pixels<'_>]) -> Result<Vec<Vec<Detection>>, NetworkError> {
         pictures.iter().try_for_each(Pixels::check)?;
         let _gradients_off = tch::no_grad_guard();
@@ -110,7 +118,7 @@ impl Mtcnn {
         self.find(&pyramids, &refined)
     }
 
-    /// What the second net leaves of the first one's boxes, as squares.
+    /// The boxes that pass the second network, as squares.
     fn refine(&self, pyramids: &[Pyramid<'_>], boxes: &[Vec<Region>]) -> Result<Vec<Vec<Region>>, NetworkError> {
         let net = |input: &Tensor| self.nets.refinement.forward(input);
         let judged = score_boxes(net, pyramids, boxes, RefinementNet::SIDE)?;
@@ -127,7 +135,7 @@ impl Mtcnn {
         Ok(refined.collect())
     }
 
-    /// The faces that the third net sees in the second one's boxes.
+    /// The faces that pass the third network.
     fn find(&self, pyramids: &[Pyramid<'_>], boxes: &[Vec<Region>]) -> Result<Vec<Vec<Detection>>, NetworkError> {
         let net = |input: &Tensor| self.nets.landmark.forward(input);
         let judged = score_boxes(net, pyramids, boxes, LandmarkNet::SIDE)?;
@@ -146,7 +154,7 @@ impl Mtcnn {
     }
 }
 
-/// Reads the third net's answer for a crop.
+/// Converts the third network's output for a crop.
 fn face(region: &Region, said: &[f32; LandmarkNet::OUTPUTS]) -> BoxCandidate<[[f32; 2]; 5]> {
     let [looks, left, top, right, bottom, places @ ..] = *said;
     let place = |at: usize| [region.left + places[at] * region.width(), region.top + places[at + 5] * region.height()];
@@ -165,10 +173,10 @@ impl From<BoxCandidate<[[f32; 2]; 5]>> for Detection {
     }
 }
 
-/// The boxes of a picture, each with the numbers that a net says of it.
+/// The boxes of a picture with the network's outputs.
 type ScoredBoxes<const N: usize> = Vec<(Region, [f32; N])>;
 
-/// What a net says of each box of each picture, in the order of the boxes.
+/// Runs a network on each box of each picture, in order.
 fn score_boxes<const N: usize>(
     net: impl Fn(&Tensor) -> Result<Tensor, TchError>,
     pyramids: &[Pyramid<'_>],
@@ -192,7 +200,7 @@ fn score_boxes<const N: usize>(
     Ok(judged)
 }
 
-/// Pixels as a net takes them: `[batch, 3, height, width]`, in memory as they were written, channels last.
+/// Network input: `[batch, 3, height, width]`, channels last in memory.
 fn input(pixels: &[f32], [batch, height, width]: [usize; 3]) -> Result<Tensor, TchError> {
     conversion::tensor(pixels, [batch, height, width, 3])?.f_permute([0, 3, 1, 2])
 }

@@ -1,4 +1,4 @@
-//! The first stage: boxes from the small net's way over pictures of many sizes.
+//! The first stage: the small network proposes boxes on the image pyramid.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -14,17 +14,16 @@ use crate::{
     network::{NetworkError, mtcnn::ProposalNet},
 };
 
-/// Pixels that the net goes over at once: a larger picture is cut into strips. What the layers hold for these stays in
-/// a core's cache.
+/// Pixels per forward pass: larger pictures are cut into strips. The activations fit a core's cache.
 const PIXELS_MAX: usize = 1 << 16;
-/// Boxes of one picture in one size that are compared with each other; the best are.
+/// Maximum boxes per picture and level in non-maximum suppression; the best are kept.
 const PROPOSALS_MAX: usize = 4096;
-/// What two boxes of one size may share as a part of all that they cover.
+/// Maximum intersection over union within one level.
 const LEVEL_OVERLAP_MAX: f32 = 0.5;
 
 type Proposal = BoxCandidate<[f32; 4]>;
 
-/// The boxes of each picture that may hold a face, as squares.
+/// Face proposals of each picture, as squares.
 pub(super) fn propose(
     net: &ProposalNet,
     options: &DetectorOptions,
@@ -55,7 +54,7 @@ pub(super) fn propose(
     Ok(squares.collect())
 }
 
-/// The places of the pictures of each size.
+/// The indices of the pictures of each size.
 fn of_one_size(pyramids: &[Pyramid<'_>]) -> BTreeMap<[usize; 2], Vec<usize>> {
     let mut alike = BTreeMap::new();
     for (at, pyramid) in pyramids.iter().enumerate() {
@@ -64,7 +63,7 @@ fn of_one_size(pyramids: &[Pyramid<'_>]) -> BTreeMap<[usize; 2], Vec<usize>> {
     alike
 }
 
-/// One size in which pictures are gone through.
+/// One level of the pyramid.
 struct Level {
     width: usize,
     height: usize,
@@ -77,12 +76,12 @@ impl Level {
         self.width * self.height
     }
 
-    /// How many places of the net's answer a strip has that is no larger than the net takes at once.
+    /// Output rows of a strip within the pixel limit.
     fn strip(&self) -> usize {
         (PIXELS_MAX / self.width).saturating_sub(ProposalNet::WINDOW) / ProposalNet::STEP + 1
     }
 
-    /// What the net has seen of the picture at a place of its answer.
+    /// The picture region of one output.
     fn seen(&self, x: usize, y: usize) -> Region {
         let (across, down) = (self.whole.width() / self.width as f32, self.whole.height() / self.height as f32);
         let [left, top] = [x, y].map(|place| (place * ProposalNet::STEP) as f32);
@@ -91,7 +90,8 @@ impl Level {
     }
 }
 
-/// From the size in which the smallest face fills the net's window down to the last that is not smaller than it.
+/// The levels from the one where the smallest face fills the window to the last one that is not smaller than the
+/// window.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between a window and the picture's side")]
 fn levels([width, height]: [usize; 2], options: &DetectorOptions) -> Vec<Level> {
     let whole = Region { left: 0.0, top: 0.0, right: width as f32, bottom: height as f32 };
@@ -105,7 +105,7 @@ fn levels([width, height]: [usize; 2], options: &DetectorOptions) -> Vec<Level> 
         .collect()
 }
 
-/// The boxes that the net proposes in some pictures of one size.
+/// The proposals in pictures of one level.
 fn go_over(
     net: &ProposalNet,
     options: &DetectorOptions,
@@ -137,7 +137,7 @@ fn go_over(
     Ok(lists.into_iter().map(BestCandidates::into_best).collect())
 }
 
-/// The rows of a picture that the net sees for some rows of its answer.
+/// The picture rows for a range of output rows.
 fn rows_of(places: &Range<usize>, height: usize) -> Range<usize> {
     let beyond = ProposalNet::WINDOW - ProposalNet::STEP;
     places.start * ProposalNet::STEP..(places.end * ProposalNet::STEP + beyond).min(height)
@@ -153,13 +153,13 @@ mod tests {
     }
 
     #[test]
-    fn sizes_go_from_the_smallest_face_to_the_whole_picture() {
+    fn levels_go_from_the_smallest_face_to_the_whole_picture() {
         assert_eq!(sizes(250, 250, 50.0), [[60, 60], [43, 43], [30, 30], [21, 21], [15, 15]]);
         assert_eq!(sizes(100, 50, 24.0), [[50, 25], [35, 18], [25, 13]]);
     }
 
     #[test]
-    fn pictures_too_small_for_a_face_have_no_size() {
+    fn pictures_too_small_for_a_face_have_no_level() {
         for (width, height) in [(1, 1), (38, 38), (10_000, 1), (1, 10_000)] {
             assert_eq!(sizes(width, height, 40.0), [[0; 2]; 0], "{width} x {height}");
         }
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn strips_see_what_the_whole_sees() {
+    fn strips_cover_the_rows_of_the_whole() {
         for height in 12..60 {
             let down = ProposalNet::places(height);
             for strip in 1..=down {
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strip_is_no_larger_than_the_net_takes_at_once() {
+    fn a_strip_stays_within_the_pixel_limit() {
         for width in [12, 250, 1280, 5000] {
             let whole = Region { left: 0.0, top: 0.0, right: 1.0, bottom: 1.0 };
             let level = Level { width, height: 1_000_000, whole };

@@ -1,7 +1,7 @@
-//! A picture in halves of halves, and any part of it in any size, averaged over areas.
+//! An image pyramid of halves, from which any region is read at any size by area averaging.
 //!
-//! A part is read from the smallest of the pictures that is not smaller than what is asked for. So a crop costs what its
-//! answer is large, whatever the picture is, and nothing is skipped between the pixels that are read.
+//! A region is read from the smallest level that is not smaller than the requested size. So the cost of a crop depends
+//! on its output size, not on the picture, and no pixels are skipped.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -10,7 +10,7 @@ use crate::network::mtcnn::{PIXEL_MEAN, PIXEL_SCALE};
 
 const CHANNELS: usize = 3;
 
-/// The picture, its half, the half of that, and so on.
+/// The picture and its repeated halves.
 #[derive(Debug)]
 pub(super) struct Pyramid<'a>(Vec<Plane<'a>>);
 
@@ -24,7 +24,7 @@ struct Plane<'a> {
 impl<'a> Pyramid<'a> {
     /// Halves the picture until a side is below `2 * side_min`.
     ///
-    /// The bytes must be as many as the sides say.
+    /// The number of bytes must match the sides.
     pub(super) fn new(pixels: &Pixels<'a>, side_min: usize) -> Self {
         let (width, height) = (pixels.width as usize, pixels.height as usize);
         let mut planes = vec![Plane { width, height, rgb: Cow::Borrowed(pixels.rgb) }];
@@ -42,8 +42,8 @@ impl<'a> Pyramid<'a> {
         [self.0[0].width, self.0[0].height]
     }
 
-    /// Writes some rows of `region`, brought to `[width, height]`, behind `into`: row-major RGB, as the nets take it.
-    /// What lies outside the picture is black.
+    /// Appends rows of `region`, resized to `[width, height]`, to `into`: row-major RGB, normalised for the networks.
+    /// Outside of the picture it is black.
     pub(super) fn read(&self, region: &Region, [width, height]: [usize; 2], rows: Range<usize>, into: &mut Vec<f32>) {
         let (plane, halvings) = self.plane(region, [width, height]);
         let scale = 0.5_f32.powi(halvings);
@@ -73,7 +73,7 @@ impl<'a> Pyramid<'a> {
         }
     }
 
-    /// The smallest plane in which the region still has `sides`, and how often it was halved.
+    /// The smallest plane in which the region has at least `sides`, and its number of halvings.
     fn plane(&self, region: &Region, sides: [usize; 2]) -> (&Plane<'a>, i32) {
         let shrink = (region.width() / sides[0] as f32).min(region.height() / sides[1] as f32);
         let fits = |halvings: &i32| 2.0_f32.powi(*halvings) <= shrink;
@@ -83,7 +83,7 @@ impl<'a> Pyramid<'a> {
 }
 
 impl Plane<'_> {
-    /// Every pixel the mean of four; where a side is odd, its last row or column stands for the one that is missing.
+    /// Each pixel is the mean of four; the last row or column of an odd side is repeated.
     fn halved(&self) -> Plane<'static> {
         let (width, height) = (self.width.div_ceil(2), self.height.div_ceil(2));
         let row = |y: usize| &self.rgb[y.min(self.height - 1) * self.width * CHANNELS..][..self.width * CHANNELS];
@@ -106,21 +106,21 @@ impl Plane<'_> {
     }
 }
 
-/// The sum of `count` bytes, divided by it and rounded.
+/// The rounded mean of `count` bytes.
 fn quotient(sum: u16, count: u16) -> u8 {
     u8::try_from((sum + count / 2) / count).expect("a mean of bytes is one")
 }
 
-/// Which pixels make one pixel of the answer, and how much of each.
+/// The source pixels and weights of one output pixel.
 struct Tap {
     first: usize,
     weights: Vec<f32>,
 }
 
-/// The taps of some of `count` stretches of equal length, side by side from `from` to `to`, over `pixels` pixels.
+/// The taps of a range of `count` equal intervals from `from` to `to`, over `pixels` pixels.
 ///
-/// A stretch shorter than a pixel is widened to one, which makes its value linear between pixels. The part of a stretch
-/// that lies outside has no weight.
+/// An interval shorter than a pixel is widened to one, which gives linear interpolation. The share outside of the
+/// picture has no weight.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the pixels there are")]
 fn taps([from, to]: [f32; 2], count: usize, some: Range<usize>, pixels: usize) -> Vec<Tap> {
     let step = (to - from) / count as f32;
@@ -146,7 +146,7 @@ mod tests {
         Region { left: 0.0, top: 0.0, right: width as f32, bottom: height as f32 }
     }
 
-    /// What is read, back on 0..255.
+    /// The read values, in 0..=255.
     fn read(pyramid: &Pyramid<'_>, region: &Region, sides: [usize; 2]) -> Vec<f32> {
         let mut numbers = Vec::new();
         pyramid.read(region, sides, 0..sides[1], &mut numbers);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_of_the_same_size_is_itself() {
+    fn reading_at_the_same_size_changes_nothing() {
         let rgb: Vec<u8> = (0..60).map(|at| at * 4).collect();
         let pyramid = Pyramid::new(&Pixels { width: 5, height: 4, rgb: &rgb }, 12);
         let expected: Vec<f32> = rgb.iter().copied().map(f32::from).collect();
@@ -171,17 +171,17 @@ mod tests {
     }
 
     #[test]
-    fn shrinking_takes_the_mean_of_the_area() {
+    fn downscaling_averages_the_area() {
         let rgb = grey(&[0, 60, 120, 60, 90, 30]);
         let pyramid = Pyramid::new(&Pixels { width: 3, height: 2, rgb: &rgb }, 12);
         near(&read(&pyramid, &whole(3, 2), [1, 1]), &[60.0; 3]);
-        // One and a half pixels each: 0 and half of 60, half of 60 and 120.
+        // One and a half pixels each: 0 and half of 60, then half of 60 and 120.
         let upper = Region { bottom: 1.0, ..whole(3, 2) };
         near(&read(&pyramid, &upper, [2, 1]), &[20.0, 20.0, 20.0, 100.0, 100.0, 100.0]);
     }
 
     #[test]
-    fn enlarging_is_linear_between_pixels() {
+    fn upscaling_is_linear_between_pixels() {
         let rgb = grey(&[0, 100]);
         let pyramid = Pyramid::new(&Pixels { width: 2, height: 1, rgb: &rgb }, 12);
         let middle = Region { left: 0.5, right: 1.5, ..whole(2, 1) };
@@ -213,7 +213,7 @@ mod tests {
         ) {
             let rgb = vec![colour; (width * height) as usize * CHANNELS];
             let pyramid = Pyramid::new(&Pixels { width, height, rgb: &rgb }, 12);
-            // Half a pixel from the border, enlarging still finds pixels on both sides.
+            // Half a pixel from the border, upscaling finds pixels on both sides.
             let place = |part: f32, side: u32| 0.5 + part * (side - 1) as f32;
             let region = Region {
                 left: place(left, width),
@@ -225,7 +225,7 @@ mod tests {
             prop_assert!(found.iter().all(|part| (part - f32::from(colour)).abs() < 0.1), "{:?}", found);
         }
 
-        /// A slope read smaller than it is, at any size, from whichever plane, has about the value of its centre.
+        /// A gradient that is downscaled from any plane has about the value of its centre.
         #[test]
         fn a_slope_stays_a_slope((width, height) in (32_u32..250, 32_u32..250), out in 4_usize..30) {
             let slope = |x: u32| u8::try_from(x).expect("below 250");
@@ -235,7 +235,7 @@ mod tests {
             let step = width as f32 / out as f32;
             for at in 1..out - 1 {
                 let expected = (at as f32 + 0.5) * step - 0.5;
-                // Halving rounds up, and a pixel of a plane has one value from edge to edge.
+                // Halving rounds up, and a pixel of a plane is constant.
                 let off = (found[at * CHANNELS] - expected).abs();
                 prop_assert!(off < 0.6 + step / 8.0, "{} {expected}", found[at * CHANNELS]);
             }

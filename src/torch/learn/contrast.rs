@@ -1,15 +1,15 @@
-//! Supervised contrast (Khosla et al. 2020, the form that sums outside the logarithm).
+//! The supervised contrastive loss (Khosla et al. 2020, the form with the sum outside of the logarithm).
 
 use tch::{Kind, TchError, Tensor};
 
 use super::{LearnError, trainable::side};
 
-/// Stands for minus infinity where a walk would be compared with itself; unlike it, it has a slope of zero.
+/// Used instead of minus infinity to mask the diagonal; its gradient is zero, not NaN.
 const NEVER: f64 = -1e9;
 const LENGTH_MIN: f64 = 1e-6;
 
-/// For each walk: how little likelier the other walks of its person are than all others, by their cosines over
-/// `temperature`; the mean over the walks that have such others.
+/// The loss over cosines divided by `temperature`, averaged over the walks with another walk of the same person.
+/// `embeddings` is `[walks, dimension]`, `people` the person of each walk.
 pub(super) fn supervised(embeddings: &Tensor, people: &[u32], temperature: f64) -> Result<Tensor, LearnError> {
     let (positives, self_alone) = masks(people)?;
     let unit = scaled_to_unit(embeddings)?;
@@ -24,7 +24,7 @@ fn scaled_to_unit(embeddings: &Tensor) -> Result<Tensor, TchError> {
     embeddings.f_div(&squares.f_add_scalar(LENGTH_MIN)?.f_sqrt()?)
 }
 
-/// The share of each pair in the loss, and the diagonal: `[walks, walks]`.
+/// The weight of each pair in the loss, and the diagonal: `[walks, walks]`.
 fn masks(people: &[u32]) -> Result<(Tensor, Tensor), LearnError> {
     let count = people.len();
     let alike = |one: usize| (0..count).filter(move |other| *other != one && people[*other] == people[one]);

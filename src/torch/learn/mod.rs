@@ -1,8 +1,8 @@
-//! Learning: networks whose numbers change, a contrast between people or a right answer to change them by, and nothing of
-//! the world.
+//! Training: networks with trainable parameters, the contrastive loss of the gait network and the cross-entropy of the
+//! open-set decider.
 //!
-//! The door takes and gives plain numbers, and state dicts. It makes no data, chooses no rate and knows no step count but
-//! its own: that is the part of the room `train`. It draws nothing at random either; first numbers are given.
+//! The interface is numbers and state dicts. It generates no data, sets no learning rate and counts only its own steps:
+//! package `train` does the rest. It draws no random numbers; initial values are passed in.
 
 mod adamw;
 mod contrast;
@@ -17,43 +17,43 @@ use self::{adamw::AdamW, trainable::Trainable};
 use super::network::{Architecture, NetworkError, gaittcn};
 use weights::{StateDict, WeightsError};
 
-/// A gait network that learns to tell people apart.
+/// The trainable gait network.
 #[derive(Debug)]
 pub struct GaitLearner {
     network: Trainable,
     optimizer: AdamW,
 }
 
-/// How one step learns.
+/// Settings of one step of the gait network.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ContrastiveStep {
     pub rate: f64,
-    /// How much of each weight is let go of in a step at rate 1.
+    /// Weight decay per step at rate 1.
     pub decay: f64,
-    /// Similarities are divided by this before they are compared: the smaller, the more the hardest pairs count.
+    /// Temperature of the contrastive loss: the smaller, the more the hardest pairs dominate.
     pub temperature: f64,
 }
 
-/// How far one step goes.
+/// Settings of one AdamW step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamWSettings {
     pub rate: f64,
-    /// How much of each weight is let go of in a step at rate 1.
+    /// Weight decay per step at rate 1.
     pub decay: f64,
 }
 
-/// Why learning can not go on.
+/// Why training cannot continue.
 #[derive(Debug, Error)]
 pub enum LearnError {
-    #[error("{walks} walks and {people} names of people do not make a batch; give one name for each walk")]
+    #[error("{walks} walks and {people} persons are not a batch; give one person per walk")]
     WrongBatch { walks: usize, people: usize },
-    #[error("the numbers of {probes} probes are not as many as they should be")]
+    #[error("the features of {probes} probes have the wrong length")]
     WrongProbes { probes: usize },
-    #[error("no person of the batch has two walks: there is nothing to bring together")]
+    #[error("no person of the batch has two walks: the loss has no positive pair")]
     NothingInCommon,
-    #[error("the loss is no finite number any more; learn again at a lower rate")]
+    #[error("the loss is not finite; train again at a lower rate")]
     Diverged,
-    #[error("this is no state of this network's learning: {0}")]
+    #[error("this is not a training state of this network: {0}")]
     BadState(String),
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -70,31 +70,43 @@ impl From<tch::TchError> for LearnError {
 impl GaitLearner {
     pub const ARCHITECTURE: Architecture = Architecture::GaitTcn60;
 
-    /// A network that has learnt nothing: its weights are drawn with `normal`, which gives standard normal numbers.
+    /// An untrained network; initial weights are drawn with `normal`, a source of standard normal numbers.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch fails.
     pub fn new(normal: &mut dyn FnMut() -> f32) -> Result<Self, LearnError> {
         settle();
         let network = Trainable::new(normal)?;
         Ok(Self { optimizer: AdamW::new(network.learnt())?, network })
     }
 
-    /// Learns from one batch and tells its loss. `walks` is row-major `[people.len(), frames, joints, 3]` as a package
-    /// prepares it; `people` says whose each is.
+    /// One optimizer step; returns the loss before it. `walks` is row-major `[people.len(), frames, joints, 3]` as
+    /// prepared by a package; `people` is the person of each walk.
+    ///
+    /// # Errors
+    ///
+    /// [`LearnError::WrongBatch`], [`LearnError::NothingInCommon`], [`LearnError::Diverged`], or an error of libtorch.
     pub fn step(&mut self, walks: &[f32], people: &[u32], how: ContrastiveStep) -> Result<f64, LearnError> {
         settle();
         let batch = batch_tensor(walks, people.len())?;
         let embeddings = gaittcn::embed(&self.network.learning(), &batch)?;
         let loss = contrast::supervised(&embeddings, people, how.temperature)?;
-        let slopes = Tensor::f_run_backward(&[&loss], self.network.learnt(), false, false)?;
+        let gradients = Tensor::f_run_backward(&[&loss], self.network.learnt(), false, false)?;
         let loss = loss.f_double_value(&[])?;
         if !loss.is_finite() {
             return Err(LearnError::Diverged);
         }
         let _gradients_off = tch::no_grad_guard();
-        self.optimizer.step(self.network.learnt(), &slopes, AdamWSettings { rate: how.rate, decay: how.decay })?;
+        self.optimizer.step(self.network.learnt(), &gradients, AdamWSettings { rate: how.rate, decay: how.decay })?;
         Ok(loss)
     }
 
-    /// What the network as it is now says of walks; row-major `[batch, dimension]`, as when it is served.
+    /// Embeddings of walks with the current weights; row-major `[batch, dimension]`, as when served.
+    ///
+    /// # Errors
+    ///
+    /// [`LearnError::WrongBatch`], or an error of libtorch.
     pub fn embed(&self, walks: &[f32], batch: usize) -> Result<Vec<f32>, LearnError> {
         settle();
         let _gradients_off = tch::no_grad_guard();
@@ -102,36 +114,48 @@ impl GaitLearner {
         Ok(numbers(&answer)?)
     }
 
-    /// Steps made so far.
+    /// Number of steps so far.
     pub fn steps(&self) -> u64 {
         self.optimizer.steps()
     }
 
-    /// The weights that a package holds.
+    /// The weights for a package.
+    ///
+    /// # Errors
+    ///
+    /// [`LearnError::Diverged`] when a number is not finite.
     pub fn weights(&self) -> Result<StateDict, LearnError> {
         self.network.state()
     }
 
-    /// Everything that learning goes on from: the weights, and what the optimizer remembers.
+    /// The complete training state: the weights and the optimizer's averages.
+    ///
+    /// # Errors
+    ///
+    /// [`LearnError::Diverged`] when a number is not finite.
     pub fn state(&self) -> Result<StateDict, LearnError> {
         let mut state = self.network.state()?;
         self.optimizer.save(self.network.learnt_keys(), &mut state)?;
         Ok(state)
     }
 
-    /// Goes on from [`GaitLearner::state`].
+    /// Resumes from [`GaitLearner::state`].
+    ///
+    /// # Errors
+    ///
+    /// [`LearnError::BadState`].
     pub fn resume(mut state: StateDict) -> Result<Self, LearnError> {
         settle();
         let network = Trainable::from_state(&mut state)?;
         let optimizer = AdamW::load(network.learnt_keys(), network.learnt(), &mut state)?;
         match state.iter().next() {
             None => Ok(Self { network, optimizer }),
-            Some((surplus, _)) => Err(LearnError::BadState(format!("it has no place for {surplus:?}"))),
+            Some((surplus, _)) => Err(LearnError::BadState(format!("it has the unknown tensor {surplus:?}"))),
         }
     }
 }
 
-/// One thread: the same steps then give the same numbers, and other work has the other cores.
+/// One thread: results are reproducible, and other work has the other cores.
 fn settle() {
     tch::set_num_threads(1);
 }

@@ -1,7 +1,6 @@
-//! The networks of the open-set decider with numbers that learn: whether a probe is enrolled, from plain numbers.
+//! The trainable networks of the open-set decider: whether a probe is enrolled, from relation features.
 //!
-//! `decision::decider` has the same layers without libtorch; its tests hold both to the same answers. Sizes follow from
-//! the batch's numbers and from here.
+//! `decision::decider` has the same layers without libtorch; its tests compare both. The sizes below must match it.
 
 use std::collections::HashMap;
 
@@ -10,7 +9,7 @@ use tch::{Kind, Reduction, TchError, Tensor};
 use super::{AdamWSettings, LearnError, adamw::AdamW, numbers, settle, trainable};
 use weights::StateDict;
 
-/// Numbers of a neighbour, of the gallery's token and of a summary, and the most neighbours.
+/// Features of a neighbour, of the gallery token and of a summary, and the maximum number of neighbours.
 const ITEM: usize = 11;
 const GLOBALS: usize = 12;
 const SUMMARY: usize = 18;
@@ -20,32 +19,32 @@ const HEADS: usize = 4;
 const WIDE: usize = 96;
 const PERCEPTRON: usize = 64;
 const NORM_EPSILON: f64 = 1e-5;
-/// What is added to the similarity to a neighbour that is not there.
+/// Mask added to the attention logits of absent neighbours.
 const ABSENT: f64 = -1e9;
 
-/// Which of the two networks.
+/// The two networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenSetNetwork {
     SetTransformer,
     Perceptron,
 }
 
-/// Probes, row-major, with the answers.
+/// A batch of probes, row-major, with labels.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct OpenSetBatch {
     /// `[probes, 16, 11]`; absent neighbours come last and are zeros.
     pub items: Vec<f32>,
-    /// `[probes, 16]`, 1 where there is a neighbour and else 0.
+    /// `[probes, 16]`, 1 for a neighbour and 0 for padding.
     pub present: Vec<f32>,
     /// `[probes, 12]`.
     pub globals: Vec<f32>,
     /// `[probes, 18]`.
     pub summaries: Vec<f32>,
-    /// `[probes]`, 1 for enrolled and else 0.
+    /// `[probes]`, 1 for enrolled and 0 for non-enrolled.
     pub enrolled: Vec<f32>,
 }
 
-/// A network that learns to judge.
+/// A trainable network of the open-set decider.
 #[derive(Debug)]
 pub struct OpenSetLearner {
     network: OpenSetNetwork,
@@ -56,7 +55,11 @@ pub struct OpenSetLearner {
 }
 
 impl OpenSetLearner {
-    /// Its weights are drawn with `normal`, which gives standard normal numbers.
+    /// Draws initial weights with `normal`, a source of standard normal numbers.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch fails.
     pub fn new(network: OpenSetNetwork, normal: &mut dyn FnMut() -> f32) -> Result<Self, LearnError> {
         Self::made(network, &mut |entry| {
             let size = match entry.first {
@@ -71,7 +74,11 @@ impl OpenSetLearner {
         })
     }
 
-    /// With weights as [`OpenSetLearner::weights`] gives them; others in the dict are left alone.
+    /// Starts from weights of [`OpenSetLearner::weights`]; other tensors in the dict are ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`LearnError::BadState`] when a tensor is missing or malformed.
     pub fn with_weights(network: OpenSetNetwork, mut weights: StateDict) -> Result<Self, LearnError> {
         Self::made(network, &mut |entry| trainable::take(&mut weights, &entry.key, &sides(&entry.shape)))
     }
@@ -90,23 +97,31 @@ impl OpenSetLearner {
         Ok(Self { network, optimizer: AdamW::new(&learnt)?, keys, learnt, places })
     }
 
-    /// Learns from one batch by binary cross-entropy, and tells its mean before that.
+    /// One optimizer step on the binary cross-entropy of a batch; returns the loss before the step.
+    ///
+    /// # Errors
+    ///
+    /// [`LearnError::WrongProbes`], [`LearnError::Diverged`], or an error of libtorch.
     pub fn step(&mut self, batch: &OpenSetBatch, settings: AdamWSettings) -> Result<f64, LearnError> {
         settle();
         let target = tensor(&batch.enrolled, [batch.enrolled.len()])?;
         let loss =
             self.forward(batch)?.f_binary_cross_entropy_with_logits::<&Tensor>(&target, None, None, Reduction::Mean)?;
-        let slopes = Tensor::f_run_backward(&[&loss], &self.learnt, false, false)?;
+        let gradients = Tensor::f_run_backward(&[&loss], &self.learnt, false, false)?;
         let loss = loss.f_double_value(&[])?;
         if !loss.is_finite() {
             return Err(LearnError::Diverged);
         }
         let _gradients_off = tch::no_grad_guard();
-        self.optimizer.step(&self.learnt, &slopes, settings)?;
+        self.optimizer.step(&self.learnt, &gradients, settings)?;
         Ok(loss)
     }
 
-    /// The log-odds that it gives each probe, not calibrated.
+    /// The uncalibrated logit of each probe.
+    ///
+    /// # Errors
+    ///
+    /// [`LearnError::WrongProbes`], or an error of libtorch.
     pub fn logits(&self, batch: &OpenSetBatch) -> Result<Vec<f32>, LearnError> {
         settle();
         let _gradients_off = tch::no_grad_guard();
@@ -199,7 +214,7 @@ impl OpenSetLearner {
     }
 }
 
-/// A tensor of a network, and what it holds before anything is learnt.
+/// A tensor of a network and its initial values.
 struct TensorSpec {
     key: String,
     shape: Vec<usize>,
@@ -207,7 +222,7 @@ struct TensorSpec {
 }
 
 enum InitialValues {
-    /// Normal numbers that keep the size of as many inputs.
+    /// Normal numbers scaled by the number of inputs.
     Drawn(usize),
     Zeros,
     Ones,

@@ -7,7 +7,7 @@ const HOW: ContrastiveStep = ContrastiveStep { rate: 1e-3, decay: 0.05, temperat
 /// Two walks of each of four people.
 const PEOPLE: [u32; 8] = [0, 0, 1, 1, 2, 2, 3, 3];
 
-/// Numbers of a fixed stream, roughly normal.
+/// Roughly normal numbers from a fixed sequence.
 fn normal(seed: u32) -> impl FnMut() -> f32 {
     let mut state = seed;
     let mut unit = move || {
@@ -17,7 +17,7 @@ fn normal(seed: u32) -> impl FnMut() -> f32 {
     move || (unit() + unit() + unit() + unit() - 2.0) * 1.7
 }
 
-/// Bodies a hundred pixels tall; each person has a shape, and each walk moves a little.
+/// Bodies 100 pixels tall; each person has a shape, and each walk moves a little.
 fn walks() -> Vec<f32> {
     let mut walks = Vec::new();
     for (number, person) in (0_u32..).zip(PEOPLE) {
@@ -47,7 +47,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[test]
-fn what_is_repeated_is_learnt() {
+fn repeated_batches_are_learnt() {
     let (mut learner, walks) = (learner(), walks());
     let losses: Vec<f64> = (0..12).map(|_| learner.step(&walks, &PEOPLE, HOW).expect("a batch")).collect();
     assert!(losses[11] < 0.7 * losses[0], "{losses:?}");
@@ -55,7 +55,7 @@ fn what_is_repeated_is_learnt() {
 }
 
 #[test]
-fn the_network_that_learnt_is_the_network_that_serves() {
+fn the_trained_network_is_the_served_network() {
     let (mut learner, walks) = (learner(), walks());
     steps(&mut learner, &walks, 5);
     let learnt = learner.embed(&walks, 8).expect("a batch");
@@ -70,7 +70,7 @@ fn the_network_that_learnt_is_the_network_that_serves() {
 }
 
 #[test]
-fn a_saved_learner_goes_on_as_if_nothing_had_been() {
+fn a_resumed_learner_continues_bit_for_bit() {
     let walks = walks();
     let (mut whole, mut first) = (learner(), learner());
     steps(&mut whole, &walks, 4);
@@ -81,7 +81,7 @@ fn a_saved_learner_goes_on_as_if_nothing_had_been() {
 }
 
 #[test]
-fn states_that_are_none_are_refused_by_name() {
+fn invalid_states_are_refused_by_name() {
     let state = learner().state().expect("finite");
     let refused = |change: &dyn Fn(&mut StateDict)| {
         let mut state = state.clone();
@@ -103,7 +103,7 @@ fn states_that_are_none_are_refused_by_name() {
 }
 
 #[test]
-fn batches_that_are_none_are_refused() {
+fn invalid_batches_are_refused() {
     let (mut learner, walks) = (learner(), walks());
     let mut step = |walks: &[f32], people: &[u32]| learner.step(walks, people, HOW).expect_err("is no batch");
     assert!(matches!(step(&walks[1..], &PEOPLE), LearnError::WrongBatch { walks: 7, people: 8 }));
@@ -120,9 +120,9 @@ fn a_number_that_is_not_finite_is_never_saved() {
     assert!(matches!(learner.weights(), Err(LearnError::Diverged)), "the batch's statistics are spoilt");
 }
 
-/// Two people, one of them with three walks, in two dimensions: the loss by its definition.
+/// Two people, one with three walks, in two dimensions: the loss by its definition.
 #[test]
-fn the_contrast_is_the_published_one() {
+fn the_contrastive_loss_follows_its_definition() {
     const ANGLES: [f32; 5] = [0.1, 0.4, 1.0, 2.0, 2.2];
     let people = [0_u32, 0, 0, 1, 1];
     let rows: Vec<f32> = ANGLES.iter().flat_map(|a| [3.0 * a.cos(), 3.0 * a.sin()]).collect();

@@ -1,7 +1,7 @@
-//! The gait network with numbers that learn.
+//! The trainable gait network.
 //!
-//! The way through its layers is [`gaittcn::embed`], the same as when it is served; here are the steps of that way, with
-//! normalisation by the batch while learning and by what was gathered meanwhile otherwise.
+//! The order of layers is [`gaittcn::embed`], as in serving; here are the trainable layers, with batch statistics in
+//! training and running statistics otherwise.
 
 use std::collections::HashMap;
 
@@ -11,31 +11,31 @@ use super::{LearnError, numbers};
 use crate::network::gaittcn::{self, Extent, Following, LayerRunner, LayerSpec};
 use weights::{Dtype, RawTensor, StateDict};
 
-/// As the layers that serve have it.
+/// The same as in the served layers.
 const NORM_EPSILON: f64 = 1e-5;
-/// How fast the gathered statistics follow the batches.
+/// Momentum of the running statistics.
 const MOMENTUM: f64 = 0.05;
 
 #[derive(Debug)]
 pub(super) struct Trainable {
     keys: Vec<String>,
-    /// What the optimizer changes, in the order of `keys`.
+    /// Trainable tensors in the order of `keys`.
     learnt: Vec<Tensor>,
-    /// Where in `learnt` a key is.
+    /// Index of a key in `learnt`.
     places: HashMap<String, usize>,
-    /// Means and variances of the normalisations, gathered while learning.
+    /// Running means and variances of the normalisations.
     gathered: HashMap<String, Tensor>,
 }
 
-/// What a normalisation goes by.
+/// The statistics of a normalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NormMode {
-    /// The batch, whose statistics are gathered by the way.
+    /// The batch's, which update the running statistics.
     OfBatch,
     Gathered,
 }
 
-/// A tensor of the layout, and what it holds before anything is learnt.
+/// A tensor of the layout and its initial values.
 struct TensorSpec {
     key: String,
     shape: Vec<i64>,
@@ -44,7 +44,7 @@ struct TensorSpec {
 
 #[derive(Clone, Copy)]
 enum InitialValues {
-    /// Normal numbers that keep the size of what goes through (He et al. 2015).
+    /// Normal numbers scaled by fan-in (He et al. 2015).
     Drawn {
         fan_in: usize,
     },
@@ -52,7 +52,7 @@ enum InitialValues {
     Ones,
 }
 
-/// What is learnt, then what is gathered.
+/// Trainable tensors, then running statistics.
 fn layout(layer: &LayerSpec) -> (Vec<TensorSpec>, Vec<TensorSpec>) {
     let entry = |name: &str, shape: &[usize], first| {
         let key = format!("{}.{name}", layer.key);
@@ -77,7 +77,7 @@ fn layout(layer: &LayerSpec) -> (Vec<TensorSpec>, Vec<TensorSpec>) {
     }
 }
 
-/// Weight and bias of a piece's linear step.
+/// Names of a layer's weight and bias.
 fn names(layer: &LayerSpec) -> [&'static str; 2] {
     match layer.extent {
         Extent::Along { .. } => ["conv.weight", "conv.bias"],
@@ -101,7 +101,7 @@ impl Trainable {
         })
     }
 
-    /// Takes what it needs out of `state`.
+    /// Takes its tensors out of `state`.
     pub(super) fn from_state(state: &mut StateDict) -> Result<Self, LearnError> {
         Self::made(&mut |entry| take(state, &entry.key, &entry.shape))
     }
@@ -131,7 +131,7 @@ impl Trainable {
         &self.keys
     }
 
-    /// The same numbers, normalising by the batch and gathering its statistics.
+    /// The same parameters with batch statistics, which update the running statistics.
     pub(super) fn learning(&self) -> TrainingPass<'_> {
         TrainingPass(self)
     }
@@ -194,7 +194,7 @@ impl LayerRunner for TrainingPass<'_> {
     }
 }
 
-/// Takes a tensor of f32 out of a state.
+/// Takes an f32 tensor out of a state.
 pub(super) fn take(state: &mut StateDict, key: &str, shape: &[i64]) -> Result<Tensor, LearnError> {
     let bad = |why: &str| LearnError::BadState(format!("{key:?} {why}"));
     let tensor = state.remove(key).ok_or_else(|| bad("is missing"))?;
@@ -203,7 +203,7 @@ pub(super) fn take(state: &mut StateDict, key: &str, shape: &[i64]) -> Result<Te
     }
     let numbers: Vec<f32> = tensor.bytes().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
     if numbers.iter().any(|number| !number.is_finite()) {
-        return Err(bad("holds a number that is not finite"));
+        return Err(bad("has a number that is not finite"));
     }
     Ok(Tensor::f_from_slice(&numbers)?.f_reshape(shape)?)
 }
@@ -217,7 +217,7 @@ pub(super) fn raw(tensor: &Tensor) -> Result<RawTensor, LearnError> {
     Ok(RawTensor::from_f32(shape, &numbers).expect("as many numbers as the shape says"))
 }
 
-/// A side of a tensor as libtorch counts it.
+/// The length of an axis as libtorch's i64.
 pub(super) fn side(side: usize) -> i64 {
     i64::try_from(side).expect("no tensor has 2^63 numbers")
 }

@@ -1,4 +1,4 @@
-//! The networks that are built in, by name.
+//! The built-in networks by name.
 
 use std::{fmt, str::FromStr};
 
@@ -32,7 +32,7 @@ pub use super::{
     },
 };
 
-/// The networks that are built in. Each takes the state dicts of its layout, and no other.
+/// The built-in networks. Each takes the state dicts of its own layout only.
 ///
 /// | name | of | input | numbers |
 /// |---|---|---|---|
@@ -56,17 +56,17 @@ pub use super::{
 pub enum Architecture {
     /// Face: MobileFaceNet (Chen et al. 2018) for the 112 x 96 crops of SphereFace.
     MobileFaceNet112x96,
-    /// Face: MobileFaceNet as InsightFace widened it, `mbf`.
+    /// Face: the wider MobileFaceNet of InsightFace, `mbf`.
     MobileFaceNetInsightFace,
     /// Face: the residual network of ArcFace and AdaFace.
     IResNet(IResNetDepth, IResNetLayout),
-    /// Person: OSNet (Zhou et al. 2019) in one of its widths.
+    /// Person: OSNet (Zhou et al. 2019) in four widths.
     OsNet(OsNetNorm, OsNetWidth),
     /// Person: ResNet-50 with a BNNeck (Luo et al. 2019).
     ResNet50(ResNet50Norm, ResNet50Layout),
     /// Gait: GaitGraph's residual graph network (Teepe et al. 2021), 39 layers, bottleneck reduction 8.
     GaitGraphResGcnN39R8,
-    /// Gait: convolutions along time over 60 frames; our own, learnt on simulated walkers.
+    /// Gait: temporal convolutions over 60 frames; our own, trained on simulated walkers.
     GaitTcn60,
     /// Gait: a pyramid of transformers over skeletons, after GaitPT (Catruna et al. 2024).
     SkeletonPyramid,
@@ -126,8 +126,8 @@ impl Architecture {
         ALL.into_iter().map(|(_, architecture)| architecture)
     }
 
-    /// The shape of one input: channels, height, width of a picture; frames, joints, channels of a skeleton's walk;
-    /// frames, height, width of a silhouette's.
+    /// The shape of one input: `[channels, height, width]` of a picture, `[frames, joints, channels]` of a skeleton
+    /// sequence, `[frames, height, width]` of silhouettes.
     pub fn input_shape(self) -> [usize; 3] {
         match self {
             Self::MobileFaceNet112x96 => mobilefacenet::INPUT,
@@ -142,7 +142,7 @@ impl Architecture {
         }
     }
 
-    /// How many numbers the answer has.
+    /// Number of values in an output.
     pub fn dimension(self) -> usize {
         match self {
             Self::MobileFaceNet112x96 => mobilefacenet::DIMENSION,
@@ -157,8 +157,8 @@ impl Architecture {
         }
     }
 
-    /// How many parts of equal length the answer has, one behind the other. Each is compared by itself, and how alike two
-    /// answers are is the mean over their parts.
+    /// Number of parts of equal length in an output. Parts are compared one by one; the similarity of two outputs is
+    /// the mean over their parts.
     pub fn parts(self) -> usize {
         match self {
             Self::GaitBase => gaitbase::PARTS,

@@ -1,7 +1,8 @@
-//! A gait encoder of our own: convolutions along time over walks of 60 frames of 17 joints, learnt on simulated walkers.
+//! Our own gait encoder: temporal convolutions over walks of 60 frames of 17 joints, trained on simulated walkers.
 //!
-//! What it looks at is worked out here, from joints as [`Features`] says, so that a package prepares walks for it as for
-//! GaitGraph. A way through convolutions sees how the body moves, and a short one past them how it is. The way through the layers is written once, in [`embed`]; serving and learning bring steps of their own.
+//! It computes its features from joints (see [`Features`]), so that packages prepare walks as for GaitGraph. A
+//! convolutional path captures motion and a short path beside it captures body shape. The order of layers is written
+//! once, in [`embed`]; serving and training provide their own layers.
 
 use std::collections::BTreeMap;
 
@@ -16,11 +17,11 @@ use features::{Features, MOVING, STILL};
 
 mod features;
 
-/// Frames; joints in COCO order; x, y, score.
+/// `[frames, joints in COCO order, (x, y, score)]`.
 pub(super) const INPUT: [usize; 3] = [60, 17, 3];
 pub(super) const DIMENSION: usize = 128;
 
-/// A linear step and what follows it.
+/// A linear layer and the operation after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LayerSpec {
     pub(crate) key: &'static str,
@@ -30,16 +31,16 @@ pub(crate) struct LayerSpec {
     pub(crate) following: Following,
 }
 
-/// What a linear step sees.
+/// The input range of a linear layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
-    /// So many frames, moving on by so many; `{key}.conv`.
+    /// A window of frames with a stride; `{key}.conv`.
     Along { window: usize, stride: usize },
-    /// Everything, with nothing along time left; `{key}.linear`.
+    /// All values, without a time axis; `{key}.linear`.
     Whole,
 }
 
-/// What a linear step's output goes through.
+/// The operation after a linear layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Following {
     /// Batch normalisation, `{key}.norm`.
@@ -47,12 +48,12 @@ pub(crate) enum Following {
     Nothing,
 }
 
-/// Two convolutions and what goes past them.
+/// Two convolutions and a shortcut.
 #[derive(Debug, Clone, Copy)]
 struct Block {
     first: LayerSpec,
     second: LayerSpec,
-    /// Brings the input to the output's shape where they differ.
+    /// Projects the input to the output's shape if they differ.
     shortcut: Option<LayerSpec>,
 }
 
@@ -60,7 +61,7 @@ const NARROW: usize = 96;
 const WIDE: usize = 128;
 const HIDDEN: usize = 384;
 const LAST: usize = 256;
-/// Mean, spread and maximum over time, and what stands still.
+/// Mean, standard deviation and maximum over time, and the static features.
 const POOLED: usize = 3 * WIDE + STILL;
 
 const STEM: LayerSpec = along("stem", [MOVING, NARROW], 7, 3);
@@ -76,12 +77,12 @@ const BLOCKS: [Block; 2] = [
         shortcut: Some(along("blocks.1.shortcut", [NARROW, WIDE], 1, 2)),
     },
 ];
-/// How much each moment counts.
+/// The weight of each frame.
 const ATTENTION: LayerSpec = LayerSpec { following: Following::Nothing, ..along("attention", [WIDE, 1], 1, 1) };
 const HEAD: [LayerSpec; 2] =
     [whole("head.0", [POOLED, HIDDEN], Following::Norm), whole("head.1", [HIDDEN, LAST], Following::Norm)];
 const EMBEDDING: LayerSpec = whole("embedding", [LAST, DIMENSION], Following::Nothing);
-/// Keeps the root of a spread, and its slope, finite.
+/// Keeps the square root of a variance and its gradient finite.
 const VARIANCE_MIN: f64 = 1e-4;
 
 const fn along(key: &'static str, [inputs, outputs]: [usize; 2], window: usize, stride: usize) -> LayerSpec {
@@ -92,18 +93,18 @@ const fn whole(key: &'static str, [inputs, outputs]: [usize; 2], following: Foll
     LayerSpec { key, inputs, outputs, extent: Extent::Whole, following }
 }
 
-/// All pieces, in the order of the way through them.
+/// All layers in order of execution.
 pub(crate) fn layer_specs() -> impl Iterator<Item = LayerSpec> {
     let blocks = BLOCKS.into_iter().flat_map(|block| [Some(block.first), Some(block.second), block.shortcut]);
     std::iter::once(STEM).chain(blocks.flatten()).chain([ATTENTION]).chain(HEAD).chain([EMBEDDING])
 }
 
-/// Runs pieces: with numbers that stay, or with numbers that learn.
+/// Runs layers with fixed or with trainable parameters.
 ///
-/// Along time: from `[batch, inputs, 1, frames]` to `[batch, outputs, 1, frames / stride]`; whole: from `[batch, inputs]` to
-/// `[batch, outputs]`. Time lies innermost, where libtorch's convolutions are several times faster.
+/// Over time: from `[batch, inputs, 1, frames]` to `[batch, outputs, 1, frames / stride]`; whole: from `[batch,
+/// inputs]` to `[batch, outputs]`. Time is innermost: libtorch's convolutions are several times faster this way.
 pub(crate) trait LayerRunner {
-    /// Normalisation included.
+    /// Runs one layer including its normalisation.
     fn run(&self, layer: &LayerSpec, input: &Tensor) -> Result<Tensor, TchError>;
 }
 
@@ -128,8 +129,8 @@ pub(crate) fn embed(steps: &impl LayerRunner, input: &Tensor) -> Result<Tensor, 
     steps.run(&EMBEDDING, &hidden)
 }
 
-/// Mean and spread over time, each moment as heavy as `attention` makes it, and the maximum: `[batch, 3 channels]`.
-/// Moments in which the person is half in view, or the pose estimator lost track, can so be passed over.
+/// Attention-weighted mean and standard deviation over time, and the maximum: `[batch, 3 channels]`. Attention can skip
+/// frames with a partly visible person or lost tracking.
 fn pool(walk: &Tensor, attention: &Tensor) -> Result<Tensor, TchError> {
     let over_time = [2_i64, 3].as_slice();
     let weight = attention.f_softmax(3, None)?;

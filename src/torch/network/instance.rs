@@ -1,7 +1,6 @@
 //! Instance normalisation: each channel of each map by its own mean and variance.
 //!
-//! Its numbers come from the input, so that it can not be folded into another layer: what comes before it is as it was
-//! trained in either folding.
+//! Its statistics come from the input, so it cannot be folded: the layer before it stays as trained in either folding.
 
 use tch::{TchError, Tensor};
 
@@ -27,8 +26,8 @@ impl InstanceNorm {
 }
 
 impl Layer for InstanceNorm {
-    /// A group norm with a group a channel: libtorch's own instance norm does not know maps with their channels innermost
-    /// and was measured to take several times as long.
+    /// A group norm with one group per channel: libtorch's own instance norm does not support channels-last maps and
+    /// was several times slower.
     fn forward(&self, map: &Tensor) -> Result<Tensor, TchError> {
         let (groups, cudnn) = (map.size()[1], false);
         channels_last(map)?.f_group_norm(groups, Some(&self.weight), Some(&self.bias), NORM_EPSILON, cudnn)

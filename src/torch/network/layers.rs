@@ -1,7 +1,7 @@
-//! The layers that networks are made of.
+//! The layers of the networks.
 //!
-//! Batch normalisation is `(x - mean) / sqrt(variance + 1e-5) * weight + bias` with the numbers of training. Behind a
-//! linear layer it is one more linear step, so folding multiplies it into that layer's weight and bias, in f64.
+//! Batch normalisation is `(x - mean) / sqrt(variance + 1e-5) * weight + bias` with the statistics of training. After a
+//! linear layer it is another linear step, so folding multiplies it into the layer's weight and bias, in f64.
 
 use std::fmt;
 
@@ -9,15 +9,15 @@ use tch::{TchError, Tensor};
 
 use super::{super::runtime, Folding, NetworkError, parameters::Parameters};
 
-/// What every network of the house was trained with.
+/// The epsilon with which all these networks were trained.
 pub(super) const NORM_EPSILON: f64 = 1e-5;
 
-/// Something that makes a tensor of a tensor.
+/// A function from tensor to tensor.
 pub(super) trait Layer: fmt::Debug {
     fn forward(&self, input: &Tensor) -> Result<Tensor, TchError>;
 }
 
-/// A convolution, its normalisation unless folded, its activation.
+/// A convolution, its normalisation unless folded, and its activation.
 #[derive(Debug)]
 pub(super) struct Conv {
     weight: Tensor,
@@ -27,7 +27,7 @@ pub(super) struct Conv {
     shape: ConvShape,
 }
 
-/// Sides of a convolution; of two, the first is along height (or time), the second along width (or joints).
+/// The shape of a convolution; of two values, the first is along height (or time), the second along width (or joints).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConvShape {
     inputs: usize,
@@ -39,8 +39,8 @@ pub(super) struct ConvShape {
     order: Order,
 }
 
-/// Which side of a map is innermost in memory. Weights are kept in the order of the maps that they meet: libtorch would
-/// bring them into it at every call.
+/// The innermost axis of a map in memory. Weights have the order of their maps; otherwise libtorch would convert them
+/// on every call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
     ChannelsLast,
@@ -54,7 +54,7 @@ impl ConvShape {
         Self { inputs, outputs, kernel: [1, 1], stride: [1, 1], padding: [0, 0], groups: 1, order }
     }
 
-    /// A convolution of each channel by itself.
+    /// A depthwise convolution.
     pub(super) fn depthwise(channels: usize) -> Self {
         Self { groups: channels, ..Self::point(channels, channels) }
     }
@@ -64,12 +64,12 @@ impl ConvShape {
         Self::point(inputs, outputs).kernel([3, 3]).padding([1, 1])
     }
 
-    /// Channels in as many groups, each seen by the outputs of its group alone.
+    /// Splits the channels into groups.
     pub(super) fn groups(self, groups: usize) -> Self {
         Self { groups, ..self }
     }
 
-    /// For maps that do not have their channels innermost.
+    /// For maps in channels-first order.
     pub(super) fn channels_first(self) -> Self {
         Self { order: Order::ChannelsFirst, ..self }
     }
@@ -91,7 +91,7 @@ impl ConvShape {
     }
 }
 
-/// Whether a layer has a bias of its own.
+/// Whether a layer has its own bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bias {
     Present,
@@ -102,7 +102,7 @@ pub(super) enum Bias {
 pub(super) enum Activation {
     None,
     Relu,
-    /// One slope a channel for what is below zero.
+    /// One slope per channel for negative values.
     Prelu(Tensor),
 }
 
@@ -122,7 +122,7 @@ impl Activation {
 }
 
 impl Conv {
-    /// A convolution alone: `{key}.weight`, `{key}.bias`.
+    /// A convolution without normalisation: `{key}.weight`, `{key}.bias`.
     pub(super) fn plain(
         parameters: &mut Parameters<'_>,
         key: &str,
@@ -132,7 +132,7 @@ impl Conv {
         Self::from(Affine::take(parameters, key, &shape.weight(), bias)?, shape, Activation::None)
     }
 
-    /// A convolution and the normalisation that follows it, by the names of both.
+    /// A convolution and its normalisation, by both names.
     pub(super) fn normed(
         parameters: &mut Parameters<'_>,
         [conv, norm]: [&str; 2],
@@ -175,7 +175,7 @@ impl Layer for Conv {
     }
 }
 
-/// A full connection, its normalisation unless folded.
+/// A fully connected layer, and its normalisation unless folded.
 #[derive(Debug)]
 pub(super) struct Linear {
     weight: Tensor,
@@ -203,7 +203,7 @@ impl Linear {
         Self::followed_by(affine, &scale, [inputs, outputs], parameters.folding)
     }
 
-    /// A full connection and the normalisation that follows it.
+    /// A fully connected layer and its normalisation.
     pub(super) fn followed_by(
         affine: Affine,
         scale: &Scale,
@@ -233,7 +233,7 @@ impl Layer for Linear {
     }
 }
 
-/// Batch normalisation by itself.
+/// Batch normalisation as a separate layer.
 #[derive(Debug)]
 pub(super) struct Norm {
     weight: Tensor,
@@ -263,7 +263,7 @@ impl Layer for Norm {
     }
 }
 
-/// The numbers of a linear step: a weight whose first side counts the outputs, and a bias for each output.
+/// The parameters of a linear layer: a weight whose first axis is the outputs, and a bias per output.
 pub(super) struct Affine {
     outputs: usize,
     weight: Vec<f32>,
@@ -285,12 +285,12 @@ impl Affine {
         Ok(Self { outputs: shape[0], weight, bias })
     }
 
-    /// This step and then the normalisation, as one step.
+    /// This layer followed by the normalisation, as one layer.
     pub(super) fn followed_by(self, scale: &Scale) -> Self {
         self.followed_by_scales(&scale.channel_scales())
     }
 
-    /// This step and then `x * factor + shift` for each output, as one step.
+    /// This layer followed by `x * factor + shift` per output, as one layer.
     pub(super) fn followed_by_scales(self, ChannelScales { factors, shifts }: &ChannelScales) -> Self {
         let scaled = self.scaled(factors);
         let own = scaled.bias.iter().flatten().copied().chain(std::iter::repeat(0.0));
@@ -298,10 +298,10 @@ impl Affine {
         Self { bias: Some(bias), ..scaled }
     }
 
-    /// `x * factor + shift` for each channel and then this step, as one step. Not for a step that fills the borders up
-    /// with zeros: it would have to fill them up with `-shift / factor`.
+    /// `x * factor + shift` per channel followed by this layer, as one layer. Not valid for a layer with zero padding:
+    /// the padding would have to be `-shift / factor`.
     ///
-    /// Each channel has as many numbers of a row, side by side, as the row is longer than the channels are many.
+    /// Each channel has `row length / channels` consecutive numbers in a row.
     pub(super) fn preceded_by(self, ChannelScales { factors, shifts }: &ChannelScales) -> Self {
         let row = self.weight.len() / self.outputs;
         let rows = self.weight.chunks_exact(row);
@@ -317,7 +317,7 @@ impl Affine {
         Self { outputs: self.outputs, weight: scaled, bias: Some(bias) }
     }
 
-    /// Each output times its factor; where there are fewer factors than outputs, they are gone through again.
+    /// Multiplies each output by its factor; with fewer factors than outputs, factors are repeated.
     pub(super) fn scaled(self, factors: &[f64]) -> Self {
         let row = self.weight.len() / self.outputs;
         let times = |(number, by): (&f32, &f64)| narrow(f64::from(*number) * by);
@@ -336,7 +336,7 @@ pub(super) struct ChannelScales {
     pub(super) shifts: Vec<f64>,
 }
 
-/// The numbers of a batch normalisation, one of each per channel.
+/// The parameters of a batch normalisation, one value per channel each.
 pub(super) struct Scale {
     weight: Vec<f32>,
     bias: Vec<f32>,
@@ -355,7 +355,7 @@ impl Scale {
         })
     }
 
-    /// A normalisation that learnt no weight and no bias.
+    /// A normalisation without affine parameters.
     pub(super) fn take_bare(parameters: &mut Parameters<'_>, key: &str, channels: usize) -> Result<Self, NetworkError> {
         let shape = &[channels];
         Ok(Self {
@@ -378,7 +378,7 @@ impl Scale {
     }
 }
 
-/// Several layers, one after the other.
+/// A sequence of layers.
 #[derive(Debug)]
 pub(super) struct Chain<L>(pub(super) Vec<L>);
 
@@ -388,12 +388,12 @@ impl<L: Layer> Layer for Chain<L> {
     }
 }
 
-/// The mean of each channel over its whole map: `[batch, channels, 1, 1]`.
+/// The mean of each channel over its map: `[batch, channels, 1, 1]`.
 pub(super) fn mean_over_map(input: &Tensor) -> Result<Tensor, TchError> {
     input.f_mean_dim([2_i64, 3].as_slice(), true, None)
 }
 
-/// The same numbers with the channels innermost in memory, where convolutions of pictures are faster.
+/// Converts to channels-last order, in which convolutions of pictures are faster.
 pub(super) fn channels_last(input: &Tensor) -> Result<Tensor, TchError> {
     input.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])
 }
@@ -403,7 +403,7 @@ pub(super) fn tensor(numbers: &[f32], shape: &[usize]) -> Result<Tensor, Network
     Ok(runtime::to_device(Tensor::f_from_slice(numbers)?.f_reshape(shape)?)?)
 }
 
-/// A side of a tensor as libtorch counts it.
+/// The length of an axis as libtorch's i64.
 pub(super) fn side(side: usize) -> i64 {
     i64::try_from(side).expect("no tensor has 2^63 numbers")
 }

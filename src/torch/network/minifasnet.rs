@@ -1,5 +1,5 @@
-//! MiniFASNet (Minivision, Silent-Face-Anti-Spoofing 2020): a MobileFaceNet of which little was left, for 80 x 80 crops
-//! of faces with what is around them. Its three answers are two ways to deceive a camera and, between them, a face.
+//! MiniFASNet (Minivision, Silent-Face-Anti-Spoofing 2020): a pruned MobileFaceNet for 80 x 80 crops of faces with
+//! their surroundings. Its three outputs are two kinds of attack and, between them, bona fide.
 
 use tch::{TchError, Tensor};
 
@@ -10,33 +10,33 @@ use super::{
 };
 use weights::StateDict;
 
-/// BGR, height, width; bytes as they are, 0 to 255.
+/// `[BGR, height, width]`, values 0 to 255.
 pub(crate) const INPUT: [usize; 3] = [3, 80, 80];
 pub(crate) const CLASSES: usize = 3;
-/// The answer that says that the face is one.
+/// Index of the bona fide output.
 pub(crate) const BONA_FIDE: usize = 1;
 
 const STEM: usize = 32;
 const TOP: usize = 512;
 const FEATURES: usize = 128;
-/// What is left of height and width after four halvings; a global depthwise convolution takes all of it.
+/// Height and width of the last map after four halvings; a global depthwise convolution covers all of it.
 const LAST_MAP: [usize; 2] = [5, 5];
-/// A gate's hidden layer has a quarter of the channels that it weighs.
+/// Reduction of a gate's hidden layer.
 const GATE_REDUCTION: usize = 4;
 
-/// The two nets that were published with weights.
+/// The two published networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Variant {
     V2,
     V1Se,
 }
 
-/// Bottlenecks of one width: one that halves the map, then some that keep their input as residual.
+/// Bottlenecks of one width: one that halves the map, then residual ones.
 struct Stage {
     entry: &'static str,
     rest: &'static str,
     channels: usize,
-    /// How wide each bottleneck is inside: what pruning left of it.
+    /// Inner channels of each bottleneck after pruning.
     wide: &'static [usize],
 }
 
@@ -53,7 +53,7 @@ impl Variant {
         ]
     }
 
-    /// Whether the last bottleneck of a stage weighs its channels.
+    /// Whether the last bottleneck of a stage has a gate.
     fn is_gated(self) -> bool {
         self == Self::V1Se
     }
@@ -67,10 +67,10 @@ pub(crate) struct MiniFasNet {
     answer: Chain<Linear>,
 }
 
-/// The nets that were published, and what the names of each one's tensors begin with in a state dict of both.
+/// The published networks and their tensor prefixes in a joint state dict.
 pub(crate) const PUBLISHED: [(&str, Variant); 2] = [("scale2_7.", Variant::V2), ("scale4_0.", Variant::V1Se)];
 
-/// Builds nets from one state dict.
+/// Builds the networks from one state dict.
 pub(crate) fn build<const N: usize>(
     weights: StateDict,
     which: [(&str, Variant); N],
@@ -111,7 +111,7 @@ impl MiniFasNet {
         Ok(Self { stem: Chain(stem), bottlenecks, top: Chain(top), answer: Chain(answer) })
     }
 
-    /// From `[batch, 3, 80, 80]` to `[batch, 3]`, not yet a distribution.
+    /// From `[batch, 3, 80, 80]` to logits `[batch, 3]`.
     pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
         let stem = self.stem.forward(&channels_last(input)?)?;
         let top = self.top.forward(&self.bottlenecks.forward(&stem)?)?;
@@ -119,7 +119,7 @@ impl MiniFasNet {
     }
 }
 
-/// Convolution, normalisation, a slope a channel for what is below zero.
+/// Convolution, normalisation, PReLU.
 fn prelu(parameters: &mut Parameters<'_>, key: &str, shape: ConvShape, channels: usize) -> Result<Conv, NetworkError> {
     let activation = Activation::prelu(parameters, &format!("{key}.prelu"), channels)?;
     Conv::normed(parameters, [&format!("{key}.conv"), &format!("{key}.bn")], shape, Bias::Absent, activation)
@@ -151,7 +151,7 @@ fn bottlenecks(
     Ok(Chain(chain))
 }
 
-/// Widen, look around, narrow.
+/// Expand, depthwise convolution, project.
 #[derive(Debug)]
 struct Bottleneck {
     layers: Chain<Conv>,
@@ -194,7 +194,7 @@ impl Layer for Bottleneck {
     }
 }
 
-/// Weighs channels by what they hold on average (squeeze and excitation).
+/// Weights channels by their means (squeeze and excitation).
 #[derive(Debug)]
 struct Gate {
     layers: Chain<Conv>,

@@ -1,7 +1,7 @@
-//! Networks: built from a state dict, run on batches of plain numbers.
+//! Networks: built from a state dict, run on batches of numbers.
 //!
-//! A network is strict about its weights: a tensor that is missing, left over, of another shape or not finite is an
-//! error that names it. It holds no state between calls and answers the same for the same input.
+//! A network is strict about its weights: a missing, additional, misshapen or non-finite tensor is an error that names
+//! it. A network has no state between calls and gives the same output for the same input.
 
 mod architecture;
 mod face;
@@ -28,7 +28,7 @@ pub use super::error::NetworkError;
 use super::{runtime, trial_run};
 use weights::StateDict;
 
-/// Whether batch normalisation is folded into the layer before it, as it is served, or run by itself, as it was trained.
+/// Whether batch normalisation is folded into the previous layer (as served) or runs separately (as trained).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Folding {
     Folded,
@@ -43,9 +43,13 @@ pub struct Network {
 }
 
 impl Network {
-    /// Builds the network from a state dict as it was published, less any prefix.
+    /// Builds the network from a state dict as published, without any prefix.
     ///
-    /// What training alone needs is passed over: `num_batches_tracked`, classifiers, and what else a family leaves behind.
+    /// Tensors of training are ignored: `num_batches_tracked`, classifiers, and other leftovers of each family.
+    ///
+    /// # Errors
+    ///
+    /// See [`NetworkError`].
     pub fn build(architecture: Architecture, weights: StateDict, folding: Folding) -> Result<Self, NetworkError> {
         let _inference = runtime::prepare_thread();
         let mut source = StrictSource::new(weights);
@@ -54,7 +58,11 @@ impl Network {
         Ok(Self { architecture, layers })
     }
 
-    /// Runs it once: weights may fit and still be so large that nothing finite comes out.
+    /// Runs a trial input: fitting weights may still be so large that the output is not finite.
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkError::TrialRun`].
     pub fn try_out(&self) -> Result<(), NetworkError> {
         trial_run::is_finite(self.architecture.input_shape(), |input, batch| self.forward(input, batch))
     }
@@ -65,8 +73,12 @@ impl Network {
 
     /// Runs `batch` inputs at once.
     ///
-    /// `input` is row-major `[batch, ..architecture.input_shape()]`; the answer is row-major `[batch, dimension]`, as
-    /// the last layer gives it and not scaled to unit length.
+    /// `input` is row-major `[batch, ..architecture.input_shape()]`; the output is row-major `[batch, dimension]`, not
+    /// normalised.
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkError::EmptyBatch`], [`NetworkError::WrongInput`], or an error of libtorch.
     pub fn forward(&self, input: &[f32], batch: usize) -> Result<Vec<f32>, NetworkError> {
         if batch == 0 {
             return Err(NetworkError::EmptyBatch);

@@ -1,9 +1,9 @@
-//! The three nets of MTCNN (Zhang, Zhang, Li, Qiao 2016): each looks closer at what the one before it proposed.
+//! The three networks of MTCNN (Zhang, Zhang, Li, Qiao 2016): each refines the proposals of the previous one.
 //!
-//! Every net ends in one linear step for all that it says of a place: how much more it looks like a face than like
-//! anything else, the shifts of the four sides of its box as parts of the box's width and height, and of the last net
-//! five landmarks in the same measure. The published nets give two numbers for face and no face; their softmax is the
-//! sigmoid of the difference, and the difference is a linear step too.
+//! Every network ends in one linear layer for all outputs of a position: the logit of face against no face, the shifts
+//! of the four sides of the box as shares of its width and height, and in the last network five landmarks in the same
+//! units. The published networks have two outputs for face and no face; their softmax is the sigmoid of the difference,
+//! and the difference is a linear step too.
 
 use tch::{TchError, Tensor};
 
@@ -14,11 +14,11 @@ use super::{
 };
 use weights::StateDict;
 
-/// What one pixel of a picture becomes for these nets.
+/// Pixel normalisation of these networks: `(value - mean) / scale`.
 pub(crate) const PIXEL_MEAN: f32 = 127.5;
 pub(crate) const PIXEL_SCALE: f32 = 1.0 / 128.0;
 
-/// The three nets, in the order in which a picture goes through them.
+/// The three networks in order of execution.
 #[derive(Debug)]
 pub(crate) struct Nets {
     pub(crate) proposal: ProposalNet,
@@ -27,7 +27,7 @@ pub(crate) struct Nets {
 }
 
 impl Nets {
-    /// Builds them from one state dict, in which their names begin with `pnet.`, `rnet.` and `onet.`.
+    /// Builds them from one state dict with the prefixes `pnet.`, `rnet.` and `onet.`.
     pub(crate) fn build(weights: StateDict) -> Result<Self, NetworkError> {
         let mut source = StrictSource::new(weights);
         let nets = Self::new(&mut Parameters::new(&mut source, Folding::Folded))?;
@@ -44,7 +44,7 @@ impl Nets {
     }
 }
 
-/// Goes over a whole picture, of any size, and proposes boxes of 12 x 12 pixels, every second pixel one.
+/// Scans a whole picture of any size and proposes boxes of 12 x 12 pixels with a step of 2 pixels.
 #[derive(Debug)]
 pub(crate) struct ProposalNet {
     near: Conv,
@@ -53,9 +53,9 @@ pub(crate) struct ProposalNet {
 }
 
 impl ProposalNet {
-    /// What one place of the answer has seen of the picture.
+    /// Side of an output's receptive field in pixels.
     pub(crate) const WINDOW: usize = 12;
-    /// How far apart in the picture the places of the answer stand.
+    /// Distance of neighbouring outputs in pixels.
     pub(crate) const STEP: usize = 2;
     pub(crate) const OUTPUTS: usize = 5;
 
@@ -68,12 +68,12 @@ impl ProposalNet {
         })
     }
 
-    /// How many places the answer has along a side of the picture.
+    /// Number of outputs along a side of the picture.
     pub(crate) fn places(side: usize) -> usize {
         (side.saturating_sub(2)).div_ceil(Self::STEP).saturating_sub(4)
     }
 
-    /// From `[batch, 3, height, width]`, channels last in memory, to `[batch, places, places, 5]`.
+    /// From `[batch, 3, height, width]`, channels last in memory, to `[batch, rows, columns, 5]`.
     pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
         let near = halve(&self.near.forward(input)?, 2)?;
         let far = self.far.iter().try_fold(near, |value, layer| layer.forward(&value))?;
@@ -81,7 +81,7 @@ impl ProposalNet {
     }
 }
 
-/// Judges a crop of 24 x 24 pixels.
+/// Scores a crop of 24 x 24 pixels.
 #[derive(Debug)]
 pub(crate) struct RefinementNet {
     wide: [Conv; 2],
@@ -112,7 +112,7 @@ impl RefinementNet {
     }
 }
 
-/// Judges a crop of 48 x 48 pixels and finds the landmarks.
+/// Scores a crop of 48 x 48 pixels and estimates the landmarks.
 #[derive(Debug)]
 pub(crate) struct LandmarkNet {
     wide: [Conv; 3],
@@ -123,7 +123,7 @@ pub(crate) struct LandmarkNet {
 
 impl LandmarkNet {
     pub(crate) const SIDE: usize = 48;
-    /// Behind the four shifts: the five landmarks' places along the width, then those along the height.
+    /// After the four shifts: the x coordinates of the five landmarks, then their y coordinates.
     pub(crate) const OUTPUTS: usize = 15;
 
     fn new(parameters: &mut Parameters<'_>, prefix: &str) -> Result<Self, NetworkError> {
@@ -150,7 +150,7 @@ impl LandmarkNet {
     }
 }
 
-/// A convolution without padding, and a slope a channel for what is below zero.
+/// A convolution without padding, and PReLU.
 fn prelu(
     parameters: &mut Parameters<'_>,
     prefix: &str,
@@ -163,13 +163,13 @@ fn prelu(
     Conv::from(affine, shape, activation)
 }
 
-/// The largest of each `window x window`, at every second place; windows may hang over the last row and column.
+/// Max pooling of `window x window` with stride 2; windows may exceed the last row and column.
 fn halve(input: &Tensor, window: i64) -> Result<Tensor, TchError> {
     let ceil = true;
     input.f_max_pool2d([window, window], [2, 2], [0, 0], [1, 1], ceil)
 }
 
-/// A full connection behind a square map of channels.
+/// A fully connected layer after a square map.
 #[derive(Debug)]
 struct Dense {
     weight: Tensor,
@@ -178,8 +178,8 @@ struct Dense {
 }
 
 impl Dense {
-    /// The published weights go over the map column by column, the place in a row changing slowest, as Caffe's nets did
-    /// that were trained in Matlab; here they are put in the order in which the map lies in memory.
+    /// The published weights index the map column by column, with the position in a row slowest, because the Caffe
+    /// networks were trained in Matlab; they are reordered to the memory order here.
     fn take(
         parameters: &mut Parameters<'_>,
         prefix: &str,
@@ -209,7 +209,7 @@ impl Dense {
     }
 }
 
-/// The last step of a net: several linear layers as one, the first of them as the difference of its two outputs.
+/// The last layer of a network: several linear layers as one, the first as the difference of its two outputs.
 #[derive(Debug)]
 struct Head {
     weight: Tensor,
@@ -217,7 +217,7 @@ struct Head {
 }
 
 impl Head {
-    /// `inputs` are the sides of a weight behind the first, which counts the outputs.
+    /// `inputs` are the axes of a weight after the first, which is the outputs.
     fn take(
         parameters: &mut Parameters<'_>,
         keys: &[String],
@@ -241,7 +241,7 @@ impl Head {
     }
 }
 
-/// Rows of a width, the first two replaced by the second less the first.
+/// Replaces the first two rows by the second minus the first.
 fn difference_first(rows: &[f32], width: usize) -> Vec<f32> {
     let (no_face, rest) = rows.split_at(width);
     let (face, rest) = rest.split_at(width);

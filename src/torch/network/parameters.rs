@@ -1,20 +1,20 @@
-//! The way from named tensors to a network's numbers: each is asked for by name and shape, and none may be left over.
+//! Reads a network's parameters: each tensor is requested by name and shape, and none may be left over.
 
 use half::{bf16, f16};
 
 use super::{Folding, NetworkError};
 use weights::{Dtype, RawTensor, StateDict};
 
-/// Where a network's numbers come from.
+/// A source of parameters.
 pub(super) trait Source {
-    /// The numbers of a tensor, row-major, all finite.
+    /// Takes the numbers of a tensor, row-major, all finite.
     fn take(&mut self, key: &str, shape: &[usize]) -> Result<Vec<f32>, NetworkError>;
 
-    /// Whether there is a tensor of this name still to be taken.
+    /// Whether a tensor of this name is left.
     fn has(&self, key: &str) -> bool;
 }
 
-/// What a network is built from: a source of numbers, and how layers are to be made of them.
+/// The source of parameters and the folding of a network under construction.
 pub(super) struct Parameters<'a> {
     source: &'a mut dyn Source,
     pub(super) folding: Folding,
@@ -29,12 +29,12 @@ impl<'a> Parameters<'a> {
         self.source.take(key, shape)
     }
 
-    /// Whether the weights have a tensor that not all of the layout have.
+    /// Whether the weights have an optional tensor.
     pub(super) fn has(&self, key: &str) -> bool {
         self.source.has(key)
     }
 
-    /// As [`Parameters::take`], for numbers that must not be negative.
+    /// Like [`Parameters::take`], for numbers that must not be negative.
     pub(super) fn take_variance(&mut self, key: &str, shape: &[usize]) -> Result<Vec<f32>, NetworkError> {
         let variance = self.take(key, shape)?;
         if variance.iter().any(|number| *number < 0.0) {
@@ -44,7 +44,7 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// A state dict of which nothing may be missing and nothing left over.
+/// A state dict in which no tensor may be missing or left over.
 pub(super) struct StrictSource(StateDict);
 
 impl StrictSource {
@@ -53,7 +53,7 @@ impl StrictSource {
     }
 
     /// # Errors
-    /// When a tensor was not asked for and is not `ignored` either.
+    /// [`NetworkError::SurplusTensors`] when a tensor was neither taken nor `ignored`.
     pub(super) fn finish(self, ignored: impl Fn(&str) -> bool) -> Result<(), NetworkError> {
         let mut surplus = self.0.iter().map(|(key, _)| key).filter(|key| !ignored(key));
         match surplus.next() {
@@ -86,7 +86,7 @@ impl Source for StrictSource {
     }
 }
 
-/// The tensor's numbers as f32; `None` for whole numbers, which no layer takes.
+/// The tensor's numbers as f32; `None` for integers.
 fn floats(tensor: &RawTensor) -> Option<Vec<f32>> {
     fn read<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f32) -> Vec<f32> {
         bytes.as_chunks::<N>().0.iter().map(|chunk| number(*chunk)).collect()

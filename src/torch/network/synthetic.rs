@@ -1,4 +1,5 @@
-//! Made-up weights: every tensor that a network asks for, the same numbers every time. For tests of packages above this one.
+//! Synthetic weights: every tensor that a network needs, the same numbers every time. For tests here and in the
+//! packages above.
 
 use weights::{RawTensor, StateDict};
 
@@ -8,13 +9,13 @@ use super::{
     parameters::{Parameters, Source},
 };
 
-/// Makes up the tensors that a network asks for, and keeps them: a state dict of its layout.
+/// Generates every requested tensor and keeps it: a state dict of the network's layout.
 #[derive(Default)]
 pub(super) struct SyntheticWeights {
     pub(super) made: StateDict,
-    /// Their names, in the order in which they were asked for.
+    /// Their names in the order of requests.
     pub(super) asked: Vec<String>,
-    /// All numbers are zero, which is quicker.
+    /// All numbers are zero, which is faster.
     blank: bool,
 }
 
@@ -45,12 +46,12 @@ impl Source for SyntheticWeights {
     }
 }
 
-/// Numbers that depend on the tensor's name and shape alone, and that keep the size of what goes through them, so that
-/// no layer drowns in rounding.
+/// Numbers that depend only on the tensor's name and shape and preserve the scale of activations, so that rounding does
+/// not dominate.
 fn numbers_of(key: &str, shape: &[usize]) -> Vec<f32> {
     let mut random = Random::of(key);
     let inputs = match shape {
-        // One matrix for each part, or for each distance in a graph.
+        // One matrix per part, or per distance in a graph.
         [_, inputs, _] => *inputs,
         _ => shape.iter().skip(1).product(),
     };
@@ -64,11 +65,11 @@ fn numbers_of(key: &str, shape: &[usize]) -> Vec<f32> {
     (0..shape.iter().product()).map(|_| number(random.unit())).collect()
 }
 
-/// xorshift64*, so that every run sees the same numbers.
+/// xorshift64*: the recorded outputs of PyTorch were computed with its numbers.
 pub(super) struct Random(u64);
 
 impl Random {
-    /// Begins at the name's FNV-1a.
+    /// Seeded with the FNV-1a hash of the name.
     pub(super) fn of(name: &str) -> Self {
         let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         Self(name.bytes().fold(0xcbf2_9ce4_8422_2325, mix) | 1)
@@ -82,7 +83,7 @@ impl Random {
     }
 }
 
-/// A state dict of the architecture's layout, for tests without real weights. It is the same every time.
+/// A state dict of the architecture's layout. It is the same every time.
 ///
 /// # Panics
 ///

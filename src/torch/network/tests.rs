@@ -8,18 +8,18 @@ use super::{
 use crate::runtime;
 use weights::RawTensor;
 
-/// A published checkpoint of each network that there is one of, with its entry.
+/// A published checkpoint of each network that has one, with its entry.
 const PUBLISHED: [(&str, &str, Option<&str>); 3] = [
     ("mobilefacenet-112x96", "face/weights/mobilefacenet_xiaoccer_068.ckpt", Some("net_state_dict")),
     ("osnet-x0.25", "person/weights/osnet_x0_25_market1501.pth", None),
     ("gaitgraph-resgcn-n39-r8", "gait/weights/gaitgraph_resgcn_n39_r8_ep100.pth", Some("model_state_dict")),
 ];
 
-/// Each input is a wave of its own around a level of its own, in noise: a network that averages all of it and one that
-/// takes level and strength out of it can both tell them apart.
+/// Each input is a sine of its own frequency around its own mean, plus noise: networks that average the input and
+/// networks that remove mean and scale can both distinguish them.
 fn inputs(architecture: Architecture, batch: usize) -> Vec<f32> {
     let mut random = Random::of("inputs");
-    // Coordinates of a skeleton are pixels.
+    // Skeleton coordinates are in pixels.
     let size = if architecture == Architecture::SkeletonPyramid { 320.0 } else { 1.0 };
     let count: usize = architecture.input_shape().iter().product();
     let mut input = || -> Vec<f32> {
@@ -39,20 +39,20 @@ fn bits(numbers: &[f32]) -> Vec<u32> {
     numbers.iter().map(|number| number.to_bits()).collect()
 }
 
-/// Runs two inputs through the network: it says something, tells them apart, says the same again and of each alone, and
-/// says the same with its normalisations unfolded.
+/// Runs two inputs: outputs are large enough, differ, are repeatable and independent of the batch, and do not change
+/// when normalisations are unfolded.
 fn assert_sound(architecture: Architecture, weights: StateDict) {
     let unfolded = Network::build(architecture, weights.clone(), Folding::Unfolded).expect("its own layout");
     let network = Network::build(architecture, weights, Folding::Folded).expect("its own layout");
     let input = inputs(architecture, 2);
     let together = network.forward(&input, 2).expect("runs");
     let (first, second) = together.split_at(architecture.dimension());
-    assert_eq!(first.len(), second.len(), "{architecture}: as many numbers as it says");
+    assert_eq!(first.len(), second.len(), "{architecture}: as many numbers as declared");
     assert_eq!(first.len() % architecture.parts(), 0, "{architecture}: parts of equal length");
     let largest = together.iter().fold(0.0_f32, |largest, number| largest.max(number.abs()));
-    assert!(largest > 1e-2, "{architecture}: an answer that says something, not {largest}");
+    assert!(largest > 1e-2, "{architecture}: outputs of some size, not {largest}");
     let alike = cosine(first, second);
-    assert!(alike < 0.99999, "{architecture}: two inputs are told apart, {alike}");
+    assert!(alike < 0.99999, "{architecture}: two inputs give two outputs, {alike}");
 
     assert_eq!(
         bits(&together),
@@ -122,9 +122,9 @@ fn published_networks_are_sound_on_real_data() {
     }
 }
 
-/// A channel that is the same all over the map has no deviation to be divided by.
+/// A constant channel has no deviation to divide by.
 #[test]
-fn blank_pictures_have_an_answer_where_each_is_normalised_by_itself() {
+fn constant_pictures_give_finite_outputs_with_instance_norm() {
     let _inference = runtime::prepare_thread();
     for name in ["osnet-ibn-x0.25", "osnet-ain-x0.25", "resnet50-ibn-a-last"] {
         let architecture: Architecture = name.parse().expect("built in");
@@ -150,7 +150,7 @@ fn inputs_that_do_not_fit_are_refused() {
     assert!(matches!(network.forward(&[0.0; 3060], usize::MAX), Err(NetworkError::WrongInput { .. })));
 }
 
-/// Networks are built in one thread and run in another.
+/// Networks may be built in one thread and run in another.
 #[test]
 fn a_network_moves_between_threads() {
     let architecture = Architecture::GaitGraphResGcnN39R8;

@@ -1,7 +1,7 @@
-//! Presentation-attack detection: whether a face was before the camera, or a picture or a screen that shows one.
+//! Presentation attack detection (PAD): whether a face was in front of the camera, or a print or screen of it.
 //!
-//! Two small nets look at the face, one with less around it, one with more; their answers are averaged. What they take
-//! is cut out of the picture elsewhere. This module answers with a number and sets no threshold.
+//! Two small networks process crops of the face with little and with more surroundings; their scores are averaged.
+//! Cropping happens elsewhere, and this module sets no threshold.
 
 use tch::Kind;
 
@@ -14,17 +14,17 @@ use super::{
 };
 use weights::StateDict;
 
-/// The sides of a crop.
+/// Side of a crop in pixels.
 pub const CROP_SIDE: usize = minifasnet::INPUT[1];
-/// How many times larger than the face's box the crop is that each net takes.
+/// Size of each network's crop relative to the face's box.
 pub const CROP_SCALES: [f32; 2] = [2.7, 4.0];
-/// How many numbers a crop has: blue, green and red, each row-major, from 0 to 255.
+/// Values in a crop: `[BGR, 80, 80]`, row-major, 0 to 255.
 pub const CROP_NUMBERS: usize = 3 * CROP_SIDE * CROP_SIDE;
 
-/// Crops that go through a net at once.
+/// Crops per forward pass.
 const CROPS_MAX: usize = 16;
 
-/// The two nets with their weights.
+/// The two networks with their weights.
 #[derive(Debug)]
 pub struct Liveness {
     near: MiniFasNet,
@@ -32,16 +32,24 @@ pub struct Liveness {
 }
 
 impl Liveness {
-    /// Builds them from the published weights, their names behind `scale2_7.` and `scale4_0.` in place of `module.`.
+    /// Builds them from the published weights, with the prefixes `scale2_7.` and `scale4_0.` instead of `module.`.
+    ///
+    /// # Errors
+    ///
+    /// See [`NetworkError`].
     pub fn build(weights: StateDict) -> Result<Self, NetworkError> {
         let _inference = super::runtime::prepare_thread();
         let [near, wide] = minifasnet::build(weights, minifasnet::PUBLISHED, Folding::Folded)?;
         Ok(Self { near, wide })
     }
 
-    /// For each face, from 0 to 1, how surely it was before the camera.
+    /// The bona fide score of each face, 0 to 1.
     ///
-    /// A face is two crops in the order of [`CROP_SCALES`], each of [`CROP_NUMBERS`] numbers.
+    /// A face is two crops in the order of [`CROP_SCALES`], each with [`CROP_NUMBERS`] values.
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkError::WrongInput`] for another length, or an error of libtorch.
     pub fn forward(&self, faces: &[[&[f32]; 2]]) -> Result<Vec<f32>, NetworkError> {
         if let Some(crop) = faces.iter().flatten().find(|crop| crop.len() != CROP_NUMBERS) {
             return Err(NetworkError::WrongInput { expected: CROP_NUMBERS, found: crop.len() });
@@ -57,7 +65,7 @@ impl Liveness {
     }
 }
 
-/// What a net says of each crop.
+/// The bona fide score of each crop.
 fn bona_fide<'a>(net: &MiniFasNet, crops: impl Iterator<Item = &'a [f32]>) -> Result<Vec<f32>, NetworkError> {
     let numbers: Vec<f32> = crops.flatten().copied().collect();
     let sides = [numbers.len() / CROP_NUMBERS, 3, CROP_SIDE, CROP_SIDE];

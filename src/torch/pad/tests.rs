@@ -4,7 +4,7 @@ use super::*;
 use crate::{network::synthetic, runtime};
 use weights::RawTensor;
 
-/// The published weights of both nets as one state dict.
+/// The published weights of both networks as one state dict.
 fn published(data: &Path) -> StateDict {
     let mut all = StateDict::default();
     for (prefix, file) in [("scale2_7.", "2.7_80x80_MiniFASNetV2.pth"), ("scale4_0.", "4_0_0_80x80_MiniFASNetV1SE.pth")]

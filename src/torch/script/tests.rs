@@ -39,14 +39,14 @@ fn a_sound_program_answers() {
     assert_eq!((answers.embeddings.len(), &answers.visibility), (2 * DIMENSION, &None));
     let (first, second) = answers.embeddings.split_at(DIMENSION);
     assert!(first.iter().zip(second).all(|(minus, plus)| (minus + plus).abs() < 1e-6));
-    // Three channels of ones: the sums of the matrix's columns, computed by hand for the first.
+    // Three channels of ones: the column sums of the matrix, the first computed by hand.
     assert!((second[0] - (3.0 + 1.0 + 10.0) / 11.0 + 1.2).abs() < 1e-6, "{second:?}");
     assert!(matches!(script.forward(&ones, 2), Err(NetworkError::WrongInput { .. })));
     assert!(matches!(script.forward(&[], 0), Err(NetworkError::EmptyBatch)));
 }
 
 #[test]
-fn a_program_in_parts_says_which_are_visible() {
+fn a_program_with_parts_gives_their_visibility() {
     let script = load(ProgramBehaviour::Parts).expect("sound");
     let plane = INPUT[1] * INPUT[2];
     let input: Vec<f32> = [1.0, -1.0, 0.0].into_iter().flat_map(|mean| vec![mean; plane]).collect();
@@ -56,7 +56,7 @@ fn a_program_in_parts_says_which_are_visible() {
 }
 
 #[test]
-fn a_program_that_does_not_do_what_it_should_is_refused_by_name() {
+fn each_flaw_of_a_program_has_its_error() {
     assert_eq!(flaw(ProgramBehaviour::NotANumber), TrialRunError::NotFinite);
     assert!(matches!(flaw(ProgramBehaviour::OverTheBatch), TrialRunError::BatchDependent(_)));
     assert!(matches!(flaw(ProgramBehaviour::Dropout), TrialRunError::Random(_)));
@@ -88,7 +88,7 @@ fn a_program_of_another_signature_is_refused() {
 }
 
 #[test]
-fn what_is_no_program_is_refused() {
+fn files_that_are_not_programs_are_refused() {
     let _inference = runtime::prepare_thread();
     let sound = program(ProgramBehaviour::Sound);
     let garbage: [&[u8]; 5] = [b"", b"PK\x03\x04", &[0; 4096], &sound[..sound.len() / 2], &sound[..sound.len() - 1]];
@@ -100,10 +100,10 @@ fn what_is_no_program_is_refused() {
 }
 
 #[test]
-fn a_flipped_bit_never_brings_the_process_down() {
+fn a_flipped_bit_never_ends_the_process() {
     let _inference = runtime::prepare_thread();
     let sound = program(ProgramBehaviour::Sound);
-    // Whether the program still loads is libtorch's to say; that it answers or refuses is ours.
+    // libtorch decides whether the program still loads; afterwards it must return an output or an error.
     for at in (0..sound.len()).step_by(sound.len() / 97) {
         let mut flipped = sound.clone();
         flipped[at] ^= 0x10;

@@ -1,13 +1,13 @@
-//! Logistic regression by Newton's method (iteratively reweighted least squares), which has one answer and no rate to
-//! choose.
+//! Logistic regression by Newton's method (iteratively reweighted least squares), which has a unique solution and no
+//! learning rate.
 
-/// So much of each squared coefficient counts as loss, all probes together: what two numbers that say the same are shared
-/// out by.
+/// Ridge penalty on squared coefficients, over all probes together: it makes the solution unique for collinear
+/// features.
 const RIDGE: f64 = 1.0;
 const ROUNDS: usize = 40;
 const ENOUGH: f64 = 1e-9;
 
-/// The constant, then a coefficient for each column.
+/// Fits the model: the constant, then one coefficient per column.
 pub(super) fn fit<const N: usize>(rows: &[[f32; N]], answers: &[bool]) -> Vec<f64> {
     let mut fitted = vec![0.0; N + 1];
     for _ in 0..ROUNDS {
@@ -37,7 +37,7 @@ pub(super) fn fit<const N: usize>(rows: &[[f32; N]], answers: &[bool]) -> Vec<f6
     fitted
 }
 
-/// Solves a positive definite system, of which the lower half is given, by Cholesky's decomposition.
+/// Solves a positive definite system, given its lower triangle, by Cholesky decomposition.
 fn solve(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Vec<f64> {
     let size = right.len();
     for row in 0..size {
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_made_the_answers_is_found_again() {
+    fn the_coefficients_of_simulated_answers_are_recovered() {
         let mut random = crate::Random::new(3, 0);
         let rows: Vec<[f32; 2]> = (0..20_000).map(|_| [random.normal(), 2.0 * random.normal()]).collect();
         let answers: Vec<bool> =
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_a_number_tells_give_finite_coefficients() {
+    fn separable_answers_give_finite_coefficients() {
         let rows: Vec<[f32; 2]> = (0..100_u8).map(|n| [f32::from(n) - 50.0, 1.0]).collect();
         let fitted = fit(&rows, &(0..100).map(|n| n >= 50).collect::<Vec<_>>());
         assert!(fitted.iter().all(|weight| weight.is_finite()) && fitted[1] > 0.1, "{fitted:?}");

@@ -1,4 +1,4 @@
-//! What a training of the decider leaves behind: the weights, a manifest that people can read, and a card.
+//! Writes the result of a decider training: weights, a readable manifest, and a model card.
 
 use std::{fs, path::Path};
 
@@ -10,7 +10,7 @@ use decision::{
     relations::SUMMARY_NAMES,
 };
 
-/// The name of the package and of its folder.
+/// Name of the package and its folder.
 pub const NAME: &str = "open-set-decider";
 
 const HEAD: &str = "# Is a probe enrolled? Networks and coefficients of our own, made by simulation alone and never from people; README.md
@@ -19,7 +19,11 @@ const HEAD: &str = "# Is a probe enrolled? Networks and coefficients of our own,
 
 ";
 
-/// Writes weights and manifest into `folder`, and loads them as the server would.
+/// Writes weights and manifest into `folder`, and loads them as the server does.
+///
+/// # Errors
+///
+/// When a file cannot be written or the result does not load.
 pub fn write(folder: &Path, made: &TrainedDecider, options: &DeciderTrainingOptions) -> Result<Decider, TrainError> {
     let facts = Facts {
         id: NAME.to_owned(),
@@ -41,7 +45,11 @@ pub fn write(folder: &Path, made: &TrainedDecider, options: &DeciderTrainingOpti
     Ok(Decider::from_package(&manifest, &weights)?)
 }
 
-/// Writes the card, with the tables that were measured.
+/// Writes the model card with the measured tables.
+///
+/// # Errors
+///
+/// When the file cannot be written.
 pub fn write_card(folder: &Path, options: &DeciderTrainingOptions, tables: &str) -> Result<(), TrainError> {
     let command = command(options);
     let card = CARD.replace("{command}", &command).replace("{tables}", tables.trim_end());
@@ -52,7 +60,7 @@ fn put(path: &Path, text: &str) -> Result<(), TrainError> {
     fs::write(path, text).map_err(|source| TrainError::Unwritable { path: path.to_owned(), source })
 }
 
-/// The command that makes these weights again.
+/// The command that reproduces these weights.
 #[must_use]
 pub fn command(options: &DeciderTrainingOptions) -> String {
     let DeciderTrainingOptions { seed, worlds, epochs } = options;

@@ -23,13 +23,13 @@ fn the_loss_falls() {
 }
 
 #[test]
-fn everything_follows_from_the_seed() {
+fn the_seed_determines_everything() {
     assert_eq!(trained(&TINY), trained(&TINY));
     assert_ne!(trained(&TINY).weights, trained(&DeciderTrainingOptions { seed: 8, ..TINY }).weights);
 }
 
 #[test]
-fn what_was_made_loads_and_says_how_to_make_it_again() {
+fn a_written_package_loads_and_has_its_command() {
     let folder = tempfile::tempdir().expect("a folder");
     let decider = package::write(folder.path(), &trained(&TINY), &TINY).expect("writable");
     assert!(decider.facts().provenance.contains("semblance train decider --seed 7 --worlds 24 --epochs 6"));
@@ -47,8 +47,8 @@ fn realms_share_no_world() {
     }
 }
 
-/// The targets themselves are measured by `semblance evaluate --protocol open-set`; these few worlds only show that the weights
-/// that are shipped do what they should.
+/// `semblance evaluate --protocol open-set` measures the targets; these few worlds only show that the shipped weights
+/// work.
 #[test]
 fn the_shipped_decider_beats_one_threshold_and_nac_on_worlds_it_never_saw() {
     for split in [WorldSplit::Test, WorldSplit::Shifted] {
@@ -73,7 +73,7 @@ fn the_shipped_decider_beats_one_threshold_and_nac_on_worlds_it_never_saw() {
 }
 
 #[test]
-fn plans_that_lead_nowhere_are_refused() {
+fn invalid_options_are_refused() {
     for options in [
         DeciderTrainingOptions { worlds: 15, ..TINY },
         DeciderTrainingOptions { worlds: WORLDS_MAX + 1, ..TINY },

@@ -1,28 +1,28 @@
-//! Worlds: an encoder, a site, and a gallery with probes, drawn together.
+//! Simulated worlds: an encoder, a site, and a gallery with probes.
 //!
-//! An embedding is a person's direction, moved by noise, by the condition it was taken in (view, clothes, light: shared by all,
-//! and another for each person), by how loose the person and the sample are, and by what all embeddings of the encoder share;
-//! then it is scaled to unit length. Nothing here was measured on people: the ranges are wide enough for loose and tight
-//! encoders alike.
+//! An embedding is a person's direction plus noise, plus the effect of its condition (view, clothes, light; one part
+//! common to all, one per person), scaled by how variable the person and the sample are, plus a component common to all
+//! embeddings of the encoder; then normalised. Nothing is fitted to real people: the ranges cover encoders with loose
+//! and tight clusters.
 
 use crate::Random;
 use decision::relations::{Measured, Trial, Trials};
 
-/// Which worlds: no two realms share one.
+/// Disjoint splits of worlds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorldSplit {
     Training,
-    /// As those of training, for calibration.
+    /// Distributed as training worlds, for calibration.
     HeldOut,
-    /// As those of training, for measuring.
+    /// Distributed as training worlds, for measurement.
     Test,
-    /// Other dimensions, more noise, larger galleries with more templates than any that was learnt from.
+    /// Other dimensions, more noise, larger galleries with more templates than in training.
     Shifted,
 }
 
-/// Probes of a world; about half are of people who are enrolled.
+/// Probes per world; about half are of enrolled persons.
 const PROBES: usize = 48;
-/// The largest galleries.
+/// Maximum number of templates.
 const TEMPLATES_MAX: usize = 2400;
 
 pub(super) struct World {
@@ -60,11 +60,11 @@ impl World {
         Self { templates, owners, probes }
     }
 
-    /// What its probes meet. All are of one resampling unit, the world's number.
+    /// The relations of its probes. All belong to one resampling unit, the world's number.
     pub(super) fn trials(self, number: u32) -> Trials {
         let gallery = Measured::new(self.templates, &self.owners);
         let trial = |(probe, is_enrolled): &(Vec<f32>, bool)| {
-            let look = gallery.look(probe).expect("somebody is enrolled");
+            let look = gallery.look(probe).expect("the gallery is not empty");
             Trial { look, person: number, is_enrolled: *is_enrolled }
         };
         Trials {
@@ -75,11 +75,11 @@ impl World {
     }
 }
 
-/// How many templates each identity has.
+/// Draws the number of templates of each identity.
 fn gallery(split: WorldSplit, random: &mut Random) -> Vec<usize> {
     let shifted = split == WorldSplit::Shifted;
     let identities = match random.unit() {
-        // So few that next to nothing is known of strangers.
+        // So few that the impostor distribution is almost unknown.
         ..0.04 if !shifted => 1 + random.below(3) as usize,
         _ => rounded(logarithmic(random, 4.0, if shifted { 600.0 } else { 400.0 })),
     };
@@ -104,35 +104,36 @@ fn gallery(split: WorldSplit, random: &mut Random) -> Vec<usize> {
     counts
 }
 
-/// An encoder, and where it is used.
+/// An encoder and its site.
 struct WorldSite {
-    /// Standard deviation of people's directions and of noise in each dimension; of squares that sum up to one.
+    /// Standard deviation of person directions and of noise per dimension; squares sum to one.
     spectrum: Vec<f32>,
     noise_spectrum: Vec<f32>,
     noise: f32,
-    /// What all embeddings share.
+    /// The component common to all embeddings.
     common: Vec<f32>,
-    /// What all embeddings of a condition share.
+    /// The component of each condition.
     conditions: Vec<Vec<f32>>,
-    /// How far a condition moves one person otherwise than others.
+    /// Size of the interaction between person and condition.
     interaction: f32,
-    /// What people who are alike share: of each attribute (build, hair, colour of a coat), the direction of each of its values.
-    /// Two strangers who agree in most of them are nearer to each other than chance among independent people would have it.
+    /// Attributes (build, hair, colour of a coat), each with one direction per value. Persons with many common values
+    /// are more similar than independent persons would be.
     attributes: Vec<Vec<Vec<f32>>>,
     sample_looseness: f32,
     person_looseness: f32,
-    /// Bad samples, and how much more noise they have.
+    /// Share of bad samples, and their additional noise.
     bad: (f32, f32),
-    /// Conditions that the gallery was taken in; the first so many.
+    /// Number of conditions in the gallery, the first ones.
     gallery_conditions: u32,
-    /// Behind a rectifier, numbers below this many deviations become zero: what is left is sparse and never negative.
+    /// With a rectifier, values below this many standard deviations become zero: the embedding is sparse and
+    /// non-negative.
     rectified: Option<f32>,
 }
 
 struct WorldPerson {
     direction: Vec<f32>,
     looseness: f32,
-    /// How each condition moves this person.
+    /// The person's component of each condition.
     looks: Vec<Vec<f32>>,
 }
 
@@ -144,7 +145,7 @@ impl WorldSite {
         let dimension = dimensions[random.below(u32::try_from(dimensions.len()).expect("few")) as usize];
         let steep = random.between(0.0, 1.1);
         let spectrum = spectrum(dimension, steep);
-        // Noise fills the same dimensions, or rather all of them.
+        // Noise has the same spectrum or a flatter one.
         let noise_spectrum = self::spectrum(dimension, steep * random.between(0.2, 1.0));
         let noise = logarithmic(random, noises.0, noises.1);
         let common = drawn(&spectrum, sometimes(random, 0.6, 1.6), random);
@@ -186,7 +187,7 @@ impl WorldSite {
     fn person(&self, random: &mut Random) -> WorldPerson {
         let mut direction = drawn(&self.spectrum, 1.0, random);
         for values in &self.attributes {
-            // Values come more or less often.
+            // Some values are more frequent.
             let place = random.unit().powf(1.5) * values.len() as f32;
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place in a short list")]
             add(&mut direction, &values[place as usize]);
@@ -195,7 +196,7 @@ impl WorldSite {
         WorldPerson { direction, looseness: (self.person_looseness * random.normal()).exp(), looks }
     }
 
-    /// A unit vector.
+    /// Draws a sample, a unit vector.
     fn sample(&self, person: &WorldPerson, condition: usize, random: &mut Random) -> Vec<f32> {
         let looseness = person.looseness * (self.sample_looseness * random.normal()).exp();
         let bad = if random.chance(self.bad.0) { self.bad.1 } else { 1.0 };
@@ -216,7 +217,7 @@ impl WorldSite {
     }
 }
 
-/// None, or up to six of two to twenty-one values.
+/// No attributes, or up to six with 2 to 21 values.
 fn attributes(spectrum: &[f32], random: &mut Random) -> Vec<Vec<Vec<f32>>> {
     let count = if random.chance(0.8) { 1 + random.below(6) } else { 0 };
     let size = random.between(0.0, 2.0) / (count.max(1) as f32).sqrt();
@@ -227,7 +228,7 @@ fn attributes(spectrum: &[f32], random: &mut Random) -> Vec<Vec<Vec<f32>>> {
     (0..count).map(|_| attribute()).collect()
 }
 
-/// Falls off with a power of the dimension's number.
+/// A power law over the dimension's index.
 fn spectrum(dimension: usize, steep: f32) -> Vec<f32> {
     let variances: Vec<f32> = (1..=dimension).map(|number| (number as f32).powf(-steep)).collect();
     let all = variances.iter().sum::<f32>();
@@ -245,13 +246,13 @@ fn add(sum: &mut [f32], other: &[f32]) {
     sum.iter_mut().zip(other).for_each(|(sum, number)| *sum += number);
 }
 
-/// Up to `most` in a share of the draws, and nothing in the others.
+/// Uniform up to `most` in a share of the draws, otherwise zero.
 fn sometimes(random: &mut Random, share: f32, most: f32) -> f32 {
     let size = random.between(0.0, most);
     if random.chance(share) { size } else { 0.0 }
 }
 
-/// Evenly in its logarithm.
+/// Log-uniform.
 fn logarithmic(random: &mut Random, low: f32, high: f32) -> f32 {
     random.between(low.ln(), high.ln()).exp()
 }
@@ -261,7 +262,7 @@ fn rounded(number: f32) -> usize {
     number.round() as usize
 }
 
-/// Of a small mean (Knuth's way).
+/// Poisson-distributed with a small mean (Knuth's algorithm).
 fn poisson(mean: f32, random: &mut Random) -> usize {
     let (floor, mut product, mut count) = ((-mean).exp(), random.unit(), 0);
     while product > floor {

@@ -20,17 +20,17 @@ fn the_loss_falls() {
 }
 
 #[test]
-fn weights_follow_from_the_seed() {
+fn the_seed_determines_the_weights() {
     let options = GaitTrainingOptions { steps: 2, ..TINY };
     assert_eq!(trained(&options), trained(&options));
     assert_ne!(trained(&options), trained(&GaitTrainingOptions { seed: 8, ..options }));
 }
 
 #[test]
-fn an_interrupted_training_ends_as_one_that_was_not() {
+fn a_resumed_training_gives_the_same_weights() {
     let folder = tempfile::tempdir().expect("a folder");
     let (whole, cut_off) = (folder.path().join("whole"), folder.path().join("cut-off"));
-    // What an interruption within the seventh step leaves behind: the checkpoint of the fourth.
+    // An interruption within the seventh step leaves the checkpoint of the fourth.
     let expected = train(&TINY, Some(&checkpoints(&whole, ExistingCheckpoint::Overwrite)), &mut |progress| {
         if progress.step == 7 {
             fs::copy(&whole, &cut_off).expect("written at the fourth step");
@@ -55,7 +55,7 @@ fn checkpoints_of_other_trainings_are_refused() {
     let other = GaitTrainingOptions { seed: 8, ..options };
     let refused = train(&other, Some(&checkpoints(&file, ExistingCheckpoint::Resume)), &mut |_| {})
         .expect_err("another training");
-    assert!(refused.to_string().contains("seed is 7, and 8 is asked for"), "{refused}");
+    assert!(refused.to_string().contains("seed is 7, and 8 is requested"), "{refused}");
     fs::write(&file, b"nonsense").expect("writable");
     train(&options, Some(&checkpoints(&file, ExistingCheckpoint::Resume)), &mut |_| {}).expect_err("no checkpoint");
     train(&options, Some(&checkpoints(&file, ExistingCheckpoint::Overwrite)), &mut |_| {}).expect("begins anew");
@@ -68,7 +68,7 @@ fn checkpoints_of_other_trainings_are_refused() {
 }
 
 #[test]
-fn plans_that_lead_nowhere_are_refused() {
+fn invalid_options_are_refused() {
     let refused = [
         GaitTrainingOptions { steps: 0, ..TINY },
         GaitTrainingOptions { steps: STEPS_MAX + 1, ..TINY },
@@ -87,7 +87,7 @@ fn plans_that_lead_nowhere_are_refused() {
 }
 
 #[test]
-fn the_rate_rises_and_sinks_to_nothing() {
+fn the_rate_rises_and_falls_to_zero() {
     let options = GaitTrainingOptions { steps: 2000, ..TINY };
     assert!(options.rate_at(0) < 0.01 * options.rate && options.rate_at(WARM_UP) > 0.95 * options.rate);
     assert!(options.rate_at(1999) < 1e-5 * options.rate);

@@ -1,4 +1,4 @@
-//! The package that ships: what it is, and that it does what its card says.
+//! Tests of the shipped package: its content and the figures of its card.
 
 use super::*;
 use crate::{
@@ -27,8 +27,8 @@ fn shipped() -> Package {
     Package::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models").join(NAME)).expect("a sound package")
 }
 
-/// A walk of nobody, made of whole numbers alone, so that it is the same on every machine.
-fn nobody() -> Skeleton {
+/// A synthetic walk of integers, the same on every machine.
+fn synthetic_walk() -> Skeleton {
     let wave = |time: usize, period: usize| (time % period).abs_diff(period / 2) as f32;
     let joint = |joint: usize, frame: usize| Joint {
         x: 400.0 + 3.0 * frame as f32 + 4.0 * wave(joint * 5 + frame, 14),
@@ -49,7 +49,7 @@ fn the_shipped_weights_are_the_published_ones() {
     assert!(fs::metadata(folder.join("weights.safetensors")).expect("shipped").len() < 4_000_000);
 }
 
-/// The manifest is the one that the command writes: with its defaults it makes these weights again.
+/// The command with its defaults writes the shipped manifest and so reproduces the weights.
 #[test]
 fn the_shipped_manifest_is_the_one_that_the_command_writes() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -60,7 +60,7 @@ fn the_shipped_manifest_is_the_one_that_the_command_writes() {
 }
 
 #[test]
-fn the_shipped_weights_answer_as_they_did() {
+fn the_shipped_weights_give_recorded_outputs() {
     const GOLDEN: [f32; 8] =
         [0.105_353, -0.117_477, -0.028_870, -0.053_604, 0.073_998, -0.036_743, 0.060_639, 0.080_506];
     let _inference = runtime::prepare_thread();
@@ -69,7 +69,7 @@ fn the_shipped_weights_answer_as_they_did() {
         panic!("it is built in")
     };
     let network = Network::build(architecture, tensors_of(&package).clone(), Folding::Folded);
-    let content = SampleContent::Skeleton(nobody());
+    let content = SampleContent::Skeleton(synthetic_walk());
     let prepared =
         prepare::prepare(&encoder_of(&package).preprocessing, &content, &SampleLimits::default()).expect("a walk");
     let answer = network.expect("its own layout").forward(&prepared.prepared.views[0], 1).expect("runs");
@@ -80,7 +80,7 @@ fn the_shipped_weights_answer_as_they_did() {
 }
 
 #[test]
-fn the_shipped_weights_know_simulated_people_by_motion_and_across_views() {
+fn the_shipped_weights_recognise_simulated_walkers_by_motion_across_views() {
     let trial = trial::run(tensors_of(&shipped()), 4711, TrialSize { people: 20, cameras: 4 }).expect("sound weights");
     let normal = |method: &str| {
         let row: Option<&TrialRow> = trial.rows.iter().find(|row| row.method == method);

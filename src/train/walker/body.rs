@@ -1,28 +1,27 @@
-//! Who walks: a body's lengths and the habits of its gait, drawn once for a person.
+//! Simulated persons: body lengths and gait parameters, drawn once per person.
 //!
-//! Lengths are shares of the stature after Drillis and Contini (1966), brought to where pose estimators see the joints;
-//! angles are in radians after Winter (1991). The spreads are what people differ by, a little generously: a network that
-//! saw too many kinds of people is no worse for it.
+//! Lengths are shares of stature after Drillis and Contini (1966), adapted to the joint positions of pose estimators;
+//! angles are in radians after Winter (1991). The spreads are the differences between persons, slightly exaggerated:
+//! additional variety does no harm to a network.
 
 use super::super::random::Random;
 use domain::JOINTS;
 
-/// How much looks shift a joint.
+/// Standard deviation of a joint's appearance offset in metres.
 const LOOKS_M: f32 = 0.012;
 
-/// What makes a person known by their walk.
+/// The body and gait of a person.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Walker {
     pub(super) lengths: Lengths,
-    /// Strides (two steps) a second at the usual speed.
+    /// Strides (two steps) per second at the usual speed.
     pub(super) cadence: f32,
     /// Left and right.
     pub(super) legs: [Leg; 2],
     pub(super) arms: [Arm; 2],
     pub(super) torso: Torso,
     pub(super) head: Head,
-    /// Where build, hair and clothes make an estimator see each joint, from where it is: along the way, to the left, up,
-    /// in metres.
+    /// Offset of each estimated joint caused by build, hair and clothes: forward, left, up, in metres.
     pub(super) looks: [[f32; 3]; JOINTS],
 }
 
@@ -37,16 +36,16 @@ pub(super) struct Lengths {
     pub(super) shoulder_half: f32,
     pub(super) upper_arm: f32,
     pub(super) forearm: f32,
-    /// From between the shoulders to between the ears.
+    /// From the midpoint of the shoulders to the midpoint of the ears.
     pub(super) neck: f32,
     pub(super) ear_half: f32,
     pub(super) eye_half: f32,
     pub(super) eye_up: f32,
-    /// From between the ears to the tip of the nose.
+    /// From the midpoint of the ears to the tip of the nose.
     pub(super) nose: f32,
 }
 
-/// A swing about a middle, in step with the stride.
+/// A sinusoidal oscillation with the stride's frequency.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Swing {
     pub(super) middle: f32,
@@ -73,7 +72,7 @@ impl Swing {
     }
 }
 
-/// A bend that comes and goes once a stride: high at one moment, narrow or wide.
+/// A bend once per stride, a pulse of variable height and width.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Bend {
     pub(super) size: f32,
@@ -87,7 +86,7 @@ impl Bend {
     }
 }
 
-/// Phase zero is the heel's strike of this leg.
+/// Phase zero is this leg's heel strike.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Leg {
     pub(super) hip: Swing,
@@ -98,7 +97,7 @@ pub(super) struct Leg {
     pub(super) knee_swing: Bend,
     /// Outwards.
     pub(super) spread: Swing,
-    /// Of the shank, outwards: bow legs and knock knees.
+    /// Outward angle of the shank: bow legs and knock knees.
     pub(super) knee_outwards: f32,
 }
 
@@ -113,21 +112,21 @@ pub(super) struct Arm {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Torso {
     pub(super) lean: f32,
-    /// Twice a stride.
+    /// Twice per stride.
     pub(super) nod: Swing,
     pub(super) sway: Swing,
     pub(super) pelvis_turn: Swing,
     pub(super) pelvis_drop: Swing,
     pub(super) shoulder_turn: Swing,
-    /// One shoulder above the other.
+    /// Tilt of the shoulders.
     pub(super) shoulder_tilt: Swing,
-    /// Up and down, in metres, twice a stride.
+    /// Vertical movement in metres, twice per stride.
     pub(super) bob: Swing,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Head {
-    /// Of the neck, forwards.
+    /// Forward angle of the neck.
     pub(super) forward: f32,
     pub(super) pitch: f32,
     pub(super) tilt: f32,
@@ -152,7 +151,7 @@ impl Walker {
     }
 }
 
-/// Mostly alike on both sides.
+/// Mostly symmetric.
 fn looks(random: &mut Random) -> [[f32; 3]; JOINTS] {
     let mut looks = [[0.0; 3]; JOINTS];
     for left in (1..JOINTS).step_by(2) {
@@ -168,7 +167,7 @@ fn looks(random: &mut Random) -> [[f32; 3]; JOINTS] {
 impl Lengths {
     fn drawn(random: &mut Random) -> Self {
         let stature = random.around(1.70, 0.09);
-        // Long legs and a long trunk each go together; breadth varies by itself.
+        // Lengths within legs and within arms are correlated; breadth is independent.
         let (legs, arms, breadth) = (random.around(1.0, 0.025), random.around(1.0, 0.025), random.around(1.0, 0.06));
         let mut share = |mean: f32, spread: f32, common: f32| stature * common * random.around(mean, mean * spread);
         Self {
@@ -215,7 +214,7 @@ impl Leg {
         }
     }
 
-    /// The other leg of the same person: nearly the same.
+    /// The other leg of the same person, nearly equal.
     fn resembling(&self, random: &mut Random) -> Self {
         let mut leg = self.clone();
         leg.hip.size *= random.around(1.0, 0.035);

@@ -1,44 +1,44 @@
-//! Who watches: a camera beside, before or above the way, and where it sees each joint.
+//! Cameras beside, in front of or above the path, and their projections of joints.
 
 use std::f32::consts::PI;
 
 use super::{super::random::Random, Direction, Point, Pose};
 use domain::JOINTS;
 
-/// How far from the ends of a way a camera stands at least: nobody walks through one.
+/// Minimum distance of a camera from the ends of a path.
 const AWAY_MIN_M: f32 = 1.6;
-/// Nearer than this nothing is seen.
+/// Minimum depth of a visible joint.
 const DEPTH_MIN_M: f32 = 0.5;
 const FOCAL_PX: f32 = 1000.0;
-/// Where cameras look.
+/// Height of the point that cameras aim at.
 const AIM_HEIGHT_M: f32 = 0.95;
-/// How much two walks past one camera differ in its eyes: people do not walk on rails.
+/// Standard deviation of the azimuth between walks past one camera.
 const AZIMUTH_SPREAD: f32 = 0.07;
 
-/// A camera that looks at the middle of the way.
+/// A camera aimed at the middle of the path.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Camera {
-    /// Of the camera about the walker's heading: 0 sees the face, a quarter circle the left side, a half the back.
+    /// Azimuth relative to the walker's heading in radians: 0 is the front, pi / 2 the left side, pi the back.
     pub azimuth: f32,
     pub distance_m: f32,
     pub height_m: f32,
     pub roll: f32,
 }
 
-/// One joint as a perfect estimator would see it.
+/// The projection of one joint.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct ProjectedJoint {
     /// In pixels; y grows downward.
     pub(super) place: [f32; 2],
-    /// How much farther away than the body's middle, in metres.
+    /// Depth relative to the body's centre, in metres.
     pub(super) behind: f32,
 }
 
-/// What a camera sees at one moment.
+/// The projections of one frame.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct View {
     pub(super) joints: [ProjectedJoint; JOINTS],
-    /// Pixels to a metre where the body is.
+    /// Pixels per metre at the body's depth.
     pub(super) scale: f32,
 }
 
@@ -49,7 +49,7 @@ impl Camera {
         Self { azimuth: random.angle(), distance_m, height_m: random.between(0.8, 3.6), roll: random.around(0.0, 0.02) }
     }
 
-    /// A camera of CASIA-B's kind, on a tripod some metres away.
+    /// A camera as in CASIA-B, on a tripod a few metres away.
     #[must_use]
     pub fn level(azimuth_degrees: f32) -> Self {
         Self { azimuth: azimuth_degrees.to_radians(), distance_m: 6.0, height_m: 1.4, roll: 0.0 }
@@ -64,7 +64,7 @@ impl Camera {
         Self { azimuth, distance_m: self.distance_m * random.around(1.0, 0.04), ..*self }
     }
 
-    /// Stepped back from a way that reaches so far to both sides of its middle.
+    /// Moves back from a path of this half length.
     pub(super) fn beyond(self, half_way_m: f32) -> Self {
         Self { distance_m: self.distance_m.max(half_way_m + AWAY_MIN_M), ..self }
     }

@@ -1,47 +1,47 @@
-//! What a pose estimator makes of a person: joints a little off, for the whole walk or for a moment, swapped sides,
-//! joints gone astray, people half in the picture, frames without anybody; and scores that know of it, mostly.
+//! A simulated pose estimator: joint errors per walk and per frame, swapped sides, wrong joints, partly visible
+//! persons, lost frames, and scores that mostly reflect the errors.
 
 use super::{super::random::Random, Condition, camera::View};
 use domain::{Frame, JOINTS, Joint, Skeleton};
 
-/// How good an estimator is, in metres at the body where not said otherwise.
+/// The errors of an estimator, in metres at the body unless stated otherwise.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimator {
-    /// For the whole walk: clothes, hair, the light.
+    /// Constant over the walk: clothes, hair, light.
     pub bias_m: f32,
-    /// For some frames.
+    /// Correlated over some frames.
     pub wander_m: f32,
-    /// For one frame.
+    /// Independent per frame.
     pub jitter_m: f32,
-    /// Places lie on a grid: the heat map's.
+    /// Grid of the heat map.
     pub grid_m: f32,
-    /// How much a joint that is hidden loses of its score.
+    /// Score loss of a hidden joint.
     pub doubt: f32,
-    /// How much scores scatter.
+    /// Standard deviation of scores.
     pub score_spread: f32,
-    /// The share of frames in which two joints change sides.
+    /// Share of frames with swapped sides.
     pub swaps: f32,
-    /// The share of joints that are somewhere else.
+    /// Share of joints at wrong positions.
     pub strays: f32,
-    /// The share of frames that are lost.
+    /// Share of lost frames.
     pub losses: f32,
-    /// The share of walks that begin or end half out of the picture.
+    /// Share of walks that begin or end partly outside of the picture.
     pub cut_walks: f32,
 }
 
-/// How likely a wandering joint's offset stays from frame to frame.
+/// Autocorrelation of the slow error from frame to frame.
 const WANDER_KEPT: f32 = 0.7;
-/// Pairs that are taken for one another, left and right.
+/// Joints that are swapped together, left and right.
 const SWAPPED: [&[usize]; 4] = [&[13, 15], &[7, 9], &[5, 7, 9], &[11, 13, 15]];
-/// How much less than the shoulders a joint's place is known: hips are guessed under clothes, wrists and ankles are fast.
+/// Error of each joint relative to the shoulders: hips are guessed under clothes, wrists and ankles are fast.
 const HARDNESS: [f32; JOINTS] = [0.6, 0.6, 0.6, 0.8, 0.8, 0.9, 0.9, 1.1, 1.1, 1.2, 1.2, 1.5, 1.5, 1.1, 1.1, 1.0, 1.0];
-/// Nearer to one another than this in the picture, the far one of a pair is hidden.
+/// Below this distance in the picture, the farther joint of a pair is hidden.
 const HIDING_M: f32 = 0.16;
-/// How long somebody is half out of the picture at most.
+/// Maximum frames partly outside of the picture.
 const FRAMES_CUT_MAX: u32 = 16;
 
 impl Estimator {
-    /// A better or a worse one.
+    /// Draws an estimator of random quality.
     #[must_use]
     pub fn drawn(random: &mut Random) -> Self {
         let quality = random.between(0.5, 1.5);
@@ -59,7 +59,7 @@ impl Estimator {
         }
     }
 
-    /// A usual one, for trials.
+    /// A typical estimator, for trials.
     #[must_use]
     pub fn usual() -> Self {
         Self {
@@ -76,7 +76,7 @@ impl Estimator {
         }
     }
 
-    /// What it tells of what a camera saw. Frames may be lost, but not all of them.
+    /// Estimates the joints of all frames. Frames may be lost, but not all.
     pub(super) fn estimate(&self, views: &[View], condition: Condition, random: &mut Random) -> Skeleton {
         let mut drift = WalkErrors::drawn(self, condition, random);
         let cut = EdgeCrop::drawn(views.len(), self.cut_walks, random);
@@ -95,7 +95,7 @@ impl Estimator {
         Skeleton { frames }
     }
 
-    /// Joints that change sides, and joints that are somewhere else.
+    /// Swaps sides and moves joints to wrong positions.
     fn mistake(&self, joints: &mut [Joint; JOINTS], scale: f32, random: &mut Random) {
         if random.chance(self.swaps) {
             for left in SWAPPED[random.below(4) as usize] {
@@ -111,13 +111,13 @@ impl Estimator {
     }
 }
 
-/// How far off the joints of one walk are told.
+/// The errors of one walk.
 struct WalkErrors {
     hardness: [f32; JOINTS],
-    /// In metres, as it stays for the whole walk, and as it wanders.
+    /// Constant and slowly varying error in metres.
     bias: [[f32; 2]; JOINTS],
     wander: [[f32; 2]; JOINTS],
-    /// What each joint loses of its score on this walk.
+    /// Score loss of each joint on this walk.
     doubt: [f32; JOINTS],
 }
 
@@ -152,13 +152,13 @@ impl WalkErrors {
     }
 }
 
-/// The picture's edge across the body, for the first frames of a walk or the last.
+/// The picture's edge crosses the body in the first or last frames of a walk.
 struct EdgeCrop {
     frames: std::ops::Range<usize>,
-    /// Which axis the edge crosses, and on which side of it there is a picture.
+    /// The axis of the edge and the visible side.
     axis: usize,
     sign: f32,
-    /// How much of the body is beyond the edge at most, from 0 to 1.
+    /// Maximum share of the body beyond the edge, 0 to 1.
     depth: f32,
 }
 
@@ -172,7 +172,7 @@ impl EdgeCrop {
         Self { frames, axis, sign, depth: random.between(0.2, 0.9) }
     }
 
-    /// What is beyond the edge is told on the edge, with low scores.
+    /// Joints beyond the edge are estimated on the edge, with low scores.
     fn apply(&self, frame: usize, joints: &mut [Joint; JOINTS], scale: f32, random: &mut Random) {
         if !self.frames.contains(&frame) {
             return;
@@ -180,7 +180,7 @@ impl EdgeCrop {
         let along = |joint: &Joint| self.sign * if self.axis == 0 { joint.x } else { joint.y };
         let (low, high) = joints.iter().map(along).fold((f32::MAX, f32::MIN), |(l, h), a| (l.min(a), h.max(a)));
         let [first, last] = [self.frames.start, self.frames.end - 1];
-        // Whoever comes in shows more with every frame, whoever goes out shows less.
+        // The visible share grows when entering and shrinks when leaving.
         let beyond = if first == 0 { last + 1 - frame } else { frame + 1 - first };
         let edge = high - (high - low) * self.depth * beyond as f32 / self.frames.len() as f32;
         for joint in joints {
@@ -199,7 +199,7 @@ impl EdgeCrop {
     }
 }
 
-/// How much of each joint lies behind its twin of the other side, from 0 to 1.
+/// The hidden share of each joint behind the joint of the other side, 0 to 1.
 fn hidden(view: &View) -> [f32; JOINTS] {
     let mut hidden = [0.0; JOINTS];
     for left in (1..JOINTS).step_by(2) {
@@ -209,7 +209,7 @@ fn hidden(view: &View) -> [f32; JOINTS] {
         let depth = (one.behind - other.behind).abs();
         hidden[far] = (1.0 - apart / HIDING_M).clamp(0.0, 1.0) * (depth / 0.12).min(1.0);
     }
-    // A face that looks away shows no eyes and no nose, and a guess for them.
+    // A face turned away hides eyes and nose; they are guessed.
     let ears = f32::midpoint(view.joints[3].behind, view.joints[4].behind);
     let away = ((view.joints[0].behind - ears) / 0.06).clamp(0.0, 1.0);
     for face in &mut hidden[..3] {

@@ -1,4 +1,4 @@
-//! How a person walks today: their habits, the speed and the load of the day, and where that puts each joint.
+//! One walk of a person: their gait, speed and load, and the resulting joint positions.
 
 use std::f32::consts::{PI, TAU};
 
@@ -8,15 +8,15 @@ use super::{
     body::{Arm, Leg, Walker},
 };
 
-/// What a walk is like: CASIA-B's three, and a telephone.
+/// The condition of a walk: CASIA-B's three, and a phone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Condition {
     Normal,
-    /// One arm holds something.
+    /// One arm carries something.
     Bag,
-    /// A coat hides hips and knees and keeps the arms off the body.
+    /// A coat hides hips and knees and moves the arms away from the body.
     Coat,
-    /// One hand at the ear, or both before the chest.
+    /// One hand at the ear, or both in front of the chest.
     Phone,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct WalkInstance {
     person: Walker,
     speed: f32,
     first_phase: f32,
-    /// The way the stride's rhythm wanders, and how fast.
+    /// Amplitude and speed of rhythm variation.
     drift: [f32; 2],
     head_turn: f32,
 }
@@ -42,7 +42,7 @@ impl WalkInstance {
         load(&mut person, condition, random);
         let looking_about = if random.chance(0.25) { 0.35 } else { 0.1 };
         let hip = f32::midpoint(person.legs[0].hip.size, person.legs[1].hip.size);
-        // Two steps a stride, each as long as the legs' opening.
+        // Two steps per stride, each as long as the opening of the legs.
         let stride = 4.0 * (person.lengths.thigh + person.lengths.shank) * hip.sin();
         Self {
             speed: stride * person.cadence,
@@ -53,12 +53,12 @@ impl WalkInstance {
         }
     }
 
-    /// Metres a second.
+    /// Walking speed in metres per second.
     pub(super) fn speed(&self) -> f32 {
         self.speed
     }
 
-    /// Where the joints seem to be.
+    /// The apparent joint positions at a time, with the body at `place` on its path.
     pub(super) fn looks(&self, seconds: f32, place: f32) -> Pose {
         let mut pose = self.pose(seconds, place);
         for (joint, shift) in pose.iter_mut().zip(&self.person.looks) {
@@ -67,7 +67,7 @@ impl WalkInstance {
         pose
     }
 
-    /// Where the joints are at a moment, the body standing at `place` along its way.
+    /// The joint positions at a time in seconds, with the body at `place` on its path.
     pub(super) fn pose(&self, seconds: f32, place: f32) -> Pose {
         let [drift, slowness] = self.drift;
         let phase = self.first_phase + TAU * self.person.cadence * seconds + drift * (slowness * seconds).sin();
@@ -81,7 +81,7 @@ impl WalkInstance {
         let shoulders = across(turn, torso.shoulder_tilt.at(phase), lengths.shoulder_half);
         let mut pose = [middle; 17];
         for (side, sign) in [(0, LEFT), (1, RIGHT)] {
-            // The right leg is half a stride behind; an arm goes with the leg of the other side.
+            // The right leg is half a stride behind; each arm follows the leg of the other side.
             let own = if side == 0 { phase } else { phase + PI };
             let shoulder = plus(neck, shoulders, sign);
             let [elbow, wrist] = self.arm(&arms[side], sign, own, shoulder);
@@ -96,7 +96,7 @@ impl WalkInstance {
         pose
     }
 
-    /// The same walk in a mirror.
+    /// The mirror image of the walk.
     #[cfg(test)]
     pub(super) fn mirrored(&self) -> Self {
         let mut mirrored = self.clone();
@@ -142,7 +142,7 @@ impl WalkInstance {
         [elbow, plus(elbow, forearm, lengths.forearm)]
     }
 
-    /// Nose, eyes and ears about the middle of the skull.
+    /// Nose, eyes and ears around the centre of the skull.
     fn face(&self, pose: &mut Pose, skull: Point, phase: f32, shoulder_turn: f32) {
         let Walker { lengths, head, .. } = &self.person;
         let turn = 0.3 * shoulder_turn + self.head_turn;
@@ -159,7 +159,7 @@ impl WalkInstance {
     }
 }
 
-/// What haste and mood change from walk to walk; lengths they leave alone.
+/// Variation between walks of a person; lengths do not change.
 fn vary(person: &mut Walker, haste: f32, random: &mut Random) {
     person.cadence *= haste.sqrt() * random.around(1.0, 0.005);
     for leg in &mut person.legs {
@@ -181,7 +181,7 @@ fn vary(person: &mut Walker, haste: f32, random: &mut Random) {
     person.head.pitch += random.around(0.0, 0.06);
 }
 
-/// What the day's load does to a walk.
+/// The effect of the condition on a walk.
 fn load(person: &mut Walker, condition: Condition, random: &mut Random) {
     let side = random.below(2) as usize;
     match condition {
@@ -202,7 +202,7 @@ fn load(person: &mut Walker, condition: Condition, random: &mut Random) {
             let wider = random.around(1.08, 0.04);
             person.lengths.hip_half *= wider;
             person.lengths.shoulder_half *= random.around(1.03, 0.02);
-            // The hem is taken for the knee.
+            // The coat's hem is estimated as the knee.
             let hem = random.around(0.97, 0.03);
             person.lengths.thigh *= hem;
             person.lengths.shank *= 2.0 - hem;
@@ -219,7 +219,7 @@ fn load(person: &mut Walker, condition: Condition, random: &mut Random) {
     }
 }
 
-/// An arm that does not swing.
+/// Fixes an arm.
 fn hold(arm: &mut Arm, up: f32, bend: f32, random: &mut Random) {
     arm.swing.size *= random.between(0.05, 0.35);
     arm.elbow.size *= 0.2;
@@ -232,17 +232,17 @@ fn plus(from: Point, direction: Point, length: f32) -> Point {
     std::array::from_fn(|axis| from[axis] + direction[axis] * length)
 }
 
-/// Hanging down, turned forward, then outward: a direction of length one.
+/// Unit vector that hangs down, turned forward, then outward.
 fn hanging(forward: f32, outward: f32) -> Point {
     [forward.sin() * outward.cos(), outward.sin(), -forward.cos() * outward.cos()]
 }
 
-/// Standing up, leaning forward and to the left: a direction of length one.
+/// Unit vector that points up, leaning forward and to the left.
 fn tilted(forward: f32, left: f32) -> Point {
     [forward.sin() * left.cos(), left.sin(), forward.cos() * left.cos()]
 }
 
-/// To the left of a body that is turned and dropped to one side.
+/// Vector to the left of a body that is turned and tilted.
 fn across(turn: f32, drop: f32, length: f32) -> Point {
     [-turn.sin() * drop.cos() * length, turn.cos() * drop.cos() * length, drop.sin() * length]
 }

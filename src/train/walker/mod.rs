@@ -1,7 +1,7 @@
-//! A simulated world of walkers: people, how they walk today, who watches, and what a pose estimator makes of it.
+//! Simulated walkers: persons, their gait, cameras, and a pose estimator.
 //!
-//! Everything follows from the numbers that are given; nobody who lives was measured for it. It must never be taken for
-//! people: what a network reaches here says that it works, not how well it knows anybody.
+//! Everything is determined by the given random numbers; no real person was measured. Results on simulated walkers show
+//! that a network works, not how well it recognises real people.
 
 mod body;
 mod camera;
@@ -12,12 +12,12 @@ pub use self::{body::Walker, camera::Camera, estimator::Estimator, gait::Conditi
 use super::random::Random;
 use domain::{JOINTS, Skeleton};
 
-/// A point of the world in metres: along the way, to its left, up.
+/// A point in metres: forward, left, up.
 pub(super) type Point = [f32; 3];
-/// The joints of one moment, in COCO's order.
+/// The joints of one frame in COCO order.
 pub(super) type Pose = [Point; JOINTS];
 
-/// A place with cameras: what all walks that are seen there have in common.
+/// A site: cameras and pose estimator of all its walks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WalkSite {
     pub frames_per_second: f32,
@@ -25,18 +25,18 @@ pub struct WalkSite {
     pub estimator: Estimator,
 }
 
-/// One walk past a site.
+/// The setup of one walk past a site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WalkSetup {
-    /// Which of the site's cameras.
+    /// Index of the site's camera.
     pub camera: usize,
     pub condition: Condition,
     pub direction: Direction,
-    /// How many frames show it, less those that are lost.
+    /// Number of frames before losses.
     pub frames: usize,
 }
 
-/// Which way along the path.
+/// Direction along the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     Forth,
@@ -44,7 +44,7 @@ pub enum Direction {
 }
 
 impl WalkSite {
-    /// Some place: cameras anywhere around, of any common rate, with a better or a worse pose estimator.
+    /// Draws a site: cameras at random positions and frame rates, and a pose estimator of random quality.
     #[must_use]
     pub fn drawn(random: &mut Random, cameras: usize) -> Self {
         let frames_per_second = random.between(11.0, 30.0);
@@ -52,7 +52,7 @@ impl WalkSite {
         Self { frames_per_second, cameras, estimator: Estimator::drawn(random) }
     }
 
-    /// What the pose estimator tells of a walk.
+    /// The estimated joints of a walk.
     ///
     /// # Panics
     /// When the site has no such camera.

@@ -2,11 +2,11 @@ use proptest::prelude::*;
 
 use super::{gait::WalkInstance, *};
 
-/// Bones that no joint bends: shoulders, hips, arms, legs, and the head's own.
+/// Rigid bones: shoulders, hips, arms, legs and head.
 const BONES: [(usize, usize); 13] =
     [(5, 6), (11, 12), (5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16), (1, 2), (3, 4), (0, 1)];
-/// Metres. The line between the ears is dropped to one side and the nod is not, so a face that nods is bent by some tenths of
-/// a millimetre. It stays so, because the walks that gait-walker learnt from were drawn with it.
+/// Allowed change of the face's bones in metres: the line between the ears tilts and the nod ignores that, which
+/// distorts a nodding face by some tenths of a millimetre. It stays, because gait-walker was trained on these walks.
 const FACE_GIVES: f32 = 1e-3;
 const CONDITIONS: [Condition; 4] = [Condition::Normal, Condition::Bag, Condition::Coat, Condition::Phone];
 
@@ -28,7 +28,7 @@ fn watched(seed: u64, condition: Condition) -> Skeleton {
     site.record(&person, walk, &mut random)
 }
 
-/// How far the wrists get from where they are on average, seen from the shoulders, in metres.
+/// Mean distance of the wrists from their mean position relative to the shoulders, in metres.
 fn arm_motion(walk: &WalkInstance) -> f32 {
     let forward: Vec<[f32; 2]> = (0..60)
         .map(|frame| walk.pose(0.05 * frame as f32, 0.0))
@@ -55,7 +55,7 @@ proptest! {
         }
     }
 
-    /// Left and right exchanged and half a stride later, a walk is its own mirror image.
+    /// With left and right exchanged and half a stride later, a walk is its mirror image.
     #[test]
     fn the_mirror_image_of_a_walk_is_a_walk(seed: u64, condition in prop::sample::select(&CONDITIONS), seconds in 0.0_f32..4.0) {
         let walk = walk(seed, condition);
@@ -70,7 +70,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_seen_is_a_skeleton(seed: u64, condition in prop::sample::select(&CONDITIONS)) {
+    fn every_estimate_is_a_valid_skeleton(seed: u64, condition in prop::sample::select(&CONDITIONS)) {
         let skeleton = watched(seed, condition);
         prop_assert!((1..=50).contains(&skeleton.frames.len()));
         for joint in skeleton.frames.iter().flat_map(|frame| frame.joints) {
@@ -79,13 +79,13 @@ proptest! {
     }
 
     #[test]
-    fn everything_follows_from_the_seed(seed: u64) {
+    fn the_seed_determines_a_walk(seed: u64) {
         prop_assert_eq!(watched(seed, Condition::Normal), watched(seed, Condition::Normal));
         prop_assert_ne!(watched(seed, Condition::Normal), watched(seed.wrapping_add(1), Condition::Normal));
     }
 
     #[test]
-    fn people_stand_upright_and_step_out(seed: u64) {
+    fn walkers_are_upright_and_take_steps(seed: u64) {
         let walk = walk(seed, Condition::Normal);
         prop_assert!((0.5..2.5).contains(&walk.speed()), "{}", walk.speed());
         let pose = walk.pose(0.3, 0.0);
@@ -108,11 +108,12 @@ fn loads_change_the_walk() {
 }
 
 #[test]
-fn cameras_see_what_is_in_front_of_them() {
+fn cameras_project_by_perspective() {
     let walk = walk(3, Condition::Normal);
     let pose = walk.pose(0.0, 0.0);
     let face = Camera::level(0.0).see(&pose);
-    // Whoever comes towards a camera has the left shoulder on the picture's right, and the nose before the ears.
+    // A person who walks towards the camera has the left shoulder on the picture's right, and the nose in front of the
+    // ears.
     assert!(face.joints[5].place[0] > face.joints[6].place[0] + 50.0);
     assert!(face.joints[0].behind < face.joints[3].behind);
     let back = Camera::level(180.0).see(&pose);
@@ -126,7 +127,7 @@ fn cameras_see_what_is_in_front_of_them() {
 }
 
 #[test]
-fn a_better_estimator_is_nearer_the_truth() {
+fn a_better_estimator_has_smaller_errors() {
     let error = |estimator: Estimator| {
         let mut random = Random::new(8, 0);
         let person = Walker::drawn(&mut random);

@@ -1,11 +1,11 @@
-//! The stack machine: which opcodes there are, and what each does to the arena.
+//! The stack machine: the supported opcodes and their effects on the arena.
 
 use std::collections::HashMap;
 
 use super::{Global, Object, ObjectId, Pickle, Storage};
 use crate::{DIMENSIONS_MAX, WeightsError, strided::Layout};
 
-/// The most objects and members that a pickle may make; a checkpoint with optimizer state makes about 20 a tensor.
+/// Maximum number of objects and members in a pickle; a checkpoint with optimizer state has about 20 per tensor.
 const OBJECTS_MAX: usize = 4_000_000;
 
 /// Opcodes by their names in Python's pickletools.
@@ -58,7 +58,7 @@ pub(super) struct Machine<'a> {
     input: &'a [u8],
     at: usize,
     objects: Vec<Object<'a>>,
-    /// Objects and members made so far.
+    /// Objects and members created so far.
     spent: usize,
     stack: Vec<ObjectId>,
     marks: Vec<usize>,
@@ -70,7 +70,7 @@ impl<'a> Machine<'a> {
         Self { input, at: 0, objects: Vec::new(), spent: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() }
     }
 
-    /// Reads to the end of the pickle.
+    /// Executes the pickle to its end.
     pub(super) fn run(mut self) -> Result<Pickle<'a>, WeightsError> {
         loop {
             if let Some(root) = self.step()? {
@@ -79,7 +79,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Carries out one opcode; the root once the pickle stops.
+    /// Executes one opcode; returns the root object at the end.
     fn step(&mut self) -> Result<Option<ObjectId>, WeightsError> {
         let at = self.at;
         let [opcode] = self.take_array()?;
@@ -182,7 +182,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// The stack below the last mark belongs to whoever set the mark.
+    /// The stack below the last mark is not accessible.
     fn pop(&mut self) -> Result<ObjectId, WeightsError> {
         if self.stack.len() <= self.marks.last().copied().unwrap_or(0) {
             return Err(self.malformed("the stack is empty"));
@@ -282,7 +282,7 @@ impl<'a> Machine<'a> {
         let width = if opcode == op::BINGET { Width::One } else { Width::Four };
         let slot = self.take_length(width)?;
         let found = u32::try_from(slot).ok().and_then(|slot| self.memo.get(&slot)).copied();
-        let id = found.ok_or_else(|| self.malformed("it recalls what it never remembered"))?;
+        let id = found.ok_or_else(|| self.malformed("it loads an empty memo slot"))?;
         self.spend(1)?;
         self.stack.push(id);
         Ok(())
@@ -295,7 +295,7 @@ impl<'a> Machine<'a> {
             _ => self.memo.len(),
         };
         let top = self.top()?;
-        let slot = u32::try_from(slot).map_err(|_| self.malformed("it remembers too much"))?;
+        let slot = u32::try_from(slot).map_err(|_| self.malformed("its memo is too large"))?;
         self.spend(1)?;
         self.memo.insert(slot, top);
         Ok(())
@@ -315,7 +315,7 @@ impl<'a> Machine<'a> {
         self.push(Object::Global(global))
     }
 
-    /// `("storage", type, key, device, elements)`, and in the legacy form a sixth member that describes a view.
+    /// `("storage", type, key, device, elements)`, and in the legacy format a sixth member that describes a view.
     fn persistent_id(&mut self) -> Result<(), WeightsError> {
         let id = self.pop()?;
         let Object::Tuple(members) = self.object(id) else {
@@ -342,7 +342,7 @@ impl<'a> Machine<'a> {
     fn reduce(&mut self) -> Result<(), WeightsError> {
         let (arguments, callable) = (self.pop()?, self.pop()?);
         let (Object::Global(global), Object::Tuple(arguments)) = (self.object(callable), self.object(arguments)) else {
-            return Err(self.malformed("it calls what is no function"));
+            return Err(self.malformed("it calls an object that is not a function"));
         };
         match (global, arguments.as_slice()) {
             (Global::OrderedDict, []) => self.push(Object::Dict(Vec::new())),
@@ -365,7 +365,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// The members of a list of two-member lists or tuples: how Python 2 writes an ordered dict.
+    /// The members of a list of pairs: Python 2's form of an ordered dict.
     fn pairs(&self, list: ObjectId) -> Result<Vec<(ObjectId, ObjectId)>, WeightsError> {
         let malformed = || self.malformed("an ordered dict is not made of pairs");
         let Object::List(list) = self.object(list) else {
@@ -403,7 +403,7 @@ impl<'a> Machine<'a> {
         members.iter().map(size).collect::<Option<_>>().ok_or_else(malformed)
     }
 
-    /// Ordered dicts carry attributes (a state dict's `_metadata`), which say nothing about the tensors.
+    /// Ordered dicts have attributes (a state dict's `_metadata`), which do not affect tensors.
     fn build(&mut self) -> Result<(), WeightsError> {
         let state = self.pop()?;
         match (self.object(self.top()?), self.object(state)) {

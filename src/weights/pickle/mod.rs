@@ -1,20 +1,20 @@
-//! A reader of pickles that knows what a state dict needs and nothing else.
+//! A pickle reader for state dicts and nothing else.
 //!
-//! A pickle is a program for a stack machine, and the full machine can call anything. This one has no calls: the few
-//! globals that it knows (ordered dicts, tensors, storages) become plain descriptions. Objects lie in one flat arena and
-//! name each other by number, so that neither deep nesting nor cycles can hurt, and each costs the file at least one
-//! byte.
+//! A pickle is a program for a stack machine that can call any function. This machine has no calls: the few known
+//! globals (ordered dicts, tensors, storages) become descriptions. Objects are in one flat arena and refer to each
+//! other by index, so neither deep nesting nor cycles cause problems, and each object costs at least one byte of the
+//! file.
 
 mod machine;
 
 use self::machine::Machine;
 use super::{Dtype, WeightsError, strided::Layout};
 
-/// A pickle that has been read to its end.
+/// A parsed pickle.
 pub(super) struct Pickle<'a> {
     objects: Vec<Object<'a>>,
     root: ObjectId,
-    /// How many bytes of the input it took.
+    /// Number of bytes read from the input.
     pub(super) length: usize,
 }
 
@@ -25,10 +25,10 @@ pub(super) struct ObjectId(u32);
 pub(super) enum Object<'a> {
     Bool(bool),
     Int(i64),
-    /// An integer of more than eight bytes, as it stands: two's complement, little-endian.
+    /// An integer of more than eight bytes: two's complement, little-endian.
     Long(&'a [u8]),
     Text(&'a str),
-    /// None, floats and raw bytes: passed over wherever they stand.
+    /// None, floats and raw bytes: ignored.
     Other,
     Tuple(Vec<ObjectId>),
     List(Vec<ObjectId>),
@@ -38,7 +38,7 @@ pub(super) enum Object<'a> {
     Tensor(Storage<'a>, Layout),
 }
 
-/// Where a tensor's numbers lie: a named run of `elements` numbers beside the pickle.
+/// The storage of a tensor's numbers: a named sequence of `elements` numbers outside of the pickle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Storage<'a> {
     pub(super) dtype: Dtype,
@@ -78,7 +78,7 @@ impl Global {
 }
 
 impl<'a> Pickle<'a> {
-    /// Reads one pickle from the beginning of `input`.
+    /// Reads one pickle from the start of `input`.
     pub(super) fn read(input: &'a [u8]) -> Result<Self, WeightsError> {
         Machine::new(input).run()
     }
@@ -91,12 +91,12 @@ impl<'a> Pickle<'a> {
         &self.objects[id.0 as usize]
     }
 
-    /// What a dict holds under a text key.
+    /// The value of a text key in a dict.
     pub(super) fn lookup(&self, dict: &[(ObjectId, ObjectId)], key: &str) -> Option<&Object<'a>> {
         dict.iter().find(|(name, _)| *self.get(*name) == Object::Text(key)).map(|(_, value)| self.get(*value))
     }
 
-    /// Every storage that the pickle names.
+    /// Every storage in the pickle.
     pub(super) fn storages(&self) -> impl Iterator<Item = Storage<'a>> {
         self.objects
             .iter()

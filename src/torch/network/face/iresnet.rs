@@ -1,7 +1,7 @@
 //! IResNet, the residual network of ArcFace (Deng et al. 2019) and AdaFace (Kim et al. 2022): faces of 112 x 112.
 //!
-//! Both train the same layers and name them differently. A block is normalisation, 3 x 3, normalisation, PReLU, 3 x 3 with
-//! the stride, normalisation, and nothing behind the sum.
+//! Both have the same layers with different names. A block is normalisation, 3 x 3 convolution, normalisation, PReLU, 3
+//! x 3 convolution with the stride, normalisation; no activation follows the sum.
 
 use tch::{TchError, Tensor};
 
@@ -11,29 +11,29 @@ use crate::network::{
     parameters::Parameters,
 };
 
-/// RGB (ArcFace) or BGR (AdaFace), height, width.
+/// `[RGB (ArcFace) or BGR (AdaFace), height, width]`.
 pub(in crate::network) const INPUT: [usize; 3] = [3, 112, 112];
 pub(in crate::network) const DIMENSION: usize = 512;
 
 const STEM: usize = 64;
 const TOP: usize = 512;
-/// The side of the last map: 112 halved four times.
+/// The side of the last map: 112 / 2^4.
 const LAST_MAP: usize = 7;
-/// Each stage begins with a block that halves the map.
+/// The first block of each stage halves the map.
 const STAGES: [usize; 4] = [64, 128, 256, TOP];
 
-/// How many layers an IResNet has.
+/// Number of layers of an IResNet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum IResNetDepth {
     L18,
     L34,
     L50,
-    /// AdaFace counts one more and calls it 101.
+    /// AdaFace counts one more: 101.
     L100,
 }
 
 impl IResNetDepth {
-    /// Blocks of each stage.
+    /// Blocks per stage.
     fn blocks(self) -> [usize; 4] {
         match self {
             Self::L18 => [2, 2, 2, 2],
@@ -44,13 +44,13 @@ impl IResNetDepth {
     }
 }
 
-/// Whose names the tensors have.
+/// The naming of the tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum IResNetLayout {
-    /// `conv1`, `layer1.0.bn1`, `fc`, `features`: InsightFace's. A block that halves the map projects its input always.
+    /// InsightFace: `conv1`, `layer1.0.bn1`, `fc`, `features`. A block that halves the map always projects its input.
     ArcFace,
-    /// `input_layer.0`, `body.0.res_layer.0`, `output_layer.3`: AdaFace's. A block that keeps the channels subsamples its
-    /// input. The length of the answer says how fit the face is, where the published code divides by it.
+    /// AdaFace: `input_layer.0`, `body.0.res_layer.0`, `output_layer.3`. A block that keeps the channels subsamples its
+    /// input. The published code normalises the output; its norm is a quality measure.
     AdaFace,
 }
 
@@ -95,17 +95,17 @@ impl Layer for IResNet {
     }
 }
 
-/// What the tensors of a block are called.
+/// The tensor names of a block.
 struct Keys {
     norms: [String; 3],
     convs: [String; 2],
     slopes: String,
-    /// A projection of the input, its normalisation.
+    /// Projection of the input and its normalisation.
     shortcut: [String; 2],
 }
 
 impl Keys {
-    /// `place` is the stage, the block of the stage, the block of all.
+    /// The arguments are the stage, the block within the stage, and the block within the network.
     fn of_block(layout: IResNetLayout, [stage, repeat, block]: [usize; 3]) -> Self {
         match layout {
             IResNetLayout::ArcFace => {
@@ -130,11 +130,11 @@ impl Keys {
     }
 }
 
-/// How the input of a block reaches its end.
+/// The shortcut of a block.
 #[derive(Debug)]
 enum Shortcut {
     Kept,
-    /// Every second pixel of every second line.
+    /// Every second pixel of every second row.
     Subsampled,
     Projected(Conv),
 }
@@ -169,8 +169,8 @@ impl Shortcut {
 
 #[derive(Debug)]
 struct Block {
-    /// Runs by itself in either folding: the convolution behind it fills its borders up with zeros, and those are no
-    /// pixels that were normalised. It is one pass over the map beside two convolutions of it.
+    /// Never folded: the next convolution pads with zeros, which are not normalised pixels. It costs one pass over the
+    /// map, beside two convolutions.
     norm: Norm,
     convs: Chain<Conv>,
     shortcut: Shortcut,
@@ -203,10 +203,10 @@ impl Layer for Block {
     }
 }
 
-/// Normalisation, one full connection of the whole map, normalisation.
+/// Normalisation, a fully connected layer over the whole map, normalisation.
 #[derive(Debug)]
 struct Top {
-    /// `None` where it is folded, as it can be here: a full connection has no borders.
+    /// `None` when folded, which is possible here: a fully connected layer has no padding.
     norm: Option<Norm>,
     features: Linear,
 }
@@ -236,7 +236,7 @@ impl Top {
 impl Layer for Top {
     fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
         let normed = self.norm.as_ref().map(|norm| norm.forward(input)).transpose()?;
-        // Channels first: a channel's pixels are neighbours in the weights.
+        // Channels first: the weights store the pixels of a channel contiguously.
         self.features.forward(&normed.as_ref().unwrap_or(input).f_flatten(1, -1)?)
     }
 }

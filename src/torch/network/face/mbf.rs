@@ -1,4 +1,4 @@
-//! MobileFaceNet as InsightFace widened it and publishes it, `mbf`: faces of 112 x 112.
+//! The wider MobileFaceNet of InsightFace, `mbf`: faces of 112 x 112.
 
 use tch::{TchError, Tensor};
 
@@ -8,20 +8,20 @@ use crate::network::{
     parameters::Parameters,
 };
 
-/// RGB, height, width.
+/// `[RGB, height, width]`.
 pub(in crate::network) const INPUT: [usize; 3] = [3, 112, 112];
 pub(in crate::network) const DIMENSION: usize = 512;
 
 const STEM: usize = 128;
-/// The second layer sees channels in pairs, where the paper's sees each by itself.
+/// The second layer has groups of two channels; the paper's is depthwise.
 const STEM_GROUPS: usize = 64;
 const TOP: usize = 512;
-/// The side of the last map: 112 halved four times. A depthwise convolution takes all of it.
+/// The side of the last map: 112 / 2^4. A depthwise convolution covers all of it.
 const LAST_MAP: usize = 7;
 
-/// A bottleneck that halves the map, and the ones behind it, which keep their input as residual.
+/// A bottleneck that halves the map, and residual bottlenecks after it.
 struct Stage {
-    /// Channels between the narrow ends of the first, and of the others.
+    /// Inner channels of the first bottleneck and of the others.
     wide: [usize; 2],
     channels: usize,
     residuals: usize,
@@ -92,15 +92,15 @@ fn linear_block(parameters: &mut Parameters<'_>, key: &str, shape: ConvShape) ->
     Conv::normed(parameters, names, shape, Bias::Absent, Activation::None)
 }
 
-/// What a bottleneck does with its input.
+/// The shortcut of a bottleneck.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Input {
     Halved,
-    /// Added to the output.
+    /// The input is added to the output.
     Kept,
 }
 
-/// Widen, look around, narrow.
+/// Expand, depthwise convolution, project.
 #[derive(Debug)]
 struct Bottleneck {
     layers: Chain<Conv>,

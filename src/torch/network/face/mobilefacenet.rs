@@ -8,16 +8,16 @@ use crate::network::{
     parameters::Parameters,
 };
 
-/// RGB, height, width.
+/// `[RGB, height, width]`.
 pub(in crate::network) const INPUT: [usize; 3] = [3, 112, 96];
 pub(in crate::network) const DIMENSION: usize = 128;
 
 const STEM: usize = 64;
 const TOP: usize = 512;
-/// What is left of height and width after four halvings; a global depthwise convolution takes all of it.
+/// Height and width of the last map after four halvings; a global depthwise convolution covers all of it.
 const LAST_MAP: [usize; 2] = [7, 6];
 
-/// Bottlenecks of one width: the first has the stride, the others keep their input as residual.
+/// Bottlenecks of one width: the first has the stride, the others are residual.
 struct Stage {
     expansion: usize,
     channels: usize,
@@ -86,7 +86,7 @@ fn bottlenecks(parameters: &mut Parameters<'_>) -> Result<Chain<Bottleneck>, Net
     Ok(Chain(chain))
 }
 
-/// Widen, look around, narrow; the input is added where it has the output's shape.
+/// Expand, depthwise convolution, project; the input is added if it has the output's shape.
 #[derive(Debug)]
 struct Bottleneck {
     layers: Chain<Conv>,

@@ -1,7 +1,7 @@
-//! Networks that tell faces apart: an aligned face goes in.
+//! Face networks: the input is an aligned face.
 //!
-//! One file a family, with the keys of its published state dicts. What a face is cropped and aligned to is the
-//! package's business and never decided here.
+//! One file per family, with the keys of its published state dicts. Cropping and alignment are defined by the model
+//! package, not here.
 
 pub(super) mod iresnet;
 pub(super) mod mbf;

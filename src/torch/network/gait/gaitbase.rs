@@ -1,8 +1,8 @@
-//! GaitBase (Fan et al. 2023), OpenGait's baseline: walks as silhouettes. A residual network of nine layers looks at each
-//! frame, what is strongest over time is kept, and sixteen horizontal strips make a part of the answer each.
+//! GaitBase (Fan et al. 2023), OpenGait's baseline for silhouettes. A residual network of nine layers processes each
+//! frame, the maximum over time is taken, and sixteen horizontal strips each give one part of the output.
 //!
-//! Each part is an embedding by itself: walks are compared part by part. The strips of GaitSet's pyramid (62 parts, 15 872
-//! numbers) are more than an embedding may have.
+//! Each part is an embedding; walks are compared part by part. The pyramid of GaitSet (62 parts, 15 872 values) exceeds
+//! the maximum dimension of an embedding.
 
 use tch::{TchError, Tensor};
 
@@ -12,15 +12,15 @@ use crate::network::{
     parameters::Parameters,
 };
 
-/// Frames of a silhouette each, height, width; 0 to 1.
+/// `[frames, height, width]`, values 0 to 1.
 pub(in crate::network) const INPUT: [usize; 3] = [30, 64, 44];
 pub(in crate::network) const DIMENSION: usize = PARTS * PART;
-/// Horizontal strips; the last map has a line for each.
+/// Horizontal strips; the last map has one row per strip.
 pub(in crate::network) const PARTS: usize = 16;
-/// Tensors whose names begin so serve training alone: what is compared is in front of the necks.
+/// Prefixes of training tensors: the compared features come before the necks.
 pub(in crate::network) const TRAINING_ALONE: &[&str] = &["BNNecks."];
 
-/// How many numbers a part has.
+/// Values per part.
 const PART: usize = 256;
 const STEM: usize = 64;
 const TOP: usize = 512;
@@ -31,7 +31,7 @@ const BLOCKS: [(usize, usize); 4] = [(64, 1), (128, 2), (256, 2), (TOP, 1)];
 pub(in crate::network) struct GaitBase {
     stem: Conv,
     blocks: Chain<Block>,
-    /// A full connection for each part: `[parts, channels, numbers]`.
+    /// A fully connected layer per part: `[parts, channels, values]`.
     parts: Tensor,
 }
 
@@ -59,7 +59,7 @@ impl Layer for GaitBase {
         let (batch, frames, height, width) = input.size4()?;
         let pictures = channels_last(&input.f_reshape([batch * frames, 1, height, width])?)?;
         let maps = self.blocks.forward(&self.stem.forward(&pictures)?)?;
-        // Channels innermost, as they lie in memory: [batch, frames, lines, columns, channels].
+        // Channels last, as in memory: `[batch, frames, rows, columns, channels]`.
         let (_, channels, lines, columns) = maps.size4()?;
         let maps = maps.f_permute([0, 2, 3, 1])?.f_reshape([batch, frames, lines, columns, channels])?;
         let strongest = maps.f_amax([1_i64].as_slice(), false)?;
@@ -70,11 +70,11 @@ impl Layer for GaitBase {
     }
 }
 
-/// Two 3 x 3 convolutions, of which the first has the stride, and the input.
+/// Two 3 x 3 convolutions, the first with the stride, and a shortcut.
 #[derive(Debug)]
 struct Block {
     convs: Chain<Conv>,
-    /// Brings the input to the output's shape where they differ.
+    /// Projects the input to the output's shape if they differ.
     shortcut: Option<Conv>,
 }
 

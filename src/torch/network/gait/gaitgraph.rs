@@ -1,7 +1,7 @@
 //! GaitGraph's encoder: ResGCN-N39-r8 (Teepe et al. 2021, after Song et al. 2020) over walks of 60 frames of 17 joints.
 //!
-//! A unit mixes joints along the skeleton's graph, then each joint along time, both as bottlenecks of an eighth of the
-//! channels. Tensors are `[batch, channels, frames, joints]`.
+//! A unit convolves over the joints of the skeleton's graph, then over time for each joint, both as bottlenecks with an
+//! eighth of the channels. Tensors are `[batch, channels, frames, joints]`.
 
 use tch::{TchError, Tensor};
 
@@ -14,22 +14,22 @@ use crate::network::{
     parameters::Parameters,
 };
 
-/// Frames; joints in COCO order; x, y, score.
+/// `[frames, joints in COCO order, (x, y, score)]`.
 pub(in crate::network) const INPUT: [usize; 3] = [60, JOINTS, CHANNELS];
 pub(in crate::network) const DIMENSION: usize = 128;
 
 const JOINTS: usize = 17;
 const CHANNELS: usize = 3;
-/// The weight files hold adjacency up to distance three and use it up to two: 0, 1 and 2 edges away.
+/// Weight files store adjacency up to distance three and use it up to two: 0, 1 and 2 edges.
 const DISTANCES_STORED: usize = 4;
 const DISTANCES: usize = 3;
 const REDUCTION: usize = 8;
-/// Frames that a temporal convolution sees.
+/// Window of a temporal convolution in frames.
 const WINDOW: usize = 9;
 
 #[derive(Debug)]
 pub(in crate::network) struct GaitGraph {
-    /// Normalises the input where it is not folded into the stem.
+    /// Input normalisation, unless it is folded into the stem.
     norm: Option<Norm>,
     stem: Stem,
     units: Chain<Unit>,
@@ -70,7 +70,7 @@ impl Layer for GaitGraph {
     }
 }
 
-/// The first unit: no bottleneck, no residual.
+/// The first unit, without bottleneck and shortcut.
 #[derive(Debug)]
 struct Stem {
     space: GraphConv,
@@ -100,7 +100,7 @@ impl Layer for Stem {
     }
 }
 
-/// Across joints, then along time.
+/// Convolution over joints, then over time.
 #[derive(Debug)]
 struct Unit {
     space: Bottleneck<GraphConv>,
@@ -135,7 +135,7 @@ impl Layer for Unit {
     }
 }
 
-/// Every convolution here runs beside a product over joints, which are therefore innermost.
+/// Every convolution is followed by a product over joints, so joints are innermost.
 fn joint_by_joint(inputs: usize, outputs: usize) -> ConvShape {
     ConvShape::point(inputs, outputs).channels_first()
 }
@@ -145,13 +145,13 @@ fn along_time(channels: usize, stride: usize) -> ConvShape {
     shape.stride([stride, 1]).padding([WINDOW / 2, 0])
 }
 
-/// Narrow, work, widen, add the input.
+/// Reduce, process, expand, add the input.
 #[derive(Debug)]
 struct Bottleneck<L> {
     down: Conv,
     middle: L,
     up: Conv,
-    /// Brings the input to the output's shape where they differ.
+    /// Projects the input to the output's shape if they differ.
     shortcut: Option<Conv>,
 }
 
@@ -191,7 +191,7 @@ impl<L: Layer> Layer for Bottleneck<L> {
     }
 }
 
-/// For each distance, how much of joint `v` goes to joint `w`: `[distance, v, w]`.
+/// Per distance, the weight from joint `v` to joint `w`: `[distance, v, w]`.
 struct Adjacency(Vec<f32>);
 
 impl Adjacency {
@@ -201,7 +201,7 @@ impl Adjacency {
         Ok(Self(parameters.take(key, &Self::SHAPE)?))
     }
 
-    /// The graph as one unit sees it: each edge times what the unit has learnt about it. `[distances, v, w]`.
+    /// The adjacency of one unit, each edge multiplied by its learnt importance: `[distances, v, w]`.
     fn weighed(&self, parameters: &mut Parameters<'_>, key: &str) -> Result<Tensor, NetworkError> {
         let edges = parameters.take(&format!("{key}.edge"), &Self::SHAPE)?;
         let used = DISTANCES * JOINTS * JOINTS;
@@ -210,7 +210,7 @@ impl Adjacency {
     }
 }
 
-/// A 1 x 1 convolution for each distance, summed over the joints at that distance; normalisation; ReLU.
+/// A 1 x 1 convolution per distance, summed over the joints at that distance; normalisation; ReLU.
 #[derive(Debug)]
 struct GraphConv {
     conv: Conv,
@@ -219,10 +219,10 @@ struct GraphConv {
     outputs: usize,
 }
 
-/// What is left of the normalisation behind the sum over joints.
+/// The normalisation after the sum over joints.
 #[derive(Debug)]
 enum After {
-    /// Folded: its factor went into the convolution, a shift for each channel stays.
+    /// Folded: the factor is in the convolution, one shift per channel remains.
     Shift(Tensor),
     Norm(Norm),
 }

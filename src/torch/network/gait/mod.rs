@@ -1,7 +1,6 @@
-//! Networks that tell persons apart by their walk: skeletons or silhouettes over time go in.
+//! Gait networks: the input is a sequence of skeletons or silhouettes.
 //!
-//! One file a family. A walk has a fixed number of frames here; cutting and filling up is preparation's part and never
-//! done by a network.
+//! One file per family. The number of frames is fixed; preparation crops or repeats walks, networks never do.
 
 pub(super) mod gaitbase;
 pub(super) mod gaitgraph;

@@ -1,9 +1,9 @@
 //! A pyramid of transformers over skeletons, after the published description of GaitPT (Catruna, Cosma, Radoi 2024):
-//! walks of 60 frames of 17 joints. Attention goes over the joints of a frame and over the frames of a joint, and from
-//! stage to stage joints are gathered to limbs, limbs to head, arms and legs, those to the whole body.
+//! walks of 60 frames of 17 joints. Attention runs over the joints of a frame and over the frames of a joint; from
+//! stage to stage joints are merged into limbs, limbs into head, arms and legs, and those into the whole body.
 //!
-//! It is written from that description, and its state dict has names of its own, so that weights published for GaitPT do
-//! not load. 4 499 904 numbers are trained:
+//! It is written from the description and has its own tensor names: weights published for GaitPT do not load. It has 4
+//! 499 904 trained parameters:
 //!
 //! - `stages.S.embed`: a full connection of the group of joints that becomes one, `[width, group * width before]`;
 //! - `stages.S.joints` `[joints, width]` (not in the last stage, which has one joint), `stages.S.frames` `[61, width]`:
@@ -21,19 +21,19 @@ use crate::network::{
     parameters::Parameters,
 };
 
-/// Frames; joints in COCO order; x, y, score, of which the score is not looked at.
+/// `[frames, joints in COCO order, (x, y, score)]`; the score is ignored.
 pub(in crate::network) const INPUT: [usize; 3] = [FRAMES, 17, 3];
 pub(in crate::network) const DIMENSION: usize = 256;
 
 const FRAMES: usize = 60;
-/// Pixels become numbers about one.
+/// Scales pixels to values of about one.
 const PIXELS: f64 = 320.0;
-/// The joints in COCO order, gathered so that each three are of one limb, and each six of the head, the arms or the legs.
-/// The nose stands twice, for the groups to be equal.
+/// The joints in COCO order, grouped: each three are one limb, each six are the head, the arms or the legs. The nose
+/// occurs twice, to make groups equal.
 const ORDER: [i64; 18] = [0, 1, 3, 0, 2, 4, 5, 7, 9, 6, 8, 10, 11, 13, 15, 12, 14, 16];
 const LAYERS: usize = 3;
 
-/// `group` joints of the stage before, or coordinates of the input's joints, become one.
+/// `group` joints of the previous stage, or coordinates of the input's joints, become one.
 struct Shape {
     joints: usize,
     group: usize,
@@ -88,7 +88,7 @@ impl Layer for Pyramid {
 struct Stage {
     joints: i64,
     embed: Linear,
-    /// What is added for a joint's place, and attention over joints; `None` where there is one.
+    /// Positional embedding of joints and attention over joints; `None` for a single joint.
     space: Option<(Tensor, Encoder)>,
     frame_places: Tensor,
     summary: Tensor,
@@ -121,8 +121,8 @@ impl Stage {
         })
     }
 
-    /// Of a walk `[batch, frames, joints before, width before]`: the summaries of all joints, `[batch, joints * width]`,
-    /// and the walk as the next stage sees it, `[batch, frames, joints, width]`.
+    /// From a walk `[batch, frames, joints before, width before]`: the summaries of all joints, `[batch, joints *
+    /// width]`, and the input of the next stage, `[batch, frames, joints, width]`.
     fn forward(&self, walk: &Tensor) -> Result<(Tensor, Tensor), TchError> {
         let (batch, frames, _, _) = walk.size4()?;
         let mut walk = self.embed.forward(&walk.f_reshape([batch, frames, self.joints, -1])?)?;

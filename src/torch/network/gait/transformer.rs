@@ -1,5 +1,4 @@
-//! A transformer's encoder (Vaswani et al. 2017) that normalises before each step, which trains more readily (Xiong et al.
-//! 2020).
+//! A transformer encoder (Vaswani et al. 2017) with pre-normalisation, which trains more easily (Xiong et al. 2020).
 
 use tch::{TchError, Tensor};
 
@@ -9,12 +8,12 @@ use crate::network::{
     parameters::Parameters,
 };
 
-/// Attention looks in as many ways at once.
+/// Number of attention heads.
 const HEADS: usize = 8;
-/// How much wider the layer between the two behind the attention is.
+/// Expansion factor of the feed-forward layer.
 const EXPANSION: usize = 4;
 
-/// Some layers and a normalisation, over `[sequences, tokens, width]`.
+/// Layers and a final normalisation, over `[sequences, tokens, width]`.
 ///
 /// `{key}.layers.N.{norm1, query_key_value, out, norm2, expand, contract}` and `{key}.norm`, each `.weight` and `.bias`.
 #[derive(Debug)]
@@ -43,7 +42,7 @@ impl Layer for Encoder {
     }
 }
 
-/// Each token looks at all others of its sequence, then each by itself goes through two full connections.
+/// Self-attention over the tokens of a sequence, then a feed-forward layer per token.
 #[derive(Debug)]
 struct EncoderLayer {
     query_key_value: NormedLinear,
@@ -85,7 +84,7 @@ impl Layer for EncoderLayer {
     }
 }
 
-/// Normalisation over the width of each token, and a full connection.
+/// Layer normalisation and a fully connected layer.
 #[derive(Debug)]
 struct NormedLinear {
     norm: LayerNorm,
@@ -132,7 +131,7 @@ impl NormNumbers {
     }
 }
 
-/// Each token less its mean, over its deviation, and what was learnt about that unless it is folded into what follows.
+/// Layer normalisation; its affine parameters may be folded into the next layer.
 #[derive(Debug)]
 struct LayerNorm {
     width: usize,

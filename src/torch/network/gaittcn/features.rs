@@ -1,20 +1,20 @@
-//! What the gait network looks at, worked out of joints and their scores without anything learnt.
+//! The features of the gait network, computed from joints and scores without learnt parameters.
 //!
-//! Pose estimators lose joints, swap sides and see people half in the picture; a person who walks towards the camera
-//! grows. So positions are taken from the trunk's middle in units of the body's own height in that moment, single stray
-//! frames are pulled back, and what has a low score fades out.
+//! Pose estimators lose joints, swap sides and see people only partly; a person who walks towards the camera grows.
+//! Therefore positions are relative to the centre of the trunk in units of the current body height, single outlier
+//! frames are pulled back, and joints with low scores have low weights.
 
 use tch::{TchError, Tensor};
 
-/// Positions, velocities, lengths of [`BONES`], trust.
+/// Positions, velocities, lengths of [`BONES`], confidence.
 pub(super) const MOVING: usize = 2 * JOINTS + 2 * JOINTS + BONES.len() + JOINTS;
-/// Means and spreads over the walk of positions and lengths, and the mean trust.
+/// Means and standard deviations over the walk of positions and lengths, and the mean confidence.
 pub(super) const STILL: usize = 2 * (2 * JOINTS + BONES.len()) + JOINTS;
 
 const JOINTS: usize = 17;
 /// Shoulders and hips.
 const TRUNK: [i64; 4] = [5, 6, 11, 12];
-/// Pairs of joints whose distance in the picture says something about the body or its pose.
+/// Pairs of joints whose distance describes the body or its pose.
 const BONES: [(i64, i64); 20] = [
     (5, 7),
     (7, 9),
@@ -37,40 +37,40 @@ const BONES: [(i64, i64); 20] = [
     (9, 11),
     (10, 12),
 ];
-/// A joint with this score counts half.
+/// Score of a joint with weight one half.
 const SCORE_HALF: f64 = 0.3;
-/// So does a frame whose joints have this score on average: half a body at the picture's edge is told as a small whole
-/// one, and the few joints of it that score well are no better.
+/// Mean joint score of a frame with weight one half: half a body at the picture's edge is estimated as a small whole
+/// body, and its few well-scored joints are not reliable.
 const BODY_SCORE_HALF: f64 = 0.45;
-/// How fast trust grows with the score; a tenth above the half it is 0.77.
+/// Slope of the weight over the score; 0.1 above the half it is 0.77.
 const TRUST_SLOPE: f64 = 12.0;
-/// How far a joint may be from the middle one of its neighbours in time, in units of the body's spread; a foot in
-/// swing, seen 13 times a second, stays below it.
+/// Maximum distance of a joint from the median of its neighbours in time, in units of the body's spread; a swinging
+/// foot at 13 frames per second stays below it.
 const STRAY_MAX: f64 = 0.25;
-/// Moments over which the body's height is averaged.
+/// Frames over which the body's height is averaged.
 const HEIGHT_WINDOW: i64 = 15;
-/// In the pixels of the preparation, which makes a body about a hundred tall.
+/// In pixels of the preparation, where a body is about 100 pixels tall.
 const SPREAD_MIN: f64 = 4.0;
 const VELOCITY_SCALE: f64 = 2.0;
 const LENGTH_MIN: f64 = 1e-6;
-/// Sides of a tensor of values.
+/// Axes of a tensor of values.
 const BODY: &[i64] = &[2];
 const TIME: &[i64] = &[3];
-/// What nobody sees counts a little all the same.
+/// Minimum weight.
 const TRUST_MIN: f64 = 1e-3;
 
 pub(super) struct Features {
-    /// What there is in each frame: `[batch, MOVING, 1, frames]`.
+    /// Features per frame: `[batch, MOVING, 1, frames]`.
     pub(super) moving: Tensor,
-    /// What there is of the whole walk: `[batch, STILL]`.
+    /// Features of the whole walk: `[batch, STILL]`.
     pub(super) still: Tensor,
 }
 
 impl Features {
-    /// Of joints `[batch, frames, 17, 3]`.
+    /// Computes the features of joints `[batch, frames, 17, 3]`.
     ///
-    /// Time is brought innermost, where both this arithmetic and the convolutions want it; within, values are
-    /// `[batch, numbers, joints, frames]`.
+    /// Time becomes the innermost axis, which suits this arithmetic and the convolutions; inside, values are `[batch,
+    /// numbers, joints, frames]`.
     pub(super) fn of(input: &Tensor) -> Result<Self, TchError> {
         let input = input.f_permute([0, 3, 2, 1])?.f_contiguous()?;
         let score = input.f_narrow(1, 2, 1)?.f_clamp(0.0, 1.0)?;
@@ -90,33 +90,32 @@ impl Features {
     }
 }
 
-/// From 0 to 1, a half where the score is `half`.
+/// A sigmoid from 0 to 1, one half at the score `half`.
 fn half_at(score: &Tensor, half: f64) -> Result<Tensor, TchError> {
     score.f_sub_scalar(half)?.f_mul_scalar(TRUST_SLOPE)?.f_sigmoid()
 }
 
-/// One below the other: `[batch, numbers * joints, frames]`.
+/// Concatenates: `[batch, numbers * joints, frames]`.
 fn joined(parts: &[Tensor]) -> Result<Tensor, TchError> {
     let flat = parts.iter().map(|part| part.f_flatten(1, 2)).collect::<Result<Vec<_>, _>>()?;
     Tensor::f_cat(&flat, 1)
 }
 
-/// Mean and spread over the walk, by what is seen: `[batch, numbers, joints, 1]` each.
+/// Weighted mean and standard deviation over the walk: `[batch, numbers, joints, 1]` each.
 fn over_time(values: &Tensor, trust: &Tensor) -> Result<[Tensor; 2], TchError> {
     let mean = weighed_mean(values, trust, TIME)?;
     let spread = weighed_mean(&values.f_sub(&mean)?.f_square()?, trust, TIME)?.f_sqrt()?;
     Ok([mean, spread])
 }
 
-/// Where the trunk is in each frame, by those of its corners that are seen: `[batch, 2, 1, frames]`.
+/// The centre of the trunk in each frame, weighted by the scores of its corners: `[batch, 2, 1, frames]`.
 fn trunk_middle(places: &Tensor, trust: &Tensor) -> Result<Tensor, TchError> {
     let corners = Tensor::f_from_slice(&TRUNK)?;
     weighed_mean(&places.f_index_select(2, &corners)?, &trust.f_index_select(2, &corners)?, BODY)
 }
 
-/// How far the joints spread up and down, averaged over neighbouring frames that show the whole body:
-/// `[batch, 1, 1, frames]`. Unlike the way from the highest joint to the lowest it hardly changes with the step, or with
-/// one joint gone astray.
+/// The vertical spread of the joints, averaged over neighbouring frames with the whole body: `[batch, 1, 1, frames]`.
+/// Unlike the distance from the highest to the lowest joint it hardly changes with the step or with one wrong joint.
 fn spread(places: &Tensor, trust: &Tensor, whole: &Tensor) -> Result<Tensor, TchError> {
     let heights = places.f_narrow(1, 1, 1)?;
     let about = heights.f_sub(&weighed_mean(&heights, trust, BODY)?)?;
@@ -129,14 +128,14 @@ fn spread(places: &Tensor, trust: &Tensor, whole: &Tensor) -> Result<Tensor, Tch
     smooth.f_clamp_min(SPREAD_MIN)?.f_unsqueeze(1)
 }
 
-/// The mean over time or over the body; where nothing is seen, everything counts alike.
+/// The weighted mean over time or over the body; unweighted if all weights are zero.
 fn weighed_mean(values: &Tensor, trust: &Tensor, over: &[i64]) -> Result<Tensor, TchError> {
     let weight = trust.f_add_scalar(TRUST_MIN)?;
     let sum = values.f_mul(&weight)?.f_sum_dim_intlist(over, true, None)?;
     sum.f_div(&weight.f_sum_dim_intlist(over, true, None)?)
 }
 
-/// Brings a joint that left its course for one frame back to within reach of it.
+/// Pulls a joint that is an outlier in one frame back to its neighbours.
 fn without_strays(places: &Tensor) -> Result<Tensor, TchError> {
     let (before, following) = (earlier(places)?, later(places)?);
     let (low, high) = (before.f_minimum(&following)?, before.f_maximum(&following)?);
@@ -144,7 +143,7 @@ fn without_strays(places: &Tensor) -> Result<Tensor, TchError> {
     course.f_add(&places.f_sub(&course)?.f_clamp(-STRAY_MAX, STRAY_MAX)?)
 }
 
-/// The same joints one frame ago; the first frame has no past and stands for it.
+/// The joints of the previous frame; the first frame is repeated.
 fn earlier(places: &Tensor) -> Result<Tensor, TchError> {
     let frames = places.size()[3];
     Tensor::f_cat(&[places.f_narrow(3, 0, 1)?, places.f_narrow(3, 0, frames - 1)?], 3)
@@ -155,7 +154,7 @@ fn later(places: &Tensor) -> Result<Tensor, TchError> {
     Tensor::f_cat(&[places.f_narrow(3, 1, frames - 1)?, places.f_narrow(3, frames - 1, 1)?], 3)
 }
 
-/// How long the bones look, and how well both ends are seen: `[batch, 1, bones, frames]` each.
+/// Apparent lengths of the bones, and the confidence of both ends: `[batch, 1, bones, frames]` each.
 fn lengths(places: &Tensor, trust: &Tensor) -> Result<(Tensor, Tensor), TchError> {
     let ends = [BONES.map(|(from, _)| from), BONES.map(|(_, to)| to)];
     let [from, to] = [Tensor::f_from_slice(&ends[0])?, Tensor::f_from_slice(&ends[1])?];

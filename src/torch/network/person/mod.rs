@@ -1,7 +1,6 @@
-//! Networks that tell persons apart by their looks: a crop of 256 x 128 goes in.
+//! Person re-identification networks: the input is a crop of 256 x 128.
 //!
-//! One file a family, with the keys of its published state dicts. Never a face and never a walk: those have networks
-//! of their own.
+//! One file per family, with the keys of its published state dicts. No face and no gait networks.
 
 pub(super) mod osnet;
 pub(super) mod resnet50;

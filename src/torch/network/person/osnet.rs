@@ -1,5 +1,5 @@
-//! OSNet (Zhou, Yang, Cavallaro, Xiang 2019): persons of 256 x 128, features at all scales. With instance normalisation
-//! (OSNet-IBN and OSNet-AIN, Zhou et al. 2021) it carries over better to cameras that it was not trained on.
+//! OSNet (Zhou, Yang, Cavallaro, Xiang 2019): persons of 256 x 128, omni-scale features. With instance normalisation
+//! (OSNet-IBN and OSNet-AIN, Zhou et al. 2021) it generalises better to unseen cameras.
 //!
 //! The keys are those of torchreid.
 
@@ -12,18 +12,18 @@ use crate::network::{
     parameters::Parameters,
 };
 
-/// RGB, height, width.
+/// `[RGB, height, width]`.
 pub(in crate::network) const INPUT: [usize; 3] = [3, 256, 128];
 pub(in crate::network) const DIMENSION: usize = 512;
-/// Tensors whose names begin so serve training alone.
+/// Prefixes of training tensors.
 pub(in crate::network) const TRAINING_ALONE: &[&str] = &["classifier."];
 
-/// A block works on a quarter of its output's channels.
+/// Channel reduction inside a block.
 const REDUCTION: usize = 4;
-/// The gate's hidden layer has a sixteenth of the channels that it weighs.
+/// Reduction of a gate's hidden layer.
 const GATE_REDUCTION: usize = 16;
 
-/// How wide an OSNet is, as a part of the full one.
+/// The width multiplier of an OSNet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OsNetWidth {
     Quarter,
@@ -33,7 +33,7 @@ pub enum OsNetWidth {
 }
 
 impl OsNetWidth {
-    /// Channels behind the stem and each of the three stages.
+    /// Channels after the stem and after each of the three stages.
     fn channels(self) -> [usize; 4] {
         match self {
             Self::Quarter => [16, 64, 96, 128],
@@ -44,19 +44,19 @@ impl OsNetWidth {
     }
 }
 
-/// Where an OSNet normalises each picture by itself.
+/// Where an OSNet uses instance normalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OsNetNorm {
     /// Nowhere.
     Batch,
-    /// In the stem, and behind the sums of the first stage: OSNet-IBN.
+    /// In the stem, and after the sums of the first stage: OSNet-IBN.
     Ibn,
-    /// In the stem, and before the sums of the blocks that an architecture search chose: OSNet-AIN.
+    /// In the stem, and before the sums of blocks chosen by architecture search: OSNet-AIN.
     Ain,
 }
 
 impl OsNetNorm {
-    /// The two blocks of each stage.
+    /// Instance normalisation of the two blocks of each stage.
     fn blocks(self) -> [[Instance; 2]; 3] {
         use Instance::{After, Before, Nowhere};
         match self {
@@ -66,7 +66,7 @@ impl OsNetNorm {
         }
     }
 
-    /// What the layer between a stage and the next is called, a stage being `conv2` or `conv3`.
+    /// The name of the layer after stage `conv2` or `conv3`.
     fn transition(self, stage: usize) -> String {
         match self {
             Self::Batch | Self::Ibn => format!("conv{stage}.2.0"),
@@ -74,7 +74,7 @@ impl OsNetNorm {
         }
     }
 
-    /// What a layer of one of the four streams of a block is called.
+    /// The name of a layer in one of the four streams of a block.
     fn stream(self, stream: usize, layer: usize) -> String {
         match (self, ["conv2a", "conv2b", "conv2c", "conv2d"][stream]) {
             (Self::Ain, _) => format!("conv2.{stream}.layers.{layer}"),
@@ -84,7 +84,7 @@ impl OsNetNorm {
     }
 }
 
-/// Where a block normalises each picture by itself, seen from the sum with its input.
+/// The position of instance normalisation relative to the sum with the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Instance {
     Nowhere,
@@ -166,7 +166,7 @@ impl Layer for Stem {
     }
 }
 
-/// Two blocks, and behind all stages but the last a 1 x 1 convolution and a halving of the map.
+/// Two blocks, followed in all stages but the last by a 1 x 1 convolution and a halving of the map.
 #[derive(Debug)]
 struct Stage {
     blocks: Chain<Block>,
@@ -210,14 +210,14 @@ impl Layer for Stage {
     }
 }
 
-/// Four streams that see 3, 5, 7 and 9 pixels, weighed channel by channel by one gate that they share, and summed.
+/// Four streams with receptive fields of 3, 5, 7 and 9 pixels, weighted per channel by one shared gate, and summed.
 #[derive(Debug)]
 struct Block {
     reduce: Conv,
     streams: [Chain<Light>; 4],
     gate: Gate,
     expand: Conv,
-    /// Brings the input to the output's width where they differ.
+    /// Projects the input to the output's channels if they differ.
     shortcut: Option<Conv>,
     instance: Option<(Instance, InstanceNorm)>,
 }
@@ -265,7 +265,7 @@ impl Block {
         Ok(sum)
     }
 
-    /// The map normalised by itself where this is the place for it.
+    /// Applies instance normalisation if it belongs here.
     fn normalised(&self, here: Instance, map: Tensor) -> Result<Tensor, TchError> {
         match &self.instance {
             Some((place, norm)) if *place == here => norm.forward(&map),
@@ -286,7 +286,7 @@ impl Layer for Block {
     }
 }
 
-/// A 3 x 3 convolution in two: across channels (without normalisation), then around each pixel.
+/// A factorised 3 x 3 convolution: pointwise without normalisation, then depthwise.
 #[derive(Debug)]
 struct Light {
     across: Conv,
@@ -311,7 +311,7 @@ impl Layer for Light {
     }
 }
 
-/// Weighs each channel by what its whole map holds.
+/// Weights each channel by its global mean.
 #[derive(Debug)]
 struct Gate {
     squeeze: Conv,

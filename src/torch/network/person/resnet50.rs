@@ -1,8 +1,8 @@
-//! ResNet-50 (He et al. 2016) as it is trained to tell persons apart: the last stage keeps the map's size, and a
-//! normalisation, the BNNeck of Luo et al. 2019, makes the features. Persons of 256 x 128.
+//! ResNet-50 (He et al. 2016) for person re-identification: the last stage has stride 1, and the BNNeck normalisation
+//! (Luo et al. 2019) gives the features. Persons of 256 x 128.
 //!
-//! IBN-a (Pan et al. 2018) normalises half the channels of a bottleneck's first convolution picture by picture, in all
-//! stages but the last.
+//! IBN-a (Pan et al. 2018) uses instance normalisation for half of the channels of a bottleneck's first convolution, in
+//! all stages but the last.
 
 use tch::{TchError, Tensor};
 
@@ -16,15 +16,15 @@ use crate::network::{
     parameters::Parameters,
 };
 
-/// RGB, height, width.
+/// `[RGB, height, width]`.
 pub(in crate::network) const INPUT: [usize; 3] = [3, 256, 128];
 pub(in crate::network) const DIMENSION: usize = 2048;
 
 const STEM: usize = 64;
-/// A bottleneck's output is four times as wide as its middle.
+/// Expansion of a bottleneck's output.
 const EXPANSION: usize = 4;
 
-/// Bottlenecks of one width: the first of them has the stride.
+/// Bottlenecks of one width: the first has the stride.
 struct Stage {
     middle: usize,
     repeats: usize,
@@ -38,42 +38,42 @@ const STAGES: [Stage; 4] = [
     Stage { middle: 512, repeats: 3, stride: 1 },
 ];
 
-/// What a ResNet-50 normalises by.
+/// The normalisation of a ResNet-50.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ResNet50Norm {
     Batch,
     IbnA,
 }
 
-/// Whose names the tensors have, and the small ways in which their networks differ.
+/// The naming of the tensors and small differences between the networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ResNet50Layout {
     /// The baseline of LaST (Shu et al. 2021): `base.0`, `base.1`, `layer1`, `bottleneck`.
     Last,
     /// The strong baseline of Luo et al. 2019: `base.conv1`, `base.layer1`, `bottleneck`. Without IBN-a its stem has no
-    /// ReLU, which the published code forgot and the published weights are used to.
+    /// ReLU: the published code omits it and the published weights rely on that.
     StrongBaseline,
     /// DomainMix (Wang et al. 2021): `base.0`, `base.1`, `base.4` to `base.7`, `feat_bn`.
     DomainMix,
-    /// FastReID (He et al. 2020): `backbone.conv1`, `backbone.layer1`, `heads.bottleneck.0`. The stem's pooling does not
-    /// look over the border. Where there is a `heads.pool_layer.p`, features are pooled by the generalised mean with that
-    /// power, else by the mean; non-local blocks, squeeze and excitation, and heads of several branches are not built.
+    /// FastReID (He et al. 2020): `backbone.conv1`, `backbone.layer1`, `heads.bottleneck.0`. The stem's pooling does
+    /// not pad. With a `heads.pool_layer.p`, features use generalised mean pooling with that exponent, otherwise the
+    /// mean; non-local blocks, squeeze and excitation, and multi-branch heads are not supported.
     FastReid,
 }
 
 impl ResNet50Layout {
-    /// Tensors whose names begin so serve training alone.
+    /// Prefixes of training tensors.
     pub(in crate::network) fn training_alone(self) -> &'static [&'static str] {
         match self {
             Self::Last => &["classifier."],
-            // With IBN-a, ImageNet's classifier was left where it was.
+            // With IBN-a, the checkpoint still has ImageNet's classifier.
             Self::StrongBaseline => &["classifier.", "base.fc."],
             Self::DomainMix => &["classifier.", "classifier_D."],
             Self::FastReid => &["heads.weight", "heads.classifier.", "pixel_mean", "pixel_std"],
         }
     }
 
-    /// The stem's convolution, its normalisation, the normalisation of the features.
+    /// Names of the stem's convolution, its normalisation, and the normalisation of the features.
     fn ends(self) -> [&'static str; 3] {
         match self {
             Self::Last => ["base.0", "base.1", "bottleneck"],
@@ -83,7 +83,7 @@ impl ResNet50Layout {
         }
     }
 
-    /// What a stage is called, the first being 0.
+    /// The name of a stage, counted from 0.
     fn stage(self, stage: usize) -> String {
         match self {
             Self::Last => format!("layer{}", stage + 1),
@@ -150,12 +150,12 @@ impl Layer for ResNet50 {
     }
 }
 
-/// Narrow, look around, widen, add the input.
+/// Reduce, 3 x 3 convolution, expand, add the input.
 #[derive(Debug)]
 struct Bottleneck {
     narrow: Narrow,
     layers: Chain<Conv>,
-    /// Brings the input to the output's shape where they differ.
+    /// Projects the input to the output's shape if they differ.
     shortcut: Option<Conv>,
 }
 
@@ -211,12 +211,13 @@ enum Narrow {
     Ibn(Ibn),
 }
 
-/// A 1 x 1 convolution of which the first half of the channels is normalised picture by picture, the second as ever.
+/// A 1 x 1 convolution with instance normalisation for the first half of the channels and batch normalisation for the
+/// second.
 #[derive(Debug)]
 struct Ibn {
     conv: Conv,
     instance: InstanceNorm,
-    /// `None` where it is folded into the second half of the convolution.
+    /// `None` when folded into the second half of the convolution.
     batch: Option<Norm>,
     half: i64,
 }
@@ -255,16 +256,16 @@ impl Layer for Ibn {
     }
 }
 
-/// One number for the map of each channel.
+/// Pooling of each channel's map to one number.
 #[derive(Debug)]
 enum Pooling {
     Mean,
-    /// The mean of the numbers' powers, and its root.
+    /// The generalised mean: the p-th root of the mean of p-th powers.
     Generalised(f64),
 }
 
 impl Pooling {
-    /// Numbers are raised to the power from here up, so that zero has a root, too.
+    /// Minimum value before the power, so that zero has a gradient.
     const LEAST: f64 = 1e-6;
 
     fn new(parameters: &mut Parameters<'_>, layout: ResNet50Layout) -> Result<Self, NetworkError> {

@@ -1,9 +1,9 @@
-//! What PyTorch 2.13 answers with the same weights and input, its networks put together layer by layer from the
-//! descriptions of their publishers, independently of the ones here: a wrong stride, padding, order or activation shows.
+//! Outputs of PyTorch 2.13 for the same weights and inputs. The PyTorch networks were written layer by layer from the
+//! publications, independently of this package: a wrong stride, padding, order or activation shows.
 
 use super::*;
 
-/// Six numbers of an answer, at each eighth of its length.
+/// Six values of an output, at multiples of an eighth of its length.
 const ANSWERS: [(&str, [f32; 6]); 14] = [
     ("iresnet18-adaface", [0.02323, 0.48511, 0.39119, -0.24373, -0.09511, -0.33786]),
     ("iresnet18-arcface", [0.06172, 0.20494, -0.00487, -0.0152, 0.03471, 0.14177]),
@@ -22,7 +22,7 @@ const ANSWERS: [(&str, [f32; 6]); 14] = [
 ];
 
 #[test]
-fn networks_answer_as_in_pytorch() {
+fn networks_give_the_outputs_of_pytorch() {
     let _inference = runtime::prepare_thread();
     for (name, expected) in ANSWERS {
         let architecture: Architecture = name.parse().expect("built in");

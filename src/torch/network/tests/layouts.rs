@@ -1,12 +1,12 @@
-//! Which tensors each network asks for: their names, shapes and number.
+//! The tensors of each network: names, shapes and number.
 
 use super::*;
 use weights::Dtype;
 
-/// Every architecture, and how many numbers of it were trained, classifiers aside.
+/// Number of trained parameters of every architecture, without classifiers.
 ///
-/// Published are, in millions: ArcFace 24.0, 34.1, 43.6 and 65.2; OSNet 2.2, 1.3, 0.6 and 0.2; ResNet-50 23.5 without its
-/// neck, of which the 2048 numbers of the bias are not trained but kept.
+/// Published, in millions: ArcFace 24.0, 34.1, 43.6 and 65.2; OSNet 2.2, 1.3, 0.6 and 0.2; ResNet-50 23.5 without its
+/// neck, whose bias of 2048 values is stored but not trained.
 const TRAINED: [(&str, usize); 34] = [
     ("mobilefacenet-112x96", 999_552),
     ("mobilefacenet-insightface", 2_059_520),
@@ -14,7 +14,7 @@ const TRAINED: [(&str, usize); 34] = [
     ("iresnet34-arcface", 34_139_328),
     ("iresnet50-arcface", 43_590_848),
     ("iresnet100-arcface", 65_156_160),
-    // Less by a projection of 64 channels, its normalisation, and what the last normalisation does not learn.
+    // Less by a projection of 64 channels, its normalisation, and the parameters of the last normalisation.
     ("iresnet18-adaface", 24_020_352),
     ("iresnet34-adaface", 34_134_080),
     ("iresnet50-adaface", 43_585_600),
@@ -47,7 +47,7 @@ const TRAINED: [(&str, usize); 34] = [
 
 type NamedShape<'a> = (&'a str, &'a [usize]);
 
-/// Of each layout, tensors that tell it from the others, with their shapes.
+/// Tensors that distinguish each layout, with their shapes.
 const NAMED: [(&str, &[NamedShape]); 16] = [
     (
         "iresnet50-arcface",
@@ -159,7 +159,7 @@ const NAMED: [(&str, &[NamedShape]); 16] = [
     ("gaitgraph-resgcn-n39-r8", &[("fcn.weight", &[128, 256])]),
 ];
 
-/// Of each layout, what its checkpoints hold beside the network.
+/// Additional tensors in the checkpoints of each layout.
 const LEFT_BEHIND: [(&str, &[&str]); 8] = [
     ("osnet-x0.25", &["conv1.bn.num_batches_tracked", "classifier.weight", "classifier.bias"]),
     ("iresnet18-arcface", &["features.num_batches_tracked"]),
@@ -172,13 +172,13 @@ const LEFT_BEHIND: [(&str, &[&str]); 8] = [
 ];
 
 #[test]
-fn networks_have_the_parameters_of_their_papers_and_name_what_does_not_fit() {
+fn networks_have_the_parameters_of_their_papers_and_name_misfits() {
     let _inference = runtime::prepare_thread();
     assert_eq!(Architecture::all().count(), TRAINED.len());
     for (name, expected) in TRAINED {
         let architecture: Architecture = name.parse().expect("built in");
         let SyntheticWeights { made, asked, .. } = SyntheticWeights::of(architecture, true);
-        // What is counted is what is trained: no running statistics, no graph.
+        // Count trained parameters: no running statistics, no graph.
         let trained = |key: &str| !key.contains(".running_") && !["A", "input_branches.0.A"].contains(&key);
         let counted = made.iter().filter(|(key, _)| trained(key)).map(|(_, tensor)| tensor.elements()).sum::<usize>();
         assert_eq!(counted, expected, "{name}");
@@ -186,7 +186,7 @@ fn networks_have_the_parameters_of_their_papers_and_name_what_does_not_fit() {
     }
 }
 
-/// Lacking its second tensor, having it in another shape, and having one too many.
+/// A state dict without its second tensor, with it in another shape, and with an additional tensor.
 fn assert_misfits_are_named(architecture: Architecture, mut whole: StateDict, asked: &[String]) {
     let refused =
         |weights: StateDict| Network::build(architecture, weights, Folding::Folded).expect_err("does not fit");
@@ -226,7 +226,7 @@ fn layouts_have_the_names_and_shapes_that_were_published() {
 }
 
 #[test]
-fn normalisation_that_is_not_there_has_no_tensors() {
+fn absent_normalisations_have_no_tensors() {
     let absent = [
         ("iresnet50-adaface", "body.0.shortcut_layer.0.weight"),
         ("iresnet50-adaface", "output_layer.4.weight"),
@@ -245,7 +245,7 @@ fn normalisation_that_is_not_there_has_no_tensors() {
 }
 
 #[test]
-fn what_training_alone_needs_is_passed_over() {
+fn tensors_of_training_are_ignored() {
     for (name, keys) in LEFT_BEHIND {
         let architecture = name.parse().expect("built in");
         let mut weights = SyntheticWeights::of(architecture, true).made;
@@ -274,7 +274,7 @@ fn published_weights_fit_and_nothing_else_does_on_real_data() {
 }
 
 #[test]
-fn numbers_that_no_network_can_have_are_named() {
+fn invalid_numbers_are_named() {
     let architecture = Architecture::OsNet(OsNetNorm::Batch, OsNetWidth::Quarter);
     let key = "conv1.bn.running_var";
     let refused = |tensor: RawTensor| {

@@ -1,0 +1,46 @@
+//! Tensors of a weights file, taken by name with their shape checked.
+
+use thiserror::Error;
+
+use weights::{Dtype, StateDict, WeightsError};
+
+/// Why a decider cannot be read.
+#[derive(Debug, Error)]
+pub enum DeciderError {
+    #[error("the decider's manifest cannot be read: {0}")]
+    Manifest(#[from] toml::de::Error),
+    #[error("the decider's weights cannot be read: {0}")]
+    Weights(#[from] WeightsError),
+    #[error("the decider's weights lack {key:?} as finite 32-bit numbers of shape {shape:?}")]
+    Tensor { key: String, shape: Vec<usize> },
+    #[error("the decider's weights hold {0:?}, for which it has no place")]
+    Surplus(String),
+    #[error("the decider's manifest says {0} that is no finite number, or none at all")]
+    Number(String),
+}
+
+/// Weights that are taken one by one, until none is left.
+pub(super) struct TensorReader(StateDict);
+
+impl TensorReader {
+    pub(super) fn new(weights: StateDict) -> Self {
+        Self(weights)
+    }
+
+    /// # Errors
+    /// [`DeciderError::Surplus`] when a tensor is left that no layer took.
+    pub(super) fn finish(self) -> Result<(), DeciderError> {
+        self.0.iter().next().map_or(Ok(()), |(key, _)| Err(DeciderError::Surplus(key.to_owned())))
+    }
+
+    pub(super) fn take(&mut self, key: &str, shape: &[usize]) -> Result<Vec<f32>, DeciderError> {
+        let lacking = || DeciderError::Tensor { key: key.to_owned(), shape: shape.to_vec() };
+        let tensor = self.0.remove(key).ok_or_else(lacking)?;
+        if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
+            return Err(lacking());
+        }
+        let numbers: Vec<f32> =
+            tensor.bytes().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        if numbers.iter().all(|number| number.is_finite()) { Ok(numbers) } else { Err(lacking()) }
+    }
+}
