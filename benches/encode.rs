@@ -37,7 +37,7 @@ fn main() {
         let network = network(&package);
         let numbers: usize = network.architecture().input_shape().iter().product();
         for batch in [1, 8, 32] {
-            let mut random = Random(batch as u64);
+            let mut random = Random::new(batch as u64);
             let input: Vec<f32> = (0..numbers * batch).map(|_| random.normal()).collect();
             let took = seconds(24, || network.forward(&input, batch).expect("the network runs"));
             let rate = batch as f64 / took;

@@ -74,7 +74,7 @@ impl Stages {
     fn measure(&self, picture: &DynamicImage, side: u32, table: &mut Table) {
         let mut enlarged = picture.resize(side, side, FilterType::Triangle).into_rgb8();
         // A sensor's noise: what was only enlarged is smoother than any photo, and decodes faster.
-        let mut random = Random(side.into());
+        let mut random = Random::new(side.into());
         for value in enlarged.iter_mut() {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to a byte")]
             let noisy = (f32::from(*value) + 3.0 * random.normal()).clamp(0.0, 255.0) as u8;

@@ -8,8 +8,8 @@ mod table;
 use std::{hint::black_box, sync::Arc};
 
 use domain::{
-    Assignment, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId, Labels, Modality, ModelDigest, Pooling,
-    Position, Revision, SpaceName, StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp,
+    CollectionUid, Embedding, EmbeddingSpace, Identity, Modality, ModelDigest, Pooling, Position, StoredTemplate,
+    Timestamp,
 };
 use gallery::{Gallery, GalleryOptions, PASS_MAX, Query, Shelf};
 use table::{Random, Table, say, seconds};
@@ -90,36 +90,17 @@ fn gallery(templates: usize, graph_from: usize, sweep_threads: usize) -> Arc<She
 }
 
 fn people(templates: usize) -> (Vec<Identity>, Vec<StoredTemplate>) {
-    let mut random = Random(7);
-    let time = Timestamp::UNIX_EPOCH;
+    let mut random = Random::new(7);
     let mut identities = Vec::new();
     let mut stored = Vec::new();
     for person in 0..templates / TEMPLATES_PER_IDENTITY {
-        let identity = IdentityId::new(&format!("person-{person}")).expect("a valid id");
-        identities.push(Identity {
-            id: identity.clone(),
-            labels: Labels::default(),
-            expire_time: None,
-            revision: Revision::FIRST,
-            create_time: time,
-            update_time: time,
-        });
+        let name = format!("person-{person}");
+        identities.push(testing::identity(&name));
         let centre = direction(&mut random);
         for _ in 0..TEMPLATES_PER_IDENTITY {
-            let position = stored.len() as u64 + 1;
-            let template = Template {
-                id: TemplateId(Uuid::from_u128(u128::from(position))),
-                identity: identity.clone(),
-                space: space(),
-                model: SpaceName::new("bench").expect("a valid name"),
-                origin: TemplateOrigin::Embedding,
-                assignment: Assignment::Enrolled,
-                quality: None,
-                track: None,
-                position: Position(position),
-                create_time: time,
-            };
-            stored.push(StoredTemplate { template, embedding: near(&mut random, &centre) });
+            let position = Position(stored.len() as u64 + 1);
+            let embedding = near(&mut random, &centre);
+            stored.push(testing::stored_template(position.0.into(), &name, embedding, position));
         }
     }
     (identities, stored)
@@ -139,7 +120,7 @@ fn direction(random: &mut Random) -> Vec<f32> {
 
 /// Seconds a search, when so many share a sweep.
 fn search(shelf: &Shelf, together: usize) -> f64 {
-    let mut random = Random(99);
+    let mut random = Random::new(99);
     let centre = direction(&mut random);
     let probes: Vec<Embedding> = (0..16).map(|_| near(&mut random, &centre)).collect();
     let query =

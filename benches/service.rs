@@ -14,9 +14,8 @@ use std::{
 };
 
 use domain::{
-    Assignment, Change, Collection, CollectionId, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId,
-    Labels, Modality, ModelDigest, Policy, Position, Revision, SpaceBinding, SpaceName, SpaceRole, StoredTemplate,
-    Template, TemplateId, TemplateOrigin, Timestamp,
+    Change, Collection, CollectionUid, Embedding, EmbeddingSpace, Modality, ModelDigest, Position, SpaceBinding,
+    SpaceName, SpaceRole, StoredTemplate, Template, Timestamp,
 };
 use semblance::api::proto::{
     Sample, SearchRequest, recognition_service_client::RecognitionServiceClient, sample::Content,
@@ -24,7 +23,6 @@ use semblance::api::proto::{
 use store::{Store, StoreOptions};
 use table::{Random, Table, say, seconds};
 use tonic::transport::{Channel, Endpoint};
-use uuid::Uuid;
 
 const DIMENSION: u32 = 512;
 const TEMPLATES_PER_IDENTITY: usize = 4;
@@ -135,7 +133,7 @@ async fn search(server: &str, clients: u64) -> Vec<f64> {
 }
 
 async fn one_client(channel: Channel, seed: u64, until: Instant) -> Vec<f64> {
-    let (mut client, mut random) = (RecognitionServiceClient::new(channel), Random(1000 + seed));
+    let (mut client, mut random) = (RecognitionServiceClient::new(channel), Random::new(1000 + seed));
     let mut took = Vec::new();
     while Instant::now() < until {
         let values = direction(&mut random);
@@ -159,20 +157,11 @@ async fn fill(url: &str, templates: usize) {
     let name = SpaceName::new(SPACE).expect("a valid name");
     let digest = ModelDigest::of_external(&name, Modality::Face, DIMENSION);
     let space = EmbeddingSpace::whole(Modality::Face, digest, DIMENSION);
-    let uid = CollectionUid(Uuid::from_u128(1));
-    let time = Timestamp::UNIX_EPOCH;
-    let collection = Collection {
-        uid,
-        id: CollectionId::new(COLLECTION).expect("a valid id"),
-        display_name: String::new(),
-        policy: Policy::default(),
-        spaces: vec![SpaceBinding { name: name.clone(), space, role: SpaceRole::Active, external: true }],
-        revision: Revision::FIRST,
-        create_time: time,
-        update_time: time,
-    };
+    let spaces = vec![SpaceBinding { name: name.clone(), space, role: SpaceRole::Active, external: true }];
+    let collection = Collection { spaces, ..testing::collection(1, COLLECTION) };
+    let uid = collection.uid;
     store.create_collection(&collection, None).await.expect("a new collection");
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     let people: Vec<usize> = (0..templates / TEMPLATES_PER_IDENTITY).collect();
     for people in people.chunks(TURN_PEOPLE) {
         write(&*store, uid, people, |person| person_of(&mut random, person, space, &name)).await;
@@ -200,30 +189,13 @@ async fn write(
 
 /// Somebody with templates at a cosine of about .7 of each other.
 fn person_of(random: &mut Random, person: usize, space: EmbeddingSpace, model: &SpaceName) -> Vec<Change> {
-    let (time, id) = (Timestamp::UNIX_EPOCH, IdentityId::new(&format!("person-{person}")).expect("a valid id"));
-    let mut changes = vec![Change::PutIdentity(Identity {
-        id: id.clone(),
-        labels: Labels::default(),
-        expire_time: None,
-        revision: Revision::FIRST,
-        create_time: time,
-        update_time: time,
-    })];
+    let id = format!("person-{person}");
+    let mut changes = vec![Change::PutIdentity(testing::identity(&id))];
     let centre = direction(random);
     for number in 0..TEMPLATES_PER_IDENTITY {
         let values: Vec<f32> = centre.iter().zip(direction(random)).map(|(c, n)| c + 0.65 * n).collect();
-        let template = Template {
-            id: TemplateId(Uuid::from_u128((person * TEMPLATES_PER_IDENTITY + number + 1) as u128)),
-            identity: id.clone(),
-            space,
-            model: model.clone(),
-            origin: TemplateOrigin::Embedding,
-            assignment: Assignment::Enrolled,
-            quality: None,
-            track: None,
-            position: Position::START,
-            create_time: time,
-        };
+        let number = (person * TEMPLATES_PER_IDENTITY + number + 1) as u128;
+        let template = Template { model: model.clone(), ..testing::template(number, &id, space) };
         let embedding = Embedding::new(space, &values).expect("random numbers have a direction");
         changes.push(Change::Admit(StoredTemplate { template, embedding }));
     }

@@ -12,10 +12,7 @@ use std::{
     time::Instant,
 };
 
-use domain::{
-    Assignment, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId, Labels, Modality, ModelDigest, Pooling,
-    Position, Revision, SpaceName, StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp,
-};
+use domain::{CollectionUid, Embedding, EmbeddingSpace, Modality, ModelDigest, Pooling, Position, Timestamp};
 use gallery::{Gallery, GalleryOptions, GraphKind, Query, Shelf};
 use uuid::Uuid;
 
@@ -100,33 +97,14 @@ fn load(gallery: &Gallery, folder: &Path) -> Arc<Shelf> {
     let count = rows.len() / DIMENSION;
     let shelf = gallery.open(CollectionUid(Uuid::nil()));
     let mut restore = shelf.restore(Position(count as u64), 0);
-    let time = Timestamp::UNIX_EPOCH;
     for page in (0..count).collect::<Vec<_>>().chunks(PAGE) {
-        let identity = |row: &usize| Identity {
-            id: name(*row),
-            labels: Labels::default(),
-            expire_time: None,
-            revision: Revision::FIRST,
-            create_time: time,
-            update_time: time,
-        };
+        let identity = |row: &usize| testing::identity(&name(*row));
         restore.identities(&page.iter().map(identity).collect::<Vec<_>>());
     }
     for page in (0..count).collect::<Vec<_>>().chunks(PAGE) {
-        let template = |row: &usize| StoredTemplate {
-            template: Template {
-                id: TemplateId(Uuid::from_u128(*row as u128)),
-                identity: name(*row),
-                space: space(),
-                model: SpaceName::new("bench").expect("a valid name"),
-                origin: TemplateOrigin::Embedding,
-                assignment: Assignment::Enrolled,
-                quality: None,
-                track: None,
-                position: Position(*row as u64 + 1),
-                create_time: time,
-            },
-            embedding: Embedding::new(space(), &rows[row * DIMENSION..][..DIMENSION]).expect("a direction"),
+        let template = |row: &usize| {
+            let embedding = Embedding::new(space(), &rows[row * DIMENSION..][..DIMENSION]).expect("a direction");
+            testing::stored_template(*row as u128, &name(*row), embedding, Position(*row as u64 + 1))
         };
         restore.templates(page.iter().map(template).collect());
     }
@@ -134,8 +112,8 @@ fn load(gallery: &Gallery, folder: &Path) -> Arc<Shelf> {
     shelf
 }
 
-fn name(row: usize) -> IdentityId {
-    IdentityId::new(&format!("row-{row}")).expect("a valid id")
+fn name(row: usize) -> String {
+    format!("row-{row}")
 }
 
 fn space() -> EmbeddingSpace {

@@ -5,6 +5,11 @@
 
 use std::{fmt, hint::black_box, time::Instant};
 
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{RngCore, SeedableRng},
+};
+
 /// The median time of one run, in seconds, after runs to warm up.
 pub(crate) fn seconds<T>(runs: usize, mut work: impl FnMut() -> T) -> f64 {
     for _ in 0..runs.div_ceil(8) {
@@ -22,14 +27,15 @@ pub(crate) fn seconds<T>(runs: usize, mut work: impl FnMut() -> T) -> f64 {
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014): the same numbers in every run.
-pub(crate) struct Random(pub(crate) u64);
+pub(crate) struct Random(SplitMix64);
 
 impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(SplitMix64::seed_from_u64(seed))
+    }
+
     pub(crate) fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.next_u64()
     }
 
     /// Between 0 and 1.

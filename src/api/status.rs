@@ -8,7 +8,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use super::proto;
 use crate::matcher::{Fault, FaultKind};
-use domain::OperationFailure;
+use domain::{ErrorChain, OperationFailure};
 
 /// Whose codes `ErrorInfo.reason` are.
 const DOMAIN: &str = "semblance";
@@ -129,13 +129,8 @@ pub(super) fn refusal(fault: &Fault) -> proto::Refusal {
 }
 
 fn log(fault: &Fault) {
-    let mut causes = Vec::new();
-    let mut source = std::error::Error::source(fault);
-    while let Some(cause) = source {
-        causes.push(cause.to_string());
-        source = cause.source();
-    }
-    tracing::error!(code = fault.code(), causes = causes.join(": "), "a request failed");
+    let causes = std::error::Error::source(fault).map(|source| ErrorChain(source).to_string()).unwrap_or_default();
+    tracing::error!(code = fault.code(), causes, "a request failed");
 }
 
 /// The HTTP code of a status, whether this table or tonic itself made it.

@@ -11,7 +11,7 @@ use crate::{
     config::PlaceFlags,
 };
 use domain::{Clock, CollectionId, Identity, Position, SpaceName, StoredTemplate};
-use store::{Head, Store};
+use store::{CollectionHead, OwnedTemplate, Store};
 use transfer::{Contents, Exported, Output};
 
 #[derive(Debug, Args)]
@@ -71,7 +71,7 @@ struct Written {
 /// keep this from ending.
 async fn write(
     store: &dyn Store,
-    head: &Head,
+    head: &CollectionHead,
     model: Option<&SpaceName>,
     output: &mut Output,
 ) -> anyhow::Result<Written> {
@@ -79,12 +79,12 @@ async fn write(
     let (mut written, mut after, mut only) = (Written::default(), Position::START, None);
     loop {
         let page = store.owned_templates(head.uid, after, PAGE).await?;
-        let Some((last, _)) = page.last() else {
+        let Some(last) = page.last() else {
             return Ok(written);
         };
-        after = last.template.position;
+        after = last.stored.template.position;
         let mut rows = Vec::with_capacity(page.len());
-        for (stored, identity) in page {
+        for OwnedTemplate { stored, identity } in page {
             if stored.template.position > head.position {
                 break;
             }

@@ -1,59 +1,60 @@
-//! What calibrations are made from.
+//! Trials that calibrations are made from.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::Similarity;
 
-/// From here on two samples were made from one image. Enrolled under two names they would make strangers look like one
-/// person, under one name they would make a person look more like himself than he does: such pairs are left out of trials,
-/// and so is an outsider whose picture is enrolled.
+/// Cosine from which two embeddings count as made from one image. Trials leave such pairs out: between two identities
+/// they would raise the non-mated similarities, within one identity the mated ones. An outsider whose picture is
+/// enrolled is left out too.
 pub const SAME_IMAGE: f32 = 0.999;
 
-/// What a gallery learns by trying its own templates against itself: the trials, not yet the thresholds.
+/// The trials of a gallery against itself. Thresholds follow from them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Rehearsal {
-    /// How many identities the gallery held.
+    /// Number of identities in the gallery.
     pub identities: u64,
-    /// How many templates it held.
+    /// Number of templates in the gallery.
     pub templates: u64,
-    /// Non-mated 1:N trials: a template's highest similarity to any *other* identity.
+    /// Non-mated 1:N trials: the highest similarity of a template to any *other* identity.
     pub nonmated_best: Vec<Similarity>,
-    /// Impostor 1:1 trials: a template against another identity that was drawn at random, as a verification compares them.
+    /// Impostor 1:1 trials: the similarity of a template to another identity drawn at random, as in a verification.
     pub impostor: Vec<Similarity>,
-    /// Mated trials: a template's highest similarity to the other templates of its own identity.
+    /// Mated trials: the highest similarity of a template to the other templates of its identity.
     pub mated_best: Vec<Similarity>,
-    /// What reviewers said meanwhile; no trial of the gallery's own.
+    /// Trials from the verdicts of reviewers, not from the gallery.
     pub reviewed: Reviewed,
 }
 
-/// How similar the best candidates of review cases were, by what their verdicts said of them.
+/// Similarities of the best candidates of review cases, by verdict.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Reviewed {
-    /// It was the person.
+    /// The candidate was the person.
     pub right: Vec<Similarity>,
-    /// It was another, or the person was not enrolled.
+    /// The candidate was another person, or the person was not enrolled.
     pub wrong: Vec<Similarity>,
 }
 
-/// What a model package knows of its similarities, measured once by whoever made the package. It serves while a
-/// gallery is too small to rehearse.
+/// Error rates of a model by similarity, measured by the author of the model package. Used while a gallery is too small
+/// for trials of its own.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PackageCalibration {
-    /// On what the quantiles were measured, in a sentence.
+    /// The data set of the measurement, in a sentence.
     pub measured_on: String,
-    /// How many genuine pairs there were.
+    /// Number of genuine pairs.
     pub genuine_pairs: u64,
-    /// How many impostor pairs there were.
+    /// Number of impostor pairs.
     pub impostor_pairs: u64,
-    /// (FMR, similarity): this share of impostor pairs is at least this similar. FMR falls, similarity rises.
+    /// Rows of (FMR, similarity): the share of impostor pairs with at least this similarity. FMR falls, similarity
+    /// rises.
     pub impostor: Vec<(f64, f32)>,
-    /// (FNMR, similarity): this share of genuine pairs is less similar. FNMR falls, similarity falls.
+    /// Rows of (FNMR, similarity): the share of genuine pairs below this similarity. FNMR falls, similarity falls.
     pub genuine: Vec<(f64, f32)>,
 }
 
-/// Why a package's calibration cannot be used.
+/// Why the calibration of a package is invalid.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum PackageCalibrationError {
     #[error("the {0} quantiles of the calibration need at least two rows")]
@@ -66,7 +67,7 @@ pub enum PackageCalibrationError {
 
 impl PackageCalibration {
     /// # Errors
-    /// When a table is short, out of range or out of order.
+    /// When a table has fewer than two rows, or a row is out of range or out of order.
     pub fn checked(self) -> Result<Self, PackageCalibrationError> {
         for (table, rows, rising) in [("impostor", &self.impostor, true), ("genuine", &self.genuine, false)] {
             if rows.len() < 2 {

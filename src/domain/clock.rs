@@ -1,19 +1,20 @@
-//! Time and fresh ids are given, never taken from the air, so that a test can hold both still.
+//! Sources of time and of new ids. They are parameters, so that tests control both.
 
 use std::fmt::Debug;
 
 use uuid::Uuid;
 
-/// An instant, UTC, kept and compared to the microsecond because that is what the databases keep.
+/// An instant in UTC with the resolution of the databases, one microsecond.
 pub type Timestamp = jiff::Timestamp;
 
-/// Tells the time.
+/// A source of the current time.
 pub trait Clock: Send + Sync + Debug {
     /// Now, rounded down to the microsecond.
     fn now(&self) -> Timestamp;
 }
 
-/// Makes ids that nobody has used: version 7 UUIDs, so that they sort by the time they were made.
+/// A source of unique ids.
 pub trait IdSource: Send + Sync + Debug {
+    /// A new version 7 UUID. Ids sort by their time of creation.
     fn fresh(&self) -> Uuid;
 }

@@ -1,4 +1,4 @@
-//! Collections: one gallery per embedding space, a policy, and which space is searched.
+//! Collections: a policy, and embedding spaces of which at most one per modality is searched.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -10,28 +10,31 @@ use super::{
     SpaceName, Timestamp,
 };
 
-/// Counts the changes of a record, so that two writers notice each other.
+/// The number of a version of a record. A writer states the revision that it read, so that two writers detect each
+/// other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Revision(pub u64);
 
 impl Revision {
+    /// The revision of a new record.
     pub const FIRST: Self = Self(1);
 
+    /// The revision after this one.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
 }
 
-/// A collection as the store keeps it.
+/// The record of a collection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Collection {
     pub uid: CollectionUid,
     pub id: CollectionId,
     pub display_name: String,
     pub policy: Policy,
-    /// Every space that the collection holds or may hold templates of, at most one of them active per modality.
+    /// The embedding spaces that templates of the collection may have; at most one per modality is active.
     pub spaces: Vec<SpaceBinding>,
     pub revision: Revision,
     pub create_time: Timestamp,
@@ -39,25 +42,26 @@ pub struct Collection {
 }
 
 impl Collection {
-    /// The space that searches of this modality look in; `None` until something was enrolled.
+    /// The space that searches of this modality use; `None` until a template of the modality is enrolled.
     #[must_use]
     pub fn active_space(&self, modality: Modality) -> Option<&SpaceBinding> {
         self.spaces.iter().find(|b| b.role == SpaceRole::Active && b.space.modality == modality)
     }
 
+    /// The space with this name.
     #[must_use]
     pub fn space_named(&self, name: &SpaceName) -> Option<&SpaceBinding> {
         self.spaces.iter().find(|b| b.name == *name)
     }
 }
 
-/// A space that a collection knows, under the name that clients use for it.
+/// An embedding space of a collection, with the name that clients use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpaceBinding {
     pub name: SpaceName,
     pub space: EmbeddingSpace,
     pub role: SpaceRole,
-    /// Declared by a client for embeddings of its own; no encoder here fills it.
+    /// A client declared the space for embeddings of its own; no encoder of the server produces them.
     pub external: bool,
 }
 
@@ -65,45 +69,45 @@ pub struct SpaceBinding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SpaceRole {
-    /// Searched: the one space of its modality that answers are made from.
+    /// Searched: the one space of its modality that answers come from.
     Active,
-    /// Filled beside the active one and not searched.
+    /// Enrolled beside the active one, not searched.
     Beside,
 }
 
-/// How many errors an operator accepts, and what samples must be like.
+/// The error rates that an operator accepts, and the requirements on samples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
-    /// Resolve: at most this share of strangers comes back as somebody (FPIR, ISO/IEC 19795-1).
+    /// Resolve: the target FPIR (ISO/IEC 19795-1), the share of non-mated probes that return an identity; 1e-6 to 0.5.
     pub target_fpir: f64,
-    /// Verify: at most this share of impostors is accepted (FMR).
+    /// Verify: the target FMR (ISO/IEC 19795-1), the share of impostors that match; 1e-6 to 0.5.
     pub target_fmr: f64,
-    /// Resolve: at most about this share of acquaintances comes back as UNCERTAIN. The price is that those who would have
-    /// been come back as NEW: a smaller share here makes more second identities of one person. `None`: no limit, and NEW is
-    /// said only of what hardly any acquaintance falls below.
+    /// Resolve: the approximate limit on the share of mated probes that return UNCERTAIN, 0 to 1. Probes above the
+    /// limit return NEW instead, so a smaller share creates more duplicate identities. `None`: no limit; NEW is
+    /// returned only below the similarities of nearly all mated probes.
     #[serde(default)]
     pub max_uncertain: Option<f64>,
     #[serde(default)]
     pub quality: QualityPolicy,
     #[serde(default)]
     pub pad: PadPolicy,
-    /// How the templates of one identity speak together.
+    /// How the similarities to the templates of one identity combine.
     #[serde(default)]
     pub pooling: Pooling,
-    /// What decides whether somebody is known.
+    /// The rule that decides between KNOWN, NEW and UNCERTAIN.
     #[serde(default)]
     pub open_set: OpenSetRule,
-    /// Whether a human is asked about what cannot be told.
+    /// When an UNCERTAIN answer opens a review case.
     #[serde(default)]
     pub review: ReviewPolicy,
-    /// Self-paced review: at most this share of the resolves that may enroll become questions.
+    /// Self-paced review: the maximum share of resolves with `ENROLL_IF_NEW` that open a case, 0 to 1.
     #[serde(default = "Policy::review_share")]
     pub review_share: f64,
-    /// What orders the candidates of a search besides their similarity.
+    /// Whether a search re-ranks its candidates.
     #[serde(default)]
     pub reranking: Reranking,
-    /// Where several modalities speak: after so long what a body says is worth half, for people change clothes. Zero: it
-    /// stays worth what it is.
+    /// Fusion of several modalities: the age of a person template at which its evidence counts half, because people
+    /// change clothes. Zero: evidence does not age.
     #[serde(default = "half_a_day")]
     pub person_half_life: Duration,
 }
@@ -112,55 +116,58 @@ fn half_a_day() -> Duration {
     Duration::from_hours(12)
 }
 
-/// How alike a probe and an identity are, given how alike it and each of the identity's templates are.
+/// How the similarity of a probe to an identity follows from the similarities to the identity's templates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
-    /// As the most similar template: finds who has one good match, and trusts a single bad template.
+    /// The highest similarity. One good template suffices for a match; so does one wrong template.
     #[default]
     Best,
-    /// As the mean of so many of the most similar, or of all where there are fewer: one template alone does not decide.
+    /// The mean of this many highest similarities, or of all if there are fewer. One wrong template does not decide.
     MeanOfBest(NonZeroU32),
-    /// As the mean of all, each as much as the square of its quality; those of which nothing is known count in full.
+    /// The mean of all similarities, weighted by the squared quality of the templates. Templates without quality have
+    /// weight 1.
     ByQuality,
-    /// As one prototype of all: the direction of their sum, each as much as the square of its quality and, from three on, as
-    /// `exp(8 (a - max a))` of its mean cosine `a` to the others. Whose sample got in by mistake disagrees, and hardly counts.
+    /// The similarity to one prototype: the direction of the weighted sum of the templates. The weight is the squared
+    /// quality and, from three templates, also `exp(8 (a - max a))`, where `a` is the mean cosine of the template to
+    /// the others. A wrong template disagrees with the others and gets little weight.
     Prototype,
-    /// As the most similar template after each has moved to between itself and the mean of the others (label-aware
-    /// centralisation). Best of all where templates are right, and as trusting as the best where one is not.
+    /// The highest similarity after each template moved halfway to the mean of the others (label-aware centralisation).
+    /// The most accurate rule for correct templates; as sensitive to a wrong template as `Best`.
     Centralised,
 }
 
 impl Pooling {
-    /// The most templates that a mean of the best may ask for.
+    /// Maximum of [`Pooling::MeanOfBest`].
     pub const BEST_MAX: u32 = 16;
-    /// The worst template still counts a little: otherwise an identity of bad ones would have no similarity at all.
+    /// The least quality that counts: an identity with only bad templates must still have a similarity.
     const QUALITY_MIN: f64 = 0.05;
 
-    /// What a template of that quality (0 to 1) counts where quality decides.
+    /// The weight of a template by its quality (0 to 1): the square, at least 0.0025; 1 without a quality.
     #[must_use]
     pub fn weight(quality: Option<f32>) -> f64 {
         quality.map_or(1.0, |quality| f64::from(quality).max(Self::QUALITY_MIN).powi(2))
     }
 }
 
-/// What is asked about presentation attacks on faces.
+/// Presentation-attack detection (ISO/IEC 30107) of faces.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PadPolicy {
     pub mode: PadMode,
-    /// A bona fide presentation scores at least this.
+    /// The least score of a bona fide presentation, 0 to 1.
     pub score_min: f32,
 }
 
+/// What follows from presentation-attack detection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PadMode {
-    /// Nobody looks.
+    /// No detection.
     #[default]
     Off,
-    /// Answers say what was found, and nothing follows from it.
+    /// Answers report the score; nothing is refused.
     Report,
-    /// Attacks are refused, and so is what cannot be evaluated.
+    /// Attacks are refused, and so are samples that cannot be evaluated.
     Require,
 }
 
@@ -188,7 +195,7 @@ impl Default for Policy {
     }
 }
 
-/// The policy asks for what cannot be.
+/// A number of the policy is out of range.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[error("{field} is a number from {least} to {most}; {value} is not")]
 pub struct PolicyError {
@@ -204,7 +211,8 @@ impl Policy {
     }
 
     /// # Errors
-    /// When an error rate is not within 1e-6 to 0.5, a share not within 0 to 1, or a demand on samples is out of its range.
+    /// When an error rate is not within 1e-6 to 0.5, a share not within 0 to 1, or a sample requirement out of its
+    /// range.
     pub fn checked(self) -> Result<Self, PolicyError> {
         let rates = [("policy.targetFpir", self.target_fpir), ("policy.targetFmr", self.target_fmr)];
         let rates = rates.map(|(field, value)| PolicyError { field, value, least: 1e-6, most: 0.5 });
@@ -231,7 +239,7 @@ impl Policy {
     }
 }
 
-/// How much a collection holds in memory.
+/// Number of records of a collection in memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CollectionStats {
     pub identities: u64,

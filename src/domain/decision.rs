@@ -1,33 +1,34 @@
-//! What resolve, verify and search answer.
+//! Answers of resolve, verify and search.
 
 use serde::{Deserialize, Serialize};
 
 use super::{CalibrationId, IdentityId, Modality, Similarity, SpaceName, TemplateId};
 
-/// One identity of an answer, by its most similar template.
+/// An identity in an answer, with its most similar template.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
     pub identity: IdentityId,
     pub template: TemplateId,
     pub similarity: Similarity,
-    /// What the modalities of a probe say together, where it has several; then template and similarity are those of the
-    /// modality that speaks most for the identity.
+    /// The fused evidence of a probe with several modalities. Template and similarity are then those of the modality
+    /// with the most evidence for the identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fused: Option<Fused>,
 }
 
-/// The evidence of several modalities that a probe is of one identity.
+/// The evidence of several modalities that a probe is of an identity.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fused {
-    /// ln of how much likelier all of it is of the identity than of somebody else.
+    /// Natural logarithm of the likelihood ratio: all similarities given the identity, against given another person.
     pub log_likelihood_ratio: f64,
-    /// How likely the probe is of the identity, where one probe of two is of somebody who is enrolled.
+    /// The posterior probability of the identity at a prior of 0.5 that the probe is of an enrolled person.
     pub posterior: f64,
-    /// What each modality says, in the order of the probe's. One that the identity has no template of says nothing.
+    /// The evidence of each modality, in the order of the probe. Modalities without a template of the identity are
+    /// absent.
     pub evidence: Vec<ModalityEvidence>,
 }
 
-/// What one modality says.
+/// The evidence of one modality.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModalityEvidence {
     pub modality: Modality,
@@ -35,22 +36,22 @@ pub struct ModalityEvidence {
     /// The identity's most similar template.
     pub template: TemplateId,
     pub similarity: Similarity,
-    /// ln of how much likelier the similarity is of the identity than of somebody else, after its age was allowed for and
-    /// before it was weighted.
+    /// Natural logarithm of the likelihood ratio of the similarity, after discounting the template's age and before
+    /// weighting.
     pub log_likelihood_ratio: f64,
 }
 
-/// The open-set answer.
+/// The answer of open-set identification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DecisionKind {
-    /// The best candidate is the person.
+    /// The probe is of the best candidate.
     Known,
-    /// Nobody here matches.
+    /// The probe is of no enrolled person.
     New,
-    /// The numbers do not tell; a human should look.
+    /// The similarities do not decide; a human should.
     Uncertain,
-    /// The sample is unfit to decide from.
+    /// The sample does not meet the policy.
     Rejected,
 }
 
@@ -66,64 +67,70 @@ impl DecisionKind {
     }
 }
 
-/// Why an answer is what it is, or what to keep in mind with it.
+/// A reason for an answer, or a caution about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// Nobody is enrolled in this space yet.
+    /// No templates are enrolled in this space.
     EmptyGallery,
-    /// The gallery is too small to rehearse; the thresholds come from the model package's own measurements.
+    /// The gallery is too small for trials of its own; the thresholds come from the measurements of the model package.
     PackageCalibration,
-    /// Neither the gallery nor the package knows how similar strangers are.
+    /// Neither the gallery nor the package has non-mated similarities.
     NoCalibration,
-    /// The gallery has moved since the thresholds were made: its size, the quality of its templates, its model or its
-    /// pooling. An automatic calibration is being made anew; a pinned one waits for its operator.
+    /// The gallery changed after the thresholds were computed: its size, the quality of its templates, its model or its
+    /// pooling. An automatic calibration is recomputed; a pinned one waits for its operator.
     CalibrationStale,
-    /// Less than one error is to be expected among the trials at the target: its threshold lies beyond what was seen, on
-    /// the fitted tail.
+    /// The expected number of errors among the trials at the target is below one: the threshold is extrapolated on the
+    /// fitted tail.
     Extrapolated,
-    /// Less than three errors are to be expected among the trials at the target: even if none had been seen, nobody could
-    /// be 95 % sure that the promise holds.
+    /// The expected number of errors among the trials at the target is below three: even without an observed error the
+    /// target does not hold with 95 % confidence (rule of three).
     Unsupported,
     /// The best similarity lies between the two thresholds.
     BetweenThresholds,
-    /// The runner-up is about as similar as the best.
+    /// The second candidate is about as similar as the best.
     SmallMargin,
-    /// The sample shows a presentation attack: a print, a screen, a mask.
+    /// The sample shows a presentation attack (a print, a screen, a mask).
     PadFailed,
-    /// The policy asks for a living person, and nobody could look: no whole photo, or no model for it.
+    /// The policy requires presentation-attack detection, and it was not possible: no whole photo, or no model.
     PadNotEvaluated,
-    /// The face has fewer pixels than the policy asks for.
+    /// The face has fewer pixels than the policy requires.
     FaceTooSmall,
-    /// The body has fewer pixels than the policy asks for.
+    /// The body has fewer pixels than the policy requires.
     BodyTooSmall,
+    /// The sharpness is below the policy's minimum.
     Blurred,
+    /// The noise is above the policy's maximum.
     TooNoisy,
+    /// The brightness is below the policy's minimum.
     TooDark,
+    /// The brightness is above the policy's maximum.
     TooBright,
-    /// The face is turned to the side, up or down by more than the policy allows.
+    /// The yaw or pitch of the face exceeds the policy's maximum.
     TurnedAway,
-    /// The detector was less sure than the policy asks for.
+    /// The detection score is below the policy's minimum.
     DetectionWeak,
-    /// The encoder's answer is shorter than the policy asks for.
+    /// The norm of the embedding is below the policy's minimum.
     EmbeddingWeak,
+    /// The walk has fewer frames than the policy requires.
     TooFewFrames,
-    /// The pose estimator saw too few joints, or saw them too poorly.
+    /// The share of joints seen, or their mean score, is below the policy's minimum.
     TooFewJoints,
-    /// The quality score is below what the policy asks for.
+    /// The quality score is below the policy's minimum.
     LowQuality,
-    /// A human should look, and as many cases wait as the server allows: none was opened.
+    /// A human should decide, but the server's limit of undecided cases is reached: no case was opened.
     ReviewFull,
-    /// The policy leaves the decision to the learnt posterior; thresholds had no part in it.
+    /// The learnt posterior made the decision; thresholds had no part in it.
     LearntDecision,
-    /// One modality by itself makes it ten to one or more that it is the best candidate, and another speaks as much against it.
-    /// NEW is not said then.
+    /// One modality by itself makes it ten to one or more that it is the best candidate, and another speaks as much
+    /// against it. NEW is not said then.
     ModalityConflict,
-    /// Nothing is known yet of what the similarities of a modality are worth, so it was left out.
+    /// A modality without a calibration was ignored.
     ModalityUncalibrated,
-    /// The numbers did not tell, and verdicts on answers like this one show that at least 99 % of them are right.
+    /// The answer was UNCERTAIN, and the verdicts on such answers show that at least 99 % of their best candidates are
+    /// right.
     AutoAccepted,
-    /// A human should look, and the share of questions is spent or kept for answers of which less is known: none was asked.
+    /// A human should decide, but the review budget is spent or reserved for less certain answers: no case was opened.
     ReviewShareSpent,
 }
 
@@ -163,29 +170,29 @@ impl Reason {
     }
 }
 
-/// What decides whether a probe is of somebody who is enrolled.
+/// The rule of the open-set decision.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OpenSetRule {
-    /// The best similarity, held against thresholds that follow from the calibration.
+    /// Compares the best similarity with thresholds from the calibration.
     #[default]
     Thresholds,
-    /// The posterior that was learnt from simulated galleries: works from a handful of people on, and its promise has been
+    /// A posterior learnt from simulated galleries. Works with a handful of enrolled people; its error rates were
     /// measured on few real sets.
     Posterior,
 }
 
-/// Where thresholds came from.
+/// The trials that thresholds come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ThresholdSource {
-    /// The gallery rehearsed itself.
+    /// The gallery against itself.
     Rehearsal,
-    /// People who are not enrolled were tried against it.
+    /// People who are not enrolled against the gallery.
     Outsiders,
-    /// The model package's measurements.
+    /// The measurements of the model package.
     Package,
-    /// There are none.
+    /// There are no thresholds.
     None,
 }
 
@@ -201,41 +208,42 @@ impl ThresholdSource {
     }
 }
 
-/// The thresholds in force and the errors they stand for.
+/// The thresholds in use and their error rates.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct OperatingPoint {
-    /// The share of strangers that may come back as somebody, at this gallery size.
+    /// The target FPIR at this gallery size.
     pub target_fpir: f64,
-    /// The share of impostors that a verification may accept.
+    /// The target FMR of a verification.
     pub target_fmr: f64,
-    /// At or above: KNOWN. `None` when there is no calibration.
+    /// KNOWN at or above this similarity. `None` without a calibration.
     pub threshold_known: Option<Similarity>,
-    /// Below: NEW.
+    /// NEW below this similarity.
     pub threshold_new: Option<Similarity>,
-    /// At or above: a verification matches.
+    /// A verification matches at or above this similarity.
     pub threshold_verify: Option<Similarity>,
-    /// Of several modalities: KNOWN where the log-likelihood ratio reaches this and nobody else's comes near. Then there are
-    /// no thresholds of similarity.
+    /// Several modalities: KNOWN at or above this log-likelihood ratio, if no other candidate comes near. The
+    /// thresholds of similarity are then absent.
     #[serde(default)]
     pub evidence_known: Option<f64>,
-    /// Of several modalities: NEW below this. `None` where the odds decide, because too few were tried.
+    /// Several modalities: NEW below this log-likelihood ratio. `None` if the odds decide because trials are too few.
     #[serde(default)]
     pub evidence_new: Option<f64>,
-    /// Of several modalities: a verification matches where the log-likelihood ratio reaches this.
+    /// Several modalities: a verification matches at or above this log-likelihood ratio.
     #[serde(default)]
     pub evidence_verify: Option<f64>,
-    /// The share of enrolled people that a resolve at `threshold_known` misses, where genuine pairs are known.
+    /// The expected FNIR at `threshold_known`: the share of mated probes that a resolve misses. `None` without mated
+    /// trials.
     pub expected_fnir: Option<f64>,
-    /// With 95 % confidence at most this share of strangers reaches `threshold_known`, by what the trials show and at this
-    /// gallery size. `None` when there is no calibration.
+    /// Upper bound of the FPIR at `threshold_known` with 95 % confidence, from the trials and at this gallery size.
+    /// `None` without a calibration.
     #[serde(default)]
     pub fpir_upper_bound: Option<f64>,
     pub source: ThresholdSource,
-    /// The calibration that was pinned; `None` for one that is made automatically.
+    /// The pinned calibration; `None` for an automatic one.
     #[serde(default)]
     pub calibration: Option<CalibrationId>,
-    /// How many non-mated trials the thresholds rest on.
+    /// Number of non-mated trials behind the thresholds.
     pub trials: u64,
-    /// How many identities the searched gallery holds.
+    /// Number of identities in the searched gallery.
     pub gallery_identities: u64,
 }

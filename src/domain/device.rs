@@ -1,21 +1,21 @@
-//! What a model runs on.
+//! Devices that models run on.
 
 use std::{fmt, str::FromStr};
 
 use thiserror::Error;
 
-/// Where a model's numbers are multiplied.
+/// The device that a model runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Device {
     #[default]
     Cpu,
-    /// A graphics card, by the number that CUDA counts it by.
+    /// A GPU, by its CUDA device number.
     Cuda(u16),
 }
 
-/// The text names no device.
+/// The text is not a device.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0:?} is no device; it is cpu or cuda:N")]
+#[error("{0:?} is not a device; use cpu or cuda:N")]
 pub struct UnknownDevice(String);
 
 impl fmt::Display for Device {

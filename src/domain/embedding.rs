@@ -1,4 +1,4 @@
-//! Embeddings and how alike two of them are.
+//! Embeddings and their similarity.
 
 use std::{fmt, sync::Arc};
 
@@ -7,20 +7,20 @@ use thiserror::Error;
 
 use super::EmbeddingSpace;
 
-/// The most numbers an embedding may have.
+/// Maximum dimension of an embedding.
 pub const DIMENSION_MAX: u32 = 8192;
 
-/// Below this length a vector has no direction worth keeping.
+/// A vector shorter than this has no usable direction.
 const NORM_MIN: f32 = 1e-6;
 
-/// How far from one the squared length of a vector may be that was scaled here: 2^-22, for its length and its
-/// numbers are each rounded to f32.
+/// Maximum distance from one of the squared length of a vector that [`Embedding::new`] scaled: 2^-22, because the
+/// length and each number are rounded to f32.
 const ROUNDED_TO_UNIT: f64 = 2.4e-7;
 
-/// How far from one the squared length of [`DIMENSION_MAX`] numbers may be that were each rounded to f32.
+/// Maximum distance from one of the squared length of [`DIMENSION_MAX`] numbers that are each rounded to f32.
 const UNIT_TOLERANCE: f64 = 1e-5;
 
-/// How alike two embeddings of one space are: the cosine of their angle, -1 to 1, higher is more alike.
+/// The similarity of two embeddings of one space: the cosine of their angle, -1 to 1, higher is more similar.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Similarity(pub f32);
@@ -29,6 +29,7 @@ impl Similarity {
     /// Below every similarity that two embeddings can have.
     pub const LOWEST: Self = Self(-2.0);
 
+    /// The total order of [`f32::total_cmp`].
     #[must_use]
     pub fn total_cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.0.total_cmp(&other.0)
@@ -41,7 +42,7 @@ impl fmt::Display for Similarity {
     }
 }
 
-/// Why numbers are no embedding.
+/// Why a vector is not an embedding of a space.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EmbeddingError {
     #[error("an embedding of this space has {expected} numbers, this one has {found}")]
@@ -52,11 +53,11 @@ pub enum EmbeddingError {
     NoDirection,
 }
 
-/// A point of an embedding space: finite numbers, unit length, as many as the space has dimensions.
+/// A vector of an embedding space: finite, of unit length, with as many numbers as the space has dimensions.
 ///
-/// In a space of several parts each part that is seen has the same length, and one that is out of sight is all zeros.
+/// In a space of several parts all visible parts have the same length, and a hidden part is all zeros.
 ///
-/// Its `Debug` form shows the space and never the numbers: embeddings describe bodies and stay out of logs.
+/// Its `Debug` form shows the space and never the numbers: embeddings are biometric data and stay out of logs.
 #[derive(Clone, PartialEq)]
 pub struct Embedding {
     space: EmbeddingSpace,
@@ -92,8 +93,8 @@ impl Embedding {
         Ok(Self { space, values })
     }
 
-    /// An embedding as it was kept: bit for bit, not scaled again, so that every replica compares the same numbers.
-    /// `None` when these are not finite numbers of unit length, as many as the space has dimensions.
+    /// A stored embedding, bit for bit: it is not scaled again, so that every replica compares the same numbers. `None`
+    /// if the vector is not finite, not of unit length, or not of the space's dimension.
     #[must_use]
     pub fn restored(space: EmbeddingSpace, values: Arc<[f32]>) -> Option<Self> {
         // NaN and infinity make a length that is not near one.
@@ -102,6 +103,7 @@ impl Embedding {
         (values.len() == space.dimension as usize && is_unit).then_some(Self { space, values })
     }
 
+    /// The embedding space.
     #[must_use]
     pub fn space(&self) -> EmbeddingSpace {
         self.space
@@ -113,18 +115,21 @@ impl Embedding {
         &self.values
     }
 
-    /// The direction between several embeddings of one space: their mean, scaled to unit length.
+    /// The mean of several embeddings of one space, scaled to unit length.
     ///
     /// # Errors
-    /// When there are none, or they cancel out.
+    /// [`EmbeddingError::NoDirection`] when there are none, or they cancel out.
     pub fn mean(of: &[Self]) -> Result<Self, EmbeddingError> {
         Self::weighted_mean(of.iter().map(|embedding| (embedding, 1.0)))
     }
 
-    /// The same, each counting as much as its weight says.
+    /// The weighted mean of several embeddings of one space, scaled to unit length.
+    ///
+    /// # Panics
+    /// When the embeddings are of different spaces.
     ///
     /// # Errors
-    /// When there are none, or they cancel out.
+    /// [`EmbeddingError::NoDirection`] when there are none, or they cancel out.
     pub fn weighted_mean<'e>(of: impl IntoIterator<Item = (&'e Self, f32)>) -> Result<Self, EmbeddingError> {
         let mut of = of.into_iter().peekable();
         let space = of.peek().ok_or(EmbeddingError::NoDirection)?.0.space;
@@ -138,8 +143,8 @@ impl Embedding {
         Self::new(space, &sum)
     }
 
-    /// The cosine between two embeddings, or in a space of parts the mean cosine over the parts that both show; `None`
-    /// when they live in different spaces.
+    /// The cosine of two embeddings, or [`similarity_by_parts`] in a space of several parts; `None` if their spaces
+    /// differ.
     #[must_use]
     pub fn similarity(&self, other: &Self) -> Option<Similarity> {
         let (one, other) = (self.space == other.space).then_some((&self.values, &other.values))?;
@@ -150,9 +155,9 @@ impl Embedding {
     }
 }
 
-/// The mean cosine over the parts that both embeddings show (as KPR compares, Somers et al. 2024); -1, as unlike as can
-/// be, where they share none. Each is of unit length with parts of equal length, so that one of `n` visible parts has
-/// the length `1 / sqrt(n)`.
+/// The mean cosine over the parts that are visible in both embeddings (KPR, Somers et al. 2024), -1 to 1; -1 if no part
+/// is visible in both. Both vectors have unit length and visible parts of equal length, so that each of `n` visible
+/// parts has the length `1 / sqrt(n)`.
 #[must_use]
 pub fn similarity_by_parts(one: &[f32], other: &[f32], parts: usize) -> Similarity {
     let width = (one.len() / parts.max(1)).max(1);
@@ -175,8 +180,8 @@ pub fn similarity_by_parts(one: &[f32], other: &[f32], parts: usize) -> Similari
     }
 }
 
-/// Whether these numbers are an embedding that was made here before, and exported. Scaling them again would move some by a
-/// last bit, and what was exported would not come back as it was.
+/// Whether these numbers already are an embedding, such as an exported one. Scaling again would change some numbers by
+/// one bit, and an import would not restore the export.
 fn is_unit_already(space: EmbeddingSpace, values: &[f32]) -> bool {
     let squared = |part: &[f32]| part.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
     let width = (values.len() / space.parts.max(1) as usize).max(1);
@@ -184,7 +189,7 @@ fn is_unit_already(space: EmbeddingSpace, values: &[f32]) -> bool {
     parts.iter().all(|length| (length * parts.len() as f64 - 1.0).abs() < ROUNDED_TO_UNIT)
 }
 
-/// Each part that is not all (nearly) zeros at the same length, and all of them together at unit length.
+/// Scales each part that is not nearly zero to the same length, and the whole to unit length.
 fn even_parts(values: &[f32], parts: usize, largest: f32) -> Arc<[f32]> {
     let width = (values.len() / parts).max(1);
     let length = |part: &[f32]| part.iter().map(|v| f64::from(v / largest).powi(2)).sum::<f64>().sqrt();

@@ -1,15 +1,15 @@
-//! Samples after their encoder.
+//! Encoded samples.
 
 use super::{Embedding, SampleReport, SpaceName, TemplateOrigin};
 
-/// An embedding with what is known of where it came from. The picture is not part of it.
+/// The embedding of a sample, and its origin. It does not contain the picture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Encoded {
     pub embedding: Embedding,
     pub model: SpaceName,
     pub origin: TemplateOrigin,
-    /// The space is one that a client declared.
+    /// A client declared the embedding space.
     pub external: bool,
-    /// What was seen in the sample; nothing of one that came as an embedding.
+    /// The measurements of the sample; empty for an embedding that a client sent.
     pub report: SampleReport,
 }

@@ -6,13 +6,13 @@ use thiserror::Error;
 
 use super::{Labels, labels::is_label_key};
 
-/// The longest filter, in bytes.
+/// Maximum length of a filter, in bytes.
 pub const FILTER_BYTES_MAX: usize = 4096;
-/// How deep parentheses may nest.
+/// Maximum nesting of parentheses.
 pub const FILTER_DEPTH_MAX: usize = 16;
 
-/// A condition on labels. `AND` binds tighter than `OR`; a label that an identity lacks equals no value, so
-/// `labels.site != "north"` also holds for identities without a `site`.
+/// A condition on labels. `AND` binds tighter than `OR`. A missing label equals no value, so `labels.site != "north"`
+/// also holds for identities without a `site`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Filter {
     Equals { key: String, value: String },
@@ -21,7 +21,7 @@ pub enum Filter {
     Any(Vec<Filter>),
 }
 
-/// Why a text is no filter, and where.
+/// Why a text is not a filter, and at which character.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FilterError {
     #[error("a filter has at most {FILTER_BYTES_MAX} bytes")]
@@ -34,7 +34,7 @@ pub enum FilterError {
     Expected { expected: &'static str, at: usize },
     #[error("the text that starts at character {at} of the filter has no closing quote")]
     OpenQuote { at: usize },
-    #[error("{key:?} at character {at} of the filter is no label key")]
+    #[error("{key:?} at character {at} of the filter is not a label key")]
     BadKey { key: String, at: usize },
 }
 
@@ -53,7 +53,7 @@ impl Filter {
         }
     }
 
-    /// Whether an identity with these labels passes.
+    /// Whether an identity with these labels satisfies the filter.
     #[must_use]
     pub fn accepts(&self, labels: &Labels) -> bool {
         match self {

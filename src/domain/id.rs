@@ -1,4 +1,4 @@
-//! Names of things. A client may choose collection and identity ids; everything else is numbered by the server.
+//! Ids. A client may choose collection and identity ids; the server assigns all others.
 
 use std::{fmt, str::FromStr};
 
@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::Uuid;
 
-/// The longest id a client may choose, in characters.
+/// Maximum length of an id that a client chooses, in characters.
 pub const ID_CHARS_MAX: usize = 128;
 
-/// Why a text is no id.
+/// Why a text is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum IdError {
     #[error("an id must not be empty")]
@@ -96,7 +96,7 @@ client_id! {
     IdentityId
 }
 client_id! {
-    /// What an embedding space is called: the id of its model package, or the name a client declared for its own.
+    /// The name of an embedding space: the id of its model package, or the name that a client declared.
     SpaceName
 }
 
@@ -129,27 +129,27 @@ macro_rules! server_id {
 }
 
 server_id! {
-    /// One life of a collection: never reused, so that a collection made again under an old id shares nothing with it.
+    /// The unique id of a collection. It is never reused: a new collection under an old id has another uid.
     CollectionUid
 }
 server_id! {
-    /// One stored template.
+    /// The id of a stored template.
     TemplateId
 }
 server_id! {
-    /// One calibration that is kept.
+    /// The id of a stored calibration.
     CalibrationId
 }
 server_id! {
-    /// One answer of resolve.
+    /// The id of a decision of resolve.
     DecisionId
 }
 server_id! {
-    /// One question to a human.
+    /// The id of a review case.
     ReviewCaseId
 }
 server_id! {
-    /// One piece of work that takes longer than a request.
+    /// The id of a long-running operation.
     OperationId
 }
 

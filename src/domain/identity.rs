@@ -6,12 +6,12 @@ use super::{
     EmbeddingSpace, IdentityId, Labels, Position, ReviewCaseId, Revision, SpaceName, TemplateId, Timestamp, TrackReport,
 };
 
-/// A subject's record.
+/// The record of an enrolled person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     pub id: IdentityId,
     pub labels: Labels,
-    /// From then on the identity is nobody: no search finds it, and a sweep removes it.
+    /// From this instant no search finds the identity, and a sweep removes it.
     pub expire_time: Option<Timestamp>,
     pub revision: Revision,
     pub create_time: Timestamp,
@@ -19,67 +19,68 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Whether the identity has expired at `now`.
     #[must_use]
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expire_time.is_some_and(|at| at <= now)
     }
 }
 
-/// What is known of a stored template beside its numbers.
+/// A template without its embedding.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Template {
     pub id: TemplateId,
     pub identity: IdentityId,
     pub space: EmbeddingSpace,
-    /// What the space was called when the template was enrolled.
+    /// The name of the space when the template was enrolled.
     pub model: SpaceName,
     pub origin: TemplateOrigin,
-    /// Who said whose it is.
+    /// Who assigned the template to the identity.
     #[serde(default)]
     pub assignment: Assignment,
-    /// The quality score of the sample, 0 to 1; absent for embeddings that a client sent.
+    /// The quality score of the sample, 0 to 1; `None` for embeddings that a client sent.
     #[serde(default)]
     pub quality: Option<f32>,
-    /// What the template was pooled from, where that was a track.
+    /// The track that the template was pooled from, if any.
     #[serde(default)]
     pub track: Option<TrackReport>,
-    /// Where in the collection's log the template was admitted.
+    /// The log position of the entry that admitted the template.
     pub position: Position,
     pub create_time: Timestamp,
 }
 
-/// Where the numbers came from.
+/// The origin of an embedding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TemplateOrigin {
-    /// An encoder here made them from a sample.
+    /// An encoder of the server computed it from a sample.
     Sample,
-    /// A client sent them.
+    /// A client sent it.
     Embedding,
 }
 
-/// Who said whose a template is.
+/// Who assigned a template to its identity.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Assignment {
-    /// The client that enrolled it, or a resolve that found nobody like it.
+    /// The client that enrolled it, or a resolve that answered NEW.
     #[default]
     Enrolled,
-    /// The self-paced policy, after a resolve that could not tell, at this posterior. Taken back when verdicts show that such
-    /// answers are wrong too often.
+    /// The self-paced policy, after an UNCERTAIN answer at this posterior (0 to 1). Removed when verdicts show that
+    /// such answers are wrong too often.
     Accepted { posterior: f64 },
-    /// A reviewer. No policy moves it or takes it away; only whoever deletes it, or reopens its case, does.
+    /// A reviewer. No policy removes it; only its deletion, or reopening its case, does.
     Certified(Certificate),
 }
 
-/// A human's word for whose a template is.
+/// A reviewer's assignment of a template.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
-    /// As the verdict names them.
+    /// The reviewer's name in the verdict.
     pub reviewer: String,
-    /// Who sent the verdict, as the access layer found out.
+    /// The authenticated sender of the verdict.
     pub principal: String,
-    /// The case that was decided.
+    /// The decided case.
     pub case: ReviewCaseId,
     pub time: Timestamp,
 }

@@ -1,43 +1,42 @@
-//! Calibrations that are kept: the trials of one day, what they were made of, and when they have had their day.
+//! Stored calibrations: trials of a gallery, and the conditions under which they become stale.
 
 use serde::{Deserialize, Serialize};
 
 use super::{CalibrationId, EmbeddingSpace, Pooling, Rehearsal, Similarity, SpaceName, Timestamp};
 
-/// How much the number of identities may move, as a share of what it was, before thresholds are made again.
+/// Maximum change of the number of identities, as a share of the old number, before thresholds are recomputed.
 pub const GALLERY_MOVE_MAX: f64 = 0.2;
-/// How much the mean quality of the templates (0 to 1) may move before a calibration is of other pictures.
+/// Maximum change of the mean quality of the templates (0 to 1) before a calibration is stale.
 pub const QUALITY_DRIFT_MAX: f64 = 0.1;
 
-/// A calibration of one embedding space of one collection, as the store keeps it: similarities of trials, and no numbers
-/// of anybody.
+/// A calibration of one embedding space of one collection: the similarities of trials. It contains no embedding.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeptCalibration {
     pub id: CalibrationId,
-    /// What the space is called.
+    /// The name of the space.
     pub model: SpaceName,
     pub space: EmbeddingSpace,
-    /// How templates spoke together in the trials.
+    /// The pooling in the trials.
     pub pooling: Pooling,
-    /// The mean quality of the space's templates when the trials were made, 0 to 1; `None` where no template has one.
+    /// The mean quality of the space's templates at the time of the trials, 0 to 1; `None` if no template has one.
     pub quality_mean: Option<f64>,
-    /// The operator pinned it: it is in force for its modality.
+    /// The operator pinned it: it is the active calibration of its modality.
     pub is_active: bool,
     pub create_time: Timestamp,
-    /// The gallery against itself.
+    /// Trials of the gallery against itself.
     pub rehearsal: Rehearsal,
-    /// The highest similarity that each person of a cohort who is not enrolled reached with anybody. May be empty.
+    /// The highest similarity to any identity, for each person of a cohort that is not enrolled. May be empty.
     pub outsiders: Vec<Similarity>,
 }
 
-/// What a calibration is held against: the gallery as it is now.
+/// The present state of the gallery that a calibration is compared with.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Standing {
-    /// The space that is searched for the modality.
+    /// The active space of the modality.
     pub space: Option<EmbeddingSpace>,
-    /// How many identities the calibration's own space holds.
+    /// Number of identities in the calibration's space.
     pub identities: u64,
-    /// The mean quality of its templates.
+    /// The mean quality of that space's templates, 0 to 1.
     pub quality_mean: Option<f64>,
     pub pooling: Pooling,
 }
@@ -47,16 +46,16 @@ pub struct Standing {
 pub enum Moved {
     /// The gallery has grown or shrunk by more than [`GALLERY_MOVE_MAX`].
     GallerySize,
-    /// Another model's space is searched now.
+    /// The active space is of another model.
     Model,
-    /// The mean quality of the templates has moved by more than [`QUALITY_DRIFT_MAX`].
+    /// The mean quality of the templates has changed by more than [`QUALITY_DRIFT_MAX`].
     Quality,
-    /// The policy lets templates speak together in another way now.
+    /// The policy has another pooling.
     Pooling,
 }
 
 impl KeptCalibration {
-    /// What has moved since the trials were made; empty while the calibration says what it promises.
+    /// What has changed since the trials; empty while the calibration is valid.
     #[must_use]
     pub fn moved(&self, now: &Standing) -> Vec<Moved> {
         let before = self.rehearsal.identities;
@@ -70,20 +69,20 @@ impl KeptCalibration {
         all.into_iter().filter_map(|(moved, has)| has.then_some(moved)).collect()
     }
 
-    /// Whether its thresholds mean anything for similarities of that space, pooled in that way.
+    /// Whether its thresholds apply to similarities of that space with that pooling.
     #[must_use]
     pub fn fits(&self, space: EmbeddingSpace, pooling: Pooling) -> bool {
         self.space == space && self.pooling == pooling
     }
 }
 
-/// Whether a gallery has grown or shrunk so much that thresholds made for it are stale.
+/// Whether the number of identities has changed by more than [`GALLERY_MOVE_MAX`].
 #[must_use]
 pub fn has_moved(before: u64, now: u64) -> bool {
     now.abs_diff(before) as f64 > GALLERY_MOVE_MAX * before as f64
 }
 
-/// A number with the interval in which it lies with 95 % confidence.
+/// A number with its 95 % confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     pub value: f64,
@@ -91,20 +90,21 @@ pub struct Estimate {
     pub upper: f64,
 }
 
-/// A similarity that could be a threshold, and the errors that it would make at the present gallery size.
+/// A possible threshold and its error rates at the present gallery size.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Level {
-    /// The share of strangers for which the similarity was looked up.
+    /// The FPIR that the threshold was computed for.
     pub target_fpir: f64,
     pub threshold: Similarity,
-    /// The share of impostors that reach it with the one person they claim to be.
+    /// FMR: the share of impostors whose similarity to the claimed identity reaches the threshold.
     pub fmr: Estimate,
-    /// The share of strangers that reach it with anybody.
+    /// FPIR: the share of non-mated probes whose similarity to any identity reaches the threshold.
     pub fpir: Estimate,
-    /// The share of acquaintances that stay below it with themselves: FNIR and FNMR alike, for a search passes over nobody.
-    /// `None` where genuine trials are too few.
+    /// FNIR, and also FNMR, because an exact search misses no identity: the share of mated probes below the threshold.
+    /// `None` if mated trials are too few.
     pub fnir: Option<Estimate>,
-    /// ln(genuine / impostor) of a similarity that is just as high. `None` where trials of either kind are too few.
+    /// Natural logarithm of the likelihood ratio, genuine against impostor, at this similarity. `None` if trials of
+    /// either kind are too few.
     pub llr: Option<Estimate>,
     /// As [`super::Reason::Extrapolated`].
     pub extrapolated: bool,
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_calibration_has_had_its_day_when_what_it_was_made_of_has_moved() {
+    fn a_calibration_is_stale_when_its_gallery_has_changed() {
         let kept = KeptCalibration {
             id: CalibrationId(Uuid::nil()),
             model: SpaceName::new("mine").expect("valid"),

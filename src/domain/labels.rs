@@ -1,24 +1,24 @@
-//! Labels: what a client wants to remember of an identity and filter by.
+//! Labels: keys and values that a client stores with an identity and filters by.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// The most labels one identity may carry.
+/// Maximum number of labels of an identity.
 pub const LABELS_MAX: usize = 64;
-/// The longest label key, in bytes.
+/// Maximum length of a label key, in bytes.
 pub const LABEL_KEY_BYTES_MAX: usize = 64;
-/// The longest label value, in bytes.
+/// Maximum length of a label value, in bytes.
 pub const LABEL_VALUE_BYTES_MAX: usize = 512;
 
-/// Keys and values of one identity. A key starts with a letter and goes on with letters, digits, `_` and `-`, so that
-/// a filter can name it without quotes.
+/// The labels of one identity. A key is a letter followed by letters, digits, `_` and `-`, so that a filter can name it
+/// without quotes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>", into = "BTreeMap<String, String>")]
 pub struct Labels(BTreeMap<String, String>);
 
-/// Why keys and values are no labels.
+/// Why keys and values are not labels.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LabelsError {
     #[error("an identity has at most {LABELS_MAX} labels, these are {0}")]
@@ -40,20 +40,22 @@ pub(super) fn is_label_key(key: &str) -> bool {
 }
 
 impl Labels {
+    /// The value of a key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(String::as_str)
     }
 
+    /// Whether there are no labels.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// These labels with `other` written over them.
+    /// These labels overwritten by `other`.
     ///
     /// # Errors
-    /// When together they are too many.
+    /// [`LabelsError::TooMany`].
     pub fn merged(&self, other: &Self) -> Result<Self, LabelsError> {
         let mut merged = self.0.clone();
         merged.extend(other.0.iter().map(|(k, v)| (k.clone(), v.clone())));
@@ -75,7 +77,7 @@ impl TryFrom<BTreeMap<String, String>> for Labels {
             if value.len() > LABEL_VALUE_BYTES_MAX {
                 return Err(LabelsError::LongValue(key.clone()));
             }
-            // Postgres cannot keep a NUL in text, and no other control character belongs in a label.
+            // Postgres cannot store a NUL in text, and other control characters have no place in a label.
             if value.chars().any(char::is_control) {
                 return Err(LabelsError::ControlCharacter(key.clone()));
             }

@@ -1,7 +1,8 @@
-//! The words of the house: values and rules that every room shares.
+//! Values and rules that all packages share.
 //!
-//! Nothing here reads a clock, a file or a socket, starts a thread, or names tokio, tch, sqlx or tonic. A value that
-//! can be built here is valid: an [`Embedding`] is finite and unit length, an id has the letters that an id may have.
+//! Nothing here reads a clock, a file or a socket, starts a thread, or names tokio, tch, sqlx or tonic. Every value
+//! that can be built is valid: an [`Embedding`] is finite and of unit length, an id contains only the characters it
+//! may.
 
 mod calibration;
 mod clock;
@@ -10,6 +11,7 @@ mod decision;
 mod device;
 mod embedding;
 mod encoded;
+mod error_chain;
 mod filter;
 mod id;
 mod identity;
@@ -37,6 +39,7 @@ pub use decision::{
 pub use device::{Device, UnknownDevice};
 pub use embedding::{DIMENSION_MAX, Embedding, EmbeddingError, Similarity, similarity_by_parts};
 pub use encoded::Encoded;
+pub use error_chain::ErrorChain;
 pub use filter::{FILTER_BYTES_MAX, FILTER_DEPTH_MAX, Filter, FilterError};
 pub use id::{
     CalibrationId, CollectionId, CollectionUid, DecisionId, ID_CHARS_MAX, IdError, IdentityId, OperationId,

@@ -1,63 +1,69 @@
-//! The log of a collection: what happened to its identities and templates, in one order that every replica agrees on.
+//! The log of a collection: the changes of its identities and templates, in one order for all replicas.
 //!
-//! An entry says what happened and to whom, and carries no labels and no numbers: those stand in side tables where an
-//! erasure can delete them while positions stay. Who reads an entry late therefore sees the present state of its
-//! subject, or that there is none any more.
+//! An entry names its subject and contains no labels and no embedding: those are in other tables, where an erasure
+//! deletes them without changing positions. A late reader therefore sees the present state of the subject, or that it
+//! no longer exists.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Embedding, Identity, IdentityId, Template, TemplateId, Timestamp};
 
-/// A place in a collection's log. The first entry stands at 1; 0 is before all.
+/// A position in a collection's log. The first entry has position 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Position(pub u64);
 
 impl Position {
+    /// The position before the first entry.
     pub const START: Self = Self(0);
 
+    /// The position after this one.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
 }
 
-/// A template with its numbers.
+/// A template with its embedding. Both have the same space.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredTemplate {
     pub template: Template,
     pub embedding: Embedding,
 }
 
-/// What a writer wants appended.
+/// A change to append.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// Creates the identity or replaces its record.
     PutIdentity(Identity),
     /// Adds a template to an identity that exists; the store fills in its position.
     Admit(StoredTemplate),
-    /// Removes a template and its numbers.
+    /// Removes a template and its embedding.
     ForgetTemplate { identity: IdentityId, template: TemplateId },
-    /// Removes an identity, its templates and their numbers.
+    /// Removes an identity, its templates and their embeddings.
     ForgetIdentity(IdentityId),
-    /// The same, because its time had come.
+    /// The same, because the identity has expired.
     ExpireIdentity(IdentityId),
 }
 
-/// The word an entry has in the log.
+/// The kind of a log entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryKind {
+    /// A template was added.
     Admit,
+    /// A template, or an identity with its templates, was removed.
     Forget,
+    /// An identity was created, or its record replaced.
     Label,
+    /// An identity was removed because it had expired.
     Expire,
-    Move,
 }
 
 impl EntryKind {
-    pub const ALL: [Self; 5] = [Self::Admit, Self::Forget, Self::Label, Self::Expire, Self::Move];
+    pub const ALL: [Self; 4] = [Self::Admit, Self::Forget, Self::Label, Self::Expire];
 
+    /// The word in the log.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -65,29 +71,28 @@ impl EntryKind {
             Self::Forget => "forget",
             Self::Label => "label",
             Self::Expire => "expire",
-            Self::Move => "move",
         }
     }
 }
 
-/// One entry as a follower applies it.
+/// A log entry with the present state of its subject, as a follower applies it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     pub position: Position,
     pub kind: EntryKind,
     pub identity: IdentityId,
-    /// The template that was admitted or forgotten; `None` when the entry is about the identity as a whole.
+    /// The template that was added or removed; `None` if the entry concerns the whole identity.
     pub template: Option<TemplateId>,
     pub time: Timestamp,
-    /// `Admit`: the template, unless it was removed since.
+    /// `Admit`: the template, unless a later entry removed it.
     pub admitted: Option<StoredTemplate>,
-    /// `Label`: the identity as it is now, unless it was removed since.
+    /// `Label`: the present record of the identity, unless a later entry removed it.
     pub labelled: Option<Identity>,
 }
 
 impl Entry {
-    /// Tells entries of different logs apart that stand at the same position: a checksum over what happened, to whom
-    /// and when.
+    /// CRC-32 over position, kind, identity, template and time. It distinguishes entries of different logs at the same
+    /// position.
     #[must_use]
     pub fn mark(&self) -> u32 {
         let mut sum = crc32fast::Hasher::new();

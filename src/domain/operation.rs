@@ -1,4 +1,4 @@
-//! Work that takes longer than a request: looks at everybody in a collection, which somebody asks for and comes back to.
+//! Long-running operations on a whole collection: a client starts one and polls for its result.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use super::{
     CalibrationId, IdentityId, OperationId, Reason, Similarity, SpaceName, TemplateId, ThresholdSource, Timestamp,
 };
 
-/// A piece of work, where it stands, and how it ended.
+/// An operation, its progress and its outcome.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Operation {
     pub id: OperationId,
@@ -14,19 +14,19 @@ pub struct Operation {
     pub state: OperationState,
     pub progress: Progress,
     pub create_time: Timestamp,
-    /// When its server was last heard of.
+    /// The time of the worker's last heartbeat.
     pub update_time: Timestamp,
-    /// From then on it is gone, with what it found.
+    /// From this instant the operation and its findings no longer exist.
     pub expire_time: Timestamp,
 }
 
-/// What is done.
+/// The kinds of operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationKind {
-    /// Finds identities that look like one person.
+    /// Finds pairs of identities that are probably one person.
     FindDuplicates,
-    /// Groups templates by how alike they are, whatever names they bear.
+    /// Groups templates by similarity, independent of their identities.
     ClusterTemplates,
 }
 
@@ -42,41 +42,42 @@ impl OperationKind {
     }
 }
 
-/// Where it stands.
+/// The state of an operation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationState {
     Running {
-        /// Somebody asked for its end; its server has not seen that yet.
+        /// A client cancelled it; the worker has not stopped yet.
         cancelled: bool,
     },
     Ended(OperationOutcome),
 }
 
-/// How it ended. It never changes again.
+/// The final result of an operation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationOutcome {
     Failed {
         failure: OperationFailure,
-        /// What to do, in a sentence.
+        /// What the client can do, in a sentence.
         message: String,
     },
     Succeeded(OperationSummary),
 }
 
-/// Why it found nothing.
+/// Why an operation failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationFailure {
-    /// Somebody asked for its end.
+    /// A client cancelled it.
     Cancelled,
-    /// Its server stopped, or has not been heard of for too long.
+    /// Its server stopped, or its heartbeats were missing.
     ServerStopped,
-    /// Nothing says how alike strangers are, and no level was given.
+    /// The space has no calibration, and the client gave no threshold.
     NoCalibration,
-    /// More was found than a server keeps.
+    /// More findings than the server stores.
     TooMuchFound,
+    /// An error of the server.
     Internal,
 }
 
@@ -93,52 +94,53 @@ impl OperationFailure {
     }
 }
 
-/// How far it has come, in pairs of templates.
+/// Progress of an operation, in pairs of templates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     pub done: u64,
-    /// 0 until it is known.
+    /// 0 while unknown.
     pub total: u64,
 }
 
-/// What was looked at, and by which level.
+/// What was compared, and at which threshold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OperationSummary {
-    /// What the space is called.
+    /// The name of the space.
     pub model: SpaceName,
-    /// Whose templates were compared.
+    /// Number of identities whose templates were compared.
     pub identities: u64,
     pub templates: u64,
-    /// From this similarity on two were taken for one.
+    /// The threshold: pairs at or above this similarity are findings.
     pub level: Similarity,
-    /// How many pairs of strangers are to be expected at that level. `None` where nobody knows how alike strangers are.
+    /// Expected number of false pairs at that threshold. `None` without a calibration.
     pub false_pairs: Option<f64>,
-    /// How far the calibration carries the level.
+    /// Cautions about the threshold.
     pub reasons: Vec<Reason>,
     pub source: ThresholdSource,
-    /// The calibration that was pinned; `None` for one that is made automatically.
+    /// The pinned calibration; `None` for an automatic one.
     pub calibration: Option<CalibrationId>,
-    /// Of groups: templates that are alone and whose identity is in no other group. They are not among the findings.
+    /// Grouping: number of templates that are alone and whose identity is in no group. They are not among the findings.
     pub alone: u64,
 }
 
-/// One thing that was found. `T` names a template: by its id alone, or with the identity that it belongs to now.
+/// A finding. `T` names a template: by its id, or with its present identity.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum SurveyFinding<T> {
-    /// Two identities that look like one person, and the two of their templates that are most alike.
+    /// Two identities that are probably one person, with their most similar two templates.
     Pair {
         templates: [T; 2],
         similarity: Similarity,
-        /// What the similarity is worth as evidence, ln(genuine / impostor); `None` where trials are too few.
+        /// Natural logarithm of the likelihood ratio of the similarity, genuine against impostor; `None` if trials are
+        /// too few.
         llr: Option<f64>,
-        /// Both templates were made from one image.
+        /// Both templates are from one image ([`SAME_IMAGE`](super::SAME_IMAGE)).
         same_image: bool,
     },
-    /// A template of a group.
+    /// A template in a group.
     Member { group: u32, template: T },
 }
 
-/// A template and whose it is.
+/// A template and its present identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owned {
     pub template: TemplateId,

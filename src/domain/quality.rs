@@ -1,48 +1,50 @@
-//! How fit a sample is: measures that a user understands, and what a policy asks of them.
+//! Quality of samples: measurements, and the requirements of a policy.
 
 use serde::{Deserialize, Serialize};
 
 use super::Reason;
 
-/// What was measured on one sample. What does not apply to its modality, or could not be looked at, is absent.
+/// The quality measurements of one sample. A measurement that does not apply to the modality, or was not possible, is
+/// `None`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Quality {
-    /// 0 to 1: the product of what the measures are worth, each by itself. A sharp picture of the back of a head is worth
-    /// nothing.
+    /// Overall score, 0 to 1: the product of the scores of the measurements, so that one bad measurement suffices for a
+    /// low score.
     pub score: f32,
-    /// Face: how many pixels of the picture wide the aligned face is. Below the width of the encoder's input, the face
-    /// was enlarged.
+    /// Face: width of the aligned face, in pixels of the picture. Below the width of the encoder's input the face is
+    /// upscaled.
     pub face_px: Option<f32>,
-    /// Person: the height of the crop in pixels.
+    /// Person: height of the crop, in pixels.
     pub height_px: Option<f32>,
-    /// Person: width over height of the crop.
+    /// Person: width divided by height of the crop.
     pub aspect: Option<f32>,
-    /// Face, person: how much of the contrast changes from pixel to pixel, noise taken off; below 0.03 is blurred.
+    /// Face, person: share of the contrast between neighbouring pixels, without noise; below 0.03 is blurred.
     pub sharpness: Option<f32>,
-    /// Face, person: how much of the contrast is noise; below 0.03 is clean.
+    /// Face, person: share of noise in the contrast; below 0.03 is clean.
     pub noise: Option<f32>,
-    /// Face, person: mean luminance of what is encoded, 0 (black) to 1 (white).
+    /// Face, person: mean luminance of the encoder's input, 0 (black) to 1 (white).
     pub brightness: Option<f32>,
-    /// Face: turned to the side, in degrees; positive to the viewer's right. Estimated from five landmarks.
+    /// Face: yaw in degrees, positive to the viewer's right; estimated from five landmarks.
     pub yaw_degrees: Option<f32>,
-    /// Face: turned up (positive) or down, in degrees. Estimated from five landmarks.
+    /// Face: pitch in degrees, positive upwards; estimated from five landmarks.
     pub pitch_degrees: Option<f32>,
-    /// Face: leaning to the side in the picture plane, in degrees; alignment undoes it.
+    /// Face: roll in degrees, in the picture plane; alignment removes it.
     pub roll_degrees: Option<f32>,
-    /// Face: how sure the detector was, 0 to 1.
+    /// Face: detection score, 0 to 1.
     pub detection_score: Option<f32>,
-    /// Length of the encoder's answer before it is scaled to one. For some networks (AdaFace, MagFace) it tells quality.
+    /// Norm of the encoder's output before scaling. For some networks (AdaFace, MagFace) it measures quality.
     pub embedding_norm: Option<f32>,
-    /// Gait: how many frames the walk has.
+    /// Gait: number of frames of the walk.
     pub frames: Option<u32>,
-    /// Gait: the share of joints that the pose estimator saw.
+    /// Gait: share of joints that the pose estimator found, 0 to 1.
     pub joints_seen: Option<f32>,
-    /// Gait: the pose estimator's mean score of the joints.
+    /// Gait: mean joint score of the pose estimator, 0 to 1.
     pub joint_confidence: Option<f32>,
 }
 
-/// What a collection asks of its samples. What is absent is not asked, and a measure that a sample does not have passes.
+/// Requirements on samples; the fields of [`Quality`] define the units. `None` is no requirement, and a sample without
+/// the measurement passes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct QualityPolicy {
@@ -53,9 +55,9 @@ pub struct QualityPolicy {
     pub noise_max: Option<f32>,
     pub brightness_min: Option<f32>,
     pub brightness_max: Option<f32>,
-    /// To either side.
+    /// Absolute value.
     pub yaw_degrees_max: Option<f32>,
-    /// Up or down.
+    /// Absolute value.
     pub pitch_degrees_max: Option<f32>,
     pub detection_score_min: Option<f32>,
     pub embedding_norm_min: Option<f32>,
@@ -65,7 +67,7 @@ pub struct QualityPolicy {
 }
 
 impl QualityPolicy {
-    /// What is wrong with a sample; nothing when it may be used.
+    /// The requirements that a sample fails; empty if it passes.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "frames are counted in thousands")]
     pub fn failures(&self, quality: &Quality) -> Vec<Reason> {
@@ -97,7 +99,7 @@ impl QualityPolicy {
         failures
     }
 
-    /// The numbers that are set, each with its name and the most that it may be; none may be negative.
+    /// The requirements that are numbers, each with its field name and maximum; the minimum is 0.
     pub(super) fn numbers(&self) -> [(&'static str, Option<f32>, f32); 13] {
         const MANY: f32 = 1e6;
         [
@@ -123,12 +125,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_policy_that_asks_nothing_refuses_nothing() {
+    fn a_policy_without_requirements_refuses_nothing() {
         assert_eq!(QualityPolicy::default().failures(&Quality::default()), []);
     }
 
     #[test]
-    fn each_demand_has_its_reason_and_absent_measures_pass() {
+    fn each_requirement_has_its_reason_and_absent_measurements_pass() {
         let policy = QualityPolicy {
             face_px_min: Some(40.0),
             yaw_degrees_max: Some(30.0),
@@ -155,8 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_measure_that_is_no_number_fails_nothing_silently() {
-        // Comparisons with NaN are false: whoever measures must not answer NaN. The score is always there.
+    fn a_sample_with_a_low_score_fails() {
         let policy = QualityPolicy { score_min: Some(0.5), ..QualityPolicy::default() };
         assert_eq!(policy.failures(&Quality { score: 0.4, ..Quality::default() }), [Reason::LowQuality]);
     }

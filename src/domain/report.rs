@@ -1,68 +1,70 @@
-//! What was seen in a sample on the way to its embedding: the face, how fit it is, whether it is alive, what a track held.
+//! Measurements of a sample during encoding: face, quality, presentation-attack detection, track.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Landmarks, PixelBox, Quality};
 
-/// What was seen in one sample.
+/// The measurements of one sample.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SampleReport {
-    /// Absent for embeddings that a client sent.
+    /// `None` for embeddings that a client sent.
     pub quality: Option<Quality>,
-    /// The face that was encoded, where a detector found it. Of a track: the face of its best frame.
+    /// The encoded face, if a detector found it. For a track: the face of its best frame.
     pub face: Option<Face>,
     pub pad: Pad,
-    /// What a track was made of.
+    /// The frames of a track.
     pub track: Option<TrackReport>,
 }
 
-/// A face in a picture, in pixels of the picture as a viewer sees it.
+/// A face in a picture, in pixels of the upright picture.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Face {
     pub bounds: PixelBox,
     pub landmarks: Landmarks,
-    /// How sure the detector is, 0 to 1.
+    /// Detection score, 0 to 1.
     pub score: f32,
 }
 
-/// Presentation-attack detection (ISO/IEC 30107): a living person before the camera, or a picture of one.
+/// The result of presentation-attack detection (ISO/IEC 30107).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pad {
     pub verdict: PadVerdict,
-    /// How sure the model is of a bona fide presentation, 0 to 1; absent when nothing was evaluated.
+    /// Score of a bona fide presentation, 0 to 1; `None` if nothing was evaluated.
     pub score: Option<f32>,
 }
 
+/// The verdict of presentation-attack detection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PadVerdict {
-    /// Nobody looked. That is not a pass.
+    /// Not evaluated. This is not a pass.
     #[default]
     NotEvaluated,
     BonaFide,
     Attack,
 }
 
-/// How frames became one embedding.
+/// How the frames of a track became one embedding.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct TrackReport {
-    /// Frames that the embedding is made of.
+    /// Number of frames in the embedding.
     pub frames_used: u32,
-    /// Frames that showed nobody, or showed them too poorly beside the others.
+    /// Number of frames without a subject, or of too low quality beside the others.
     pub frames_dropped: u32,
-    /// Mean of one less the cosine between a used frame and the embedding: 0 when all frames agree.
+    /// Mean of one minus the cosine of a used frame and the embedding: 0 if all frames agree.
     pub spread: f32,
 }
 
 impl Face {
-    /// The middle of its box.
+    /// Centre of the bounding box, (x, y) in pixels.
     #[must_use]
     pub fn centre(&self) -> [f32; 2] {
         let PixelBox { left, top, width, height } = self.bounds;
         [left + width / 2.0, top + height / 2.0]
     }
 
+    /// Area of the bounding box, in square pixels.
     #[must_use]
     pub fn area(&self) -> f32 {
         self.bounds.width * self.bounds.height
@@ -70,7 +72,7 @@ impl Face {
 }
 
 impl Pad {
-    /// A verdict on a score.
+    /// The verdict on a score: bona fide at or above `score_min`.
     #[must_use]
     pub fn of(score: f32, score_min: f32) -> Self {
         let verdict = if score >= score_min { PadVerdict::BonaFide } else { PadVerdict::Attack };

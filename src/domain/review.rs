@@ -1,4 +1,4 @@
-//! Review cases: what resolve could not tell, kept until a human has looked.
+//! Review cases: UNCERTAIN answers of resolve, stored until a reviewer decides.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,91 +7,92 @@ use super::{
     Revision, SampleReport, Similarity, SpaceName, TemplateId, Timestamp,
 };
 
-/// When cases are opened.
+/// When a resolve opens a case.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReviewPolicy {
-    /// Never: UNCERTAIN is an answer, and nothing of the sample is kept.
+    /// Never: UNCERTAIN is only an answer, and the sample is not stored.
     #[default]
     Off,
     /// A resolve with `ENROLL_IF_NEW` that answers UNCERTAIN opens a case.
     Uncertain,
-    /// Such a resolve is settled as verdicts have shown that it may be, or opens a case while there is room in the share of
-    /// questions, or does neither.
+    /// Such a resolve accepts its best candidate if the verdicts so far allow it, or opens a case while the review
+    /// budget allows it, or does neither.
     SelfPaced,
 }
 
-/// A question to a human: is this one of the candidates, or somebody new?
+/// A question to a reviewer: is the probe of one of the candidates, or of a person who is not enrolled?
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReviewCase {
     pub id: ReviewCaseId,
-    /// The answer of resolve that opened it.
+    /// The decision of the resolve that opened it.
     pub decision: DecisionId,
     pub reasons: Vec<Reason>,
-    /// The most similar first.
+    /// In order of similarity, highest first.
     pub candidates: Vec<Candidate>,
     pub operating_point: OperatingPoint,
-    /// What was known of the best candidate. Absent where there was none, and of cases from before this was kept.
+    /// The evidence for the best candidate. `None` without a candidate, and for cases stored before this field existed.
     #[serde(default)]
     pub doubt: Option<Doubt>,
     pub modality: Modality,
     pub model: SpaceName,
-    /// For the identity, should it be new.
+    /// Labels for the identity if the verdict creates one.
     pub labels: Labels,
-    /// What was seen in each sample, in order.
+    /// The measurements of each sample, in order.
     pub samples: Vec<SampleReport>,
     pub state: ReviewState,
     pub revision: Revision,
     pub create_time: Timestamp,
     pub update_time: Timestamp,
-    /// From then on the case and its samples are gone.
+    /// From this instant the case and its samples no longer exist.
     pub expire_time: Timestamp,
 }
 
-/// What was known of the best candidate when the question was asked. It tells of neither a person nor a sample.
+/// The evidence for the best candidate when the case was opened. It identifies neither a person nor a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Doubt {
-    /// Of the probe.
+    /// The space of the probe.
     pub space: EmbeddingSpace,
-    /// How templates spoke together in the similarity.
+    /// The pooling of the similarity.
     pub pooling: Pooling,
     pub similarity: Similarity,
-    /// How far the runner-up was behind.
+    /// Similarity of the best candidate minus that of the second; `None` without a second.
     pub margin: Option<f32>,
+    /// The posterior of the best candidate, 0 to 1.
     pub posterior: Option<f64>,
     pub selection: Selection,
 }
 
-/// What made a doubtful resolve a question.
+/// Why a case was opened for an UNCERTAIN answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Selection {
-    /// Its similarity alone, or chance beside it.
+    /// By the similarity alone, or at random.
     Blind,
-    /// Its posterior had a part in it. Given the similarity, such trials are not as others are: those picked near even odds
-    /// are right half the time, whatever their similarity.
+    /// The posterior had a part in it. Such trials are biased given the similarity: those chosen near even odds are
+    /// right half the time, whatever their similarity.
     ByPosterior,
 }
 
-/// A doubt and what a verdict said of it.
+/// The evidence of a case, and its verdict.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReviewTrial {
-    /// The case that was decided; it may be gone.
+    /// The decided case; it may have been deleted.
     pub case: ReviewCaseId,
     pub doubt: Doubt,
-    /// The best candidate was the person.
+    /// The probe was of the best candidate.
     pub was_right: bool,
-    /// Of the verdict.
+    /// The time of the verdict.
     pub time: Timestamp,
 }
 
-/// Where a case stands.
+/// The state of a case.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReviewState {
-    /// Nobody has looked.
+    /// Waits for a reviewer.
     Open,
-    /// Somebody looks at it; open again once the lease has run out.
+    /// A reviewer holds it; open again after the lease.
     Claimed {
         reviewer: String,
         until: Timestamp,
@@ -99,7 +100,7 @@ pub enum ReviewState {
     Decided(Outcome),
 }
 
-/// What a case may be asked for by.
+/// The stages by which cases are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReviewStage {
     Open,
@@ -118,33 +119,33 @@ impl ReviewStage {
     }
 }
 
-/// What a human said.
+/// A reviewer's decision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
-    /// It is this person.
+    /// The probe is of this identity.
     SameAs(IdentityId),
-    /// It is nobody who was enrolled; the id for the identity that is made, where one was chosen.
+    /// The probe is of a person who is not enrolled; with the id for the new identity, if the reviewer chose one.
     New(Option<IdentityId>),
-    /// The sample is of no use.
+    /// The sample is unusable.
     Discard,
 }
 
-/// A verdict and what followed from it.
+/// A verdict and its effects.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     pub verdict: Verdict,
-    /// Whom the samples belong to now; nobody's when they were discarded.
+    /// The identity of the samples; `None` if they were discarded.
     pub identity: Option<IdentityId>,
-    /// The verdict made the identity.
+    /// The verdict created the identity.
     pub made: bool,
-    /// The samples' templates, where they were enrolled.
+    /// The templates of the samples, if they were enrolled.
     pub templates: Vec<TemplateId>,
     pub reviewer: String,
     pub time: Timestamp,
 }
 
 impl ReviewCase {
-    /// Where the case stands at an instant: a lease that has run out holds nothing.
+    /// The stage at an instant: an expired lease no longer counts.
     #[must_use]
     pub fn stage(&self, now: Timestamp) -> ReviewStage {
         match &self.state {
@@ -154,19 +155,19 @@ impl ReviewCase {
         }
     }
 
-    /// Who else than this reviewer holds it.
+    /// Whether another reviewer holds it at `now`.
     #[must_use]
     pub fn held_by_another(&self, reviewer: &str, now: Timestamp) -> bool {
         matches!(&self.state, ReviewState::Claimed { reviewer: holder, until } if *until > now && holder != reviewer)
     }
 
-    /// The next revision of the case, in another state.
+    /// The next revision of the case, in a new state.
     #[must_use]
     pub fn moved(self, state: ReviewState, now: Timestamp) -> Self {
         Self { state, revision: self.revision.next(), update_time: now, ..self }
     }
 
-    /// Whether the best candidate is the person, by a verdict; `None` where the verdict does not say, or there was none.
+    /// Whether a verdict confirms the best candidate; `None` if there is no candidate or the samples were discarded.
     #[must_use]
     pub fn was_right(&self, verdict: &Verdict) -> Option<bool> {
         let best = self.candidates.first()?;
@@ -177,7 +178,7 @@ impl ReviewCase {
         }
     }
 
-    /// Whose the samples are by a verdict.
+    /// The identity that the verdict assigned the samples to.
     #[must_use]
     pub fn identity(&self) -> Option<&IdentityId> {
         match &self.state {

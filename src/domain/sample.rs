@@ -1,4 +1,4 @@
-//! Samples as a client sends them: a picture, several of one subject, a skeleton sequence, or numbers of its own.
+//! Samples as a client sends them: a picture, several pictures of one subject, a skeleton sequence, or an embedding.
 
 use std::fmt;
 
@@ -7,20 +7,21 @@ use serde::{Deserialize, Serialize};
 
 use super::{Modality, SpaceName};
 
-/// How many joints a COCO skeleton has.
+/// Number of joints of a COCO skeleton.
 pub const JOINTS: usize = 17;
 
-/// One sample. Its `Debug` form never shows what it holds.
+/// A sample. Its `Debug` form never shows its content.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     pub modality: Modality,
     pub content: SampleContent,
 }
 
+/// The content of a sample.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SampleContent {
     Image(Picture),
-    /// Pictures of one subject in order of time: frames of a video, or crops. Of a walk: its silhouettes.
+    /// Pictures of one subject in temporal order: video frames or crops; for gait, silhouettes.
     Track(Vec<Picture>),
     Skeleton(Skeleton),
     Embedding {
@@ -29,7 +30,7 @@ pub enum SampleContent {
     },
 }
 
-/// A picture, and where in it the subject is.
+/// A picture, and the place of the subject in it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Picture {
     pub bytes: ImageBytes,
@@ -46,27 +47,27 @@ impl fmt::Debug for ImageBytes {
     }
 }
 
-/// Where in the picture the subject is.
+/// The place of the subject in a picture.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Geometry {
-    /// How a face is brought to the encoder's layout.
+    /// How the face is aligned; by detection if `None`.
     pub alignment: Option<Alignment>,
     pub landmarks: Option<Landmarks>,
-    /// The part of the picture to look at; all of it when absent.
+    /// The part of the picture to use; the whole picture if `None`.
     pub region: Option<PixelBox>,
-    /// Which of several faces is meant; the largest when absent.
+    /// Which of several faces to use; the largest if `None`.
     pub selection: Option<FaceSelection>,
-    /// Joints that say who of several bodies is meant, for encoders that take prompts.
+    /// Joints of the subject and of others, for encoders that take prompts.
     pub prompts: Vec<Prompt>,
 }
 
-/// Which of several faces in a picture is meant.
+/// Which of several faces in a picture to use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum FaceSelection {
     #[default]
     Largest,
     MostCentral,
-    /// The picture must show one face and no other.
+    /// The picture must show exactly one face.
     ExactlyOne,
 }
 
@@ -77,28 +78,28 @@ pub struct Prompt {
     pub role: PromptRole,
 }
 
-/// Whether the joints are the subject's own.
+/// Whose joints a prompt holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PromptRole {
     Subject,
-    /// Somebody else's, who is in the picture too.
+    /// Another person in the picture.
     Other,
 }
 
-/// How a face picture is brought to the encoder's layout.
+/// How a face is aligned to the encoder's layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alignment {
-    /// Find the face and its landmarks.
+    /// Detect the face and its landmarks.
     Detect,
-    /// By the five landmarks that the sample carries.
+    /// Use the five landmarks of the sample.
     Landmarks,
-    /// The picture is aligned already; it is only resized.
+    /// The picture is aligned; it is only resized.
     Aligned,
-    /// A 250 x 250 picture of the deep-funneled LFW set, whose eyes, nose and mouth stand at known places.
+    /// A 250 x 250 picture of the deep-funneled LFW set, whose landmarks are at known places.
     LfwFunneled,
 }
 
-/// Left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them; (x, y) in pixels.
+/// Left eye, right eye, nose, left and right corner of the mouth, from the viewer's side; (x, y) in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Landmarks(pub [[f32; 2]; 5]);
 
@@ -129,7 +130,7 @@ pub struct Frame {
     pub joints: [Joint; JOINTS],
 }
 
-/// A joint in pixels with the pose estimator's score.
+/// A joint: position in pixels, and the score of the pose estimator.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Joint {
     pub x: f32,

@@ -1,4 +1,4 @@
-//! Embedding spaces: only embeddings of one space compare.
+//! Embedding spaces. Only embeddings of the same space are comparable.
 
 use std::{fmt, str::FromStr};
 
@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::{IdError, SpaceName};
 
-/// What of a body a sample shows.
+/// The biometric modality of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Modality {
@@ -43,18 +43,18 @@ impl FromStr for Modality {
     }
 }
 
-/// The text names no modality.
+/// The text is not a modality.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a modality is face, person or gait")]
 pub struct UnknownModality;
 
-/// What makes two embeddings comparable: a sha256 over everything that changes what an encoder answers (tensors,
-/// architecture, preprocessing, alignment, mirroring), or over a client's declaration of a space of its own.
+/// SHA-256 over everything that affects an encoder's output (tensors, architecture, preprocessing, alignment,
+/// mirroring), or over a client's declaration of its own space. Embeddings with different digests are not comparable.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ModelDigest(pub [u8; 32]);
 
 impl ModelDigest {
-    /// The digest of a space that a client declares for embeddings of its own.
+    /// The digest of a space that a client declares.
     #[must_use]
     pub fn of_external(name: &SpaceName, modality: Modality, dimension: u32) -> Self {
         let mut hash = Sha256::new();
@@ -101,21 +101,21 @@ impl<'de> Deserialize<'de> for ModelDigest {
     }
 }
 
-/// Where an embedding lives. Two embeddings compare when their spaces are equal, and never otherwise.
+/// The space of an embedding. Two embeddings are comparable only if their spaces are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EmbeddingSpace {
     pub modality: Modality,
     pub digest: ModelDigest,
-    /// How many numbers an embedding has.
+    /// Number of values of an embedding.
     pub dimension: u32,
-    /// How many equal stretches of those numbers are compared each by itself: 1 for most encoders, more for those that
-    /// describe parts of a body, of which some may be out of sight.
+    /// Number of equal parts that are compared separately: 1 for most encoders; more for encoders of body parts, of
+    /// which some may be hidden.
     #[serde(default = "one_part")]
     pub parts: u32,
 }
 
 impl EmbeddingSpace {
-    /// A space whose embeddings are compared as a whole.
+    /// A space of one part.
     #[must_use]
     pub fn whole(modality: Modality, digest: ModelDigest, dimension: u32) -> Self {
         Self { modality, digest, dimension, parts: 1 }

@@ -181,9 +181,6 @@ pub enum GalleryError {
     /// from its position.
     #[error("the log goes on at position {}, and the entry given is {}", expected.0, found.0)]
     Gap { expected: Position, found: Position },
-    /// The log was written by a program that knows a change which this one does not.
-    #[error("position {} of the log holds a change that this version cannot follow; upgrade it", .0.0)]
-    UnknownChange(Position),
     /// More templates than the operator allows.
     #[error("the gallery holds {held} of at most {templates_max} templates; raise the limit or add memory")]
     Full { held: u64, templates_max: u64 },

@@ -15,7 +15,7 @@ use crate::{
     rows::measure::similarity_of,
     testbed::{Writer, embedding, id, names, now, shelf, space, unit_rows},
 };
-use domain::{Candidate, EntryKind, Filter, Pooling, Similarity, StoredTemplate, TemplateId};
+use domain::{Candidate, Filter, Pooling, Similarity, StoredTemplate, TemplateId};
 
 fn uid(number: u128) -> CollectionUid {
     CollectionUid(Uuid::from_u128(number))
@@ -50,8 +50,6 @@ fn entries_are_applied_once_in_order_and_without_gaps() {
     shelf.apply(&log).expect("the first entry is skipped, the others follow");
     shelf.apply(&log).expect("all are skipped");
     assert_eq!((shelf.position(), shelf.stats()), (Position(4), CollectionStats { identities: 2, templates: 2 }));
-    let moved = writer.entry(EntryKind::Move, "bob", None);
-    assert_eq!(shelf.apply(&[moved]), Err(GalleryError::UnknownChange(Position(5))));
 }
 
 /// The log tells of a template, but its identity was removed before the log was read.

@@ -1,4 +1,4 @@
-//! Whether a database has exactly the schema that this program was written for.
+//! Checks that a database has this program's schema.
 
 use sqlx::migrate::{AppliedMigration, Migrator};
 
@@ -8,7 +8,7 @@ use super::{
 };
 
 /// # Errors
-/// [`StoreError::Schema`], which says what to do.
+/// [`StoreError::Schema`], which tells the operator what to do.
 pub(super) fn check(ours: &Migrator, applied: &[AppliedMigration]) -> Result<()> {
     if let Some(unknown) = applied.iter().find(|theirs| !ours.version_exists(theirs.version)) {
         return Err(newer_schema(unknown.version));

@@ -1,9 +1,13 @@
-//! What tests need from outside the repository: real data and a PostgreSQL server.
+//! What tests share: where the real data and the PostgreSQL server are, and records to start from.
 //!
-//! A test that calls a function of this module is ignored by default. Its `#[ignore]` names the variable, and its name (or a
+//! A test that needs data or a server is ignored by default. Its `#[ignore]` names the variable, and its name (or a
 //! module of its path) ends in `on_real_data` or `on_postgres`, so that `tools/test.sh` includes it where the variable is set.
 
+mod records;
+
 use std::{env, fs, path::PathBuf};
+
+pub use records::{collection, identity, identity_id, labels, stored_template, template};
 
 /// The folder with the real weights and the real labelled inputs, which `SEMBLANCE_TEST_DATA` names.
 ///

@@ -3,8 +3,7 @@
 
 use decision::relations::{Measured, NEIGHBOURS_MAX, Relations};
 use domain::{
-    Assignment, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId, Labels, Modality, ModelDigest, Pooling,
-    Position, Revision, SpaceName, StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp,
+    CollectionUid, Embedding, EmbeddingSpace, IdentityId, Modality, ModelDigest, Pooling, Position, Timestamp,
 };
 use gallery::{Gallery, GalleryOptions, Query};
 use reqwest::Method;
@@ -96,32 +95,13 @@ fn the_gallery_tells_what_the_learnt_decision_was_taught_with() {
             values.extend_from_slice(embedding.values());
             owners.push(owner);
             let position = Position(owners.len() as u64);
-            let template = Template {
-                id: TemplateId(Uuid::from_u128(owners.len() as u128)),
-                identity: name(owner),
-                space,
-                model: SpaceName::new("mine").expect("valid"),
-                origin: TemplateOrigin::Embedding,
-                assignment: Assignment::Enrolled,
-                quality: None,
-                track: None,
-                position,
-                create_time: Timestamp::UNIX_EPOCH,
-            };
-            stored.push(StoredTemplate { template, embedding });
+            stored.push(testing::stored_template(position.0.into(), name(owner).as_str(), embedding, position));
         }
     }
     let gallery = Gallery::new(GalleryOptions::default());
     let shelf = gallery.open(CollectionUid(Uuid::nil()));
     let mut restore = shelf.restore(Position(owners.len() as u64), 0);
-    let identity = |owner| Identity {
-        id: name(owner),
-        labels: Labels::default(),
-        expire_time: None,
-        revision: Revision::FIRST,
-        create_time: Timestamp::UNIX_EPOCH,
-        update_time: Timestamp::UNIX_EPOCH,
-    };
+    let identity = |owner| testing::identity(name(owner).as_str());
     restore.identities(&(0..90).map(identity).collect::<Vec<_>>());
     restore.templates(stored);
     restore.finish();

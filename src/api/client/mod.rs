@@ -22,7 +22,7 @@ use super::{
     wire::CollectionName,
 };
 use crate::matcher::DeclaredSpace;
-use domain::{CollectionId, IdentityId, Labels, Sample};
+use domain::{CollectionId, ErrorChain, IdentityId, Labels, Sample};
 
 /// How long to wait for a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -108,7 +108,8 @@ impl Client {
         }
         let bearer = |key: &str| format!("Bearer {key}").parse().map_err(|_| ClientError::BadKey);
         let key = key.map(bearer).transpose()?;
-        let unreachable = |error| ClientError::Unreachable { server: server.to_owned(), problem: causes(&error) };
+        let unreachable =
+            |error| ClientError::Unreachable { server: server.to_owned(), problem: ErrorChain(&error).to_string() };
         Ok(Self { server: server.to_owned(), channel: endpoint.connect().await.map_err(unreachable)?, key })
     }
 
@@ -184,25 +185,10 @@ impl Client {
         let is_lost =
             matches!(status.code(), Code::Unknown | Code::Internal) && status.get_details_error_info().is_none();
         if is_lost || passes.contains(&status.code()) {
-            return ClientError::Unreachable { server: self.server.clone(), problem: causes(status) };
+            return ClientError::Unreachable { server: self.server.clone(), problem: ErrorChain(status).to_string() };
         }
         ClientError::Refused(status.message().to_owned())
     }
-}
-
-/// What went wrong and why, for errors whose own words say little.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let said = cause.to_string();
-        if !words.contains(&said) {
-            words.push_str(": ");
-            words.push_str(&said);
-        }
-        source = cause.source();
-    }
-    words
 }
 
 /// A stream of batches. Each is answered, in order; a few may be under way.

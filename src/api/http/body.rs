@@ -20,6 +20,7 @@ use crate::{
     },
     matcher::Fault,
 };
+use domain::ErrorChain;
 
 /// The field that raw and multipart bodies fill.
 const SAMPLES: &str = "samples";
@@ -101,12 +102,8 @@ async fn parts(request: Request, bytes_max: usize) -> Result<Vec<Content>, Statu
 }
 
 fn part_fault(error: &axum::extract::multipart::MultipartError, bytes_max: usize) -> Status {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(cause) = source {
-        if cause.is::<LengthLimitError>() {
-            return too_large(bytes_max);
-        }
-        source = cause.source();
+    if ErrorChain(error).errors().any(|cause| cause.is::<LengthLimitError>()) {
+        return too_large(bytes_max);
     }
     status(&Fault::invalid("body", error.body_text()))
 }

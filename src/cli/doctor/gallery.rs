@@ -115,7 +115,7 @@ async fn compare(store: &dyn Store, root: &Path, of: &Collection, gallery: &mut 
     };
     gallery.snapshots += 1;
     if let Some(before) = inspection.position().0.checked_sub(1) {
-        let entries = store.entries_after(of.uid, Position(before), 1).await?;
+        let entries = store.in_collection(of.uid).entries_after(Position(before), 1).await?;
         if entries.first().is_none_or(|e| e.position != inspection.position() || e.mark() != inspection.mark()) {
             let detail = format!("the log has another entry at position {}", inspection.position().0);
             gallery.findings.push(flaw(FlawKind::Foreign, None, detail));
@@ -126,7 +126,7 @@ async fn compare(store: &dyn Store, root: &Path, of: &Collection, gallery: &mut 
     let mut flaws = Vec::new();
     let mut after = Position::START;
     while after < inspection.position() {
-        let page = store.stored_templates(of.uid, after, PAGE).await?;
+        let page = store.in_collection(of.uid).stored_templates(after, PAGE).await?;
         let Some(last) = page.last() else { break };
         after = last.template.position;
         for stored in page.iter().filter(|stored| stored.template.position <= inspection.position()) {
@@ -159,14 +159,14 @@ struct Forgotten {
 async fn forgotten_after(store: &dyn Store, of: &Collection, mut after: Position) -> anyhow::Result<Forgotten> {
     let mut forgotten = Forgotten::default();
     loop {
-        let page = store.entries_after(of.uid, after, PAGE).await?;
+        let page = store.in_collection(of.uid).entries_after(after, PAGE).await?;
         let Some(last) = page.last() else { return Ok(forgotten) };
         after = last.position;
         for entry in page {
             match (entry.kind, entry.template) {
                 (EntryKind::Forget | EntryKind::Expire, Some(template)) => drop(forgotten.templates.insert(template)),
                 (EntryKind::Forget | EntryKind::Expire, None) => drop(forgotten.identities.insert(entry.identity)),
-                (EntryKind::Admit | EntryKind::Label | EntryKind::Move, _) => {}
+                (EntryKind::Admit | EntryKind::Label, _) => {}
             }
         }
     }

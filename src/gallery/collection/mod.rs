@@ -115,7 +115,7 @@ impl Shelf {
     /// every search that starts after this has returned.
     ///
     /// # Errors
-    /// [`GalleryError::Gap`], [`GalleryError::UnknownChange`]: the entries before the faulty one are applied.
+    /// [`GalleryError::Gap`]: the entries before the faulty one are applied.
     pub fn apply(&self, entries: &[Entry]) -> Result<(), GalleryError> {
         let mut fold = self.fold.write();
         let applied = entries.iter().try_for_each(|entry| fold.apply(entry));

@@ -100,7 +100,6 @@ impl Fold {
             (EntryKind::Label, _) => entry.labelled.iter().for_each(|identity| self.put(identity)),
             (EntryKind::Forget | EntryKind::Expire, Some(template)) => self.forget_template(template),
             (EntryKind::Forget | EntryKind::Expire, None) => self.forget_identity(&entry.identity),
-            (EntryKind::Move, _) => return Err(GalleryError::UnknownChange(entry.position)),
         }
         self.head = entry.position;
         self.mark = entry.mark();

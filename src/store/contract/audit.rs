@@ -177,12 +177,12 @@ async fn what_follows_from_the_rest_is_mended(subject: &Subject) {
 
 async fn numbers_without_their_checksum_are_not_read(subject: &Subject) {
     let uid = people(subject, 1).await;
-    assert_eq!(subject.store.stored_templates(uid, Position::START, 10).await.expect("read").len(), 2);
+    assert_eq!(subject.store.in_collection(uid).stored_templates(Position::START, 10).await.expect("read").len(), 2);
     assert_eq!(subject.execute("UPDATE template_payloads SET crc32 = 4294967295 - crc32").await, 2);
-    let refused = subject.store.stored_templates(uid, Position::START, 10).await;
+    let refused = subject.store.in_collection(uid).stored_templates(Position::START, 10).await;
     let Err(StoreError::Corrupt(what)) = refused else { panic!("{refused:?}") };
     assert!(what.contains(&template_id(10).to_string()), "{what}");
-    let refused = subject.store.entries_after(uid, Position::START, 10).await;
+    let refused = subject.store.in_collection(uid).entries_after(Position::START, 10).await;
     assert!(matches!(refused, Err(StoreError::Corrupt(_))), "{refused:?}");
 }
 
@@ -192,10 +192,10 @@ async fn templates_come_with_the_labels_of_their_owner(subject: &Subject) {
     append(&subject.store, uid, &[Change::PutIdentity(bob.clone()), admit(12, "bob")]).await;
     let first = subject.store.owned_templates(uid, Position::START, 2).await.expect("a page");
     assert_eq!(
-        first.iter().map(|(stored, owner)| (stored.template.id, owner.id.as_str())).collect::<Vec<_>>(),
+        first.iter().map(|owned| (owned.stored.template.id, owned.identity.id.as_str())).collect::<Vec<_>>(),
         [(template_id(10), "alice"), (template_id(11), "alice")]
     );
     let rest = subject.store.owned_templates(uid, Position(3), 2).await.expect("a page");
     assert_eq!(rest.len(), 1);
-    assert_eq!((rest[0].0.embedding.clone(), &rest[0].1), (template(12, "bob").embedding, &bob));
+    assert_eq!((rest[0].stored.embedding.clone(), &rest[0].identity), (template(12, "bob").embedding, &bob));
 }

@@ -47,7 +47,7 @@ async fn pin(subject: &Subject, uid: CollectionUid, modality: Modality, id: Opti
 }
 
 async fn active(subject: &Subject, uid: CollectionUid) -> Vec<u128> {
-    let active = subject.store.active_calibrations(uid).await.expect("read");
+    let active = subject.store.in_collection(uid).active_calibrations().await.expect("read");
     assert!(active.iter().all(|calibration| calibration.is_active));
     active.iter().map(|calibration| calibration.id.0.as_u128()).collect()
 }
@@ -59,12 +59,12 @@ async fn a_calibration_is_read_as_it_was_kept(subject: &Subject) {
         assert!(put(subject, uid, &calibration, 9).await);
     }
     for calibration in [kept(1), bare] {
-        let found = subject.store.calibration(uid, calibration.id).await.expect("read");
+        let found = subject.store.in_collection(uid).calibration(calibration.id).await.expect("read");
         assert_eq!(found, Some(calibration));
     }
-    assert_eq!(subject.store.calibration(uid, kept(3).id).await.expect("read"), None);
+    assert_eq!(subject.store.in_collection(uid).calibration(kept(3).id).await.expect("read"), None);
     let elsewhere = collection(8, "elsewhere").uid;
-    assert_eq!(subject.store.calibration(elsewhere, kept(1).id).await.expect("read"), None);
+    assert_eq!(subject.store.in_collection(elsewhere).calibration(kept(1).id).await.expect("read"), None);
 }
 
 async fn calibrations_come_in_pages_and_no_more_than_allowed(subject: &Subject) {
@@ -73,14 +73,14 @@ async fn calibrations_come_in_pages_and_no_more_than_allowed(subject: &Subject) 
         assert!(put(subject, uid, &kept(number), 3).await);
     }
     assert!(!put(subject, uid, &kept(4), 3).await, "there are three already");
-    let page = subject.store.calibrations(uid, None, 2).await.expect("a page");
+    let page = subject.store.in_collection(uid).calibrations(None, 2).await.expect("a page");
     assert_eq!(page, [kept(1), kept(2)]);
-    assert_eq!(subject.store.calibrations(uid, Some(kept(2).id), 2).await.expect("a page"), [kept(3)]);
+    assert_eq!(subject.store.in_collection(uid).calibrations(Some(kept(2).id), 2).await.expect("a page"), [kept(3)]);
     let mut turn = subject.store.take_turn(uid).await.expect("the turn");
     turn.delete_calibration(kept(1).id).await.expect("deleted");
     assert!(turn.put_calibration(&kept(4), 3).await.expect("answered"), "one has gone");
     turn.commit().await.expect("committed");
-    assert_eq!(subject.store.calibration(uid, kept(1).id).await.expect("read"), None);
+    assert_eq!(subject.store.in_collection(uid).calibration(kept(1).id).await.expect("read"), None);
 }
 
 async fn one_calibration_of_a_modality_is_in_force(subject: &Subject) {
@@ -121,6 +121,6 @@ async fn trials_that_are_none_are_not_read(subject: &Subject) {
     assert!(put(subject, uid, &kept(1), 9).await);
     // A digest is 32 bytes of 255: eight numbers that are none.
     assert_eq!(subject.execute("UPDATE calibrations SET outsiders = digest").await, 1);
-    let found = subject.store.calibration(uid, kept(1).id).await;
+    let found = subject.store.in_collection(uid).calibration(kept(1).id).await;
     assert!(matches!(&found, Err(StoreError::Corrupt(what)) if what.contains("outsiders")), "{found:?}");
 }

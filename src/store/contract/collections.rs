@@ -1,7 +1,7 @@
 use std::num::NonZeroU32;
 
 use super::*;
-use crate::{DecisionRecord, Head, IdempotencyKey, IdempotencyRecord, StoreError};
+use crate::{CollectionHead, DecisionRecord, IdempotencyKey, IdempotencyRecord, KeyedAnswer, StoreError};
 use domain::{PadMode, PadPolicy, Pooling, QualityPolicy};
 
 on_both_databases!(
@@ -29,7 +29,7 @@ async fn a_collection_and_the_key_of_its_request_are_made_together(subject: &Sub
         tokio::spawn(async move {
             let made = collection(number.into(), &format!("c{number}"));
             let record = IdempotencyRecord { body_hash: [7; 32], answer: vec![number], expire_time: at(1_800_000_000) };
-            store.create_collection(&made, Some((&key, &record))).await.expect("answered")
+            store.create_collection(&made, Some(KeyedAnswer { key: &key, record: &record })).await.expect("answered")
         })
     };
     let makers: Vec<_> = (1..=8).map(make).collect();
@@ -160,8 +160,8 @@ async fn heads_tell_where_every_collection_stands(subject: &Subject) {
     subject.store.update_collection(&renamed, Revision(1)).await.expect("updated");
 
     let expected = [
-        Head { uid: busy.uid, id: busy.id, revision: Revision(1), position: Position(3) },
-        Head { uid: idle.uid, id: idle.id, revision: Revision(2), position: Position(0) },
+        CollectionHead { uid: busy.uid, id: busy.id, revision: Revision(1), position: Position(3) },
+        CollectionHead { uid: idle.uid, id: idle.id, revision: Revision(2), position: Position(0) },
     ];
     assert_eq!(subject.store.heads().await.expect("heads"), expected);
 }
@@ -176,7 +176,7 @@ async fn filled(subject: &Subject, number: u128, id: &str) -> CollectionUid {
 
     let id = domain::DecisionId(Uuid::from_u128(number));
     let decision = DecisionRecord { id, time: at(5), body: serde_json::json!({"decision": "new"}) };
-    subject.store.keep_decisions(&[(filled.uid, decision)]).await.expect("kept");
+    subject.store.put_decisions(&[(filled.uid, decision)]).await.expect("kept");
 
     let case = super::review::case(number, &domain::ReviewState::Open);
     super::review::opened(&subject.store, filled.uid, &case, &[super::review::sample(1)]).await;
@@ -185,7 +185,7 @@ async fn filled(subject: &Subject, number: u128, id: &str) -> CollectionUid {
     assert!(turn.put_calibration(&super::calibrations::kept(number), 5).await.expect("kept"));
     let (operation, found) = super::operations::ended(number, template_id(template_number));
     assert!(turn.begin_operation(&operation, 1).await.expect("begun"));
-    turn.finish_operation(operation.id, (&super::operations::succeeded(), at(6)), &found).await.expect("ended");
+    turn.finish_operation(operation.id, &super::operations::succeeded(), at(6), &found).await.expect("ended");
     turn.commit().await.expect("committed");
 
     let key = IdempotencyKey {
@@ -195,7 +195,7 @@ async fn filled(subject: &Subject, number: u128, id: &str) -> CollectionUid {
         key: "k".to_owned(),
     };
     let record = IdempotencyRecord { body_hash: [1; 32], answer: vec![1], expire_time: at(10) };
-    subject.store.keep_idempotent(&key, &record, at(5)).await.expect("kept");
+    subject.store.idempotency_keys().put_idempotency_record(&key, &record, at(5)).await.expect("kept");
     filled.uid
 }
 

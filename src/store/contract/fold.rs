@@ -1,4 +1,5 @@
-//! The gallery is a fold over the log: whoever replays it, at once or as it grows, holds what the tables hold.
+//! The gallery is a fold over the log: a follower that applies the log, at once or as it grows, holds what the tables
+//! hold.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,9 +14,9 @@ use domain::{Entry, EntryKind};
 
 const PEOPLE: [&str; 3] = ["alice", "bob", "carol"];
 
-/// What somebody might want to change; it becomes a change if its subject is there.
+/// A random change; it is applied only if its subject exists.
 #[derive(Debug, Clone)]
-enum Wish {
+enum ProposedChange {
     Put { person: usize, label: u8 },
     Admit { person: usize },
     ForgetTemplate { person: usize, template: u16 },
@@ -23,48 +24,48 @@ enum Wish {
     ExpireIdentity { person: usize },
 }
 
-fn wish() -> impl Strategy<Value = Wish> {
+fn proposal() -> impl Strategy<Value = ProposedChange> {
     let person = 0..PEOPLE.len();
     prop_oneof![
-        3 => (person.clone(), 0..4_u8).prop_map(|(person, label)| Wish::Put { person, label }),
-        4 => person.clone().prop_map(|person| Wish::Admit { person }),
-        2 => (person.clone(), 0..12_u16).prop_map(|(person, template)| Wish::ForgetTemplate { person, template }),
-        1 => person.clone().prop_map(|person| Wish::ForgetIdentity { person }),
-        1 => person.prop_map(|person| Wish::ExpireIdentity { person }),
+        3 => (person.clone(), 0..4_u8).prop_map(|(person, label)| ProposedChange::Put { person, label }),
+        4 => person.clone().prop_map(|person| ProposedChange::Admit { person }),
+        2 => (person.clone(), 0..12_u16).prop_map(|(person, template)| ProposedChange::ForgetTemplate { person, template }),
+        1 => person.clone().prop_map(|person| ProposedChange::ForgetIdentity { person }),
+        1 => person.prop_map(|person| ProposedChange::ExpireIdentity { person }),
     ]
 }
 
-/// Makes changes of wishes, and leaves out those about people who are not there.
+/// Turns proposals into changes, and drops those whose identity does not exist.
 #[derive(Debug, Default)]
-struct Wishes {
+struct ChangeGenerator {
     present: BTreeSet<usize>,
     admitted: u16,
 }
 
-impl Wishes {
-    fn change(&mut self, wish: &Wish) -> Option<Change> {
-        let (Wish::Put { person, .. }
-        | Wish::Admit { person }
-        | Wish::ForgetTemplate { person, .. }
-        | Wish::ForgetIdentity { person }
-        | Wish::ExpireIdentity { person }) = *wish;
+impl ChangeGenerator {
+    fn change(&mut self, proposal: &ProposedChange) -> Option<Change> {
+        let (ProposedChange::Put { person, .. }
+        | ProposedChange::Admit { person }
+        | ProposedChange::ForgetTemplate { person, .. }
+        | ProposedChange::ForgetIdentity { person }
+        | ProposedChange::ExpireIdentity { person }) = *proposal;
         let is_present = self.present.contains(&person);
         let name = PEOPLE[person];
-        match wish {
-            Wish::Put { label, .. } => {
+        match proposal {
+            ProposedChange::Put { label, .. } => {
                 self.present.insert(person);
                 let labels = labels(&[("floor", &label.to_string())]);
                 Some(Change::PutIdentity(Identity { labels, ..identity(name) }))
             }
-            Wish::Admit { .. } => is_present.then(|| {
+            ProposedChange::Admit { .. } => is_present.then(|| {
                 self.admitted += 1;
                 admit(self.admitted, name)
             }),
-            Wish::ForgetTemplate { template, .. } => is_present.then(|| forget_template(*template, name)),
-            Wish::ForgetIdentity { .. } => {
+            ProposedChange::ForgetTemplate { template, .. } => is_present.then(|| forget_template(*template, name)),
+            ProposedChange::ForgetIdentity { .. } => {
                 self.present.remove(&person).then(|| Change::ForgetIdentity(identity_id(name)))
             }
-            Wish::ExpireIdentity { .. } => {
+            ProposedChange::ExpireIdentity { .. } => {
                 self.present.remove(&person).then(|| Change::ExpireIdentity(identity_id(name)))
             }
         }
@@ -81,7 +82,7 @@ struct Fold {
 impl Fold {
     fn apply(&mut self, entry: Entry) {
         match (entry.kind, entry.template) {
-            (EntryKind::Label | EntryKind::Admit | EntryKind::Move, _) => {
+            (EntryKind::Label | EntryKind::Admit, _) => {
                 self.identities.extend(entry.labelled.map(|identity| (identity.id.clone(), identity)));
                 self.templates.extend(entry.admitted.map(|stored| (stored.template.position, stored)));
             }
@@ -96,8 +97,8 @@ impl Fold {
     }
 
     async fn of_tables(store: &Arc<dyn Store>, uid: CollectionUid) -> Self {
-        let identities = store.identities(uid, None, 1000).await.expect("a page");
-        let templates = store.stored_templates(uid, Position::START, 1000).await.expect("a page");
+        let identities = store.in_collection(uid).identities(None, 1000).await.expect("a page");
+        let templates = store.in_collection(uid).stored_templates(Position::START, 1000).await.expect("a page");
         Self {
             identities: identities.into_iter().map(|identity| (identity.id.clone(), identity)).collect(),
             templates: templates.into_iter().map(|stored| (stored.template.position, stored)).collect(),
@@ -109,7 +110,7 @@ impl Fold {
         let mut fold = Self::default();
         let mut position = Position::START;
         loop {
-            let page = store.entries_after(uid, position, 5).await.expect("entries");
+            let page = store.in_collection(uid).entries_after(position, 5).await.expect("entries");
             let Some(last) = page.last() else { return fold };
             position = last.position;
             for entry in page {
@@ -119,17 +120,17 @@ impl Fold {
     }
 }
 
-async fn replays_to_the_same(turns: Vec<Vec<Wish>>) {
+async fn replays_to_the_same(turns: Vec<Vec<ProposedChange>>) {
     let url = "sqlite::memory:".to_owned();
     let options = StoreOptions { url, connections_max: 1, acquire_timeout: Duration::from_secs(30) };
     let store = connect(&options).await.expect("connected");
     store.migrate().await.expect("migrated");
     let uid = created(&store).await;
 
-    let mut wishes = Wishes::default();
+    let mut generator = ChangeGenerator::default();
     let mut live = Fold::default();
-    for turn_wishes in turns {
-        let changes: Vec<Change> = turn_wishes.iter().filter_map(|wish| wishes.change(wish)).collect();
+    for proposals in turns {
+        let changes: Vec<Change> = proposals.iter().filter_map(|proposal| generator.change(proposal)).collect();
         let mut turn = store.take_turn(uid).await.expect("the turn");
         let entries = turn.append(&changes, at(5)).await.expect("appended");
         turn.commit().await.expect("committed");
@@ -146,7 +147,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn replaying_the_log_gives_what_the_tables_hold(turns in prop::collection::vec(prop::collection::vec(wish(), 0..8), 1..8)) {
+    fn replaying_the_log_gives_what_the_tables_hold(turns in prop::collection::vec(prop::collection::vec(proposal(), 0..8), 1..8)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(replays_to_the_same(turns));
     }

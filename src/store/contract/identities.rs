@@ -1,5 +1,5 @@
 use super::*;
-use crate::StoreError;
+use crate::{ExpiredIdentity, StoreError};
 
 on_both_databases!(
     an_identity_is_read_as_it_was_put,
@@ -21,8 +21,8 @@ async fn an_identity_is_read_as_it_was_put(subject: &Subject) {
     alice.revision = Revision(12);
     alice.create_time = Timestamp::from_microsecond(-7).expect("within the calendar");
     append(&subject.store, uid, &[Change::PutIdentity(alice.clone())]).await;
-    assert_eq!(subject.store.identity(uid, &alice.id).await.expect("read"), Some(alice));
-    assert_eq!(subject.store.identity(uid, &identity_id("bob")).await.expect("read"), None);
+    assert_eq!(subject.store.in_collection(uid).identity(&alice.id).await.expect("read"), Some(alice));
+    assert_eq!(subject.store.in_collection(uid).identity(&identity_id("bob")).await.expect("read"), None);
 }
 
 async fn putting_again_replaces_the_record(subject: &Subject) {
@@ -37,8 +37,11 @@ async fn putting_again_replaces_the_record(subject: &Subject) {
     alice.update_time = at(1_700_000_500);
     append(&subject.store, uid, &[Change::PutIdentity(alice.clone())]).await;
 
-    assert_eq!(subject.store.identities(uid, None, 10).await.expect("a page"), [alice]);
-    assert!(subject.store.template(uid, template_id(1)).await.expect("read").is_some(), "its templates stay");
+    assert_eq!(subject.store.in_collection(uid).identities(None, 10).await.expect("a page"), [alice]);
+    assert!(
+        subject.store.in_collection(uid).template(template_id(1)).await.expect("read").is_some(),
+        "its templates stay"
+    );
 }
 
 async fn identities_come_bytewise_and_in_pages(subject: &Subject) {
@@ -50,7 +53,7 @@ async fn identities_come_bytewise_and_in_pages(subject: &Subject) {
     let mut seen = Vec::new();
     let mut after = None;
     loop {
-        let page = subject.store.identities(uid, after.as_ref(), 4).await.expect("a page");
+        let page = subject.store.in_collection(uid).identities(after.as_ref(), 4).await.expect("a page");
         let Some(last) = page.last() else { break };
         after = Some(last.id.clone());
         seen.extend(page.iter().map(|found| found.id.as_str().to_owned()));
@@ -67,10 +70,13 @@ async fn identities_of_one_id_in_two_collections_are_two(subject: &Subject) {
     append(&subject.store, two.uid, &[put("alice"), admit(2, "alice")]).await;
     append(&subject.store, one.uid, &[Change::ForgetIdentity(identity_id("alice"))]).await;
 
-    assert!(subject.store.identity(one.uid, &identity_id("alice")).await.expect("read").is_none());
-    assert!(subject.store.identity(two.uid, &identity_id("alice")).await.expect("read").is_some());
-    assert!(subject.store.template(two.uid, template_id(2)).await.expect("read").is_some());
-    assert!(subject.store.template(one.uid, template_id(2)).await.expect("read").is_none(), "not in this collection");
+    assert!(subject.store.in_collection(one.uid).identity(&identity_id("alice")).await.expect("read").is_none());
+    assert!(subject.store.in_collection(two.uid).identity(&identity_id("alice")).await.expect("read").is_some());
+    assert!(subject.store.in_collection(two.uid).template(template_id(2)).await.expect("read").is_some());
+    assert!(
+        subject.store.in_collection(one.uid).template(template_id(2)).await.expect("read").is_none(),
+        "not in this collection"
+    );
 }
 
 async fn identities_expire_when_their_time_has_come(subject: &Subject) {
@@ -81,10 +87,12 @@ async fn identities_expire_when_their_time_has_come(subject: &Subject) {
     append(&subject.store, uid, &changes).await;
     append(&subject.store, uid, &[expiring("never", None)]).await;
 
-    let due = |ids: &[&str]| ids.iter().map(|id| (uid, identity_id(id))).collect::<Vec<_>>();
-    assert_eq!(subject.store.expired(at(200), 10).await.expect("read"), due(&["long-due", "due"]));
-    assert_eq!(subject.store.expired(at(200), 1).await.expect("read"), due(&["long-due"]));
-    assert_eq!(subject.store.expired(at(99), 10).await.expect("read"), due(&[]));
+    let due = |ids: &[&str]| {
+        ids.iter().map(|id| ExpiredIdentity { collection: uid, identity: identity_id(id) }).collect::<Vec<_>>()
+    };
+    assert_eq!(subject.store.expired_identities(at(200), 10).await.expect("read"), due(&["long-due", "due"]));
+    assert_eq!(subject.store.expired_identities(at(200), 1).await.expect("read"), due(&["long-due"]));
+    assert_eq!(subject.store.expired_identities(at(99), 10).await.expect("read"), due(&[]));
 }
 
 async fn forgetting_an_identity_removes_its_templates_and_their_bytes(subject: &Subject) {
@@ -93,7 +101,7 @@ async fn forgetting_an_identity_removes_its_templates_and_their_bytes(subject: &
         .await;
     append(&subject.store, uid, &[Change::ForgetIdentity(identity_id("alice"))]).await;
 
-    let left = subject.store.stored_templates(uid, Position::START, 10).await.expect("a page");
+    let left = subject.store.in_collection(uid).stored_templates(Position::START, 10).await.expect("a page");
     assert_eq!(left.iter().map(|stored| stored.template.id).collect::<Vec<_>>(), [template_id(3)]);
     let rows = subject.row_counts().await;
     for (table, expected) in [("identities", 1), ("templates", 1), ("template_payloads", 1), ("log_entries", 6)] {
@@ -106,9 +114,9 @@ async fn expiring_is_forgetting_under_another_word(subject: &Subject) {
     append(&subject.store, uid, &[put("alice"), admit(1, "alice")]).await;
     append(&subject.store, uid, &[Change::ExpireIdentity(identity_id("alice"))]).await;
 
-    assert!(subject.store.identities(uid, None, 10).await.expect("a page").is_empty());
-    assert!(subject.store.stored_templates(uid, Position::START, 10).await.expect("a page").is_empty());
-    let entries = subject.store.entries_after(uid, Position(2), 10).await.expect("entries");
+    assert!(subject.store.in_collection(uid).identities(None, 10).await.expect("a page").is_empty());
+    assert!(subject.store.in_collection(uid).stored_templates(Position::START, 10).await.expect("a page").is_empty());
+    let entries = subject.store.in_collection(uid).entries_after(Position(2), 10).await.expect("entries");
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].kind, domain::EntryKind::Expire);
     assert_eq!((&entries[0].identity, entries[0].template), (&identity_id("alice"), None));
@@ -130,6 +138,6 @@ async fn a_change_of_an_identity_that_is_not_there_is_refused(subject: &Subject)
         let refused = turn.commit().await;
         assert!(matches!(refused, Err(StoreError::Refused(_))), "half a turn is no turn: {refused:?}");
     }
-    assert_eq!(subject.store.identities(uid, None, 10).await.expect("a page"), [identity("alice")]);
+    assert_eq!(subject.store.in_collection(uid).identities(None, 10).await.expect("a page"), [identity("alice")]);
     assert_eq!(subject.store.heads().await.expect("heads")[0].position, Position(1));
 }

@@ -25,9 +25,10 @@ pub(super) use self::subject::Subject;
 use super::{Store, Turn};
 use domain::{
     Assignment, Certificate, Change, Collection, CollectionId, CollectionUid, Embedding, EmbeddingSpace, Identity,
-    IdentityId, Labels, Modality, ModelDigest, Policy, Position, ReviewCaseId, Revision, SpaceBinding, SpaceName,
-    SpaceRole, StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp, TrackReport,
+    IdentityId, Modality, ModelDigest, Policy, Position, ReviewCaseId, Revision, SpaceBinding, SpaceName, SpaceRole,
+    StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp, TrackReport,
 };
+use testing::{identity_id, labels};
 
 /// Runs each part of the contract on both databases.
 macro_rules! on_both_databases {
@@ -52,16 +53,6 @@ fn collection_id(text: &str) -> CollectionId {
     CollectionId::new(text).expect("an id")
 }
 
-fn identity_id(text: &str) -> IdentityId {
-    IdentityId::new(text).expect("an id")
-}
-
-fn labels(pairs: &[(&str, &str)]) -> Labels {
-    let pairs: std::collections::BTreeMap<_, _> =
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    Labels::try_from(pairs).expect("labels")
-}
-
 fn space(modality: Modality, dimension: u32) -> EmbeddingSpace {
     EmbeddingSpace::whole(modality, ModelDigest([0xff; 32]), dimension)
 }
@@ -73,27 +64,12 @@ fn binding(name: &str, modality: Modality, role: SpaceRole) -> SpaceBinding {
 
 /// A collection without spaces.
 fn collection(number: u128, id: &str) -> Collection {
-    Collection {
-        uid: CollectionUid(Uuid::from_u128(number)),
-        id: collection_id(id),
-        display_name: format!("The collection \"{id}\""),
-        policy: Policy::default(),
-        spaces: Vec::new(),
-        revision: Revision::FIRST,
-        create_time: at(1_700_000_000),
-        update_time: at(1_700_000_000),
-    }
+    let (display_name, time) = (format!("The collection \"{id}\""), at(1_700_000_000));
+    Collection { display_name, create_time: time, update_time: time, ..testing::collection(number, id) }
 }
 
 fn identity(id: &str) -> Identity {
-    Identity {
-        id: identity_id(id),
-        labels: Labels::default(),
-        expire_time: None,
-        revision: Revision::FIRST,
-        create_time: at(1_700_000_001),
-        update_time: at(1_700_000_002),
-    }
+    Identity { create_time: at(1_700_000_001), update_time: at(1_700_000_002), ..testing::identity(id) }
 }
 
 /// A template of four numbers that differ with the template's number.
@@ -102,10 +78,6 @@ fn template(number: u16, identity: &str) -> StoredTemplate {
     let space = space(Modality::Face, 4);
     StoredTemplate {
         template: Template {
-            id: template_id(number),
-            identity: identity_id(identity),
-            space,
-            model: SpaceName::new("face-test").expect("a name"),
             origin: TemplateOrigin::Sample,
             quality: number.is_multiple_of(2).then_some(0.625),
             track: number.is_multiple_of(3).then_some(TrackReport {
@@ -114,8 +86,8 @@ fn template(number: u16, identity: &str) -> StoredTemplate {
                 spread: 0.0625,
             }),
             assignment: assignment(number),
-            position: Position::START,
             create_time: at(1_700_000_003),
+            ..testing::template(u128::from(number) + 1, identity, space)
         },
         embedding: Embedding::new(space, &values).expect("an embedding"),
     }

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::StoreError;
+use crate::{ReviewCasePage, StoreError};
 use domain::{Encoded, IdentityId, Outcome, ReviewCase, ReviewCaseId, ReviewStage, ReviewState, SampleReport, Verdict};
 
 on_both_databases!(
@@ -56,15 +56,15 @@ async fn cases_and_their_samples_are_kept_as_they_were(subject: &Subject) {
     assert_eq!(case.doubt, None, "a case from before doubts were kept is read");
     case.doubt = Some(super::review_trials::trial(1).doubt);
     opened(store, uid, &case, &samples).await;
-    assert_eq!(store.review_case(uid, case.id).await.expect("read"), Some(case.clone()));
+    assert_eq!(store.in_collection(uid).review_case(case.id).await.expect("read"), Some(case.clone()));
     let elsewhere = collection(8, "elsewhere").uid;
-    assert_eq!(store.review_case(elsewhere, case.id).await.expect("read"), None);
+    assert_eq!(store.in_collection(elsewhere).review_case(case.id).await.expect("read"), None);
     let mut turn = store.take_turn(uid).await.expect("the turn");
     assert_eq!(turn.review_samples(case.id).await.expect("read"), samples);
-    assert_eq!(turn.review_cases_undecided().await.expect("counted"), 1);
+    assert_eq!(turn.count_undecided_review_cases().await.expect("counted"), 1);
     drop(turn);
-    assert!(store.delete_review_case(uid, case.id).await.expect("deleted"));
-    assert!(!store.delete_review_case(uid, case.id).await.expect("gone already"));
+    assert!(store.in_collection(uid).delete_review_case(case.id).await.expect("deleted"));
+    assert!(!store.in_collection(uid).delete_review_case(case.id).await.expect("gone already"));
     let mut turn = store.take_turn(uid).await.expect("the turn");
     assert_eq!(turn.review_samples(case.id).await.expect("read"), []);
 }
@@ -74,7 +74,7 @@ async fn a_case_is_opened_if_its_turn_is(subject: &Subject) {
     let mut turn = store.take_turn(uid).await.expect("the turn");
     turn.open_review_case(&case(1, &ReviewState::Open), &[sample(1)]).await.expect("opened");
     drop(turn);
-    assert_eq!(store.review_case(uid, ReviewCaseId(Uuid::from_u128(1))).await.expect("read"), None);
+    assert_eq!(store.in_collection(uid).review_case(ReviewCaseId(Uuid::from_u128(1))).await.expect("read"), None);
 }
 
 async fn a_case_that_moved_is_not_written(subject: &Subject) {
@@ -82,13 +82,13 @@ async fn a_case_that_moved_is_not_written(subject: &Subject) {
     let first = case(1, &ReviewState::Open);
     opened(store, uid, &first, &[]).await;
     let second = first.clone().moved(claimed(50), at(6));
-    store.put_review_case(uid, &second).await.expect("written");
+    store.in_collection(uid).put_review_case(&second).await.expect("written");
     let late = first.moved(decided(None), at(7));
-    assert!(matches!(store.put_review_case(uid, &late).await, Err(StoreError::RevisionMoved)));
+    assert!(matches!(store.in_collection(uid).put_review_case(&late).await, Err(StoreError::RevisionMoved)));
     let mut turn = store.take_turn(uid).await.expect("the turn");
     assert!(matches!(turn.put_review_case(&late).await, Err(StoreError::RevisionMoved)));
     drop(turn);
-    assert_eq!(store.review_case(uid, second.id).await.expect("read"), Some(second));
+    assert_eq!(store.in_collection(uid).review_case(second.id).await.expect("read"), Some(second));
 }
 
 async fn cases_are_listed_by_where_they_stand(subject: &Subject) {
@@ -99,7 +99,11 @@ async fn cases_are_listed_by_where_they_stand(subject: &Subject) {
     }
     let listed = async |stage, second, after: Option<u128>, limit| -> Vec<u128> {
         let after = after.map(|number| ReviewCaseId(Uuid::from_u128(number)));
-        let page = store.review_cases(uid, (stage, at(second)), after, limit).await.expect("read");
+        let page = store
+            .in_collection(uid)
+            .review_cases(ReviewCasePage { stage, now: at(second), after, limit })
+            .await
+            .expect("read");
         page.iter().map(|case| case.id.0.as_u128()).collect()
     };
     assert_eq!(listed(None, 30, None, 10).await, [1, 2, 3, 4]);
@@ -110,7 +114,7 @@ async fn cases_are_listed_by_where_they_stand(subject: &Subject) {
     assert_eq!(listed(Some(ReviewStage::Claimed), 19, None, 10).await, [2, 3]);
     assert_eq!(listed(Some(ReviewStage::Decided), 30, None, 10).await, [4]);
     let mut turn = store.take_turn(uid).await.expect("the turn");
-    assert_eq!(turn.review_cases_undecided().await.expect("counted"), 3);
+    assert_eq!(turn.count_undecided_review_cases().await.expect("counted"), 3);
 }
 
 async fn a_case_goes_with_the_identity_that_it_names(subject: &Subject) {
@@ -119,7 +123,11 @@ async fn a_case_goes_with_the_identity_that_it_names(subject: &Subject) {
     opened(store, uid, &case(1, &decided(Some(identity_id("ann")))), &[sample(1)]).await;
     opened(store, uid, &case(2, &decided(Some(identity_id("bob")))), &[]).await;
     append(store, uid, &[Change::ForgetIdentity(identity_id("ann"))]).await;
-    let left = store.review_cases(uid, (None, at(1)), None, 10).await.expect("read");
+    let left = store
+        .in_collection(uid)
+        .review_cases(ReviewCasePage { stage: None, now: at(1), after: None, limit: 10 })
+        .await
+        .expect("read");
     assert_eq!(left.iter().map(|case| case.id.0.as_u128()).collect::<Vec<_>>(), [2]);
     let mut turn = store.take_turn(uid).await.expect("the turn");
     assert_eq!(turn.review_samples(ReviewCaseId(Uuid::from_u128(1))).await.expect("read"), []);
@@ -134,6 +142,6 @@ async fn cases_are_swept_when_their_time_has_come(subject: &Subject) {
     opened(store, uid, &late, &[]).await;
     assert_eq!(store.sweep_review_cases(at(99)).await.expect("swept"), 0);
     assert_eq!(store.sweep_review_cases(at(100)).await.expect("swept"), 1);
-    assert_eq!(store.review_case(uid, ReviewCaseId(Uuid::from_u128(1))).await.expect("read"), None);
-    assert_eq!(store.review_case(uid, late.id).await.expect("read"), Some(late));
+    assert_eq!(store.in_collection(uid).review_case(ReviewCaseId(Uuid::from_u128(1))).await.expect("read"), None);
+    assert_eq!(store.in_collection(uid).review_case(late.id).await.expect("read"), Some(late));
 }

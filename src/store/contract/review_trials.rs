@@ -1,5 +1,5 @@
 use super::*;
-use crate::StoreError;
+use crate::{AcceptedTemplate, StoreError};
 use domain::{Doubt, Pooling, ReviewTrial, Selection, Similarity};
 
 on_both_databases!(
@@ -35,7 +35,7 @@ async fn put(store: &Arc<dyn Store>, uid: CollectionUid, number: u128, most: u64
 }
 
 async fn numbers(store: &Arc<dyn Store>, uid: CollectionUid) -> Vec<u128> {
-    store.review_trials(uid).await.expect("read").iter().map(|trial| trial.case.0.as_u128()).collect()
+    store.in_collection(uid).review_trials().await.expect("read").iter().map(|trial| trial.case.0.as_u128()).collect()
 }
 
 async fn trials_are_kept_in_order_and_the_latest_of_them(subject: &Subject) {
@@ -43,10 +43,10 @@ async fn trials_are_kept_in_order_and_the_latest_of_them(subject: &Subject) {
     for number in [6, 2, 5, 3] {
         put(store, uid, number, 10).await;
     }
-    assert_eq!(store.review_trials(uid).await.expect("read"), [6, 2, 5, 3].map(trial));
+    assert_eq!(store.in_collection(uid).review_trials().await.expect("read"), [6, 2, 5, 3].map(trial));
     put(store, uid, 4, 3).await;
     assert_eq!(numbers(store, uid).await, [5, 3, 4], "the oldest go");
-    assert_eq!(store.review_trials(collection(8, "elsewhere").uid).await.expect("read"), []);
+    assert_eq!(store.in_collection(collection(8, "elsewhere").uid).review_trials().await.expect("read"), []);
 }
 
 async fn a_trial_is_as_its_turn(subject: &Subject) {
@@ -87,8 +87,8 @@ async fn trials_outlive_whom_they_were_about(subject: &Subject) {
     review::opened(store, uid, &case, &[]).await;
     put(store, uid, 1, 10).await;
     append(store, uid, &[Change::ForgetIdentity(identity_id("ann"))]).await;
-    assert_eq!(store.review_case(uid, case.id).await.expect("read"), None);
-    let left = store.review_trials(uid).await.expect("read");
+    assert_eq!(store.in_collection(uid).review_case(case.id).await.expect("read"), None);
+    let left = store.in_collection(uid).review_trials().await.expect("read");
     assert_eq!(left, [trial(1)]);
     let words = serde_json::to_string(&left).expect("words");
     assert!(!words.contains("ann"), "a trial names nobody: {words}");
@@ -115,11 +115,12 @@ async fn what_was_accepted_is_found_by_its_posterior(subject: &Subject) {
     ];
     append(store, uid, &changes).await;
     let mut turn = store.take_turn(uid).await.expect("the turn");
-    let ann = || identity_id("ann");
     let found = turn.accepted_below(0.95).await.expect("read");
-    assert_eq!(found, [(gait, ann(), template_id(8)), (face, ann(), template_id(9))]);
+    let accepted =
+        |space, number| AcceptedTemplate { space, identity: identity_id("ann"), template: template_id(number) };
+    assert_eq!(found, [accepted(gait, 8), accepted(face, 9)]);
     let all = turn.accepted_below(f64::INFINITY).await.expect("read");
-    assert_eq!(all.iter().map(|(.., id)| *id).collect::<Vec<_>>(), [7, 8, 9].map(template_id));
+    assert_eq!(all.iter().map(|accepted| accepted.template).collect::<Vec<_>>(), [7, 8, 9].map(template_id));
     assert_eq!(turn.accepted_below(0.0).await.expect("read"), []);
 }
 
@@ -127,6 +128,6 @@ async fn a_template_is_not_certified_and_accepted(subject: &Subject) {
     let (store, uid) = (&subject.store, created(&subject.store).await);
     append(store, uid, &[super::put("ann"), admit(5, "ann")]).await;
     subject.refuses("UPDATE templates SET accepted_posterior = 0.5").await;
-    let kept = store.template(uid, template_id(5)).await.expect("read").expect("there");
+    let kept = store.in_collection(uid).template(template_id(5)).await.expect("read").expect("there");
     assert_eq!(kept.assignment, assignment(5));
 }

@@ -13,6 +13,7 @@ on_both_databases!(
     who_waits_too_long_for_a_turn_is_told,
     turns_of_two_collections_do_not_lose_each_other,
     a_turn_puts_the_next_revision_of_its_collection,
+    a_limited_write_outside_a_turn_waits_for_the_turn,
 );
 
 async fn a_turn_sees_the_collection_and_its_own_changes(subject: &Subject) {
@@ -40,12 +41,12 @@ async fn others_see_a_turn_when_it_is_committed(subject: &Subject) {
     let mut turn = subject.store.take_turn(uid).await.expect("the turn");
     turn.append(&[put("alice"), admit(1, "alice")], at(5)).await.expect("appended");
     for store in [&subject.store, &replica] {
-        assert_eq!(store.entries_after(uid, Position::START, 10).await.expect("entries"), []);
+        assert_eq!(store.in_collection(uid).entries_after(Position::START, 10).await.expect("entries"), []);
         assert_eq!(store.heads().await.expect("heads")[0].position, Position::START);
     }
     turn.commit().await.expect("committed");
     for store in [&subject.store, &replica] {
-        assert_eq!(store.entries_after(uid, Position::START, 10).await.expect("entries").len(), 2);
+        assert_eq!(store.in_collection(uid).entries_after(Position::START, 10).await.expect("entries").len(), 2);
         assert_eq!(store.heads().await.expect("heads")[0].position, Position(2));
     }
 }
@@ -81,7 +82,7 @@ async fn a_turn_whose_caller_hung_up_is_rolled_back(subject: &Subject) {
 
     let turn = subject.store.take_turn(uid).await.expect("the turn is free again");
     assert_eq!(turn.head(), Position::START);
-    assert_eq!(subject.store.identities(uid, None, 10).await.expect("a page"), []);
+    assert_eq!(subject.store.in_collection(uid).identities(None, 10).await.expect("a page"), []);
 }
 
 async fn turns_come_one_after_the_other(subject: &Subject) {
@@ -106,7 +107,7 @@ async fn turns_come_one_after_the_other(subject: &Subject) {
         writer.expect("no writer failed");
     }
 
-    let entries = replica.entries_after(uid, Position::START, 1000).await.expect("entries");
+    let entries = replica.in_collection(uid).entries_after(Position::START, 1000).await.expect("entries");
     let positions: Vec<u64> = entries.iter().map(|entry| entry.position.0).collect();
     assert_eq!(positions, (1..=u64::from(WRITERS * TURNS) + 1).collect::<Vec<_>>());
     let templates: BTreeSet<_> = entries.iter().filter_map(|entry| entry.template).collect();
@@ -171,4 +172,19 @@ async fn a_turn_puts_the_next_revision_of_its_collection(subject: &Subject) {
     let mut turn = subject.store.take_turn(uid).await.expect("the turn");
     let refused = turn.put_collection(&second).await;
     assert!(matches!(refused, Err(StoreError::RevisionMoved)), "{refused:?}");
+}
+
+/// A method that counts rows before it writes holds the collection's lock, so that no other writer exceeds the limit.
+async fn a_limited_write_outside_a_turn_waits_for_the_turn(subject: &Subject) {
+    let uid = created(&subject.store).await;
+    let replica = subject.impatient_replica().await;
+    let turn = subject.store.take_turn(uid).await.expect("the turn");
+    let refused = replica.in_collection(uid).put_review_trial(&super::review_trials::trial(1), 5).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    drop(turn);
+    replica.in_collection(uid).put_review_trial(&super::review_trials::trial(1), 5).await.expect("the turn is free");
+    assert_eq!(subject.store.in_collection(uid).review_trials().await.expect("read"), [super::review_trials::trial(1)]);
+    let gone =
+        replica.in_collection(collection(8, "gone").uid).put_review_trial(&super::review_trials::trial(2), 5).await;
+    assert!(matches!(gone, Err(StoreError::CollectionGone)), "{gone:?}");
 }

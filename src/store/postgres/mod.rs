@@ -1,4 +1,4 @@
-//! Postgres: many replicas, one truth.
+//! PostgreSQL: many replicas share one database.
 
 use std::{str::FromStr, time::Duration};
 
@@ -9,7 +9,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPool, PgPoolOptions},
 };
 
-use super::{News, Result, StoreError, StoreOptions, Watch};
+use super::{LogNotice, LogWatch, Result, StoreError, StoreOptions};
 use domain::CollectionUid;
 
 #[path = "../sql/mod.rs"]
@@ -22,28 +22,28 @@ mod watch;
 pub(super) use sql::SqlStore;
 
 type Database = Postgres;
-type Connection = sqlx::PgConnection;
-type Transaction = sqlx::Transaction<'static, Postgres>;
+type DbConnection = sqlx::PgConnection;
+type DbTransaction = sqlx::Transaction<'static, Postgres>;
 
-/// How long a transaction may hold its locks without saying anything. A replica that froze or was cut off inside a turn
-/// would hold up the others for good.
+/// How long a transaction may hold its locks without a statement. Otherwise a replica that freezes or loses its network
+/// inside a turn would block the others forever.
 const IDLE_IN_TRANSACTION_MAX: Duration = Duration::from_mins(1);
 
 /// The connections to one database.
 ///
-/// Those that write wait for each other's locks and may all be waiting for one busy collection. Readers, the health
-/// check among them, have their own.
+/// Writers wait for each other's locks, and all of them may wait for one busy collection. Readers, and the health
+/// check, have connections of their own.
 #[derive(Debug)]
-struct Pools {
+struct ConnectionPools {
     writers: PgPool,
     readers: PgPool,
-    /// The connection that listens, as long as somebody watches.
+    /// The connection of the watch.
     listener: PgPool,
-    /// How long a transaction waits for somebody else's lock.
+    /// How long a transaction waits for another's lock.
     lock_timeout: Duration,
 }
 
-impl Pools {
+impl ConnectionPools {
     const KIND: &'static str = "postgres";
     const MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
 
@@ -51,7 +51,7 @@ impl Pools {
         let address = PgConnectOptions::from_str(&options.url)
             .map_err(|error| StoreError::BadUrl(format!("DATABASE_URL names no PostgreSQL database: {error}")))?
             .application_name("semblance");
-        // The pool tries again until its time is up and then says only that; one attempt says what is wrong.
+        // The pool retries until its timeout and reports only the timeout; a single attempt reports the cause.
         let attempt = tokio::time::timeout(options.acquire_timeout, ConnectOptions::connect(&address)).await;
         attempt.map_err(|late| StoreError::Unavailable(late.into()))??.close().await?;
         let writers_max = (options.connections_max / 2).max(1);
@@ -61,15 +61,16 @@ impl Pools {
         };
         Ok(Self {
             readers: pool(readers_max).connect_with(address.clone()).await?,
-            // Nothing is asked over it for hours, and it must not be taken for idle. Two, because one whose other end
-            // went without a word may take long to give up.
+            // It may be silent for hours and must not count as idle. Two, because a connection whose peer vanished may
+            // take long to fail.
             listener: pool(2).idle_timeout(None).max_lifetime(None).connect_lazy_with(address.clone()),
             writers: pool(writers_max).connect_lazy_with(address),
             lock_timeout: options.acquire_timeout,
         })
     }
 
-    /// The server's autovacuum removes dead rows; it needs no telling, and a vacuum of ours would wait for others.
+    /// Does nothing: the server's autovacuum removes dead rows, and a vacuum from here would wait for other
+    /// transactions.
     #[expect(clippy::unused_async, reason = "the other database has something to wait for")]
     async fn scrub(&self) -> Result<()> {
         Ok(())
@@ -79,25 +80,25 @@ impl Pools {
         Ok(self.readers.acquire().await?)
     }
 
-    /// Begins what may write. The limits are of this transaction alone, so that they hold behind a connection pooler
-    /// too, which hands the same session to others.
-    async fn begin(&self) -> Result<Transaction> {
+    /// Begins a write transaction. Its limits are local to the transaction, so that they also hold behind a connection
+    /// pooler, which gives one session to many clients.
+    async fn begin(&self) -> Result<DbTransaction> {
         let begin = format!(
             "BEGIN; SET LOCAL lock_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}",
             self.lock_timeout.as_millis(),
             IDLE_IN_TRANSACTION_MAX.as_millis()
         );
-        // Numbers of ours, and one way to the server and back instead of three.
+        // The numbers are constants, and this takes one round trip instead of three.
         Ok(self.writers.begin_with(AssertSqlSafe(begin)).await?)
     }
 
-    /// A transaction that reads, and sees the database as it was at its first statement for as long as it lasts.
-    async fn snapshot(&self) -> Result<Transaction> {
+    /// A read transaction. It sees the database as of its first statement.
+    async fn snapshot(&self) -> Result<DbTransaction> {
         Ok(self.readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
     }
 
-    /// sqlx holds an advisory lock meanwhile, so that replicas migrate one after the other. It does not let go of the
-    /// lock when a migration fails, so the connection that holds it is not given back to the pool.
+    /// sqlx holds an advisory lock meanwhile, so that replicas migrate one after the other. If a migration fails, sqlx
+    /// keeps the lock, so the connection that holds it does not return to the pool.
     async fn migrate(&self) -> Result<()> {
         let mut connection = self.writers.acquire().await?.detach();
         Self::MIGRATIONS.run_direct(None, &mut connection, false).await?;
@@ -114,7 +115,7 @@ impl Pools {
         if exists { Ok(reader.list_applied_migrations(table).await?) } else { Ok(Vec::new()) }
     }
 
-    fn watch(&self) -> Box<dyn Watch> {
+    fn watch(&self) -> Box<dyn LogWatch> {
         Box::new(watch::PgWatch::new(self.listener.clone(), self.readers.clone()))
     }
 
@@ -125,38 +126,38 @@ impl Pools {
     }
 }
 
-/// Nothing: a server checks its pages itself (initdb --data-checksums, `pg_amcheck`), and its foreign keys cannot be left
-/// open.
-async fn check_file(_connection: &mut Connection) -> Result<Vec<String>> {
+/// Finds nothing: a server checks its pages itself (initdb --data-checksums, `pg_amcheck`), and always enforces foreign
+/// keys.
+async fn check_file(_connection: &mut DbConnection) -> Result<Vec<String>> {
     Ok(Vec::new())
 }
 
-/// Waits until no other transaction on any replica has locked the collection, and locks it; answers its head if it is
-/// there.
+/// Waits until no other transaction of any replica holds the collection's lock, and takes it. Returns the head
+/// position; `None` if the collection does not exist.
 ///
-/// Not FOR UPDATE, which would also hold up the foreign keys that decision records point at the collection with.
-async fn lock_collection(connection: &mut Connection, uid: CollectionUid) -> Result<Option<i64>> {
+/// Not FOR UPDATE: that would also block the inserts of decision records, whose foreign key points at the collection.
+async fn lock_collection(connection: &mut DbConnection, uid: CollectionUid) -> Result<Option<i64>> {
     Ok(sqlx::query_scalar("SELECT head_position FROM collections WHERE uid = $1 FOR NO KEY UPDATE")
         .bind(uid.0)
         .fetch_optional(connection)
         .await?)
 }
 
-/// Tells whoever watches once the transaction has committed, and nobody if it has not.
+/// Notifies the watches if the transaction commits.
 ///
-/// Postgres commits transactions that tell one after the other, in the whole server: it is the price of an order that all
-/// listeners agree on. A turn tells once, whatever it appends.
-async fn announce(connection: &mut Connection, news: &News) -> Result<()> {
+/// Postgres serialises the commits of transactions that notify, in the whole server, so that all listeners see one
+/// order. A turn notifies once per append.
+async fn announce(connection: &mut DbConnection, notice: &LogNotice) -> Result<()> {
     sqlx::query("SELECT pg_notify('semblance_' || current_schema()::text::regnamespace::oid, $1)")
-        .bind(watch::payload(news))
+        .bind(watch::payload(notice))
         .execute(connection)
         .await?;
     Ok(())
 }
 
-/// Keeps the collection from being deleted until the transaction ends, and holds up nobody else's turn; answers whether
-/// it is there.
-async fn hold_collection(connection: &mut Connection, uid: CollectionUid) -> Result<bool> {
+/// Prevents the deletion of the collection until the transaction ends, without blocking turns. Returns whether the
+/// collection exists.
+async fn hold_collection(connection: &mut DbConnection, uid: CollectionUid) -> Result<bool> {
     let found: Option<i32> = sqlx::query_scalar("SELECT 1 FROM collections WHERE uid = $1 FOR KEY SHARE")
         .bind(uid.0)
         .fetch_optional(connection)

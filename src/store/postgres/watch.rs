@@ -1,8 +1,8 @@
-//! Hearing what any replica committed, by LISTEN and NOTIFY.
+//! Notices of other replicas' commits, by LISTEN and NOTIFY.
 //!
-//! One channel for each schema; what is told is where to look, so a word that is lost costs time and nothing else. A
-//! proxy that hands one session to many clients takes the LISTEN and then delivers nothing. Only an echo tells: the
-//! watch sends itself a word over another connection, at first and after every long silence.
+//! One channel per schema. A notice says where to look, so a lost notice costs only time. A proxy that shares one
+//! session between clients accepts the LISTEN and then delivers nothing. The watch detects that by an echo: it notifies
+//! itself over another connection, first when it connects and then after each long silence.
 
 use std::time::Duration;
 
@@ -12,66 +12,66 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use super::super::{News, Result, StoreError, Watch};
+use super::super::{LogNotice, LogWatch, Result, StoreError};
 use domain::{CollectionUid, Position};
 
-/// How long to wait before the database is asked again for a line.
+/// Pause before the next attempt to connect.
 const RETRY: Duration = Duration::from_secs(1);
-/// The same, where it answers and does not let us listen: that takes an operator.
+/// Pause after the database answered but refused LISTEN: an operator must act.
 const RETRY_REFUSED: Duration = Duration::from_mins(1);
-/// After so long without a word the line is tried: the other end may have gone without saying so.
+/// Longest silence before the watch tests the connection: the peer may have vanished.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// How long the echo may take.
+/// Longest wait for the echo.
 const ECHO_MAX: Duration = Duration::from_secs(5);
 
-/// Listens on the channel of the schema, and begins again where the line breaks.
+/// Listens on the channel of the schema, and reconnects when the connection breaks.
 #[derive(Debug)]
 pub(super) struct PgWatch {
     listener: PgPool,
-    /// For the word that comes back as an echo.
-    others: PgPool,
-    line: Option<Line>,
-    /// The operator was told that nothing is heard.
+    /// Sends the echo.
+    senders: PgPool,
+    connection: Option<ListenConnection>,
+    /// The log already says that no notices arrive.
     warned: bool,
 }
 
 #[derive(Debug)]
-struct Line {
+struct ListenConnection {
     listener: PgListener,
     channel: String,
-    /// What this watch says to itself.
-    word: String,
-    /// The word was sent and has not come back.
-    owed: bool,
+    /// The payload by which this watch recognises its own echo.
+    echo: String,
+    /// The echo was sent and has not arrived.
+    echo_pending: bool,
 }
 
 impl PgWatch {
-    pub(super) fn new(listener: PgPool, others: PgPool) -> Self {
-        Self { listener, others, line: None, warned: false }
+    pub(super) fn new(listener: PgPool, senders: PgPool) -> Self {
+        Self { listener, senders, connection: None, warned: false }
     }
 }
 
 #[async_trait]
-impl Watch for PgWatch {
-    async fn next(&mut self) -> News {
+impl LogWatch for PgWatch {
+    async fn next(&mut self) -> LogNotice {
         loop {
-            match &mut self.line {
+            match &mut self.connection {
                 None => {
                     if self.open().await {
-                        return News::Anything;
+                        return LogNotice::Anything;
                     }
                 }
-                Some(line) => match line.hear(&self.others).await {
-                    Heard::News(news) => return news,
-                    Heard::Echo if self.warned => {
-                        info!("what other replicas write is heard again");
+                Some(connection) => match connection.next(&self.senders).await {
+                    WatchEvent::Notice(notice) => return notice,
+                    WatchEvent::Echo if self.warned => {
+                        info!("notices of other replicas' writes arrive again");
                         self.warned = false;
                     }
-                    Heard::Echo => {}
-                    Heard::Broken => self.line = None,
-                    Heard::Nothing => {
-                        self.line = None;
-                        self.warn("what was said did not arrive; a proxy that shares sessions does not pass it on");
+                    WatchEvent::Echo => {}
+                    WatchEvent::Broken => self.connection = None,
+                    WatchEvent::EchoMissing => {
+                        self.connection = None;
+                        self.warn("the echo did not arrive; a proxy that shares sessions between clients drops it");
                         tokio::time::sleep(RETRY_REFUSED).await;
                     }
                 },
@@ -81,14 +81,14 @@ impl Watch for PgWatch {
 }
 
 impl PgWatch {
-    /// Begins to listen; where that fails, waits a little. Answers whether it listens.
+    /// Starts to listen. Waits after a failure. Returns whether it listens.
     async fn open(&mut self) -> bool {
-        match Line::open(&self.listener, &self.others).await {
-            Ok(line) => {
-                self.line = Some(line);
+        match ListenConnection::open(&self.listener, &self.senders).await {
+            Ok(connection) => {
+                self.connection = Some(connection);
                 return true;
             }
-            // Whoever polls says already that the database is not there.
+            // The poll for heads already reports that the database is not available.
             Err(StoreError::Unavailable(error)) => {
                 debug!(%error, "not listening yet");
                 tokio::time::sleep(RETRY).await;
@@ -103,62 +103,61 @@ impl PgWatch {
 
     fn warn(&mut self, why: &str) {
         if !std::mem::replace(&mut self.warned, true) {
-            warn!(why, "cannot hear what other replicas write; it is asked for at every follow interval instead");
+            warn!(why, "no notices of other replicas' writes; this replica polls at every follow interval instead");
         }
     }
 }
 
-/// What came over the line.
-enum Heard {
-    News(News),
-    /// The line works.
+/// What a wait on the connection ended with.
+enum WatchEvent {
+    Notice(LogNotice),
+    /// The connection works.
     Echo,
     /// The connection ended.
     Broken,
-    /// The word that was sent did not come back.
-    Nothing,
+    /// The echo did not arrive in time.
+    EchoMissing,
 }
 
-impl Line {
-    async fn open(pool: &PgPool, others: &PgPool) -> Result<Self> {
+impl ListenConnection {
+    async fn open(pool: &PgPool, senders: &PgPool) -> Result<Self> {
         let mut listener = PgListener::connect_with(pool).await?;
-        listener.eager_reconnect(false); // what was said meanwhile is lost, and whoever watches must hear of that
-        let (channel, word): (String, String) = sqlx::query_as(
+        listener.eager_reconnect(false); // notices sent meanwhile are lost, and the caller must learn of that
+        let (channel, echo): (String, String) = sqlx::query_as(
             "SELECT 'semblance_' || current_schema()::text::regnamespace::oid, 'echo ' || gen_random_uuid()",
         )
         .fetch_one(&mut listener)
         .await?;
         listener.listen(&channel).await?;
-        let mut line = Self { listener, channel, word, owed: false };
-        line.call(others).await?;
-        Ok(line)
+        let mut connection = Self { listener, channel, echo, echo_pending: false };
+        connection.send_echo(senders).await?;
+        Ok(connection)
     }
 
-    /// Sends the word that shall come back.
-    async fn call(&mut self, others: &PgPool) -> Result<()> {
-        sqlx::query("SELECT pg_notify($1, $2)").bind(&self.channel).bind(&self.word).execute(others).await?;
-        self.owed = true;
+    async fn send_echo(&mut self, senders: &PgPool) -> Result<()> {
+        sqlx::query("SELECT pg_notify($1, $2)").bind(&self.channel).bind(&self.echo).execute(senders).await?;
+        self.echo_pending = true;
         Ok(())
     }
 
-    async fn hear(&mut self, others: &PgPool) -> Heard {
+    async fn next(&mut self, senders: &PgPool) -> WatchEvent {
         loop {
-            let patience = if self.owed { ECHO_MAX } else { SILENCE_MAX };
-            match timeout(patience, self.listener.try_recv()).await {
-                Ok(Ok(Some(said))) if said.payload() == self.word => {
-                    self.owed = false;
-                    return Heard::Echo;
+            let wait_max = if self.echo_pending { ECHO_MAX } else { SILENCE_MAX };
+            match timeout(wait_max, self.listener.try_recv()).await {
+                Ok(Ok(Some(message))) if message.payload() == self.echo => {
+                    self.echo_pending = false;
+                    return WatchEvent::Echo;
                 }
-                Ok(Ok(Some(said))) => {
-                    if let Some(news) = news(said.payload()) {
-                        return Heard::News(news);
+                Ok(Ok(Some(message))) => {
+                    if let Some(notice) = notice(message.payload()) {
+                        return WatchEvent::Notice(notice);
                     }
                 }
-                Ok(Ok(None) | Err(_)) => return Heard::Broken,
-                Err(_) if self.owed => return Heard::Nothing,
+                Ok(Ok(None) | Err(_)) => return WatchEvent::Broken,
+                Err(_) if self.echo_pending => return WatchEvent::EchoMissing,
                 Err(_) => {
-                    if self.call(others).await.is_err() {
-                        return Heard::Broken;
+                    if self.send_echo(senders).await.is_err() {
+                        return WatchEvent::Broken;
                     }
                 }
             }
@@ -166,25 +165,25 @@ impl Line {
     }
 }
 
-/// News as they stand in a notification: the collection, and the position where there is one.
-pub(super) fn payload(news: &News) -> String {
-    match news {
-        News::Appended { uid, position } => format!("{} {}", uid.0, position.0),
-        News::Changed(uid) => uid.0.to_string(),
-        News::Anything => String::new(),
+/// The payload of a notice: the collection's uid, and the position if there is one.
+pub(super) fn payload(notice: &LogNotice) -> String {
+    match notice {
+        LogNotice::Appended { uid, position } => format!("{} {}", uid.0, position.0),
+        LogNotice::Changed(uid) => uid.0.to_string(),
+        LogNotice::Anything => String::new(),
     }
 }
 
-/// `None` for echoes of others and for what a later version may say.
-fn news(payload: &str) -> Option<News> {
+/// `None` for echoes of other watches and for payloads of later versions.
+fn notice(payload: &str) -> Option<LogNotice> {
     let (uid, position) = payload.split_once(' ').map_or((payload, None), |(uid, position)| (uid, Some(position)));
     if payload.is_empty() {
-        return Some(News::Anything);
+        return Some(LogNotice::Anything);
     }
     let uid = CollectionUid(Uuid::parse_str(uid).ok()?);
     Some(match position {
-        None => News::Changed(uid),
-        Some(position) => News::Appended { uid, position: Position(position.parse().ok()?) },
+        None => LogNotice::Changed(uid),
+        Some(position) => LogNotice::Appended { uid, position: Position(position.parse().ok()?) },
     })
 }
 
@@ -193,13 +192,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn news_survive_the_channel_and_other_words_are_passed_over() {
+    fn notices_survive_the_channel_and_other_payloads_are_ignored() {
         let uid = CollectionUid(Uuid::from_u128(7));
-        for said in [News::Appended { uid, position: Position(u64::MAX) }, News::Changed(uid), News::Anything] {
-            assert_eq!(news(&payload(&said)), Some(said));
+        for sent in
+            [LogNotice::Appended { uid, position: Position(u64::MAX) }, LogNotice::Changed(uid), LogNotice::Anything]
+        {
+            assert_eq!(notice(&payload(&sent)), Some(sent));
         }
         for other in ["echo 0", "x", "00000000-0000-0000-0000-000000000007 -1", " ", "7 7 7"] {
-            assert_eq!(news(other), None, "{other}");
+            assert_eq!(notice(other), None, "{other}");
         }
     }
 }

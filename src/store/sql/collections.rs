@@ -1,93 +1,124 @@
-//! Collections and the spaces that they know.
-
+use async_trait::async_trait;
 use sqlx::types::Json;
 
-use super::Connection;
+use super::{DbConnection, SqlStore, announce, idempotency, lock_collection};
 use crate::{
-    Head, Result, StoreError,
-    fault::corrupt,
-    rows::{CollectionRow, HeadRow, bigint, micros, read_all, read_one, role_word},
+    CollectionHead, Collections, IdempotencyRecord, KeyedAnswer, LogNotice, Page, Result, StoreError,
+    rows::{CollectionRow, HeadRow, bigint, micros, role_word},
 };
 use domain::{Collection, CollectionId, CollectionUid, Policy, Position, Revision, SpaceBinding};
 
-pub(super) async fn by_id(connection: &mut Connection, id: &CollectionId) -> Result<Option<Collection>> {
-    let rows: Vec<CollectionRow> = sqlx::query_as(
-        "SELECT c.uid, c.id, c.display_name, c.policy, c.revision, c.create_time, c.update_time,
-                s.name AS space_name, s.modality, s.digest, s.dimension, s.parts, s.role, s.external
-         FROM collections AS c
-         LEFT JOIN collection_spaces AS s ON s.collection_uid = c.uid
-         WHERE c.id = $1
-         ORDER BY s.ordinal",
-    )
-    .bind(id.as_str())
-    .fetch_all(connection)
-    .await?;
-    Ok(CollectionRow::fold(rows)?.pop())
+macro_rules! select {
+    ($from:literal, $rest:literal) => {
+        concat!(
+            "SELECT c.uid, c.id, c.display_name, c.policy, c.revision, c.create_time, c.update_time,
+                    s.name AS space_name, s.modality, s.digest, s.dimension, s.parts, s.role, s.external
+             FROM ",
+            $from,
+            " AS c LEFT JOIN collection_spaces AS s ON s.collection_uid = c.uid ",
+            $rest
+        )
+    };
 }
 
-pub(super) async fn by_uid(connection: &mut Connection, uid: CollectionUid) -> Result<Option<Collection>> {
-    let rows: Vec<CollectionRow> = sqlx::query_as(
-        "SELECT c.uid, c.id, c.display_name, c.policy, c.revision, c.create_time, c.update_time,
-                s.name AS space_name, s.modality, s.digest, s.dimension, s.parts, s.role, s.external
-         FROM collections AS c
-         LEFT JOIN collection_spaces AS s ON s.collection_uid = c.uid
-         WHERE c.uid = $1
-         ORDER BY s.ordinal",
-    )
-    .bind(uid.0)
-    .fetch_all(connection)
-    .await?;
-    Ok(CollectionRow::fold(rows)?.pop())
+#[async_trait]
+impl Collections for SqlStore {
+    async fn create_collection(
+        &self,
+        collection: &Collection,
+        answer: Option<KeyedAnswer<'_>>,
+    ) -> Result<Option<IdempotencyRecord>> {
+        let mut step = self.pools.write_step().await?;
+        if let Some(KeyedAnswer { key, record }) = answer {
+            // The key first: of several requests at once one gets it, and the others wait here until that one commits.
+            let now = collection.create_time;
+            if !idempotency::put(&mut step, key, record, now).await? {
+                return idempotency::by_key(&mut step, key, now).await;
+            }
+        }
+        insert(&mut step, collection).await?;
+        announce(&mut step, &LogNotice::Changed(collection.uid)).await?;
+        step.finish(None).await
+    }
+
+    async fn collection(&self, id: &CollectionId) -> Result<Option<Collection>> {
+        let mut step = self.pools.read_step().await?;
+        let rows: Vec<CollectionRow> = sqlx::query_as(select!("collections", "WHERE c.id = $1 ORDER BY s.ordinal"))
+            .bind(id.as_str())
+            .fetch_all(&mut *step)
+            .await?;
+        step.finish(CollectionRow::fold(rows)?.pop()).await
+    }
+
+    async fn collections(&self, after: Option<&CollectionId>, limit: u32) -> Result<Page<Collection>> {
+        let mut step = self.pools.read_step().await?;
+        let rows: Vec<CollectionRow> = sqlx::query_as(select!(
+            "(SELECT uid, id, display_name, policy, revision, create_time, update_time
+              FROM collections
+              WHERE id > $1
+              ORDER BY id
+              LIMIT $2)",
+            "ORDER BY c.id, s.ordinal"
+        ))
+        .bind(after.map_or("", CollectionId::as_str)) // no id is empty, so every id follows the empty text
+        .bind(i64::from(limit))
+        .fetch_all(&mut *step)
+        .await?;
+        step.finish(CollectionRow::fold(rows)?).await
+    }
+
+    async fn update_collection(&self, collection: &Collection, expected: Revision) -> Result<()> {
+        let mut step = self.pools.write_step().await?;
+        if lock_collection(&mut step, collection.uid).await?.is_none() {
+            return Err(StoreError::CollectionGone);
+        }
+        update(&mut step, collection, expected).await?;
+        announce(&mut step, &LogNotice::Changed(collection.uid)).await?;
+        step.finish(()).await
+    }
+
+    async fn delete_collection(&self, uid: CollectionUid) -> Result<bool> {
+        let mut step = self.pools.write_step().await?;
+        // Lock first: an open turn may still store answers, and they must be deleted with the rest.
+        if lock_collection(&mut step, uid).await?.is_none() {
+            return Ok(false);
+        }
+        idempotency::delete_of_collection(&mut step, uid).await?;
+        // The schema cascades to everything that belongs to the collection.
+        sqlx::query("DELETE FROM collections WHERE uid = $1").bind(uid.0).execute(&mut *step).await?;
+        announce(&mut step, &LogNotice::Changed(uid)).await?;
+        step.finish(true).await
+    }
+
+    async fn heads(&self) -> Result<Vec<CollectionHead>> {
+        let mut step = self.pools.read_step().await?;
+        let rows: Vec<HeadRow> = sqlx::query_as("SELECT uid, id, revision, head_position FROM collections ORDER BY id")
+            .fetch_all(&mut *step)
+            .await?;
+        step.finish(rows.into_iter().map(HeadRow::read).collect::<Result<_>>()?).await
+    }
+
+    async fn head(&self, uid: CollectionUid) -> Result<Option<CollectionHead>> {
+        let mut step = self.pools.read_step().await?;
+        let row: Option<HeadRow> =
+            sqlx::query_as("SELECT uid, id, revision, head_position FROM collections WHERE uid = $1")
+                .bind(uid.0)
+                .fetch_optional(&mut *step)
+                .await?;
+        step.finish(row.map(HeadRow::read).transpose()?).await
+    }
 }
 
-pub(super) async fn page(
-    connection: &mut Connection,
-    after: Option<&CollectionId>,
-    limit: u32,
-) -> Result<Vec<Collection>> {
-    let rows: Vec<CollectionRow> = sqlx::query_as(
-        "SELECT c.uid, c.id, c.display_name, c.policy, c.revision, c.create_time, c.update_time,
-                s.name AS space_name, s.modality, s.digest, s.dimension, s.parts, s.role, s.external
-         FROM (
-             SELECT uid, id, display_name, policy, revision, create_time, update_time
-             FROM collections
-             WHERE id > $1
-             ORDER BY id
-             LIMIT $2
-         ) AS c
-         LEFT JOIN collection_spaces AS s ON s.collection_uid = c.uid
-         ORDER BY c.id, s.ordinal",
-    )
-    .bind(after.map_or("", CollectionId::as_str)) // an id is never empty, so all ids come after the empty text
-    .bind(i64::from(limit))
-    .fetch_all(connection)
-    .await?;
-    CollectionRow::fold(rows)
-}
-
-pub(super) async fn heads(connection: &mut Connection) -> Result<Vec<Head>> {
-    let rows: Vec<HeadRow> = sqlx::query_as("SELECT uid, id, revision, head_position FROM collections ORDER BY id")
+pub(super) async fn by_uid(connection: &mut DbConnection, uid: CollectionUid) -> Result<Option<Collection>> {
+    let rows: Vec<CollectionRow> = sqlx::query_as(select!("collections", "WHERE c.uid = $1 ORDER BY s.ordinal"))
+        .bind(uid.0)
         .fetch_all(connection)
         .await?;
-    read_all(rows)
-}
-
-pub(super) async fn head(connection: &mut Connection, uid: CollectionUid) -> Result<Option<Head>> {
-    let row: Option<HeadRow> =
-        sqlx::query_as("SELECT uid, id, revision, head_position FROM collections WHERE uid = $1")
-            .bind(uid.0)
-            .fetch_optional(connection)
-            .await?;
-    read_one(row)
-}
-
-/// A head as the lock answers it.
-pub(super) fn position(head: i64) -> Result<Position> {
-    u64::try_from(head).map(Position).map_err(|_| corrupt("a negative position in a row of collections"))
+    Ok(CollectionRow::fold(rows)?.pop())
 }
 
 pub(super) async fn set_head_position(
-    connection: &mut Connection,
+    connection: &mut DbConnection,
     uid: CollectionUid,
     position: Position,
 ) -> Result<()> {
@@ -101,7 +132,7 @@ pub(super) async fn set_head_position(
 
 /// # Errors
 /// [`StoreError::CollectionExists`].
-pub(super) async fn create(connection: &mut Connection, collection: &Collection) -> Result<()> {
+async fn insert(connection: &mut DbConnection, collection: &Collection) -> Result<()> {
     sqlx::query(
         "INSERT INTO collections (uid, id, display_name, policy, revision, create_time, update_time)
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -116,17 +147,17 @@ pub(super) async fn create(connection: &mut Connection, collection: &Collection)
     .execute(&mut *connection)
     .await
     .map_err(|error| match error.as_database_error() {
-        Some(said) if said.is_unique_violation() => StoreError::CollectionExists,
+        Some(database) if database.is_unique_violation() => StoreError::CollectionExists,
         _ => error.into(),
     })?;
     put_spaces(connection, collection).await
 }
 
-/// Writes the record if its revision is still `expected`.
+/// Writes the record if its stored revision is `expected`.
 ///
 /// # Errors
-/// [`StoreError::RevisionMoved`], also when the collection is not there.
-pub(super) async fn update(connection: &mut Connection, collection: &Collection, expected: Revision) -> Result<()> {
+/// [`StoreError::RevisionMoved`], also if the collection does not exist.
+pub(super) async fn update(connection: &mut DbConnection, collection: &Collection, expected: Revision) -> Result<()> {
     let updated = sqlx::query(
         "UPDATE collections SET display_name = $3, policy = $4, revision = $5, update_time = $6
          WHERE uid = $1 AND revision = $2",
@@ -146,18 +177,12 @@ pub(super) async fn update(connection: &mut Connection, collection: &Collection,
     put_spaces(connection, collection).await
 }
 
-/// All that belongs to the collection goes with it, because the schema says so.
-pub(super) async fn delete(connection: &mut Connection, uid: CollectionUid) -> Result<()> {
-    sqlx::query("DELETE FROM collections WHERE uid = $1").bind(uid.0).execute(connection).await?;
-    Ok(())
-}
-
-async fn delete_spaces(connection: &mut Connection, uid: CollectionUid) -> Result<()> {
+async fn delete_spaces(connection: &mut DbConnection, uid: CollectionUid) -> Result<()> {
     sqlx::query("DELETE FROM collection_spaces WHERE collection_uid = $1").bind(uid.0).execute(connection).await?;
     Ok(())
 }
 
-async fn put_spaces(connection: &mut Connection, collection: &Collection) -> Result<()> {
+async fn put_spaces(connection: &mut DbConnection, collection: &Collection) -> Result<()> {
     for (binding, ordinal) in collection.spaces.iter().zip(0..) {
         put_space(connection, collection.uid, binding, ordinal).await?;
     }
@@ -165,7 +190,7 @@ async fn put_spaces(connection: &mut Connection, collection: &Collection) -> Res
 }
 
 async fn put_space(
-    connection: &mut Connection,
+    connection: &mut DbConnection,
     uid: CollectionUid,
     binding: &SpaceBinding,
     ordinal: i64,

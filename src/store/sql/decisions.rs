@@ -1,36 +1,39 @@
-//! What resolve saw and said.
-
+use async_trait::async_trait;
 use sqlx::types::Json;
 
-use super::Connection;
-use crate::{
-    DecisionRecord, Result,
-    rows::{DecisionRow, micros, read_one},
+use super::{
+    DbConnection,
+    session::{CollectionAccess, Session},
 };
-use domain::{CollectionUid, DecisionId, Timestamp};
+use crate::{
+    DecisionRecord, Decisions, Result,
+    rows::{DecisionRow, micros},
+};
+use domain::{CollectionUid, DecisionId};
 
-pub(super) async fn by_id(
-    connection: &mut Connection,
-    uid: CollectionUid,
-    id: DecisionId,
-) -> Result<Option<DecisionRecord>> {
-    let row: Option<DecisionRow> =
-        sqlx::query_as("SELECT id, time, body FROM decisions WHERE collection_uid = $1 AND id = $2")
-            .bind(uid.0)
-            .bind(id.0)
-            .fetch_optional(connection)
-            .await?;
-    read_one(row)
+#[async_trait]
+impl<A: CollectionAccess> Decisions for Session<A> {
+    async fn decision(&mut self, id: DecisionId) -> Result<Option<DecisionRecord>> {
+        let uid = self.0.uid();
+        let mut step = self.0.read().await?;
+        let row: Option<DecisionRow> =
+            sqlx::query_as("SELECT id, time, body FROM decisions WHERE collection_uid = $1 AND id = $2")
+                .bind(uid.0)
+                .bind(id.0)
+                .fetch_optional(&mut *step)
+                .await?;
+        step.finish(row.map(DecisionRow::read).transpose()?).await
+    }
+
+    async fn put_decision(&mut self, record: &DecisionRecord) -> Result<()> {
+        let uid = self.0.uid();
+        let mut step = self.0.write().await?;
+        put(&mut step, uid, record).await?;
+        step.finish(()).await
+    }
 }
 
-/// Removes the records from before an instant; answers how many.
-pub(super) async fn sweep(connection: &mut Connection, before: Timestamp) -> Result<u64> {
-    let swept = sqlx::query("DELETE FROM decisions WHERE time < $1").bind(micros(before)).execute(connection).await?;
-    Ok(swept.rows_affected())
-}
-
-/// Keeping a record again changes nothing, so that who lost the answer may simply repeat.
-pub(super) async fn keep(connection: &mut Connection, uid: CollectionUid, record: &DecisionRecord) -> Result<()> {
+pub(super) async fn put(connection: &mut DbConnection, uid: CollectionUid, record: &DecisionRecord) -> Result<()> {
     sqlx::query(
         "INSERT INTO decisions (id, collection_uid, time, body) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING",
     )

@@ -1,15 +1,38 @@
-//! Answers kept under the keys that clients gave with their requests.
+use async_trait::async_trait;
 
-use super::Connection;
+use super::{
+    DbConnection,
+    session::{Access, Session},
+};
 use crate::{
-    IdempotencyKey, IdempotencyRecord, Result,
-    rows::{IdempotencyRow, micros, read_one},
+    IdempotencyKey, IdempotencyKeys, IdempotencyRecord, Result,
+    rows::{IdempotencyRow, micros},
 };
 use domain::{CollectionUid, Timestamp};
 
-/// The answer under the key, unless it has expired by `now`.
+#[async_trait]
+impl<A: Access> IdempotencyKeys for Session<A> {
+    async fn idempotency_record(&mut self, key: &IdempotencyKey, now: Timestamp) -> Result<Option<IdempotencyRecord>> {
+        let mut step = self.0.read().await?;
+        let record = by_key(&mut step, key, now).await?;
+        step.finish(record).await
+    }
+
+    async fn put_idempotency_record(
+        &mut self,
+        key: &IdempotencyKey,
+        record: &IdempotencyRecord,
+        now: Timestamp,
+    ) -> Result<()> {
+        let mut step = self.0.write().await?;
+        put(&mut step, key, record, now).await?;
+        step.finish(()).await
+    }
+}
+
+/// The answer under the key, unless it has expired at `now`.
 pub(super) async fn by_key(
-    connection: &mut Connection,
+    connection: &mut DbConnection,
     key: &IdempotencyKey,
     now: Timestamp,
 ) -> Result<Option<IdempotencyRecord>> {
@@ -25,18 +48,17 @@ pub(super) async fn by_key(
     .bind(micros(now))
     .fetch_optional(connection)
     .await?;
-    read_one(row)
+    row.map(IdempotencyRow::read).transpose()
 }
 
-/// The first answer under a key stays until it expires; one that has expired by `now` but was not swept gives way.
-/// Answers whether this one is kept.
-pub(super) async fn keep(
-    connection: &mut Connection,
+/// Stores an answer unless there is one that has not expired at `now`. Returns whether it is stored.
+pub(super) async fn put(
+    connection: &mut DbConnection,
     key: &IdempotencyKey,
     record: &IdempotencyRecord,
     now: Timestamp,
 ) -> Result<bool> {
-    let kept = sqlx::query(
+    let put = sqlx::query(
         "INSERT INTO idempotency_keys (principal, method, collection, key, body_hash, answer, expire_time)
          VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT (principal, method, collection, key) DO UPDATE SET
@@ -55,20 +77,11 @@ pub(super) async fn keep(
     .bind(micros(now))
     .execute(connection)
     .await?;
-    Ok(kept.rows_affected() > 0)
+    Ok(put.rows_affected() > 0)
 }
 
-/// Removes what has expired by `now`; answers how many.
-pub(super) async fn sweep(connection: &mut Connection, now: Timestamp) -> Result<u64> {
-    let swept = sqlx::query("DELETE FROM idempotency_keys WHERE expire_time <= $1")
-        .bind(micros(now))
-        .execute(connection)
-        .await?;
-    Ok(swept.rows_affected())
-}
-
-/// Removes the answers of a collection that is about to be deleted.
-pub(super) async fn delete_of_collection(connection: &mut Connection, uid: CollectionUid) -> Result<()> {
+/// Deletes the answers of a collection that is about to be deleted.
+pub(super) async fn delete_of_collection(connection: &mut DbConnection, uid: CollectionUid) -> Result<()> {
     sqlx::query("DELETE FROM idempotency_keys WHERE collection = (SELECT id FROM collections WHERE uid = $1)")
         .bind(uid.0)
         .execute(connection)

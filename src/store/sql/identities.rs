@@ -1,16 +1,74 @@
-//! Identities: who is enrolled, under which labels, until when.
+use async_trait::async_trait;
+use sqlx::{QueryBuilder, types::Json};
 
-use sqlx::{FromRow, QueryBuilder, types::Json};
-
-use super::{Connection, Database, many::pieces};
-use crate::{
-    Result,
-    rows::{ExpiredRow, IdentityRow, bigint, micros, read_all, read_one},
+use super::{
+    Database, DbConnection,
+    many::pieces,
+    session::{CollectionAccess, Session},
 };
-use domain::{CollectionUid, Identity, IdentityId, Labels, Position, Timestamp};
+use crate::{
+    EnrolledIdentity, Identities, Page, Result,
+    rows::{EnrolledRow, IdentityRow, bigint, micros},
+};
+use domain::{CollectionUid, Identity, IdentityId, Labels, Position};
+
+#[async_trait]
+impl<A: CollectionAccess> Identities for Session<A> {
+    async fn identity(&mut self, id: &IdentityId) -> Result<Option<Identity>> {
+        let uid = self.0.uid();
+        let mut step = self.0.read().await?;
+        let identity = by_id(&mut step, uid, id).await?;
+        step.finish(identity).await
+    }
+
+    async fn identities(&mut self, after: Option<&IdentityId>, limit: u32) -> Result<Page<Identity>> {
+        let uid = self.0.uid();
+        let mut step = self.0.read().await?;
+        let rows: Vec<IdentityRow> = sqlx::query_as(
+            "SELECT id, labels, expire_time, revision, create_time, update_time
+             FROM identities
+             WHERE collection_uid = $1 AND id > $2
+             ORDER BY id
+             LIMIT $3",
+        )
+        .bind(uid.0)
+        .bind(after.map_or("", IdentityId::as_str)) // no id is empty, so every id follows the empty text
+        .bind(i64::from(limit))
+        .fetch_all(&mut *step)
+        .await?;
+        step.finish(rows.into_iter().map(IdentityRow::read).collect::<Result<_>>()?).await
+    }
+
+    async fn enrolled_identities(&mut self, ids: &[IdentityId]) -> Result<Vec<EnrolledIdentity>> {
+        let uid = self.0.uid();
+        let mut step = self.0.read().await?;
+        let mut enrolled = Vec::with_capacity(ids.len());
+        for piece in pieces(ids) {
+            let mut select = QueryBuilder::<Database>::new(
+                "SELECT i.id, i.labels, i.expire_time, i.revision, i.create_time, i.update_time,
+                        (SELECT count(*)
+                         FROM templates AS t
+                         WHERE t.collection_uid = i.collection_uid AND t.identity_id = i.id) AS templates
+                 FROM identities AS i
+                 WHERE i.collection_uid = ",
+            );
+            select.push_bind(uid.0).push(" AND i.id IN (");
+            let mut listed = select.separated(", ");
+            for id in piece {
+                listed.push_bind(id.as_str());
+            }
+            select.push(")");
+            let rows: Vec<EnrolledRow> = select.build_query_as().fetch_all(&mut *step).await?;
+            for row in rows {
+                enrolled.push(row.read()?);
+            }
+        }
+        step.finish(enrolled).await
+    }
+}
 
 pub(super) async fn by_id(
-    connection: &mut Connection,
+    connection: &mut DbConnection,
     uid: CollectionUid,
     id: &IdentityId,
 ) -> Result<Option<Identity>> {
@@ -23,71 +81,12 @@ pub(super) async fn by_id(
     .bind(id.as_str())
     .fetch_optional(connection)
     .await?;
-    read_one(row)
+    row.map(IdentityRow::read).transpose()
 }
 
-/// An identity beside the number of its templates.
-#[derive(Debug, FromRow)]
-struct EnrolledRow {
-    #[sqlx(flatten)]
-    identity: IdentityRow,
-    templates: i64,
-}
-
-/// Those of the ids that are there, each with how many templates it has.
-pub(super) async fn enrolled(
-    connection: &mut Connection,
-    uid: CollectionUid,
-    ids: &[IdentityId],
-) -> Result<Vec<(Identity, u64)>> {
-    let mut enrolled = Vec::with_capacity(ids.len());
-    for piece in pieces(ids) {
-        let mut select = QueryBuilder::<Database>::new(
-            "SELECT i.id, i.labels, i.expire_time, i.revision, i.create_time, i.update_time,
-                    (SELECT count(*)
-                     FROM templates AS t
-                     WHERE t.collection_uid = i.collection_uid AND t.identity_id = i.id) AS templates
-             FROM identities AS i
-             WHERE i.collection_uid = ",
-        );
-        select.push_bind(uid.0).push(" AND i.id IN (");
-        let mut listed = select.separated(", ");
-        for id in piece {
-            listed.push_bind(id.as_str());
-        }
-        select.push(")");
-        let rows: Vec<EnrolledRow> = select.build_query_as().fetch_all(&mut *connection).await?;
-        for row in rows {
-            enrolled.push((Identity::try_from(row.identity)?, row.templates.unsigned_abs()));
-        }
-    }
-    Ok(enrolled)
-}
-
-pub(super) async fn page(
-    connection: &mut Connection,
-    uid: CollectionUid,
-    after: Option<&IdentityId>,
-    limit: u32,
-) -> Result<Vec<Identity>> {
-    let rows: Vec<IdentityRow> = sqlx::query_as(
-        "SELECT id, labels, expire_time, revision, create_time, update_time
-         FROM identities
-         WHERE collection_uid = $1 AND id > $2
-         ORDER BY id
-         LIMIT $3",
-    )
-    .bind(uid.0)
-    .bind(after.map_or("", IdentityId::as_str)) // an id is never empty, so all ids come after the empty text
-    .bind(i64::from(limit))
-    .fetch_all(connection)
-    .await?;
-    read_all(rows)
-}
-
-/// Those that entries of the log between two positions say were labelled, and that are still there.
+/// Identities that log entries in a range of positions labelled, and that still exist.
 pub(super) async fn labelled_between(
-    connection: &mut Connection,
+    connection: &mut DbConnection,
     uid: CollectionUid,
     after: Position,
     through: Position,
@@ -106,31 +105,11 @@ pub(super) async fn labelled_between(
     .bind(bigint(through.0))
     .fetch_all(connection)
     .await?;
-    read_all(rows)
+    rows.into_iter().map(IdentityRow::read).collect()
 }
 
-/// The longest expired first.
-pub(super) async fn expired(
-    connection: &mut Connection,
-    now: Timestamp,
-    limit: u32,
-) -> Result<Vec<(CollectionUid, IdentityId)>> {
-    let rows: Vec<ExpiredRow> = sqlx::query_as(
-        "SELECT collection_uid, id
-         FROM identities
-         WHERE expire_time <= $1
-         ORDER BY expire_time, collection_uid, id
-         LIMIT $2",
-    )
-    .bind(micros(now))
-    .bind(i64::from(limit))
-    .fetch_all(connection)
-    .await?;
-    read_all(rows)
-}
-
-/// Creates the identities or replaces their records. No two of them have one id.
-pub(super) async fn put(connection: &mut Connection, uid: CollectionUid, identities: &[&Identity]) -> Result<()> {
+/// Creates identities or replaces their records. No two of them have the same id.
+pub(super) async fn put(connection: &mut DbConnection, uid: CollectionUid, identities: &[&Identity]) -> Result<()> {
     for piece in pieces(identities) {
         let mut insert = QueryBuilder::<Database>::new(
             "INSERT INTO identities (collection_uid, id, labels, expire_time, revision, create_time, update_time) ",
@@ -157,8 +136,8 @@ pub(super) async fn put(connection: &mut Connection, uid: CollectionUid, identit
     Ok(())
 }
 
-/// Removes the identity, and with it its templates and their payloads; answers whether it was there.
-pub(super) async fn delete(connection: &mut Connection, uid: CollectionUid, id: &IdentityId) -> Result<bool> {
+/// Deletes an identity with its templates and their payloads. Returns whether it existed.
+pub(super) async fn delete(connection: &mut DbConnection, uid: CollectionUid, id: &IdentityId) -> Result<bool> {
     let deleted = sqlx::query("DELETE FROM identities WHERE collection_uid = $1 AND id = $2")
         .bind(uid.0)
         .bind(id.as_str())

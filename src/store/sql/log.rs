@@ -1,31 +1,45 @@
-//! The log: what happened, in the order that every replica agrees on.
-
 use std::collections::HashMap;
 
+use async_trait::async_trait;
 use sqlx::QueryBuilder;
 
-use super::{Connection, Database, identities, many::pieces, templates};
+use super::{
+    Database, DbConnection, identities,
+    many::pieces,
+    session::{CollectionAccess, Session},
+    templates,
+};
 use crate::{
-    Result,
-    rows::{LogEntry, LogRow, bigint, micros, read_all},
+    Log, Page, Result,
+    rows::{LogEntry, LogRow, bigint, micros},
 };
 use domain::{CollectionUid, Entry, EntryKind, Position};
 
-/// Entries after a position, each with its subject as it is now.
+#[async_trait]
+impl<A: CollectionAccess> Log for Session<A> {
+    async fn entries_after(&mut self, after: Position, limit: u32) -> Result<Page<Entry>> {
+        let uid = self.0.uid();
+        let mut step = self.0.read().await?;
+        let entries = entries_after(&mut step, uid, after, limit).await?;
+        step.finish(entries).await
+    }
+}
+
+/// Entries after a position, each with the present state of its subject.
 ///
-/// The subjects are read after the entries and may be newer. That is what an entry promises anyway, so a follower that
+/// The subjects are read after the entries and may be newer. An entry promises no more than that, so a follower that
 /// reads on reaches the same state.
 pub(super) async fn entries_after(
-    connection: &mut Connection,
+    connection: &mut DbConnection,
     uid: CollectionUid,
     after: Position,
     limit: u32,
 ) -> Result<Vec<Entry>> {
-    let noted = page(connection, uid, after, limit).await?;
-    let Some(through) = noted.last().map(|last| last.position) else {
+    let page = page(connection, uid, after, limit).await?;
+    let Some(through) = page.last().map(|last| last.position) else {
         return Ok(Vec::new());
     };
-    let any = |kind| noted.iter().any(|entry| entry.kind == kind);
+    let any = |kind| page.iter().any(|entry| entry.kind == kind);
 
     let mut admitted = HashMap::new();
     if any(EntryKind::Admit) {
@@ -38,9 +52,9 @@ pub(super) async fn entries_after(
         labelled.extend(found.into_iter().map(|identity| (identity.id.clone(), identity)));
     }
 
-    let entries = noted.into_iter().map(|LogEntry { position, kind, identity, template, time }| Entry {
+    let entries = page.into_iter().map(|LogEntry { position, kind, identity, template, time }| Entry {
         admitted: admitted.remove(&position),
-        // Not removed: one identity may have been labelled several times.
+        // Not removed: an identity may be labelled several times.
         labelled: (kind == EntryKind::Label).then(|| labelled.get(&identity).cloned()).flatten(),
         position,
         kind,
@@ -51,7 +65,7 @@ pub(super) async fn entries_after(
     Ok(entries.collect())
 }
 
-async fn page(connection: &mut Connection, uid: CollectionUid, after: Position, limit: u32) -> Result<Vec<LogEntry>> {
+async fn page(connection: &mut DbConnection, uid: CollectionUid, after: Position, limit: u32) -> Result<Vec<LogEntry>> {
     let rows: Vec<LogRow> = sqlx::query_as(
         "SELECT position, kind, identity_id, template_id, time
          FROM log_entries
@@ -64,10 +78,10 @@ async fn page(connection: &mut Connection, uid: CollectionUid, after: Position, 
     .bind(i64::from(limit))
     .fetch_all(connection)
     .await?;
-    read_all(rows)
+    rows.into_iter().map(LogRow::read).collect()
 }
 
-pub(super) async fn append(connection: &mut Connection, uid: CollectionUid, entries: &[LogEntry]) -> Result<()> {
+pub(super) async fn append(connection: &mut DbConnection, uid: CollectionUid, entries: &[LogEntry]) -> Result<()> {
     for piece in pieces(entries) {
         let mut insert = QueryBuilder::<Database>::new(
             "INSERT INTO log_entries (collection_uid, position, kind, identity_id, template_id, time) ",

@@ -1,10 +1,10 @@
-//! Many rows by few statements.
+//! Writes many rows with few statements.
 
-/// The most rows of one statement: far below what either database allows in parameters, for the widest table.
+/// Maximum rows per statement: far below the parameter limit of either database, for the widest table.
 const ROWS_MAX: usize = 64;
 
-/// Cuts rows into pieces of 64, 32, and so on down to 1. A statement is prepared once for each length, so that seven
-/// serve every count; a length of its own for each count would drive each other out of the connection's cache.
+/// Cuts rows into pieces of 64, 32, and so on down to 1. A statement is prepared once per length, so seven prepared
+/// statements serve every count; a length for each count would overflow the connection's statement cache.
 pub(super) fn pieces<T>(rows: &[T]) -> impl Iterator<Item = &[T]> {
     let mut rest = rows;
     std::iter::from_fn(move || {

@@ -1,142 +1,133 @@
-//! Templates, and beside them their numbers.
-
+use async_trait::async_trait;
 use sqlx::{QueryBuilder, types::Json};
 use uuid::Uuid;
 
-use super::{Connection, Database, many::pieces};
+use super::{
+    Database, DbConnection,
+    many::pieces,
+    session::{CollectionAccess, Session},
+};
 use crate::{
-    Result, StoreError,
-    payload::checksum,
+    AcceptedTemplate, Page, Result, StoreError, Templates,
     rows::{
-        AcceptedRow, F32LE_UNIT, StoredTemplateRow, TemplateRow, bigint, micros, origin_word, payload_bytes, read_all,
-        read_one,
+        AcceptedRow, F32LE_UNIT, StoredTemplateRow, TemplateRow, bigint, checksum, micros, origin_word, payload_bytes,
     },
 };
-use domain::{Assignment, CollectionUid, EmbeddingSpace, IdentityId, Position, StoredTemplate, Template, TemplateId};
+use domain::{Assignment, CollectionUid, IdentityId, Position, StoredTemplate, Template, TemplateId};
 
-pub(super) async fn by_id(connection: &mut Connection, uid: CollectionUid, id: TemplateId) -> Result<Option<Template>> {
-    let row: Option<TemplateRow> = sqlx::query_as(
-        "SELECT id, identity_id, modality, digest, dimension, parts, model, origin, quality, frames_used, frames_dropped,
-                spread, accepted_posterior, certificate, position, create_time
-         FROM templates
-         WHERE collection_uid = $1 AND id = $2",
-    )
-    .bind(uid.0)
-    .bind(id.0)
-    .fetch_optional(connection)
-    .await?;
-    read_one(row)
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, identity_id, modality, digest, dimension, parts, model, origin, quality, frames_used,
+                    frames_dropped, spread, accepted_posterior, certificate, position, create_time
+             FROM templates
+             WHERE collection_uid = $1 ",
+            $rest
+        )
+    };
 }
 
-/// Where a page of an identity's templates begins and ends.
-#[derive(Debug)]
-pub(super) struct TemplatePage {
-    pub(super) after: Option<TemplateId>,
-    pub(super) limit: u32,
+/// The same with payloads.
+macro_rules! select_stored {
+    ($rest:literal) => {
+        concat!(
+            "SELECT t.id, t.identity_id, t.modality, t.digest, t.dimension, t.parts, t.model, t.origin, t.quality,
+                    t.frames_used, t.frames_dropped, t.spread, t.accepted_posterior, t.certificate, t.position,
+                    t.create_time, p.format, p.key_id, p.bytes, p.crc32
+             FROM templates AS t
+             JOIN template_payloads AS p ON p.template_id = t.id
+             WHERE t.collection_uid = $1 ",
+            $rest
+        )
+    };
 }
 
-pub(super) async fn of_identity(
-    connection: &mut Connection,
-    uid: CollectionUid,
-    identity: &IdentityId,
-    page: TemplatePage,
-) -> Result<Vec<Template>> {
-    let rows: Vec<TemplateRow> = sqlx::query_as(
-        "SELECT id, identity_id, modality, digest, dimension, parts, model, origin, quality, frames_used, frames_dropped,
-                spread, accepted_posterior, certificate, position, create_time
-         FROM templates
-         WHERE collection_uid = $1 AND identity_id = $2 AND id > $3
-         ORDER BY id
-         LIMIT $4",
-    )
-    .bind(uid.0)
-    .bind(identity.as_str())
-    .bind(page.after.map_or(Uuid::nil(), |id| id.0)) // nobody makes the nil id, so all ids come after it
-    .bind(i64::from(page.limit))
-    .fetch_all(connection)
-    .await?;
-    read_all(rows)
+#[async_trait]
+impl<A: CollectionAccess> Templates for Session<A> {
+    async fn template(&mut self, id: TemplateId) -> Result<Option<Template>> {
+        let uid = self.0.uid();
+        let mut step = self.0.read().await?;
+        let row: Option<TemplateRow> =
+            sqlx::query_as(select!("AND id = $2")).bind(uid.0).bind(id.0).fetch_optional(&mut *step).await?;
+        step.finish(row.map(TemplateRow::read).transpose()?).await
+    }
+
+    async fn templates_of(
+        &mut self,
+        identity: &IdentityId,
+        after: Option<TemplateId>,
+        limit: u32,
+    ) -> Result<Page<Template>> {
+        let uid = self.0.uid();
+        let mut step = self.0.read().await?;
+        let rows: Vec<TemplateRow> = sqlx::query_as(select!("AND identity_id = $2 AND id > $3 ORDER BY id LIMIT $4"))
+            .bind(uid.0)
+            .bind(identity.as_str())
+            .bind(after.map_or(Uuid::nil(), |id| id.0)) // no id is nil, so every id follows it
+            .bind(i64::from(limit))
+            .fetch_all(&mut *step)
+            .await?;
+        step.finish(rows.into_iter().map(TemplateRow::read).collect::<Result<_>>()?).await
+    }
+
+    async fn stored_templates(&mut self, after: Position, limit: u32) -> Result<Page<StoredTemplate>> {
+        let uid = self.0.uid();
+        let mut step = self.0.read().await?;
+        let rows = row_page(&mut step, uid, bigint(after.0), limit.into()).await?;
+        step.finish(rows.into_iter().map(StoredTemplateRow::read).collect::<Result<_>>()?).await
+    }
+
+    async fn accepted_below(&mut self, posterior: f64) -> Result<Vec<AcceptedTemplate>> {
+        let uid = self.0.uid();
+        let mut step = self.0.read().await?;
+        let rows: Vec<AcceptedRow> = sqlx::query_as(
+            "SELECT id, identity_id, modality, digest, dimension, parts
+             FROM templates
+             WHERE collection_uid = $1 AND accepted_posterior < $2
+             ORDER BY position",
+        )
+        .bind(uid.0)
+        .bind(posterior)
+        .fetch_all(&mut *step)
+        .await?;
+        step.finish(rows.into_iter().map(AcceptedRow::read).collect::<Result<_>>()?).await
+    }
 }
 
-/// Templates with their numbers, in position order.
-pub(super) async fn stored_page(
-    connection: &mut Connection,
-    uid: CollectionUid,
-    after: Position,
-    limit: u32,
-) -> Result<Vec<StoredTemplate>> {
-    read_all(unread_page(connection, uid, bigint(after.0), limit.into()).await?)
-}
-
-/// The same as rows, for whoever wants to know what is wrong with those that cannot be read.
-pub(super) async fn unread_page(
-    connection: &mut Connection,
+/// Rows after a position, in position order. `audit` reads them one by one, to report each row that cannot be read.
+pub(super) async fn row_page(
+    connection: &mut DbConnection,
     uid: CollectionUid,
     after: i64,
     limit: i64,
 ) -> Result<Vec<StoredTemplateRow>> {
-    let rows = sqlx::query_as(
-        "SELECT t.id, t.identity_id, t.modality, t.digest, t.dimension, t.parts, t.model, t.origin, t.quality,
-                t.frames_used, t.frames_dropped, t.spread, t.accepted_posterior, t.certificate, t.position, t.create_time,
-                p.format, p.key_id, p.bytes, p.crc32
-         FROM templates AS t
-         JOIN template_payloads AS p ON p.template_id = t.id
-         WHERE t.collection_uid = $1 AND t.position > $2
-         ORDER BY t.position
-         LIMIT $3",
-    );
+    let rows = sqlx::query_as(select_stored!("AND t.position > $2 ORDER BY t.position LIMIT $3"));
     Ok(rows.bind(uid.0).bind(after).bind(limit).fetch_all(connection).await?)
 }
 
-/// Templates with their numbers that stand between two positions of the log, in position order.
+/// Templates with their embeddings in a range of positions, in position order.
 pub(super) async fn stored_between(
-    connection: &mut Connection,
+    connection: &mut DbConnection,
     uid: CollectionUid,
     after: Position,
     through: Position,
 ) -> Result<Vec<StoredTemplate>> {
-    let rows: Vec<StoredTemplateRow> = sqlx::query_as(
-        "SELECT t.id, t.identity_id, t.modality, t.digest, t.dimension, t.parts, t.model, t.origin, t.quality,
-                t.frames_used, t.frames_dropped, t.spread, t.accepted_posterior, t.certificate, t.position, t.create_time,
-                p.format, p.key_id, p.bytes, p.crc32
-         FROM templates AS t
-         JOIN template_payloads AS p ON p.template_id = t.id
-         WHERE t.collection_uid = $1 AND t.position > $2 AND t.position <= $3
-         ORDER BY t.position",
-    )
-    .bind(uid.0)
-    .bind(bigint(after.0))
-    .bind(bigint(through.0))
-    .fetch_all(connection)
-    .await?;
-    read_all(rows)
+    let rows: Vec<StoredTemplateRow> =
+        sqlx::query_as(select_stored!("AND t.position > $2 AND t.position <= $3 ORDER BY t.position"))
+            .bind(uid.0)
+            .bind(bigint(after.0))
+            .bind(bigint(through.0))
+            .fetch_all(connection)
+            .await?;
+    rows.into_iter().map(StoredTemplateRow::read).collect()
 }
 
-/// Those that the self-paced policy accepted at a posterior below this one, with whose they are, oldest first.
-pub(super) async fn accepted_below(
-    connection: &mut Connection,
-    uid: CollectionUid,
-    posterior: f64,
-) -> Result<Vec<(EmbeddingSpace, IdentityId, TemplateId)>> {
-    let rows: Vec<AcceptedRow> = sqlx::query_as(
-        "SELECT id, identity_id, modality, digest, dimension, parts
-         FROM templates
-         WHERE collection_uid = $1 AND accepted_posterior < $2
-         ORDER BY position",
-    )
-    .bind(uid.0)
-    .bind(posterior)
-    .fetch_all(connection)
-    .await?;
-    read_all(rows)
-}
-
-/// Adds templates, each at its position of the log.
+/// Inserts templates, each at its log position.
 ///
 /// # Errors
 /// [`StoreError::IdentityGone`].
 pub(super) async fn admit(
-    connection: &mut Connection,
+    connection: &mut DbConnection,
     uid: CollectionUid,
     admitted: &[(&StoredTemplate, Position)],
 ) -> Result<()> {
@@ -148,7 +139,7 @@ pub(super) async fn admit(
 }
 
 async fn insert(
-    connection: &mut Connection,
+    connection: &mut DbConnection,
     uid: CollectionUid,
     admitted: &[(&StoredTemplate, Position)],
 ) -> Result<()> {
@@ -159,7 +150,7 @@ async fn insert(
     );
     insert.push_values(admitted, |mut row, (stored, position)| {
         let template = &stored.template;
-        assert_eq!(template.space, stored.embedding.space(), "a template is bound to the space of its numbers");
+        assert_eq!(template.space, stored.embedding.space(), "a template has the space of its embedding");
         let (accepted, certificate) = match &template.assignment {
             Assignment::Enrolled => (None, None),
             Assignment::Accepted { posterior } => (Some(*posterior), None),
@@ -190,21 +181,21 @@ async fn insert(
     Ok(())
 }
 
-async fn insert_payloads(connection: &mut Connection, admitted: &[(&StoredTemplate, Position)]) -> Result<()> {
+async fn insert_payloads(connection: &mut DbConnection, admitted: &[(&StoredTemplate, Position)]) -> Result<()> {
     let mut insert =
         QueryBuilder::<Database>::new("INSERT INTO template_payloads (template_id, format, bytes, crc32) ");
     insert.push_values(admitted, |mut row, (stored, _)| {
         let (id, bytes) = (stored.template.id, payload_bytes(&stored.embedding));
-        let crc32 = i64::from(checksum(id, &bytes));
+        let crc32 = i64::from(checksum(id.0, &bytes));
         row.push_bind(id.0).push_bind(F32LE_UNIT).push_bind(bytes).push_bind(crc32);
     });
     insert.build().execute(connection).await?;
     Ok(())
 }
 
-/// Removes the template and its payload; answers whether the identity had it.
+/// Deletes a template and its payload. Returns whether the identity had it.
 pub(super) async fn delete(
-    connection: &mut Connection,
+    connection: &mut DbConnection,
     uid: CollectionUid,
     identity: &IdentityId,
     id: TemplateId,

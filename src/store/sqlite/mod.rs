@@ -1,4 +1,4 @@
-//! The embedded database: one file, one writer, readers that never wait for it.
+//! The embedded database: one file, one writer, readers that do not wait for it.
 
 use std::{
     fs::{DirBuilder, OpenOptions},
@@ -16,7 +16,7 @@ use sqlx::{
 };
 use tempfile::TempDir;
 
-use super::{News, Result, StoreError, StoreOptions, Watch};
+use super::{LogNotice, LogWatch, Result, StoreError, StoreOptions};
 use domain::CollectionUid;
 
 #[path = "../sql/mod.rs"]
@@ -28,33 +28,33 @@ mod tests;
 pub(super) use sql::SqlStore;
 
 type Database = Sqlite;
-type Connection = sqlx::SqliteConnection;
-type Transaction = sqlx::Transaction<'static, Sqlite>;
+type DbConnection = sqlx::SqliteConnection;
+type DbTransaction = sqlx::Transaction<'static, Sqlite>;
 
 /// The connections to one database file.
 ///
-/// There is one that writes, and whoever wants to write waits for it here, in order, rather than for SQLite's lock, on
-/// which waiters poll. Other processes' writers are waited for by SQLite's busy timeout.
+/// One connection writes. Writers queue for it in this process, because waiters on SQLite's own lock poll. SQLite's
+/// busy timeout covers writers in other processes.
 #[derive(Debug)]
-struct Pools {
+struct ConnectionPools {
     writer: SqlitePool,
     readers: SqlitePool,
-    /// Where a database lives that nobody gave a file; it goes with the store.
+    /// The folder of a `sqlite::memory:` database; it is removed with the store.
     _scratch: Option<TempDir>,
 }
 
-impl Pools {
+impl ConnectionPools {
     const KIND: &'static str = "sqlite";
     const MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
 
     async fn open(options: &StoreOptions) -> Result<Self> {
-        let (file, scratch) = place(&options.url)?;
-        // Deleted rows are overwritten, because what is erased here are people's bodies; by default SQLite leaves the
-        // bytes in the file until the page is used again.
+        let (file, scratch) = database_file(&options.url)?;
+        // Deleted rows are overwritten, because they hold biometric data; by default SQLite leaves the bytes in the
+        // file until it reuses the page.
         let file = file.foreign_keys(true).busy_timeout(options.acquire_timeout).pragma("secure_delete", "ON");
         let writer = pool(1, options.acquire_timeout)
             .connect_with(
-                // The write-ahead log lets readers go on while a turn is open; FULL syncs it at every commit.
+                // The write-ahead log lets readers continue while a turn is open; FULL syncs it at every commit.
                 file.clone().journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full),
             )
             .await?;
@@ -68,25 +68,25 @@ impl Pools {
         Ok(self.readers.acquire().await?)
     }
 
-    /// Moves the write-ahead log into the database file and cuts it to nothing: until then it holds old versions of
-    /// pages, deleted rows among them. A reader that is under way leaves some of it for the next time.
+    /// Moves the write-ahead log into the database file and truncates it: until then it holds old versions of pages,
+    /// including deleted rows. An open reader makes SQLite keep a part of it until the next call.
     async fn scrub(&self) -> Result<()> {
         sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.writer).await?;
         Ok(())
     }
 
-    /// Begins what may write. Immediate: a transaction that began as a reader could not wait for another process's
-    /// writer, but would fail.
-    async fn begin(&self) -> Result<Transaction> {
+    /// Begins a write transaction. Immediate, because a transaction that begins as a reader fails instead of waiting
+    /// for another process's writer.
+    async fn begin(&self) -> Result<DbTransaction> {
         Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
     }
 
-    /// A transaction that reads, and sees the database as it was at its first statement for as long as it lasts.
-    async fn snapshot(&self) -> Result<Transaction> {
+    /// A read transaction. It sees the database as of its first statement.
+    async fn snapshot(&self) -> Result<DbTransaction> {
         Ok(self.readers.begin().await?)
     }
 
-    /// All in one immediate transaction, because sqlx takes no lock of its own here.
+    /// All migrations in one immediate transaction, because sqlx takes no lock on SQLite.
     async fn migrate(&self) -> Result<()> {
         let mut transaction = self.begin().await?;
         Self::MIGRATIONS.run_direct(None, &mut *transaction, false).await?;
@@ -103,9 +103,9 @@ impl Pools {
         if exists { Ok(reader.list_applied_migrations(table).await?) } else { Ok(Vec::new()) }
     }
 
-    #[expect(clippy::unused_self, reason = "the other database watches over a connection")]
-    fn watch(&self) -> Box<dyn Watch> {
-        Box::new(Silence)
+    #[expect(clippy::unused_self, reason = "the other database needs a connection")]
+    fn watch(&self) -> Box<dyn LogWatch> {
+        Box::new(NoWatch)
     }
 
     async fn close(&self) {
@@ -115,7 +115,7 @@ impl Pools {
 }
 
 fn pool(connections_max: u32, acquire_timeout: Duration) -> SqlitePoolOptions {
-    // Connections to a file do not grow stale, and each costs a thread to start.
+    // Connections to a file do not become stale, and each needs a new thread.
     SqlitePoolOptions::new()
         .max_connections(connections_max.max(1))
         .acquire_timeout(acquire_timeout)
@@ -124,9 +124,9 @@ fn pool(connections_max: u32, acquire_timeout: Duration) -> SqlitePoolOptions {
         .test_before_acquire(false)
 }
 
-/// The file that the URL names. `sqlite::memory:` is a file as well, in a folder that goes with the store: what SQLite
-/// itself keeps in memory has no write-ahead log, so that a reader would wait for every open turn.
-fn place(url: &str) -> Result<(SqliteConnectOptions, Option<TempDir>)> {
+/// The file that the URL names. `sqlite::memory:` is a file too, in a temporary folder: SQLite's own in-memory
+/// databases have no write-ahead log, so a reader would wait for every open turn.
+fn database_file(url: &str) -> Result<(SqliteConnectOptions, Option<TempDir>)> {
     if matches!(url, "sqlite::memory:" | "sqlite://:memory:") {
         let scratch = tempfile::tempdir().map_err(|error| StoreError::Unavailable(error.into()))?;
         let file = SqliteConnectOptions::new().filename(scratch.path().join("semblance.db"));
@@ -138,15 +138,16 @@ fn place(url: &str) -> Result<(SqliteConnectOptions, Option<TempDir>)> {
     if path.as_os_str().is_empty() {
         return Err(StoreError::BadUrl("DATABASE_URL names no SQLite file after sqlite:".to_owned()));
     }
-    make_file(path).map_err(|error| {
+    create_file(path).map_err(|error| {
         StoreError::BadUrl(format!("DATABASE_URL: the database file {} cannot be opened: {error}", path.display()))
     })?;
     Ok((file, None))
 }
 
-/// Makes the file and its folder where they are missing, for the owner alone where the system knows owners: the database
-/// holds people's bodies. SQLite takes an empty file for an empty database and gives its other files the same owner.
-fn make_file(path: &Path) -> std::io::Result<()> {
+/// Creates the file and its folder if they are missing. On Unix only their owner may read them, because the database
+/// holds biometric data. SQLite reads an empty file as an empty database and gives its other files the same
+/// permissions.
+fn create_file(path: &Path) -> std::io::Result<()> {
     let mut folder = DirBuilder::new();
     let mut file = OpenOptions::new();
     #[cfg(unix)]
@@ -160,11 +161,11 @@ fn make_file(path: &Path) -> std::io::Result<()> {
     file.create(true).append(true).open(path).map(drop)
 }
 
-/// What the database says of its own file: pages, indexes, constraints, and rows that belong to nothing.
-async fn check_file(connection: &mut Connection) -> Result<Vec<String>> {
+/// SQLite's own check of its file: pages, indexes, constraints, foreign keys.
+async fn check_file(connection: &mut DbConnection) -> Result<Vec<String>> {
     let mut found: Vec<String> =
         sqlx::query_scalar("SELECT integrity_check FROM pragma_integrity_check").fetch_all(&mut *connection).await?;
-    found.retain(|said| said != "ok");
+    found.retain(|line| line != "ok");
     let orphans: Vec<(String, String, i64)> = sqlx::query_as(
         "SELECT \"table\", \"parent\", count(*) FROM pragma_foreign_key_check() GROUP BY \"table\", \"parent\"",
     )
@@ -176,31 +177,32 @@ async fn check_file(connection: &mut Connection) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Nobody to tell: other processes on the file are rare, and follow by asking.
-async fn announce(_: &mut Connection, _: &News) -> Result<()> {
+/// Does nothing: other processes on the file are rare, and they poll.
+async fn announce(_: &mut DbConnection, _: &LogNotice) -> Result<()> {
     Ok(())
 }
 
-/// Hears nothing: the one process that uses the file knows what it wrote.
+/// Sends no notices: the one process that uses the file knows what it wrote.
 #[derive(Debug)]
-struct Silence;
+struct NoWatch;
 
 #[async_trait]
-impl Watch for Silence {
-    async fn next(&mut self) -> News {
+impl LogWatch for NoWatch {
+    async fn next(&mut self) -> LogNotice {
         std::future::pending().await
     }
 }
 
-/// The collection's head if it is there. The transaction began immediate, so it holds all collections already.
-async fn lock_collection(connection: &mut Connection, uid: CollectionUid) -> Result<Option<i64>> {
+/// The head position; `None` if the collection does not exist. The transaction began immediate, so it already holds the
+/// lock of the whole database.
+async fn lock_collection(connection: &mut DbConnection, uid: CollectionUid) -> Result<Option<i64>> {
     Ok(sqlx::query_scalar("SELECT head_position FROM collections WHERE uid = $1")
         .bind(uid.0)
         .fetch_optional(connection)
         .await?)
 }
 
-/// Whether it is there: here a writer holds everything or nothing.
-async fn hold_collection(connection: &mut Connection, uid: CollectionUid) -> Result<bool> {
+/// Whether the collection exists. The writer holds the lock of the whole database.
+async fn hold_collection(connection: &mut DbConnection, uid: CollectionUid) -> Result<bool> {
     Ok(lock_collection(connection, uid).await?.is_some())
 }

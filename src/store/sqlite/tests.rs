@@ -1,56 +1,21 @@
 use std::{sync::Arc, time::Duration};
 
-use uuid::Uuid;
-
 use crate::{Store, StoreError, StoreOptions, connect};
-use domain::{
-    Assignment, Change, Collection, CollectionId, CollectionUid, Embedding, EmbeddingSpace, Identity, IdentityId,
-    Labels, Modality, ModelDigest, Policy, Position, Revision, SpaceName, StoredTemplate, Template, TemplateId,
-    TemplateOrigin, Timestamp,
-};
+use domain::{Change, Collection, Embedding, EmbeddingSpace, Modality, ModelDigest, Position, Timestamp};
 
 fn options(url: &str) -> StoreOptions {
     StoreOptions { url: url.to_owned(), connections_max: 3, acquire_timeout: Duration::from_secs(30) }
 }
 
 fn collection() -> Collection {
-    Collection {
-        uid: CollectionUid(Uuid::from_u128(1)),
-        id: CollectionId::new("staff").expect("an id"),
-        display_name: String::new(),
-        policy: Policy::default(),
-        spaces: Vec::new(),
-        revision: Revision::FIRST,
-        create_time: Timestamp::UNIX_EPOCH,
-        update_time: Timestamp::UNIX_EPOCH,
-    }
+    testing::collection(1, "staff")
 }
 
 fn enrolment() -> [Change; 2] {
-    let id = IdentityId::new("alice").expect("an id");
     let space = EmbeddingSpace::whole(Modality::Face, ModelDigest([3; 32]), 2);
-    let identity = Identity {
-        id: id.clone(),
-        labels: Labels::default(),
-        expire_time: None,
-        revision: Revision::FIRST,
-        create_time: Timestamp::UNIX_EPOCH,
-        update_time: Timestamp::UNIX_EPOCH,
-    };
-    let template = Template {
-        id: TemplateId(Uuid::from_u128(2)),
-        identity: id,
-        space,
-        model: SpaceName::new("face-test").expect("a name"),
-        origin: TemplateOrigin::Sample,
-        assignment: Assignment::Enrolled,
-        quality: None,
-        track: None,
-        position: Position(2),
-        create_time: Timestamp::UNIX_EPOCH,
-    };
     let embedding = Embedding::new(space, &[3.0, 4.0]).expect("an embedding");
-    [Change::PutIdentity(identity), Change::Admit(StoredTemplate { template, embedding })]
+    let stored = testing::stored_template(2, "alice", embedding, Position(2));
+    [Change::PutIdentity(testing::identity("alice")), Change::Admit(stored)]
 }
 
 async fn enrolled(store: &Arc<dyn Store>) {
@@ -64,9 +29,9 @@ async fn is_enrolled(store: &Arc<dyn Store>) {
     let [Change::PutIdentity(identity), Change::Admit(stored)] = enrolment() else { unreachable!("two changes") };
     let uid = collection().uid;
     assert_eq!(store.collection(&collection().id).await.expect("read"), Some(collection()));
-    assert_eq!(store.identities(uid, None, 10).await.expect("a page"), [identity]);
-    assert_eq!(store.stored_templates(uid, Position::START, 10).await.expect("a page"), [stored]);
-    assert_eq!(store.entries_after(uid, Position::START, 10).await.expect("entries").len(), 2);
+    assert_eq!(store.in_collection(uid).identities(None, 10).await.expect("a page"), [identity]);
+    assert_eq!(store.in_collection(uid).stored_templates(Position::START, 10).await.expect("a page"), [stored]);
+    assert_eq!(store.in_collection(uid).entries_after(Position::START, 10).await.expect("entries").len(), 2);
     assert_eq!(store.heads().await.expect("heads")[0].position, Position(2));
 }
 
@@ -127,8 +92,9 @@ async fn erased_bytes_are_gone_from_the_file() {
 
     let store = connect(&options(&format!("sqlite:{}", path.display()))).await.expect("connected");
     let mut turn = store.take_turn(collection().uid).await.expect("the turn");
-    let alice = IdentityId::new("alice").expect("an id");
-    turn.append(&[Change::ForgetIdentity(alice)], Timestamp::UNIX_EPOCH).await.expect("appended");
+    turn.append(&[Change::ForgetIdentity(testing::identity_id("alice"))], Timestamp::UNIX_EPOCH)
+        .await
+        .expect("appended");
     turn.commit().await.expect("committed");
     store.close().await;
     assert!(!contains_numbers());

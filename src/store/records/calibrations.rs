@@ -1,0 +1,31 @@
+//! Calibrations of a collection.
+
+use async_trait::async_trait;
+
+use super::Page;
+use crate::Result;
+use domain::{CalibrationId, KeptCalibration, Modality};
+
+/// The stored calibrations of one collection.
+#[async_trait]
+pub trait Calibrations {
+    async fn calibration(&mut self, id: CalibrationId) -> Result<Option<KeptCalibration>>;
+
+    /// Calibrations after `after`, in id order.
+    async fn calibrations(&mut self, after: Option<CalibrationId>, limit: u32) -> Result<Page<KeptCalibration>>;
+
+    /// The active calibrations, at most one for each modality.
+    async fn active_calibrations(&mut self) -> Result<Vec<KeptCalibration>>;
+
+    /// Stores a calibration unless the collection already has `calibrations_max`. Returns whether it is stored. Takes
+    /// the collection's lock.
+    async fn put_calibration(&mut self, calibration: &KeptCalibration, calibrations_max: u64) -> Result<bool>;
+
+    /// Makes `id` the active calibration of its modality, or none. Takes the collection's lock.
+    ///
+    /// Followers read the active calibrations again when the collection's revision changes, so the same turn must also
+    /// write the collection's record.
+    async fn activate_calibration(&mut self, modality: Modality, id: Option<CalibrationId>) -> Result<()>;
+
+    async fn delete_calibration(&mut self, id: CalibrationId) -> Result<()>;
+}
