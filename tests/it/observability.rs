@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use domain::metric::{METRICS, Metric, MetricKind};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     rest::{embedding, enroll, make_collection},
