@@ -1,7 +1,7 @@
-//! The only place that builds and joins rooms, and the order in which they start and stop.
+//! Builds and joins the packages, and holds the order of their start and stop; no other file does.
 //!
-//! Start: configuration, telemetry, store, models, gallery, then the sockets open. Stop: not ready any more, listeners,
-//! requests in flight, writes that were begun, queues and their threads, the store.
+//! Start: configuration, telemetry, store, models, gallery, then the sockets open. Stop: readiness, listeners, requests in
+//! flight, begun writes, queues and their threads, the store.
 
 use std::{
     io::IsTerminal,
@@ -35,13 +35,13 @@ use encoder::{EncoderOptions, Encoders, Placements, SampleLimits};
 use gallery::{Claim, CodeBits, Gallery, GalleryOptions, GraphKind};
 use store::{Store, StoreError, StoreOptions};
 
-/// How long writes that were begun, queues, threads and the store's connections get to end, once no request is left.
+/// The time for begun writes, queues, threads and store connections to end, after the last request.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// How long the last snapshot may take at a stop.
+/// The time for the last snapshot at a stop.
 const LAST_SNAPSHOT: Duration = Duration::from_secs(15);
 
-/// The clock on the wall.
+/// The system clock.
 #[derive(Debug)]
 pub struct SystemClock;
 
@@ -89,7 +89,7 @@ fn unreachable_store(error: StoreError) -> anyhow::Error {
 pub struct Server {
     pub http_addr: SocketAddr,
     pub grpc_addr: SocketAddr,
-    /// What it loaded, for whoever greets the operator.
+    /// For the greeting to the operator.
     pub loaded: Loaded,
     readiness: Readiness,
     matcher: Matcher,
@@ -112,7 +112,7 @@ pub struct Loaded {
     pub load_took: Duration,
     /// The models by modality; `None` where there is none.
     pub models: Vec<(Modality, Option<String>)>,
-    /// Faces in photos are found, so that a photo needs no alignment.
+    /// A face detector is loaded, so a photo needs no alignment.
     pub finds_faces: bool,
 }
 
@@ -122,7 +122,7 @@ pub struct Loaded {
 /// One clear sentence when a port, the database or a model package is wrong.
 pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) -> anyhow::Result<Server> {
     flags.check()?;
-    // The ports first: another server on them is the likeliest mistake, and everything else takes longer to find out.
+    // The ports first: a port in use is the most likely mistake, and the other steps take longer.
     let http = bind(flags.http_addr, "REST", "SEMBLANCE_HTTP_ADDR").await?;
     let grpc = bind(flags.grpc_addr, "gRPC", "SEMBLANCE_GRPC_ADDR").await?;
     let store = open_store(places, Some(flags)).await?;
@@ -177,7 +177,7 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) ->
     ];
     let housekeeping = tokio::spawn({
         let (matcher, stop) = (matcher.clone(), stop.clone());
-        async move { tokio::join!(matcher.keep_house(stop.clone()), metrics.keep_up(stop)) }
+        async move { tokio::join!(matcher.run_housekeeping(stop.clone()), metrics.keep_up(stop)) }
     });
     let readiness = api.readiness();
     readiness.open().await;
@@ -209,7 +209,7 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) ->
 }
 
 impl Server {
-    /// Drains and stops, in order: requests in flight get the configured time, and what they began a few seconds more.
+    /// Drains and stops, in order: requests in flight get the configured time, their begun writes a few seconds more.
     ///
     /// # Errors
     /// When requests were still in flight after that time; they were cut off.
@@ -270,7 +270,7 @@ impl Server {
     }
 }
 
-/// The right to keep snapshots in the data folder. Without it the server runs as well, and reads the store at each start.
+/// The claim of the snapshot folder. Without it the server also runs, and reads the store at each start.
 async fn claim_snapshots(places: &PlaceFlags, flags: &ServeFlags) -> Option<Claim> {
     let folder = places.snapshots_dir();
     let path = folder.display().to_string();
@@ -281,7 +281,7 @@ async fn claim_snapshots(places: &PlaceFlags, flags: &ServeFlags) -> Option<Clai
     let claim = move || {
         let claim = Claim::of(&folder)?;
         match claim {
-            // Old ones would outlive the people in them: nobody erases from what is not in use.
+            // Unused snapshots would keep erased people: an erase only reaches snapshots in use.
             Some(claim) if !wanted => claim.empty().map(|()| None),
             claim => Ok(Some(claim)),
         }
@@ -376,7 +376,7 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Fills the gallery, showing how far it is: on a terminal as a line that moves, elsewhere as a log line now and then.
+/// Loads the gallery and shows the progress: a live line on a terminal, else occasional log lines.
 async fn load(matcher: &Matcher) -> anyhow::Result<LoadProgress> {
     const LOGGED_EVERY: u64 = 100_000;
     let bar = std::io::stderr().is_terminal().then(|| {
@@ -408,7 +408,7 @@ async fn load(matcher: &Matcher) -> anyhow::Result<LoadProgress> {
     Ok(loaded)
 }
 
-/// The metrics page, with what is measured only when it is asked for.
+/// The metrics page, with the gauges that are read on each request of it.
 fn measured(matcher: Matcher, encoders: Arc<Encoders>, page: Metrics) -> Page {
     Arc::new(move || {
         let totals = matcher.replica.totals();
@@ -421,7 +421,7 @@ fn measured(matcher: Matcher, encoders: Arc<Encoders>, page: Metrics) -> Page {
         for (part, bytes) in bytes.by_part() {
             metrics::gauge!(domain::metric::GALLERY_BYTES, "part" => part).set(bytes as f64);
         }
-        // Without a graph answers are exact, and there is nothing to say.
+        // Without a graph every answer is exact, so there is no recall to report.
         metrics::gauge!(domain::metric::GALLERY_RECALL).set(matcher.replica.recall_ratio().unwrap_or(f64::NAN));
         for (model, is_healthy) in encoders.health() {
             let healthy = f64::from(u8::from(is_healthy));
@@ -431,7 +431,7 @@ fn measured(matcher: Matcher, encoders: Arc<Encoders>, page: Metrics) -> Page {
     })
 }
 
-/// Warns of what an operator should know before the first request.
+/// Warns of each modality without a model.
 pub fn warn_of_models(loaded: &Loaded) {
     for (modality, _) in loaded.models.iter().filter(|(_, model)| model.is_none()) {
         warn!(%modality, "no model is loaded; embeddings of this modality are still served");

@@ -122,7 +122,7 @@ fn admitted(gate: &Gate, mut request: Request, wire: Wire) -> Result<(Request, i
         .access
         .admit(peer, request.uri(), request.headers())
         .map_err(|(fault, sentence)| fault.status(sentence))?;
-    let busy = |_| status(&Fault::Busy { retry_after: Duration::from_secs(1) });
+    let busy = |_| status(&Fault::busy());
     let place = Arc::clone(&gate.places).try_acquire_owned().map_err(busy)?;
     request.extensions_mut().insert(principal);
     request.extensions_mut().insert(wire);

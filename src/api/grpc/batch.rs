@@ -61,7 +61,7 @@ impl Services {
         &self,
         request: Request<Streaming<proto::BatchEnrollRequest>>,
     ) -> Result<Outcomes, Fault> {
-        let busy = |_| Fault::Busy { retry_after: Duration::from_secs(1) };
+        let busy = |_| Fault::busy();
         let place = Arc::clone(&self.1.places).try_acquire_owned().map_err(busy)?;
         let context = wire::context(&request);
         // The layers gave the stream the time that a request may take; here each batch gets it.

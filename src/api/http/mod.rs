@@ -142,7 +142,7 @@ impl Gateway {
         let is_chunked = headers.contains_key(header::TRANSFER_ENCODING);
         let bytes: usize = announced.unwrap_or(if is_chunked { most } else { 0 }).min(most);
         let kilobytes = u32::try_from(bytes.div_ceil(KILOBYTE)).unwrap_or(u32::MAX);
-        let busy = |_| status(&Fault::Busy { retry_after: Duration::from_secs(1) });
+        let busy = |_| status(&Fault::busy());
         Arc::clone(&self.bodies).try_acquire_many_owned(kilobytes).map_err(busy)
     }
 
