@@ -209,13 +209,13 @@ mod tests {
             (Fault::internal("boom"), Code::Internal, 500),
         ];
         for (fault, grpc, code) in faults {
-            let said = status(&fault);
-            assert_eq!(said.code(), grpc, "{fault:?}");
-            assert_eq!(http(&said).as_u16(), code, "{fault:?}");
-            assert_eq!(said.get_details_error_info().expect("always").reason, fault.code());
+            let sent = status(&fault);
+            assert_eq!(sent.code(), grpc, "{fault:?}");
+            assert_eq!(http(&sent).as_u16(), code, "{fault:?}");
+            assert_eq!(sent.get_details_error_info().expect("always").reason, fault.code());
         }
         for (fault, code) in WireFault::ALL.into_iter().zip([404, 405, 415, 413, 408, 401, 403]) {
-            assert_eq!(http(&fault.status("said")).as_u16(), code, "{fault:?}");
+            assert_eq!(http(&fault.status("a sentence")).as_u16(), code, "{fault:?}");
         }
     }
 
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn the_cause_of_an_internal_fault_is_not_sent() {
-        let said = status(&Fault::internal("password=hunter2"));
-        assert!(!said.message().contains("hunter2"));
+        let sent = status(&Fault::internal("password=hunter2"));
+        assert!(!sent.message().contains("hunter2"));
     }
 }
