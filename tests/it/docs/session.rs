@@ -2,8 +2,9 @@
 //! the server of this test.
 
 use std::{
+    fmt::Write as _,
     fs,
-    io::Write,
+    io::Write as _,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
@@ -93,7 +94,8 @@ impl Session {
         for (at, block) in blocks.iter().enumerate() {
             let Fate::Run { expected_status } = block.fate else { unreachable!("only these are asked for") };
             let expected = expected_status.map(|status| status.to_string()).unwrap_or_default();
-            script += &format!(
+            let _infallible = write!(
+                script,
                 "echo '== {}' >&2\nexport EXPECTED_STATUS={expected}\n: > \"$LAST_ANSWER\"\n{}\ncp \"$LAST_ANSWER\" '{}'\n",
                 block.place,
                 self.with_addresses(&block.text),
