@@ -3,11 +3,11 @@ use crate::StoreError;
 use domain::{CalibrationId, KeptCalibration, Pooling, Rehearsal, Reviewed, Similarity};
 
 on_both_databases!(
-    a_calibration_is_read_as_it_was_kept,
+    a_calibration_is_read_as_it_was_stored,
     calibrations_come_in_pages_and_no_more_than_allowed,
-    one_calibration_of_a_modality_is_in_force,
-    what_is_pinned_is_as_the_turn_that_pinned_it,
-    trials_that_are_none_are_not_read,
+    one_calibration_of_a_modality_is_active,
+    a_calibration_is_active_when_its_turn_commits,
+    damaged_trials_of_a_calibration_are_errors,
 );
 
 /// Trials that differ with the number, and are not the same backwards.
@@ -52,7 +52,7 @@ async fn active(subject: &Subject, uid: CollectionUid) -> Vec<u128> {
     active.iter().map(|calibration| calibration.id.0.as_u128()).collect()
 }
 
-async fn a_calibration_is_read_as_it_was_kept(subject: &Subject) {
+async fn a_calibration_is_read_as_it_was_stored(subject: &Subject) {
     let uid = created(&subject.store).await;
     let bare = KeptCalibration { quality_mean: None, pooling: Pooling::Best, outsiders: Vec::new(), ..kept(2) };
     for calibration in [kept(1), bare.clone()] {
@@ -83,7 +83,7 @@ async fn calibrations_come_in_pages_and_no_more_than_allowed(subject: &Subject) 
     assert_eq!(subject.store.in_collection(uid).calibration(kept(1).id).await.expect("read"), None);
 }
 
-async fn one_calibration_of_a_modality_is_in_force(subject: &Subject) {
+async fn one_calibration_of_a_modality_is_active(subject: &Subject) {
     let uid = created(&subject.store).await;
     let gait = KeptCalibration { space: space(Modality::Gait, 4), ..kept(3) };
     for calibration in [kept(1), kept(2), gait] {
@@ -99,7 +99,7 @@ async fn one_calibration_of_a_modality_is_in_force(subject: &Subject) {
     assert_eq!(active(subject, uid).await, [3]);
 }
 
-async fn what_is_pinned_is_as_the_turn_that_pinned_it(subject: &Subject) {
+async fn a_calibration_is_active_when_its_turn_commits(subject: &Subject) {
     let uid = created(&subject.store).await;
     assert!(put(subject, uid, &kept(1), 9).await);
     let mut turn = subject.store.take_turn(uid).await.expect("the turn");
@@ -116,7 +116,7 @@ async fn what_is_pinned_is_as_the_turn_that_pinned_it(subject: &Subject) {
     assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
 }
 
-async fn trials_that_are_none_are_not_read(subject: &Subject) {
+async fn damaged_trials_of_a_calibration_are_errors(subject: &Subject) {
     let uid = created(&subject.store).await;
     assert!(put(subject, uid, &kept(1), 9).await);
     // A digest is 32 bytes of 255: eight numbers that are none.
