@@ -20,7 +20,10 @@ use encoder::{EncoderOptions, Encoders, Placements, SampleLimits, Urgency};
 use gallery::{Gallery, GalleryOptions};
 use semblance::{
     app::{SystemClock, TimedIds},
-    matcher::{CollectionDraft, Context, DeclaredSpace, Enrollment, Matcher, MatcherOptions, Parts, Principal},
+    matcher::{
+        CollectionDraft, Context, DeclaredSpace, Enrollment, HousekeepingOptions, Matcher, MatcherOptions, Parts,
+        Principal, ReplicaOptions, WriteOptions,
+    },
 };
 use store::{Store, StoreOptions};
 use table::{Random, Table, say};
@@ -99,31 +102,10 @@ async fn server(url: &str, commit_writes_max: usize) -> (Arc<dyn Store>, Matcher
         ids: Arc::new(TimedIds),
     };
     let options = MatcherOptions {
-        samples_max: 32,
-        templates_per_identity_max: 100,
-        candidates_max: 10,
-        search_threads: 1,
-        search_queue_max: 1,
-        rehearsal_trials_max: 1,
-        calibrations_max: 32,
-        outsiders_max: 5000,
-        calibration_wait: Duration::ZERO,
-        commit_writes_max,
-        commit_templates_max: 1024,
-        consistency_wait: Duration::ZERO,
-        snapshot_interval: Duration::ZERO,
-        bulk_in_flight_max: 1,
-        follow_interval: Duration::from_secs(1),
-        sweep_interval: Duration::ZERO,
-        decisions_kept: Duration::ZERO,
-        records_queue_max: 1,
-        review_cases_max: 1,
-        review_cases_kept: Duration::from_hours(24),
-        operations_running_max: 2,
-        review_trials_max: 5000,
-        operation_pairs_max: 1000,
-        operation_findings_max: 1000,
-        operations_kept: Duration::from_hours(24),
+        writes: WriteOptions { commit_writes_max, ..WriteOptions::default() },
+        replica: ReplicaOptions { snapshot_interval: Duration::ZERO, ..ReplicaOptions::default() },
+        housekeeping: HousekeepingOptions { sweep_interval: Duration::ZERO },
+        ..MatcherOptions::default()
     };
     let matcher = Matcher::new(parts, options);
     tokio::spawn({
@@ -176,7 +158,7 @@ async fn enroll(matcher: &Matcher, collection: &CollectionId, identity: &str, co
 
 fn context() -> Context {
     let deadline = Instant::now() + Duration::from_mins(1);
-    Context { principal: Principal::new("bench"), deadline, once: None, urgency: Urgency::Interactive }
+    Context { principal: Principal::new("bench"), deadline, idempotent: None, urgency: Urgency::Interactive }
 }
 
 /// PostgreSQL's own benchmark, told to commit one row at a time.

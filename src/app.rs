@@ -23,7 +23,11 @@ use uuid::Uuid;
 use crate::{
     api::{AccessOptions, Api, Parts as ApiParts, Readiness, RequestLimits},
     config::{GraphFlag, PlaceFlags, ServeFlags},
-    matcher::{Matcher, MatcherOptions, Parts as MatcherParts, ReplayProgress},
+    matcher::{
+        CalibrationOptions, DecisionOptions, HousekeepingOptions, JudgingOptions, LoadProgress, Matcher,
+        MatcherOptions, OperationOptions, Parts as MatcherParts, RecognitionOptions, ReplicaOptions, ReviewOptions,
+        ScanLimits, WriteOptions,
+    },
     telemetry::{Metrics, Page},
 };
 use domain::{Clock, IdSource, Modality, Timestamp};
@@ -104,8 +108,8 @@ pub struct Server {
 #[derive(Debug, Clone)]
 pub struct Loaded {
     pub store: &'static str,
-    pub replayed: ReplayProgress,
-    pub replay_took: Duration,
+    pub progress: LoadProgress,
+    pub load_took: Duration,
     /// The models by modality; `None` where there is none.
     pub models: Vec<(Modality, Option<String>)>,
     /// Faces in photos are found, so that a photo needs no alignment.
@@ -141,14 +145,14 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) ->
             snapshots_dir: snapshots.as_ref().map(|_| places.snapshots_dir()),
             ..GalleryOptions::default()
         })),
-        encoders: Arc::clone(&encoders),
+        encoders: Arc::<Encoders>::clone(&encoders),
         clock: Arc::new(SystemClock),
         ids: Arc::new(TimedIds),
     };
     let matcher = Matcher::new(parts, matcher_options(flags));
     let began = Instant::now();
-    let replayed = replay(&matcher).await?;
-    let replay_took = began.elapsed();
+    let loaded = load(&matcher).await?;
+    let load_took = began.elapsed();
 
     let access = AccessOptions {
         api_key: flags.api_key.as_ref().map(|key| key.reveal().to_owned()),
@@ -184,7 +188,13 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) ->
     Ok(Server {
         http_addr,
         grpc_addr,
-        loaded: Loaded { store: store.kind(), replayed, replay_took, models, finds_faces: encoders.finds_faces() },
+        loaded: Loaded {
+            store: store.kind(),
+            progress: loaded,
+            load_took,
+            models,
+            finds_faces: encoders.finds_faces(),
+        },
         readiness,
         matcher,
         encoders,
@@ -220,7 +230,9 @@ impl Server {
         if drained.is_err() {
             cut.iter().for_each(AbortHandle::abort);
         }
-        if self.snapshots.is_some() && tokio::time::timeout(LAST_SNAPSHOT, self.matcher.keep_last()).await.is_err() {
+        if self.snapshots.is_some()
+            && tokio::time::timeout(LAST_SNAPSHOT, self.matcher.replica.take_last_snapshots()).await.is_err()
+        {
             warn!(
                 "the last snapshot takes longer than {} s; the next start reads more of the log",
                 LAST_SNAPSHOT.as_secs()
@@ -316,31 +328,47 @@ fn encoder_options(places: &PlaceFlags, flags: &ServeFlags) -> EncoderOptions {
 fn matcher_options(flags: &ServeFlags) -> MatcherOptions {
     let limits = &flags.limits;
     MatcherOptions {
-        samples_max: limits.samples_max,
-        templates_per_identity_max: limits.templates_per_identity_max,
-        candidates_max: limits.candidates_max,
-        bulk_in_flight_max: limits.bulk_in_flight_max,
-        search_threads: cores(),
-        search_queue_max: limits.search_queue_max,
-        rehearsal_trials_max: limits.rehearsal_trials_max,
-        calibrations_max: limits.calibrations_max,
-        outsiders_max: limits.outsiders_max,
-        calibration_wait: Duration::from_millis(limits.calibration_wait_ms_max),
-        commit_writes_max: limits.commit_writes_max,
-        commit_templates_max: limits.commit_templates_max,
-        consistency_wait: Duration::from_millis(limits.consistency_wait_ms_max),
-        follow_interval: Duration::from_millis(limits.follow_interval_ms),
-        snapshot_interval: Duration::from_secs(limits.snapshot_interval_seconds),
-        sweep_interval: Duration::from_secs(limits.sweep_interval_seconds),
-        decisions_kept: Duration::from_hours(24 * limits.decisions_kept_days),
-        records_queue_max: limits.records_queue_max,
-        review_cases_max: limits.review_cases_max,
-        review_cases_kept: Duration::from_hours(24 * limits.review_cases_kept_days),
-        operations_running_max: limits.operations_running_max,
-        operation_pairs_max: limits.operation_pairs_max,
-        operation_findings_max: limits.operation_findings_max,
-        operations_kept: Duration::from_hours(24 * limits.operations_kept_days),
-        review_trials_max: limits.review_trials_max,
+        recognition: RecognitionOptions { samples_max: limits.samples_max },
+        scans: ScanLimits {
+            candidates_max: limits.candidates_max,
+            threads: cores(),
+            queue_max: limits.search_queue_max,
+        },
+        replica: ReplicaOptions {
+            consistency_wait: Duration::from_millis(limits.consistency_wait_ms_max),
+            follow_interval: Duration::from_millis(limits.follow_interval_ms),
+            snapshot_interval: Duration::from_secs(limits.snapshot_interval_seconds),
+        },
+        judging: JudgingOptions {
+            rehearsal_trials_max: limits.rehearsal_trials_max,
+            calibration_wait: Duration::from_millis(limits.calibration_wait_ms_max),
+        },
+        writes: WriteOptions {
+            templates_per_identity_max: limits.templates_per_identity_max,
+            commit_writes_max: limits.commit_writes_max,
+            commit_templates_max: limits.commit_templates_max,
+            bulk_in_flight_max: limits.bulk_in_flight_max,
+        },
+        calibrations: CalibrationOptions {
+            calibrations_max: limits.calibrations_max,
+            outsiders_max: limits.outsiders_max,
+        },
+        decisions: DecisionOptions {
+            kept: Duration::from_hours(24 * limits.decisions_kept_days),
+            queue_max: limits.records_queue_max,
+        },
+        reviews: ReviewOptions {
+            cases_max: limits.review_cases_max,
+            cases_kept: Duration::from_hours(24 * limits.review_cases_kept_days),
+            trials_max: limits.review_trials_max,
+        },
+        operations: OperationOptions {
+            running_max: limits.operations_running_max,
+            pairs_max: limits.operation_pairs_max,
+            findings_max: limits.operation_findings_max,
+            kept: Duration::from_hours(24 * limits.operations_kept_days),
+        },
+        housekeeping: HousekeepingOptions { sweep_interval: Duration::from_secs(limits.sweep_interval_seconds) },
     }
 }
 
@@ -349,15 +377,16 @@ fn cores() -> usize {
 }
 
 /// Fills the gallery, showing how far it is: on a terminal as a line that moves, elsewhere as a log line now and then.
-async fn replay(matcher: &Matcher) -> anyhow::Result<ReplayProgress> {
+async fn load(matcher: &Matcher) -> anyhow::Result<LoadProgress> {
     const LOGGED_EVERY: u64 = 100_000;
     let bar = std::io::stderr().is_terminal().then(|| {
         let style = ProgressStyle::with_template("{spinner} reading the gallery: {msg}").expect("a template");
         ProgressBar::new_spinner().with_style(style)
     });
     let mut logged = 0;
-    let replayed = matcher
-        .replay(|progress| {
+    let loaded = matcher
+        .replica
+        .load_all(|progress| {
             let said = format!("{} identities, {} templates", progress.identities, progress.templates);
             match &bar {
                 Some(bar) => {
@@ -376,24 +405,24 @@ async fn replay(matcher: &Matcher) -> anyhow::Result<ReplayProgress> {
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
-    Ok(replayed)
+    Ok(loaded)
 }
 
 /// The metrics page, with what is measured only when it is asked for.
 fn measured(matcher: Matcher, encoders: Arc<Encoders>, page: Metrics) -> Page {
     Arc::new(move || {
-        let totals = matcher.totals();
-        metrics::gauge!(domain::metric::GALLERY_COLLECTIONS).set(matcher.collection_count() as f64);
+        let totals = matcher.replica.totals();
+        metrics::gauge!(domain::metric::GALLERY_COLLECTIONS).set(matcher.replica.collection_count() as f64);
         metrics::gauge!(domain::metric::GALLERY_IDENTITIES).set(totals.identities as f64);
         metrics::gauge!(domain::metric::GALLERY_TEMPLATES).set(totals.templates as f64);
-        metrics::gauge!(domain::metric::GALLERY_LAG).set(matcher.lag() as f64);
-        metrics::gauge!(domain::metric::CALIBRATION_STALE).set(matcher.stale_calibrations() as f64);
-        let bytes = matcher.gallery_bytes();
+        metrics::gauge!(domain::metric::GALLERY_LAG).set(matcher.replica.lag() as f64);
+        metrics::gauge!(domain::metric::CALIBRATION_STALE).set(matcher.judging.stale_calibrations() as f64);
+        let bytes = matcher.replica.gallery_bytes();
         for (part, bytes) in bytes.by_part() {
             metrics::gauge!(domain::metric::GALLERY_BYTES, "part" => part).set(bytes as f64);
         }
         // Without a graph answers are exact, and there is nothing to say.
-        metrics::gauge!(domain::metric::GALLERY_RECALL).set(matcher.recall_ratio().unwrap_or(f64::NAN));
+        metrics::gauge!(domain::metric::GALLERY_RECALL).set(matcher.replica.recall_ratio().unwrap_or(f64::NAN));
         for (model, is_healthy) in encoders.health() {
             let healthy = f64::from(u8::from(is_healthy));
             metrics::gauge!(domain::metric::MODEL_HEALTHY, "model" => model.to_string()).set(healthy);
@@ -406,5 +435,24 @@ fn measured(matcher: Matcher, encoders: Arc<Encoders>, page: Metrics) -> Page {
 pub fn warn_of_models(loaded: &Loaded) {
     for (modality, _) in loaded.models.iter().filter(|(_, model)| model.is_none()) {
         warn!(%modality, "no model is loaded; embeddings of this modality are still served");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        serve: ServeFlags,
+    }
+
+    #[test]
+    fn the_flags_default_to_the_default_options_of_the_matcher() {
+        let flags = Flags::parse_from(["semblance"]).serve;
+        assert_eq!(matcher_options(&flags), MatcherOptions::default());
     }
 }

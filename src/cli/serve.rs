@@ -52,14 +52,14 @@ fn greet(server: &Server) {
     say(format_args!("Semblance {}", env!("CARGO_PKG_VERSION")));
     say(format_args!("  REST      {base}   (documentation: {base}/docs)"));
     say(format_args!("  gRPC      {}   (with reflection)", reachable(*grpc_addr)));
-    let replayed = loaded.replayed;
+    let progress = loaded.progress;
     say(format_args!(
         "  store     {}: {} collections, {} identities, {} templates, read in {:.1} s",
         loaded.store,
-        replayed.collections,
-        replayed.identities,
-        replayed.templates,
-        loaded.replay_took.as_secs_f64()
+        progress.collections,
+        progress.identities,
+        progress.templates,
+        loaded.load_took.as_secs_f64()
     ));
     for (modality, model) in &loaded.models {
         let model = model.as_deref().unwrap_or("no model: embeddings only (see: semblance models list)");

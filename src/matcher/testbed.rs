@@ -1,4 +1,4 @@
-//! What the matcher's tests share: a matcher on an empty database in memory, and someone who asks it.
+//! What the tests of the matcher share: a matcher on an empty in-memory database, and requests to it.
 
 use std::{
     sync::{
@@ -11,29 +11,36 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    CollectionDraft, Context, Matcher, MatcherOptions, Once, Parts, Principal, Urgency, directory::Open, together::Wish,
+    CollectionDraft, Context, IdempotentRequest, Matcher, MatcherOptions, Parts, Principal, Urgency,
+    collection::{collection_handle::CollectionHandle, group_commit::EnrollWrite},
+    options::{JudgingOptions, ReplicaOptions, WriteOptions},
+    recognition::sample_encoders::{SampleEncoder, SampleEncoders},
 };
 use domain::{
     Clock, CollectionId, Embedding, EmbeddingSpace, Encoded, IdSource, IdentityId, Labels, Modality, ModelDigest,
     SampleReport, SpaceName, TemplateOrigin, Timestamp,
 };
-use encoder::{EncoderOptions, Encoders, Placements, SampleLimits};
+use encoder::LoadedModel;
 use gallery::{Gallery, GalleryOptions};
 use store::StoreOptions;
 
-/// A matcher on an empty database in memory, and its one collection.
-pub(super) struct Bench {
+/// A matcher on an empty in-memory database, and its one collection.
+pub(super) struct Testbed {
     pub(super) matcher: Matcher,
-    pub(super) open: Open,
+    pub(super) handle: CollectionHandle,
 }
 
-impl Bench {
+impl Testbed {
     pub(super) async fn new(commit_writes_max: usize) -> Self {
-        Box::pin(Self::with(options_with(commit_writes_max), CollectionDraft::default())).await
+        Box::pin(Self::with(options(commit_writes_max), CollectionDraft::default(), Arc::new(NoEncoders))).await
     }
 
-    /// The collection is called staff, whatever the draft says.
-    pub(super) async fn with(options: MatcherOptions, draft: CollectionDraft) -> Self {
+    /// The id of the collection is `staff`, whatever the draft says.
+    pub(super) async fn with(
+        options: MatcherOptions,
+        draft: CollectionDraft,
+        encoders: Arc<dyn SampleEncoders>,
+    ) -> Self {
         let url = "sqlite::memory:".to_owned();
         let store_options = StoreOptions { url, connections_max: 4, acquire_timeout: Duration::from_secs(30) };
         let store = store::connect(&store_options).await.expect("connected");
@@ -41,96 +48,78 @@ impl Bench {
         let parts = Parts {
             store,
             gallery: Arc::new(Gallery::new(GalleryOptions::default())),
-            encoders: Arc::new(Box::pin(no_encoders()).await),
-            clock: Arc::new(Ticks::default()),
-            ids: Arc::new(Numbers::default()),
+            encoders,
+            clock: Arc::new(SteppingClock::default()),
+            ids: Arc::new(CountingIds::default()),
         };
         let matcher = Matcher::new(parts, options);
         let id = CollectionId::new("staff").expect("an id");
         let draft = CollectionDraft { id: Some(id.clone()), ..draft };
         Box::pin(matcher.create_collection(&context(None), draft)).await.expect("created");
-        let open = matcher.open(&id).await.expect("open");
-        Self { matcher, open }
+        let handle = matcher.replica.open(&id).await.expect("open");
+        Self { matcher, handle }
     }
 }
 
-/// Each look at it is a microsecond later: what was appended at once has one time, and nothing else has it.
+/// Each reading is one microsecond later: entries of one append share their time, and no others do.
 #[derive(Debug, Default)]
-struct Ticks(AtomicI64);
+struct SteppingClock(AtomicI64);
 
-impl Clock for Ticks {
+impl Clock for SteppingClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_microsecond(self.0.fetch_add(1, Ordering::Relaxed)).expect("within the calendar")
     }
 }
 
 #[derive(Debug, Default)]
-struct Numbers(AtomicU64);
+struct CountingIds(AtomicU64);
 
-impl IdSource for Numbers {
+impl IdSource for CountingIds {
     fn fresh(&self) -> Uuid {
         Uuid::from_u128(u128::from(self.0.fetch_add(1, Ordering::Relaxed)) + 1)
     }
 }
 
-async fn no_encoders() -> Encoders {
-    let limits = SampleLimits {
-        image_bytes_max: 1,
-        image_pixels_max: 1,
-        skeleton_frames_max: 1,
-        track_frames_max: 1,
-        detect_side_px_max: 64,
-    };
-    let options = EncoderOptions {
-        models_dir: "no such folder".into(),
-        batch_max: 1,
-        linger: Duration::ZERO,
-        queue_max: 1,
-        workers_per_model: 1,
-        placements: Placements::default(),
-        preparation_threads: 1,
-        limits,
-    };
-    Encoders::start(options).await.expect("none to start")
-}
+/// A server without models.
+#[derive(Debug)]
+pub(super) struct NoEncoders;
 
-pub(super) fn options_with(commit_writes_max: usize) -> MatcherOptions {
-    MatcherOptions {
-        samples_max: 8,
-        templates_per_identity_max: 3,
-        candidates_max: 10,
-        search_threads: 1,
-        search_queue_max: 1,
-        rehearsal_trials_max: 1,
-        calibrations_max: 32,
-        outsiders_max: 5000,
-        calibration_wait: Duration::ZERO,
-        commit_writes_max,
-        commit_templates_max: 100,
-        consistency_wait: Duration::ZERO,
-        follow_interval: Duration::ZERO,
-        snapshot_interval: Duration::ZERO,
-        bulk_in_flight_max: 1,
-        sweep_interval: Duration::ZERO,
-        decisions_kept: Duration::ZERO,
-        records_queue_max: 1,
-        review_cases_max: 1,
-        review_cases_kept: Duration::from_hours(24),
-        operations_running_max: 2,
-        operation_pairs_max: 1000,
-        operation_findings_max: 1000,
-        operations_kept: Duration::from_hours(24),
-        review_trials_max: 1,
+impl SampleEncoders for NoEncoders {
+    fn for_modality(&self, _: Modality) -> Option<&dyn SampleEncoder> {
+        None
+    }
+
+    fn by_name(&self, _: &SpaceName) -> Option<&dyn SampleEncoder> {
+        None
+    }
+
+    fn by_digest(&self, _: ModelDigest) -> Option<&dyn SampleEncoder> {
+        None
+    }
+
+    fn models(&self) -> Vec<LoadedModel> {
+        Vec::new()
     }
 }
 
-pub(super) fn context(request: Option<&str>) -> Context {
-    let once = request.map(|id| Once { method: "enroll", request_id: id.to_owned(), body_hash: [7; 32] });
-    let deadline = Instant::now() + Duration::from_mins(1);
-    Context { principal: Principal::new("tests"), deadline, once, urgency: Urgency::Interactive }
+/// Few templates per identity, small commits, and no waits.
+pub(super) fn options(commit_writes_max: usize) -> MatcherOptions {
+    MatcherOptions {
+        writes: WriteOptions { templates_per_identity_max: 3, commit_writes_max, ..WriteOptions::default() },
+        replica: ReplicaOptions { consistency_wait: Duration::ZERO, ..ReplicaOptions::default() },
+        judging: JudgingOptions { rehearsal_trials_max: 1, calibration_wait: Duration::ZERO },
+        ..MatcherOptions::default()
+    }
 }
 
-pub(super) fn wish(identity: &str, templates: usize) -> Wish {
+pub(super) fn context(request_id: Option<&str>) -> Context {
+    let idempotent =
+        request_id.map(|id| IdempotentRequest { method: "enroll", request_id: id.to_owned(), body_hash: [7; 32] });
+    let deadline = Instant::now() + Duration::from_mins(1);
+    Context { principal: Principal::new("tests"), deadline, idempotent, urgency: Urgency::Interactive }
+}
+
+pub(super) fn enroll_write(identity: &str, templates: usize) -> EnrollWrite {
     let space = EmbeddingSpace::whole(Modality::Face, ModelDigest([1; 32]), 2);
     let encoded = Encoded {
         embedding: Embedding::new(space, &[3.0, 4.0]).expect("an embedding"),
@@ -139,7 +128,7 @@ pub(super) fn wish(identity: &str, templates: usize) -> Wish {
         external: true,
         report: SampleReport::default(),
     };
-    Wish {
+    EnrollWrite {
         identity: IdentityId::new(identity).expect("an id"),
         labels: Labels::default(),
         encoded: vec![encoded; templates],

@@ -8,7 +8,7 @@ use crate::{
         proto::{self, calibration_service_server::CalibrationService},
         wire::{self, CalibrationName, CollectionName, Defaults, PageRequest},
     },
-    matcher::{CalibrationDraft, CalibrationState, Context, Fault},
+    matcher::{Activation, CalibrationDraft, Context, Fault},
 };
 use domain::SpaceName;
 
@@ -40,7 +40,7 @@ impl CalibrationService for Services {
         request: Request<proto::ActivateCalibrationRequest>,
     ) -> Result<Response<proto::Calibration>, Status> {
         let context = wire::context(&request);
-        answer(self.pin(&context, &request.get_ref().name, CalibrationState::Active).await)
+        answer(self.set_active(&context, &request.get_ref().name, Activation::Activate).await)
     }
 
     async fn deactivate_calibration(
@@ -48,7 +48,7 @@ impl CalibrationService for Services {
         request: Request<proto::DeactivateCalibrationRequest>,
     ) -> Result<Response<proto::Calibration>, Status> {
         let context = wire::context(&request);
-        answer(self.pin(&context, &request.get_ref().name, CalibrationState::Inactive).await)
+        answer(self.set_active(&context, &request.get_ref().name, Activation::Deactivate).await)
     }
 
     async fn delete_calibration(
@@ -79,12 +79,12 @@ impl Services {
             },
             outsiders: wire::samples("outsiders", outsiders, Defaults { modality, alignment, face_selection })?,
         };
-        Ok(wire::calibrated(&collection, &self.0.create_calibration(&context, draft).await?))
+        Ok(wire::calibrated(&collection, &self.0.calibrations.create_calibration(&context, draft).await?))
     }
 
     async fn get_calibration(&self, name: &str) -> Result<proto::Calibration, Fault> {
         let CalibrationName { collection, calibration } = CalibrationName::parse("name", name)?;
-        Ok(wire::calibrated(&collection, &self.0.calibration(&collection, calibration).await?))
+        Ok(wire::calibrated(&collection, &self.0.calibrations.calibration(&collection, calibration).await?))
     }
 
     async fn list_calibrations(
@@ -95,7 +95,7 @@ impl Services {
         let list = format!("{parent} calibrations");
         let page = PageRequest::parse(request.page_size, &request.page_token, &list)?;
         let after = page.after.as_deref().map(str::parse).transpose()?;
-        let found = self.0.list_calibrations(&parent.0, after, page.limit).await?;
+        let found = self.0.calibrations.list_calibrations(&parent.0, after, page.limit).await?;
         let next = (found.len() == page.limit as usize).then(|| found.last().map(|c| c.kept.id.to_string())).flatten();
         Ok(proto::ListCalibrationsResponse {
             calibrations: found.iter().map(|c| wire::calibrated(&parent.0, c)).collect(),
@@ -103,15 +103,20 @@ impl Services {
         })
     }
 
-    async fn pin(&self, context: &Context, name: &str, shall: CalibrationState) -> Result<proto::Calibration, Fault> {
+    async fn set_active(
+        &self,
+        context: &Context,
+        name: &str,
+        activation: Activation,
+    ) -> Result<proto::Calibration, Fault> {
         let CalibrationName { collection, calibration } = CalibrationName::parse("name", name)?;
-        let pinned = self.0.pin_calibration(context, &collection, (calibration, shall)).await?;
-        Ok(wire::calibrated(&collection, &pinned))
+        let activated = self.0.calibrations.activate_calibration(context, &collection, calibration, activation).await?;
+        Ok(wire::calibrated(&collection, &activated))
     }
 
     async fn delete_calibration(&self, request: &Request<proto::DeleteCalibrationRequest>) -> Result<(), Fault> {
         let context = wire::context(request);
         let CalibrationName { collection, calibration } = CalibrationName::parse("name", &request.get_ref().name)?;
-        self.0.delete_calibration(&context, &collection, calibration).await
+        self.0.calibrations.delete_calibration(&context, &collection, calibration).await
     }
 }

@@ -31,7 +31,7 @@ impl DecisionService for Services {
 impl Services {
     async fn get_decision(&self, name: &str) -> Result<proto::Decision, Fault> {
         let DecisionName { collection, decision } = DecisionName::parse("name", name)?;
-        Ok(wire::decided(&collection, &self.0.decided(&collection, decision).await?))
+        Ok(wire::decided(&collection, &self.0.past_decision(&collection, decision).await?))
     }
 
     async fn replay_decision(&self, name: &str) -> Result<proto::ReplayDecisionResponse, Fault> {

@@ -99,7 +99,7 @@ impl Services {
 
     async fn get_operation(&self, name: &str) -> Result<proto::Operation, Fault> {
         let OperationName { collection, operation } = OperationName::parse("name", name)?;
-        let shown = self.0.operation(&collection, operation).await?;
+        let shown = self.0.operations.operation(&collection, operation).await?;
         // Names by the ten thousand: not for a thread that others wait for.
         let name_all = move || wire::shown_operation(&collection, &shown);
         tokio::task::spawn_blocking(name_all).await.map_err(Fault::internal)
@@ -113,7 +113,7 @@ impl Services {
         let list = format!("{parent} operations");
         let page = PageRequest::parse(request.page_size, &request.page_token, &list)?;
         let after = page.after.as_deref().map(str::parse).transpose()?;
-        let found = self.0.operations(&parent.0, after, page.limit).await?;
+        let found = self.0.operations.operations(&parent.0, after, page.limit).await?;
         let next = (found.len() == page.limit as usize).then(|| found.last().map(|last| last.id.to_string())).flatten();
         Ok(proto::ListOperationsResponse {
             operations: found.iter().map(|operation| wire::operation(&parent.0, operation)).collect(),
@@ -123,11 +123,11 @@ impl Services {
 
     async fn cancel_operation(&self, name: &str) -> Result<proto::Operation, Fault> {
         let OperationName { collection, operation } = OperationName::parse("name", name)?;
-        Ok(wire::operation(&collection, &self.0.cancel_operation(&collection, operation).await?))
+        Ok(wire::operation(&collection, &self.0.operations.cancel_operation(&collection, operation).await?))
     }
 
     async fn delete_operation(&self, name: &str) -> Result<(), Fault> {
         let OperationName { collection, operation } = OperationName::parse("name", name)?;
-        self.0.delete_operation(&collection, operation).await
+        self.0.operations.delete_operation(&collection, operation).await
     }
 }

@@ -61,7 +61,7 @@ impl ReviewService for Services {
 impl Services {
     async fn get_review_case(&self, name: &str) -> Result<proto::ReviewCase, Fault> {
         let ReviewCaseName { collection, case } = ReviewCaseName::parse("name", name)?;
-        Ok(wire::review_case(&collection, &self.0.review_case(&collection, case).await?, self.0.now()))
+        Ok(wire::review_case(&collection, &self.0.reviews.review_case(&collection, case).await?, self.0.now()))
     }
 
     async fn list_review_cases(
@@ -73,7 +73,7 @@ impl Services {
         let list = format!("review cases of {collection} in state {}", request.state);
         let page = PageRequest::parse(request.page_size, &request.page_token, &list)?;
         let after = page.after.as_deref().map(str::parse).transpose()?;
-        let found = self.0.review_cases(&collection, stage, after, page.limit).await?;
+        let found = self.0.reviews.review_cases(&collection, stage, after, page.limit).await?;
         let next = (found.len() == page.limit as usize).then(|| found.last().map(|case| case.id.to_string())).flatten();
         Ok(proto::ListReviewCasesResponse {
             review_cases: found.iter().map(|case| wire::review_case(&collection, case, self.0.now())).collect(),
@@ -93,7 +93,7 @@ impl Services {
         };
         let reviewer = wire::reviewer(request.reviewer)?;
         let claim = ReviewClaim { collection: collection.clone(), case, reviewer, lease };
-        Ok(wire::review_case(&collection, &self.0.claim_review_case(claim).await?, self.0.now()))
+        Ok(wire::review_case(&collection, &self.0.reviews.claim_review_case(claim).await?, self.0.now()))
     }
 
     async fn decide_review_case(
@@ -112,7 +112,7 @@ impl Services {
             learning: if request.link_only { Learning::Link } else { Learning::Enroll },
             expected: wire::expected(&request.etag)?,
         };
-        let reviewed = self.0.decide_review_case(&context, said).await?;
+        let reviewed = self.0.reviews.decide_review_case(&context, said).await?;
         Ok(wire::reviewed(&collection, &reviewed, self.0.now()))
     }
 
@@ -123,12 +123,12 @@ impl Services {
         let context = wire::context(request);
         let ReviewCaseName { collection, case } = ReviewCaseName::parse("name", &request.get_ref().name)?;
         let expected = wire::expected(&request.get_ref().etag)?;
-        let reviewed = self.0.reopen_review_case(&context, &collection, case, expected).await?;
+        let reviewed = self.0.reviews.reopen_review_case(&context, &collection, case, expected).await?;
         Ok(wire::reviewed(&collection, &reviewed, self.0.now()))
     }
 
     async fn delete_review_case(&self, name: &str) -> Result<(), Fault> {
         let ReviewCaseName { collection, case } = ReviewCaseName::parse("name", name)?;
-        self.0.delete_review_case(&collection, case).await
+        self.0.reviews.delete_review_case(&collection, case).await
     }
 }

@@ -9,7 +9,9 @@ use super::{
 };
 use crate::{
     api::proto,
-    matcher::{Compared, Enrolled, Extracted, Found, Model, ModelTask, Resolved, Verified},
+    matcher::{
+        CompareResult, EnrollResult, ExtractedEmbedding, Model, ModelTask, ResolveResult, SearchResult, VerifyResult,
+    },
 };
 use domain::{
     Assignment, Candidate, Certificate, Collection, CollectionId, CollectionStats, DecisionKind, Fused, Identity,
@@ -109,7 +111,7 @@ fn certificate(of: &CollectionId, certificate: &Certificate) -> proto::template:
     }
 }
 
-pub(in crate::api) fn enrolled(of: &IdentityName, enrolled: &Enrolled) -> proto::EnrollResponse {
+pub(in crate::api) fn enrolled(of: &IdentityName, enrolled: &EnrollResult) -> proto::EnrollResponse {
     proto::EnrollResponse {
         identity: of.to_string(),
         templates: enrolled.templates.iter().map(|t| template(of, t)).collect(),
@@ -153,7 +155,7 @@ pub(super) fn candidates(of: &CollectionId, candidates: &[Candidate], probe: Mod
     candidates.iter().zip(1..).map(|(c, rank)| candidate(of, rank, c, probe)).collect()
 }
 
-pub(in crate::api) fn found(of: &CollectionId, found: &Found) -> proto::SearchResponse {
+pub(in crate::api) fn found(of: &CollectionId, found: &SearchResult) -> proto::SearchResponse {
     proto::SearchResponse {
         candidates: candidates(of, &found.candidates, found.modality),
         gallery_size: count(found.gallery_identities),
@@ -235,7 +237,7 @@ pub(super) fn reasons(reasons: &[Reason]) -> Vec<i32> {
     reasons.iter().map(|r| wire(r).into()).collect()
 }
 
-pub(in crate::api) fn verified(of: &IdentityName, verified: &Verified) -> proto::VerifyResponse {
+pub(in crate::api) fn verified(of: &IdentityName, verified: &VerifyResult) -> proto::VerifyResponse {
     proto::VerifyResponse {
         r#match: verified.matches,
         similarity: verified.best.as_ref().map(|b| b.similarity.0),
@@ -258,7 +260,7 @@ pub(super) fn decision_kind(kind: DecisionKind) -> i32 {
     wire.into()
 }
 
-pub(in crate::api) fn resolved(of: &CollectionId, resolved: &Resolved, probe: Modality) -> proto::ResolveResponse {
+pub(in crate::api) fn resolved(of: &CollectionId, resolved: &ResolveResult, probe: Modality) -> proto::ResolveResponse {
     let name = |id| CollectionName(of.clone()).identity(id).to_string();
     proto::ResolveResponse {
         decision: decision_kind(resolved.kind),
@@ -281,8 +283,8 @@ pub(in crate::api) fn resolved(of: &CollectionId, resolved: &Resolved, probe: Mo
     }
 }
 
-pub(in crate::api) fn extracted(extracted: &[Extracted]) -> proto::ExtractResponse {
-    let one = |e: &Extracted| proto::ExtractedTemplate {
+pub(in crate::api) fn extracted(extracted: &[ExtractedEmbedding]) -> proto::ExtractResponse {
+    let one = |e: &ExtractedEmbedding| proto::ExtractedTemplate {
         modality: modality(e.embedding.space().modality),
         embedding: Some(proto::Embedding { model: e.model.to_string(), values: e.embedding.values().to_vec() }),
         model_digest: e.embedding.space().digest.to_string(),
@@ -292,7 +294,7 @@ pub(in crate::api) fn extracted(extracted: &[Extracted]) -> proto::ExtractRespon
     proto::ExtractResponse { templates: extracted.iter().map(one).collect() }
 }
 
-pub(in crate::api) fn compared(compared: &Compared) -> proto::CompareResponse {
+pub(in crate::api) fn compared(compared: &CompareResult) -> proto::CompareResponse {
     let row = |row: &Vec<Similarity>| proto::compare_response::Row { similarities: row.iter().map(|s| s.0).collect() };
     proto::CompareResponse {
         rows: compared.rows.iter().map(row).collect(),

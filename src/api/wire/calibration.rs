@@ -9,11 +9,11 @@ use super::{
 };
 use crate::{
     api::proto,
-    matcher::{Calibrated, CalibrationState},
+    matcher::{CalibrationState, CalibrationView},
 };
 use domain::{CollectionId, Estimate, Level, Moved};
 
-pub(in crate::api) fn calibrated(of: &CollectionId, calibrated: &Calibrated) -> proto::Calibration {
+pub(in crate::api) fn calibrated(of: &CollectionId, calibrated: &CalibrationView) -> proto::Calibration {
     use proto::calibration::{Moved as Wire, State};
     let kept = &calibrated.kept;
     let trials = &kept.rehearsal;

@@ -33,7 +33,7 @@ use sha2::{Digest, Sha256};
 use tonic::Request;
 
 use super::layers::Deadline;
-use crate::matcher::{Context, Fault, Once, Principal, Urgency};
+use crate::matcher::{Context, Fault, IdempotentRequest, Principal, Urgency};
 use domain::{Labels, Revision, Similarity};
 
 /// The longest id that a client may give a request.
@@ -46,7 +46,7 @@ const REQUEST_ID_CHARS_MAX: usize = 128;
 pub(super) fn context<T>(request: &Request<T>) -> Context {
     let principal = request.extensions().get::<Principal>().expect("every request passes the access layer").clone();
     let deadline = request.extensions().get::<Deadline>().expect("every request passes the deadline layer").0;
-    Context { principal, deadline, urgency: Urgency::Interactive, once: None }
+    Context { principal, deadline, urgency: Urgency::Interactive, idempotent: None }
 }
 
 /// The same, for a request that must take effect at most once. `message` is the request without its id.
@@ -74,7 +74,7 @@ pub(super) fn once(
         return Err(Fault::invalid("requestId", problem));
     }
     let body_hash = Sha256::digest(message.encode_to_vec()).into();
-    context.once = Some(Once { method, request_id: request_id.to_owned(), body_hash });
+    context.idempotent = Some(IdempotentRequest { method, request_id: request_id.to_owned(), body_hash });
     Ok(context)
 }
 

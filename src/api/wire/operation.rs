@@ -12,7 +12,7 @@ use crate::{
         proto::{self, clusters_result, duplicates_result, operation::Result as Ended},
         status::operation_code,
     },
-    matcher::ShownOperation,
+    matcher::OperationView,
 };
 use domain::{
     CollectionId, Operation, OperationKind, OperationOutcome, OperationState, OperationSummary, Owned, SurveyFinding,
@@ -51,7 +51,7 @@ pub(in crate::api) fn operation(of: &CollectionId, operation: &Operation) -> pro
 }
 
 /// With what it found.
-pub(in crate::api) fn shown_operation(of: &CollectionId, shown: &ShownOperation) -> proto::Operation {
+pub(in crate::api) fn shown_operation(of: &CollectionId, shown: &OperationView) -> proto::Operation {
     let mut wire = operation(of, &shown.operation);
     if let OperationState::Ended(OperationOutcome::Succeeded(said)) = &shown.operation.state {
         wire.result = Some(match shown.operation.kind {

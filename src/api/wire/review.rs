@@ -9,14 +9,14 @@ use super::{
 };
 use crate::{
     api::proto::{self, review_case},
-    matcher::{Decided, Fault, Replayed, ResolveMode, Reviewed},
+    matcher::{DecisionReplay, Fault, PastDecision, ResolveMode, ReviewedCase},
 };
 use domain::{CollectionId, IdentityId, Outcome, ReviewCase, ReviewStage, ReviewState, Timestamp, Verdict};
 
 /// The longest name of a reviewer.
 const REVIEWER_CHARS_MAX: usize = 128;
 
-pub(in crate::api) fn decided(of: &CollectionId, decided: &Decided) -> proto::Decision {
+pub(in crate::api) fn decided(of: &CollectionId, decided: &PastDecision) -> proto::Decision {
     use proto::resolve_request::Mode;
     let modality = decided.evidence.modality;
     proto::Decision {
@@ -33,7 +33,7 @@ pub(in crate::api) fn decided(of: &CollectionId, decided: &Decided) -> proto::De
     }
 }
 
-pub(in crate::api) fn replayed(replayed: &Replayed) -> proto::ReplayDecisionResponse {
+pub(in crate::api) fn replayed(replayed: &DecisionReplay) -> proto::ReplayDecisionResponse {
     proto::ReplayDecisionResponse {
         decision: decision_kind(replayed.kind),
         reasons: reasons(&replayed.reasons),
@@ -99,7 +99,7 @@ fn outcome(of: &CollectionId, outcome: &Outcome) -> review_case::Outcome {
 
 pub(in crate::api) fn reviewed(
     of: &CollectionId,
-    reviewed: &Reviewed,
+    reviewed: &ReviewedCase,
     now: Timestamp,
 ) -> proto::DecideReviewCaseResponse {
     proto::DecideReviewCaseResponse {

@@ -1,0 +1,263 @@
+//! The calibration in force of a space: the one that an operator activated, else one from a rehearsal of the gallery,
+//! which is repeated when the gallery has grown or shrunk by a fifth, else the measurements of the model package.
+//!
+//! Rehearsals run in the background, one at a time. A request waits a bounded time for its first rehearsal, then
+//! continues with what exists and reports that.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+use super::Judging;
+use crate::matcher::{
+    collection::{
+        active_calibrations::ActiveCalibration,
+        collection_handle::CollectionHandle,
+        rehearsals::{JointSpaces, Rehearsals, Rehearsed, SpaceRehearsal},
+    },
+    request::fault::Fault,
+};
+use decision::{Calibration, Fusion, TRIALS_MIN, Terms};
+use domain::{
+    CalibrationId, EmbeddingSpace, ErrorChain, Modality, Reason, Rehearsal, ReviewTrial, Reviewed, Selection,
+    Similarity,
+};
+use gallery::Together;
+
+/// The seed of every rehearsal: the same gallery always gives the same thresholds.
+pub(crate) const SEED: u64 = 1;
+
+/// Maximum scores of a joint rehearsal: above 25 000 identities it makes fewer trials.
+const SCORES_MAX: u64 = 50_000_000;
+/// How long a survey waits for a fresh rehearsal before it continues with what exists.
+const SURVEY_WAIT: Duration = Duration::from_mins(10);
+
+/// The calibration that maps similarities of a space.
+#[derive(Debug, Clone)]
+pub(crate) struct InForce {
+    pub(crate) calibration: Arc<Calibration>,
+    /// Its id, when an operator activated it.
+    pub(crate) active: Option<CalibrationId>,
+    /// The gallery has changed too much since it was made, or since the active one that no longer fits was made.
+    pub(crate) is_stale: bool,
+}
+
+/// How long a caller waits for a rehearsal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WaitLimits {
+    /// Uses a stale result at once; waits shortly only when there is none.
+    Request,
+    /// Waits minutes for a fresh result.
+    Survey,
+}
+
+/// A space and its calibration in force.
+#[derive(Debug, Clone)]
+pub(crate) struct CalibratedSpace {
+    pub(crate) space: EmbeddingSpace,
+    pub(crate) in_force: InForce,
+}
+
+impl Judging {
+    /// The thresholds of a space for the gallery as it is now.
+    pub(crate) async fn thresholds(&self, handle: &CollectionHandle, space: EmbeddingSpace) -> Terms {
+        let (policy, identities) = (handle.collection.policy, handle.shelf.identities_in(space));
+        let Some(in_force) = self.in_force(handle, space, WaitLimits::Request).await else {
+            return Terms::uncalibrated(policy, identities);
+        };
+        let mut thresholds = in_force.calibration.terms(policy, identities);
+        thresholds.point.calibration = in_force.active;
+        if in_force.is_stale && !thresholds.resolve_reasons.contains(&Reason::CalibrationStale) {
+            thresholds.resolve_reasons.push(Reason::CalibrationStale);
+        }
+        thresholds
+    }
+
+    /// The calibration in force of a space. An active one of another space or pooling does not fit these similarities;
+    /// then the rehearsal or the model package replaces it.
+    pub(crate) async fn in_force(
+        &self,
+        handle: &CollectionHandle,
+        space: EmbeddingSpace,
+        wait: WaitLimits,
+    ) -> Option<InForce> {
+        let active = self.active(handle, space.modality).await;
+        let has_moved = active.as_ref().is_some_and(|active| has_moved(handle, active));
+        let fitting = active.filter(|active| active.kept.fits(space, handle.collection.policy.pooling));
+        if let Some(active) = fitting
+            && let Some(calibration) = active.calibration.clone()
+        {
+            return Some(InForce { calibration, active: Some(active.kept.id), is_stale: has_moved });
+        }
+        let rehearsed = self.rehearsed(handle, space, wait).await;
+        let is_stale =
+            has_moved || rehearsed.as_ref().is_some_and(|made| made.is_stale(handle.shelf.identities_in(space)));
+        let packaged = || self.recognition.package_calibration(space).and_then(Calibration::from_package).map(Arc::new);
+        let calibration = rehearsed.and_then(|rehearsed| rehearsed.made).or_else(packaged)?;
+        Some(InForce { calibration, active: None, is_stale })
+    }
+
+    /// The active calibration of a modality. When the database cannot be read, the last known one stays in force.
+    pub(crate) async fn active(&self, handle: &CollectionHandle, modality: Modality) -> Option<Arc<ActiveCalibration>> {
+        if !handle.active_calibrations.is_as_of(handle.collection.revision)
+            && let Err(fault) = self.replica.read_active_calibrations(handle).await
+        {
+            let error = ErrorChain(&fault);
+            tracing::warn!(%error, "the active calibrations cannot be read; the last known ones stay in force");
+        }
+        handle.active_calibrations.of(modality)
+    }
+
+    /// The number of collections whose gallery has changed too much for an active calibration.
+    #[must_use]
+    pub fn stale_calibrations(&self) -> usize {
+        let is_stale =
+            |handle: &CollectionHandle| handle.active_calibrations.all().iter().any(|active| has_moved(handle, active));
+        self.replica.directory().all().iter().filter(|handle| is_stale(handle)).count()
+    }
+
+    async fn rehearsed(
+        &self,
+        handle: &CollectionHandle,
+        space: EmbeddingSpace,
+        wait: WaitLimits,
+    ) -> Option<Rehearsed<Option<Arc<Calibration>>>> {
+        if handle.shelf.templates_in(space) < TRIALS_MIN as u64 {
+            return None;
+        }
+        let subject = SpaceRehearsal { space, pooling: handle.collection.policy.pooling };
+        let identities = handle.shelf.identities_in(space);
+        let ticket = handle.rehearsals.one_space.subscribe(subject, identities);
+        if ticket.must_rehearse {
+            let package = self.recognition.package_calibration(space).cloned();
+            let trials_max = self.options.rehearsal_trials_max;
+            let reviewed = {
+                let (judging, handle) = (self.clone(), handle.clone());
+                async move {
+                    judging.reviewed(&handle, space).await.unwrap_or_else(|fault| {
+                        let error = ErrorChain(&fault);
+                        tracing::warn!(%error, "review trials cannot be read; a rehearsal continues without them");
+                        Reviewed::default()
+                    })
+                }
+            };
+            let rehearse = move |handle: &CollectionHandle, reviewed| {
+                let rehearsal = handle.shelf.rehearse(space, subject.pooling, trials_max, SEED);
+                let rehearsal = Rehearsal { reviewed, ..rehearsal };
+                let made = Calibration::from_rehearsal(&rehearsal, package.as_ref()).map(Arc::new);
+                Rehearsed { made, identities: rehearsal.identities }
+            };
+            let put = move |rehearsals: &Rehearsals, made| rehearsals.one_space.put(&subject, made);
+            self.begin_rehearsal(handle, reviewed, rehearse, put);
+        }
+        let mut made = ticket.made;
+        if wait == WaitLimits::Survey {
+            let fresh = made.wait_for(|made| made.as_ref().is_some_and(|made| !made.is_stale(identities)));
+            // After the wait a stale result is used.
+            let _ = tokio::time::timeout(SURVEY_WAIT, fresh).await;
+        }
+        self.wait_for(made).await
+    }
+
+    /// The fusion of several modalities, fitted on a joint rehearsal of the gallery; without one the modalities count as
+    /// independent.
+    pub(crate) async fn fusion(&self, handle: &CollectionHandle, spaces: &[CalibratedSpace]) -> Arc<Fusion> {
+        let independent = || Arc::new(Fusion::independent(spaces.len()));
+        if spaces.len() < 2 {
+            return independent();
+        }
+        let subject = JointSpaces {
+            spaces: spaces.iter().map(|calibrated| (calibrated.space, calibrated.in_force.active)).collect(),
+            pooling: handle.collection.policy.pooling,
+        };
+        let of_space = |calibrated: &CalibratedSpace| handle.shelf.identities_in(calibrated.space);
+        let identities = spaces.iter().map(of_space).min().unwrap_or(0);
+        let ticket = handle.rehearsals.joint.subscribe(subject.clone(), identities);
+        if ticket.must_rehearse {
+            let spaces = spaces.to_vec();
+            let pooling = subject.pooling;
+            let affordable = usize::try_from(SCORES_MAX / identities.max(1)).unwrap_or(usize::MAX).max(TRIALS_MIN);
+            let trials_max = self.options.rehearsal_trials_max.min(affordable);
+            let rehearse = move |handle: &CollectionHandle, ()| {
+                let of: Vec<EmbeddingSpace> = spaces.iter().map(|calibrated| calibrated.space).collect();
+                let calibrations: Vec<&Calibration> =
+                    spaces.iter().map(|calibrated| &*calibrated.in_force.calibration).collect();
+                let made = match handle.shelf.together(&of, pooling, trials_max, SEED) {
+                    Some(joint) => fit_fusion(&joint, &calibrations),
+                    None => Fusion::independent(of.len()),
+                };
+                Rehearsed { made: Arc::new(made), identities }
+            };
+            let put = move |rehearsals: &Rehearsals, made| rehearsals.joint.put(&subject, made);
+            self.begin_rehearsal(handle, async {}, rehearse, put);
+        }
+        self.wait_for(ticket.made).await.map_or_else(independent, |rehearsed| rehearsed.made)
+    }
+
+    /// An existing result, even a stale one; else the first result within the wait of a request.
+    async fn wait_for<T: Clone>(&self, mut made: watch::Receiver<Option<Rehearsed<T>>>) -> Option<Rehearsed<T>> {
+        if let Some(there) = made.borrow().clone() {
+            return Some(there);
+        }
+        let some = made.wait_for(Option::is_some);
+        tokio::time::timeout(self.options.calibration_wait, some).await.ok()?.ok()?.clone()
+    }
+
+    /// The best similarities of decided review cases, by whether that candidate was right. Only cases that were selected
+    /// by similarity alone: others are no fair sample of the answers at that similarity.
+    pub(crate) async fn reviewed(&self, handle: &CollectionHandle, space: EmbeddingSpace) -> Result<Reviewed, Fault> {
+        let pooling = handle.collection.policy.pooling;
+        let mut reviewed = Reviewed::default();
+        let trials = self.store.in_collection(handle.collection.uid).review_trials().await?;
+        for ReviewTrial { doubt, was_right, .. } in trials {
+            if doubt.space == space && doubt.pooling == pooling && doubt.selection == Selection::Blind {
+                let kind = if was_right { &mut reviewed.right } else { &mut reviewed.wrong };
+                kind.push(doubt.similarity);
+            }
+        }
+        Ok(reviewed)
+    }
+
+    /// Starts a rehearsal in the background: waits for its turn, for `prepared`, then rehearses on a blocking thread.
+    fn begin_rehearsal<T: Send + 'static, P: Send + 'static>(
+        &self,
+        handle: &CollectionHandle,
+        prepared: impl Future<Output = P> + Send + 'static,
+        rehearse: impl FnOnce(&CollectionHandle, P) -> Rehearsed<T> + Send + 'static,
+        put: impl FnOnce(&Rehearsals, Option<Rehearsed<T>>) + Send + 'static,
+    ) {
+        let (lock, handle) = (Arc::clone(&self.rehearsal_lock), handle.clone());
+        self.tasks.spawn(async move {
+            let rehearsal = lock.lock().await;
+            let (rehearsed, prepared) = (handle.clone(), prepared.await);
+            let made = tokio::task::spawn_blocking(move || rehearse(&rehearsed, prepared)).await;
+            if let Err(error) = &made {
+                tracing::error!(%error, "a rehearsal failed");
+            }
+            drop(rehearsal);
+            put(&handle.rehearsals, made.ok());
+        });
+    }
+}
+
+/// Whether the gallery has changed too much since the calibration was made.
+fn has_moved(handle: &CollectionHandle, active: &ActiveCalibration) -> bool {
+    !active.kept.moved(&handle.gallery_state(active.kept.space)).is_empty()
+}
+
+/// Fits the fusion of several modalities on a joint rehearsal, with mated and non-mated trials. Each calibration gives
+/// log-likelihood ratios.
+pub(crate) fn fit_fusion(joint: &Together, calibrations: &[&Calibration]) -> Fusion {
+    let ratio = |(of, similarity): (usize, Similarity)| calibrations[of].weigh(similarity).unwrap_or(0.0);
+    let ratios = |trial: &Vec<Similarity>| trial.iter().copied().enumerate().map(ratio).collect::<Vec<f64>>();
+    let (genuine, impostor) = joint.pairs();
+    let (genuine, impostor): (Vec<_>, Vec<_>) =
+        (genuine.iter().map(ratios).collect(), impostor.iter().map(ratios).collect());
+    let fusion = Fusion::fit(calibrations.len(), &genuine, &impostor);
+    let non_mated = joint.strangers(|each| {
+        let ratios: Vec<Option<f64>> =
+            each.iter().enumerate().map(|(of, similarity)| similarity.map(|s| ratio((of, s)))).collect();
+        fusion.of(&ratios)
+    });
+    fusion.calibrated(joint.identities(), &non_mated, (&genuine, &impostor))
+}

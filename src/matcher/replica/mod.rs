@@ -1,0 +1,126 @@
+//! The replica: the collections of the store in the memory of this process. It loads them at start, follows their logs,
+//! takes snapshots and samples the recall of the graphs. It never writes to a log.
+
+pub(crate) mod directory;
+pub(crate) mod follow;
+pub(crate) mod load;
+pub(crate) mod recall_sampling;
+pub(crate) mod snapshots;
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
+
+use self::directory::CollectionDirectory;
+use crate::matcher::{
+    collection::collection_handle::CollectionHandle, options::ReplicaOptions, recognition::Recognition,
+    request::fault::Fault,
+};
+use domain::{CollectionId, CollectionStats};
+use gallery::{Bytes, Gallery, Watched};
+use store::Store;
+
+/// Entries of a log that are read at once.
+pub(crate) const LOG_PAGE: u32 = 1000;
+
+/// The open collections of this process. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Replica {
+    store: Arc<dyn Store>,
+    gallery: Arc<Gallery>,
+    /// For the measurements of model packages, which active calibrations need.
+    recognition: Recognition,
+    directory: Arc<CollectionDirectory>,
+    recall: Arc<Mutex<Watched>>,
+    tasks: TaskTracker,
+    options: ReplicaOptions,
+}
+
+/// What a replica is made of.
+pub(crate) struct ReplicaParts {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) gallery: Arc<Gallery>,
+    pub(crate) recognition: Recognition,
+    pub(crate) tasks: TaskTracker,
+}
+
+impl Replica {
+    pub(crate) fn new(parts: ReplicaParts, options: ReplicaOptions) -> Self {
+        let ReplicaParts { store, gallery, recognition, tasks } = parts;
+        let (directory, recall) = (Arc::default(), Arc::default());
+        Self { store, gallery, recognition, directory, recall, tasks, options }
+    }
+
+    pub(crate) fn options(&self) -> &ReplicaOptions {
+        &self.options
+    }
+
+    pub(crate) fn directory(&self) -> &CollectionDirectory {
+        &self.directory
+    }
+
+    /// The number of open collections.
+    #[must_use]
+    pub fn collection_count(&self) -> usize {
+        self.directory.len()
+    }
+
+    /// The identities and templates of all collections in memory.
+    #[must_use]
+    pub fn totals(&self) -> CollectionStats {
+        self.gallery.totals()
+    }
+
+    /// The bytes of all galleries, by part.
+    #[must_use]
+    pub fn gallery_bytes(&self) -> Bytes {
+        self.gallery.bytes()
+    }
+
+    /// The log entries of all collections that are known and not yet in the gallery.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        self.directory.all().iter().map(CollectionHandle::lag).sum()
+    }
+
+    /// The collection with this id. Loads it if another replica made it just now.
+    ///
+    /// # Errors
+    /// [`Fault::NoCollection`].
+    pub(crate) async fn open(&self, id: &CollectionId) -> Result<CollectionHandle, Fault> {
+        if let Some(handle) = self.directory.get(id) {
+            return Ok(handle);
+        }
+        let Some(collection) = self.store.collection(id).await? else {
+            return Err(Fault::NoCollection(id.clone()));
+        };
+        self.load(collection).await
+    }
+
+    /// Closes a deleted collection. The returned task removes its snapshots; the caller need not wait for it.
+    pub(crate) fn close(&self, handle: &CollectionHandle) -> JoinHandle<()> {
+        self.directory.remove(&handle.collection.id, handle.collection.uid);
+        self.gallery.remove(handle.collection.uid);
+        let handle = handle.clone();
+        self.tasks.spawn(async move { snapshots::remove_all(&handle).await })
+    }
+
+    /// Reads the active calibrations as of the record of the handle.
+    pub(crate) async fn read_active_calibrations(&self, handle: &CollectionHandle) -> Result<(), Fault> {
+        let (uid, revision) = (handle.collection.uid, handle.collection.revision);
+        let recognition = self.recognition.clone();
+        let package = move |space| recognition.package_calibration(space).cloned();
+        handle.active_calibrations.read(&*self.store, uid, revision, package).await
+    }
+
+    /// Removes deleted bytes from the files of the database and the snapshots. After a failure the next sweep tries
+    /// again.
+    pub(crate) async fn scrub(&self) {
+        self.scrub_snapshots().await;
+        if let Err(error) = self.store.scrub().await {
+            tracing::warn!(%error, "deleted bytes are still in the files of the database; the next sweep tries again");
+        }
+    }
+}

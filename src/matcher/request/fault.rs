@@ -1,0 +1,388 @@
+//! The faults of the use cases, and their kinds.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use domain::{
+    CalibrationId, CollectionId, DecisionId, EmbeddingError, FilterError, IdError, IdentityId, LabelsError, Modality,
+    OperationId, PolicyError, Reason, ReviewCaseId, SpaceName, TemplateId,
+};
+use encoder::EncoderError;
+use gallery::GalleryError;
+use store::StoreError;
+
+/// Why a use case has no answer. The displayed text is safe for the caller: it contains names of the request, never data of
+/// others.
+#[derive(Debug, Error)]
+pub enum Fault {
+    #[error("{field}: {problem}")]
+    Invalid { field: String, problem: String },
+    #[error("there is no collection {0}")]
+    NoCollection(CollectionId),
+    #[error("there is no identity {0} in this collection")]
+    NoIdentity(IdentityId),
+    #[error("there is no template {0} of this identity")]
+    NoTemplate(TemplateId),
+    #[error("there is no decision {0} in this collection; records are kept for a while only")]
+    NoDecision(DecisionId),
+    #[error("there is no review case {0} in this collection; cases are kept for a while only")]
+    NoReviewCase(ReviewCaseId),
+    #[error("another reviewer holds review case {0}; wait until the lease runs out")]
+    CaseHeld(ReviewCaseId),
+    #[error("review case {0} is decided; a verdict is changed by reopening the case first")]
+    CaseDecided(ReviewCaseId),
+    #[error("review case {0} is not decided, so there is nothing to take back")]
+    CaseUndecided(ReviewCaseId),
+    #[error("there is no model {0}; GET /v1/models lists those that are loaded")]
+    NoModel(SpaceName),
+    #[error("there is no calibration {0} of this collection")]
+    NoCalibration(CalibrationId),
+    #[error("there is no operation {0} in this collection; operations are kept for a while only")]
+    NoOperation(OperationId),
+    #[error("there is a collection {0} already")]
+    CollectionExists(CollectionId),
+    #[error("there is an identity {0} already; enroll adds templates to it")]
+    IdentityExists(IdentityId),
+    #[error("the record was changed since it was read: its etag is another one now; read it again")]
+    EtagMoved,
+    #[error("this request id was used for another request; choose a fresh one")]
+    RequestIdReused,
+    #[error(
+        "no {0} model is loaded, so a {0} sample cannot be encoded; install one with `semblance models pull`, or send embeddings"
+    )]
+    NoEncoder(Modality),
+    #[error(
+        "the {modality} gallery of this collection was made by {model}, whose digest no loaded model has; install that package again, or send its embeddings"
+    )]
+    EncoderGone { modality: Modality, model: SpaceName },
+    #[error(
+        "the {modality} gallery of this collection holds embeddings of {model}; send embeddings of that space, not samples"
+    )]
+    ExternalSpace { modality: Modality, model: SpaceName },
+    #[error(
+        "the {modality} gallery of this collection is searched in the space {active}; this embedding is of {given}, and the two do not compare"
+    )]
+    OtherSpace { modality: Modality, active: SpaceName, given: SpaceName },
+    #[error("the space {0} is unknown here: it is neither a loaded model nor declared by the collection")]
+    UnknownSpace(SpaceName),
+    #[error("this collection knows another space by the name {0}; embeddings of the two do not compare")]
+    SpaceNameTaken(SpaceName),
+    #[error("identity {identity} has {limit} templates, as many as the server allows; delete some first")]
+    TooManyTemplates { identity: IdentityId, limit: u64 },
+    #[error("this collection keeps {0} calibrations, as many as the server allows; delete some first")]
+    TooManyCalibrations(u64),
+    #[error(
+        "the gallery of {model} makes {trials} trials and {needed} are needed; enroll more, or send {needed} outsiders, and \
+         until then automatic calibrations serve"
+    )]
+    TooFewTrials { model: SpaceName, trials: usize, needed: usize },
+    #[error("nobody is enrolled in a {0} gallery of this collection yet, so there is nothing to calibrate")]
+    NothingToCalibrate(Modality),
+    #[error(
+        "nothing is known yet of what similarities are worth in any modality of the probe, so they cannot be weighed \
+         against each other; enroll more, or ask with samples of one modality"
+    )]
+    NothingToWeigh,
+    #[error("nobody is enrolled in a {0} gallery of this collection yet, so there is nobody to compare")]
+    NothingToCompare(Modality),
+    #[error(
+        "nothing says how alike strangers are in the {0} gallery of this collection: it has too few templates to rehearse, and \
+         no model package knows; send minSimilarity"
+    )]
+    NoLevel(Modality),
+    #[error("{0} operations of this collection are running, as many as the server allows; wait for one, or cancel it")]
+    TooManyOperations(u64),
+    #[error("the gallery is full: it holds {0} templates, as many as the server allows")]
+    GalleryFull(u64),
+    #[error("this server has not seen that write yet; ask again in a moment")]
+    NotCaughtUp,
+    #[error("{problem}")]
+    UnusableSample {
+        /// A stable code for programs.
+        code: &'static str,
+        problem: String,
+    },
+    #[error("the collection's policy refuses samples[{sample}]: {}", codes(reasons))]
+    Refused { sample: usize, reasons: Vec<Reason> },
+    #[error("the server is busy; ask again later")]
+    Busy { retry_after: Duration },
+    #[error("the answer did not come within the time that the request allows")]
+    TooLate,
+    #[error("the server is shutting down; ask another replica, or this one in a moment")]
+    ShuttingDown,
+    #[error("the database is not available; searches go on, writes must wait")]
+    StoreUnavailable(#[source] StoreError),
+    #[error("something went wrong in the server; its log says what")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The code of an unusable sample without a more specific code.
+const UNUSABLE: &str = "UNUSABLE_SAMPLE";
+
+/// The kind of a fault. `api` maps each kind to a gRPC and an HTTP status code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FaultKind {
+    /// The request is invalid, whatever the state of the server.
+    InvalidArgument,
+    /// A picture, gait sequence or embedding that cannot be used.
+    UnusableSample,
+    NotFound,
+    AlreadyExists,
+    /// The request is valid, but not in the present state.
+    FailedPrecondition,
+    /// A concurrent change came first; read again and retry.
+    Aborted,
+    /// Busy: retry after a while.
+    ResourceExhausted,
+    DeadlineExceeded,
+    Unavailable,
+    Internal,
+}
+
+impl FaultKind {
+    pub const ALL: [Self; 10] = [
+        Self::InvalidArgument,
+        Self::UnusableSample,
+        Self::NotFound,
+        Self::AlreadyExists,
+        Self::FailedPrecondition,
+        Self::Aborted,
+        Self::ResourceExhausted,
+        Self::DeadlineExceeded,
+        Self::Unavailable,
+        Self::Internal,
+    ];
+}
+
+impl Fault {
+    #[expect(clippy::needless_pass_by_value, reason = "an error or a sentence, as it comes")]
+    pub fn invalid(field: impl Into<String>, problem: impl ToString) -> Self {
+        Self::Invalid { field: field.into(), problem: problem.to_string() }
+    }
+
+    pub fn unusable(code: &'static str, problem: &impl ToString) -> Self {
+        Self::UnusableSample { code, problem: problem.to_string() }
+    }
+
+    /// The same fault with the index of the sample.
+    pub(crate) fn of_sample(self, at: usize) -> Self {
+        match self {
+            Self::UnusableSample { code, problem } => {
+                Self::UnusableSample { code, problem: format!("samples[{at}]: {problem}") }
+            }
+            fault => fault,
+        }
+    }
+
+    pub fn internal(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Internal(source.into())
+    }
+
+    #[must_use]
+    pub fn kind(&self) -> FaultKind {
+        match self {
+            Self::Invalid { .. } | Self::UnknownSpace(_) => FaultKind::InvalidArgument,
+            Self::UnusableSample { .. } | Self::Refused { .. } => FaultKind::UnusableSample,
+            Self::NoCollection(_)
+            | Self::NoIdentity(_)
+            | Self::NoTemplate(_)
+            | Self::NoDecision(_)
+            | Self::NoReviewCase(_)
+            | Self::NoModel(_)
+            | Self::NoCalibration(_)
+            | Self::NoOperation(_) => FaultKind::NotFound,
+            Self::CollectionExists(_) | Self::IdentityExists(_) | Self::RequestIdReused => FaultKind::AlreadyExists,
+            Self::NoEncoder(_)
+            | Self::EncoderGone { .. }
+            | Self::ExternalSpace { .. }
+            | Self::OtherSpace { .. }
+            | Self::SpaceNameTaken(_)
+            | Self::TooManyTemplates { .. }
+            | Self::TooManyCalibrations(_)
+            | Self::TooFewTrials { .. }
+            | Self::NothingToWeigh
+            | Self::NothingToCalibrate(_)
+            | Self::NothingToCompare(_)
+            | Self::NoLevel(_)
+            | Self::GalleryFull(_)
+            | Self::CaseDecided(_)
+            | Self::CaseUndecided(_)
+            | Self::NotCaughtUp => FaultKind::FailedPrecondition,
+            Self::EtagMoved | Self::CaseHeld(_) => FaultKind::Aborted,
+            Self::Busy { .. } | Self::TooManyOperations(_) => FaultKind::ResourceExhausted,
+            Self::TooLate => FaultKind::DeadlineExceeded,
+            Self::ShuttingDown | Self::StoreUnavailable(_) => FaultKind::Unavailable,
+            Self::Internal(_) => FaultKind::Internal,
+        }
+    }
+
+    /// A stable code for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid { .. } => "INVALID_ARGUMENT",
+            Self::UnknownSpace(_) => "UNKNOWN_SPACE",
+            Self::UnusableSample { code, .. } => code,
+            Self::Refused { reasons, .. } if reasons.contains(&Reason::PadFailed) => "PAD_FAILED",
+            Self::Refused { reasons, .. } if reasons.contains(&Reason::PadNotEvaluated) => "PAD_NOT_EVALUATED",
+            Self::Refused { .. } => "LOW_QUALITY",
+            Self::NoCollection(_) => "COLLECTION_NOT_FOUND",
+            Self::NoIdentity(_) => "IDENTITY_NOT_FOUND",
+            Self::NoTemplate(_) => "TEMPLATE_NOT_FOUND",
+            Self::NoDecision(_) => "DECISION_NOT_FOUND",
+            Self::NoReviewCase(_) => "REVIEW_CASE_NOT_FOUND",
+            Self::CaseHeld(_) => "REVIEW_CASE_HELD",
+            Self::CaseDecided(_) => "REVIEW_CASE_DECIDED",
+            Self::CaseUndecided(_) => "REVIEW_CASE_UNDECIDED",
+            Self::NoModel(_) => "MODEL_NOT_FOUND",
+            Self::NoCalibration(_) => "CALIBRATION_NOT_FOUND",
+            Self::NoOperation(_) => "OPERATION_NOT_FOUND",
+            Self::NothingToCompare(_) => "EMPTY_GALLERY",
+            Self::NoLevel(_) => "NO_CALIBRATION",
+            Self::TooManyOperations(_) => "TOO_MANY_OPERATIONS",
+            Self::CollectionExists(_) | Self::IdentityExists(_) => "ALREADY_EXISTS",
+            Self::RequestIdReused => "REQUEST_ID_REUSED",
+            Self::EtagMoved => "ETAG_MOVED",
+            Self::NoEncoder(_) => "NO_MODEL",
+            Self::EncoderGone { .. } => "MODEL_GONE",
+            Self::ExternalSpace { .. } | Self::OtherSpace { .. } | Self::SpaceNameTaken(_) => "OTHER_EMBEDDING_SPACE",
+            Self::TooManyTemplates { .. } => "TOO_MANY_TEMPLATES",
+            Self::TooManyCalibrations(_) => "TOO_MANY_CALIBRATIONS",
+            Self::TooFewTrials { .. } | Self::NothingToCalibrate(_) | Self::NothingToWeigh => "TOO_FEW_TRIALS",
+            Self::GalleryFull(_) => "GALLERY_FULL",
+            Self::NotCaughtUp => "NOT_CAUGHT_UP",
+            Self::Busy { .. } => "BUSY",
+            Self::TooLate => "DEADLINE_EXCEEDED",
+            Self::ShuttingDown => "SHUTTING_DOWN",
+            Self::StoreUnavailable(_) => "STORE_UNAVAILABLE",
+            Self::Internal(_) => "INTERNAL",
+        }
+    }
+
+    /// How long to wait before a retry; `None` when a retry does not help.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { retry_after } => Some(*retry_after),
+            Self::ShuttingDown | Self::NotCaughtUp => Some(Duration::from_secs(1)),
+            Self::StoreUnavailable(_) | Self::TooManyOperations(_) => Some(Duration::from_secs(5)),
+            Self::Invalid { .. }
+            | Self::UnknownSpace(_)
+            | Self::UnusableSample { .. }
+            | Self::Refused { .. }
+            | Self::NoCollection(_)
+            | Self::NoIdentity(_)
+            | Self::NoTemplate(_)
+            | Self::NoDecision(_)
+            | Self::NoReviewCase(_)
+            | Self::CaseHeld(_)
+            | Self::CaseDecided(_)
+            | Self::CaseUndecided(_)
+            | Self::NoModel(_)
+            | Self::CollectionExists(_)
+            | Self::IdentityExists(_)
+            | Self::RequestIdReused
+            | Self::EtagMoved
+            | Self::NoEncoder(_)
+            | Self::EncoderGone { .. }
+            | Self::ExternalSpace { .. }
+            | Self::OtherSpace { .. }
+            | Self::SpaceNameTaken(_)
+            | Self::TooManyTemplates { .. }
+            | Self::NoCalibration(_)
+            | Self::NoOperation(_)
+            | Self::NothingToCompare(_)
+            | Self::NoLevel(_)
+            | Self::TooManyCalibrations(_)
+            | Self::TooFewTrials { .. }
+            | Self::NothingToCalibrate(_)
+            | Self::NothingToWeigh
+            | Self::GalleryFull(_)
+            | Self::TooLate
+            | Self::Internal(_) => None,
+        }
+    }
+
+    /// The field of the request that is at fault, if any.
+    #[must_use]
+    pub fn field(&self) -> Option<&str> {
+        if let Self::Invalid { field, .. } = self { Some(field) } else { None }
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => Self::StoreUnavailable(error),
+            StoreError::RevisionMoved => Self::EtagMoved,
+            StoreError::CollectionExists
+            | StoreError::CollectionGone
+            | StoreError::IdentityGone
+            | StoreError::Corrupt(_)
+            | StoreError::Schema(_)
+            | StoreError::BadUrl(_)
+            | StoreError::Refused(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<GalleryError> for Fault {
+    fn from(error: GalleryError) -> Self {
+        match error {
+            GalleryError::Full { templates_max, .. } => Self::GalleryFull(templates_max),
+            GalleryError::Gap { .. } => Self::internal(error),
+        }
+    }
+}
+
+impl From<EncoderError> for Fault {
+    fn from(error: EncoderError) -> Self {
+        match error {
+            EncoderError::BadSample(problem) => Self::unusable(problem.code(), &problem),
+            EncoderError::QueueFull { retry_after, .. } => Self::Busy { retry_after },
+            EncoderError::DeadlinePassed => Self::TooLate,
+            EncoderError::ShuttingDown => Self::ShuttingDown,
+            EncoderError::ModelFailed { .. }
+            | EncoderError::PreparationPanicked
+            | EncoderError::Package { .. }
+            | EncoderError::ModelsFolder(_)
+            | EncoderError::Placement(_)
+            | EncoderError::Unbuildable { .. }
+            | EncoderError::BuildPanicked { .. }
+            | EncoderError::NoThread { .. } => Self::internal(error),
+        }
+    }
+}
+
+impl From<EmbeddingError> for Fault {
+    fn from(error: EmbeddingError) -> Self {
+        Self::unusable(UNUSABLE, &error)
+    }
+}
+
+fn codes(reasons: &[Reason]) -> String {
+    reasons.iter().map(|reason| reason.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+macro_rules! invalid_from {
+    ($($error:ty => $field:literal),* $(,)?) => {$(
+        impl From<$error> for Fault {
+            fn from(error: $error) -> Self {
+                Self::invalid($field, error)
+            }
+        }
+    )*};
+}
+
+invalid_from! {
+    IdError => "name",
+    LabelsError => "labels",
+    FilterError => "filter",
+}
+
+impl From<PolicyError> for Fault {
+    fn from(error: PolicyError) -> Self {
+        Self::invalid(error.field, &error)
+    }
+}
