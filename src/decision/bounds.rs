@@ -1,6 +1,6 @@
 //! How sure a share can be that was counted in trials.
 
-use domain::Estimate;
+use domain::IntervalEstimate;
 
 /// The 97.5 % quantile of the normal distribution: 95 % lie between it and its opposite.
 const Z: f64 = 1.959_964;
@@ -23,18 +23,18 @@ pub(super) const ENROLLED_SHARE_MAX: f64 = 0.02;
 
 /// The share of so many errors among so many independent trials (fractions of trials where some are not independent):
 /// Wilson's interval (1927), and the rule of three where no error or nothing but errors were seen.
-pub(super) fn share(errors: f64, trials: f64) -> Estimate {
+pub(super) fn share(errors: f64, trials: f64) -> IntervalEstimate {
     let value = errors / trials;
     if errors <= 0.0 {
-        return Estimate { value: 0.0, lower: 0.0, upper: (NONE_SEEN / trials).min(1.0) };
+        return IntervalEstimate { value: 0.0, lower: 0.0, upper: (NONE_SEEN / trials).min(1.0) };
     }
     if errors >= trials {
-        return Estimate { value: 1.0, lower: (1.0 - NONE_SEEN / trials).max(0.0), upper: 1.0 };
+        return IntervalEstimate { value: 1.0, lower: (1.0 - NONE_SEEN / trials).max(0.0), upper: 1.0 };
     }
     let spread = Z * Z / trials;
     let middle = (value + spread / 2.0) / (1.0 + spread);
     let half = Z / (1.0 + spread) * (value * (1.0 - value) / trials + spread / (4.0 * trials)).sqrt();
-    Estimate { value, lower: (middle - half).max(0.0), upper: (middle + half).min(1.0) }
+    IntervalEstimate { value, lower: (middle - half).max(0.0), upper: (middle + half).min(1.0) }
 }
 
 /// Whether so many errors among so many independent trials show, with 95 % confidence, that their share is at most `most`:
@@ -58,8 +58,8 @@ pub(super) fn shows_at_most(most: f64, errors: u64, trials: u64) -> bool {
 }
 
 /// The same estimate in another measure; `to` never falls.
-pub(super) fn map(estimate: Estimate, to: impl Fn(f64) -> f64) -> Estimate {
-    Estimate { value: to(estimate.value), lower: to(estimate.lower), upper: to(estimate.upper) }
+pub(super) fn map(estimate: IntervalEstimate, to: impl Fn(f64) -> f64) -> IntervalEstimate {
+    IntervalEstimate { value: to(estimate.value), lower: to(estimate.lower), upper: to(estimate.upper) }
 }
 
 #[cfg(test)]
@@ -84,8 +84,8 @@ mod tests {
             let found = share(errors, trials);
             assert!((found.lower - lower).abs() < 1e-4 && (found.upper - upper).abs() < 1e-4, "{found:?}");
         }
-        assert_eq!(share(0.0, 300.0), Estimate { value: 0.0, lower: 0.0, upper: 0.01 });
-        assert_eq!(share(300.0, 300.0), Estimate { value: 1.0, lower: 0.99, upper: 1.0 });
+        assert_eq!(share(0.0, 300.0), IntervalEstimate { value: 0.0, lower: 0.0, upper: 0.01 });
+        assert_eq!(share(300.0, 300.0), IntervalEstimate { value: 1.0, lower: 0.99, upper: 1.0 });
         assert!((share(0.0, 2.0).upper - 1.0).abs() < 1e-12, "two trials show nothing");
     }
 }

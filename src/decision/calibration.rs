@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{bounds, llr::Llr, table::Table, tail::Tail};
 use domain::{
-    Estimate, KeptCalibration, OperatingPoint, PackageCalibration, Policy, Reason, Rehearsal, Reviewed, Similarity,
-    ThresholdSource, has_moved,
+    IntervalEstimate, OperatingPoint, PackageCalibration, Policy, Reason, Rehearsal, ReviewedSimilarities, Similarity,
+    StoredCalibration, ThresholdSource, has_moved,
 };
 
 /// Fewer non-mated trials than this show nothing at the rates that people ask for.
@@ -81,7 +81,7 @@ impl Calibration {
     }
 
     /// From what was kept. `None` as with [`Calibration::from_trials`].
-    pub fn from_kept(kept: &KeptCalibration, package: Option<&PackageCalibration>) -> Option<Self> {
+    pub fn from_kept(kept: &StoredCalibration, package: Option<&PackageCalibration>) -> Option<Self> {
         Self::from_trials(&kept.rehearsal, &kept.outsiders, package)
     }
 
@@ -105,7 +105,7 @@ impl Calibration {
             return None;
         };
         let values = |trials: &[Similarity]| trials.iter().map(|s| s.0.into()).collect::<Vec<f64>>();
-        let Reviewed { right, wrong } = &rehearsal.reviewed;
+        let ReviewedSimilarities { right, wrong } = &rehearsal.reviewed;
         let impostors = values(&rehearsal.impostor);
         let llr = Llr::fit(&values(&rehearsal.mated_best), &impostors);
         let llr = llr.map(|llr| llr.taught(&values(right), &values(wrong)));
@@ -251,7 +251,7 @@ impl Strangers {
     }
 
     /// The share of strangers that reach the similarity with anybody of so many identities.
-    pub(super) fn fpir(&self, similarity: f64, identities: u64) -> Estimate {
+    pub(super) fn fpir(&self, similarity: f64, identities: u64) -> IntervalEstimate {
         let identities = identities.max(1) as f64;
         match self {
             Self::Tried { nonmated, .. } => {
@@ -262,7 +262,7 @@ impl Strangers {
     }
 
     /// The share of impostors that reach the similarity with one identity.
-    pub(super) fn fmr(&self, similarity: f64) -> Estimate {
+    pub(super) fn fmr(&self, similarity: f64) -> IntervalEstimate {
         match self {
             Self::Tried { impostor: Some(impostor), .. } => impostor.share(similarity),
             Self::Tried { nonmated, .. } => {
@@ -339,7 +339,7 @@ impl Trials {
     }
 
     /// The share that reaches the similarity: by the fitted tail, within what counting allows.
-    fn share(&self, similarity: f64) -> Estimate {
+    fn share(&self, similarity: f64) -> IntervalEstimate {
         let errors = self.tail.reached(similarity) * self.independent / self.tail.trials() as f64;
         within(self.tail.rate_at(similarity), bounds::share(errors, self.independent))
     }
@@ -407,7 +407,7 @@ impl Genuine {
     }
 
     /// The same with its bounds.
-    pub(super) fn missed(&self, similarity: f64) -> Estimate {
+    pub(super) fn missed(&self, similarity: f64) -> IntervalEstimate {
         let (Self::Trials(_, independent) | Self::Table(_, independent)) = self;
         let share = self.share_below(similarity);
         within(share, bounds::share(share * independent, *independent))
@@ -426,8 +426,8 @@ fn share_of_power(share: f64, power: f64) -> f64 {
 }
 
 /// A value by a better estimate than counting, within the bounds that counting gives.
-fn within(value: f64, bounds: Estimate) -> Estimate {
-    Estimate { value: value.clamp(bounds.lower, bounds.upper), ..bounds }
+fn within(value: f64, bounds: IntervalEstimate) -> IntervalEstimate {
+    IntervalEstimate { value: value.clamp(bounds.lower, bounds.upper), ..bounds }
 }
 
 fn read(table: &Table, rate: f64, pairs: u64) -> Threshold {

@@ -7,7 +7,8 @@ use super::{
     outcome::Decision,
 };
 use domain::{
-    Candidate, DecisionKind, OperatingPoint, Policy, Reason, Rehearsal, Reviewed, Similarity, ThresholdSource,
+    Candidate, DecisionKind, OperatingPoint, Policy, Reason, Rehearsal, ReviewedSimilarities, Similarity,
+    ThresholdSource,
 };
 
 /// Fewer joint trials of a kind than this show nothing of how the modalities depend on each other.
@@ -104,7 +105,7 @@ impl Fusion {
             nonmated_best: strangers.iter().map(|ratio| limited(ratio / UNIT)).collect(),
             impostor: impostor.iter().map(sum).collect(),
             mated_best: genuine.iter().map(sum).collect(),
-            reviewed: Reviewed::default(),
+            reviewed: ReviewedSimilarities::default(),
         };
         Self { sums: Calibration::from_rehearsal(&rehearsal, None), ..self }
     }
@@ -264,7 +265,7 @@ mod tests {
     use super::*;
     use crate::{Llr, cllr, decide as decide_any};
     use domain::{
-        Fused, IdentityId, Modality, ModalityEvidence, OpenSetRule, PackageCalibration, Similarity, SpaceName,
+        FusedEvidence, IdentityId, Modality, ModalityEvidence, OpenSetRule, PackageCalibration, Similarity, SpaceName,
         TemplateId,
     };
 
@@ -421,7 +422,7 @@ mod tests {
             identity: IdentityId::new("p").expect("valid"),
             template: TemplateId(Uuid::nil()),
             similarity: Similarity(0.5),
-            fused: Some(Fused {
+            fused: Some(FusedEvidence {
                 log_likelihood_ratio: ratios.iter().sum(),
                 posterior,
                 evidence: ratios.map(one).to_vec(),

@@ -4,7 +4,7 @@
 //! comparisons, and at that rate nearly all that came back would be strangers.
 
 use super::calibration::{Calibration, limited};
-use domain::{Estimate, Policy, Reason, Similarity};
+use domain::{IntervalEstimate, Policy, Reason, Similarity};
 
 const HALF: f64 = 0.5;
 
@@ -40,9 +40,9 @@ impl Calibration {
 
     /// How many of so many comparisons of strangers reach a similarity: FMR times their number.
     #[must_use]
-    pub fn false_pairs(&self, similarity: Similarity, comparisons: f64) -> Estimate {
-        let Estimate { value, lower, upper } = self.strangers.fmr(similarity.0.into());
-        Estimate { value: value * comparisons, lower: lower * comparisons, upper: upper * comparisons }
+    pub fn false_pairs(&self, similarity: Similarity, comparisons: f64) -> IntervalEstimate {
+        let IntervalEstimate { value, lower, upper } = self.strangers.fmr(similarity.0.into());
+        IntervalEstimate { value: value * comparisons, lower: lower * comparisons, upper: upper * comparisons }
     }
 }
 
@@ -62,7 +62,7 @@ mod tests {
             nonmated_best: trials.clone(),
             impostor: trials,
             mated_best: Vec::new(),
-            reviewed: domain::Reviewed::default(),
+            reviewed: domain::ReviewedSimilarities::default(),
         };
         Calibration::from_rehearsal(&rehearsal, None).expect("enough trials")
     }

@@ -16,7 +16,7 @@ mod tests;
 pub use measured::{Look, Measured, Scores, Trial, Trials, best_threshold};
 pub use summary::{SUMMARY, SUMMARY_NAMES};
 
-pub use domain::{Neighbour, Own, Spread, Surroundings};
+pub use domain::{GalleryStatistics, Neighbour, OwnCosines, Spread};
 
 /// The most neighbours that are looked at: the probe's most similar templates.
 pub const NEIGHBOURS_MAX: usize = 16;
@@ -44,7 +44,7 @@ impl Relations {
     /// Of the probe's most similar templates, in any order, and what surrounds them. More than [`NEIGHBOURS_MAX`] are
     /// trimmed to the most similar.
     #[must_use]
-    pub fn new(neighbours: &[Neighbour], surroundings: &Surroundings) -> Self {
+    pub fn new(neighbours: &[Neighbour], surroundings: &GalleryStatistics) -> Self {
         let mut nearest = neighbours.to_vec();
         nearest.sort_by(nearer_first);
         nearest.truncate(NEIGHBOURS_MAX);
@@ -91,7 +91,7 @@ fn nearer_first(one: &Neighbour, other: &Neighbour) -> std::cmp::Ordering {
     unequal.unwrap_or_else(|| rest(one).cmp(&rest(other)))
 }
 
-fn item(neighbour: &Neighbour, best: &Neighbour, surroundings: &Surroundings) -> [f32; ITEM] {
+fn item(neighbour: &Neighbour, best: &Neighbour, surroundings: &GalleryStatistics) -> [f32; ITEM] {
     let cosine = neighbour.cosine;
     let above = |other: Option<f32>| other.map_or(0.0, |other| cosine - other);
     [
@@ -110,8 +110,8 @@ fn item(neighbour: &Neighbour, best: &Neighbour, surroundings: &Surroundings) ->
     .map(tame)
 }
 
-fn globals(surroundings: &Surroundings) -> [f32; GLOBALS] {
-    let Surroundings { templates, identities, impostor, genuine, nearest_impostors, probe } = *surroundings;
+fn globals(surroundings: &GalleryStatistics) -> [f32; GLOBALS] {
+    let GalleryStatistics { templates, identities, impostor, genuine, nearest_impostors, probe } = *surroundings;
     let nothing = Spread { mean: 0.0, deviation: 0.0 };
     let (strangers, own) = (impostor.unwrap_or(nothing), genuine.unwrap_or(nothing));
     let [middle, high, highest] = nearest_impostors.unwrap_or_default();

@@ -14,7 +14,7 @@ mod tests;
 use std::collections::VecDeque;
 
 use super::bounds::{self, MARGIN_MIN};
-use domain::{ReviewTrial, Selection};
+use domain::{CaseSelection, ReviewTrial};
 
 /// An answer is settled where at least this share is shown to be right, with 95 % confidence.
 pub const PRECISION_MIN: f64 = 0.99;
@@ -52,7 +52,7 @@ pub enum Step {
     /// It is the best candidate.
     Accept,
     /// A human is asked.
-    Ask(Selection),
+    Ask(CaseSelection),
     /// It stays unknown.
     Leave,
 }
@@ -146,10 +146,10 @@ impl Pace {
         let allowance = share * self.seen.min(WINDOW) as f64;
         let has_room = (self.asked.len() + 1) as f64 <= allowance;
         if accept.is_some_and(|level| doubtful.reaches(level)) {
-            return if has_room && lot < AUDIT_SHARE { self.ask(Selection::ByPosterior) } else { Step::Accept };
+            return if has_room && lot < AUDIT_SHARE { self.ask(CaseSelection::ByPosterior) } else { Step::Accept };
         }
         // Once some are settled by their posterior, the others are those with a low one.
-        let drawn = if accept.is_none() { Selection::Blind } else { Selection::ByPosterior };
+        let drawn = if accept.is_none() { CaseSelection::Blind } else { CaseSelection::ByPosterior };
         let selection = self.selection(doubtful.distance(), allowance, lot, drawn);
         self.doubts.push_back((self.seen, doubtful.distance()));
         match selection {
@@ -158,16 +158,16 @@ impl Pace {
         }
     }
 
-    fn selection(&self, distance: f64, allowance: f64, lot: f64, drawn: Selection) -> Option<Selection> {
+    fn selection(&self, distance: f64, allowance: f64, lot: f64, drawn: CaseSelection) -> Option<CaseSelection> {
         let doubts = (self.doubts.len() + 1) as f64;
         if doubts <= allowance || lot < BLIND_SHARE * allowance / doubts {
             return Some(drawn);
         }
         let nearer = self.doubts.iter().filter(|(_, other)| *other < distance).count();
-        ((nearer as f64) < (1.0 - BLIND_SHARE) * allowance).then_some(Selection::ByPosterior)
+        ((nearer as f64) < (1.0 - BLIND_SHARE) * allowance).then_some(CaseSelection::ByPosterior)
     }
 
-    fn ask(&mut self, selection: Selection) -> Step {
+    fn ask(&mut self, selection: CaseSelection) -> Step {
         self.asked.push_back(self.seen);
         Step::Ask(selection)
     }

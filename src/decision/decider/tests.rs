@@ -1,5 +1,5 @@
 use super::*;
-use crate::relations::{Look, Measured, Neighbour, Spread, Surroundings};
+use crate::relations::{GalleryStatistics, Look, Measured, Neighbour, Spread};
 use torch::learn::{OpenSetBatch, OpenSetLearner, OpenSetNetwork};
 use weights::StateDict;
 
@@ -41,7 +41,7 @@ fn looks(people: u32) -> Vec<Relations> {
 }
 
 fn nothing() -> Relations {
-    let surroundings = Surroundings {
+    let surroundings = GalleryStatistics {
         templates: 0,
         identities: 0,
         impostor: None,
@@ -115,7 +115,7 @@ fn the_order_of_neighbours_never_matters() {
         own: None,
         others: Some(spread),
     };
-    let surroundings = Surroundings {
+    let surroundings = GalleryStatistics {
         templates: 9,
         identities: 3,
         impostor: Some(spread),

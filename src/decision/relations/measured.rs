@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{NEIGHBOURS_MAX, Relations};
-use domain::{COHORT_MAX, Neighbour, Own, Spread, Surroundings};
+use domain::{COHORT_MAX, GalleryStatistics, Neighbour, OwnCosines, Spread};
 
 /// Classes whose means NAC compares.
 const NAC_CLASSES: usize = 16;
@@ -22,7 +22,7 @@ pub struct Measured {
     cohort: Vec<usize>,
     terms: Vec<Terms>,
     /// All but the probe's spread.
-    surroundings: Surroundings,
+    surroundings: GalleryStatistics,
 }
 
 #[derive(Debug)]
@@ -36,7 +36,7 @@ struct Identity {
 #[derive(Debug, Clone, Copy)]
 struct Terms {
     nearest_impostor: Option<f32>,
-    own: Option<Own>,
+    own: Option<OwnCosines>,
     others: Option<Spread>,
     /// Mean and deviation of its highest cosines to strangers.
     highest_others: Option<Spread>,
@@ -134,7 +134,7 @@ impl Measured {
         order.sort_by(|one, other| cosines[*other].total_cmp(&cosines[*one]));
         let neighbours: Vec<Neighbour> =
             order.iter().take(NEIGHBOURS_MAX).map(|template| self.neighbour(*template, &cosines, &centroids)).collect();
-        let surroundings = Surroundings { probe: spread, ..self.surroundings };
+        let surroundings = GalleryStatistics { probe: spread, ..self.surroundings };
         let scores = self.scores(&cosines, &centroids, &order);
         Some(Look { relations: Relations::new(&neighbours, &surroundings), scores })
     }
@@ -181,14 +181,14 @@ impl Measured {
             .collect();
         Terms {
             nearest_impostor: others.first().copied(),
-            own: own.iter().copied().max_by(f32::total_cmp).map(|nearest| Own { nearest, mean: mean(&own) }),
+            own: own.iter().copied().max_by(f32::total_cmp).map(|nearest| OwnCosines { nearest, mean: mean(&own) }),
             others: all,
             highest_others: spread(others.iter().take(AS_NORM_TOP).copied()),
         }
     }
 
     /// Of the gallery alone.
-    fn surroundings_of(&self) -> Surroundings {
+    fn surroundings_of(&self) -> GalleryStatistics {
         let mut nearest: Vec<f32> = self.terms.iter().filter_map(|terms| terms.nearest_impostor).collect();
         nearest.sort_unstable_by(f32::total_cmp);
         let at = |tenths: usize| nearest[(nearest.len() - 1) * tenths / 10];
@@ -196,7 +196,7 @@ impl Measured {
             let pairs = one.templates.iter().enumerate();
             pairs.flat_map(|(place, first)| one.templates[place + 1..].iter().map(move |second| (*first, *second)))
         });
-        Surroundings {
+        GalleryStatistics {
             templates: self.owners.len() as u64,
             identities: self.identities.len() as u64,
             impostor: pooled(self.terms.iter().filter_map(|terms| terms.others)),
@@ -227,7 +227,7 @@ impl Measured {
 }
 
 /// Of a gallery that holds nobody.
-const NOTHING: Surroundings = Surroundings {
+const NOTHING: GalleryStatistics = GalleryStatistics {
     templates: 0,
     identities: 0,
     impostor: None,

@@ -1,6 +1,6 @@
 //! Relations in a few numbers with names, for methods that explain themselves.
 
-use super::{NEIGHBOURS_MAX, Neighbour, Surroundings, flag, logarithm, standing, tame};
+use super::{GalleryStatistics, NEIGHBOURS_MAX, Neighbour, flag, logarithm, standing, tame};
 
 /// How many numbers a summary has.
 pub const SUMMARY: usize = 18;
@@ -28,7 +28,7 @@ pub const SUMMARY_NAMES: [&str; SUMMARY] = [
 ];
 
 /// Of neighbours that are sorted, the most similar first.
-pub(super) fn summary(nearest: &[Neighbour], surroundings: &Surroundings) -> [f32; SUMMARY] {
+pub(super) fn summary(nearest: &[Neighbour], surroundings: &GalleryStatistics) -> [f32; SUMMARY] {
     let Some(best) = nearest.first() else {
         return [0.0; SUMMARY];
     };

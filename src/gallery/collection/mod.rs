@@ -35,8 +35,8 @@ use crate::{
     survey::Survey,
 };
 use domain::{
-    Candidate, CollectionStats, CollectionUid, Embedding, EmbeddingSpace, Entry, Filter, IdentityId, Labels, Neighbour,
-    Pooling, Position, Rehearsal, Similarity, Surroundings, Timestamp,
+    Candidate, CollectionStats, CollectionUid, Embedding, EmbeddingSpace, Entry, Filter, GalleryStatistics, IdentityId,
+    Labels, Neighbour, Pooling, Position, Rehearsal, Similarity, Timestamp,
 };
 
 /// What a search wants.
@@ -124,7 +124,7 @@ impl Shelf {
     }
 
     /// Begins to load the collection as the store holds it at `head`, in place of following the log from its start.
-    /// `mark` is that of the log's entry at the head, see [`Entry::mark`]; 0 for an empty log.
+    /// `mark` is that of the log's entry at the head, see [`Entry::checksum`]; 0 for an empty log.
     pub fn restore(&self, head: Position, mark: u32) -> Restore<'_> {
         Restore::new(self, head, mark)
     }
@@ -194,7 +194,7 @@ impl Shelf {
         probe: &Embedding,
         identities: &[IdentityId],
         most: usize,
-    ) -> Option<(Vec<Neighbour>, Surroundings)> {
+    ) -> Option<(Vec<Neighbour>, GalleryStatistics)> {
         let fold = self.fold.read();
         let owners: Vec<Slot> = identities.iter().filter_map(|id| fold.roster.slot(id)).collect();
         let space = fold.spaces.get(&probe.space())?;

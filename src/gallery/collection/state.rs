@@ -102,7 +102,7 @@ impl Fold {
             (EntryKind::Forget | EntryKind::Expire, None) => self.forget_identity(&entry.identity),
         }
         self.head = entry.position;
-        self.mark = entry.mark();
+        self.mark = entry.checksum();
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use crate::{
         weights::{self, Voice},
     },
 };
-use domain::{Pooling, Rehearsal, Reviewed, SAME_IMAGE, Similarity};
+use domain::{Pooling, Rehearsal, ReviewedSimilarities, SAME_IMAGE, Similarity};
 use ranking::{Pools, Said};
 
 pub use joint::Together;
@@ -42,7 +42,7 @@ pub(crate) fn rehearse(rows: &Rows, pooling: Pooling, trials_max: usize, seed: u
         nonmated_best,
         impostor,
         mated_best,
-        reviewed: Reviewed::default(),
+        reviewed: ReviewedSimilarities::default(),
     }
 }
 

@@ -45,7 +45,7 @@ impl Inspection {
         self.recalled.moment.position
     }
 
-    /// Of the entry at that position; see [`domain::Entry::mark`].
+    /// Of the entry at that position; see [`domain::Entry::checksum`].
     #[must_use]
     pub fn mark(&self) -> u32 {
         self.recalled.moment.mark

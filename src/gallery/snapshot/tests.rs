@@ -270,7 +270,7 @@ fn an_inspection_tells_what_a_snapshot_holds() {
     assert!(bench.shelf.keep().expect("written"));
     let found = Inspection::of(bench.root.path(), uid()).expect("whole").expect("there");
     let last = bench.log.last().expect("entries");
-    assert_eq!((found.position(), found.mark()), (last.position, last.mark()));
+    assert_eq!((found.position(), found.mark()), (last.position, last.checksum()));
     let admitted: Vec<StoredTemplate> = bench.log.iter().filter_map(|entry| entry.admitted.clone()).collect();
     let owners: std::collections::BTreeSet<String> = found.templates().map(|(_, owner)| owner.to_string()).collect();
     assert_eq!((found.templates().count(), owners.len()), (admitted.len(), 4));

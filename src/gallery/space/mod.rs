@@ -26,7 +26,7 @@ use crate::{
     snapshot::RowsFile,
     space::cohort::Cohort,
 };
-use domain::{Embedding, EmbeddingSpace, Neighbour, Own, Pooling, Spread, Surroundings, TemplateId};
+use domain::{Embedding, EmbeddingSpace, GalleryStatistics, Neighbour, OwnCosines, Pooling, Spread, TemplateId};
 
 /// A graph that must look at more than so many times its usual width is slower than the scan.
 const WIDTHS_MAX: usize = 8;
@@ -187,7 +187,7 @@ impl Space {
         probe: &Embedding,
         owners: &[Slot],
         most: usize,
-    ) -> (Vec<Neighbour>, Surroundings) {
+    ) -> (Vec<Neighbour>, GalleryStatistics) {
         let mut nearest: Vec<(f32, Slot, usize, f32)> = Vec::new();
         for owner in owners {
             let rows = self.rows_of(*owner);
@@ -210,7 +210,7 @@ impl Space {
             }
         };
         let (impostor, genuine) = self.cohort.spreads();
-        let surroundings = Surroundings {
+        let surroundings = GalleryStatistics {
             templates: self.rows.len() as u64,
             identities: self.owned.len() as u64,
             impostor,
@@ -241,12 +241,12 @@ impl Space {
     }
 
     /// How near a row's identity is to it.
-    fn own(&self, owner: Slot, row: usize) -> Option<Own> {
+    fn own(&self, owner: Slot, row: usize) -> Option<OwnCosines> {
         let others = self.rows_of(owner).into_iter().filter(|other| *other != row);
         let cosines: Vec<f32> =
             others.map(|other| self.rows.measure().of(self.rows.values(row), self.rows.values(other))).collect();
         let nearest = cosines.iter().copied().max_by(f32::total_cmp)?;
-        Some(Own { nearest, mean: cosines.iter().sum::<f32>() / cosines.len() as f32 })
+        Some(OwnCosines { nearest, mean: cosines.iter().sum::<f32>() / cosines.len() as f32 })
     }
 
     pub(crate) fn rows_of(&self, owner: Slot) -> Vec<usize> {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::StoreError;
-use domain::{CalibrationId, KeptCalibration, Pooling, Rehearsal, Reviewed, Similarity};
+use domain::{CalibrationId, Pooling, Rehearsal, ReviewedSimilarities, Similarity, StoredCalibration};
 
 on_both_databases!(
     a_calibration_is_read_as_it_was_stored,
@@ -11,9 +11,9 @@ on_both_databases!(
 );
 
 /// Trials that differ with the number, and are not the same backwards.
-pub(super) fn kept(number: u128) -> KeptCalibration {
+pub(super) fn kept(number: u128) -> StoredCalibration {
     let trials = |many: u8| (0..many).map(|n| Similarity(f32::from(n) / 255.0 - 0.5)).collect::<Vec<_>>();
-    KeptCalibration {
+    StoredCalibration {
         id: CalibrationId(Uuid::from_u128(number)),
         model: SpaceName::new("face-test").expect("a name"),
         space: EmbeddingSpace { parts: 2, ..space(Modality::Face, 4) },
@@ -27,13 +27,13 @@ pub(super) fn kept(number: u128) -> KeptCalibration {
             nonmated_best: trials(200),
             impostor: vec![Similarity(-1.0), Similarity(1.0), Similarity(0.1)],
             mated_best: Vec::new(),
-            reviewed: Reviewed { right: trials(4), wrong: trials(2) },
+            reviewed: ReviewedSimilarities { right: trials(4), wrong: trials(2) },
         },
         outsiders: trials(3),
     }
 }
 
-async fn put(subject: &Subject, uid: CollectionUid, calibration: &KeptCalibration, most: u64) -> bool {
+async fn put(subject: &Subject, uid: CollectionUid, calibration: &StoredCalibration, most: u64) -> bool {
     let mut turn = subject.store.take_turn(uid).await.expect("the turn");
     let is_kept = turn.put_calibration(calibration, most).await.expect("answered");
     turn.commit().await.expect("committed");
@@ -54,7 +54,7 @@ async fn active(subject: &Subject, uid: CollectionUid) -> Vec<u128> {
 
 async fn a_calibration_is_read_as_it_was_stored(subject: &Subject) {
     let uid = created(&subject.store).await;
-    let bare = KeptCalibration { quality_mean: None, pooling: Pooling::Best, outsiders: Vec::new(), ..kept(2) };
+    let bare = StoredCalibration { quality_mean: None, pooling: Pooling::Best, outsiders: Vec::new(), ..kept(2) };
     for calibration in [kept(1), bare.clone()] {
         assert!(put(subject, uid, &calibration, 9).await);
     }
@@ -85,7 +85,7 @@ async fn calibrations_come_in_pages_and_no_more_than_allowed(subject: &Subject) 
 
 async fn one_calibration_of_a_modality_is_active(subject: &Subject) {
     let uid = created(&subject.store).await;
-    let gait = KeptCalibration { space: space(Modality::Gait, 4), ..kept(3) };
+    let gait = StoredCalibration { space: space(Modality::Gait, 4), ..kept(3) };
     for calibration in [kept(1), kept(2), gait] {
         assert!(put(subject, uid, &calibration, 9).await);
     }
@@ -108,9 +108,9 @@ async fn a_calibration_is_active_when_its_turn_commits(subject: &Subject) {
     drop(turn);
     assert_eq!(active(subject, uid).await, []);
     // A second one in force is refused by the schema itself.
-    let second = KeptCalibration { is_active: true, ..kept(2) };
+    let second = StoredCalibration { is_active: true, ..kept(2) };
     assert!(put(subject, uid, &second, 9).await);
-    let third = KeptCalibration { is_active: true, ..kept(3) };
+    let third = StoredCalibration { is_active: true, ..kept(3) };
     let mut turn = subject.store.take_turn(uid).await.expect("the turn");
     let refused = turn.put_calibration(&third, 9).await;
     assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");

@@ -2,7 +2,9 @@ use serde_json::json;
 
 use super::*;
 use crate::{ReviewCasePage, StoreError};
-use domain::{Encoded, IdentityId, Outcome, ReviewCase, ReviewCaseId, ReviewStage, ReviewState, SampleReport, Verdict};
+use domain::{
+    Encoded, IdentityId, ReviewCase, ReviewCaseId, ReviewOutcome, ReviewStage, ReviewState, SampleReport, Verdict,
+};
 
 on_both_databases!(
     cases_and_their_samples_are_stored_unchanged,
@@ -35,7 +37,7 @@ fn claimed(until: i64) -> ReviewState {
 pub(super) fn decided(identity: Option<IdentityId>) -> ReviewState {
     let verdict = Verdict::New(None);
     let reviewer = "ann".to_owned();
-    ReviewState::Decided(Outcome { verdict, identity, made: true, templates: Vec::new(), reviewer, time: at(9) })
+    ReviewState::Decided(ReviewOutcome { verdict, identity, made: true, templates: Vec::new(), reviewer, time: at(9) })
 }
 
 pub(super) fn sample(number: u16) -> Encoded {
@@ -81,9 +83,9 @@ async fn a_case_of_an_old_revision_is_not_written(subject: &Subject) {
     let (store, uid) = (&subject.store, created(&subject.store).await);
     let first = case(1, &ReviewState::Open);
     opened(store, uid, &first, &[]).await;
-    let second = first.clone().moved(claimed(50), at(6));
+    let second = first.clone().with_state(claimed(50), at(6));
     store.in_collection(uid).put_review_case(&second).await.expect("written");
-    let late = first.moved(decided(None), at(7));
+    let late = first.with_state(decided(None), at(7));
     assert!(matches!(store.in_collection(uid).put_review_case(&late).await, Err(StoreError::RevisionMoved)));
     let mut turn = store.take_turn(uid).await.expect("the turn");
     assert!(matches!(turn.put_review_case(&late).await, Err(StoreError::RevisionMoved)));

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{AcceptedTemplate, StoreError};
-use domain::{Doubt, Pooling, ReviewTrial, Selection, Similarity};
+use domain::{CandidateEvidence, CaseSelection, Pooling, ReviewTrial, Similarity};
 
 on_both_databases!(
     the_latest_trials_are_stored_in_order,
@@ -15,13 +15,13 @@ on_both_databases!(
 pub(super) fn trial(number: u128) -> ReviewTrial {
     ReviewTrial {
         case: ReviewCaseId(Uuid::from_u128(number)),
-        doubt: Doubt {
+        doubt: CandidateEvidence {
             space: space(Modality::Face, 4),
             pooling: Pooling::MeanOfBest(std::num::NonZeroU32::MIN),
             similarity: Similarity(0.1),
             margin: number.is_multiple_of(2).then_some(0.3),
             posterior: (!number.is_multiple_of(3)).then_some(0.375),
-            selection: if number.is_multiple_of(2) { Selection::Blind } else { Selection::ByPosterior },
+            selection: if number.is_multiple_of(2) { CaseSelection::Blind } else { CaseSelection::ByPosterior },
         },
         was_right: number.is_multiple_of(2),
         time: at(1_700_000_005),
