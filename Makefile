@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # cargo uses every core by itself, and the quick checks are to fail before the slow ones start
-.PHONY: help run build test check fmt typos shellcheck clippy doc lint-extra deny notices findings bench bench-enroll bench-graph bench-onnx \
+.PHONY: help run build test check fmt typos shellcheck clippy doc lint-extra deny notices docs findings bench bench-enroll bench-graph bench-onnx \
 	promises chart libtorch
 
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/semblance
@@ -48,6 +48,10 @@ deny: ## check licences, sources and bans of the dependencies, and advisories wh
 NOTICES := target/notices/THIRD_PARTY.md
 notices: libtorch ## write the licences of everything of others in the program to target/notices
 	@tools/notices.sh $(NOTICES)
+
+docs: ## build the book of docs/ into target/book
+	@tools/install.sh mdbook
+	target/tools/bin/mdbook build
 
 findings: ## run the programs that show what surprised us in libraries of others
 	@findings/run.sh $(ARGS)

@@ -11,7 +11,8 @@ use domain::metric::{METRICS, Metric, MetricKind, MetricUnit};
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{EnvFilter, fmt::format::FmtSpan, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Bounds of the duration histograms, in seconds: from a small scan to the longest request.
 const DURATIONS: [f64; 15] =
@@ -36,13 +37,20 @@ pub type Page = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// Logs go to standard error, as text or as JSON; standard output belongs to what a command answers.
 ///
+/// A filter that admits debug lines also logs the end of each span, with the time that it was busy and idle.
+///
 /// # Errors
 /// When the filter cannot be read.
 pub fn start_logs(filter: &str, lines: LogLines) -> anyhow::Result<()> {
     let filter = EnvFilter::builder()
         .parse(filter)
         .with_context(|| format!("SEMBLANCE_LOG {filter:?} is no filter such as info or semblance=debug"))?;
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    let is_debugging = filter.max_level_hint().is_some_and(|level| level >= LevelFilter::DEBUG);
+    let span_events = if is_debugging { FmtSpan::CLOSE } else { FmtSpan::NONE };
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_span_events(span_events);
     let registry = tracing_subscriber::registry().with(filter);
     match lines {
         LogLines::Text => registry.with(layer.with_target(false)).try_init(),

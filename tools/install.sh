@@ -8,8 +8,10 @@ case $name in
 typos) version=1.52.0 ;;
 cargo-deny) version=0.20.2 ;;
 cargo-about) version=0.9.3 ;;
+mdbook) version=0.5.4 ;;
+grpcurl) version=1.9.3 ;;
 *)
-    echo "usage: tools/install.sh typos|cargo-deny|cargo-about" >&2
+    echo "usage: tools/install.sh typos|cargo-deny|cargo-about|mdbook|grpcurl" >&2
     exit 2
     ;;
 esac
@@ -20,9 +22,9 @@ mark=$tools/.$name-version
 if [ -x "$tools/bin/$name" ] && [ "$(cat "$mark" 2>/dev/null)" = "$version" ]; then exit 0; fi
 mkdir -p "$tools/bin"
 
-build() { # FEATURES
+build() { # FEATURES [MORE ARGUMENTS OF CARGO]
     echo "building $name $version (once, some minutes)" >&2
-    cargo install --quiet --locked --force --root "$tools" --features "$1" "$name@$version"
+    cargo install --quiet --locked --force --root "$tools" --features "$1" "${@:2}" "$name@$version"
 }
 
 # The wheel carries the program, so this takes a second; a build takes minutes.
@@ -43,5 +45,8 @@ case $name in
 typos) if [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ]; then download_typos; else name=typos-cli build default; fi ;;
 cargo-deny) build default ;;
 cargo-about) build cli ;;
+mdbook) build search --no-default-features ;;
+# From its sources by the module proxy; a machine without Go does without.
+grpcurl) GOBIN=$tools/bin go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@v$version" ;;
 esac
 echo "$version" >"$mark"

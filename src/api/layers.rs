@@ -18,11 +18,12 @@ use futures::FutureExt;
 use http::HeaderMap;
 use tokio::sync::Semaphore;
 use tonic::{Code, Status, transport::server::TcpConnectInfo};
-use tracing::Instrument;
+use tracing::{Instrument, Span, field::Empty};
 
 use super::{
     access::AccessOptions,
     status::{self, status},
+    trace,
 };
 use crate::matcher::Fault;
 
@@ -78,7 +79,10 @@ impl Gate {
 /// Admits a gRPC call: a place, a principal, a wire.
 pub(super) async fn admit_grpc(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     match admitted(&gate, request, Wire::Grpc) {
-        Ok((request, _place)) => next.run(request).await,
+        Ok((request, _place)) => {
+            let span = span(Wire::Grpc, &request);
+            next.run(request).instrument(span).await
+        }
         Err(refused) => refused.into_http(),
     }
 }
@@ -87,12 +91,29 @@ pub(super) async fn admit_grpc(State(gate): State<Arc<Gate>>, request: Request, 
 pub(super) async fn admit_rest(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let instance = request.uri().path().to_owned();
     match admitted(&gate, request, Wire::Rest) {
-        Ok((request, _place)) => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-            Ok(response) => response,
-            Err(panic) => super::http::problem(&status(&Fault::internal(said(&*panic))), &instance),
-        },
+        Ok((request, _place)) => {
+            let span = span(Wire::Rest, &request);
+            match AssertUnwindSafe(next.run(request).instrument(span)).catch_unwind().await {
+                Ok(response) => response,
+                Err(panic) => super::http::problem(&status(&Fault::internal(said(&*panic))), &instance),
+            }
+        }
         Err(refused) => super::http::problem(&refused, &instance),
     }
+}
+
+/// The span of a request, from its admission to its answer; [`serve`] adds the method. It names the caller's trace, and
+/// everything that is done for the request stands below it.
+fn span(wire: Wire, request: &Request) -> Span {
+    let span = tracing::info_span!(
+        "request",
+        transport = wire.as_str(),
+        method = Empty,
+        trace_id = Empty,
+        parent_span_id = Empty
+    );
+    trace::record_parent(&span, request.headers());
+    span
 }
 
 fn admitted(gate: &Gate, mut request: Request, wire: Wire) -> Result<(Request, impl Drop + use<>), Status> {
@@ -123,8 +144,8 @@ pub(super) async fn serve(State(gate): State<Arc<Gate>>, mut request: Request, n
     let deadline = began + allowed;
     request.extensions_mut().insert(Deadline(deadline));
 
-    let span = tracing::info_span!("request", transport = wire.as_str(), method);
-    let served = AssertUnwindSafe(next.run(request).instrument(span)).catch_unwind();
+    Span::current().record("method", &method);
+    let served = AssertUnwindSafe(next.run(request)).catch_unwind();
     let response = match tokio::time::timeout_at(deadline.into(), served).await {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => status(&Fault::internal(said(&*panic))).into_http(),

@@ -17,6 +17,7 @@ mod http;
 mod layers;
 pub mod proto;
 mod status;
+mod trace;
 mod wire;
 
 use std::{

@@ -8,6 +8,7 @@ mod migrate;
 mod models;
 mod open_set;
 mod people_file;
+mod reference;
 mod serve;
 mod templates;
 mod train;
@@ -57,6 +58,9 @@ enum Command {
     /// Make a model of our own.
     #[command(subcommand)]
     Train(train::TrainCommand),
+    /// Write a generated page of the documentation.
+    #[command(hide = true)]
+    Reference { page: reference::ReferencePage },
 }
 
 /// Runs the program.
@@ -104,6 +108,10 @@ fn run() -> anyhow::Result<()> {
         Command::Doctor(flags) => reactor()?.block_on(doctor::run(&places, &flags)),
         Command::Evaluate(flags) => evaluate::run(&places, &flags),
         Command::Train(command) => train::run(&places, command),
+        Command::Reference { page } => {
+            reference::run(&Program::command(), page);
+            Ok(())
+        }
     }
 }
 

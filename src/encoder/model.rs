@@ -7,6 +7,7 @@
 use std::{sync::Arc, time::Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
+use tracing::{Instrument, debug_span, field::Empty};
 
 use super::{
     EncoderError, ModelCard, SampleError, SampleLimits,
@@ -182,7 +183,9 @@ impl Encoder {
         let slot = self.service.take_slot()?;
         let (how, limits, keypoints) = (Arc::clone(&self.preprocessing), self.limits, self.keypoint_channels);
         let work = move || prepare::prepare_prompted(&how, keypoints, &content, &limits);
-        let (slot, PreparedSample { prepared, quality }) = self.pool.run(parameters.urgency, slot, work).await?;
+        let span = debug_span!("decode", wait_ms = Empty);
+        let prepared = self.pool.run(parameters.urgency, slot, work).instrument(span).await?;
+        let (slot, PreparedSample { prepared, quality }) = prepared;
         self.encoding(slot, prepared, quality, parameters).await
     }
 
@@ -194,7 +197,8 @@ impl Encoder {
         let how = Arc::clone(&self.preprocessing);
         let checks_liveness = slots.pad_service.is_some();
         let work = move || prepare_face_and_crops(&how, &photo, face, checks_liveness);
-        let (slots, ready) = self.pool.run(parameters.urgency, slots, work).await?;
+        let span = debug_span!("align", wait_ms = Empty);
+        let (slots, ready) = self.pool.run(parameters.urgency, slots, work).instrument(span).await?;
         self.face(slots, ready, parameters).await
     }
 
@@ -213,7 +217,8 @@ impl Encoder {
             // A head seen from behind or in profile has landmarks that do not fit the template: it is left out.
             Ok::<_, SampleError>(ready.filter_map(Result::ok).collect::<Vec<_>>())
         };
-        let (first, ready) = self.pool.run(parameters.urgency, first, work).await?;
+        let span = debug_span!("align", wait_ms = Empty);
+        let (first, ready) = self.pool.run(parameters.urgency, first, work).instrument(span).await?;
         if ready.is_empty() {
             return Err(SampleError::NoFace.into());
         }
@@ -273,8 +278,10 @@ impl Encoder {
             let detector_image = DetectorImage(photo.detector_picture());
             Ok::<_, SampleError>((photo, detector_image))
         };
-        let (slot, (photo, detector_image)) = self.pool.run(parameters.urgency, slot, work).await?;
-        let found = detector.answer(slot, detector_image, parameters.schedule()).await?;
+        let span = debug_span!("decode", wait_ms = Empty);
+        let (slot, (photo, detector_image)) = self.pool.run(parameters.urgency, slot, work).instrument(span).await?;
+        let span = debug_span!("detect", model = %detector.name(), wait_ms = Empty, batch = Empty);
+        let found = detector.answer(slot, detector_image, parameters.schedule()).instrument(span).await?;
         Ok((photo, found))
     }
 
@@ -288,7 +295,8 @@ impl Encoder {
         let pad_score = async {
             match (&self.pad_service, slots.pad_service, crops) {
                 (Some(pad_service), Some(slot), Some(crops)) => {
-                    pad_service.answer(slot, crops, parameters.schedule()).await.map(Some)
+                    let span = debug_span!("liveness", model = %pad_service.name(), wait_ms = Empty, batch = Empty);
+                    pad_service.answer(slot, crops, parameters.schedule()).instrument(span).await.map(Some)
                 }
                 _ => Ok(None),
             }
@@ -310,7 +318,8 @@ impl Encoder {
         parameters: EncodeParameters,
     ) -> Result<Encoding, EncoderError> {
         let views = prepared.views.len().max(1);
-        let numbers = self.service.answer(slot, prepared, parameters.schedule()).await?;
+        let span = debug_span!("encode", model = %self.name(), wait_ms = Empty, batch = Empty);
+        let numbers = self.service.answer(slot, prepared, parameters.schedule()).instrument(span).await?;
         let embedding = Embedding::new(self.space, &numbers).map_err(|problem| match problem {
             EmbeddingError::NoDirection => SampleError::Featureless.into(),
             EmbeddingError::NotFinite(_) | EmbeddingError::WrongDimension { .. } => {

@@ -14,6 +14,7 @@ use std::{
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
+use tracing::Span;
 
 /// Maximum number of consecutive batches without bulk entries while bulk entries wait; the next batch begins with them.
 const BULK_PASSED_OVER_MAX: u32 = 4;
@@ -116,6 +117,8 @@ pub(super) struct QueueEntry<I, O> {
     answer: oneshot::Sender<EntryResult<O>>,
     deadline: Instant,
     since: Instant,
+    /// The caller's span, which learns how long the entry waited and how long its batch was.
+    span: Span,
     slot: QueueSlot<I, O>,
 }
 
@@ -317,7 +320,8 @@ impl<I, O> QueueSlot<I, O> {
         let (answer, answered) = oneshot::channel();
         let queue = Arc::clone(&self.queue);
         let Schedule { urgency, deadline } = schedule;
-        queue.put(urgency, QueueEntry { input, answer, deadline, since: Instant::now(), slot: self });
+        let (since, span) = (Instant::now(), Span::current());
+        queue.put(urgency, QueueEntry { input, answer, deadline, since, span, slot: self });
         answered
     }
 }
@@ -368,7 +372,9 @@ impl QueueMetrics {
     fn began<I, O>(&self, batch: &[QueueEntry<I, O>]) {
         self.batch_length.record(batch.len() as f64);
         for entry in batch {
-            self.wait_seconds.record(entry.since.elapsed().as_secs_f64());
+            let wait = entry.since.elapsed().as_secs_f64();
+            self.wait_seconds.record(wait);
+            entry.span.record("wait_ms", 1e3 * wait).record("batch", batch.len());
         }
     }
 }

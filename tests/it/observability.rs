@@ -107,3 +107,48 @@ fn every_metric_of_the_table_is_recorded_and_no_other() {
         assert!(!sources.contains(record), "{record}...: take the name from domain/metric.rs");
     }
 }
+
+/// The ends of spans in a log of JSON lines: each as its own fields and the names of the spans above it, outermost first.
+fn ended_spans(log: &str) -> Vec<(Value, Vec<String>)> {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let ends = lines.filter(|line| line["message"] == "close");
+    ends.map(|line| {
+        let names = line["spans"].as_array().expect("a list").iter();
+        let mut names: Vec<String> = names.map(|span| span["name"].as_str().expect("a name").to_owned()).collect();
+        assert_eq!(names.pop().as_deref(), line["span"]["name"].as_str(), "the last is the span itself");
+        (line["span"].clone(), names)
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn the_steps_of_a_request_stand_below_its_span_which_names_the_callers_trace() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let home = Home::new(&Database::Sqlite).await;
+    let env = [("SEMBLANCE_LOG", "semblance=debug"), ("SEMBLANCE_LOG_FORMAT", "json")];
+    let server = Server::start(&home, &Start { env: &env, ..Start::default() });
+    make_collection(&server, "staff").await;
+    enroll(&server, "alice", [1.0, 0.0, 0.0, 0.0], json!({})).await;
+    let search = server
+        .request(Method::POST, "/v1/collections/staff/identities:search")
+        .header("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01"))
+        .json(&json!({"samples": [embedding([1.0, 0.1, 0.0, 0.0])]}));
+    assert!(search.send().await.expect("answered").status().is_success());
+    let has_ended = |span: &Value| span["name"] == "request" && span["method"] == "Search";
+    eventually("the search's span ends", async || ended_spans(&server.log()).iter().any(|(span, _)| has_ended(span)))
+        .await;
+
+    let spans = ended_spans(&server.log());
+    let (request, above) = spans.iter().find(|(span, _)| has_ended(span)).expect("it ended");
+    assert!(above.is_empty());
+    assert_eq!((&request["trace_id"], &request["parent_span_id"]), (&json!(TRACE), &json!("00f067aa0ba902b7")));
+    for (name, expected, waits) in
+        [("scan", vec!["request"], true), ("turn", vec!["request"], true), ("commit", vec!["request", "turn"], false)]
+    {
+        let found = spans.iter().find(|(span, _)| span["name"] == name);
+        let (span, above) = found.unwrap_or_else(|| panic!("no span {name}: {}", server.log()));
+        assert_eq!(*above, expected, "{name}");
+        assert_eq!(span["wait_ms"].is_number(), waits, "{name}: {span}");
+        assert!(!waits || span["batch"] == 1, "{name}: {span}");
+    }
+}

@@ -1,3 +1,5 @@
+mod spans;
+
 use std::io::Cursor;
 
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, RgbImage};

@@ -5,6 +5,7 @@ use image::{
     imageops::{self, FilterType},
 };
 use serde::{Deserialize, Serialize};
+use tracing::debug_span;
 
 use super::{
     NetworkInput, PrepareError, PreparedSample, PreprocessingError, SampleLimits,
@@ -113,7 +114,7 @@ impl ImagePreprocessing {
         limits: &SampleLimits,
     ) -> Result<PreparedSample, PrepareError> {
         let picture = decode(bytes, limits)?;
-        Ok(self.ready(self.place(&picture, geometry)?))
+        Ok(self.ready(debug_span!("align").in_scope(|| self.place(&picture, geometry))?))
     }
 
     /// Like `prepare`, with keypoint heat maps after the picture's channels.
@@ -124,7 +125,7 @@ impl ImagePreprocessing {
         limits: &SampleLimits,
     ) -> Result<PreparedSample, PrepareError> {
         let picture = decode(&bytes.0, limits)?;
-        let mut ready = self.ready(self.place(&picture, geometry)?);
+        let mut ready = self.ready(debug_span!("align").in_scope(|| self.place(&picture, geometry))?);
         if channels > 0 {
             let (part, corner) = match geometry.region {
                 None => (picture.dimensions(), [0.0; 2]),

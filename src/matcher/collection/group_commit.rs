@@ -12,6 +12,7 @@ use std::{sync::Arc, time::Instant};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
+use tracing::Span;
 
 use crate::matcher::{request::consistency_token::ConsistencyToken, request::context::Context, request::fault::Fault};
 use domain::{Encoded, ErrorChain, IdentityId, Labels, SampleReport, Template};
@@ -46,6 +47,10 @@ pub(crate) struct PendingWrite {
     pub(crate) answer: oneshot::Sender<Result<EnrollResult, Fault>>,
     /// Notified when this write becomes the leader.
     chosen: Arc<Notify>,
+    /// The start of the wait.
+    since: Instant,
+    /// Receives `wait_ms` and `batch` when the write is taken.
+    span: Span,
 }
 
 /// The writes that wait for the turn of a collection. The limit of requests in flight also limits them: a write leaves
@@ -128,6 +133,11 @@ impl QueueMembership<'_> {
         }
         queue.leader = None;
         queue.choose();
+        drop(queue);
+        for pending in &taken {
+            let wait_ms = 1e3 * pending.since.elapsed().as_secs_f64();
+            pending.span.record("wait_ms", wait_ms).record("batch", taken.len());
+        }
         taken
     }
 
@@ -164,6 +174,8 @@ impl GroupCommit {
             write,
             answer,
             chosen: Arc::clone(&chosen),
+            since: Instant::now(),
+            span: Span::current(),
         });
         queue.choose();
         (QueueMembership { queue: self, number, chosen }, answered)

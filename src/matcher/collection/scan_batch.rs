@@ -4,10 +4,11 @@
 //! that wait for the collection, at most a full pass, and answers them together; meanwhile the next batch gathers. A
 //! single search waits for no other.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use domain::{Candidate, Embedding, Filter, Pooling, Similarity, Timestamp};
 use gallery::{PASS_MAX, Query, Shelf};
@@ -30,6 +31,10 @@ pub(crate) struct ScanRequest {
     pub(crate) query: CandidateQuery,
     pub(crate) pooling: Pooling,
     pub(crate) now: Timestamp,
+    /// The start of the wait.
+    pub(crate) since: Instant,
+    /// Receives `wait_ms` and `batch` when the scan starts.
+    pub(crate) span: Span,
     pub(crate) answer: oneshot::Sender<Vec<Candidate>>,
 }
 
@@ -51,6 +56,10 @@ impl ScanBatch {
             return;
         }
         metrics::histogram!(domain::metric::SEARCH_PASS_LENGTH).record(requests.len() as f64);
+        for request in &requests {
+            let wait_ms = 1e3 * request.since.elapsed().as_secs_f64();
+            request.span.record("wait_ms", wait_ms).record("batch", requests.len());
+        }
         let searches: Vec<(&Embedding, Query<'_>)> = requests.iter().map(ScanRequest::search).collect();
         let answers = shelf.search_all(&searches);
         for (request, answer) in requests.into_iter().zip(answers) {

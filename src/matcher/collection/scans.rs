@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use tokio::sync::oneshot;
+use tracing::{Instrument, debug_span, field::Empty};
 
 use crate::matcher::{
     collection::compute_pool::ComputePool,
@@ -58,10 +59,11 @@ impl Scans {
         let slot = self.pool.slot()?;
         let (answer, candidates) = oneshot::channel();
         let (pooling, now) = (handle.collection.policy.pooling, self.clock.now());
-        handle.scans.push(ScanRequest { probe, query, pooling, now, answer });
+        let (since, span) = (Instant::now(), debug_span!("scan", wait_ms = Empty, batch = Empty));
+        handle.scans.push(ScanRequest { probe, query, pooling, now, since, span: span.clone(), answer });
         // Every request brings a thread, so there is one for every request, whichever thread answers it.
         let (batch, shelf) = (Arc::clone(&handle.scans), Arc::clone(&handle.shelf));
-        self.pool.run_in(slot, move || batch.run(&shelf)).await?;
+        self.pool.run_in(slot, move || batch.run(&shelf)).instrument(span).await?;
         candidates.await.map_err(Fault::internal)
     }
 

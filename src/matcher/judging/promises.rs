@@ -214,7 +214,7 @@ fn try_chimeras(chimeras: &[Chimera], trials: &mut ChimeraTrials, random: &mut X
         let rehearsal = shelf.rehearse(space, Pooling::Best, 2000, SEED);
         Arc::new(Calibration::from_rehearsal(&rehearsal, None).expect("hundreds of trials"))
     });
-    let together = shelf.together(&spaces, Pooling::Best, 2000, SEED).expect("both hold somebody");
+    let together = shelf.together(&spaces, Pooling::Best, 2000, SEED).expect("both spaces have identities");
     let of_each = [&*calibrations[0], &*calibrations[1]];
     let fusion = Arc::new(fit_fusion(&together, &of_each));
     let identities = enrolled.len() as u64;

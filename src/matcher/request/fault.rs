@@ -24,36 +24,36 @@ pub enum Fault {
     NoIdentity(IdentityId),
     #[error("there is no template {0} of this identity")]
     NoTemplate(TemplateId),
-    #[error("there is no decision {0} in this collection; records are kept for a while only")]
+    #[error("there is no decision {0} in this collection; old records are removed")]
     NoDecision(DecisionId),
-    #[error("there is no review case {0} in this collection; cases are kept for a while only")]
+    #[error("there is no review case {0} in this collection; old cases are removed")]
     NoReviewCase(ReviewCaseId),
-    #[error("another reviewer holds review case {0}; wait until the lease runs out")]
+    #[error("another reviewer holds review case {0}; wait until the lease ends")]
     CaseHeld(ReviewCaseId),
-    #[error("review case {0} is decided; a verdict is changed by reopening the case first")]
+    #[error("review case {0} is decided; reopen it to change the verdict")]
     CaseDecided(ReviewCaseId),
-    #[error("review case {0} is not decided, so there is nothing to take back")]
+    #[error("review case {0} is not decided, so it cannot be reopened")]
     CaseUndecided(ReviewCaseId),
-    #[error("there is no model {0}; GET /v1/models lists those that are loaded")]
+    #[error("there is no model {0}; GET /v1/models lists the loaded models")]
     NoModel(SpaceName),
     #[error("there is no calibration {0} of this collection")]
     NoCalibration(CalibrationId),
-    #[error("there is no operation {0} in this collection; operations are kept for a while only")]
+    #[error("there is no operation {0} in this collection; old operations are removed")]
     NoOperation(OperationId),
-    #[error("there is a collection {0} already")]
+    #[error("collection {0} already exists")]
     CollectionExists(CollectionId),
-    #[error("there is an identity {0} already; enroll adds templates to it")]
+    #[error("identity {0} already exists; enroll adds templates to it")]
     IdentityExists(IdentityId),
-    #[error("the record was changed since it was read: its etag is another one now; read it again")]
+    #[error("the record has changed since it was read and has another etag; read it again")]
     EtagMoved,
-    #[error("this request id was used for another request; choose a fresh one")]
+    #[error("this request id belongs to another request; choose a new one")]
     RequestIdReused,
     #[error(
         "no {0} model is loaded, so a {0} sample cannot be encoded; install one with `semblance models pull`, or send embeddings"
     )]
     NoEncoder(Modality),
     #[error(
-        "the {modality} gallery of this collection was made by {model}, whose digest no loaded model has; install that package again, or send its embeddings"
+        "the {modality} gallery of this collection needs the model {model}, and no loaded model has its digest; install that package again, or send its embeddings"
     )]
     EncoderGone { modality: Modality, model: SpaceName },
     #[error(
@@ -66,36 +66,36 @@ pub enum Fault {
     OtherSpace { modality: Modality, active: SpaceName, given: SpaceName },
     #[error("the space {0} is unknown here: it is neither a loaded model nor declared by the collection")]
     UnknownSpace(SpaceName),
-    #[error("this collection knows another space by the name {0}; embeddings of the two do not compare")]
+    #[error("this collection has another space named {0}; embeddings of the two do not compare")]
     SpaceNameTaken(SpaceName),
-    #[error("identity {identity} has {limit} templates, as many as the server allows; delete some first")]
+    #[error("identity {identity} has {limit} templates, the maximum of this server; delete some first")]
     TooManyTemplates { identity: IdentityId, limit: u64 },
-    #[error("this collection keeps {0} calibrations, as many as the server allows; delete some first")]
+    #[error("this collection has {0} calibrations, the maximum of this server; delete some first")]
     TooManyCalibrations(u64),
     #[error(
         "the gallery of {model} makes {trials} trials and {needed} are needed; enroll more, or send {needed} outsiders, and \
-         until then automatic calibrations serve"
+         until then automatic calibrations apply"
     )]
     TooFewTrials { model: SpaceName, trials: usize, needed: usize },
-    #[error("nobody is enrolled in a {0} gallery of this collection yet, so there is nothing to calibrate")]
+    #[error("this collection has no {0} templates, so there is nothing to calibrate")]
     NothingToCalibrate(Modality),
     #[error(
-        "nothing is known yet of what similarities are worth in any modality of the probe, so they cannot be weighed \
-         against each other; enroll more, or ask with samples of one modality"
+        "no modality of the probe is calibrated yet, so their evidence cannot be fused; enroll more, or send samples of one \
+         modality"
     )]
     NothingToWeigh,
-    #[error("nobody is enrolled in a {0} gallery of this collection yet, so there is nobody to compare")]
+    #[error("this collection has no {0} templates, so there is nothing to compare")]
     NothingToCompare(Modality),
     #[error(
-        "nothing says how alike strangers are in the {0} gallery of this collection: it has too few templates to rehearse, and \
-         no model package knows; send minSimilarity"
+        "the {0} gallery of this collection has no calibration: it has too few templates, and its model package has no \
+         measurements; send minSimilarity"
     )]
     NoLevel(Modality),
-    #[error("{0} operations of this collection are running, as many as the server allows; wait for one, or cancel it")]
+    #[error("{0} operations of this collection are running, the maximum of this server; wait for one, or cancel one")]
     TooManyOperations(u64),
-    #[error("the gallery is full: it holds {0} templates, as many as the server allows")]
+    #[error("the gallery is full: it has {0} templates, the maximum of this server")]
     GalleryFull(u64),
-    #[error("this server has not seen that write yet; ask again in a moment")]
+    #[error("this server has not received that write yet; try again in a moment")]
     NotCaughtUp,
     #[error("{problem}")]
     UnusableSample {
@@ -105,15 +105,15 @@ pub enum Fault {
     },
     #[error("the collection's policy refuses samples[{sample}]: {}", codes(reasons))]
     Refused { sample: usize, reasons: Vec<Reason> },
-    #[error("the server is busy; ask again later")]
+    #[error("the server is busy; try again later")]
     Busy { retry_after: Duration },
-    #[error("the answer did not come within the time that the request allows")]
+    #[error("the deadline of the request passed before the answer")]
     TooLate,
-    #[error("the server is shutting down; ask another replica, or this one in a moment")]
+    #[error("the server is stopping; try another replica, or this one in a moment")]
     ShuttingDown,
-    #[error("the database is not available; searches go on, writes must wait")]
+    #[error("the database is not available; searches work, writes must wait")]
     StoreUnavailable(#[source] StoreError),
-    #[error("something went wrong in the server; its log says what")]
+    #[error("internal error; see the log of the server")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::OwnedMutexGuard;
+use tracing::{Instrument, Span, debug_span};
 
 use super::{Writes, idempotency};
 use crate::matcher::{
@@ -22,6 +23,8 @@ pub(crate) struct CollectionTurn {
     held: Box<dyn store::Turn>,
     handle: CollectionHandle,
     appended: Vec<Entry>,
+    /// From the wait for the turn to its end.
+    span: Span,
     /// Released last, when the gallery has the entries of this turn.
     _writer: OwnedMutexGuard<()>,
 }
@@ -34,7 +37,7 @@ impl CollectionTurn {
         handle: CollectionHandle,
         writer: OwnedMutexGuard<()>,
     ) -> Result<Self, Fault> {
-        let mut turn = Self { writes, held, handle, appended: Vec::new(), _writer: writer };
+        let mut turn = Self { writes, held, handle, appended: Vec::new(), span: Span::current(), _writer: writer };
         turn.catch_up().await?;
         Ok(turn)
     }
@@ -89,7 +92,8 @@ impl CollectionTurn {
 
     /// Makes the changes durable, then visible to every search of this process.
     pub(crate) async fn commit(self) -> Result<(), Fault> {
-        self.held.commit().await?;
+        let span = debug_span!(parent: &self.span, "commit", entries = self.appended.len());
+        self.held.commit().instrument(span).await?;
         self.writes.replica.directory().refresh(&self.handle.collection);
         let forgets = self.appended.iter().any(|e| matches!(e.kind, EntryKind::Forget | EntryKind::Expire));
         self.handle.apply(self.appended).await?;

@@ -3,8 +3,9 @@
 use std::{collections::HashSet, sync::Arc};
 
 use tokio::time::timeout_at;
+use tracing::Instrument;
 
-use super::{Writes, collection_turn::CollectionTurn};
+use super::{Writes, collection_turn::CollectionTurn, turn_span};
 use crate::matcher::{
     collection::{
         collection_handle::CollectionHandle,
@@ -21,6 +22,15 @@ impl Writes {
     ///
     /// A caller that hangs up while it waits leaves the queue; after that the write continues to its end.
     pub(crate) async fn enroll(
+        &self,
+        context: &Context,
+        collection: &CollectionId,
+        write: EnrollWrite,
+    ) -> Result<EnrollResult, Fault> {
+        self.enroll_with_others(context, collection, write).instrument(turn_span()).await
+    }
+
+    async fn enroll_with_others(
         &self,
         context: &Context,
         collection: &CollectionId,

@@ -6,12 +6,13 @@ pub(crate) mod enroll_commit;
 pub(crate) mod idempotency;
 pub(crate) mod plan;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use futures::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{OwnedMutexGuard, Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument, Span, debug_span, field::Empty};
 
 use self::collection_turn::CollectionTurn;
 use crate::matcher::{
@@ -98,8 +99,14 @@ impl Writes {
 
     /// Takes the turn of a collection and applies everything that was committed before.
     pub(crate) async fn take_turn(&self, handle: &CollectionHandle) -> Result<CollectionTurn, Fault> {
-        let writer = Arc::clone(&handle.writers).lock_owned().await;
-        self.begin_turn(handle, writer).await
+        let taken = async {
+            let since = Instant::now();
+            let writer = Arc::clone(&handle.writers).lock_owned().await;
+            let turn = self.begin_turn(handle, writer).await?;
+            Span::current().record("wait_ms", 1e3 * since.elapsed().as_secs_f64());
+            Ok::<_, Fault>(turn)
+        };
+        taken.instrument(turn_span()).await
     }
 
     /// As [`Writes::take_turn`], for a caller that holds the writer lock of this process.
@@ -126,6 +133,11 @@ impl Writes {
         &self,
         write: impl Future<Output = Result<T, Fault>> + Send + 'static,
     ) -> Result<T, Fault> {
-        self.tasks.spawn(write).await.map_err(Fault::internal)?
+        self.tasks.spawn(write.in_current_span()).await.map_err(Fault::internal)?
     }
+}
+
+/// The span of a turn: `wait_ms` from the request for the turn to its start, `batch` the enrolls that share it.
+fn turn_span() -> Span {
+    debug_span!("turn", wait_ms = Empty, batch = Empty)
 }

@@ -223,16 +223,16 @@ impl Reviews {
     async fn decide_in_turn(
         &self,
         turn: &mut CollectionTurn,
-        said: ReviewVerdict,
+        request: ReviewVerdict,
         principal: String,
     ) -> Result<ReviewedCase, Fault> {
         let now = turn.now();
-        let case = case_in_turn(turn, said.case, said.expected).await?;
+        let case = case_in_turn(turn, request.case, request.expected).await?;
         undecided(&case)?;
-        if case.held_by_another(&said.reviewer, now) {
+        if case.held_by_another(&request.reviewer, now) {
             return Err(Fault::CaseHeld(case.id));
         }
-        let (identity, made) = match &said.verdict {
+        let (identity, made) = match &request.verdict {
             Verdict::Discard => (None, false),
             Verdict::SameAs(id) => {
                 if !is_present(turn, id, now).await? {
@@ -250,18 +250,24 @@ impl Reviews {
             }
         };
         let mut templates = Vec::new();
-        if let Some(id) = identity.as_ref().filter(|_| made || said.learning == Learning::Enroll) {
+        if let Some(id) = identity.as_ref().filter(|_| made || request.learning == Learning::Enroll) {
             let samples = turn.store().review_samples(case.id).await?;
             let labels = if made { case.labels.clone() } else { Labels::default() };
-            let certificate = Certificate { reviewer: said.reviewer.clone(), principal, case: case.id, time: now };
+            let certificate = Certificate { reviewer: request.reviewer.clone(), principal, case: case.id, time: now };
             let admitted = turn.admit(id, &labels, samples, &Assignment::Certified(certificate)).await?;
             templates = admitted.into_iter().map(|template| template.id).collect();
         }
-        if let Some((doubt, was_right)) = case.doubt.zip(case.was_right(&said.verdict)) {
+        if let Some((doubt, was_right)) = case.doubt.zip(case.was_right(&request.verdict)) {
             self.learn(turn, ReviewTrial { case: case.id, doubt, was_right, time: now }).await?;
         }
-        let outcome =
-            ReviewOutcome { verdict: said.verdict, identity, made, templates, reviewer: said.reviewer, time: now };
+        let outcome = ReviewOutcome {
+            verdict: request.verdict,
+            identity,
+            made,
+            templates,
+            reviewer: request.reviewer,
+            time: now,
+        };
         let decided = case.with_state(ReviewState::Decided(outcome), now);
         turn.store().put_review_case(&decided).await?;
         Ok(ReviewedCase { case: decided, token: turn.token() })

@@ -23,7 +23,7 @@ use domain::{
     Similarity, SpaceName, TemplateId, Timestamp, Verdict,
 };
 
-/// A sighting: of whom, and how it looks.
+/// The person of a sighting, and its embedding values.
 type Sighting = (String, Vec<f32>);
 
 /// A matcher on an empty in-memory database, and its one collection. Its gallery has too few trials for a calibration, so
@@ -87,7 +87,7 @@ impl ReviewTestbed {
         let id = IdentityId::new(person).expect("an id");
         let known = self.matcher.templates(&self.collection, &id, None, 100).await.ok();
         let is_full = known.as_ref().is_some_and(|templates| templates.len() >= 20);
-        let said = ReviewVerdict {
+        let verdict = ReviewVerdict {
             collection: self.collection.clone(),
             case,
             reviewer: "ann".to_owned(),
@@ -95,7 +95,7 @@ impl ReviewTestbed {
             learning: if is_full { Learning::Link } else { Learning::Enroll },
             expected: None,
         };
-        let reviewed = self.matcher.reviews.decide_review_case(&ask(), said).await.expect("decided");
+        let reviewed = self.matcher.reviews.decide_review_case(&ask(), verdict).await.expect("decided");
         let ReviewState::Decided(outcome) = reviewed.case.state else { panic!("undecided") };
         outcome.templates
     }
@@ -136,7 +136,7 @@ fn self_paced(review_share: f64) -> Policy {
 #[derive(Debug, Default)]
 struct Report {
     resolves: usize,
-    questions: usize,
+    review_cases: usize,
     accepted: usize,
     accepted_right: usize,
     /// Similarity, posterior, and whether the best candidate was right, of every resolve.
@@ -168,11 +168,15 @@ async fn stream(sightings: &[Sighting], probes: &[Sighting], share: f64) -> Repo
         }
         let resolved = bench.resolve(values).await;
         report.resolves += 1;
-        let best = resolved.candidates.first().expect("somebody is enrolled");
+        let best = resolved.candidates.first().expect("the gallery is not empty");
         let was_right = best.identity.as_str() == person;
-        report.doubts.push((best.similarity.0.into(), resolved.posterior.expect("somebody is enrolled"), was_right));
+        report.doubts.push((
+            best.similarity.0.into(),
+            resolved.posterior.expect("the gallery is not empty"),
+            was_right,
+        ));
         if let Some(case) = resolved.review_case {
-            report.questions += 1;
+            report.review_cases += 1;
             let templates = bench.decide(case, person).await;
             certified.extend(templates.into_iter().map(|template| (person.clone(), template)));
         } else if resolved.kind == DecisionKind::Known {
@@ -198,13 +202,13 @@ async fn stream(sightings: &[Sighting], probes: &[Sighting], share: f64) -> Repo
 impl Report {
     fn print(&self, name: &str) {
         let share = |part: usize, of: usize| 100.0 * part as f64 / of.max(1) as f64;
-        #[expect(clippy::print_stderr, reason = "figures of the test, for whoever asks to see them")]
+        #[expect(clippy::print_stderr, reason = "figures of the test, shown with --nocapture")]
         {
             eprintln!(
-                "{name}: {} resolves, {:.1} % asked, {:.1} % accepted, {:.2} % of these right, rank-1 {:.1} %, with all labels \
+                "{name}: {} resolves, {:.1} % review cases, {:.1} % accepted, {:.2} % of these right, rank-1 {:.1} %, with all labels \
                  {:.1} %; right from wrong: similarity {:.4}, posterior {:.4}",
                 self.resolves,
-                share(self.questions, self.resolves),
+                share(self.review_cases, self.resolves),
                 share(self.accepted, self.resolves),
                 share(self.accepted_right, self.accepted),
                 100.0 * self.rank_one,
@@ -225,9 +229,9 @@ impl Report {
         right.iter().map(wins).sum::<f64>() / (right.len() * wrong.len()) as f64
     }
 
-    fn keeps_the_promise(&self, share: f64) {
-        assert!(self.questions as f64 <= share * self.resolves as f64, "{} questions", self.questions);
-        assert!(self.accepted > self.resolves / 10, "the verdicts were enough to settle others: {}", self.accepted);
+    fn meets_its_targets(&self, share: f64) {
+        assert!(self.review_cases as f64 <= share * self.resolves as f64, "{} review cases", self.review_cases);
+        assert!(self.accepted > self.resolves / 10, "the verdicts allow further acceptances: {}", self.accepted);
         assert!(
             self.accepted_right as f64 >= 0.99 * self.accepted as f64,
             "{} of {}",
@@ -272,13 +276,13 @@ async fn a_stream_with_a_tenth_of_its_labels_ends_as_if_it_had_all() {
     const SHARE: f64 = 0.2;
     let mut world = SightingSource(Xoshiro256PlusPlus::seed_from_u64(5));
     let people: Vec<Vec<f32>> = (0..48).map(|_| world.direction(128)).collect();
-    // Eight come later: nobody has seen them when the review begins.
+    // Eight more people appear after the review begins.
     let mut sightings: Vec<Sighting> = (0..300).map(|_| world.sighting(&people, 40, 0.9)).collect();
     sightings.extend((300..3000).map(|_| world.sighting(&people, 48, 0.9)));
     let probes: Vec<Sighting> = (0..1000).map(|_| world.sighting(&people, 48, 0.9)).collect();
     let report = Box::pin(stream(&sightings, &probes, SHARE)).await;
     report.print("simulated");
-    report.keeps_the_promise(SHARE);
+    report.meets_its_targets(SHARE);
 }
 
 #[tokio::test]
@@ -291,14 +295,14 @@ async fn a_stream_of_real_faces_keeps_its_review_share_and_accepts_the_right_ide
     for (image, values) in rows {
         pictures.entry(testing::lfw_person(&image).to_owned()).or_default().push(values);
     }
-    // Those with a picture to spare for a probe, and no more than thirty of anybody.
+    // People with enough pictures to hold one out as a probe; at most thirty pictures each.
     pictures.retain(|_, of| of.len() >= 6);
     let mut world = SightingSource(Xoshiro256PlusPlus::seed_from_u64(5));
     let (mut sightings, mut probes) = (Vec::new(), Vec::new());
     for (person, mut of) in pictures {
         for _ in 0..of.len() / 6 {
-            let spared = of.swap_remove(world.below(of.len()));
-            probes.push((person.clone(), spared));
+            let held_out = of.swap_remove(world.below(of.len()));
+            probes.push((person.clone(), held_out));
         }
         sightings.extend(of.into_iter().take(30).map(|values| (person.clone(), values)));
     }
@@ -307,11 +311,11 @@ async fn a_stream_of_real_faces_keeps_its_review_share_and_accepts_the_right_ide
     }
     let report = Box::pin(stream(&sightings, &probes, SHARE)).await;
     report.print("LFW");
-    assert!(report.questions as f64 <= SHARE * report.resolves as f64, "{} questions", report.questions);
+    assert!(report.review_cases as f64 <= SHARE * report.resolves as f64, "{} review cases", report.review_cases);
     assert!(report.accepted_right as f64 >= 0.99 * report.accepted as f64, "{report:?}");
 }
 
-/// A verdict on a case of that number.
+/// The trial of a verdict, on the case of this number.
 fn verdict(number: u128, posterior: f64, was_right: bool) -> ReviewTrial {
     ReviewTrial {
         case: ReviewCaseId(Uuid::from_u128(1 << 100 | number)),
@@ -337,17 +341,17 @@ fn external() -> EmbeddingSpace {
 async fn contradicted_acceptances_are_taken_back_and_certified_templates_stay() {
     let bench = ReviewTestbed::new(4, self_paced(1.0)).await;
     bench.enroll(&("alice".to_owned(), vec![1.0, 0.0, 0.0, 0.0])).await;
-    let asked = bench.resolve(&[1.0, 0.2, 0.0, 0.0]).await;
-    bench.decide(asked.review_case.expect("all may be asked"), "alice").await;
+    let uncertain_alice = bench.resolve(&[1.0, 0.2, 0.0, 0.0]).await;
+    bench.decide(uncertain_alice.review_case.expect("the review share allows every case"), "alice").await;
     for number in 0..298 {
         bench.learn(verdict(number, 0.0, true)).await;
     }
-    // With the verdict on Alice, 299 were right: from the lowest posterior on, all is settled.
-    let settled = bench.resolve(&[1.0, 0.0, 0.3, 0.0]).await;
-    assert_eq!((settled.kind, settled.enrolled, settled.review_case), (DecisionKind::Known, true, None));
-    assert_eq!(settled.identity.expect("somebody").as_str(), "alice");
-    assert!(settled.reasons.contains(&Reason::AutoAccepted), "{:?}", settled.reasons);
-    let replayed = bench.matcher.replay_decision(&bench.collection, settled.id).await.expect("replayed");
+    // With the verdict on Alice, 299 were right, so every posterior is accepted.
+    let accepted = bench.resolve(&[1.0, 0.0, 0.3, 0.0]).await;
+    assert_eq!((accepted.kind, accepted.enrolled, accepted.review_case), (DecisionKind::Known, true, None));
+    assert_eq!(accepted.identity.expect("an identity").as_str(), "alice");
+    assert!(accepted.reasons.contains(&Reason::AutoAccepted), "{:?}", accepted.reasons);
+    let replayed = bench.matcher.replay_decision(&bench.collection, accepted.id).await.expect("replayed");
     assert!(replayed.same, "{replayed:?}");
 
     let kinds = async || {
@@ -357,17 +361,17 @@ async fn contradicted_acceptances_are_taken_back_and_certified_templates_stay() 
         (assignments.len(), certified, accepted)
     };
     assert_eq!(kinds().await, (3, 1, 1));
-    // One in a hundred may be wrong, and not more.
+    // At most one in a hundred may be wrong.
     for number in 298..301 {
         bench.learn(verdict(number, 1.0, false)).await;
     }
     assert_eq!(kinds().await, (3, 1, 1));
     bench.learn(verdict(301, 1.0, false)).await;
-    assert_eq!(kinds().await, (2, 1, 0), "what was settled is taken back, and nothing else");
-    let unsettled = bench.resolve(&[1.0, 0.0, 0.3, 0.0]).await;
-    assert_eq!(unsettled.kind, DecisionKind::Uncertain);
+    assert_eq!(kinds().await, (2, 1, 0), "the accepted template is removed, and no other");
+    let uncertain = bench.resolve(&[1.0, 0.0, 0.3, 0.0]).await;
+    assert_eq!(uncertain.kind, DecisionKind::Uncertain);
 
-    // A calibration learns from those alone that became questions by their similarity.
+    // A calibration uses only trials of cases that were selected by similarity.
     let handle = bench.matcher.replica.open(&bench.collection).await.expect("open");
     let reviewed = bench.matcher.judging.reviewed(&handle, external()).await.expect("read");
     assert_eq!((reviewed.right.len(), reviewed.wrong.len()), (150, 2));
