@@ -14,7 +14,7 @@ use crate::{
 use domain::{CollectionId, IntervalEstimate, StaleReason, ThresholdEstimate};
 
 pub(in crate::api) fn calibrated(of: &CollectionId, calibrated: &CalibrationView) -> proto::Calibration {
-    use proto::calibration::{StaleReason as Wire, State};
+    use proto::calibration::{Moved as Wire, State};
     let kept = &calibrated.kept;
     let trials = &kept.rehearsal;
     let length = |trials: usize| count(trials as u64);
