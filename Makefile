@@ -23,7 +23,7 @@ test: libtorch ## run all tests, with a PostgreSQL of their own; ARGS="a test's 
 check: fmt typos shellcheck clippy doc test ## what CI runs: formatting, spelling, lints, docs, tests
 
 fmt: ## fail on code that cargo fmt would change
-	cargo fmt --check
+	cargo fmt --all --check
 
 typos: ## fail on a misspelt word
 	@tools/install.sh typos
@@ -34,10 +34,10 @@ shellcheck: ## fail on any flaw of the shell scripts, where shellcheck is instal
 		echo "shell scripts were NOT checked: shellcheck is not installed" >&2; fi
 
 clippy: libtorch ## fail on any lint
-	cargo clippy --release --all-targets -- -D warnings
+	cargo clippy --release --workspace --all-targets -- -D warnings
 
 doc: libtorch ## fail on any flaw of the docs
-	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
 
 # Not in `check`: the tool takes minutes to build, and its database of advisories is on a host that not everyone reaches.
 lint-extra: deny ## what the workflows run beside `check`
@@ -79,8 +79,8 @@ bench-onnx: build ## the encoders beside ONNX Runtime on the same weights, as ra
 	$(ONNX_VENV)/bin/python benches/onnx/compare.py --ours "cargo bench --quiet --bench onnx" \
 		--models "$${SEMBLANCE_MODELS_DIR:-data/models}" $(ARGS)
 
-promises: libtorch ## how often strangers come back as somebody, beside what was promised, on the real embeddings of the test data
-	cargo test --release --lib -- matcher::promises evidence_of_people --nocapture
+promises: libtorch ## realised error rates beside their targets, on the real embeddings of the test data
+	cargo test --release --workspace --lib -- realised_error_rates evidence_of_people --nocapture
 
 chart: ## lint and render the Helm chart, where helm is installed
 	@tools/chart.sh

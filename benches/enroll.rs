@@ -110,7 +110,7 @@ async fn server(url: &str, commit_writes_max: usize) -> (Arc<dyn Store>, Matcher
     let matcher = Matcher::new(parts, options);
     tokio::spawn({
         let matcher = matcher.clone();
-        async move { matcher.keep_house(CancellationToken::new()).await }
+        async move { matcher.run_housekeeping(CancellationToken::new()).await }
     });
     (store, matcher)
 }

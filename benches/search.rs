@@ -11,7 +11,7 @@ use domain::{
     CollectionUid, Embedding, EmbeddingSpace, Identity, Modality, ModelDigest, Pooling, Position, StoredTemplate,
     Timestamp,
 };
-use gallery::{Gallery, GalleryOptions, PASS_MAX, Query, Shelf};
+use gallery::{CollectionIndex, Gallery, GalleryOptions, Query, SCAN_BATCH_MAX};
 use table::{Random, Table, say, seconds};
 use uuid::Uuid;
 
@@ -23,10 +23,10 @@ fn main() {
     let mut table = Table::new(["templates", "how", "ms a search", "GB/s of codes", "of memory bandwidth"]);
     for templates in sizes() {
         for threads in [1, 2] {
-            let shelf = gallery(templates, usize::MAX, threads);
+            let index = gallery(templates, usize::MAX, threads);
             let bytes = templates as f64 * f64::from(DIMENSION);
-            for together in [1, PASS_MAX] {
-                let took = search(&shelf, together);
+            for together in [1, SCAN_BATCH_MAX] {
+                let took = search(&index, together);
                 table.row([
                     templates.to_string(),
                     format!("{threads} threads, {together} together"),
@@ -38,9 +38,9 @@ fn main() {
         }
     }
     let templates = 20_000;
-    let shelf = gallery(templates, 1_000, 1);
-    shelf.maintain();
-    let took = search(&shelf, 1);
+    let index = gallery(templates, 1_000, 1);
+    index.maintain();
+    let took = search(&index, 1);
     let unread = || "-".to_owned();
     table.row([templates.to_string(), "graph".to_owned(), format!("{:.3}", took * 1e3), unread(), unread()]);
     say(format_args!(
@@ -78,15 +78,15 @@ fn space() -> EmbeddingSpace {
 }
 
 /// Face-like embeddings: identities far apart, the templates of one at a cosine of about .7.
-fn gallery(templates: usize, graph_from: usize, sweep_threads: usize) -> Arc<Shelf> {
-    let gallery = Gallery::new(GalleryOptions { graph_from, sweep_threads, ..GalleryOptions::default() });
-    let shelf = gallery.open(CollectionUid(Uuid::nil()));
+fn gallery(templates: usize, graph_templates_min: usize, scan_threads: usize) -> Arc<CollectionIndex> {
+    let gallery = Gallery::new(GalleryOptions { graph_templates_min, scan_threads, ..GalleryOptions::default() });
+    let index = gallery.open(CollectionUid(Uuid::nil()));
     let (identities, templates) = people(templates);
-    let mut restore = shelf.restore(Position(templates.len() as u64), 0);
+    let mut restore = index.restore(Position(templates.len() as u64), 0);
     restore.identities(&identities);
     restore.templates(templates);
     restore.finish();
-    shelf
+    index
 }
 
 fn people(templates: usize) -> (Vec<Identity>, Vec<StoredTemplate>) {
@@ -119,7 +119,7 @@ fn direction(random: &mut Random) -> Vec<f32> {
 }
 
 /// Seconds a search, when so many share a sweep.
-fn search(shelf: &Shelf, together: usize) -> f64 {
+fn search(index: &CollectionIndex, together: usize) -> f64 {
     let mut random = Random::new(99);
     let centre = direction(&mut random);
     let probes: Vec<Embedding> = (0..16).map(|_| near(&mut random, &centre)).collect();
@@ -127,5 +127,5 @@ fn search(shelf: &Shelf, together: usize) -> f64 {
         Query { limit: 10, filter: None, now: Timestamp::UNIX_EPOCH, pooling: Pooling::Best, similarity_min: None };
     let searches: Vec<(&Embedding, Query<'_>)> = probes.iter().map(|probe| (probe, query)).collect();
     let mut next = searches.chunks(together).cycle();
-    seconds(24, || shelf.search_all(next.next().expect("it cycles"))) / together as f64
+    seconds(24, || index.search_all(next.next().expect("it cycles"))) / together as f64
 }

@@ -1,7 +1,7 @@
-//! The only place that builds and joins rooms, and the order in which they start and stop.
+//! Builds the server from its modules, starts it and stops it in order.
 //!
-//! Start: configuration, telemetry, store, models, gallery, then the sockets open. Stop: not ready any more, listeners,
-//! requests in flight, writes that were begun, queues and their threads, the store.
+//! Start: configuration, telemetry, store, models, gallery, listeners. Stop: readiness, listeners, requests in flight,
+//! writes in progress, queues and their threads, store.
 
 use std::{
     io::IsTerminal,
@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::{
-    api::{AccessOptions, Api, Parts as ApiParts, Readiness, RequestLimits},
+    api::{AccessOptions, Api, ConnectionLimits, Parts as ApiParts, Readiness, RequestLimits},
     config::{GraphFlag, PlaceFlags, ServeFlags},
     matcher::{
         CalibrationOptions, DecisionOptions, HousekeepingOptions, JudgingOptions, LoadProgress, Matcher,
@@ -32,21 +32,21 @@ use crate::{
 };
 use domain::{Clock, IdSource, Modality, Timestamp};
 use encoder::{EncoderOptions, Encoders, Placements, SampleLimits};
-use gallery::{Claim, CodeBits, Gallery, GalleryOptions, GraphKind};
+use gallery::{CodeBits, Gallery, GalleryOptions, GraphKind, SnapshotDirLock};
 use store::{Store, StoreError, StoreOptions};
 
-/// How long writes that were begun, queues, threads and the store's connections get to end, once no request is left.
-const CLOSING: Duration = Duration::from_secs(5);
+/// The time for writes in progress, queues, threads and database connections to end after the last request.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
 
-/// How long the last snapshot may take at a stop.
-const LAST_SNAPSHOT: Duration = Duration::from_secs(15);
+/// The time for the last snapshot at a stop.
+const LAST_SNAPSHOT_MAX: Duration = Duration::from_secs(15);
 
-/// The clock on the wall.
+/// The system clock, in microseconds.
 #[derive(Debug)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody is given")]
+    #[expect(clippy::disallowed_methods, reason = "the one clock, which all other code gets as a parameter")]
     fn now(&self) -> Timestamp {
         let now = Timestamp::now();
         Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
@@ -58,16 +58,16 @@ impl Clock for SystemClock {
 pub struct TimedIds;
 
 impl IdSource for TimedIds {
-    #[expect(clippy::disallowed_methods, reason = "this is the source that everybody is given")]
+    #[expect(clippy::disallowed_methods, reason = "the one source of ids, which all other code gets as a parameter")]
     fn fresh(&self) -> Uuid {
         Uuid::now_v7()
     }
 }
 
-/// Opens the store, with its schema as this program needs it.
+/// Opens the store. Migrates its schema where `serve` asks for it.
 ///
 /// # Errors
-/// One sentence: what is wrong with the database and what to do.
+/// When the database cannot be opened or migrated; says what to do.
 pub async fn open_store(places: &PlaceFlags, serve: Option<&ServeFlags>) -> anyhow::Result<Arc<dyn Store>> {
     let url = places.database_url();
     let (connections_max, wait) =
@@ -76,27 +76,27 @@ pub async fn open_store(places: &PlaceFlags, serve: Option<&ServeFlags>) -> anyh
         StoreOptions { url: url.reveal().to_owned(), connections_max, acquire_timeout: Duration::from_millis(wait) };
     let store = store::connect(&options).await.map_err(unreachable_store)?;
     if serve.is_some_and(|s| s.auto_migrate) {
-        store.migrate().await.context("the database cannot be brought to this version's schema")?;
+        store.migrate().await.context("the database cannot be migrated to the schema of this version")?;
     }
     Ok(store)
 }
 
 fn unreachable_store(error: StoreError) -> anyhow::Error {
-    anyhow::Error::new(error).context("cannot open the database that DATABASE_URL names")
+    anyhow::Error::new(error).context("cannot open the database of DATABASE_URL")
 }
 
-/// A server that runs.
+/// A running server.
 pub struct Server {
     pub http_addr: SocketAddr,
     pub grpc_addr: SocketAddr,
-    /// What it loaded, for whoever greets the operator.
+    /// For the greeting.
     pub loaded: Loaded,
     readiness: Readiness,
     matcher: Matcher,
     encoders: Arc<Encoders>,
     store: Arc<dyn Store>,
-    /// Held until the last snapshot is taken.
-    snapshots: Option<Claim>,
+    /// Held until the last snapshot is written.
+    snapshots: Option<SnapshotDirLock>,
     stop: CancellationToken,
     listeners: Vec<JoinHandle<anyhow::Result<()>>>,
     housekeeping: JoinHandle<((), ())>,
@@ -104,25 +104,25 @@ pub struct Server {
     drain_notice: Duration,
 }
 
-/// What a server loaded.
+/// The contents and models of a server after its start.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     pub store: &'static str,
     pub progress: LoadProgress,
     pub load_took: Duration,
-    /// The models by modality; `None` where there is none.
+    /// The model per modality; `None` where no model is loaded.
     pub models: Vec<(Modality, Option<String>)>,
-    /// Faces in photos are found, so that a photo needs no alignment.
+    /// A face detector is loaded, so photos need no alignment.
     pub finds_faces: bool,
 }
 
-/// Starts everything, in order; when this returns, requests are served.
+/// Starts everything, in order. On return, the server answers requests.
 ///
 /// # Errors
-/// One clear sentence when a port, the database or a model package is wrong.
+/// When a port, the database or a model package cannot be used.
 pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) -> anyhow::Result<Server> {
     flags.check()?;
-    // The ports first: another server on them is the likeliest mistake, and everything else takes longer to find out.
+    // The ports first: a port in use is the likeliest mistake, and every other check takes longer.
     let http = bind(flags.http_addr, "REST", "SEMBLANCE_HTTP_ADDR").await?;
     let grpc = bind(flags.grpc_addr, "gRPC", "SEMBLANCE_GRPC_ADDR").await?;
     let store = open_store(places, Some(flags)).await?;
@@ -133,7 +133,7 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) ->
     let parts = MatcherParts {
         store: Arc::clone(&store),
         gallery: Arc::new(Gallery::new(GalleryOptions {
-            graph_from: flags.limits.graph_from,
+            graph_templates_min: flags.limits.graph_from,
             graph: match flags.graph {
                 GraphFlag::Compact => GraphKind::Compact,
                 GraphFlag::HnswRs => GraphKind::HnswRs,
@@ -141,7 +141,7 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) ->
             graph_build_threads: cores().div_ceil(2),
             templates_max: flags.limits.templates_max,
             code_bits: if flags.limits.code_bits == 4 { CodeBits::Four } else { CodeBits::Eight },
-            sweep_threads: cores(),
+            scan_threads: cores(),
             snapshots_dir: snapshots.as_ref().map(|_| places.snapshots_dir()),
             ..GalleryOptions::default()
         })),
@@ -165,19 +165,30 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) ->
         bodies_bytes_max: flags.limits.bodies_bytes_max.max(flags.limits.body_bytes_max),
         json_values_max: flags.limits.json_values_max,
     };
-    let measured = measured(matcher.clone(), Arc::clone(&encoders), metrics.clone());
-    let api = Api::new(ApiParts { matcher: matcher.clone(), access, limits, metrics: measured }).await;
+    let metrics_page = metrics_page(matcher.clone(), Arc::clone(&encoders), metrics.clone());
+    let parts = ApiParts {
+        matcher: matcher.clone(),
+        access,
+        limits,
+        connections: connection_limits(flags),
+        body_threads: cores(),
+        metrics: metrics_page,
+    };
+    let api = Api::new(parts).await;
     let stop = CancellationToken::new();
     let (http_addr, grpc_addr) = (http.local_addr()?, grpc.local_addr()?);
     let rest = api.serve_rest(http, stop.clone().cancelled_owned());
     let calls = api.serve_grpc(grpc, stop.clone().cancelled_owned());
     let listeners = vec![
-        tokio::spawn(async move { rest.await.context("the REST listener failed") }),
+        tokio::spawn(async move {
+            rest.await;
+            Ok(())
+        }),
         tokio::spawn(async move { calls.await.context("the gRPC listener failed") }),
     ];
     let housekeeping = tokio::spawn({
         let (matcher, stop) = (matcher.clone(), stop.clone());
-        async move { tokio::join!(matcher.keep_house(stop.clone()), metrics.keep_up(stop)) }
+        async move { tokio::join!(matcher.run_housekeeping(stop.clone()), metrics.keep_up(stop)) }
     });
     let readiness = api.readiness();
     readiness.open().await;
@@ -209,10 +220,10 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) ->
 }
 
 impl Server {
-    /// Drains and stops, in order: requests in flight get the configured time, and what they began a few seconds more.
+    /// Drains and stops, in order. Requests in flight get the configured time, their writes a few seconds more.
     ///
     /// # Errors
-    /// When requests were still in flight after that time; they were cut off.
+    /// When requests in flight did not end in time and were cut off.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         info!("stopping: no longer ready");
         self.readiness.close().await;
@@ -231,14 +242,14 @@ impl Server {
             cut.iter().for_each(AbortHandle::abort);
         }
         if self.snapshots.is_some()
-            && tokio::time::timeout(LAST_SNAPSHOT, self.matcher.replica.take_last_snapshots()).await.is_err()
+            && tokio::time::timeout(LAST_SNAPSHOT_MAX, self.matcher.replica.take_last_snapshots()).await.is_err()
         {
             warn!(
                 "the last snapshot takes longer than {} s; the next start reads more of the log",
-                LAST_SNAPSHOT.as_secs()
+                LAST_SNAPSHOT_MAX.as_secs()
             );
         }
-        let closed = tokio::time::timeout(CLOSING, async {
+        let closed = tokio::time::timeout(CLOSE_MAX, async {
             self.housekeeping.await.context("housekeeping panicked")?;
             self.matcher.finish().await;
             self.encoders.stop().await;
@@ -250,7 +261,10 @@ impl Server {
             (Err(_), _) => bail!("requests were still in flight after {} s; they were cut off", self.drain.as_secs()),
             (Ok(Err(error)), _) | (_, Ok(Err(error))) => Err(error),
             (_, Err(_)) => {
-                bail!("the store or a model did not close within {} s; nothing acknowledged is lost", CLOSING.as_secs())
+                bail!(
+                    "the store or a model did not close within {} s; nothing acknowledged is lost",
+                    CLOSE_MAX.as_secs()
+                )
             }
             (Ok(Ok(())), Ok(Ok(()))) => {
                 info!("stopped");
@@ -259,19 +273,19 @@ impl Server {
         }
     }
 
-    /// Ends when a listener fails by itself, which it should not.
+    /// Returns when a listener ends without a stop.
     pub async fn failed(&mut self) -> anyhow::Error {
         let ended = futures::future::select_all(&mut self.listeners).await.0;
         match ended {
-            Ok(Ok(())) => anyhow::anyhow!("a listener ended by itself"),
+            Ok(Ok(())) => anyhow::anyhow!("a listener ended without a stop"),
             Ok(Err(error)) => error,
             Err(panic) => anyhow::Error::new(panic).context("a listener panicked"),
         }
     }
 }
 
-/// The right to keep snapshots in the data folder. Without it the server runs as well, and reads the store at each start.
-async fn claim_snapshots(places: &PlaceFlags, flags: &ServeFlags) -> Option<Claim> {
+/// The exclusive use of the snapshot folder. Without it the server runs too, and reads the whole log at each start.
+async fn claim_snapshots(places: &PlaceFlags, flags: &ServeFlags) -> Option<SnapshotDirLock> {
     let folder = places.snapshots_dir();
     let path = folder.display().to_string();
     let wanted = flags.limits.snapshot_interval_seconds > 0;
@@ -279,10 +293,10 @@ async fn claim_snapshots(places: &PlaceFlags, flags: &ServeFlags) -> Option<Clai
         return None;
     }
     let claim = move || {
-        let claim = Claim::of(&folder)?;
+        let claim = SnapshotDirLock::acquire(&folder)?;
         match claim {
-            // Old ones would outlive the people in them: nobody erases from what is not in use.
-            Some(claim) if !wanted => claim.empty().map(|()| None),
+            // Erasure does not reach a snapshot that is not in use, so an unused one is removed.
+            Some(claim) if !wanted => claim.delete_snapshots().map(|()| None),
             claim => Ok(Some(claim)),
         }
     };
@@ -291,10 +305,13 @@ async fn claim_snapshots(places: &PlaceFlags, flags: &ServeFlags) -> Option<Clai
         Ok(Ok(None)) => {}
         Ok(Ok(Some(None))) if !wanted => {}
         Ok(Ok(Some(None))) => {
-            warn!(path, "another server keeps its snapshots here; this one goes without, give it a data folder");
+            warn!(
+                path,
+                "another server uses this snapshot folder; this server writes no snapshots: give it its own data folder"
+            );
         }
-        Ok(Err(error)) => warn!(path, %error, "no snapshots are kept, because the folder cannot be used"),
-        Err(error) => warn!(%error, "no snapshots are kept"),
+        Ok(Err(error)) => warn!(path, %error, "no snapshots: the folder cannot be used"),
+        Err(error) => warn!(%error, "no snapshots"),
     }
     None
 }
@@ -302,7 +319,7 @@ async fn claim_snapshots(places: &PlaceFlags, flags: &ServeFlags) -> Option<Clai
 async fn bind(addr: SocketAddr, wire: &str, variable: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(addr)
         .await
-        .with_context(|| format!("cannot listen for {wire} on {addr}; free that port or set {variable} to another"))
+        .with_context(|| format!("cannot listen for {wire} on {addr}; free the port or set {variable} to another"))
 }
 
 fn encoder_options(places: &PlaceFlags, flags: &ServeFlags) -> EncoderOptions {
@@ -372,44 +389,53 @@ fn matcher_options(flags: &ServeFlags) -> MatcherOptions {
     }
 }
 
+fn connection_limits(flags: &ServeFlags) -> ConnectionLimits {
+    let limits = &flags.limits;
+    ConnectionLimits {
+        connections_max: limits.rest_connections_max,
+        header_max: Duration::from_secs(limits.rest_header_seconds_max),
+        idle_max: Duration::from_secs(limits.rest_idle_seconds_max),
+    }
+}
+
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Fills the gallery, showing how far it is: on a terminal as a line that moves, elsewhere as a log line now and then.
+/// Fills the gallery and shows the progress: a spinner on a terminal, otherwise a log line per 100,000 templates.
 async fn load(matcher: &Matcher) -> anyhow::Result<LoadProgress> {
     const LOGGED_EVERY: u64 = 100_000;
     let bar = std::io::stderr().is_terminal().then(|| {
-        let style = ProgressStyle::with_template("{spinner} reading the gallery: {msg}").expect("a template");
+        let style = ProgressStyle::with_template("{spinner} loading the gallery: {msg}").expect("a template");
         ProgressBar::new_spinner().with_style(style)
     });
     let mut logged = 0;
     let loaded = matcher
         .replica
         .load_all(|progress| {
-            let said = format!("{} identities, {} templates", progress.identities, progress.templates);
+            let counts = format!("{} identities, {} templates", progress.identities, progress.templates);
             match &bar {
                 Some(bar) => {
-                    bar.set_message(said);
+                    bar.set_message(counts);
                     bar.tick();
                 }
                 None if progress.templates >= logged + LOGGED_EVERY => {
                     logged = progress.templates;
-                    info!("reading the gallery: {said}");
+                    info!("loading the gallery: {counts}");
                 }
                 None => {}
             }
         })
         .await
-        .context("the gallery cannot be read from the database")?;
+        .context("the gallery cannot be loaded from the database")?;
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
     Ok(loaded)
 }
 
-/// The metrics page, with what is measured only when it is asked for.
-fn measured(matcher: Matcher, encoders: Arc<Encoders>, page: Metrics) -> Page {
+/// Renders the metrics page. Gauges of the gallery and the models are set when the page is read.
+fn metrics_page(matcher: Matcher, encoders: Arc<Encoders>, page: Metrics) -> Page {
     Arc::new(move || {
         let totals = matcher.replica.totals();
         metrics::gauge!(domain::metric::GALLERY_COLLECTIONS).set(matcher.replica.collection_count() as f64);
@@ -421,7 +447,7 @@ fn measured(matcher: Matcher, encoders: Arc<Encoders>, page: Metrics) -> Page {
         for (part, bytes) in bytes.by_part() {
             metrics::gauge!(domain::metric::GALLERY_BYTES, "part" => part).set(bytes as f64);
         }
-        // Without a graph answers are exact, and there is nothing to say.
+        // Without a graph, searches are exact and recall is not measured.
         metrics::gauge!(domain::metric::GALLERY_RECALL).set(matcher.replica.recall_ratio().unwrap_or(f64::NAN));
         for (model, is_healthy) in encoders.health() {
             let healthy = f64::from(u8::from(is_healthy));
@@ -431,10 +457,10 @@ fn measured(matcher: Matcher, encoders: Arc<Encoders>, page: Metrics) -> Page {
     })
 }
 
-/// Warns of what an operator should know before the first request.
-pub fn warn_of_models(loaded: &Loaded) {
+/// Warns of modalities without a model.
+pub fn warn_of_missing_models(loaded: &Loaded) {
     for (modality, _) in loaded.models.iter().filter(|(_, model)| model.is_none()) {
-        warn!(%modality, "no model is loaded; embeddings of this modality are still served");
+        warn!(%modality, "no model is loaded; this modality takes embeddings only");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The program: parse, start the logs, run, exit code. Everything else is in the library.
+//! The program: parses the command line, runs the command and returns its exit code. All other code is in the library.
 
 use std::process::ExitCode;
 

@@ -70,7 +70,7 @@ impl Metrics {
         self.0.render()
     }
 
-    /// Folds samples into their histograms until told to stop: unfolded they would pile up where nobody reads the page.
+    /// Folds samples into their histograms until `stop`. Without it they would accumulate until a read of the metrics page.
     pub async fn keep_up(&self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(FOLDED_EVERY);
         loop {

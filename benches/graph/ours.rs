@@ -13,7 +13,7 @@ use std::{
 };
 
 use domain::{CollectionUid, Embedding, EmbeddingSpace, Modality, ModelDigest, Pooling, Position, Timestamp};
-use gallery::{Gallery, GalleryOptions, GraphKind, Query, Shelf};
+use gallery::{CollectionIndex, Gallery, GalleryOptions, GraphKind, Query};
 use uuid::Uuid;
 
 const DIMENSION: usize = 512;
@@ -31,7 +31,7 @@ fn main() {
     let number = |word: &String| word.parse().expect("a number");
     let folder = PathBuf::from(folder);
     let options = GalleryOptions {
-        graph_from: number(from),
+        graph_templates_min: number(from),
         graph: if kind == "compact" { GraphKind::Compact } else { GraphKind::HnswRs },
         graph_links: number(links),
         graph_build_width: number(build_width),
@@ -40,9 +40,9 @@ fn main() {
         ..GalleryOptions::default()
     };
     let gallery = Gallery::new(options);
-    let shelf = load(&gallery, &folder);
+    let index = load(&gallery, &folder);
     let before = cpu_seconds();
-    shelf.maintain();
+    index.maintain();
     let took = cpu_seconds() - before;
     let bytes = gallery.bytes();
     println!("{took} {} {}", bytes.codes, bytes.graph);
@@ -53,8 +53,8 @@ fn main() {
         .collect();
     let nearest = numbers(&folder.join("nearest"), u32::from_le_bytes);
     for order in std::io::stdin().lock().lines().map_while(Result::ok) {
-        gallery.widen(order.trim().parse().expect("a width"));
-        println!("{}", search(&shelf, &probes, &nearest));
+        gallery.set_graph_search_width(order.trim().parse().expect("a width"));
+        println!("{}", search(&index, &probes, &nearest));
     }
 }
 
@@ -70,7 +70,7 @@ fn cpu_seconds() -> f64 {
 }
 
 /// Recall of the nearest and of the ten nearest, and the microseconds of half of the searches and of all but a hundredth.
-fn search(shelf: &Shelf, probes: &[Embedding], nearest: &[u32]) -> String {
+fn search(index: &CollectionIndex, probes: &[Embedding], nearest: &[u32]) -> String {
     let query = Query {
         limit: NEAREST,
         filter: None,
@@ -81,7 +81,7 @@ fn search(shelf: &Shelf, probes: &[Embedding], nearest: &[u32]) -> String {
     let (mut first, mut found, mut took) = (0, 0, Vec::new());
     for (probe, nearest) in probes.iter().zip(nearest.chunks_exact(NEAREST)) {
         let began = Instant::now();
-        let answer = shelf.search(probe, &query);
+        let answer = index.search(probe, &query);
         took.push(began.elapsed().as_secs_f64() * 1e6);
         let rows: Vec<u128> = answer.iter().map(|candidate| candidate.template.0.as_u128()).collect();
         first += usize::from(rows.first() == Some(&nearest[0].into()));
@@ -92,11 +92,11 @@ fn search(shelf: &Shelf, probes: &[Embedding], nearest: &[u32]) -> String {
     format!("{} {} {} {}", first as f64 / count, found as f64 / count / NEAREST as f64, at(50), at(99))
 }
 
-fn load(gallery: &Gallery, folder: &Path) -> Arc<Shelf> {
+fn load(gallery: &Gallery, folder: &Path) -> Arc<CollectionIndex> {
     let rows = numbers(&folder.join("rows"), f32::from_le_bytes);
     let count = rows.len() / DIMENSION;
-    let shelf = gallery.open(CollectionUid(Uuid::nil()));
-    let mut restore = shelf.restore(Position(count as u64), 0);
+    let index = gallery.open(CollectionUid(Uuid::nil()));
+    let mut restore = index.restore(Position(count as u64), 0);
     for page in (0..count).collect::<Vec<_>>().chunks(PAGE) {
         let identity = |row: &usize| testing::identity(&name(*row));
         restore.identities(&page.iter().map(identity).collect::<Vec<_>>());
@@ -109,7 +109,7 @@ fn load(gallery: &Gallery, folder: &Path) -> Arc<Shelf> {
         restore.templates(page.iter().map(template).collect());
     }
     restore.finish();
-    shelf
+    index
 }
 
 fn name(row: usize) -> String {

@@ -1,5 +1,5 @@
-//! What every request passes on its way in: a place among those in flight, access, a deadline, a measure of what it
-//! took, and a net for panics.
+//! The layers before the services: access, the limit of requests in flight, the deadline, metrics, and the catching of
+//! panics.
 
 use std::{
     any::Any,
@@ -16,22 +16,23 @@ use axum::{
 };
 use futures::FutureExt;
 use http::HeaderMap;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status, transport::server::TcpConnectInfo};
 use tracing::{Instrument, Span, field::Empty};
 
 use super::{
     access::AccessOptions,
+    http::problem,
     status::{self, status},
     trace,
 };
 use crate::matcher::Fault;
 
-/// Until when the caller waits.
+/// The time until which the caller waits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline(pub Instant);
 
-/// Which wire a request came in on.
+/// The wire of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wire {
     Grpc,
@@ -50,36 +51,50 @@ impl Wire {
 /// The limits of requests; filled from the configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestLimits {
-    /// The most requests in flight, both wires together.
+    /// The largest number of requests in flight, both wires together.
     pub in_flight_max: usize,
-    /// The longest that a request may take, and how long it may when it does not say.
+    /// The longest duration of a request, and the duration of one that does not set its own.
     pub duration_max: Duration,
     /// The largest body.
     pub body_bytes_max: usize,
-    /// The most bytes of REST bodies that are in hand at once.
+    /// The largest sum of REST bodies in memory.
     pub bodies_bytes_max: usize,
-    /// The most values of a JSON body: each costs many times its bytes while it is read.
+    /// The largest number of values of a JSON body: each costs many times its bytes while it is read.
     pub json_values_max: usize,
 }
 
-/// What the layers know.
+/// Who may send requests, and how many may be in flight.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct AccessGate {
     pub(super) access: AccessOptions,
     pub(super) limits: RequestLimits,
-    places: Arc<Semaphore>,
+    free: Arc<Semaphore>,
 }
 
-impl Gate {
+impl AccessGate {
     pub(super) fn new(access: AccessOptions, limits: RequestLimits) -> Self {
-        Self { access, limits, places: Arc::new(Semaphore::new(limits.in_flight_max)) }
+        Self { access, limits, free: Arc::new(Semaphore::new(limits.in_flight_max)) }
+    }
+
+    /// Sets the principal and the wire of a request. The permit bounds the requests in flight.
+    fn admit(&self, request: &mut Request, wire: Wire) -> Result<OwnedSemaphorePermit, Status> {
+        let peer = peer(request);
+        let principal = self
+            .access
+            .admit(peer, request.uri(), request.headers())
+            .map_err(|denied| denied.fault.status(denied.sentence))?;
+        let busy = |_| status(&Fault::busy());
+        let permit = Arc::clone(&self.free).try_acquire_owned().map_err(busy)?;
+        request.extensions_mut().insert(principal);
+        request.extensions_mut().insert(wire);
+        Ok(permit)
     }
 }
 
-/// Admits a gRPC call: a place, a principal, a wire.
-pub(super) async fn admit_grpc(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    match admitted(&gate, request, Wire::Grpc) {
-        Ok((request, _place)) => {
+/// Admits a gRPC call.
+pub(super) async fn admit_grpc(State(gate): State<Arc<AccessGate>>, mut request: Request, next: Next) -> Response {
+    match gate.admit(&mut request, Wire::Grpc) {
+        Ok(_permit) => {
             let span = span(Wire::Grpc, &request);
             next.run(request).instrument(span).await
         }
@@ -87,23 +102,22 @@ pub(super) async fn admit_grpc(State(gate): State<Arc<Gate>>, request: Request, 
     }
 }
 
-/// Admits a REST request: the same, refused in the form of REST.
-pub(super) async fn admit_rest(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
+/// Admits a REST request. A refusal is a problem document.
+pub(super) async fn admit_rest(State(gate): State<Arc<AccessGate>>, mut request: Request, next: Next) -> Response {
     let instance = request.uri().path().to_owned();
-    match admitted(&gate, request, Wire::Rest) {
-        Ok((request, _place)) => {
+    match gate.admit(&mut request, Wire::Rest) {
+        Ok(_permit) => {
             let span = span(Wire::Rest, &request);
             match AssertUnwindSafe(next.run(request).instrument(span)).catch_unwind().await {
                 Ok(response) => response,
-                Err(panic) => super::http::problem(&status(&Fault::internal(said(&*panic))), &instance),
+                Err(panic) => problem(&status(&panicked(&*panic)), &instance),
             }
         }
-        Err(refused) => super::http::problem(&refused, &instance),
+        Err(refused) => problem(&refused, &instance),
     }
 }
 
-/// The span of a request, from its admission to its answer; [`serve`] adds the method. It names the caller's trace, and
-/// everything that is done for the request stands below it.
+/// The span of a request, from its admission to its answer; [`serve`] adds the method. It has the caller's trace as parent.
 fn span(wire: Wire, request: &Request) -> Span {
     let span = tracing::info_span!(
         "request",
@@ -116,27 +130,15 @@ fn span(wire: Wire, request: &Request) -> Span {
     span
 }
 
-fn admitted(gate: &Gate, mut request: Request, wire: Wire) -> Result<(Request, impl Drop + use<>), Status> {
-    let peer = peer(&request);
-    let principal = gate
-        .access
-        .admit(peer, request.uri(), request.headers())
-        .map_err(|(fault, sentence)| fault.status(sentence))?;
-    let busy = |_| status(&Fault::Busy { retry_after: Duration::from_secs(1) });
-    let place = Arc::clone(&gate.places).try_acquire_owned().map_err(busy)?;
-    request.extensions_mut().insert(principal);
-    request.extensions_mut().insert(wire);
-    Ok((request, place))
-}
-
 fn peer(request: &Request) -> Option<SocketAddr> {
     let extensions = request.extensions();
     let rest = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
     rest.or_else(|| extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr))
 }
 
-/// Bounds a call in time, catches its panics and measures it. Stands directly before the services, under both wires.
-pub(super) async fn serve(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response {
+/// Sets the deadline of a call, catches its panics and records its metrics. The last layer before the services, for both
+/// wires.
+pub(super) async fn serve(State(gate): State<Arc<AccessGate>>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let wire = request.extensions().get::<Wire>().copied().unwrap_or(Wire::Grpc);
     let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
@@ -148,11 +150,11 @@ pub(super) async fn serve(State(gate): State<Arc<Gate>>, mut request: Request, n
     let served = AssertUnwindSafe(next.run(request)).catch_unwind();
     let response = match tokio::time::timeout_at(deadline.into(), served).await {
         Ok(Ok(response)) => response,
-        Ok(Err(panic)) => status(&Fault::internal(said(&*panic))).into_http(),
+        Ok(Err(panic)) => status(&panicked(&*panic)).into_http(),
         Err(_) => status(&Fault::TooLate).into_http(),
     };
     let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |s| s.code());
-    // A method that does not exist must not make a metric of its own.
+    // Clients choose the names of methods that do not exist; those must not become labels.
     let method = if code == Code::Unimplemented { "unknown".to_owned() } else { method };
     let labels = [("transport", wire.as_str().to_owned()), ("method", method), ("code", status::word(code).to_owned())];
     metrics::counter!(domain::metric::REQUESTS, &labels).increment(1);
@@ -160,13 +162,13 @@ pub(super) async fn serve(State(gate): State<Arc<Gate>>, mut request: Request, n
     response
 }
 
-fn said(panic: &(dyn Any + Send)) -> String {
-    let words =
+fn panicked(panic: &(dyn Any + Send)) -> Fault {
+    let message =
         panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("panicked: {}", words.unwrap_or_default())
+    Fault::internal(format!("panicked: {}", message.unwrap_or_default()))
 }
 
-/// How long the caller waits: the header `grpc-timeout`, digits and a unit.
+/// The header `grpc-timeout`: digits and a unit. None when it is absent or cannot be read.
 fn timeout(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
@@ -190,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timeouts_are_read_and_nonsense_is_not() {
+    fn timeouts_are_read_and_malformed_ones_are_ignored() {
         let read = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert("grpc-timeout", value.parse().expect("a header"));
@@ -198,10 +200,11 @@ mod tests {
         };
         assert_eq!(read("250m"), Some(Duration::from_millis(250)));
         assert_eq!(read("3S"), Some(Duration::from_secs(3)));
-        for nonsense in ["", "S", "-3S", "3", "3x", "123456789S", "é"] {
-            if let Ok(_header) = http::HeaderValue::from_str(nonsense) {
-                assert_eq!(read(nonsense), None, "{nonsense}");
-            }
+        for malformed in ["", "S", "-3S", "3", "3x", "123456789S"] {
+            assert_eq!(read(malformed), None, "{malformed}");
         }
+        let mut not_ascii = HeaderMap::new();
+        not_ascii.insert("grpc-timeout", http::HeaderValue::from_bytes("3é".as_bytes()).expect("a header"));
+        assert_eq!(timeout(&not_ascii), None);
     }
 }

@@ -1,8 +1,8 @@
 //! The wire and nothing else: gRPC and REST over one contract.
 //!
-//! `proto/` is the only source of both. The gRPC services check and name what comes in and out; REST is read from the
-//! same descriptors and calls those services in process. This room never decides anything about a person, and the
-//! generated types never leave it.
+//! `proto/` is the only source of both. The gRPC services check requests and name results; REST is read from the same
+//! descriptors and calls those services in process. This module decides nothing about a person, and the generated types
+//! never leave it.
 //!
 //! ```text
 //! gRPC  ── admit ─────────────────────────┐
@@ -11,11 +11,13 @@
 //! ```
 
 mod access;
+mod body_pool;
 pub mod client;
 mod grpc;
 mod http;
 mod layers;
 pub mod proto;
+mod rest_listener;
 mod status;
 mod trace;
 mod wire;
@@ -23,7 +25,6 @@ mod wire;
 use std::{
     convert::Infallible,
     future::Future,
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -32,7 +33,7 @@ use std::{
 };
 
 use ::http::{StatusCode, header};
-use axum::{Router, middleware, routing::get, serve::ListenerExt};
+use axum::{Router, middleware, routing::get};
 use tokio::net::TcpListener;
 use tonic::{
     service::Routes,
@@ -42,19 +43,24 @@ use tonic_health::server::HealthReporter;
 
 pub use access::AccessOptions;
 pub use layers::RequestLimits;
+pub use rest_listener::ConnectionLimits;
 
 use crate::matcher::Matcher;
+use body_pool::BodyPool;
 use grpc::Streams;
-use layers::Gate;
+use layers::AccessGate;
 
-/// How often an idle gRPC connection is asked whether its other end is still there.
+/// The interval of HTTP/2 pings on an idle connection. A peer that does not answer is gone.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// What the wire is made of.
+/// What the API is built from.
 pub struct Parts {
     pub matcher: Matcher,
     pub access: AccessOptions,
     pub limits: RequestLimits,
+    pub connections: ConnectionLimits,
+    /// The threads that work on large bodies at once.
+    pub body_threads: usize,
     /// Renders the metrics page.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
 }
@@ -62,6 +68,7 @@ pub struct Parts {
 /// Both wires, ready to be bound to their sockets.
 pub struct Api {
     rest: Router,
+    connections: ConnectionLimits,
     grpc: Routes,
     readiness: Readiness,
 }
@@ -75,20 +82,19 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Requests are welcome.
+    /// The server is ready for requests.
     pub async fn open(&self) {
         self.ready.store(true, Ordering::Release);
         self.health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     }
 
-    /// The server is about to go: balancers shall look elsewhere. Requests that come all the same are still served.
+    /// The server is about to stop: load balancers should choose another. Requests are still served.
     pub async fn close(&self) {
         self.ready.store(false, Ordering::Release);
         self.health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     }
 
-    /// Ends what has no end of its own and would hold up the stop: the calls of those who watch the health, and streams,
-    /// which take no more batches.
+    /// Ends the calls that would otherwise never end: health watches, and streams, which take no more batches.
     pub async fn end(&mut self) {
         self.streams.end();
         self.health.clear_service_status("").await;
@@ -98,32 +104,34 @@ impl Readiness {
 impl Api {
     /// Joins services, layers and the gateway. Starts not ready.
     pub async fn new(parts: Parts) -> Self {
-        let Parts { matcher, access, limits, metrics } = parts;
-        let gate = Arc::new(Gate::new(access, limits));
+        let Parts { matcher, access, limits, connections, body_threads, metrics } = parts;
+        let gate = Arc::new(AccessGate::new(access, limits));
+        let pool = BodyPool::new(body_threads);
         let (health, health_service) = tonic_health::server::health_reporter();
         let streams = Streams::default();
         let readiness = Readiness { ready: Arc::default(), health, streams: streams.clone() };
         readiness.close().await;
 
-        let services = grpc::services(&matcher, limits.body_bytes_max, &streams)
+        let services = grpc::Services { matcher, streams, pool: pool.clone() }
+            .into_router(limits.body_bytes_max)
             .layer(middleware::from_fn_with_state(Arc::clone(&gate), layers::serve));
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .expect("the build wrote the descriptors");
-        // Health needs no principal: a probe has none to show.
+        // Health needs no principal: a health probe has none.
         let grpc = Router::new()
             .merge(services.clone())
             .merge(Routes::new(reflection).into_axum_router().reset_fallback())
             .layer(middleware::from_fn_with_state(Arc::clone(&gate), layers::admit_grpc))
             .merge(Routes::new(health_service).into_axum_router().reset_fallback());
 
-        let rest = http::gateway(services, Arc::clone(&gate))
+        let rest = http::gateway(services, Arc::clone(&gate), pool)
             .layer(middleware::from_fn_with_state(gate, layers::admit_rest))
             .merge(http::documents())
-            .merge(operations(readiness.clone(), metrics));
-        Self { rest, grpc: grpc.into(), readiness }
+            .merge(operator_pages(readiness.clone(), metrics));
+        Self { rest, connections, grpc: grpc.into(), readiness }
     }
 
     #[must_use]
@@ -132,20 +140,12 @@ impl Api {
     }
 
     /// Serves REST until `stop`, then lets the requests in flight end.
-    ///
-    /// # Errors
-    /// When the listener fails.
     pub fn serve_rest<S: Future<Output = ()> + Send + 'static>(
         &self,
         listener: TcpListener,
         stop: S,
-    ) -> impl Future<Output = std::io::Result<()>> + Send + use<S> {
-        let service = self.rest.clone().into_make_service_with_connect_info::<SocketAddr>();
-        // An answer is sent at once: held back for company, it waits 40 ms for the other side's delayed acknowledgement.
-        let listener = listener.tap_io(|connection| {
-            let _ = connection.set_nodelay(true);
-        });
-        async move { axum::serve(listener, service).with_graceful_shutdown(stop).await }
+    ) -> impl Future<Output = ()> + Send + use<S> {
+        rest_listener::serve(listener, self.rest.clone(), self.connections, stop)
     }
 
     /// Serves gRPC until `stop`, then lets the requests in flight end.
@@ -163,9 +163,8 @@ impl Api {
     }
 }
 
-/// What operators ask: is it alive, does it want requests, what has it measured. These need no access and show nothing
-/// of anybody.
-fn operations(readiness: Readiness, metrics: Arc<dyn Fn() -> String + Send + Sync>) -> Router {
+/// Pages for operators: liveness, readiness, metrics. They need no access and show nothing about a person.
+fn operator_pages(readiness: Readiness, metrics: Arc<dyn Fn() -> String + Send + Sync>) -> Router {
     let ready = async move || -> Result<(StatusCode, &'static str), Infallible> {
         Ok(if readiness.ready.load(Ordering::Acquire) {
             (StatusCode::OK, "ready\n")
@@ -173,7 +172,7 @@ fn operations(readiness: Readiness, metrics: Arc<dyn Fn() -> String + Send + Syn
             (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or shutting down\n")
         })
     };
-    // On a thread of its own: what is measured only when it is asked for may wait behind a search.
+    // On a blocking thread: measures that are taken here may wait for a search to end.
     let metrics = async move || {
         let page = tokio::task::spawn_blocking(move || metrics()).await;
         let status = if page.is_ok() { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };

@@ -1,4 +1,4 @@
-//! The contract as Rust: messages and services made from `proto/` by the build.
+//! The contract as Rust: messages and services that the build generates from `proto/`.
 
 #![expect(clippy::all, clippy::pedantic, clippy::restriction, reason = "generated")]
 

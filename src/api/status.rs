@@ -1,4 +1,4 @@
-//! The one table from faults to codes, and the two forms that a fault takes on the wire. No other file names a code.
+//! The one table from faults to status codes, and the two wire forms of a fault. No other file names a status code.
 
 use std::collections::HashMap;
 
@@ -10,12 +10,12 @@ use super::proto;
 use crate::matcher::{Fault, FaultKind};
 use domain::{ErrorChain, OperationFailure};
 
-/// Whose codes `ErrorInfo.reason` are.
+/// The domain of `ErrorInfo.reason`.
 const DOMAIN: &str = "semblance";
-/// The key in `ErrorInfo.metadata` under which the kind stands.
+/// The key of the kind in `ErrorInfo.metadata`.
 const KIND: &str = "kind";
 
-/// What a kind of fault is called on each wire.
+/// The codes of a kind of fault.
 struct Row {
     grpc: Code,
     http: StatusCode,
@@ -39,7 +39,7 @@ fn row(kind: FaultKind) -> Row {
     Row { grpc, http, word }
 }
 
-/// What an operation's failure is called on both wires: the number of a google.rpc.Code, and a word.
+/// The codes of a failed operation: the number of a google.rpc.Code, and a word.
 pub(super) fn operation_code(failure: OperationFailure) -> (i32, String) {
     let code = match failure {
         OperationFailure::Cancelled => Code::Cancelled,
@@ -51,7 +51,7 @@ pub(super) fn operation_code(failure: OperationFailure) -> (i32, String) {
     (code.into(), failure.as_str().to_ascii_uppercase())
 }
 
-/// Faults of the wire itself, before any use case is reached.
+/// Faults before any use case is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WireFault {
     NoSuchRoute,
@@ -89,7 +89,7 @@ impl WireFault {
         Row { grpc, http, word }
     }
 
-    /// The fault as a status, with a sentence that says what to do.
+    /// The fault as a status. The sentence says what to do.
     pub(super) fn status(self, sentence: impl Into<String>) -> Status {
         let row = self.row();
         Status::with_error_details(row.grpc, sentence, details(row.word, row.word))
@@ -100,7 +100,7 @@ fn details(code: &str, kind: &str) -> ErrorDetails {
     ErrorDetails::with_error_info(code, DOMAIN, HashMap::from([(KIND.to_owned(), kind.to_owned())]))
 }
 
-/// The fault as gRPC says it. What went wrong inside is logged here, once, and not said.
+/// The fault as a gRPC status. The causes of an internal fault are logged here, once, and not sent.
 pub(super) fn status(fault: &Fault) -> Status {
     let row = row(fault.kind());
     if matches!(fault, Fault::Internal(_) | Fault::StoreUnavailable(_)) {
@@ -116,14 +116,14 @@ pub(super) fn status(fault: &Fault) -> Status {
     Status::with_error_details(row.grpc, fault.to_string(), details)
 }
 
-/// The fault as the outcome of one entry of a batch.
+/// The fault as the outcome of a batch entry.
 pub(super) fn refusal(fault: &Fault) -> proto::Refusal {
-    let said = status(fault);
+    let status = status(fault);
     proto::Refusal {
-        status: http(&said).as_u16().into(),
+        status: http(&status).as_u16().into(),
         code: fault.code().to_owned(),
         detail: fault.to_string(),
-        grpc_code: said.code().into(),
+        grpc_code: status.code().into(),
         retry_after_seconds: fault.retry_after().map(|wait| wait.as_secs_f64()),
     }
 }
@@ -133,7 +133,7 @@ fn log(fault: &Fault) {
     tracing::error!(code = fault.code(), causes, "a request failed");
 }
 
-/// The HTTP code of a status, whether this table or tonic itself made it.
+/// The HTTP code of a status, of this table or of tonic.
 pub(super) fn http(status: &Status) -> StatusCode {
     let kind = status.get_details_error_info().and_then(|info| info.metadata.get(KIND).cloned());
     let rows = FaultKind::ALL.into_iter().map(row).chain(WireFault::ALL.into_iter().map(WireFault::row));
@@ -143,7 +143,7 @@ pub(super) fn http(status: &Status) -> StatusCode {
     }
 }
 
-/// The HTTP code for a status of tonic's own, as the Google API conventions have it.
+/// The HTTP code of a status of tonic, by the mapping of google.rpc.Code.
 fn http_of_code(code: Code) -> StatusCode {
     match code {
         Code::Ok => StatusCode::OK,
@@ -193,7 +193,7 @@ mod tests {
     use domain::{CollectionId, IdentityId, Modality, Reason};
 
     #[test]
-    fn the_table_is_what_clients_were_told() {
+    fn the_codes_of_faults_do_not_change() {
         let faults = [
             (Fault::invalid("topK", "topK is 1 to 1000"), Code::InvalidArgument, 400),
             (Fault::unusable("NO_FACE", &"no face"), Code::InvalidArgument, 422),
@@ -209,18 +209,18 @@ mod tests {
             (Fault::internal("boom"), Code::Internal, 500),
         ];
         for (fault, grpc, code) in faults {
-            let said = status(&fault);
-            assert_eq!(said.code(), grpc, "{fault:?}");
-            assert_eq!(http(&said).as_u16(), code, "{fault:?}");
-            assert_eq!(said.get_details_error_info().expect("always").reason, fault.code());
+            let sent = status(&fault);
+            assert_eq!(sent.code(), grpc, "{fault:?}");
+            assert_eq!(http(&sent).as_u16(), code, "{fault:?}");
+            assert_eq!(sent.get_details_error_info().expect("always").reason, fault.code());
         }
         for (fault, code) in WireFault::ALL.into_iter().zip([404, 405, 415, 413, 408, 401, 403]) {
-            assert_eq!(http(&fault.status("said")).as_u16(), code, "{fault:?}");
+            assert_eq!(http(&fault.status("a sentence")).as_u16(), code, "{fault:?}");
         }
     }
 
     #[test]
-    fn kinds_have_words_of_their_own() {
+    fn no_two_kinds_share_a_word() {
         let mut words: Vec<_> = FaultKind::ALL
             .into_iter()
             .map(row)
@@ -233,8 +233,8 @@ mod tests {
     }
 
     #[test]
-    fn what_went_wrong_inside_is_not_said() {
-        let said = status(&Fault::internal("password=hunter2"));
-        assert!(!said.message().contains("hunter2"));
+    fn the_cause_of_an_internal_fault_is_not_sent() {
+        let sent = status(&Fault::internal("password=hunter2"));
+        assert!(!sent.message().contains("hunter2"));
     }
 }

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{
     open_set::{self, OpenSetFlags},
-    say,
+    print,
     templates::{self, TemplatesFlags},
 };
 use crate::config::PlaceFlags;
@@ -20,123 +20,126 @@ use evaluate::{EvaluationSet, LabelledProtocol, Meaning, PersonRule, Protocol, P
 
 #[derive(Debug, Args)]
 pub(super) struct EvaluateFlags {
-    /// Which set, and how it is measured.
+    /// Data set and measures.
     #[arg(long)]
     protocol: ProtocolName,
-    /// The folder of the set.
+    /// Folder of the data set.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Embeddings instead of a set: .npy with --names, .jsonl, .arrow or .feather. For open-set and templates several times, if you
-    /// like.
+    /// Embeddings instead of a data set: .jsonl, .arrow, .feather, or .npy with --names. The protocols open-set and templates
+    /// take several.
     #[arg(long, conflicts_with = "data")]
     embeddings: Vec<PathBuf>,
-    /// The names of an .npy, one a line; one such file for each .npy.
+    /// Names of an .npy, one per line; one file per .npy.
     #[arg(long, requires = "embeddings")]
     names: Vec<PathBuf>,
-    /// For open-set: simulated galleries of either kind; of each file of people 60 are drawn.
+    /// For open-set: simulated galleries of each kind. From each file of embeddings, 60 galleries are drawn.
     #[arg(long, default_value_t = 500)]
     trial_worlds: u32,
-    /// For templates: how often people's samples are parted into templates and probes.
+    /// For templates: random splits of the samples into templates and probes.
     #[arg(long, default_value_t = 5)]
     draws: u32,
-    /// How a name tells the person: `same`, `lfw` (Name_0001.jpg), `market` (PPPP_cCs..., with the label camera),
-    /// `casia-b` (PPP-cc-NN-VVV, with the labels condition, run, view and role), or a table (.tsv, .csv) with the columns name and person, and labels in all others.
+    /// Rule from a name to its person: `same`, `lfw` (Name_0001.jpg), `market` (PPPP_cCs..., with the label camera),
+    /// `casia-b` (PPP-cc-NN-VVV, with the labels condition, run, view and role), or a table (.tsv, .csv) with the columns
+    /// name and person; further columns are labels.
     #[arg(long)]
     person: Option<PersonRule>,
-    /// Scores instead of a set: a table (.tsv, .csv) with the columns score and mated (1 or 0), and labels in all others.
+    /// Scores instead of a data set: a table (.tsv, .csv) with the columns score and mated (1 or 0); further columns are
+    /// labels.
     #[arg(long, conflicts_with_all = ["data", "embeddings"])]
     scores: Option<PathBuf>,
-    /// What scores are: probabilities and natural log-likelihood ratios are held to their word, too.
+    /// Kind of the scores. Probabilities and natural log-likelihood ratios are also tested for calibration.
     #[arg(long, default_value = "similarity", requires = "scores")]
     scores_are: MeaningName,
-    /// Boxes of people who were found: a table with the columns frame, identity, left, top, right, bottom and score.
+    /// Detected boxes: a table with the columns frame, identity, left, top, right, bottom and score.
     #[arg(long, requires = "truth", conflicts_with_all = ["data", "embeddings", "scores"])]
     detections: Option<PathBuf>,
-    /// Boxes of people who are there: the same columns without score.
+    /// True boxes: the same columns without score.
     #[arg(long, requires = "detections")]
     truth: Option<PathBuf>,
-    /// Do not compare samples of one person that share this label, `--across camera`; may be given several times.
+    /// Leave out comparisons of one person with an equal value of this label, such as `camera`; repeatable.
     #[arg(long)]
     across: Vec<String>,
-    /// Compare samples of one person only where they share this label: `--within clothes`.
+    /// Keep only those comparisons of one person with an equal value of this label, such as `clothes`.
     #[arg(long)]
     within: Option<String>,
-    /// Who searches, as LABEL=VALUE; everybody when absent.
+    /// Samples that are probes, as LABEL=VALUE; default: all.
     #[arg(long)]
     probes: Option<SampleFilter>,
-    /// Who is searched, as LABEL=VALUE; everybody when absent.
+    /// Samples that are the gallery, as LABEL=VALUE; default: all.
     #[arg(long)]
     gallery: Option<SampleFilter>,
-    /// For pairwise: the label whose values are tried against each other, such as view.
+    /// For pairwise: the label with the values to compare with each other, such as `view`.
     #[arg(long)]
     pair_label: Option<String>,
-    /// Tell results by the values of this label, too; may be given several times.
+    /// Also report results per value of this label; repeatable.
     #[arg(long)]
     slice: Vec<String>,
-    /// For open-set-identification: how many of those who could be are enrolled.
+    /// For open-set-identification: share of the eligible persons to enroll.
     #[arg(long, default_value_t = 0.5)]
     enrolled_share: f64,
-    /// Draws who is enrolled, and people for intervals.
+    /// Seed of the enrolled persons and of the bootstrap intervals.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The package to measure; the starter of the set's modality when absent. For embeddings and scores, what made them.
+    /// Package to measure; default: the starter of the data set's modality. For embeddings and scores: a name for the report.
     #[arg(long)]
     model: Option<String>,
-    /// Encode each picture together with its mirror image.
+    /// Average each embedding with that of the mirrored picture.
     #[arg(long)]
     mirror: bool,
-    /// Where the model runs: `cpu`, or `cuda:N`, which is in half precision.
+    /// Device of the model: `cpu`, or `cuda:N` in half precision.
     #[arg(long, default_value_t)]
     device: Device,
-    /// For PsyMo: the folder of the same walks' gait-energy images, to be measured beside the model.
+    /// For psymo: folder of the gait-energy images of the same sequences, as a baseline.
     #[arg(long)]
     silhouettes: Option<PathBuf>,
-    /// Also write the report here, as JSON.
+    /// Also write the report to this file, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Also write the report here, as one page with plots that needs no network.
+    /// Also write the report to this file, as one HTML page with plots, without external resources.
     #[arg(long)]
     html: Option<PathBuf>,
-    /// Also write the plots into this folder, as SVG and PNG.
+    /// Also write the plots to this folder, as SVG and PNG.
     #[arg(long)]
     plots: Option<PathBuf>,
 }
 
-/// The starter that finds faces.
+/// The starter package for face detection.
 const DETECTOR: &str = "face-mtcnn";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ProtocolName {
     /// LFW View 1 pairs, deep-funneled: `pairsDevTest.txt` and `images/`.
     LfwPairs,
-    /// The same pairs, each face found and aligned by the installed detector.
+    /// The same pairs; the installed detector finds and aligns each face.
     LfwPairsDetected,
-    /// LFW View 2: `pairs.txt` and `images/`; ten folds, the mean and its standard error.
+    /// LFW View 2: `pairs.txt` and `images/`; ten folds, mean and standard error.
     #[value(name = "lfw-view-2")]
     LfwView2,
-    /// Market-1501: `query/` against `bounding_box_test/`; in a folder of crops every crop against all others. Those of
-    /// the same person and camera are left out.
+    /// Market-1501: `query/` against `bounding_box_test/`; in a folder of crops, each crop against all others. Pairs of the
+    /// same person and camera are left out.
     Market,
-    /// PsyMo skeletons: every walk against the normal walks of its viewpoint and direction, itself left out; then against
-    /// those of all other viewpoints, and beside methods that take no learning.
+    /// PsyMo skeletons: each sequence against the other normal ones of its viewpoint and direction, then against those of
+    /// all other viewpoints; with baselines that are not trained.
     Psymo,
-    /// Every pair of a labelled set, from --data with --person, or from --embeddings.
+    /// All pairs of a labelled set, from --data with --person, or from --embeddings.
     Verification,
-    /// Every sample of one against all others, or --probes against --gallery.
+    /// Closed-set identification: each sample of a labelled set against all others, or --probes against --gallery.
     ClosedSet,
-    /// The values of --pair-label against each other, rank 1 each, as CASIA-B's viewpoints are.
+    /// Rank 1 for each pair of values of --pair-label, as for CASIA-B's viewpoints.
     Pairwise,
-    /// Some people of one are enrolled with a sample each; their other samples and all other people search.
+    /// Open-set identification: some persons are enrolled with one sample each; their other samples and all other persons
+    /// are probes.
     OpenSetIdentification,
     /// Scores of any system, from --scores.
     Scores,
-    /// Enrolled or not: the open-set decider and what stands beside it, on simulated galleries and on such drawn from
-    /// `--embeddings`. It measures no model and needs no `--data`.
+    /// Open-set decisions: the decider and its baselines, on simulated galleries and on galleries drawn from --embeddings.
+    /// Needs neither a model nor --data.
     OpenSet,
-    /// Several templates of one person, pooled and re-ranked in every way, and with one of four that is somebody else's: people of
-    /// `--embeddings`, or simulated ones. It measures no model and needs no `--data`.
+    /// Several templates per person: each pooling and re-ranking method, also with one of four templates from another person.
+    /// From --embeddings, or simulated. Needs neither a model nor --data.
     Templates,
-    /// Boxes that were found and named, from --detections and --truth: average precision with the right name.
+    /// Person search: boxes from --detections and --truth; average precision with the right identity.
     Detections,
 }
 
@@ -148,7 +151,7 @@ enum MeaningName {
 }
 
 impl ProtocolName {
-    /// None for what measures neither a model nor what one made.
+    /// None for a protocol that measures neither a model nor a model's output.
     fn protocol(self) -> Option<Protocol> {
         match self {
             Self::LfwPairs => Some(Protocol::LfwPairs),
@@ -166,7 +169,7 @@ impl ProtocolName {
         }
     }
 
-    /// `None` where the set may be of any modality.
+    /// None where the data set may be of any modality.
     fn starter(self) -> Option<&'static str> {
         match self {
             Self::LfwPairs | Self::LfwPairsDetected | Self::LfwView2 => Some("face-mobilefacenet"),
@@ -211,12 +214,12 @@ impl EvaluateFlags {
 
 pub(super) fn run(places: &PlaceFlags, flags: &EvaluateFlags) -> anyhow::Result<()> {
     let Some(protocol) = flags.protocol.protocol() else {
-        return without_a_model(flags);
+        return without_model(flags);
     };
     let mut report = match flags {
         EvaluateFlags { embeddings, .. } if !embeddings.is_empty() => given::embeddings(protocol, flags)?,
         EvaluateFlags { scores: Some(file), .. } => given::scores(file, flags)?,
-        EvaluateFlags { detections: Some(found), truth: Some(there), .. } => given::detections((found, there), flags)?,
+        EvaluateFlags { detections: Some(found), truth: Some(truth), .. } => given::detections(found, truth, flags)?,
         _ => encoded(places, protocol, flags)?,
     };
     report.command = Some(command());
@@ -230,12 +233,12 @@ pub(super) fn run(places: &PlaceFlags, flags: &EvaluateFlags) -> anyhow::Result<
     if let Some(folder) = &flags.plots {
         report.write_plots(folder)?;
     }
-    say(report);
+    print(report);
     Ok(())
 }
 
-/// Measures what neither is a model nor was made by one.
-fn without_a_model(flags: &EvaluateFlags) -> anyhow::Result<()> {
+/// Runs the protocols that measure no model.
+fn without_model(flags: &EvaluateFlags) -> anyhow::Result<()> {
     let EvaluateFlags { embeddings, names, person, trial_worlds, draws, seed, json, .. } = flags;
     let (person, trial_worlds, draws, seed) = (person.as_ref(), *trial_worlds, *draws, *seed);
     if flags.protocol == ProtocolName::Templates {
@@ -244,13 +247,14 @@ fn without_a_model(flags: &EvaluateFlags) -> anyhow::Result<()> {
     open_set::evaluate(&OpenSetFlags { embeddings, names, person, trial_worlds, seed }, json.as_deref())
 }
 
-/// Measures a set through an encoder.
+/// Measures a model on a data set.
 fn encoded(places: &PlaceFlags, protocol: Protocol, flags: &EvaluateFlags) -> anyhow::Result<evaluate::Report> {
-    let data = flags.data.clone().context("--data names the folder of the set")?;
+    let data = flags.data.clone().context("--data is missing: the folder of the data set")?;
     let name = flags.model.as_deref().or(flags.protocol.starter());
-    let name = name.context("--model names the package to measure, for this protocol is for any modality")?;
-    let mut package = Package::load(&places.models_dir().join(name))
-        .with_context(|| format!("the package {name} cannot be loaded; semblance models pull {name} gets a starter"))?;
+    let name = name.context("--model is missing: the package to measure; this protocol takes any modality")?;
+    let mut package = Package::load(&places.models_dir().join(name)).with_context(|| {
+        format!("the package {name} cannot be loaded; semblance models pull {name} installs a starter")
+    })?;
     if flags.mirror {
         package = package.mirrored();
     }
@@ -260,10 +264,10 @@ fn encoded(places: &PlaceFlags, protocol: Protocol, flags: &EvaluateFlags) -> an
         person: flags.person.clone(),
         options: flags.options(),
     };
-    measure(places, (package, flags.device), protocol, &set)
+    measure(places, OnDevice { package, device: flags.device }, protocol, &set)
 }
 
-/// The command as it may be given again.
+/// The command line, quoted for a shell.
 fn command() -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
     let quoted = |word: String| {
@@ -274,13 +278,20 @@ fn command() -> String {
     std::iter::once("semblance".to_owned()).chain(words).collect::<Vec<String>>().join(" ")
 }
 
-/// Runs a protocol on a set with one package.
+/// A package and the device for it.
+pub(super) struct OnDevice {
+    pub(super) package: Package,
+    pub(super) device: Device,
+}
+
+/// Runs a protocol on a data set with one package.
 pub(super) fn measure(
     places: &PlaceFlags,
-    (package, device): (Package, Device),
+    measured: OnDevice,
     protocol: Protocol,
     set: &EvaluationSet,
 ) -> anyhow::Result<evaluate::Report> {
+    let OnDevice { package, device } = measured;
     let name = package.manifest.id.clone();
     let finds_faces = protocol == Protocol::LfwPairsDetected
         || (matches!(protocol, Protocol::Labelled(_)) && package.manifest.modality == Modality::Face);
@@ -288,7 +299,7 @@ pub(super) fn measure(
     if finds_faces {
         let folder = places.models_dir().join(DETECTOR);
         packages.push(Package::load(&folder).with_context(|| {
-            format!("the package {DETECTOR} cannot be loaded; semblance models pull {DETECTOR} gets it")
+            format!("the package {DETECTOR} cannot be loaded; semblance models pull {DETECTOR} installs it")
         })?);
     }
     let workers = std::thread::available_parallelism().map_or(1, usize::from);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::Args;
 
-use super::{say, warn_plainly};
+use super::{print, print_error};
 use crate::{
     app::{self, SystemClock},
     config::PlaceFlags,
@@ -16,20 +16,21 @@ use transfer::{Contents, Exported, Output};
 
 #[derive(Debug, Args)]
 pub(super) struct ExportFlags {
+    /// Collection to export.
     #[arg(long)]
     collection: String,
-    /// The file to write: .jsonl, .arrow or .feather, or .npy with the identities beside it in .names.txt.
+    /// Output file: .jsonl, .arrow, .feather, or .npy with the identities in .names.txt beside it.
     #[arg(long)]
     out: PathBuf,
-    /// Write the embeddings too, which import takes. They are biometric data: whoever has the file can find these people.
+    /// Include the embeddings, for a later import. They are biometric data: the file allows searches for these people.
     #[arg(long)]
     embeddings: bool,
-    /// Templates of this model alone; a table holds embeddings of one length, and an .npy those of one model.
+    /// Only templates of this model. A table holds embeddings of one length, an .npy embeddings of one model.
     #[arg(long)]
     model: Option<String>,
 }
 
-/// Templates in memory at once.
+/// Templates per page of the database.
 const PAGE: u32 = 1000;
 
 pub(super) async fn run(places: &PlaceFlags, flags: &ExportFlags) -> anyhow::Result<()> {
@@ -46,37 +47,37 @@ pub(super) async fn run(places: &PlaceFlags, flags: &ExportFlags) -> anyhow::Res
     let written = written?;
     let made = output.finish()?;
     if flags.embeddings {
-        warn_plainly(&format!(
-            "{} holds the embeddings of {} templates, biometric data of people: only you may read it now; keep it so, \
-             and delete it when it has served",
+        print_error(&format!(
+            "{} holds the embeddings of {} templates, which are biometric data; only you can read it: keep it so, and \
+             delete it after use",
             flags.out.display(),
             written.templates
         ));
     }
     let files: Vec<String> = made.iter().map(|path| path.display().to_string()).collect();
-    say(format_args!("{} templates are in {}", written.templates, files.join(" and ")));
+    print(format_args!("{} templates written to {}", written.templates, files.join(" and ")));
     if written.expired > 0 {
-        say(format_args!("{} templates of identities that have expired are not", written.expired));
+        print(format_args!("{} templates of expired identities left out", written.expired));
     }
     Ok(())
 }
 
+/// The counts of an export.
 #[derive(Debug, Default)]
-struct Written {
+struct ExportCounts {
     templates: u64,
     expired: u64,
 }
 
-/// In position order, as they were enrolled. Up to the head that was read first: a server that goes on writing must not
-/// keep this from ending.
+/// Writes in the order of enrollment, up to the head at the start of the export: an export beside a writing server must end.
 async fn write(
     store: &dyn Store,
     head: &CollectionHead,
     model: Option<&SpaceName>,
     output: &mut Output,
-) -> anyhow::Result<Written> {
+) -> anyhow::Result<ExportCounts> {
     let now = SystemClock.now();
-    let (mut written, mut after, mut only) = (Written::default(), Position::START, None);
+    let (mut written, mut after, mut only) = (ExportCounts::default(), Position::START, None);
     loop {
         let page = store.owned_templates(head.uid, after, PAGE).await?;
         let Some(last) = page.last() else {

@@ -1,4 +1,4 @@
-//! The commands. What a command answers goes to standard output; what it is doing goes to standard error.
+//! The commands. Results go to standard output, progress and logs to standard error.
 
 mod doctor;
 mod evaluate;
@@ -22,7 +22,7 @@ use crate::{
     telemetry::{self, LogLines},
 };
 
-/// The open identity-matching server: who is this, is it nobody here, or can it not be told?
+/// The open identity-matching server: known, new or uncertain, by face, person and gait.
 #[derive(Debug, Parser)]
 #[command(name = "semblance", version, max_term_width = 100)]
 struct Program {
@@ -34,28 +34,28 @@ struct Program {
     command: Command,
 }
 
-/// How long computations that nobody waits for may hold up the end of the program.
+/// The wait at exit for computations without a caller.
 const UNFINISHED_WORK: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve REST and gRPC.
     Serve(Box<config::ServeFlags>),
-    /// Bring the database to this version's schema.
+    /// Migrate the database to the schema of this version.
     Migrate,
-    /// List, fetch, install and verify model packages.
+    /// List, download, install and verify model packages.
     #[command(subcommand)]
     Models(models::ModelsCommand),
-    /// Enroll the rows of a file with a running server: embeddings or pictures. A run that was cut off goes on where it
-    /// ended.
+    /// Enroll the rows of a file, embeddings or pictures, on a running server. An interrupted import continues at the next
+    /// run.
     Import(Box<import::ImportFlags>),
-    /// Write who is enrolled in a collection to a file, read from the database.
+    /// Write the templates of a collection from the database to a file.
     Export(export::ExportFlags),
-    /// Compare the database with itself; the exit code and a list say what is not as it should be.
+    /// Check the consistency of the database and the gallery snapshots. The exit code is 1 when there are findings.
     Doctor(doctor::DoctorFlags),
-    /// Measure a model on a labelled set, through the same code that serves.
+    /// Measure the accuracy of a model, or of embeddings, scores or detections, on labelled data.
     Evaluate(Box<evaluate::EvaluateFlags>),
-    /// Make a model of our own.
+    /// Train one of Semblance's own models.
     #[command(subcommand)]
     Train(train::TrainCommand),
     /// Write a generated page of the documentation.
@@ -69,19 +69,15 @@ pub fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&error);
+            print_error(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn complain(error: &anyhow::Error) {
-    warn_plainly(&format!("{error:#}"));
-}
-
-#[expect(clippy::print_stderr, reason = "what an operator must read, logs or no logs")]
-fn warn_plainly(words: &str) {
-    eprintln!("semblance: {words}");
+#[expect(clippy::print_stderr, reason = "an operator must read it whatever the log filter is")]
+fn print_error(sentence: &str) {
+    eprintln!("semblance: {sentence}");
 }
 
 fn run() -> anyhow::Result<()> {
@@ -97,7 +93,7 @@ fn run() -> anyhow::Result<()> {
         Command::Serve(flags) => {
             let reactor = reactor()?;
             let served = reactor.block_on(serve::run(&places, &flags));
-            // A graph that is being built, or a rehearsal, is nobody's any more.
+            // A graph under construction or a rehearsal has no caller any more.
             reactor.shutdown_timeout(UNFINISHED_WORK);
             served
         }
@@ -119,7 +115,7 @@ fn reactor() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
-/// A line of a command's answer. Whoever reads it may have seen enough and gone: no reason to fail.
-fn say(line: impl std::fmt::Display) {
-    let _gone = writeln!(std::io::stdout(), "{line}");
+/// Prints a line of a command's result. A closed pipe, as of `head`, is not an error.
+fn print(line: impl std::fmt::Display) {
+    let _closed = writeln!(std::io::stdout(), "{line}");
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 use tracing::warn;
 
-use super::say;
+use super::print;
 use crate::config::PlaceFlags;
 use encoder::{
     Catalogue, FileHash, Manifest,
@@ -15,22 +15,23 @@ use encoder::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ModelsCommand {
-    /// What is installed, and what the catalogue offers.
+    /// List the installed packages and the catalogue.
     List,
-    /// Fetch a package of the catalogue, check it and install it.
+    /// Download a package of the catalogue, verify it and install it.
     Pull {
-        /// Its name in the catalogue.
+        /// Name in the catalogue.
         name: String,
     },
-    /// Install a package of your own: a folder, a zip archive, or an https address of one. One of TorchScript holds a
-    /// program that runs within the server: install it only if you trust whoever made it.
+    /// Install a package of your own. A TorchScript package holds a program that runs inside the server: install it only
+    /// from a trusted source.
     Install {
+        /// Folder, zip archive, or https URL of a zip archive.
         source: String,
-        /// What the file at the address must hash to.
+        /// Expected sha256 of the file at the URL.
         #[arg(long)]
         sha256: Option<FileHash>,
     },
-    /// Check every installed package: its sha256, its shapes, that its network can be built.
+    /// Verify every installed package: sha256, tensor shapes, and that its network can be built.
     Verify,
 }
 
@@ -39,23 +40,22 @@ pub(super) fn run(places: &PlaceFlags, command: ModelsCommand) -> anyhow::Result
     match command {
         ModelsCommand::List => list(&options.models_dir),
         ModelsCommand::Pull { name } => {
-            report(&fetch::pull(&Catalogue::built_in(), &name, &options, &ProgressBars::default())?);
+            print_installed(&fetch::pull(&Catalogue::built_in(), &name, &options, &ProgressBars::default())?);
             Ok(())
         }
         ModelsCommand::Install { source, sha256 } => {
             let source = PackageSource::parse(&source, sha256)?;
-            report(&fetch::install(&source, &options, &ProgressBars::default())?);
+            print_installed(&fetch::install(&source, &options, &ProgressBars::default())?);
             Ok(())
         }
         ModelsCommand::Verify => verify(&options.models_dir),
     }
 }
 
-/// Gets the starter packages when the models folder has none. What cannot be got is said, and no reason not to serve:
-/// embeddings need no model.
+/// Downloads the starter packages when the models folder is empty. A failure is a warning: embeddings need no model.
 pub(super) fn pull_starters_if_none(places: &PlaceFlags) {
     let options = options(places);
-    // A folder that cannot be read is told by the start itself, which reads it next.
+    // The start of the server reads the folder next and reports a folder that cannot be read.
     if !fetch::is_empty(&options.models_dir).unwrap_or(false) {
         return;
     }
@@ -65,7 +65,7 @@ pub(super) fn pull_starters_if_none(places: &PlaceFlags) {
         if let Err(error) = fetch::pull(&catalogue, name, &options, &ProgressBars::default()) {
             warn!(
                 model = name,
-                "not installed: {:#}; get it later with: semblance models pull {name}",
+                "not installed: {:#}; install it later with: semblance models pull {name}",
                 anyhow::Error::new(error)
             );
         }
@@ -76,24 +76,24 @@ fn options(places: &PlaceFlags) -> FetchOptions {
     FetchOptions::new(places.models_dir(), places.model_mirror.clone())
 }
 
-fn report(installed: &InstalledPackage) {
+fn print_installed(installed: &InstalledPackage) {
     let outcome = match installed.outcome {
         InstallOutcome::New => "is installed",
-        InstallOutcome::Replaced => "is installed anew",
+        InstallOutcome::Replaced => "is replaced",
         InstallOutcome::AlreadyInstalled => "was installed already",
     };
-    say(format_args!("{} {outcome} in {}\n  digest {}", installed.id, installed.folder.display(), installed.digest));
+    print(format_args!("{} {outcome} in {}\n  digest {}", installed.id, installed.folder.display(), installed.digest));
 }
 
 fn list(models_dir: &Path) -> anyhow::Result<()> {
     let installed = fetch::verify(models_dir)?;
-    say(format_args!("installed in {}:", models_dir.display()));
+    print(format_args!("installed in {}:", models_dir.display()));
     for verified in &installed {
         match &verified.outcome {
             Ok(package) => {
                 let manifest = &package.manifest;
-                say(format_args!(
-                    "  {}   licence: {}\n    digest      {}\n    provenance  {}\n    meant for   {}\n    not for     {}",
+                print(format_args!(
+                    "  {}   licence: {}\n    digest        {}\n    provenance    {}\n    intended for  {}\n    not for       {}",
                     headline(manifest),
                     manifest.licence,
                     package.digest,
@@ -102,17 +102,17 @@ fn list(models_dir: &Path) -> anyhow::Result<()> {
                     manifest.not_for
                 ));
             }
-            Err(error) => say(format_args!("  {} is broken: {error}", verified.folder.display())),
+            Err(error) => print(format_args!("  {} is broken: {error}", verified.folder.display())),
         }
     }
     if installed.is_empty() {
-        say("  none");
+        print("  none");
     }
-    say("in the catalogue (semblance models pull NAME):");
+    print("in the catalogue (semblance models pull NAME):");
     for entry in Catalogue::built_in().entries() {
         let manifest = &entry.manifest;
         let starter = if entry.starter { "starter" } else { "" };
-        say(format_args!(
+        print(format_args!(
             "  {} {:>5.1} MB {starter:<8} licence: {}",
             headline(manifest),
             entry.origin.bytes() as f64 / 1e6,
@@ -133,10 +133,10 @@ fn verify(models_dir: &Path) -> anyhow::Result<()> {
     let mut broken = 0;
     for one in &verified {
         match &one.outcome {
-            Ok(package) => say(format_args!("{} is whole: {}", package.manifest.id, package.digest)),
+            Ok(package) => print(format_args!("{} is intact: {}", package.manifest.id, package.digest)),
             Err(error) => {
                 broken += 1;
-                say(format_args!("{} is broken: {error}", one.folder.display()));
+                print(format_args!("{} is broken: {error}", one.folder.display()));
             }
         }
     }

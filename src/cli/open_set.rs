@@ -12,7 +12,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::{people_file::PeopleFile, say};
+use super::{people_file::PeopleFile, print};
 use decision::Decider;
 use evaluate::{
     PersonRule,
@@ -23,42 +23,42 @@ use transfer::Format;
 
 #[derive(Debug, Args)]
 pub(super) struct DeciderFlags {
-    /// The folder that becomes the package.
+    /// Output folder of the package.
     #[arg(long)]
     out: PathBuf,
-    /// Everything that is drawn follows from it.
+    /// Seed of all random draws.
     #[arg(long, default_value_t = DeciderTrainingOptions::default().seed)]
     seed: u64,
-    /// Simulated galleries to learn from, of 48 probes each.
+    /// Simulated galleries for training, of 48 probes each.
     #[arg(long, default_value_t = DeciderTrainingOptions::default().worlds)]
     worlds: u32,
-    /// Passes over all probes.
+    /// Training epochs: passes over all probes.
     #[arg(long, default_value_t = DeciderTrainingOptions::default().epochs)]
     epochs: u32,
-    /// Simulated galleries of either kind to measure on.
+    /// Simulated galleries of each kind for the test.
     #[arg(long, default_value_t = 500)]
     trial_worlds: u32,
 }
 
-/// What the open-set protocol is asked for.
+/// The settings of the open-set protocol.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OpenSetFlags<'f> {
-    /// Files of people.
+    /// Files of embeddings.
     pub(super) embeddings: &'f [PathBuf],
-    /// One for each .npy.
+    /// One file of names per .npy.
     pub(super) names: &'f [PathBuf],
-    /// How a name tells the person.
+    /// The rule from a name to its person.
     pub(super) person: Option<&'f PersonRule>,
-    /// Simulated galleries of either kind; of each file of people 60 are drawn.
+    /// Simulated galleries of each kind. From each file, 60 galleries are drawn.
     pub(super) trial_worlds: u32,
-    /// Everything that is drawn follows from it. Worlds of the seed that trained are others than those that it learnt from.
+    /// Seed of all random draws. Test galleries differ from the training galleries of the same seed.
     pub(super) seed: u64,
 }
 
-/// Galleries that are drawn from each file of people.
+/// Galleries drawn from each file.
 const REAL_GALLERIES: u32 = 60;
 
-/// What training writes as `report.json`.
+/// The contents of `report.json`.
 #[derive(Debug, Serialize)]
 struct Report {
     command: String,
@@ -73,14 +73,14 @@ pub(super) fn train(flags: &DeciderFlags) -> anyhow::Result<()> {
     options.check()?;
     check_trial_worlds(trial_worlds)?;
     if flags.out.join("model.toml").exists() {
-        bail!("{} holds a package already; name another folder", flags.out.display());
+        bail!("{} already holds a package; choose another folder", flags.out.display());
     }
-    fs::create_dir_all(&flags.out).with_context(|| format!("cannot make {}", flags.out.display()))?;
+    fs::create_dir_all(&flags.out).with_context(|| format!("cannot create {}", flags.out.display()))?;
     let made = decider::train(&options, &watch()?)?;
     let trained = package::write(&flags.out, &made, &options)?;
     let simulated = open_set::measure(&trained, &simulated(seed, trial_worlds));
     package::write_card(&flags.out, &options, &simulated.tables())?;
-    say(format_args!("{} is written to {}\n\n{simulated}", package::NAME, flags.out.display()));
+    print(format_args!("{} written to {}\n\n{simulated}", package::NAME, flags.out.display()));
     write_json(&flags.out.join("report.json"), &Report { command: package::command(&options), options, simulated })
 }
 
@@ -99,22 +99,22 @@ pub(super) fn evaluate(flags: &OpenSetFlags<'_>, json: Option<&Path>) -> anyhow:
         };
         let drawn = open_set::galleries(&set, REAL_GALLERIES, flags.seed);
         sets.push(drawn.with_context(|| {
-            format!("{} holds too few people: some 50 are needed, 40 of them with two samples or more", file.display())
+            format!("{} holds too few persons: it needs about 50, 40 of them with two samples or more", file.display())
         })?);
     }
     let report = open_set::measure(Decider::shipped(), &sets);
     if let Some(path) = json {
         write_json(path, &report)?;
     }
-    say(report);
+    print(report);
     Ok(())
 }
 
 fn check_trial_worlds(count: u32) -> anyhow::Result<()> {
-    if (1..=100_000).contains(&count) { Ok(()) } else { bail!("a trial has 1 to 100000 worlds") }
+    if (1..=100_000).contains(&count) { Ok(()) } else { bail!("--trial-worlds must be 1 to 100000") }
 }
 
-/// Worlds as those of training, and shifted ones.
+/// Galleries from the training distribution, and from a shifted one.
 fn simulated(seed: u64, worlds: u32) -> Vec<GallerySet> {
     [(WorldSplit::Test, "simulated test worlds"), (WorldSplit::Shifted, "simulated shifted worlds")]
         .into_iter()
@@ -130,7 +130,7 @@ fn write_json(path: &Path, report: &impl Serialize) -> anyhow::Result<()> {
     fs::write(path, serde_json::to_vec_pretty(report)?).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Shows how far the training is.
+/// Shows the progress of the training.
 fn watch() -> anyhow::Result<impl Fn(DeciderProgress) + Sync> {
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta} {msg}")?);
     bar.enable_steady_tick(Duration::from_secs(1));
@@ -149,7 +149,7 @@ fn watch() -> anyhow::Result<impl Fn(DeciderProgress) + Sync> {
             bar.set_message(format!("{network:?} loss {loss:.3}"));
             bar.set_position(step);
             if step.is_multiple_of(500) {
-                tracing::info!(?network, step, loss, "learning");
+                tracing::info!(?network, step, loss, "training");
             }
         }
     })

@@ -1,4 +1,4 @@
-//! Embeddings of people in a file, for the commands that measure them.
+//! Embeddings of persons from a file, for `evaluate`.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use domain::{Embedding, EmbeddingSpace, Labels, Modality, ModelDigest, SampleContent, SpaceName};
 use transfer::{Format, ImportRow, ImportSource, RowDefaults};
 
-/// What embeddings are called that do not say their model.
+/// The model name of embeddings without one.
 const UNNAMED: &str = "embeddings";
 
 /// The rows of a file, in order.
@@ -19,13 +19,13 @@ pub(super) struct PeopleFile {
 }
 
 impl PeopleFile {
-    /// Reads a file as `semblance import` takes it; an array has its names in another one, one a line.
+    /// Reads a file of `semblance import`. The names of an .npy are in a second file, one per line.
     pub(super) fn read(file: &Path, names: Option<&PathBuf>, model: Option<&str>) -> anyhow::Result<Self> {
         if Format::of(file)? == Format::Npy && names.is_none() {
-            bail!("an array has no names: --names says which file has them, one a line");
+            bail!("an .npy has no names; --names takes a file with one name per line");
         }
         let model = SpaceName::new(model.unwrap_or(UNNAMED)).context("--model")?;
-        // Nothing is made of the modality but that all embeddings are of one.
+        // The measures do not depend on the modality; embeddings of one modality compare.
         let defaults = RowDefaults { model: Some(model), modality: Some(Modality::Face) };
         let source = ImportSource { file: file.to_owned(), names: names.cloned(), defaults, after: 0 };
         let mut people = Self::default();
@@ -44,10 +44,10 @@ impl PeopleFile {
 /// Embeddings of one model, modality and dimension compare.
 fn embedding(row: &ImportRow) -> anyhow::Result<Embedding> {
     let SampleContent::Embedding { model, values } = &row.sample.content else {
-        bail!("it is a picture, and embeddings are measured here");
+        bail!("the row is a picture; this protocol measures embeddings");
     };
     let modality = row.sample.modality;
-    let dimension = u32::try_from(values.len()).context("more numbers than an embedding has")?;
+    let dimension = u32::try_from(values.len()).context("the embedding is too long")?;
     let digest = row.digest.unwrap_or_else(|| ModelDigest::of_external(model, modality, dimension));
     Ok(Embedding::new(EmbeddingSpace::whole(modality, digest, dimension), values)?)
 }

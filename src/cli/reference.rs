@@ -6,7 +6,7 @@ use clap::{Arg, Command, ValueEnum};
 
 use domain::metric::{METRICS, MetricKind, MetricUnit};
 
-use super::say;
+use super::print;
 
 /// A generated page below `docs/`.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -18,11 +18,13 @@ pub(super) enum ReferencePage {
 }
 
 pub(super) fn run(program: &Command, page: ReferencePage) {
-    say(match page {
-        ReferencePage::Settings => settings(program),
-        ReferencePage::Metrics => metrics(),
-    }
-    .trim_end());
+    print(
+        match page {
+            ReferencePage::Settings => settings(program),
+            ReferencePage::Metrics => metrics(),
+        }
+        .trim_end(),
+    );
 }
 
 /// Every flag with a variable, in the order of the command line, under its heading.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
-use super::{models, say};
+use super::{models, print};
 use crate::{
     app::{self, Server},
     config::{PlaceFlags, ServeFlags},
@@ -18,42 +18,42 @@ pub(super) async fn run(places: &PlaceFlags, flags: &ServeFlags) -> anyhow::Resu
         let places = places.clone();
         tokio::task::spawn_blocking(move || models::pull_starters_if_none(&places)).await?;
     }
-    // Before the sockets open: a signal that comes early must not kill a server that has begun to answer.
+    // Before the sockets open: an early signal must not kill a server that already answers.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut server = tokio::select! {
         started = app::start(places, flags, metrics) => started?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
-    app::warn_of_models(&server.loaded);
-    greet(&server);
+    app::warn_of_missing_models(&server.loaded);
+    print_greeting(&server);
     if flags.allow_anonymous && flags.api_key.is_none() {
         warn!(
-            "anybody who reaches this server may use it: SEMBLANCE_ALLOW_ANONYMOUS is set and SEMBLANCE_API_KEY is not"
+            "every client that reaches this server may use it: SEMBLANCE_ALLOW_ANONYMOUS is set and SEMBLANCE_API_KEY is not"
         );
     }
     tokio::select! {
         error = server.failed() => return Err(error),
-        _ = terminate.recv() => info!("told to terminate"),
-        _ = interrupt.recv() => info!("interrupted"),
+        _ = terminate.recv() => info!("received SIGTERM"),
+        _ = interrupt.recv() => info!("received SIGINT"),
     }
     // A second signal does not wait for the drain.
     tokio::select! {
         stopped = server.stop() => stopped,
-        _ = terminate.recv() => anyhow::bail!("told twice to terminate; requests in flight were cut off"),
-        _ = interrupt.recv() => anyhow::bail!("interrupted twice; requests in flight were cut off"),
+        _ = terminate.recv() => anyhow::bail!("received SIGTERM twice; requests in flight were cut off"),
+        _ = interrupt.recv() => anyhow::bail!("received SIGINT twice; requests in flight were cut off"),
     }
 }
 
-/// One screen: what is loaded and what to try.
-fn greet(server: &Server) {
+/// Prints one screen: addresses, contents, models, and commands to try.
+fn print_greeting(server: &Server) {
     let Server { http_addr, grpc_addr, loaded, .. } = server;
     let base = format!("http://{}", reachable(*http_addr));
-    say(format_args!("Semblance {}", env!("CARGO_PKG_VERSION")));
-    say(format_args!("  REST      {base}   (documentation: {base}/docs)"));
-    say(format_args!("  gRPC      {}   (with reflection)", reachable(*grpc_addr)));
+    print(format_args!("Semblance {}", env!("CARGO_PKG_VERSION")));
+    print(format_args!("  REST      {base}   (documentation: {base}/docs)"));
+    print(format_args!("  gRPC      {}   (with reflection)", reachable(*grpc_addr)));
     let progress = loaded.progress;
-    say(format_args!(
+    print(format_args!(
         "  store     {}: {} collections, {} identities, {} templates, read in {:.1} s",
         loaded.store,
         progress.collections,
@@ -63,23 +63,23 @@ fn greet(server: &Server) {
     ));
     for (modality, model) in &loaded.models {
         let model = model.as_deref().unwrap_or("no model: embeddings only (see: semblance models list)");
-        say(format_args!("  {modality:<9} {model}"));
+        print(format_args!("  {modality:<9} {model}"));
     }
     if !loaded.finds_faces {
-        say("  photos    no face detector: a face must come aligned, or with landmarks");
+        print("  photos    no face detector: a face must come aligned, or with landmarks");
     }
     let aligned = if loaded.finds_faces { "" } else { "&alignment=aligned" };
-    say("\nTry:");
-    say(format_args!("  curl -X POST '{base}/v1/collections?collectionId=staff'"));
-    say(format_args!(
+    print("\nTry:");
+    print(format_args!("  curl -X POST '{base}/v1/collections?collectionId=staff'"));
+    print(format_args!(
         "  curl --data-binary @alice.jpg -H 'content-type: image/jpeg' \\\n    '{base}/v1/collections/staff/identities/alice:enroll?modality=face{aligned}'"
     ));
-    say(format_args!(
+    print(format_args!(
         "  curl --data-binary @someone.jpg -H 'content-type: image/jpeg' \\\n    '{base}/v1/collections/staff/identities:resolve?modality=face{aligned}'"
     ));
 }
 
-/// An address that a caller on this machine can use.
+/// The address for callers on this machine.
 fn reachable(addr: SocketAddr) -> SocketAddr {
     if addr.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], addr.port())) } else { addr }
 }

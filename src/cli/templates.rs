@@ -7,34 +7,34 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use super::{people_file::PeopleFile, say};
+use super::{people_file::PeopleFile, print};
 use evaluate::{
     PersonRule,
     templates::{self, SampleSet, Templates},
 };
 use transfer::Format;
 
-/// What the protocol is asked for.
+/// The settings of the protocol.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TemplatesFlags<'f> {
-    /// Files of people; simulated ones where there is none.
+    /// Files of embeddings; simulated ones when empty.
     pub(super) embeddings: &'f [PathBuf],
-    /// One for each .npy.
+    /// One file of names per .npy.
     pub(super) names: &'f [PathBuf],
-    /// How a name tells the person.
+    /// The rule from a name to its person.
     pub(super) person: Option<&'f PersonRule>,
-    /// How often samples are parted into templates and probes.
+    /// The number of random splits of samples into templates and probes.
     pub(super) draws: u32,
-    /// Everything that is drawn follows from it.
+    /// Seed of all random draws.
     pub(super) seed: u64,
 }
 
-/// How far samples of simulated people are moved: by an encoder that tells most of them, and by one that tells some.
+/// Noise of simulated samples: an encoder that separates most persons, and one that separates some.
 const NOISES: [f64; 2] = [1.2, 1.8];
 
 pub(super) fn evaluate(flags: &TemplatesFlags<'_>, json: Option<&Path>) -> anyhow::Result<()> {
     if !(1..=1000).contains(&flags.draws) {
-        bail!("--draws is 1 to 1000");
+        bail!("--draws must be 1 to 1000");
     }
     let crowds = if flags.embeddings.is_empty() {
         NOISES.map(|noise| templates::simulated(noise, flags.seed)).to_vec()
@@ -44,14 +44,19 @@ pub(super) fn evaluate(flags: &TemplatesFlags<'_>, json: Option<&Path>) -> anyho
     };
     let measured = |set: &SampleSet| {
         let measured = templates::measure(set, flags.draws, flags.seed);
-        measured.with_context(|| format!("{} has no two people of five samples: --person says whose each is", set.name))
+        measured.with_context(|| {
+            format!(
+                "{} needs two persons with five samples each; --person sets the rule from a name to its person",
+                set.name
+            )
+        })
     };
     let sets: Vec<Templates> = crowds.iter().map(measured).collect::<anyhow::Result<_>>()?;
     if let Some(path) = json {
         fs::write(path, serde_json::to_vec_pretty(&sets)?)
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    say(sets.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n\n"));
+    print(sets.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n\n"));
     Ok(())
 }
 
@@ -65,7 +70,7 @@ fn set<'n>(
     let known = person.unwrap_or(&PersonRule::Same).known(&people.names)?;
     Ok(SampleSet {
         name: file.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned()),
-        // Files say nothing of quality.
+        // Files have no qualities.
         qualities: vec![f32::NAN; people.embeddings.len()],
         embeddings: people.embeddings.iter().map(|embedding| embedding.values().to_vec()).collect(),
         people: known.into_iter().map(|known| known.person).collect(),

@@ -8,9 +8,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::{
-    evaluate::measure,
+    evaluate::{OnDevice, measure},
     open_set::{self, DeciderFlags},
-    say,
+    print,
 };
 use crate::config::PlaceFlags;
 use domain::Device;
@@ -24,56 +24,56 @@ use train::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TrainCommand {
-    /// Teach a gait encoder on simulated walkers, try it, and write it as a package.
+    /// Train a gait encoder on simulated walkers, test it, and write it as a package.
     Gait(GaitFlags),
-    /// Teach the open-set decider on simulated galleries, try it, and write it with its card.
+    /// Train the open-set decider on simulated galleries, test it, and write it with its model card.
     Decider(DeciderFlags),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct GaitFlags {
-    /// The folder that becomes the package; `semblance models install` takes it.
+    /// Output folder of the package, for `semblance models install`.
     #[arg(long)]
     out: PathBuf,
-    /// Everything that is drawn follows from it.
+    /// Seed of all random draws.
     #[arg(long, default_value_t = GaitTrainingOptions::default().seed)]
     seed: u64,
-    /// Batches to learn from.
+    /// Training steps: batches.
     #[arg(long, default_value_t = GaitTrainingOptions::default().steps)]
     steps: u64,
-    /// People in a batch.
+    /// Persons per batch.
     #[arg(long, default_value_t = GaitTrainingOptions::default().people)]
     people: u32,
-    /// Walks of each of them.
+    /// Sequences per person.
     #[arg(long, default_value_t = GaitTrainingOptions::default().walks)]
     walks: u32,
-    /// The learning rate at its highest.
+    /// Peak learning rate.
     #[arg(long, default_value_t = GaitTrainingOptions::default().rate)]
     rate: f64,
-    /// Keep the training in this file while it is under way.
+    /// Checkpoint file.
     #[arg(long)]
     checkpoint: Option<PathBuf>,
-    /// Steps from one checkpoint to the next.
+    /// Steps between checkpoints.
     #[arg(long, default_value_t = 100, requires = "checkpoint")]
     checkpoint_every: u64,
-    /// Go on from the checkpoint where there is one; the result is that of a training without a break.
+    /// Continue from the checkpoint, if there is one. The result equals that of an uninterrupted training.
     #[arg(long, requires = "checkpoint")]
     resume: bool,
-    /// Simulated people of the trial at the end.
+    /// Simulated persons of the final test.
     #[arg(long, default_value_t = TrialSize::default().people)]
     trial_people: u32,
-    /// Measure it on people too, and never learn from them: the folder of PsyMo's skeletons.
+    /// Folder of PsyMo's skeletons, for a test on real persons. Training never uses them.
     #[arg(long)]
     psymo: Option<PathBuf>,
-    /// The folder of PsyMo's gait-energy images, to be measured beside it.
+    /// Folder of PsyMo's gait-energy images, as a baseline.
     #[arg(long, requires = "psymo")]
     silhouettes: Option<PathBuf>,
 }
 
-/// The package that another gait encoder has where it is installed.
-const MEASURED_BESIDE: &str = "gait-graph";
+/// The package of the baseline encoder, measured where it is installed.
+const BASELINE: &str = "gait-graph";
 
-/// What the command writes as `report.json`.
+/// The contents of `report.json`.
 #[derive(Debug, Serialize)]
 struct Report {
     command: String,
@@ -81,7 +81,7 @@ struct Report {
     options: GaitTrainingOptions,
     model_digest: String,
     simulated: trial::GaitTrial,
-    /// On PsyMo: this model, then GaitGraph where it is installed.
+    /// On PsyMo: this model, then the baseline where it is installed.
     people: Vec<evaluate::Report>,
 }
 
@@ -97,20 +97,20 @@ fn train_gait(places: &PlaceFlags, flags: &GaitFlags) -> anyhow::Result<()> {
     let options = GaitTrainingOptions { seed, steps, people, walks, rate };
     options.check()?;
     if !(2..=1000).contains(&flags.trial_people) {
-        bail!("a trial has 2 to 1000 people");
+        bail!("--trial-people must be 2 to 1000");
     }
     if flags.out.join("model.toml").exists() {
-        bail!("{} holds a package already; name another folder", flags.out.display());
+        bail!("{} already holds a package; choose another folder", flags.out.display());
     }
-    fs::create_dir_all(&flags.out).with_context(|| format!("cannot make {}", flags.out.display()))?;
+    fs::create_dir_all(&flags.out).with_context(|| format!("cannot create {}", flags.out.display()))?;
     let weights = gait::train(&options, checkpoints(flags).as_ref(), &mut watch(&options)?)?;
     let simulated = trial::run(&weights, seed, TrialSize { people: flags.trial_people, ..TrialSize::default() })?;
     let package = package::write(&flags.out, &weights, &options)?;
-    say(format_args!("{} is written to {}\n  digest {}\n", package::NAME, flags.out.display(), package.digest));
-    say(&simulated);
+    print(format_args!("{} written to {}\n  digest {}\n", package::NAME, flags.out.display(), package.digest));
+    print(&simulated);
     let (command, model_digest) = (package::command(&options), package.digest.to_string());
     let people = on_people(places, flags, package)?;
-    people.iter().for_each(say);
+    people.iter().for_each(print);
     let report = serde_json::to_vec_pretty(&Report { command, options, model_digest, simulated, people })?;
     let path = flags.out.join("report.json");
     fs::write(&path, report).with_context(|| format!("cannot write {}", path.display()))
@@ -121,7 +121,7 @@ fn checkpoints(flags: &GaitFlags) -> Option<Checkpoints> {
     flags.checkpoint.clone().map(|file| Checkpoints { file, every: flags.checkpoint_every, found })
 }
 
-/// Shows how far the training is: a bar, and a line in the log now and then.
+/// Shows the progress of the training: a bar, and a log line every 500 steps.
 fn watch(options: &GaitTrainingOptions) -> anyhow::Result<impl FnMut(GaitProgress)> {
     let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta} loss {msg}")?;
     let bar = ProgressBar::new(options.steps).with_style(style);
@@ -132,7 +132,7 @@ fn watch(options: &GaitTrainingOptions) -> anyhow::Result<impl FnMut(GaitProgres
         bar.set_position(progress.step);
         bar.set_message(format!("{loss:.3}"));
         if progress.step.is_multiple_of(500) {
-            tracing::info!(step = progress.step, loss, "learning");
+            tracing::info!(step = progress.step, loss, "training");
         }
         if progress.step == progress.steps {
             bar.finish_and_clear();
@@ -145,12 +145,13 @@ fn on_people(places: &PlaceFlags, flags: &GaitFlags, package: Package) -> anyhow
         return Ok(Vec::new());
     };
     let set = EvaluationSet { data, silhouettes: flags.silhouettes.clone(), ..EvaluationSet::default() };
-    let mut reports = vec![measure(places, (package, Device::Cpu), Protocol::Psymo, &set)?];
-    let folder = places.models_dir().join(MEASURED_BESIDE);
+    let mut reports = vec![measure(places, OnDevice { package, device: Device::Cpu }, Protocol::Psymo, &set)?];
+    let folder = places.models_dir().join(BASELINE);
     if folder.is_dir() {
-        reports.push(measure(places, (Package::load(&folder)?, Device::Cpu), Protocol::Psymo, &set)?);
+        let baseline = OnDevice { package: Package::load(&folder)?, device: Device::Cpu };
+        reports.push(measure(places, baseline, Protocol::Psymo, &set)?);
     } else {
-        tracing::warn!("{MEASURED_BESIDE} is not installed and not measured beside it");
+        tracing::warn!("the baseline {BASELINE} is not installed and not measured");
     }
     Ok(reports)
 }

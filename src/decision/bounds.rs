@@ -1,28 +1,27 @@
-//! How sure a share can be that was counted in trials.
+//! Confidence bounds of error rates, and the constants of the decision rules.
 
 use domain::IntervalEstimate;
 
-/// The 97.5 % quantile of the normal distribution: 95 % lie between it and its opposite.
+/// 97.5 % quantile of the standard normal distribution, for two-sided 95 % intervals.
 const Z: f64 = 1.959_964;
-/// What is said with 95 % confidence is wrong this often at most.
+/// Error probability of statements with 95 % confidence.
 const CHANCE_MAX: f64 = 0.05;
-/// Where nothing of the kind was seen in n trials, its share is below this over n with 95 % confidence, for
-/// (1 - 3/n)^n = 5 % (the rule of three, Hanley and Lippman-Hand 1983).
+/// Rule of three (Hanley and Lippman-Hand 1983): without an error in n trials, the error rate is below 3/n with 95 %
+/// confidence, because (1 - 3/n)^n = 5 %.
 const NONE_SEEN: f64 = 3.0;
 
-/// Fewer expected errors than this, and not even trials without a single error would show with 95 % confidence that the
-/// promise holds.
+/// Minimum number of expected errors. With fewer, not even trials without any error prove the rate with 95 %
+/// confidence.
 pub(super) const SUPPORT_MIN: f64 = NONE_SEEN;
 
-/// Two identities this close to each other cannot be told apart by a similarity: the same face photographed twice
-/// differs by more.
+/// Minimum difference between the similarities of two candidates. Two photographs of one face differ by more.
 pub(super) const MARGIN_MIN: f32 = 0.02;
 
-/// By the posterior, NEW is said of whom at most this share of is enrolled.
+/// In posterior mode, answer NEW when the probability of being enrolled is at most this.
 pub(super) const ENROLLED_SHARE_MAX: f64 = 0.02;
 
-/// The share of so many errors among so many independent trials (fractions of trials where some are not independent):
-/// Wilson's interval (1927), and the rule of three where no error or nothing but errors were seen.
+/// Error rate with its 95 % interval: Wilson's interval (1927), or the rule of three when no trial or every trial is an
+/// error. `errors` and `trials` count independent trials; fractions stand for dependent ones.
 pub(super) fn share(errors: f64, trials: f64) -> IntervalEstimate {
     let value = errors / trials;
     if errors <= 0.0 {
@@ -37,15 +36,14 @@ pub(super) fn share(errors: f64, trials: f64) -> IntervalEstimate {
     IntervalEstimate { value, lower: (middle - half).max(0.0), upper: (middle + half).min(1.0) }
 }
 
-/// Whether so many errors among so many independent trials show, with 95 % confidence, that their share is at most `most`:
-/// the one-sided test of Clopper and Pearson (1934). For one in a hundred it takes 299 trials without an error, 473 with
-/// one, 628 with two.
+/// Whether the trials prove with 95 % confidence that the error rate is at most `most`: one-sided test of Clopper and
+/// Pearson (1934). A rate of 0.01 needs 299 trials without an error, 473 with one, 628 with two.
 pub(super) fn shows_at_most(most: f64, errors: u64, trials: u64) -> bool {
     if errors as f64 > most * trials as f64 {
         return false;
     }
-    // How likely so few errors are, or fewer, where the share is `most`: term by term, as logarithms, for the first of many trials
-    // is too small for a number.
+    // Probability of at most `errors` errors at the rate `most`, summed term by term. Logarithms, because the first
+    // term of many trials underflows.
     let (mut exactly, mut at_most) = (trials as f64 * (-most).ln_1p(), 0.0);
     for seen in 0..=errors {
         at_most += exactly.exp();
@@ -57,7 +55,7 @@ pub(super) fn shows_at_most(most: f64, errors: u64, trials: u64) -> bool {
     true
 }
 
-/// The same estimate in another measure; `to` never falls.
+/// Applies a monotone function to an estimate and its bounds.
 pub(super) fn map(estimate: IntervalEstimate, to: impl Fn(f64) -> f64) -> IntervalEstimate {
     IntervalEstimate { value: to(estimate.value), lower: to(estimate.lower), upper: to(estimate.upper) }
 }
@@ -67,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_error_in_a_hundred_is_excluded_by_as_many_trials_as_the_books_say() {
+    fn one_error_in_a_hundred_is_excluded_by_as_many_trials_as_published() {
         for (errors, trials) in [(0, 299), (1, 473), (2, 628), (3, 773)] {
             assert!(shows_at_most(0.01, errors, trials), "{errors} in {trials}");
             assert!(!shows_at_most(0.01, errors, trials - 1), "{errors} in {trials} less one");
@@ -78,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_are_those_of_the_books() {
+    fn intervals_equal_published_ones() {
         // Newcombe 1998, table 1: 81 of 263, 15 of 148.
         for (errors, trials, lower, upper) in [(81.0, 263.0, 0.2553, 0.3662), (15.0, 148.0, 0.0624, 0.1605)] {
             let found = share(errors, trials);

@@ -1,93 +1,94 @@
-//! How similar strangers and acquaintances are, and the thresholds that follow.
+//! Calibration: distributions of mated and non-mated similarities, and the thresholds that follow from them.
 
 use serde::{Deserialize, Serialize};
 
-use super::{bounds, llr::Llr, table::Table, tail::Tail};
+use super::{bounds, llr::Llr, table::RateTable, tail::ParetoTail};
 use domain::{
     IntervalEstimate, OperatingPoint, PackageCalibration, Policy, Reason, Rehearsal, ReviewedSimilarities, Similarity,
     StoredCalibration, ThresholdSource, has_moved,
 };
 
-/// Fewer non-mated trials than this show nothing at the rates that people ask for.
+/// Minimum number of non-mated trials. Fewer prove nothing at the error rates that operators ask for.
 pub const TRIALS_MIN: usize = 300;
-/// Fewer mated trials than this leave the genuine 2 % quantile to a single person's bad day.
+/// Minimum number of mated trials. With fewer, their 2 % quantile depends on a single sample.
 const MATED_TRIALS_MIN: usize = 50;
-/// NEW is said of what only this share of acquaintances would fall below.
-const GENUINE_MISS_SHARE: f64 = 0.02;
-/// From this share of strangers on, how many of them reach a similarity with somebody says nothing of one identity.
+/// Share of mated similarities below the threshold for NEW.
+const MATED_BELOW_NEW_SHARE: f64 = 0.02;
+/// Share of non-mated probes from which the rate against the whole gallery says nothing about a single identity.
 const BULK: f64 = 0.9;
-/// So many pairs stand for a package's table.
+/// Number of quantiles that represent a package's table of pairs.
 const QUANTILES: u32 = 400;
 
-/// What thresholds are computed from, for one embedding space of one collection.
+/// Distributions of similarities for one embedding space of one collection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Calibration {
-    pub(super) strangers: Strangers,
-    pub(super) genuine: Option<Genuine>,
+    pub(super) nonmated_scores: NonmatedScores,
+    pub(super) mated: Option<MatedScores>,
     pub(super) llr: Option<Llr>,
-    /// What [`Calibration::weigh`] goes by: the same, or one in which a package's pairs stand in for trials.
+    /// The line that [`Calibration::log_likelihood_ratio`] uses: `llr`, or one fitted with a package's pairs as mated
+    /// trials.
     pub(super) line: Option<Llr>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Strangers {
-    /// Trials against a gallery that held so many identities.
-    Tried { source: ThresholdSource, identities: u64, nonmated: Trials, impostor: Option<Trials> },
-    /// A package's impostor pairs.
-    Packaged { pairs: u64, impostor: Table },
+pub(super) enum NonmatedScores {
+    /// TailTrials against a gallery of `identities` identities.
+    Trials { source: ThresholdSource, identities: u64, nonmated: TailTrials, impostor: Option<TailTrials> },
+    /// Impostor pairs of a model package.
+    Package { pairs: u64, impostor: RateTable },
 }
 
-/// Trials of which only so many are independent: those of one person are not.
+/// Similarities of trials, of which only some are independent: trials of one person are not.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Trials {
-    tail: Tail,
+pub(super) struct TailTrials {
+    tail: ParetoTail,
     independent: f64,
-    /// How many other identities each was tried against.
+    /// Number of identities that each probe was compared with.
     others: f64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Genuine {
-    /// Least similar first, and how many of them are independent.
+pub(super) enum MatedScores {
+    /// Similarities, ascending, and the number of independent ones.
     Trials(Vec<f64>, f64),
-    /// A package's, and how many pairs it was made of.
-    Table(Table, f64),
+    /// RateTable of a model package, and its number of pairs.
+    Table(RateTable, f64),
 }
 
-/// The operating point in force, and what to keep in mind with it.
+/// The thresholds in force, with the reasons that answers must report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Terms {
+pub struct Thresholds {
     pub point: OperatingPoint,
-    /// What holds for every resolve under these terms.
+    /// Reasons reported with every resolve under these thresholds.
     pub resolve_reasons: Vec<Reason>,
-    /// What holds for every verification under these terms.
+    /// Reasons reported with every verification under these thresholds.
     pub verify_reasons: Vec<Reason>,
 }
 
-/// A threshold and how far the trials carry it.
+/// A threshold, and whether the trials support it.
 pub(super) struct Threshold {
     pub(super) similarity: f64,
-    /// Less than one error is to be expected among the trials.
+    /// Less than one error is expected among the trials.
     pub(super) extrapolated: bool,
-    /// Less than three are: not even trials without one would show that the promise holds.
+    /// Less than three errors are expected: not even trials without an error would prove the rate.
     pub(super) unsupported: bool,
 }
 
 impl Calibration {
-    /// From a gallery's rehearsal; where it has too few mated trials, the package's genuine pairs stand in. `None` below
-    /// [`TRIALS_MIN`] non-mated or impostor trials.
+    /// From a gallery's rehearsal. With too few mated trials, the package's mated pairs are used instead. `None`
+    /// below [`TRIALS_MIN`] non-mated or impostor trials.
     pub fn from_rehearsal(rehearsal: &Rehearsal, package: Option<&PackageCalibration>) -> Option<Self> {
         Self::from_trials(rehearsal, &[], package)
     }
 
-    /// From what was kept. `None` as with [`Calibration::from_trials`].
+    /// From a stored calibration. `None` as with [`Calibration::from_trials`].
     pub fn from_kept(kept: &StoredCalibration, package: Option<&PackageCalibration>) -> Option<Self> {
         Self::from_trials(&kept.rehearsal, &kept.outsiders, package)
     }
 
-    /// The same with a cohort of people who are not enrolled: the highest similarity that each reached with anybody. From
-    /// [`TRIALS_MIN`] of them on they speak for strangers instead of the rehearsal; fewer are passed over. `None` where there
-    /// are too few of both.
+    /// From a rehearsal and `outsiders`: the highest similarity of each person of a non-enrolled cohort. At least
+    /// [`TRIALS_MIN`] outsiders replace the rehearsal's non-mated trials; fewer are ignored. `None` when both are too
+    /// few.
     pub fn from_trials(
         rehearsal: &Rehearsal,
         outsiders: &[Similarity],
@@ -95,12 +96,12 @@ impl Calibration {
     ) -> Option<Self> {
         let enough = |trials: &[Similarity]| trials.len() >= TRIALS_MIN;
         let people = rehearsal.identities;
-        let impostor = enough(&rehearsal.impostor).then(|| Trials::of(&rehearsal.impostor, people, 1)).flatten();
+        let impostor = enough(&rehearsal.impostor).then(|| TailTrials::of(&rehearsal.impostor, people, 1)).flatten();
         let (source, nonmated) = if enough(outsiders) {
-            (ThresholdSource::Outsiders, Trials::of(outsiders, outsiders.len() as u64, people)?)
+            (ThresholdSource::Outsiders, TailTrials::of(outsiders, outsiders.len() as u64, people)?)
         } else if enough(&rehearsal.nonmated_best) && impostor.is_some() {
-            // Whoever is tried was taken out of the gallery.
-            (ThresholdSource::Rehearsal, Trials::of(&rehearsal.nonmated_best, people, people.saturating_sub(1))?)
+            // The probe's own identity is not compared.
+            (ThresholdSource::Rehearsal, TailTrials::of(&rehearsal.nonmated_best, people, people.saturating_sub(1))?)
         } else {
             return None;
         };
@@ -108,77 +109,76 @@ impl Calibration {
         let ReviewedSimilarities { right, wrong } = &rehearsal.reviewed;
         let impostors = values(&rehearsal.impostor);
         let llr = Llr::fit(&values(&rehearsal.mated_best), &impostors);
-        let llr = llr.map(|llr| llr.taught(&values(right), &values(wrong)));
-        let packaged = || Llr::fit(&quantiles(&Table::new(&package?.genuine)?), &impostors);
+        let llr = llr.map(|llr| llr.with_verdicts(&values(right), &values(wrong)));
+        let packaged = || Llr::fit(&quantiles(&RateTable::new(&package?.genuine)?), &impostors);
         Some(Self {
-            strangers: Strangers::Tried { source, identities: people, nonmated, impostor },
-            genuine: Genuine::of_trials(&rehearsal.mated_best, people).or_else(|| Genuine::of_package(package?)),
+            nonmated_scores: NonmatedScores::Trials { source, identities: people, nonmated, impostor },
+            mated: MatedScores::of_trials(&rehearsal.mated_best, people).or_else(|| MatedScores::of_package(package?)),
             llr,
             line: llr.or_else(packaged),
         })
     }
 
-    /// From what a model package knows; `None` when its impostor table has less than two rows.
+    /// From the tables of a model package; `None` when its impostor table has fewer than two rows.
     pub fn from_package(package: &PackageCalibration) -> Option<Self> {
-        let impostor = Table::new(&package.impostor)?;
-        let genuine = Table::new(&package.genuine);
-        let line = genuine.and_then(|genuine| Llr::fit(&quantiles(&genuine), &quantiles(&impostor)));
+        let impostor = RateTable::new(&package.impostor)?;
+        let mated = RateTable::new(&package.genuine);
+        let line = mated.and_then(|mated| Llr::fit(&quantiles(&mated), &quantiles(&impostor)));
         Some(Self {
-            strangers: Strangers::Packaged { pairs: package.impostor_pairs, impostor },
-            genuine: Genuine::of_package(package),
+            nonmated_scores: NonmatedScores::Package { pairs: package.impostor_pairs, impostor },
+            mated: MatedScores::of_package(package),
             llr: None,
             line,
         })
     }
 
-    /// Who spoke for strangers.
+    /// Source of the non-mated distribution.
     #[must_use]
     pub fn source(&self) -> ThresholdSource {
-        self.strangers.source()
+        self.nonmated_scores.source()
     }
 
-    /// How many strangers were tried, or pairs of a package.
+    /// Number of non-mated trials, or of the package's impostor pairs.
     #[must_use]
     pub fn trials(&self) -> u64 {
-        self.strangers.trials()
+        self.nonmated_scores.trials()
     }
 
-    /// What a similarity between a probe and one identity is worth as evidence; `None` where trials are too few.
+    /// Log-likelihood ratio fitted to trials; `None` with too few trials.
     #[must_use]
     pub fn llr(&self) -> Option<Llr> {
         self.llr
     }
 
-    /// The log-likelihood ratio of a similarity, to be added to those of other modalities. `None` where neither trials nor a
-    /// package know acquaintances.
+    /// Natural log-likelihood ratio of a similarity, to be added to those of other modalities. `None` when neither
+    /// trials nor a package give mated similarities.
     ///
-    /// The straight line of [`Calibration::llr`], and at most minus ln of the share of impostors that are as similar or more:
-    /// nothing that a share p of impostors reach can speak for an identity by more than 1 : p. That share is read off trials
-    /// against the whole gallery, which see far more impostors than trials one by one. So evidence of one modality alone is
-    /// strong enough for KNOWN about where its similarity reaches that threshold.
+    /// The fitted line of [`Calibration::llr`], limited to -ln(p), where p is the share of impostors with at least this
+    /// similarity: what a share p of impostors reaches cannot be stronger evidence than 1 : p. p comes from trials
+    /// against the whole gallery, which cover far more impostors than single comparisons. Thus evidence of one modality
+    /// alone is strong enough for KNOWN near its similarity threshold.
     #[must_use]
-    pub fn weigh(&self, similarity: Similarity) -> Option<f64> {
+    pub fn log_likelihood_ratio(&self, similarity: Similarity) -> Option<f64> {
         let similarity = similarity.0.into();
-        self.line.map(|line| line.at_most(similarity, self.strangers.carried(similarity)))
+        self.line.map(|line| line.at_most(similarity, self.nonmated_scores.ratio_max(similarity)))
     }
 
-    /// The most that any similarity is worth. `None` as with [`Calibration::weigh`].
+    /// Maximum log-likelihood ratio of any similarity. `None` as with [`Calibration::log_likelihood_ratio`].
     #[must_use]
-    pub fn weight_max(&self) -> Option<f64> {
-        self.weigh(Similarity(1.0))
+    pub fn log_likelihood_ratio_max(&self) -> Option<f64> {
+        self.log_likelihood_ratio(Similarity(1.0))
     }
 
-    /// The thresholds for a policy in a gallery of so many identities.
-    pub fn terms(&self, policy: Policy, gallery_identities: u64) -> Terms {
-        let known = self.strangers.threshold_known(policy.target_fpir, gallery_identities);
-        let verify = self.strangers.threshold_verify(policy.target_fmr);
+    /// The thresholds for a policy and a gallery of `gallery_identities` identities.
+    pub fn thresholds(&self, policy: Policy, gallery_identities: u64) -> Thresholds {
+        let known = self.nonmated_scores.threshold_known(policy.target_fpir, gallery_identities);
+        let verify = self.nonmated_scores.threshold_verify(policy.target_fmr);
         let threshold_known = limited(known.similarity);
-        // Without any knowledge of acquaintances there is no telling which of those below the threshold are
-        // doubtful. A band that is made up would either stop all enrollment or stop nothing; the operator's error
-        // rate holds without one.
+        // Without mated similarities there is no basis for a band of UNCERTAIN answers. An invented band would stop all
+        // enrollments or none; the operator's error rate holds without one.
         let genuine_floor =
-            self.genuine.as_ref().map_or(known.similarity, |g| g.floor(policy.max_uncertain, threshold_known));
-        Terms {
+            self.mated.as_ref().map_or(known.similarity, |g| g.floor(policy.max_uncertain, threshold_known));
+        Thresholds {
             point: OperatingPoint {
                 target_fpir: policy.target_fpir,
                 target_fmr: policy.target_fmr,
@@ -188,21 +188,21 @@ impl Calibration {
                 evidence_known: None,
                 evidence_new: None,
                 evidence_verify: None,
-                expected_fnir: self.genuine.as_ref().map(|g| g.share_below(threshold_known.0.into())),
-                fpir_upper_bound: Some(self.strangers.fpir(threshold_known.0.into(), gallery_identities).upper),
-                source: self.strangers.source(),
+                expected_fnir: self.mated.as_ref().map(|g| g.share_below(threshold_known.0.into())),
+                fpir_upper_bound: Some(self.nonmated_scores.fpir(threshold_known.0.into(), gallery_identities).upper),
+                source: self.nonmated_scores.source(),
                 calibration: None,
-                trials: self.strangers.trials(),
+                trials: self.nonmated_scores.trials(),
                 gallery_identities,
             },
-            resolve_reasons: self.strangers.reasons(&known, self.strangers.is_stale(gallery_identities)),
-            verify_reasons: self.strangers.reasons(&verify, false),
+            resolve_reasons: self.nonmated_scores.reasons(&known, self.nonmated_scores.is_stale(gallery_identities)),
+            verify_reasons: self.nonmated_scores.reasons(&verify, false),
         }
     }
 }
 
-impl Terms {
-    /// Where neither the gallery nor a package knows anything.
+impl Thresholds {
+    /// Without any calibration: no thresholds.
     pub fn uncalibrated(policy: Policy, gallery_identities: u64) -> Self {
         Self {
             point: OperatingPoint {
@@ -227,93 +227,94 @@ impl Terms {
     }
 }
 
-impl Strangers {
-    /// The similarity that a share `fpir` of strangers reaches with anybody.
+impl NonmatedScores {
+    /// Similarity that a share `fpir` of non-mated probes reaches with at least one of `identities` identities.
     ///
-    /// With N identities that strangers resemble independently, FPIR = 1 - (1 - FMR)^N. A package's FMR is read at the
-    /// one that belongs to N; trials against a gallery of another size are read at the share that belongs to its own.
+    /// With N independent identities, FPIR = 1 - (1 - FMR)^N. A package's table is read at the FMR that belongs to N.
+    /// TailTrials against a gallery of another size are read at the FPIR of their own size.
     pub(super) fn threshold_known(&self, fpir: f64, identities: u64) -> Threshold {
         let identities = identities.max(1) as f64;
         match self {
-            Self::Tried { nonmated, .. } => nonmated.reach(share_of_power(fpir, nonmated.others / identities)),
-            Self::Packaged { pairs, impostor } => read(impostor, share_of_power(fpir, 1.0 / identities), *pairs),
+            Self::Trials { nonmated, .. } => nonmated.reach(share_of_power(fpir, nonmated.others / identities)),
+            Self::Package { pairs, impostor } => read(impostor, share_of_power(fpir, 1.0 / identities), *pairs),
         }
     }
 
-    /// The similarity that a share `fmr` of impostors reaches with the one person they claim to be. Where no impostor was
-    /// tried, it follows from the strangers, as above with one identity.
+    /// Similarity that a share `fmr` of impostors reaches with one claimed identity. Without impostor trials it follows
+    /// from the non-mated trials with the formula above.
     pub(super) fn threshold_verify(&self, fmr: f64) -> Threshold {
         match self {
-            Self::Tried { impostor: Some(impostor), .. } => impostor.reach(fmr),
-            Self::Tried { nonmated, .. } => nonmated.reach(share_of_power(fmr, nonmated.others)),
-            Self::Packaged { pairs, impostor } => read(impostor, fmr, *pairs),
+            Self::Trials { impostor: Some(impostor), .. } => impostor.reach(fmr),
+            Self::Trials { nonmated, .. } => nonmated.reach(share_of_power(fmr, nonmated.others)),
+            Self::Package { pairs, impostor } => read(impostor, fmr, *pairs),
         }
     }
 
-    /// The share of strangers that reach the similarity with anybody of so many identities.
+    /// Share of non-mated probes that reach the similarity with at least one of `identities` identities.
     pub(super) fn fpir(&self, similarity: f64, identities: u64) -> IntervalEstimate {
         let identities = identities.max(1) as f64;
         match self {
-            Self::Tried { nonmated, .. } => {
+            Self::Trials { nonmated, .. } => {
                 bounds::map(nonmated.share(similarity), |share| share_of_power(share, identities / nonmated.others))
             }
-            Self::Packaged { .. } => bounds::map(self.fmr(similarity), |share| share_of_power(share, identities)),
+            Self::Package { .. } => bounds::map(self.fmr(similarity), |share| share_of_power(share, identities)),
         }
     }
 
-    /// The share of impostors that reach the similarity with one identity.
+    /// Share of impostors that reach the similarity with one identity.
     pub(super) fn fmr(&self, similarity: f64) -> IntervalEstimate {
         match self {
-            Self::Tried { impostor: Some(impostor), .. } => impostor.share(similarity),
-            Self::Tried { nonmated, .. } => {
+            Self::Trials { impostor: Some(impostor), .. } => impostor.share(similarity),
+            Self::Trials { nonmated, .. } => {
                 bounds::map(nonmated.share(similarity), |share| share_of_power(share, 1.0 / nonmated.others))
             }
-            Self::Packaged { pairs, impostor } => {
+            Self::Package { pairs, impostor } => {
                 let (rate, pairs) = (impostor.rate_above(similarity), *pairs as f64);
-                // Less than half an error among the pairs is none.
+                // Less than half an expected error counts as none.
                 let errors = if rate * pairs < 0.5 { 0.0 } else { rate * pairs };
                 within(rate, bounds::share(errors, pairs))
             }
         }
     }
 
-    /// The most that a similarity can be worth; never falls when it rises.
-    fn carried(&self, similarity: f64) -> f64 {
+    /// Maximum log-likelihood ratio of a similarity; monotone in it.
+    fn ratio_max(&self, similarity: f64) -> f64 {
         match self {
-            Self::Tried { nonmated, .. } => {
+            Self::Trials { nonmated, .. } => {
                 let seen = nonmated.share(similarity).value;
                 let against_all = -share_of_power(seen.min(BULK), 1.0 / nonmated.others).ln();
-                // Where about everybody reaches it with somebody, only trials one by one tell what it is worth.
+                // When nearly every non-mated probe reaches the similarity, only single comparisons show what it is
+                // worth.
                 let one_by_one = if seen > BULK { -self.fmr(similarity).value.ln() } else { f64::INFINITY };
                 against_all.min(one_by_one).min((nonmated.independent * nonmated.others + 1.0).ln())
             }
-            Self::Packaged { pairs, .. } => -self.fmr(similarity).value.max(1.0 / (*pairs as f64 + 1.0)).ln(),
+            Self::Package { pairs, .. } => -self.fmr(similarity).value.max(1.0 / (*pairs as f64 + 1.0)).ln(),
         }
     }
 
     fn is_stale(&self, identities: u64) -> bool {
         match self {
-            Self::Tried { identities: before, .. } => has_moved(*before, identities),
-            Self::Packaged { .. } => false,
+            Self::Trials { identities: before, .. } => has_moved(*before, identities),
+            Self::Package { .. } => false,
         }
     }
 
     fn trials(&self) -> u64 {
         match self {
-            Self::Tried { nonmated, .. } => nonmated.tail.trials() as u64,
-            Self::Packaged { pairs, .. } => *pairs,
+            Self::Trials { nonmated, .. } => nonmated.tail.trials() as u64,
+            Self::Package { pairs, .. } => *pairs,
         }
     }
 
     pub(super) fn source(&self) -> ThresholdSource {
         match self {
-            Self::Tried { source, .. } => *source,
-            Self::Packaged { .. } => ThresholdSource::Package,
+            Self::Trials { source, .. } => *source,
+            Self::Package { .. } => ThresholdSource::Package,
         }
     }
 
     pub(super) fn reasons(&self, threshold: &Threshold, stale: bool) -> Vec<Reason> {
-        let packaged = matches!(self, Self::Packaged { .. });
+        let packaged = matches!(self, Self::Package { .. });
         let all = [
             (Reason::PackageCalibration, packaged),
             (Reason::CalibrationStale, stale),
@@ -324,21 +325,25 @@ impl Strangers {
     }
 }
 
-impl Trials {
-    /// `people` took part, each against `others`.
+impl TailTrials {
+    /// `people` persons gave trials, each compared with `others` identities.
     fn of(similarities: &[Similarity], people: u64, others: u64) -> Option<Self> {
         let independent = people.min(similarities.len() as u64).max(1) as f64;
-        Some(Self { tail: Tail::fit(similarities.iter().map(|s| s.0))?, independent, others: others.max(1) as f64 })
+        Some(Self {
+            tail: ParetoTail::fit(similarities.iter().map(|s| s.0))?,
+            independent,
+            others: others.max(1) as f64,
+        })
     }
 
     fn reach(&self, rate: f64) -> Threshold {
         Threshold {
             similarity: self.tail.threshold(rate, self.independent),
-            ..Threshold::carried(rate * self.independent)
+            ..Threshold::supported_by(rate * self.independent)
         }
     }
 
-    /// The share that reaches the similarity: by the fitted tail, within what counting allows.
+    /// Share of trials that reach the similarity: the fitted tail, within the bounds of counting.
     fn share(&self, similarity: f64) -> IntervalEstimate {
         let errors = self.tail.reached(similarity) * self.independent / self.tail.trials() as f64;
         within(self.tail.rate_at(similarity), bounds::share(errors, self.independent))
@@ -346,15 +351,15 @@ impl Trials {
 }
 
 impl Threshold {
-    /// What can be said where so many errors are to be expected among the trials.
-    fn carried(errors: f64) -> Self {
-        // A hair of slack, because rates come back from their logarithms.
+    /// Support of a threshold with so many expected errors among the trials.
+    fn supported_by(errors: f64) -> Self {
+        // Tolerance, because rates were converted from logarithms.
         let below = |least: f64| errors < least * (1.0 - 1e-9);
         Self { similarity: 1.0, extrapolated: below(1.0), unsupported: below(bounds::SUPPORT_MIN) }
     }
 }
 
-impl Genuine {
+impl MatedScores {
     fn of_trials(mated_best: &[Similarity], people: u64) -> Option<Self> {
         let mut trials: Vec<f64> = mated_best.iter().map(|s| s.0.into()).collect();
         trials.sort_by(f64::total_cmp);
@@ -363,18 +368,18 @@ impl Genuine {
     }
 
     fn of_package(package: &PackageCalibration) -> Option<Self> {
-        Table::new(&package.genuine).map(|table| Self::Table(table, package.genuine_pairs as f64))
+        RateTable::new(&package.genuine).map(|table| Self::Table(table, package.genuine_pairs as f64))
     }
 
-    /// Below this it is said of nobody that he may be an acquaintance: 2 % of acquaintances are, or as many more as it takes to
-    /// leave at most `max_uncertain` of all between here and `known`.
+    /// Threshold for NEW: 2 % of mated similarities are below it. With `max_uncertain`, it is higher if needed, so that
+    /// at most this share of mated similarities lies between it and `known`.
     fn floor(&self, max_uncertain: Option<f64>, known: Similarity) -> f64 {
-        let floor = self.quantile(GENUINE_MISS_SHARE);
+        let floor = self.quantile(MATED_BELOW_NEW_SHARE);
         let spared = max_uncertain.map(|most| self.quantile_above(self.share_below(known.0.into()) - most));
         spared.unwrap_or(floor).max(floor)
     }
 
-    /// The similarity that a share of acquaintances stays below.
+    /// Similarity below which the share `share` of mated similarities lies.
     pub(super) fn quantile(&self, share: f64) -> f64 {
         match self {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count")]
@@ -383,14 +388,14 @@ impl Genuine {
         }
     }
 
-    /// The lowest similarity that at least a share of acquaintances stays below, however many are just as similar.
+    /// Lowest similarity below which at least the share `share` of mated similarities lies, also with ties.
     fn quantile_above(&self, share: f64) -> f64 {
         if share <= 0.0 {
             return -1.0;
         }
         match self {
             Self::Trials(trials, _) => {
-                // A hair less, because the share is a difference of two that were whole counts.
+                // Tolerance, because the share is a difference of two fractions of a count.
                 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count")]
                 let below = (share * trials.len() as f64 - 1e-6).ceil() as usize;
                 below.checked_sub(1).map_or(-1.0, |last| narrow(trials[last]).next_up().into())
@@ -406,7 +411,7 @@ impl Genuine {
         }
     }
 
-    /// The same with its bounds.
+    /// Share below the similarity with its bounds.
     pub(super) fn missed(&self, similarity: f64) -> IntervalEstimate {
         let (Self::Trials(_, independent) | Self::Table(_, independent)) = self;
         let share = self.share_below(similarity);
@@ -414,27 +419,27 @@ impl Genuine {
     }
 }
 
-/// The similarities of equally many pairs between any two, as a table of shares has them.
-fn quantiles(table: &Table) -> Vec<f64> {
+/// Quantiles at equal distances, as a sample that represents the table.
+fn quantiles(table: &RateTable) -> Vec<f64> {
     let middle = |number: u32| table.similarity_at((f64::from(number) + 0.5) / f64::from(QUANTILES));
     (0..QUANTILES).map(|number| middle(number).clamp(-1.0, 1.0)).collect()
 }
 
-/// 1 - (1 - share)^power, exact for tiny shares.
+/// 1 - (1 - share)^power, accurate for tiny shares.
 fn share_of_power(share: f64, power: f64) -> f64 {
     -(power * (-share).ln_1p()).exp_m1()
 }
 
-/// A value by a better estimate than counting, within the bounds that counting gives.
+/// Limits a better estimate than counting to the bounds of counting.
 fn within(value: f64, bounds: IntervalEstimate) -> IntervalEstimate {
     IntervalEstimate { value: value.clamp(bounds.lower, bounds.upper), ..bounds }
 }
 
-fn read(table: &Table, rate: f64, pairs: u64) -> Threshold {
-    let carried = Threshold::carried(rate * pairs as f64);
-    // A hair of slack, because the lowest rate itself comes back from its logarithm.
+fn read(table: &RateTable, rate: f64, pairs: u64) -> Threshold {
+    let supported = Threshold::supported_by(rate * pairs as f64);
+    // Tolerance, because the lowest rate was converted from its logarithm.
     let extrapolated = rate < table.rate_min() * (1.0 - 1e-9);
-    Threshold { similarity: table.similarity_at(rate), extrapolated, ..carried }
+    Threshold { similarity: table.similarity_at(rate), extrapolated, ..supported }
 }
 
 pub(super) fn limited(similarity: f64) -> Similarity {

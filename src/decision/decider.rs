@@ -1,10 +1,11 @@
-//! Is the probe enrolled here? Answered from relations by a small network that learnt on simulated galleries alone.
+//! Learned open-set decision: the probability that a probe's identity is enrolled, from relations, by a small network
+//! trained on simulated galleries only.
 //!
-//! A set transformer (Lee et al. 2019) reads the probe's nearest templates as a set, so their order never matters, beside
-//! one token that stands for the gallery as a whole. A logistic regression over a summary of the same relations stands
-//! beside it: a little less exact, and every answer of it can be taken apart.
+//! A set transformer (Lee et al. 2019) reads the probe's most similar templates as a set, so that their order does not
+//! matter, and one token for the whole gallery. Two simpler models of the same inputs serve for comparison.
 //!
-//! Learning is the part of the room `train`; here are the same layers in plain numbers, some tens of microseconds each time.
+//! Training is in the package `train`. This module evaluates the same layers without libtorch, in some tens of
+//! microseconds.
 
 mod network;
 mod package;
@@ -20,47 +21,38 @@ use self::{
     network::{Perceptron, SetTransformer},
     package::Logistic,
 };
-use super::relations::{Relations, SUMMARY, SUMMARY_NAMES};
+use super::relations::Relations;
 
 pub use self::{
-    package::{Coefficients, Facts, Platt, Thresholds},
+    package::{BaselineThresholds, Coefficients, DeciderManifest, Platt},
     tensors::DeciderError,
 };
 
-/// Says how likely it is that a probe is of somebody who is enrolled. Read-only and shared: it keeps nothing of what it saw.
+/// A trained open-set model. Immutable and shared; it keeps no state between calls.
 #[derive(Debug)]
 pub struct Decider {
     network: SetTransformer,
     perceptron: Perceptron,
     logistic: Logistic,
-    facts: Facts,
+    manifest: DeciderManifest,
 }
 
-/// By which of the methods that learnt together.
+/// The models of a decider, which were trained together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Judge {
+pub enum OpenSetModel {
     SetTransformer,
-    /// A perceptron over the summary: what the network would be without attention.
+    /// A multilayer perceptron over the summary: the network without attention.
     Perceptron,
-    /// A logistic regression over the summary, whose answers [`Decider::explain`] takes apart.
+    /// A logistic regression over the summary.
     Logistic,
 }
 
-/// How many of the probes are of enrolled people, before anything is seen of them: above 0 and below 1.
+/// Prior probability that a probe is of an enrolled person, above 0 and below 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Prior(f64);
 
-/// One term of a logistic answer.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Reasoned {
-    pub name: &'static str,
-    pub value: f32,
-    /// What it adds to the log-odds of being enrolled.
-    pub contribution: f64,
-}
-
-/// Log-odds beyond this are no knowledge of anybody's.
+/// Limit of the log-odds.
 const LOGIT_MAX: f64 = 30.0;
 
 static SHIPPED: LazyLock<Decider> = LazyLock::new(|| {
@@ -70,67 +62,49 @@ static SHIPPED: LazyLock<Decider> = LazyLock::new(|| {
 });
 
 impl Decider {
-    /// The one in this program.
+    /// The decider that is compiled into this program.
     #[must_use]
     pub fn shipped() -> &'static Self {
         &SHIPPED
     }
 
-    /// Of a package's `model.toml` and the bytes of its safetensors file.
+    /// Reads a decider from its `model.toml` and the bytes of its safetensors file.
     ///
     /// # Errors
-    /// When they do not belong together, a number is missing or one is not finite.
+    /// [`DeciderError`] when they do not match, or when a number is missing or not finite.
     pub fn from_package(manifest: &str, weights: &[u8]) -> Result<Self, DeciderError> {
         package::read(manifest, weights)
     }
 
-    /// The probability that the probe is of somebody enrolled, where one probe of two is; 0 in an empty gallery.
+    /// Probability that the probe is of an enrolled person, at even prior odds; 0 in an empty gallery.
     #[must_use]
     pub fn probability(&self, relations: &Relations) -> f64 {
-        self.probability_by(Judge::SetTransformer, relations, Prior::EVEN)
+        self.probability_by(OpenSetModel::SetTransformer, relations, Prior::EVEN)
     }
 
-    /// The same where another share of probes is of enrolled people.
+    /// The same by a chosen model and prior.
     #[must_use]
-    pub fn probability_given(&self, relations: &Relations, prior: Prior) -> f64 {
-        self.probability_by(Judge::SetTransformer, relations, prior)
-    }
-
-    /// The same by one of the methods.
-    #[must_use]
-    pub fn probability_by(&self, judge: Judge, relations: &Relations, prior: Prior) -> f64 {
+    pub fn probability_by(&self, model: OpenSetModel, relations: &Relations, prior: Prior) -> f64 {
         if relations.is_empty() {
             return 0.0;
         }
-        let logit = self.logit(judge, relations) + prior.log_odds();
+        let logit = self.logit(model, relations) + prior.log_odds();
         1.0 / (1.0 + (-logit.clamp(-LOGIT_MAX, LOGIT_MAX)).exp())
     }
 
-    /// What the logistic regression's answer is made of; with its constant, the contributions sum up to its log-odds at
-    /// even odds.
+    /// The manifest.
     #[must_use]
-    pub fn explain(&self, relations: &Relations) -> [Reasoned; SUMMARY] {
-        let (values, weights) = (relations.summary(), self.logistic.coefficients());
-        std::array::from_fn(|at| Reasoned {
-            name: SUMMARY_NAMES[at],
-            value: values[at],
-            contribution: f64::from(values[at]) * weights[at],
-        })
+    pub fn manifest(&self) -> &DeciderManifest {
+        &self.manifest
     }
 
-    /// What its package says of it.
-    #[must_use]
-    pub fn facts(&self) -> &Facts {
-        &self.facts
-    }
-
-    /// Calibrated log-odds at even odds.
-    fn logit(&self, judge: Judge, relations: &Relations) -> f64 {
-        let Facts { set_transformer, perceptron, .. } = &self.facts;
-        match judge {
-            Judge::SetTransformer => set_transformer.apply(self.network.logit(relations).into()),
-            Judge::Perceptron => perceptron.apply(self.perceptron.logit(relations.summary()).into()),
-            Judge::Logistic => self.logistic.logit(relations.summary()),
+    /// Calibrated log-odds at even prior odds.
+    fn logit(&self, model: OpenSetModel, relations: &Relations) -> f64 {
+        let DeciderManifest { set_transformer, perceptron, .. } = &self.manifest;
+        match model {
+            OpenSetModel::SetTransformer => set_transformer.apply(self.network.logit(relations).into()),
+            OpenSetModel::Perceptron => perceptron.apply(self.perceptron.logit(relations.summary()).into()),
+            OpenSetModel::Logistic => self.logistic.logit(relations.summary()),
         }
     }
 }
@@ -138,7 +112,7 @@ impl Decider {
 impl Prior {
     pub const EVEN: Self = Self(0.5);
 
-    /// `None` for what is no share, and for 0 and 1, under which no evidence would count.
+    /// `None` unless 0 < share < 1: at 0 and 1 no evidence would count.
     #[must_use]
     pub fn new(share: f64) -> Option<Self> {
         (share > 0.0 && share < 1.0).then_some(Self(share))

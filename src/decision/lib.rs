@@ -1,14 +1,16 @@
-//! From similarities to answers: which similarity is enough, at the error rate that an operator asked for.
+//! Decisions from similarities at the error rates that the operator asks for.
 //!
-//! A [`Calibration`] knows how similar strangers and acquaintances are. [`Terms`] are the thresholds that follow from it
-//! for a policy and a gallery size, an [`Llr`] is what a single similarity is worth as evidence, and [`decide()`] holds
-//! candidates against them. The room sees numbers and never embeddings or images (a simulated or replayed gallery is
-//! measured in [`relations`], and forgotten); it searches nothing, keeps nothing, and enrolls nobody.
+//! A [`Calibration`] holds distributions of mated and non-mated similarities. [`Thresholds`] follow from it for a
+//! policy and a gallery size. An [`Llr`] converts one similarity to evidence. [`decide()`] compares candidates with
+//! thresholds. This package sees numbers only, no embeddings or images (except [`relations`], which measures simulated
+//! or replayed galleries and keeps no embedding in its results). It searches nothing, stores nothing and enrolls
+//! nobody.
 //!
-//! Where a probe has several modalities, [`Calibration::weigh`] says what each similarity is worth and [`Fusion`] adds it up.
+//! For probes with several modalities, [`Calibration::log_likelihood_ratio`] gives the evidence of each similarity and
+//! [`Fusion`] adds it up.
 //!
-//! Beside thresholds there is the [`Decider`], which learnt to read how a probe stands to a gallery ([`relations`]) and
-//! needs no threshold of its own at any site.
+//! The [`Decider`] is a learned alternative to thresholds. It reads the relations of a probe to the gallery
+//! ([`relations`]) and needs no threshold tuned per site.
 
 mod bounds;
 mod calibration;
@@ -26,11 +28,11 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
-pub use calibration::{Calibration, TRIALS_MIN, Terms};
+pub use calibration::{Calibration, TRIALS_MIN, Thresholds};
 pub use decide::{decide, verify};
-pub use decider::{Decider, DeciderError, Judge, Prior};
-pub use fusion::{Fusion, faded, in_conflict, posteriors};
+pub use decider::{Decider, DeciderError, OpenSetModel, Prior};
+pub use fusion::{Fusion, JointTrials, decayed, in_conflict, posteriors};
 pub use llr::{Llr, cllr, cost_bits};
 pub use outcome::Decision;
 pub use pairs::PairLevel;
-pub use self_paced::{Doubtful, Levels, PRECISION_MIN, Pace, Step, lot};
+pub use self_paced::{AcceptanceLevels, PRECISION_MIN, ReviewAction, ReviewBudget, UncertainAnswer, uniform_from_id};

@@ -1,28 +1,27 @@
-//! What a similarity is worth as evidence, so that evidence of several kinds can be added up.
+//! Log-likelihood ratios of similarities: evidence that can be added across modalities.
 
 mod reviewed;
 
-/// Fewer trials of a kind than this show nothing.
+/// Minimum number of trials of each kind.
 const TRIALS_MIN: usize = 50;
-/// A ridge on the slope, in units of the spread of similarities: without it trials that do not overlap would make
-/// the slope infinite. So weak that where they do overlap it changes nothing that could be seen.
+/// Ridge on the slope, in units of the spread of similarities. It keeps the slope finite when mated and non-mated
+/// trials do not overlap, and has no visible effect when they do.
 const RIDGE: f64 = 1e-5;
-/// Newton's method is at its end long before.
+/// Maximum number of Newton steps; convergence is much earlier.
 const STEPS_MAX: usize = 50;
 
-/// The log-likelihood ratio of a similarity: ln of how much likelier it is between two samples of one person than between
-/// samples of two.
+/// Natural log-likelihood ratio of a similarity: ln(p(similarity | same person) / p(similarity | different persons)).
 ///
-/// Logistic regression of genuine against impostor trials, each kind weighing one half whatever its number (equal priors, so
-/// that the logit is the ratio itself; Brümmer and du Preez 2006). A straight line, so it rises with the similarity
-/// everywhere. It is limited to what the trials can carry: nobody has seen a ratio of a million among a thousand impostors.
+/// Logistic regression of mated against non-mated trials, each kind with a total weight of one half (equal priors, so
+/// that the logit is the ratio; Brümmer and du Preez 2006). A straight line, hence monotone in the similarity. Limited
+/// to what the number of trials supports: a thousand impostors cannot show a ratio of a million.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Llr {
     slope: f64,
     offset: f64,
     least: f64,
     most: f64,
-    /// The variances of slope and offset and their covariance, for the mean of the trials as the origin.
+    /// Variances and covariance of slope and offset, with the mean of the trials as origin.
     slope_variance: f64,
     offset_variance: f64,
     covariance: f64,
@@ -31,9 +30,9 @@ pub struct Llr {
 }
 
 impl Llr {
-    /// Fits. `None` below 50 trials of either kind, or where genuine trials are not the more similar ones.
+    /// Fits the line. `None` below 50 trials of either kind, or when mated similarities are not the higher ones.
     ///
-    /// The ratio is limited to ln(n + 1) for n impostor trials, and below to -ln(n + 1) for n genuine ones.
+    /// The ratio is limited to ln(n + 1) for n non-mated trials, and to -ln(n + 1) for n mated ones.
     #[must_use]
     pub fn fit(genuine: &[f64], impostor: &[f64]) -> Option<Self> {
         if genuine.len().min(impostor.len()) < TRIALS_MIN {
@@ -47,7 +46,7 @@ impl Llr {
             return None;
         }
         let scaled = |trials: &[f64]| trials.iter().map(|s| (s - centre) / spread).collect::<Vec<f64>>();
-        let trials = Trials { genuine: scaled(genuine), impostor: scaled(impostor) };
+        let trials = RegressionTrials { genuine: scaled(genuine), impostor: scaled(impostor) };
         let (slope, offset) = trials.regress();
         if slope <= 0.0 {
             return None;
@@ -66,18 +65,18 @@ impl Llr {
         })
     }
 
-    /// The ratio's natural logarithm; never falls when the similarity rises.
+    /// Natural log-likelihood ratio; monotone in the similarity.
     #[must_use]
     pub fn of(&self, similarity: f64) -> f64 {
         self.limited(self.line(similarity))
     }
 
-    /// The same where other trials tell how much it may be at most.
+    /// The same with an upper limit from other trials.
     pub(super) fn at_most(&self, similarity: f64, most: f64) -> f64 {
         self.line(similarity).clamp(self.least, most.max(self.least))
     }
 
-    /// Half the width of the interval in which the ratio of that similarity lies with 95 % confidence, before it is limited.
+    /// Half the width of the 95 % confidence interval of the ratio, before limiting.
     pub(super) fn uncertainty(&self, similarity: f64) -> f64 {
         let x = self.scaled(similarity);
         let variance = self.slope_variance * x * x + 2.0 * self.covariance * x + self.offset_variance;
@@ -97,11 +96,11 @@ impl Llr {
     }
 }
 
-/// The cost of log-likelihood ratios in bits, 0 for an oracle and 1 for somebody who knows nothing:
-/// half the sum of mean log2(1 + e^-l) over genuine and mean log2(1 + e^l) over impostor trials (Brümmer and du Preez 2006).
+/// Cost of log-likelihood ratios in bits, Cllr: half the sum of the means of log2(1 + e^-l) over mated and log2(1 +
+/// e^l) over non-mated trials (Brümmer and du Preez 2006). 0 is perfect; 1 is the cost of ratios that are always 0.
 ///
 /// # Panics
-/// When there is none of one kind.
+/// When either kind has no trial.
 #[must_use]
 pub fn cllr(genuine: &[f64], impostor: &[f64]) -> f64 {
     assert!(!genuine.is_empty() && !impostor.is_empty(), "both kinds of trials are needed");
@@ -110,20 +109,20 @@ pub fn cllr(genuine: &[f64], impostor: &[f64]) -> f64 {
     f64::midpoint(mean(-1.0, genuine), mean(1.0, impostor))
 }
 
-/// log2(1 + e^x), which does not overflow.
+/// log2(1 + e^x) without overflow.
 #[must_use]
 pub fn cost_bits(x: f64) -> f64 {
     (x.max(0.0) + (-x.abs()).exp().ln_1p()) / std::f64::consts::LN_2
 }
 
-/// Trials about zero and of unit spread.
-struct Trials {
+/// RegressionTrials scaled to zero mean and unit deviation.
+struct RegressionTrials {
     genuine: Vec<f64>,
     impostor: Vec<f64>,
 }
 
-impl Trials {
-    /// (x, truth, weight) of each trial; each kind weighs one half.
+impl RegressionTrials {
+    /// (x, truth, weight) of each trial; each kind has a total weight of one half.
     fn each(&self) -> impl Iterator<Item = (f64, f64, f64)> {
         let weighed = |trials: &Vec<f64>| 0.5 / trials.len() as f64;
         let (genuine, impostor) = (weighed(&self.genuine), weighed(&self.impostor));
@@ -131,7 +130,7 @@ impl Trials {
         ones.chain(self.impostor.iter().map(move |x| (*x, 0.0, impostor)))
     }
 
-    /// Slope and offset, by Newton's method from nothing. The problem is convex; a step that overshoots is halved.
+    /// Slope and offset by Newton's method, from zero. The problem is convex; a step that raises the cost is halved.
     fn regress(&self) -> (f64, f64) {
         let (mut slope, mut offset) = (0.0_f64, 0.0_f64);
         for _ in 0..STEPS_MAX {
@@ -157,13 +156,13 @@ impl Trials {
     fn cost(&self, slope: f64, offset: f64) -> f64 {
         let loss = |(x, truth, weight): (f64, f64, f64)| {
             let logit = slope * x + offset;
-            // ln(1 + e^l) that does not overflow.
+            // ln(1 + e^l) without overflow.
             weight * (logit.max(0.0) + (-logit.abs()).exp().ln_1p() - truth * logit)
         };
         self.each().map(loss).sum::<f64>() + RIDGE / 2.0 * slope * slope
     }
 
-    /// The gradient by slope and offset, and the second derivatives.
+    /// Gradient by slope and offset, and the second derivatives (slope, mixed, offset).
     fn derivatives(&self, slope: f64, offset: f64) -> ([f64; 2], [f64; 3]) {
         let (mut gradient, mut second) = ([RIDGE * slope, 0.0], [RIDGE, 0.0, 0.0]);
         for (x, truth, weight) in self.each() {
@@ -178,8 +177,8 @@ impl Trials {
         (gradient, second)
     }
 
-    /// The variance of the slope, its covariance with the offset, and the offset's variance: the sandwich H^-1 J H^-1, because
-    /// weighted trials are not each one draw (White 1980).
+    /// Variance of the slope, covariance, variance of the offset: the sandwich estimator H^-1 J H^-1, because weighted
+    /// trials are not one observation each (White 1980).
     fn variances(&self, slope: f64, offset: f64) -> [f64; 3] {
         let (_, [aa, ab, bb]) = self.derivatives(slope, offset);
         let determinant = aa * bb - ab * ab;
@@ -191,7 +190,7 @@ impl Trials {
             scores[1] += score * score * x;
             scores[2] += score * score;
         }
-        // The product of three symmetric matrices of two by two; the first column of the first two, then the second.
+        // Product of three symmetric 2 x 2 matrices: the first two column by column, then the third.
         let [left, cross, right] = inverse;
         let [first, middle, last] = scores;
         let [one, two] = [left * first + cross * middle, left * middle + cross * last];
@@ -210,8 +209,8 @@ mod tests {
 
     use super::*;
 
-    /// The middles of equal shares of a normal distribution, by bisection of its logistic approximation's better: Winitzki's
-    /// inverse error function (2008), good to .002.
+    /// Midpoints of equal shares of a normal distribution. Winitzki's approximation of the inverse error function
+    /// (2008), accurate to 0.002.
     fn normal(count: u32, mean: f64, deviation: f64) -> Vec<f64> {
         let quantile = |share: f64| {
             let x = 2.0 * share - 1.0;
@@ -223,10 +222,10 @@ mod tests {
         (0..count).map(|n| mean + deviation * quantile((f64::from(n) + 0.5) / f64::from(count))).collect()
     }
 
-    /// Of two normal distributions of one deviation d with means m and k, the ratio is exactly
-    /// ((m - k) s - (m^2 - k^2) / 2) / d^2.
+    /// For two normal distributions with means m and k and deviation d, the ratio is exactly ((m - k) s - (m^2 - k^2) /
+    /// 2) / d^2.
     #[test]
-    fn two_bells_have_the_ratio_of_the_books() {
+    fn two_normal_distributions_have_their_known_ratio() {
         let llr = Llr::fit(&normal(4000, 0.6, 0.15), &normal(40_000, 0.2, 0.15)).expect("enough trials");
         for similarity in [0.2, 0.4, 0.5, 0.7] {
             let truth = (0.4 * similarity - (0.36 - 0.04) / 2.0) / 0.0225;
@@ -246,15 +245,15 @@ mod tests {
     }
 
     #[test]
-    fn what_says_nothing_is_no_evidence() {
+    fn trials_without_information_give_no_ratio() {
         assert_eq!(Llr::fit(&normal(49, 0.6, 0.1), &normal(500, 0.2, 0.1)), None);
         assert_eq!(Llr::fit(&normal(500, 0.6, 0.1), &normal(49, 0.2, 0.1)), None);
-        assert_eq!(Llr::fit(&normal(500, 0.2, 0.1), &normal(500, 0.6, 0.1)), None, "strangers are the more similar");
+        assert_eq!(Llr::fit(&normal(500, 0.2, 0.1), &normal(500, 0.6, 0.1)), None, "non-mated trials are more similar");
         assert_eq!(Llr::fit(&[0.5; 100], &[0.5; 100]), None);
     }
 
     #[test]
-    fn the_cost_is_a_bit_for_who_knows_nothing() {
+    fn the_cost_without_information_is_one_bit() {
         assert!((cllr(&[0.0; 5], &[0.0; 7]) - 1.0).abs() < 1e-12);
         assert!(cllr(&[20.0; 5], &[-20.0; 7]) < 1e-6);
         assert!(cllr(&[-5.0], &[5.0]) > 7.0, "confident and wrong");

@@ -1,15 +1,15 @@
-//! The answer to an open-set question.
+//! Result of an open-set decision.
 
 use domain::{DecisionKind, Reason, Similarity};
 
-/// The answer to "who is this".
+/// Answer to an open-set identification.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
     pub kind: DecisionKind,
-    /// Why, and what to keep in mind.
+    /// Reasons and caveats.
     pub reasons: Vec<Reason>,
-    /// Of the best candidate.
+    /// Similarity of the best candidate.
     pub similarity: Option<Similarity>,
-    /// How far the runner-up is behind.
+    /// Similarity difference between the best candidate and the second.
     pub margin: Option<f32>,
 }

@@ -1,48 +1,47 @@
-//! What a gallery says of a probe, in numbers that mean the same in every embedding space.
+//! Relations: normalised measurements of a probe against a gallery, with the same meaning in every embedding space.
 //!
-//! A threshold on a cosine is good for one encoder, one camera and one size of gallery. How a cosine stands to what the
-//! gallery's own templates have among each other does not depend on them: how far strangers are from each other here,
-//! how near a template's nearest stranger is, how near its own person's other templates are. Relations are made of these;
-//! no embedding goes into them, so one network reads those of any encoder.
+//! A cosine threshold is valid for one encoder, one camera and one gallery size. The relation of a cosine to the
+//! similarities within the gallery does not depend on them: the distribution of non-mated similarities, each template's
+//! highest non-mated similarity, and its similarity to other templates of its identity. Relations contain no embedding,
+//! so one network serves all encoders.
 //!
-//! The design follows the task of Basoc et al. 2025 (arXiv 2505.02815), which decides between enrolled and new from a
-//! probe and the gallery's templates around it; that it reads relations instead of embeddings is ours.
+//! The task follows Basoc et al. 2025 (arXiv 2505.02815): decide between enrolled and new from a probe and the gallery
+//! templates near it. Relations as input instead of embeddings are our design.
 
 mod measured;
 mod summary;
 #[cfg(test)]
 mod tests;
 
-pub use measured::{Look, Measured, Scores, Trial, Trials, best_threshold};
+pub use measured::{GalleryTrials, MeasuredGallery, OpenSetTrial, ProbeMeasurement, Scores, best_threshold};
 pub use summary::{SUMMARY, SUMMARY_NAMES};
 
 pub use domain::{GalleryStatistics, Neighbour, OwnCosines, Spread};
 
-/// The most neighbours that are looked at: the probe's most similar templates.
+/// Maximum number of neighbours: the templates most similar to the probe.
 pub const NEIGHBOURS_MAX: usize = 16;
-/// Numbers that are told of each neighbour.
+/// Number of values per neighbour.
 pub const ITEM: usize = 11;
-/// Numbers that are told of the gallery.
+/// Number of values for the gallery.
 pub const GLOBALS: usize = 12;
 
-/// What a decision is made from: finite numbers of a size around one, whatever the gallery.
+/// Input of a learned decision: finite values of magnitude about one, for any gallery.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Relations {
-    /// One for each neighbour, the most similar first, at most [`NEIGHBOURS_MAX`].
+    /// One row per neighbour, most similar first, at most [`NEIGHBOURS_MAX`].
     pub(super) items: Vec<[f32; ITEM]>,
     pub(super) globals: [f32; GLOBALS],
     pub(super) summary: [f32; SUMMARY],
 }
 
-/// A spread narrower than this is taken as this wide: two templates that happen to agree say nothing about how much
-/// others will.
+/// Minimum standard deviation: two templates with equal cosines say nothing about the spread of others.
 const DEVIATION_MIN: f32 = 0.005;
-/// Numbers beyond this tell no more than this one.
+/// Limit of the absolute value.
 const LARGEST: f32 = 8.0;
 
 impl Relations {
-    /// Of the probe's most similar templates, in any order, and what surrounds them. More than [`NEIGHBOURS_MAX`] are
-    /// trimmed to the most similar.
+    /// From the probe's most similar templates in any order, and the statistics of the gallery. Only the
+    /// [`NEIGHBOURS_MAX`] most similar are used.
     #[must_use]
     pub fn new(neighbours: &[Neighbour], surroundings: &GalleryStatistics) -> Self {
         let mut nearest = neighbours.to_vec();
@@ -53,13 +52,13 @@ impl Relations {
         Self { items, globals: globals(surroundings), summary }
     }
 
-    /// Whether there is nobody whom the probe could be.
+    /// Whether the gallery is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// One row for each neighbour, the most similar first.
+    /// One row per neighbour, most similar first.
     #[must_use]
     pub fn items(&self) -> &[[f32; ITEM]] {
         &self.items
@@ -70,15 +69,15 @@ impl Relations {
         &self.globals
     }
 
-    /// What the logistic regression reads; [`SUMMARY_NAMES`] says what each is.
+    /// Input of the logistic regression; [`SUMMARY_NAMES`] names the values.
     #[must_use]
     pub fn summary(&self) -> &[f32; SUMMARY] {
         &self.summary
     }
 }
 
-/// By everything that is known of them, so that the order in which neighbours were found never matters. What cannot be
-/// compared by its numbers alone is alike in all that is told of it.
+/// Total order by all values of a neighbour, so that the input order never matters. Neighbours that compare equal have
+/// equal values.
 fn nearer_first(one: &Neighbour, other: &Neighbour) -> std::cmp::Ordering {
     let rank = |n: &Neighbour| {
         let own = n.own.map_or([-2.0; 2], |own| [own.nearest, own.mean]);
@@ -96,33 +95,33 @@ fn item(neighbour: &Neighbour, best: &Neighbour, surroundings: &GalleryStatistic
     let above = |other: Option<f32>| other.map_or(0.0, |other| cosine - other);
     [
         cosine,
-        standing(cosine, surroundings.impostor),
+        normalised(cosine, surroundings.impostor),
         above(neighbour.nearest_impostor),
         above(neighbour.own.map(|own| own.nearest)),
         above(neighbour.own.map(|own| own.mean)),
         flag(neighbour.own.is_some()),
         neighbour.centroid,
-        standing(cosine, neighbour.others),
+        normalised(cosine, neighbour.others),
         flag(neighbour.identity == best.identity),
         logarithm(neighbour.identity_templates.into()) / 3.0,
         cosine - best.cosine,
     ]
-    .map(tame)
+    .map(limited)
 }
 
 fn globals(surroundings: &GalleryStatistics) -> [f32; GLOBALS] {
     let GalleryStatistics { templates, identities, impostor, genuine, nearest_impostors, probe } = *surroundings;
-    let nothing = Spread { mean: 0.0, deviation: 0.0 };
-    let (strangers, own) = (impostor.unwrap_or(nothing), genuine.unwrap_or(nothing));
+    let unknown = Spread { mean: 0.0, deviation: 0.0 };
+    let (nonmated, mated) = (impostor.unwrap_or(unknown), genuine.unwrap_or(unknown));
     let [middle, high, highest] = nearest_impostors.unwrap_or_default();
-    // Deviations of cosines are small; four times as large they weigh as much as the rest.
+    // Standard deviations of cosines are small; the factor 4 brings them to the magnitude of the other values.
     [
         logarithm(templates) / 4.0,
         logarithm(identities) / 4.0,
-        strangers.mean,
-        4.0 * strangers.deviation,
-        own.mean,
-        4.0 * own.deviation,
+        nonmated.mean,
+        4.0 * nonmated.deviation,
+        mated.mean,
+        4.0 * mated.deviation,
         flag(genuine.is_some()),
         middle,
         high,
@@ -130,11 +129,11 @@ fn globals(surroundings: &GalleryStatistics) -> [f32; GLOBALS] {
         probe.mean,
         4.0 * probe.deviation,
     ]
-    .map(tame)
+    .map(limited)
 }
 
-/// How many times four deviations a cosine lies above the mean; 0 where nothing is known.
-fn standing(cosine: f32, spread: Option<Spread>) -> f32 {
+/// (cosine - mean) / (4 standard deviations); 0 when the distribution is unknown.
+fn normalised(cosine: f32, spread: Option<Spread>) -> f32 {
     spread.map_or(0.0, |Spread { mean, deviation }| (cosine - mean) / (4.0 * deviation.max(DEVIATION_MIN)))
 }
 
@@ -147,7 +146,7 @@ fn logarithm(count: u64) -> f32 {
     (count.max(1) as f32).ln()
 }
 
-/// Finite, whatever went in.
-fn tame(number: f32) -> f32 {
+/// Limits the value; 0 when it is not finite.
+fn limited(number: f32) -> f32 {
     if number.is_finite() { number.clamp(-LARGEST, LARGEST) } else { 0.0 }
 }

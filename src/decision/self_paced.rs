@@ -1,74 +1,80 @@
-//! What becomes of answers that cannot be told: settled without a human, asked, or left.
+//! Handling of UNCERTAIN answers: accept without a human, ask for a review, or leave.
 //!
-//! After active self-paced learning (Lin et al. 2018): what a model is sure of it labels by itself, what it is least sure of a
-//! human labels, and no human's label is ever changed. Here a doubtful answer is settled as its best candidate where
-//! verdicts have shown that at least 99 % of answers with such a posterior are right.
+//! After active self-paced learning (Lin et al. 2018): the model labels what it is sure of, a human labels what it is
+//! least sure of, and human labels are never changed. An UNCERTAIN answer is accepted as its best candidate when
+//! verdicts prove that at least 99 % of answers with such a posterior are right.
 //!
-//! The score is the posterior and not the similarity. It separates right from wrong better (on a stream of faces of LFW in
-//! 99.4 % of pairs, the similarity in 98.2 %), keeps its meaning while the gallery grows, and is what questions are chosen by:
-//! given the score, which of them were asked then tells nothing of whether they are right.
+//! The score is the posterior, not the similarity. It separates right from wrong answers better (on a stream of LFW
+//! faces, 99.4 % of pairs against 98.2 % for the similarity) and keeps its meaning while the gallery grows. Reviews are
+//! also selected by it: given the score, the selection is independent of whether the answer is right.
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{RngCore, SeedableRng},
+};
+
 use super::bounds::{self, MARGIN_MIN};
 use domain::{CaseSelection, ReviewTrial};
 
-/// An answer is settled where at least this share is shown to be right, with 95 % confidence.
+/// Minimum share of right answers for acceptance, proven with 95 % confidence.
 pub const PRECISION_MIN: f64 = 0.99;
-/// Over so many of the latest resolves the share of questions holds.
+/// Number of recent resolves over which the review budget holds.
 const WINDOW: u64 = 1000;
-/// This share of the questions is drawn by lot from all that cannot be settled: someone whom nobody resembles is sure to be
-/// new, and would otherwise never be asked about.
+/// Share of the reviews drawn at random from all answers that cannot be accepted. A probe unlike any enrolled identity
+/// is surely new and would otherwise never be reviewed.
 const BLIND_SHARE: f64 = 0.25;
-/// This share of what could be settled is asked nevertheless, as far as there is room: once a level is reached nobody else
-/// would notice that it has come to be wrong.
+/// Share of acceptable answers that are reviewed nevertheless, within the budget. Without them no one would notice that
+/// an acceptance level has become wrong.
 const AUDIT_SHARE: f64 = 0.05;
 
-/// What is known of the best candidate of an answer that cannot be told.
+/// An UNCERTAIN answer with its best candidate.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Doubtful {
+pub struct UncertainAnswer {
     pub posterior: Option<f64>,
-    /// How far the runner-up is behind.
+    /// Similarity difference between the best candidate and the second.
     pub margin: Option<f32>,
 }
 
-/// Posteriors and what verdicts have shown of them.
+/// Posterior levels that the verdicts prove.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Levels {
-    /// From here on answers are settled. `None` while verdicts do not carry that.
+pub struct AcceptanceLevels {
+    /// Minimum posterior for acceptance; `None` while verdicts prove none.
     pub accept: Option<f64>,
-    /// What was settled below is taken back: of the verdicts on such and higher posteriors more than one in a hundred was that
-    /// the candidate is wrong. A level that verdicts no longer *prove* stays in force for what was settled; one that they
-    /// contradict does not. Infinite where none is left.
+    /// Accepted answers below this posterior are revoked: of the verdicts at and above it, more than one in a hundred
+    /// says that the candidate is wrong. A level that is no longer *proven* stays in force for accepted answers; a
+    /// contradicted one does not. Infinite when every level is contradicted.
     pub keep: f64,
 }
 
-/// What becomes of an answer.
+/// What to do with an UNCERTAIN answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// It is the best candidate.
+pub enum ReviewAction {
+    /// Accept the best candidate.
     Accept,
-    /// A human is asked.
+    /// Open a review case.
     Ask(CaseSelection),
-    /// It stays unknown.
+    /// Leave it uncertain.
     Leave,
 }
 
-/// The latest resolves of a collection, as far as questions go: how many there were, which of them were asked, and how far
-/// from even odds those were that could not be settled. Of one process: each keeps its questions to its share of its own
-/// resolves, so all do together; one that starts anew begins with no room.
+/// Review budget of a collection: its recent resolves, which of them became reviews, and the distance to even odds of
+/// those that could not be accepted. Each process has its own and keeps its reviews within the share of its own
+/// resolves, so the share holds for all processes together. A new process starts with an empty budget.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub struct ReviewBudget {
     seen: u64,
-    asked: VecDeque<u64>,
-    doubts: VecDeque<(u64, f64)>,
+    reviewed: VecDeque<u64>,
+    uncertain: VecDeque<(u64, f64)>,
 }
 
-impl Doubtful {
-    /// Whether it is settled at a level. Of which of two the probe is no posterior tells, so those who are close are not.
+impl UncertainAnswer {
+    /// Whether the answer is acceptable at this level. The posterior does not tell which of two close candidates is
+    /// right, so answers with a small margin are not acceptable.
     #[must_use]
     pub fn reaches(self, level: f64) -> bool {
         self.is_apart() && self.posterior.is_some_and(|posterior| posterior >= level)
@@ -78,109 +84,110 @@ impl Doubtful {
         self.margin.is_none_or(|margin| margin >= MARGIN_MIN)
     }
 
-    /// How far the posterior is from even odds; without one, as far as it gets.
+    /// |posterior - 0.5|; the maximum when there is no posterior.
     fn distance(self) -> f64 {
         self.posterior.map_or(0.5, |posterior| (posterior - 0.5).abs())
     }
 }
 
-impl Levels {
-    /// From the trials of one embedding space, in any order. Those that could not be settled, because two were close, do not count.
+impl AcceptanceLevels {
+    /// AcceptanceLevels from the review trials of one embedding space, in any order. Trials with a small margin are ignored,
+    /// because such answers are never accepted.
     ///
-    /// From the highest posterior down: what is shown is shown of all from a level on. The level of acceptance is the lowest of
-    /// the first stretch that carries it, so that one lucky run far below does not count. Errors are counted among answers that
-    /// were asked, and lower posteriors are asked more often than higher ones, so the share of errors is rather over-
-    /// than underestimated.
+    /// Verdicts are counted from the highest posterior down, so each level covers all posteriors above it. The
+    /// acceptance level is the lowest of the first run of proven levels, so that a lucky run far below does not count.
+    /// Errors are counted among reviewed answers, and lower posteriors are reviewed more often, so the error rate is
+    /// rather over- than underestimated.
     ///
-    /// The 95 % are of one look, and there is one after every verdict: of simulated levels at which 98.5 % are right 2 % pass at some
-    /// time of 5000 verdicts, of those at which 99 % are right 22 %, of those at which 98 % are right hardly any. Questions about what
-    /// could be settled, and `keep`, make up for that.
+    /// The 95 % confidence holds for one test, but every verdict is a new test. In simulations of 5000 verdicts, levels
+    /// with 98.5 % right answers are accepted at some time in 2 % of the runs, with 99 % in 22 %, with 98 % hardly
+    /// ever. Reviews of acceptable answers and `keep` compensate for that.
     #[must_use]
     pub fn of<'t>(trials: impl IntoIterator<Item = &'t ReviewTrial>) -> Self {
-        let told = |trial: &ReviewTrial| {
-            let doubtful = Doubtful { posterior: trial.doubt.posterior, margin: trial.doubt.margin };
-            Some((doubtful.posterior.filter(|_| doubtful.is_apart())?, trial.was_right))
+        let ranked = |trial: &ReviewTrial| {
+            let answer = UncertainAnswer { posterior: trial.doubt.posterior, margin: trial.doubt.margin };
+            Some((answer.posterior.filter(|_| answer.is_apart())?, trial.was_right))
         };
-        let mut told: Vec<(f64, bool)> = trials.into_iter().filter_map(told).collect();
-        told.sort_by(|one, other| other.0.total_cmp(&one.0));
-        let (mut accept, mut has_ended) = (None, false);
-        let mut keep = if told.is_empty() { 0.0 } else { f64::INFINITY };
+        let mut ranked: Vec<(f64, bool)> = trials.into_iter().filter_map(ranked).collect();
+        ranked.sort_by(|one, other| other.0.total_cmp(&one.0));
+        let (mut accept, mut run_has_ended) = (None, false);
+        let mut keep = if ranked.is_empty() { 0.0 } else { f64::INFINITY };
         let (mut errors, mut count) = (0, 0);
-        // Those of one posterior are above a level or below it together.
-        for alike in told.chunk_by(|one, other| one.0.total_cmp(&other.0).is_eq()) {
-            count += alike.len() as u64;
-            errors += alike.iter().filter(|(_, was_right)| !was_right).count() as u64;
-            let level = alike[0].0;
+        // Trials with equal posteriors lie on the same side of every level.
+        for equal in ranked.chunk_by(|one, other| one.0.total_cmp(&other.0).is_eq()) {
+            count += equal.len() as u64;
+            errors += equal.iter().filter(|(_, was_right)| !was_right).count() as u64;
+            let level = equal[0].0;
             if bounds::shows_at_most(1.0 - PRECISION_MIN, errors, count) {
-                accept = accept.filter(|_| has_ended).or(Some(level));
+                accept = accept.filter(|_| run_has_ended).or(Some(level));
             } else {
-                has_ended = accept.is_some();
+                run_has_ended = accept.is_some();
             }
             if errors as f64 <= (1.0 - PRECISION_MIN) * count as f64 {
                 keep = level;
             }
         }
-        // Nothing is known of posteriors below those that were asked, so nothing speaks against what was settled there.
-        if told.last().is_some_and(|(lowest, _)| keep <= *lowest) {
+        // Below the lowest reviewed posterior nothing is known, so nothing contradicts answers accepted there.
+        if ranked.last().is_some_and(|(lowest, _)| keep <= *lowest) {
             keep = 0.0;
         }
         Self { accept, keep }
     }
 }
 
-impl Pace {
-    /// Counts a resolve that may become a question.
-    pub fn see(&mut self) {
+impl ReviewBudget {
+    /// Counts a resolve that may become a review.
+    pub fn count_resolve(&mut self) {
         self.seen += 1;
         let gone = self.seen.saturating_sub(WINDOW);
-        self.asked.retain(|at| *at > gone);
-        self.doubts.retain(|(at, _)| *at > gone);
+        self.reviewed.retain(|at| *at > gone);
+        self.uncertain.retain(|(at, _)| *at > gone);
     }
 
-    /// What becomes of an answer that cannot be told. `share` of the resolves may become questions; `lot` is drawn evenly from
-    /// 0 to 1.
+    /// Decides what to do with an UNCERTAIN answer. `share` is the share of resolves that may become reviews, 0 to 1;
+    /// `random` is uniform in 0 to 1.
     ///
-    /// Where more cannot be told than may be asked, those nearest to even odds are asked: as near as fits the share, by what came of
-    /// late.
-    pub fn step(&mut self, doubtful: Doubtful, accept: Option<f64>, share: f64, lot: f64) -> Step {
+    /// When more answers are uncertain than may be reviewed, those nearest to even odds are reviewed, judged by the
+    /// recent ones.
+    pub fn decide(&mut self, answer: UncertainAnswer, accept: Option<f64>, share: f64, random: f64) -> ReviewAction {
         let allowance = share * self.seen.min(WINDOW) as f64;
-        let has_room = (self.asked.len() + 1) as f64 <= allowance;
-        if accept.is_some_and(|level| doubtful.reaches(level)) {
-            return if has_room && lot < AUDIT_SHARE { self.ask(CaseSelection::ByPosterior) } else { Step::Accept };
+        let has_budget = (self.reviewed.len() + 1) as f64 <= allowance;
+        if accept.is_some_and(|level| answer.reaches(level)) {
+            return if has_budget && random < AUDIT_SHARE {
+                self.ask(CaseSelection::ByPosterior)
+            } else {
+                ReviewAction::Accept
+            };
         }
-        // Once some are settled by their posterior, the others are those with a low one.
+        // With an acceptance level, the remaining answers are selected by their low posterior.
         let drawn = if accept.is_none() { CaseSelection::Blind } else { CaseSelection::ByPosterior };
-        let selection = self.selection(doubtful.distance(), allowance, lot, drawn);
-        self.doubts.push_back((self.seen, doubtful.distance()));
+        let selection = self.selection(answer.distance(), allowance, random, drawn);
+        self.uncertain.push_back((self.seen, answer.distance()));
         match selection {
-            Some(selection) if has_room => self.ask(selection),
-            Some(_) | None => Step::Leave,
+            Some(selection) if has_budget => self.ask(selection),
+            Some(_) | None => ReviewAction::Leave,
         }
     }
 
-    fn selection(&self, distance: f64, allowance: f64, lot: f64, drawn: CaseSelection) -> Option<CaseSelection> {
-        let doubts = (self.doubts.len() + 1) as f64;
-        if doubts <= allowance || lot < BLIND_SHARE * allowance / doubts {
+    fn selection(&self, distance: f64, allowance: f64, random: f64, drawn: CaseSelection) -> Option<CaseSelection> {
+        let uncertain = (self.uncertain.len() + 1) as f64;
+        if uncertain <= allowance || random < BLIND_SHARE * allowance / uncertain {
             return Some(drawn);
         }
-        let nearer = self.doubts.iter().filter(|(_, other)| *other < distance).count();
+        let nearer = self.uncertain.iter().filter(|(_, other)| *other < distance).count();
         ((nearer as f64) < (1.0 - BLIND_SHARE) * allowance).then_some(CaseSelection::ByPosterior)
     }
 
-    fn ask(&mut self, selection: CaseSelection) -> Step {
-        self.asked.push_back(self.seen);
-        Step::Ask(selection)
+    fn ask(&mut self, selection: CaseSelection) -> ReviewAction {
+        self.reviewed.push_back(self.seen);
+        ReviewAction::Ask(selection)
     }
 }
 
-/// A number from 0 up to, but not, 1 that follows from both halves of an id: even over ids that are drawn or counted (the
-/// finalizer of SplitMix64, Steele et al. 2014).
+/// Uniform number in [0, 1) from both halves of an id, for random and for consecutive ids (finalizer of SplitMix64,
+/// Steele et al. 2014).
 #[must_use]
-pub fn lot((high, low): (u64, u64)) -> f64 {
-    let mut mixed = low ^ high.rotate_left(32);
-    mixed = mixed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^= mixed >> 31;
+pub fn uniform_from_id(high: u64, low: u64) -> f64 {
+    let mixed = SplitMix64::seed_from_u64(low ^ high.rotate_left(32)).next_u64();
     (mixed >> 11) as f64 / (1_u64 << 53) as f64
 }

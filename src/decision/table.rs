@@ -1,21 +1,21 @@
-//! A model package's table of error rates and similarities, read between its rows and beyond them.
+//! RateTable of error rates and similarities in a model package: interpolation and extrapolation.
 
-/// Similarity as a function of the logarithm of the rate, straight between rows: similarities of strangers and of
-/// acquaintances thin out about exponentially.
+/// Similarity as a piecewise linear function of ln(rate): the tails of mated and non-mated similarities are about
+/// exponential.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Table {
-    /// (ln rate, similarity), the highest rate first. At least two.
+pub(super) struct RateTable {
+    /// (ln rate, similarity), highest rate first; at least two rows.
     rows: Vec<(f64, f64)>,
 }
 
-impl Table {
-    /// `None` for less than two rows, from which nothing can be read.
+impl RateTable {
+    /// `None` below two rows.
     pub(super) fn new(rows: &[(f64, f32)]) -> Option<Self> {
         let rows: Vec<(f64, f64)> = rows.iter().map(|(rate, similarity)| (rate.ln(), f64::from(*similarity))).collect();
         (rows.len() >= 2).then_some(Self { rows })
     }
 
-    /// The lowest rate that was measured.
+    /// The lowest measured rate.
     pub(super) fn rate_min(&self) -> f64 {
         self.rows[self.rows.len() - 1].0.exp()
     }
@@ -30,8 +30,8 @@ impl Table {
         self.rows[after].1 + (rate - self.rows[after].0) * slope(self.rows[after - 1], self.rows[after])
     }
 
-    /// The rate that belongs to a similarity, where similarity rises with the rate: the share of genuine pairs below
-    /// it. Found by halving, because rows may lie level and a level line has no inverse.
+    /// Rate at a similarity, for tables in which similarity rises with the rate: the share of genuine pairs below it.
+    /// By bisection, because a flat stretch has no inverse.
     pub(super) fn rate_below(&self, similarity: f64) -> f64 {
         let (mut low, mut high) = (-30.0_f64, 0.0_f64);
         for _ in 0..60 {
@@ -41,7 +41,7 @@ impl Table {
         high.exp()
     }
 
-    /// The rate that belongs to a similarity, where similarity rises as the rate falls: the share of impostor pairs that reach
+    /// Rate at a similarity, for tables in which similarity falls with the rate: the share of impostor pairs that reach
     /// it.
     pub(super) fn rate_above(&self, similarity: f64) -> f64 {
         let (mut low, mut high) = (-60.0_f64, 0.0_f64);
@@ -52,8 +52,8 @@ impl Table {
         high.exp()
     }
 
-    /// The steeper of the last step and the whole table: where the last rows lie level by chance, the rarer rates
-    /// would otherwise cost nothing.
+    /// Slope for extrapolation: the steeper of the last step and the whole table. A flat last step would otherwise make
+    /// rarer rates free.
     fn slope_beyond(&self) -> f64 {
         let last = self.rows.len() - 1;
         let (step, whole) = (slope(self.rows[last - 1], self.rows[last]), slope(self.rows[0], self.rows[last]));
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn rates_between_and_beyond_the_rows_are_read_off_straight_lines() {
-        let table = Table::new(&[(0.1, 0.2), (0.01, 0.3), (0.001, 0.5)]).expect("three rows");
+        let table = RateTable::new(&[(0.1, 0.2), (0.01, 0.3), (0.001, 0.5)]).expect("three rows");
         for (rate, similarity) in [
             (1.0, 0.1),
             (0.1, 0.2),
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn rates_are_found_from_similarities() {
-        let table = Table::new(&[(0.5, 0.6), (0.05, 0.4), (0.005, 0.4)]).expect("three rows");
+        let table = RateTable::new(&[(0.5, 0.6), (0.05, 0.4), (0.005, 0.4)]).expect("three rows");
         assert!(near(table.rate_below(0.6), 0.5));
         assert!(near(table.rate_below(0.4), 0.005), "the whole level stretch is not below");
         assert!(near(table.rate_below(0.9), 1.0));
@@ -101,8 +101,8 @@ mod tests {
 
     #[test]
     fn a_level_end_goes_on_rising() {
-        let table = Table::new(&[(0.1, 0.2), (0.01, 0.4), (0.001, 0.4)]).expect("three rows");
+        let table = RateTable::new(&[(0.1, 0.2), (0.01, 0.4), (0.001, 0.4)]).expect("three rows");
         assert!(near(table.similarity_at(1e-5), 0.6));
-        assert_eq!(Table::new(&[(0.1, 0.2)]), None);
+        assert_eq!(RateTable::new(&[(0.1, 0.2)]), None);
     }
 }

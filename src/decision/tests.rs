@@ -1,4 +1,4 @@
-//! Thresholds against what they promise, on simulated trials and on real faces.
+//! Thresholds compared with their targets, on simulated trials and on real faces.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ fn policy(target_fpir: f64, target_fmr: f64) -> Policy {
 
 fn package() -> PackageCalibration {
     PackageCalibration {
-        measured_on: "nobody".to_owned(),
+        measured_on: "simulation".to_owned(),
         genuine_pairs: 1000,
         impostor_pairs: 1_000_000,
         impostor: vec![(1e-1, 0.2), (1e-2, 0.3), (1e-3, 0.4), (1e-4, 0.5)],
@@ -25,7 +25,7 @@ fn package() -> PackageCalibration {
     }
 }
 
-/// Strangers between .1 and .3, acquaintances between .5 and .9.
+/// Non-mated similarities between 0.1 and 0.3, mated ones between 0.5 and 0.9.
 fn rehearsal(trials: u16) -> Rehearsal {
     let spread = |low: f32, high: f32| {
         (0..trials).map(|n| Similarity(low + (high - low) * f32::from(n) / f32::from(trials))).collect::<Vec<_>>()
@@ -47,15 +47,15 @@ fn near(found: Option<Similarity>, expected: f32) -> bool {
 #[test]
 fn a_package_is_read_at_the_size_of_the_gallery() {
     let calibration = Calibration::from_package(&package()).expect("two rows and more");
-    // FPIR 1 % among ten is FMR .1 %, among a hundred .01 %.
-    let ten = calibration.terms(policy(0.01, 0.001), 10);
+    // FPIR 1 % among ten identities is FMR 0.1 %, among a hundred 0.01 %.
+    let ten = calibration.thresholds(policy(0.01, 0.001), 10);
     assert!(near(ten.point.threshold_known, 0.4) && near(ten.point.threshold_verify, 0.4), "{ten:?}");
     assert!(near(ten.point.threshold_new, 0.25));
     assert!((ten.point.expected_fnir.expect("genuine pairs are known") - 0.1).abs() < 1e-3);
     assert_eq!(ten.point.source, ThresholdSource::Package);
     assert_eq!(ten.resolve_reasons, [Reason::PackageCalibration]);
 
-    let thousand = calibration.terms(policy(0.01, 0.001), 1000);
+    let thousand = calibration.thresholds(policy(0.01, 0.001), 1000);
     assert!(near(thousand.point.threshold_known, 0.6), "goes on along the last line");
     assert_eq!(thousand.resolve_reasons, [Reason::PackageCalibration, Reason::Extrapolated]);
     assert_eq!(thousand.verify_reasons, [Reason::PackageCalibration]);
@@ -68,27 +68,27 @@ fn a_rehearsal_needs_three_hundred_trials() {
 }
 
 #[test]
-fn a_rehearsal_at_another_size_is_carried_over_and_called_stale() {
+fn a_rehearsal_at_another_size_is_converted_and_stale() {
     let calibration = Calibration::from_rehearsal(&rehearsal(2000), None).expect("enough trials");
-    let same = calibration.terms(policy(0.2, 0.01), 1100);
+    let same = calibration.thresholds(policy(0.2, 0.01), 1100);
     assert_eq!(same.resolve_reasons, []);
-    let doubled = calibration.terms(policy(0.36, 0.01), 2000);
+    let doubled = calibration.thresholds(policy(0.36, 0.01), 2000);
     assert_eq!(doubled.resolve_reasons, [Reason::CalibrationStale]);
     assert_eq!(doubled.verify_reasons, []);
-    // 36 % among twice as many are 20 % among as many as rehearsed.
-    let rehearsed = calibration.terms(policy(0.2, 0.01), 1000);
+    // 36 % among twice as many identities equals 20 % among the rehearsed number.
+    let rehearsed = calibration.thresholds(policy(0.2, 0.01), 1000);
     for point in [doubled.point, rehearsed.point] {
         assert!(near(point.threshold_known, 0.26) && near(point.threshold_new, 0.26), "{point:?}");
     }
 }
 
 #[test]
-fn what_no_trial_can_show_is_extrapolated_with_care() {
+fn rates_beyond_the_trials_are_extrapolated() {
     let calibration = Calibration::from_rehearsal(&rehearsal(1000), None).expect("enough trials");
-    let shown = calibration.terms(policy(0.001, 0.001), 999);
-    let rarer = calibration.terms(policy(0.000_9, 0.000_9), 999);
-    let half = calibration.terms(policy(0.000_45, 0.000_45), 999);
-    let supported = calibration.terms(policy(0.003, 0.003), 999);
+    let shown = calibration.thresholds(policy(0.001, 0.001), 999);
+    let rarer = calibration.thresholds(policy(0.000_9, 0.000_9), 999);
+    let half = calibration.thresholds(policy(0.000_45, 0.000_45), 999);
+    let supported = calibration.thresholds(policy(0.003, 0.003), 999);
     assert_eq!((supported.resolve_reasons, supported.verify_reasons), (vec![], vec![]));
     assert_eq!(shown.resolve_reasons, [Reason::Unsupported], "three errors are not to be expected, one is");
     assert_eq!(shown.verify_reasons, [Reason::Unsupported]);
@@ -99,63 +99,68 @@ fn what_no_trial_can_show_is_extrapolated_with_care() {
 }
 
 #[test]
-fn acquaintances_come_from_the_gallery_then_from_the_package_or_not_at_all() {
+fn mated_scores_come_from_the_gallery_then_from_the_package() {
     let mut few = rehearsal(1000);
     few.mated_best.truncate(49);
-    let terms = |rehearsal: &Rehearsal, package: Option<&PackageCalibration>| {
-        Calibration::from_rehearsal(rehearsal, package).expect("enough trials").terms(policy(0.2, 0.01), 1000).point
+    let thresholds = |rehearsal: &Rehearsal, package: Option<&PackageCalibration>| {
+        Calibration::from_rehearsal(rehearsal, package)
+            .expect("enough trials")
+            .thresholds(policy(0.2, 0.01), 1000)
+            .point
     };
-    let from_gallery = terms(&rehearsal(1000), Some(&package()));
-    assert_eq!(from_gallery.expected_fnir, Some(0.0), "nobody of the gallery is below");
-    let from_package = terms(&few, Some(&package()));
+    let from_gallery = thresholds(&rehearsal(1000), Some(&package()));
+    assert_eq!(from_gallery.expected_fnir, Some(0.0), "no mated similarity is below");
+    let from_package = thresholds(&few, Some(&package()));
     assert!(near(from_package.threshold_new, 0.25), "{from_package:?}");
-    let from_nowhere = terms(&few, None);
+    let from_nowhere = thresholds(&few, None);
     assert_eq!(from_nowhere.threshold_new, from_nowhere.threshold_known);
     assert_eq!(from_nowhere.expected_fnir, None);
 }
 
 #[test]
-fn from_three_hundred_on_outsiders_speak_for_strangers() {
+fn three_hundred_outsiders_replace_nonmated_trials() {
     let outsiders = |count: u16| (0..count).map(|n| Similarity(0.3 + f32::from(n) * 1e-4)).collect::<Vec<_>>();
     let of = |count: u16| Calibration::from_trials(&rehearsal(1000), &outsiders(count), None).expect("enough trials");
-    let (few, many) = (of(299).terms(policy(0.2, 0.01), 1000).point, of(300).terms(policy(0.2, 0.01), 1000).point);
+    let (few, many) =
+        (of(299).thresholds(policy(0.2, 0.01), 1000).point, of(300).thresholds(policy(0.2, 0.01), 1000).point);
     assert_eq!((few.source, few.trials), (ThresholdSource::Rehearsal, 1000));
     assert_eq!((many.source, many.trials), (ThresholdSource::Outsiders, 300));
     assert!(near(few.threshold_known, 0.26) && near(many.threshold_known, 0.324), "{many:?}");
     assert_eq!(few.threshold_verify, many.threshold_verify, "impostors are the gallery's own");
 
-    // A gallery too small to rehearse can be tried by outsiders; what one impostor does follows from what a stranger does.
+    // A gallery too small for a rehearsal is calibrated by outsiders; the verification threshold follows from their
+    // trials.
     let small = Rehearsal { identities: 10, ..Rehearsal::default() };
     assert_eq!(Calibration::from_trials(&small, &outsiders(299), None), None);
     let tried = Calibration::from_trials(&small, &outsiders(300), None).expect("enough outsiders");
-    let point = tried.terms(policy(0.2, 1.0 - 0.8_f64.powf(0.1)), 10).point;
+    let point = tried.thresholds(policy(0.2, 1.0 - 0.8_f64.powf(0.1)), 10).point;
     assert_eq!(point.threshold_verify, point.threshold_known, "ten chances of one in 45 are one of five");
 }
 
 #[test]
-fn a_promise_says_how_sure_it_is() {
+fn an_error_rate_has_an_upper_bound() {
     let calibration = Calibration::from_rehearsal(&rehearsal(1000), None).expect("enough trials");
-    let at = |fpir: f64| calibration.terms(policy(fpir, 0.01), 999).point;
+    let at = |fpir: f64| calibration.thresholds(policy(fpir, 0.01), 999).point;
     // Wilson's bound for about 200 of 1000.
     let bound = at(0.2).fpir_upper_bound.expect("calibrated");
     assert!((bound - 0.226).abs() < 0.002, "{bound}");
-    // Beyond all trials: the rule of three.
+    // Beyond all trials the rule of three holds.
     assert!((at(1e-6).fpir_upper_bound.expect("calibrated") - 0.003).abs() < 1e-6);
-    // Twice as many people, twice as many chances.
-    let doubled = calibration.terms(policy(1e-6, 0.01), 1998).point.fpir_upper_bound.expect("calibrated");
+    // Twice as many identities, twice as many comparisons.
+    let doubled = calibration.thresholds(policy(1e-6, 0.01), 1998).point.fpir_upper_bound.expect("calibrated");
     assert!((doubled - (1.0 - 0.997_f64.powi(2))).abs() < 1e-6);
-    // One person's many pictures are one trial.
+    // All images of one person are one independent trial.
     let few = Rehearsal { identities: 100, ..rehearsal(1000) };
-    let few = Calibration::from_rehearsal(&few, None).expect("enough trials").terms(policy(1e-6, 0.01), 99);
+    let few = Calibration::from_rehearsal(&few, None).expect("enough trials").thresholds(policy(1e-6, 0.01), 99);
     assert!((few.point.fpir_upper_bound.expect("calibrated") - 0.03).abs() < 1e-6);
-    // Ten impostors in 10 000 pairs and a gallery of one.
+    // Ten impostors in 10 000 pairs, and a gallery of one.
     let package = PackageCalibration { impostor_pairs: 10_000, ..package() };
-    let packaged = Calibration::from_package(&package).expect("rows").terms(policy(1e-3, 0.01), 1).point;
+    let packaged = Calibration::from_package(&package).expect("rows").thresholds(policy(1e-3, 0.01), 1).point;
     assert!((packaged.fpir_upper_bound.expect("calibrated") - 1.84e-3).abs() < 1e-5, "{packaged:?}");
 }
 
 #[test]
-fn a_calibration_tells_its_errors_at_standard_rates() {
+fn a_calibration_lists_its_errors_at_standard_rates() {
     let calibration = Calibration::from_rehearsal(&rehearsal(1000), None).expect("enough trials");
     let levels = calibration.levels(999);
     assert!(levels.len() >= 4 && levels.is_sorted_by(|a, b| a.target_fpir > b.target_fpir));
@@ -173,16 +178,16 @@ fn a_calibration_tells_its_errors_at_standard_rates() {
     assert!(first.llr.is_some_and(|llr| llr.lower <= llr.value && llr.value <= llr.upper));
 }
 
-/// Acquaintances between .1 and 1.1 and no 2 % below .12, strangers up to .3.
+/// Mated similarities between 0.1 and 1.1, with 2 % below 0.12; non-mated ones up to 0.3.
 fn overlapping() -> Rehearsal {
     Rehearsal { mated_best: (0..1000_u16).map(|n| Similarity(0.1 + f32::from(n) * 1e-3)).collect(), ..rehearsal(1000) }
 }
 
 #[test]
-fn so_many_acquaintances_come_back_uncertain_as_the_policy_lets() {
+fn the_policy_limits_the_share_of_uncertain_mated_answers() {
     let rehearsal = overlapping();
     let calibration = Calibration::from_rehearsal(&rehearsal, None).expect("enough trials");
-    let point = |max_uncertain| calibration.terms(Policy { max_uncertain, ..policy(0.1, 0.01) }, 999).point;
+    let point = |max_uncertain| calibration.thresholds(Policy { max_uncertain, ..policy(0.1, 0.01) }, 999).point;
     let today = point(None);
     assert!(near(today.threshold_known, 0.28) && near(today.threshold_new, 0.12), "{today:?}");
     let uncertain = |point: domain::OperatingPoint| {
@@ -192,24 +197,24 @@ fn so_many_acquaintances_come_back_uncertain_as_the_policy_lets() {
     assert_eq!(point(Some(0.5)), today, "a limit that holds changes nothing");
     for (most, expected) in [(0.1, 100), (0.05, 50), (0.001, 1), (0.0, 0)] {
         let limited = point(Some(most));
-        assert_eq!(limited.threshold_known, today.threshold_known, "strangers pay nothing");
+        assert_eq!(limited.threshold_known, today.threshold_known, "the threshold for KNOWN stays");
         assert_eq!(uncertain(limited), expected, "{most}: {limited:?}");
     }
-    // Ten who are just as similar are in or out together.
+    // Ten equal similarities lie on the same side of the threshold.
     let tied = Rehearsal {
         mated_best: (0..1000_u16).map(|n| Similarity(0.1 + f32::from(n / 10) * 1e-2)).collect(),
         ..self::rehearsal(1000)
     };
     let tied_calibration = Calibration::from_rehearsal(&tied, None).expect("enough trials");
-    let limited = tied_calibration.terms(Policy { max_uncertain: Some(0.015), ..policy(0.1, 0.01) }, 999).point;
+    let limited = tied_calibration.thresholds(Policy { max_uncertain: Some(0.015), ..policy(0.1, 0.01) }, 999).point;
     let between = |s: &&Similarity| Some(**s) >= limited.threshold_new && Some(**s) < limited.threshold_known;
     assert_eq!(tied.mated_best.iter().filter(between).count(), 10, "{limited:?}");
 }
 
-/// Who is on an image of that name.
+/// Person's name from an image name.
 type PersonOn = fn(&str) -> &str;
 
-/// Pairs of the first 100 people of a set with several pictures to fit, of the next 100 to judge.
+/// Pairs of the first 100 people with several images for fitting, and of the next 100 for testing.
 fn pairs(set: &str, person: PersonOn) -> Option<[(Vec<f64>, Vec<f64>); 2]> {
     let mut people = People::new();
     for (image, values) in testing::embeddings(set)? {
@@ -229,7 +234,7 @@ fn pairs(set: &str, person: PersonOn) -> Option<[(Vec<f64>, Vec<f64>); 2]> {
 
 #[test]
 #[expect(clippy::print_stderr, reason = "the costs are what the test is for")]
-fn evidence_of_people_never_seen_before_is_worth_what_it_says() {
+fn ratios_are_calibrated_on_unseen_people() {
     let sets: [(&str, PersonOn); 2] =
         [("lfw_mobilefacenet", testing::lfw_person), ("market_osnet", testing::market_person)];
     for (set, person) in sets {
@@ -239,7 +244,7 @@ fn evidence_of_people_never_seen_before_is_worth_what_it_says() {
         let llr = Llr::fit(&seen.0, &seen.1).expect("a hundred pairs of either kind");
         let of = |similarities: &[f64]| similarities.iter().map(|s| llr.of(*s)).collect::<Vec<f64>>();
         let cost = cllr(&of(&unseen.0), &of(&unseen.1));
-        // The best that this form can do, were it fitted to those whom it judges.
+        // The lowest cost of a line, fitted to the test pairs themselves.
         let own = Llr::fit(&unseen.0, &unseen.1).expect("a hundred pairs of either kind");
         let least = cllr(
             &unseen.0.iter().map(|s| own.of(*s)).collect::<Vec<f64>>(),
@@ -250,7 +255,7 @@ fn evidence_of_people_never_seen_before_is_worth_what_it_says() {
             &of(&unseen.1).iter().map(|l| l / 4.0).collect::<Vec<f64>>(),
         );
         eprintln!(
-            "{set}: Cllr {cost:.3} bits, {least:.3} fitted to the judged themselves, {modest:.3} when a quarter is claimed"
+            "{set}: Cllr {cost:.3} bits, {least:.3} fitted to the test pairs, {modest:.3} when a quarter is claimed"
         );
         assert!(cost < 0.15, "{cost}");
         assert!(cost - least < 0.03, "what calibration loses: {cost} beside {least}");
@@ -268,13 +273,13 @@ fn candidates(similarities: &[f32]) -> Vec<Candidate> {
     (0..).zip(similarities).map(candidate).collect()
 }
 
-/// Known from .4, new below .25.
-fn terms() -> Terms {
-    Calibration::from_package(&package()).expect("rows").terms(policy(0.01, 0.001), 10)
+/// Thresholds: KNOWN from 0.4, NEW below 0.25.
+fn thresholds() -> Thresholds {
+    Calibration::from_package(&package()).expect("rows").thresholds(policy(0.01, 0.001), 10)
 }
 
 #[test]
-fn similarities_become_answers() {
+fn similarities_decide() {
     let package = Reason::PackageCalibration;
     for (similarities, kind, reasons) in [
         (&[0.7, 0.3][..], DecisionKind::Known, vec![package]),
@@ -285,7 +290,7 @@ fn similarities_become_answers() {
         (&[0.2, 0.1], DecisionKind::New, vec![package]),
         (&[], DecisionKind::New, vec![package]),
     ] {
-        let decision = decide(&terms(), OpenSetRule::Thresholds, &candidates(similarities), Some(1.0));
+        let decision = decide(&thresholds(), OpenSetRule::Thresholds, &candidates(similarities), Some(1.0));
         assert_eq!((decision.kind, decision.reasons), (kind, reasons), "{similarities:?}");
         assert_eq!(decision.similarity.map(|s| s.0), similarities.first().copied());
         assert_eq!(decision.margin, similarities.get(1).map(|next| similarities[0] - next));
@@ -293,20 +298,20 @@ fn similarities_become_answers() {
 }
 
 #[test]
-fn without_calibration_only_an_empty_gallery_is_sure() {
-    let nobody = decide(&Terms::uncalibrated(Policy::default(), 0), OpenSetRule::Posterior, &[], None);
-    assert_eq!((nobody.kind, nobody.reasons), (DecisionKind::New, vec![Reason::EmptyGallery]));
-    let somebody = Terms::uncalibrated(Policy::default(), 1);
+fn without_calibration_only_an_empty_gallery_is_decided() {
+    let empty = decide(&Thresholds::uncalibrated(Policy::default(), 0), OpenSetRule::Posterior, &[], None);
+    assert_eq!((empty.kind, empty.reasons), (DecisionKind::New, vec![Reason::EmptyGallery]));
+    let one_identity = Thresholds::uncalibrated(Policy::default(), 1);
     for found in [&[0.99][..], &[-0.5], &[]] {
-        let decision = decide(&somebody, OpenSetRule::Thresholds, &candidates(found), None);
+        let decision = decide(&one_identity, OpenSetRule::Thresholds, &candidates(found), None);
         assert_eq!((decision.kind, decision.reasons), (DecisionKind::Uncertain, vec![Reason::NoCalibration]));
     }
-    assert!(!verify(&somebody.point, &candidates(&[1.0])[0]));
+    assert!(!verify(&one_identity.point, &candidates(&[1.0])[0]));
 }
 
 #[test]
-fn a_claim_holds_from_its_threshold_on() {
-    let point = terms().point;
+fn a_claim_is_verified_from_its_threshold() {
+    let point = thresholds().point;
     let threshold = point.threshold_verify.expect("calibrated").0;
     assert!(verify(&point, &candidates(&[threshold])[0]));
     assert!(!verify(&point, &candidates(&[threshold.next_down()])[0]));
@@ -328,9 +333,9 @@ proptest! {
         let (few, many) = (identities[0].min(identities[1]), identities[0].max(identities[1]));
         for calibration in [Calibration::from_rehearsal(&rehearsal, None), Calibration::from_package(&package())] {
             let calibration = calibration.expect("enough trials");
-            let strict_few = calibration.terms(policy(strict, strict), few).point;
-            let loose_few = calibration.terms(policy(loose, loose), few).point;
-            let strict_many = calibration.terms(policy(strict, strict), many).point;
+            let strict_few = calibration.thresholds(policy(strict, strict), few).point;
+            let loose_few = calibration.thresholds(policy(loose, loose), few).point;
+            let strict_many = calibration.thresholds(policy(strict, strict), many).point;
             prop_assert!(strict_few.threshold_known >= loose_few.threshold_known);
             prop_assert!(strict_few.threshold_verify >= loose_few.threshold_verify);
             prop_assert!(strict_few.threshold_new >= loose_few.threshold_new);
@@ -350,13 +355,13 @@ fn cosine(one: &[f32], other: &[f32]) -> Similarity {
     Similarity(one.iter().zip(other).map(|(a, b)| a * b).sum())
 }
 
-/// The highest similarity to each person of a gallery but the one named.
+/// The highest similarity to any other person of the gallery.
 fn best_of_others(gallery: &People, name: &str, probe: &[f32]) -> Similarity {
     let others = gallery.iter().filter(|(other, _)| *other != name).flat_map(|(_, rows)| rows);
     others.map(|row| cosine(probe, row)).max_by(Similarity::total_cmp).expect("a gallery has several people")
 }
 
-/// Every template against everybody else, as the gallery room does it.
+/// Every template against all other identities, as a rehearsal does.
 fn rehearse(gallery: &People) -> Rehearsal {
     let mut rehearsal = Rehearsal { identities: gallery.len() as u64, ..Rehearsal::default() };
     for ((name, rows), (_, others)) in gallery.iter().zip(gallery.iter().cycle().skip(7)) {
@@ -370,10 +375,10 @@ fn rehearse(gallery: &People) -> Rehearsal {
     rehearsal
 }
 
-/// Half of the people of LFW are enrolled, the others are strangers; then the other way round.
+/// Half of the people in LFW are enrolled and the others are non-mated probes; then the other way round.
 #[test]
 #[expect(clippy::print_stderr, reason = "the realised rates are what the test is for")]
-fn strangers_come_back_as_somebody_about_as_often_as_promised() {
+fn the_realised_false_positive_rate_is_near_its_target() {
     let Some(rows) = testing::embeddings("lfw_mobilefacenet") else {
         return;
     };
@@ -384,18 +389,18 @@ fn strangers_come_back_as_somebody_about_as_often_as_promised() {
         let turn = seen.len();
         let half = *seen.entry(name.clone()).or_insert(turn) % 2;
         let photographs = halves[half].entry(name).or_default();
-        // A few people have hundreds of photographs and would be most of the trials.
+        // A few people have hundreds of images and would be most of the trials.
         if photographs.len() < 5 {
             photographs.push(values);
         }
     }
-    for (enrolled, strangers) in [(0, 1), (1, 0)] {
-        let (gallery, strangers) = (&halves[enrolled], &halves[strangers]);
+    for (enrolled, nonmated) in [(0, 1), (1, 0)] {
+        let (gallery, nonmated) = (&halves[enrolled], &halves[nonmated]);
         let calibration = Calibration::from_rehearsal(&rehearse(gallery), None).expect("thousands of trials");
         let best: Vec<Similarity> =
-            strangers.iter().map(|(name, rows)| best_of_others(gallery, name, &rows[0])).collect();
+            nonmated.iter().map(|(name, rows)| best_of_others(gallery, name, &rows[0])).collect();
         for target in [0.05, 0.01] {
-            let point = calibration.terms(policy(target, 0.001), gallery.len() as u64).point;
+            let point = calibration.thresholds(policy(target, 0.001), gallery.len() as u64).point;
             let accepted = best.iter().filter(|s| Some(**s) >= point.threshold_known).count();
             let realised = accepted as f64 / best.len() as f64;
             eprintln!(
@@ -413,8 +418,8 @@ fn strangers_come_back_as_somebody_about_as_often_as_promised() {
 }
 
 #[test]
-fn by_the_posterior_thresholds_have_no_part() {
-    let uncalibrated = Terms::uncalibrated(policy(0.01, 0.001), 3);
+fn in_posterior_mode_thresholds_are_not_used() {
+    let uncalibrated = Thresholds::uncalibrated(policy(0.01, 0.001), 3);
     let by = |posterior, similarities: &[f32]| {
         let decided = decide(&uncalibrated, OpenSetRule::Posterior, &candidates(similarities), posterior);
         (decided.kind, decided.reasons)
@@ -425,9 +430,9 @@ fn by_the_posterior_thresholds_have_no_part() {
     assert_eq!(by(Some(0.02), &[0.9, 0.2]), (DecisionKind::New, vec![Reason::LearntDecision]));
     let between = vec![Reason::LearntDecision, Reason::BetweenThresholds];
     assert_eq!(by(Some(0.5), &[0.9, 0.2]), (DecisionKind::Uncertain, between));
-    // A looser target takes more for known.
-    let loose = Terms::uncalibrated(policy(0.5, 0.001), 3);
+    // A higher target FPIR answers KNOWN more often.
+    let loose = Thresholds::uncalibrated(policy(0.5, 0.001), 3);
     assert_eq!(decide(&loose, OpenSetRule::Posterior, &candidates(&[0.9]), Some(0.5)).kind, DecisionKind::Known);
-    // Without a posterior thresholds decide, and here there are none.
+    // Without a posterior the thresholds decide, and here there are none.
     assert_eq!(by(None, &[0.9]), (DecisionKind::Uncertain, vec![Reason::NoCalibration]));
 }

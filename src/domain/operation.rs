@@ -94,7 +94,7 @@ impl OperationFailure {
     }
 }
 
-/// OperationProgress of an operation, in pairs of templates.
+/// Progress of an operation, in pairs of templates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperationProgress {
     pub done: u64,

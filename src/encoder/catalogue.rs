@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recipe_that_makes_no_sense_is_refused() {
+    fn an_invalid_entry_is_refused() {
         let parse = |from: &str, to: &str| Catalogue::parse(&TEXT.replacen(from, to, 1), &[]);
         assert!(matches!(parse("dimension = 128", "dimension = 127"), Err(PackageError::WrongDimension { .. })));
         assert!(matches!(parse("starter = true", "starter = true\nsurprise = 1"), Err(PackageError::Manifest(_))));

@@ -85,7 +85,7 @@ mod tests {
         assert!(wide.check(&[]).expect_err("nothing is installed").to_string().ends_with("installed are no models"));
         let absent =
             Placements { devices: BTreeMap::from([(face.clone(), Device::Cuda(u16::MAX))]), ..Placements::default() };
-        let error = absent.check(&[&face]).expect_err("nobody has so many cards").to_string();
+        let error = absent.check(&[&face]).expect_err("no machine has so many cards").to_string();
         assert!(error.contains("face") && error.contains("cuda:65535"), "{error}");
     }
 }

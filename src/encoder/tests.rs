@@ -14,7 +14,7 @@ use domain::{Alignment, Device, Embedding, Geometry, ImageBytes, Picture, Sample
 use fixtures::{self as script, ProgramBehaviour};
 use torch::network::synthetic::weights as synthetic_weights;
 
-/// A person package with weights that nobody trained.
+/// A person package with synthetic weights.
 pub(super) fn synthetic_package(id: &str) -> Package {
     let entry = Catalogue::built_in().named("person-osnet-x0-25").expect("a starter").clone();
     let manifest = Manifest { id: SpaceName::new(id).expect("an id"), ..entry.manifest };
@@ -26,7 +26,7 @@ pub(super) fn synthetic_package(id: &str) -> Package {
     Package { manifest, digest, weights }
 }
 
-/// A person package whose network is a small program.
+/// A person package with a small program.
 pub(super) fn script_package(id: &str, behaviour: ProgramBehaviour) -> Package {
     let mut manifest = Manifest { id: SpaceName::new(id).expect("an id"), ..synthetic_package(id).manifest };
     let ModelKind::Encoder(encoder) = &mut manifest.kind else { panic!("the starter is an encoder") };
@@ -51,7 +51,7 @@ pub(super) fn write_package(package: &Package, folder: &Path) {
     package.write(folder).expect("a package");
 }
 
-/// A models folder with one invented person package, and options that serve it.
+/// A models folder with one synthetic person package, and options that serve it.
 pub(super) fn rig(packages: &[&str]) -> (tempfile::TempDir, EncoderOptions) {
     let models = tempfile::tempdir().expect("a folder");
     for id in packages {
@@ -131,7 +131,7 @@ async fn packages_are_found_by_modality_name_and_digest() {
 }
 
 #[tokio::test]
-async fn a_batch_gives_everybody_the_answer_they_would_get_alone() {
+async fn a_batch_gives_the_same_embeddings_as_single_samples() {
     let (_models, options) = rig(&["model"]);
     let encoders = Encoders::start(EncoderOptions { workers_per_model: 2, ..options }).await.expect("a package");
     let encoder = encoders.for_modality(Modality::Person).expect("loaded");
@@ -149,7 +149,7 @@ async fn a_batch_gives_everybody_the_answer_they_would_get_alone() {
 }
 
 #[tokio::test]
-async fn several_threads_answer_as_one_does() {
+async fn several_threads_give_the_same_embeddings_as_one() {
     let (_models, options) = rig(&["model"]);
     let name = SpaceName::new("model").expect("a name");
     let mut embeddings = Vec::new();
@@ -165,7 +165,7 @@ async fn several_threads_answer_as_one_does() {
 }
 
 #[tokio::test]
-async fn a_model_that_is_placed_where_it_cannot_be_is_named_at_start() {
+async fn an_impossible_placement_is_an_error_at_start() {
     for (model, device, sentence) in
         [("slip", Device::Cpu, "not installed; installed are model"), ("model", Device::Cuda(u16::MAX), "cuda:65535")]
     {
@@ -178,7 +178,7 @@ async fn a_model_that_is_placed_where_it_cannot_be_is_named_at_start() {
 }
 
 #[tokio::test]
-async fn bad_samples_are_the_senders_and_harm_nobody() {
+async fn bad_samples_fail_alone() {
     let (_models, options) = rig(&["model"]);
     let encoders = Encoders::start(EncoderOptions { queue_max: 1, ..options }).await.expect("a package");
     let encoder = encoders.for_modality(Modality::Person).expect("loaded");
@@ -189,19 +189,19 @@ async fn bad_samples_are_the_senders_and_harm_nobody() {
     }
     let wrong = Sample { modality: Modality::Face, ..picture(1) };
     assert!(matches!(encode(wrong).await, Err(EncoderError::BadSample(SampleError::OtherModality { .. }))));
-    // Each gave its place back, or the only one would be gone.
+    // Each freed its slot, or the only slot would be taken.
     assert!(encode(picture(1)).await.is_ok());
 }
 
 #[tokio::test]
-async fn a_passed_deadline_and_a_full_queue_are_said() {
+async fn a_passed_deadline_and_a_full_queue_are_errors() {
     let (_models, options) = rig(&["model"]);
     let encoders = Encoders::start(EncoderOptions { queue_max: 1, ..options }).await.expect("a package");
     let encoder = encoders.for_modality(Modality::Person).expect("loaded");
     let late = encoder.encode(picture(1), encode_parameters(Urgency::Interactive, Instant::now())).await;
     assert!(matches!(late, Err(EncoderError::DeadlinePassed)), "{late:?}");
     let place = loop {
-        // The late sample's place comes back when its preparation ends.
+        // The late sample's slot is free when its preparation ends.
         match encoder.service.take_slot() {
             Ok(place) => break place,
             Err(_) => tokio::task::yield_now().await,
@@ -214,16 +214,16 @@ async fn a_passed_deadline_and_a_full_queue_are_said() {
 }
 
 #[tokio::test]
-async fn stopping_waits_for_places_and_giving_up_does_not() {
+async fn stopping_waits_for_slots_and_dropping_it_does_not() {
     let (_models, options) = rig(&["model"]);
     let encoders = Encoders::start(options).await.expect("a package");
     let encoder = encoders.for_modality(Modality::Person).expect("loaded");
     let slot = encoder.service.take_slot().expect("free");
     {
         let mut stopping = std::pin::pin!(encoders.stop());
-        assert!(futures::poll!(stopping.as_mut()).is_pending(), "somebody still has a place");
+        assert!(futures::poll!(stopping.as_mut()).is_pending(), "a slot is still taken");
     }
-    // Whoever waited gave up, and with that the queue was abandoned.
+    // Dropping the stop future abandoned the queue.
     let answered = slot
         .put(NetworkInput { views: Vec::new() }, Schedule { urgency: Urgency::Interactive, deadline: soon() })
         .await;
@@ -279,7 +279,7 @@ async fn a_program_is_served_like_any_other_model() {
 }
 
 #[tokio::test]
-async fn a_program_that_goes_by_its_batch_is_named_at_start() {
+async fn a_batch_dependent_program_is_an_error_at_start() {
     for (behaviour, sentence) in [
         (ProgramBehaviour::OverTheBatch, "whole batch"),
         (ProgramBehaviour::NotANumber, "not finite"),
@@ -321,7 +321,7 @@ async fn pulled_starters_give_the_golden_vectors() {
     encoders.stop().await;
 }
 
-/// Encodes the first 16 golden pictures that are here, all at once; tells how many those were.
+/// Encodes the first 16 available golden pictures at once; returns their number.
 async fn check_golden(
     encoder: &Encoder,
     data: &Path,

@@ -146,8 +146,8 @@ mod tests {
             seen.report.pad = Pad::of(score, 0.5);
             seen
         };
-        let judged = |scores: [f32; 3]| pool(scores.map(seen).into(), 0, Some(0.5)).expect("frames").report.pad;
-        assert_eq!(judged([0.9, 0.4, 0.8]).verdict, PadVerdict::BonaFide);
-        assert_eq!(judged([0.1, 0.6, 0.2]).verdict, PadVerdict::Attack);
+        let pad = |scores: [f32; 3]| pool(scores.map(seen).into(), 0, Some(0.5)).expect("frames").report.pad;
+        assert_eq!(pad([0.9, 0.4, 0.8]).verdict, PadVerdict::BonaFide);
+        assert_eq!(pad([0.1, 0.6, 0.2]).verdict, PadVerdict::Attack);
     }
 }

@@ -78,8 +78,8 @@ pub(super) async fn all_against_all(
     let rankings: Vec<metrics::RankedRelevance> = (0..paths.len())
         .map(|probe| {
             let other_views = (0..paths.len()).filter(|item| labels[*item] != labels[probe]);
-            let alike = |item: usize| similarity(embeddings[probe].as_ref(), embeddings[item].as_ref());
-            rank(other_views, alike, |item| labels[item].0 == labels[probe].0)
+            let similarity_to = |item: usize| similarity(embeddings[probe].as_ref(), embeddings[item].as_ref());
+            rank(other_views, similarity_to, |item| labels[item].0 == labels[probe].0)
         })
         .collect();
     if !rankings.iter().any(|r| r.contains(&true)) {

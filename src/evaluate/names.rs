@@ -195,10 +195,10 @@ mod tests {
         let market = PersonRule::Market.known(&names(&["0003_c4s6_015641_00.jpg"])).expect("a person");
         assert_eq!((&*market[0].person, &*market[0].labels["camera"]), ("0003", "4"));
         let casia = PersonRule::CasiaB.known(&names(&["001-nm-04-090.json", "124-cl-01-000"])).expect("people");
-        let told =
+        let described =
             |known: &SampleIdentity| ["condition", "view", "role"].map(|label| known.labels[label].clone()).join(" ");
-        assert_eq!((&*casia[0].person, told(&casia[0])), ("001", "nm 090 gallery".to_owned()));
-        assert_eq!((&*casia[1].person, told(&casia[1])), ("124", "cl 000 probe".to_owned()));
+        assert_eq!((&*casia[0].person, described(&casia[0])), ("001", "nm 090 gallery".to_owned()));
+        assert_eq!((&*casia[1].person, described(&casia[1])), ("124", "cl 000 probe".to_owned()));
         for (rule, name) in [
             (PersonRule::Lfw, "Aaron.jpg"),
             (PersonRule::Lfw, "a_b.jpg"),

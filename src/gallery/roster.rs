@@ -1,4 +1,4 @@
-//! The identities of a collection, each under a small number that rows can carry.
+//! The identities of a collection, each with a small number (slot) that rows store instead of the id.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -6,97 +6,96 @@ use serde::{Deserialize, Serialize};
 
 use domain::{Identity, IdentityId, Labels, Timestamp};
 
-/// An identity's number while it is enrolled. Given to another identity once it is forgotten, and by then no row
-/// carries it any more.
+/// Number of an enrolled identity. It is reused after the identity is deleted; no row carries it then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Slot(pub(crate) u32);
 
-/// What searches need to know of an identity.
+/// The part of an identity that searches need.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Occupant {
+pub(crate) struct RosterEntry {
     pub(crate) id: IdentityId,
     pub(crate) labels: Labels,
     pub(crate) expire_time: Option<Timestamp>,
 }
 
-/// Who has each slot; nobody has a free one.
-pub(crate) type Occupants = Vec<Option<Arc<Occupant>>>;
+/// The identity of each slot; `None` for a free slot.
+pub(crate) type RosterEntries = Vec<Option<Arc<RosterEntry>>>;
 
-/// Who is enrolled.
+/// The enrolled identities of a collection.
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
-    occupants: Occupants,
+    entries: RosterEntries,
     slots: HashMap<IdentityId, Slot>,
     free: Vec<Slot>,
 }
 
 impl Roster {
-    /// Everybody at the slot that they have in the list.
-    pub(crate) fn of(occupants: Occupants) -> Self {
+    /// Each entry keeps its index as its slot.
+    pub(crate) fn of(entries: RosterEntries) -> Self {
         let mut roster = Self::default();
-        for (slot, occupant) in (0..).map(Slot).zip(occupants) {
-            match &occupant {
-                Some(occupant) => drop(roster.slots.insert(occupant.id.clone(), slot)),
+        for (slot, entry) in (0..).map(Slot).zip(entries) {
+            match &entry {
+                Some(entry) => drop(roster.slots.insert(entry.id.clone(), slot)),
                 None => roster.free.push(slot),
             }
-            roster.occupants.push(occupant);
+            roster.entries.push(entry);
         }
         roster
     }
 
-    /// Everybody, slot after slot, as it is now.
-    pub(crate) fn shared(&self) -> Occupants {
-        self.occupants.clone()
+    /// A copy of the entries in slot order.
+    pub(crate) fn shared(&self) -> RosterEntries {
+        self.entries.clone()
     }
 
-    /// Slot after slot, the free ones too.
-    pub(crate) fn occupants(&self) -> impl ExactSizeIterator<Item = Option<&Occupant>> {
-        self.occupants.iter().map(Option::as_deref)
+    /// The entries in slot order, `None` for free slots.
+    pub(crate) fn entries(&self) -> impl ExactSizeIterator<Item = Option<&RosterEntry>> {
+        self.entries.iter().map(Option::as_deref)
     }
 
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// About how many bytes it takes. Labels are counted as if each had some: reading all of them would take longer than
-    /// the number is worth.
+    /// Estimated memory in bytes. Each identity counts with the same label size, because reading all labels would take
+    /// too long for this figure.
     pub(crate) fn bytes(&self) -> usize {
         const ID_AND_LABELS: usize = 128;
         self.slots.capacity() * (size_of::<(IdentityId, Slot)>() + 1)
-            + self.occupants.capacity() * size_of::<Option<Arc<Occupant>>>()
-            + self.slots.len() * (size_of::<Occupant>() + ID_AND_LABELS)
+            + self.entries.capacity() * size_of::<Option<Arc<RosterEntry>>>()
+            + self.slots.len() * (size_of::<RosterEntry>() + ID_AND_LABELS)
     }
 
     pub(crate) fn slot(&self, id: &IdentityId) -> Option<Slot> {
         self.slots.get(id).copied()
     }
 
-    pub(crate) fn occupant(&self, slot: Slot) -> Option<&Occupant> {
-        self.occupants.get(slot.0 as usize)?.as_deref()
+    pub(crate) fn entry(&self, slot: Slot) -> Option<&RosterEntry> {
+        self.entries.get(slot.0 as usize)?.as_deref()
     }
 
-    /// Enrolls the identity or replaces what is known of it.
+    /// Adds an identity or replaces its labels and expiry time.
     pub(crate) fn put(&mut self, identity: &Identity) {
         let slot = self.slot(&identity.id).unwrap_or_else(|| self.take_slot(&identity.id));
-        self.occupants[slot.0 as usize] = Some(Arc::new(Occupant {
+        self.entries[slot.0 as usize] = Some(Arc::new(RosterEntry {
             id: identity.id.clone(),
             labels: identity.labels.clone(),
             expire_time: identity.expire_time,
         }));
     }
 
-    /// Frees the identity's slot; the caller removes its rows.
+    /// Frees the slot of an identity. The caller removes its rows.
     pub(crate) fn forget(&mut self, id: &IdentityId) -> Option<Slot> {
         let slot = self.slots.remove(id)?;
-        self.occupants[slot.0 as usize] = None;
+        self.entries[slot.0 as usize] = None;
         self.free.push(slot);
         Some(slot)
     }
 
     fn take_slot(&mut self, id: &IdentityId) -> Slot {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.occupants.push(None);
-            Slot(u32::try_from(self.occupants.len() - 1).expect("memory ends long before 2^32 identities"))
+            self.entries.push(None);
+            Slot(u32::try_from(self.entries.len() - 1).expect("memory ends long before 2^32 identities"))
         });
         self.slots.insert(id.clone(), slot);
         slot

@@ -1,4 +1,4 @@
-//! What the gallery's tests share: someone who writes a log, and random embeddings.
+//! Fixtures of the gallery's tests: a log writer and random embeddings.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use crate::{
     Gallery, GalleryOptions, Query,
-    collection::Shelf,
+    collection::CollectionIndex,
     roster::{Roster, Slot},
-    rows::Member,
+    rows::RowRecord,
 };
 use domain::{
     Assignment, Candidate, CollectionUid, Embedding, EmbeddingSpace, Entry, EntryKind, Identity, IdentityId, Labels,
@@ -33,11 +33,11 @@ pub(crate) fn embedding(values: &[f32]) -> Embedding {
     Embedding::new(space(u32::try_from(values.len()).expect("short")), values).expect("tests choose valid numbers")
 }
 
-pub(super) fn member(owner: u32, template: u32) -> Member {
-    Member { owner: Slot(owner), template: TemplateId(Uuid::from_u128(template.into())), quality: f32::NAN }
+pub(super) fn row_record(owner: u32, template: u32) -> RowRecord {
+    RowRecord { owner: Slot(owner), template: TemplateId(Uuid::from_u128(template.into())), quality: f32::NAN }
 }
 
-/// People whose labels say which half and which tenth they are of; a seventh of them have expired.
+/// Identities with labels `half` (number modulo 2) and `ten` (number modulo 10). Every seventh one has expired.
 pub(super) fn roster(people: usize) -> Roster {
     let mut roster = Roster::default();
     for person in 0..people {
@@ -54,7 +54,7 @@ pub(super) fn roster(people: usize) -> Roster {
     roster
 }
 
-pub(crate) fn shelf(options: GalleryOptions) -> std::sync::Arc<Shelf> {
+pub(crate) fn index(options: GalleryOptions) -> std::sync::Arc<CollectionIndex> {
     Gallery::new(options).open(CollectionUid(Uuid::nil()))
 }
 
@@ -68,11 +68,11 @@ impl Query<'_> {
     }
 }
 
-/// Unit vectors without preference for a direction, the same for the same seed.
+/// Random unit vectors, uniform over directions. The same seed gives the same vectors.
 pub(crate) fn unit_rows(count: usize, dimension: usize, seed: u64) -> Vec<Vec<f32>> {
     let mut state = seed.wrapping_mul(2).wrapping_add(1);
     let mut uniform = move || {
-        // A 64-bit linear congruential generator, Knuth's constants; its upper bits are good enough for tests.
+        // 64-bit linear congruential generator with Knuth's constants; its upper bits are good enough for tests.
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 40) as f32 / 16_777_216.0
     };
@@ -81,20 +81,20 @@ pub(crate) fn unit_rows(count: usize, dimension: usize, seed: u64) -> Vec<Vec<f3
     (0..count).map(|_| row()).collect()
 }
 
-/// Writes a collection's log as the store would.
-pub(crate) struct Writer {
+/// Writes log entries as the store would.
+pub(crate) struct LogWriter {
     head: Position,
     templates: u128,
     known: BTreeMap<IdentityId, Identity>,
     dimension: usize,
 }
 
-impl Writer {
+impl LogWriter {
     pub(crate) fn new(dimension: usize) -> Self {
         Self { head: Position::START, templates: 0, known: BTreeMap::new(), dimension }
     }
 
-    /// The identity if it is new, and a template of it.
+    /// Adds the identity when it is new, and one template of it.
     pub(crate) fn enroll(&mut self, name: &str, values: &[f32]) -> Vec<Entry> {
         assert_eq!(values.len(), self.dimension);
         let mut entries = Vec::new();

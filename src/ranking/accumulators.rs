@@ -1,133 +1,139 @@
-//! The similarity of each identity, from those of its templates.
+//! Pooling: the similarity of each identity from the similarities of its templates.
 //!
-//! Every way of pooling rises with every single similarity. So intervals may be pooled as similarities are: pooled lower ends
-//! are at most the pooled similarity, pooled upper ends at least.
+//! Every pooling is monotone: it never falls when one template's similarity rises. Intervals can therefore be pooled
+//! like similarities: pooled lower ends are at most the pooled similarity, pooled upper ends at least.
 
-use super::counts_by_share;
+use super::uses_template_weights;
 use domain::Pooling;
 
-/// What one template says of a probe.
+/// One template's input to pooling.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Said {
+pub struct TemplateSimilarity {
     pub similarity: f32,
-    /// 0 to 1; NaN where nothing is known.
+    /// Sample quality, 0 to 1; NaN when unknown.
     pub quality: f32,
-    /// See [`super::shares`].
-    pub share: f32,
+    /// See [`super::template_weights`]; 1 for poolings without weights.
+    pub weight: f32,
 }
 
-/// The pooled similarity of each identity, template by template. Identities have numbers below a count.
+/// Pooled similarities of identities 0 to n - 1, accumulated template by template.
 #[derive(Debug)]
-pub struct Pools {
+pub struct Accumulators {
     pooling: Pooling,
-    /// `width` numbers for each identity: of the mean of the best so many of the highest, in falling order; else a sum, what
-    /// to divide it by, and for centralised templates the highest so far.
+    /// `width` values per identity. Best: the maximum. MeanOfBest(k): the k highest similarities, descending.
+    /// ByQuality: weighted sum and sum of weights. Prototype: weighted sum and count. Centralised: sum, count, and
+    /// maximum of the second pass.
     values: Vec<f64>,
     width: usize,
 }
 
-impl Pools {
+impl Accumulators {
     #[must_use]
     pub fn new(pooling: Pooling, identities: usize) -> Self {
-        let nothing = match pooling {
+        let empty = match pooling {
             Pooling::Best => vec![f64::NEG_INFINITY],
             Pooling::MeanOfBest(most) => vec![f64::NEG_INFINITY; most.get() as usize],
             Pooling::ByQuality | Pooling::Prototype => vec![0.0, 0.0],
             Pooling::Centralised => vec![0.0, 0.0, f64::NEG_INFINITY],
         };
-        Self { pooling, values: nothing.repeat(identities), width: nothing.len() }
+        Self { pooling, values: empty.repeat(identities), width: empty.len() }
     }
 
-    /// The similarity of one identity, from all that its templates say. `None` where there are none.
+    /// Pooled similarity of a single identity; `None` without templates.
     #[must_use]
-    pub fn one(pooling: Pooling, said: impl Iterator<Item = Said> + Clone) -> Option<f32> {
-        let mut pools = Self::new(pooling, 1);
-        for said in said.clone() {
-            pools.add(0, said);
+    pub fn single(pooling: Pooling, templates: impl Iterator<Item = TemplateSimilarity> + Clone) -> Option<f32> {
+        let mut accumulators = Self::new(pooling, 1);
+        for template in templates.clone() {
+            accumulators.add(0, template);
         }
-        if Self::has_two_rounds(pooling) {
-            for said in said {
-                pools.compare(0, said);
+        if Self::needs_second_pass(pooling) {
+            for template in templates {
+                accumulators.add_second_pass(0, template);
             }
         }
-        pools.of(0)
+        accumulators.similarity(0)
     }
 
-    /// Whether every template is to be told twice: first all to [`Pools::add`], then all to [`Pools::compare`].
+    /// Whether the pooling needs two passes over the templates: first all to [`Accumulators::add`], then all to
+    /// [`Accumulators::add_second_pass`].
     #[must_use]
-    pub fn has_two_rounds(pooling: Pooling) -> bool {
+    pub fn needs_second_pass(pooling: Pooling) -> bool {
         pooling == Pooling::Centralised
     }
 
-    /// Hears one template of an identity.
-    pub fn add(&mut self, identity: usize, said: Said) {
-        let kept = &mut self.values[identity * self.width..][..self.width];
-        let similarity = f64::from(said.similarity);
+    /// Adds one template of an identity.
+    pub fn add(&mut self, identity: usize, template: TemplateSimilarity) {
+        let values = &mut self.values[identity * self.width..][..self.width];
+        let similarity = f64::from(template.similarity);
         match self.pooling {
             Pooling::Best | Pooling::MeanOfBest(_) => {
                 let mut moving = similarity;
-                for place in kept {
-                    if moving > *place {
-                        std::mem::swap(place, &mut moving);
+                for value in values {
+                    if moving > *value {
+                        std::mem::swap(value, &mut moving);
                     }
                 }
             }
             Pooling::ByQuality => {
-                let weight = Pooling::weight((!said.quality.is_nan()).then_some(said.quality));
-                kept[0] += weight * similarity;
-                kept[1] += weight;
+                let weight = Pooling::weight((!template.quality.is_nan()).then_some(template.quality));
+                values[0] += weight * similarity;
+                values[1] += weight;
             }
             Pooling::Prototype => {
-                kept[0] += f64::from(said.share) * similarity;
-                kept[1] += 1.0;
+                values[0] += f64::from(template.weight) * similarity;
+                values[1] += 1.0;
             }
             Pooling::Centralised => {
-                kept[0] += similarity;
-                kept[1] += 1.0;
+                values[0] += similarity;
+                values[1] += 1.0;
             }
         }
     }
 
-    /// The second round; does nothing where there is none. Answers how similar the template is after it has moved.
-    pub fn compare(&mut self, identity: usize, said: Said) -> f32 {
-        if !Self::has_two_rounds(self.pooling) {
-            return said.similarity;
+    /// Second pass over the templates; does nothing for other poolings. Returns the cosine of the probe with the
+    /// centralised template.
+    pub fn add_second_pass(&mut self, identity: usize, template: TemplateSimilarity) -> f32 {
+        if !Self::needs_second_pass(self.pooling) {
+            return template.similarity;
         }
-        let kept = &mut self.values[identity * self.width..][..self.width];
-        let (own, share) = (f64::from(said.similarity), f64::from(said.share));
-        let others = kept[1] - 1.0;
-        // The cosine with f_i + mean of the others, from the sum over all: own (1 - 1/others) + sum/others. Neither factor is
-        // negative, so it rises with each.
-        let moved =
-            if others < 0.5 || share == 0.0 { own } else { share * (own * (1.0 - 1.0 / others) + kept[0] / others) };
-        kept[2] = kept[2].max(moved);
-        within(moved)
+        let values = &mut self.values[identity * self.width..][..self.width];
+        let (own, own_weight) = (f64::from(template.similarity), f64::from(template.weight));
+        let others = values[1] - 1.0;
+        // Cosine with f_i + mean of the others, from the sum over all templates: own (1 - 1/others) + sum/others, times
+        // the weight. Neither factor is negative, so it is monotone in both.
+        let moved = if others < 0.5 || own_weight == 0.0 {
+            own
+        } else {
+            own_weight * (own * (1.0 - 1.0 / others) + values[0] / others)
+        };
+        values[2] = values[2].max(moved);
+        clamped(moved)
     }
 
-    /// `None` where nothing was heard.
+    /// Pooled similarity of an identity; `None` without templates.
     #[must_use]
-    pub fn of(&self, identity: usize) -> Option<f32> {
-        let kept = &self.values[identity * self.width..][..self.width];
+    pub fn similarity(&self, identity: usize) -> Option<f32> {
+        let values = &self.values[identity * self.width..][..self.width];
         let (sum, weight) = match self.pooling {
             Pooling::Best | Pooling::MeanOfBest(_) => {
-                let there = kept.iter().take_while(|value| value.is_finite());
-                there.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0))
+                let known = values.iter().take_while(|value| value.is_finite());
+                known.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0))
             }
-            Pooling::ByQuality => (kept[0], kept[1]),
-            Pooling::Prototype => (kept[0], kept[1].min(1.0)),
-            Pooling::Centralised => (kept[2], kept[1].min(1.0)),
+            Pooling::ByQuality => (values[0], values[1]),
+            Pooling::Prototype => (values[0], values[1].min(1.0)),
+            Pooling::Centralised => (values[2], values[1].min(1.0)),
         };
-        debug_assert!(weight == 0.0 || sum.is_finite(), "a second round must follow the first");
-        (weight > 0.0).then(|| if counts_by_share(self.pooling) { within(sum) } else { single(sum / weight) })
+        debug_assert!(weight == 0.0 || sum.is_finite(), "the second pass must follow the first");
+        (weight > 0.0).then(|| if uses_template_weights(self.pooling) { clamped(sum) } else { to_f32(sum / weight) })
     }
 }
 
-/// Rounding may carry a cosine past 1, and the ends of intervals go further.
-fn within(cosine: f64) -> f32 {
-    single(cosine.clamp(-1.0, 1.0))
+/// Rounding may carry a cosine past 1, and interval ends may lie further out.
+fn clamped(cosine: f64) -> f32 {
+    to_f32(cosine.clamp(-1.0, 1.0))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "similarities are single precision")]
-fn single(number: f64) -> f32 {
+fn to_f32(number: f64) -> f32 {
     number as f32
 }

@@ -1,8 +1,8 @@
-//! The order of an answer's list, from numbers alone: how the templates of one identity speak together, and which
-//! neighbours the templates of a list have among each other.
+//! Order of result lists, from numbers alone: pooling of an identity's templates, and re-ranking by the similarities
+//! among the templates of a list.
 //!
-//! The gallery answers by it and `evaluate` measures it, so that what is measured is what is served. It holds nothing,
-//! knows nobody, and never decides whether somebody is known: re-ranking moves places, and similarities stay as they are.
+//! The gallery uses it to answer and `evaluate` to measure, so that measured and served results agree. It keeps no
+//! state and makes no decision: re-ranking changes positions and leaves similarities as they are.
 
 mod accumulators;
 mod reciprocal;
@@ -11,6 +11,6 @@ mod shortlist;
 mod tests;
 mod weights;
 
-pub use accumulators::{Pools, Said};
-pub use shortlist::{COMPANIONS_MIN, SHORTLIST, Shortlist};
-pub use weights::{counts_by_share, shares, towards};
+pub use accumulators::{Accumulators, TemplateSimilarity};
+pub use shortlist::{SHORTLIST, Shortlist};
+pub use weights::{normalised_weights, template_weights, uses_template_weights};

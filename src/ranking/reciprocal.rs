@@ -1,16 +1,16 @@
-//! Re-ranking by k-reciprocal neighbours (Zhong, Zheng, Cao and Li 2017), with the parameters that were published.
+//! Re-ranking with k-reciprocal neighbours (Zhong, Zheng, Cao and Li 2017), with the published parameters.
 
 use std::collections::BTreeSet;
 
-/// How far neighbourhoods reach (k1).
+/// Neighbours per item (k1).
 const NEAREST: usize = 20;
-/// Over how many a neighbourhood is averaged (k2).
+/// Neighbourhoods per average, local query expansion (k2).
 const AVERAGED: usize = 6;
-/// What the distance itself counts beside that of the neighbourhoods (lambda).
+/// Weight of the original distance against the Jaccard distance (lambda).
 const DISTANCE_SHARE: f64 = 0.3;
 
-/// The distance of the first of `count` items to each, from the squared distances of each to each, row after row; 0 to 1 and
-/// more, the lower the nearer.
+/// Re-ranked distances of item 0 to each of `count` items; lower is nearer. `squared` has the squared distances of all
+/// pairs, row-major, `count` x `count`.
 pub(super) fn distances(count: usize, squared: Vec<f64>) -> Vec<f64> {
     let items = Items::new(count, squared);
     let neighbourhoods: Vec<Vec<f64>> = (0..count).map(|item| items.neighbourhood(item)).collect();
@@ -26,9 +26,9 @@ pub(super) fn distances(count: usize, squared: Vec<f64>) -> Vec<f64> {
 
 struct Items {
     count: usize,
-    /// Of each row by the row's largest.
+    /// Row-major; each row is divided by its maximum.
     distances: Vec<f64>,
-    /// Of each item all others and itself, the nearest first.
+    /// For each item all items including itself, nearest first.
     orders: Vec<Vec<usize>>,
 }
 
@@ -54,19 +54,19 @@ impl Items {
         self.distances[one * self.count + other]
     }
 
-    /// The `most` nearest of an item, itself among them.
+    /// The `most` nearest items, the item itself among them.
     fn nearest(&self, item: usize, most: usize) -> &[usize] {
         &self.orders[item][..most.min(self.count)]
     }
 
-    /// Those of the nearest that have the item among theirs.
+    /// The nearest items that also have this item among their nearest.
     fn reciprocal(&self, item: usize, most: usize) -> Vec<usize> {
         let others = self.nearest(item, most).iter().copied();
         others.filter(|other| self.nearest(*other, most).contains(&item)).collect()
     }
 
-    /// How much each item belongs to the neighbourhood of one: by its distance, and 1 in all. Neighbours bring theirs along
-    /// where these are mostly shared.
+    /// Membership weights of all items in one item's neighbourhood: exp(-distance), with sum 1. Reciprocal neighbours
+    /// of a member join when more than two thirds of them are members.
     fn neighbourhood(&self, item: usize) -> Vec<f64> {
         let own = self.reciprocal(item, NEAREST + 1);
         let mut members: BTreeSet<usize> = own.iter().copied().collect();
@@ -86,7 +86,7 @@ impl Items {
         belongs
     }
 
-    /// The mean over the neighbourhoods of the nearest, the item's own among them (local query expansion).
+    /// Mean over the neighbourhoods of the nearest items, its own included (local query expansion).
     fn averaged(&self, item: usize, neighbourhoods: &[Vec<f64>]) -> Vec<f64> {
         let nearest = self.nearest(item, AVERAGED);
         let mut mean = vec![0.0; self.count];

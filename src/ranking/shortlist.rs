@@ -1,35 +1,37 @@
-//! Re-ranking of a list by how its templates stand to each other.
+//! Re-ranking of a result list by the similarities among its templates.
 //!
-//! Every template of the list has neighbours in it. Where people have several templates each, these neighbours are mostly
-//! their own, and tell more of them than one template does. Where they have few, neighbours are strangers: then both ways
-//! make lists worse by far, and so neither is gone below [`COMPANIONS_MIN`] companions.
+//! When identities have several templates each, the neighbours of a template in the list mostly belong to its own
+//! identity, and say more about it than one template. When they have few, neighbours belong to other identities, and
+//! both methods make lists much worse. So neither is used below [`SAME_IDENTITY_MIN`] templates of the same identity.
 
 use super::reciprocal;
 use domain::{Ranking, Reranking};
 
-/// So many templates are weighed against each other at most.
+/// Maximum number of templates that are compared with each other.
 pub const SHORTLIST: usize = 200;
-/// The median template of the list has at least so many others of its own identity in it, or the order stays as it is.
-pub const COMPANIONS_MIN: usize = 3;
-/// Neighbour feature centralisation: so many nearest of a template may be its neighbours.
+/// Minimum for the median template: number of other templates of its identity in the list. Below it the order stays as
+/// it is.
+pub(crate) const SAME_IDENTITY_MIN: usize = 3;
+/// Neighbour feature centralisation: number of nearest templates that may count as neighbours.
 const NEAREST: usize = 2;
 
-/// The templates of the nearest identities, by their similarities alone.
+/// The templates of the most similar identities, with their similarities to the probe and to each other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shortlist {
-    /// Whose each template is: the place of its identity in the list, the nearest first.
+    /// Index of each template's identity in the list; the most similar identity is 0.
     owners: Vec<usize>,
-    /// Which template each is.
+    /// The caller's number of each template.
     templates: Vec<usize>,
-    /// Of the probe to each.
+    /// Similarity of the probe to each template.
     probe: Vec<f32>,
-    /// Of each to each, row after row; empty where people have too few templates for it to matter.
+    /// Similarities of all pairs of templates, row-major; empty when the order will not change.
     between: Vec<f32>,
 }
 
 impl Shortlist {
-    /// Of identities, the nearest first, each with its templates: those of the nearest one, the most similar first, then those
-    /// of the next, up to [`SHORTLIST`] of them. `probe` is the similarity of a template to the probe, `between` that of two.
+    /// Builds a shortlist. `identities` are sorted by falling similarity, each with its templates. Takes the templates
+    /// of the first identity by falling similarity, then those of the second, up to [`SHORTLIST`]. `probe` returns the
+    /// similarity of a template to the probe, `between` that of two templates.
     #[must_use]
     pub fn of(identities: &[Vec<usize>], probe: impl Fn(usize) -> f32, between: impl Fn(usize, usize) -> f32) -> Self {
         let mut chosen: Vec<(usize, usize, f32)> = Vec::new();
@@ -45,7 +47,7 @@ impl Shortlist {
         let templates: Vec<usize> = chosen.iter().map(|(_, template, _)| *template).collect();
         let owners: Vec<usize> = chosen.iter().map(|(owner, ..)| *owner).collect();
         let mut each = Vec::new();
-        if have_company(&owners) {
+        if have_same_identity_neighbours(&owners) {
             each = vec![1.0; templates.len() * templates.len()];
             for (row, one) in templates.iter().enumerate() {
                 for (column, other) in templates.iter().enumerate().take(row) {
@@ -59,30 +61,30 @@ impl Shortlist {
         Self { owners, templates, probe, between: each }
     }
 
-    /// The templates in the order of the list.
+    /// The caller's numbers of the templates, in list order.
     #[must_use]
     pub fn templates(&self) -> &[usize] {
         &self.templates
     }
 
-    /// The places of `identities` in their new order, and what ordered them. Identities without a template here follow the
-    /// others, in the order that they had.
+    /// New order of `identities` identities as indexes into the list, and the method that ordered them. Identities
+    /// without a template in the shortlist keep their order after the others.
     #[must_use]
     pub fn order(&self, by: Reranking, identities: usize) -> (Vec<usize>, Ranking) {
-        let mut places: Vec<usize> = (0..identities).collect();
+        let mut order: Vec<usize> = (0..identities).collect();
         let Some((scores, ranking)) = self.scores(by) else {
-            return (places, Ranking::Similarity);
+            return (order, Ranking::Similarity);
         };
         let mut best = vec![f64::NEG_INFINITY; identities];
         for (owner, score) in self.owners.iter().zip(scores) {
             best[*owner] = best[*owner].max(score);
         }
-        // A stable sort: of equals the one that is more similar stays first.
-        places.sort_by(|one, other| best[*other].total_cmp(&best[*one]));
-        (places, ranking)
+        // The sort is stable, so ties keep their order by similarity.
+        order.sort_by(|one, other| best[*other].total_cmp(&best[*one]));
+        (order, ranking)
     }
 
-    /// A score for each template, the higher the earlier; none where the guard keeps the order as it is.
+    /// Score per template, higher is better, and the method. `None` when the order stays as it is.
     #[must_use]
     pub fn scores(&self, by: Reranking) -> Option<(Vec<f64>, Ranking)> {
         if self.between.is_empty() {
@@ -99,9 +101,10 @@ impl Shortlist {
         f64::from(self.between[one * self.owners.len() + other])
     }
 
-    /// Neighbour feature centralisation (Yuan et al. 2025, Pose2ID), on the gallery's side alone: to each template the sum of its
-    /// mutual nearest neighbours is added, and what comes of it is scaled to unit length, without which templates of more
-    /// neighbours would be nearer to everybody. The cosine with the probe, from the cosines that there are.
+    /// Neighbour feature centralisation (Yuan et al. 2025, Pose2ID), on the gallery side only: adds to each template
+    /// its mutual nearest neighbours and scales the sum to unit length. Without the scaling, templates with more
+    /// neighbours would be more similar to every probe. Returns cosines with the probe, computed from the known
+    /// cosines.
     fn centralised(&self) -> Vec<f64> {
         let count = self.owners.len();
         let nearest: Vec<Vec<usize>> = (0..count)
@@ -130,7 +133,7 @@ impl Shortlist {
                 (0, template) | (template, 0) => f64::from(self.probe[template - 1]),
                 (one, other) => self.between(one - 1, other - 1),
             };
-            // The squared distance of two unit vectors.
+            // Squared distance of two unit vectors.
             (2.0 - 2.0 * cosine).max(0.0)
         };
         let distances = (0..count * count).map(|at| distance(at / count, at % count)).collect();
@@ -138,13 +141,13 @@ impl Shortlist {
     }
 }
 
-/// The guard: whether the median template has enough others of its own identity beside it.
-fn have_company(owners: &[usize]) -> bool {
+/// Whether the median template has at least [`SAME_IDENTITY_MIN`] other templates of its identity in the list.
+fn have_same_identity_neighbours(owners: &[usize]) -> bool {
     let mut counts = vec![0_usize; owners.iter().max().map_or(0, |last| last + 1)];
     for owner in owners {
         counts[*owner] += 1;
     }
     let mut companions: Vec<usize> = owners.iter().map(|owner| counts[*owner] - 1).collect();
     companions.sort_unstable();
-    companions.get(companions.len() / 2).is_some_and(|median| *median >= COMPANIONS_MIN)
+    companions.get(companions.len() / 2).is_some_and(|median| *median >= SAME_IDENTITY_MIN)
 }

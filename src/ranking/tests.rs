@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use domain::{Pooling, Ranking, Reranking};
 
-/// Directions that no two of are alike, from a formula that any language has.
+/// Different directions, from a formula that is easy to repeat in other languages.
 fn directions(count: u32) -> Vec<[f64; 3]> {
     let one = |number: u32| {
         let at = f64::from(number);
@@ -19,7 +19,7 @@ fn cosine(one: [f64; 3], other: [f64; 3]) -> f32 {
     one.iter().zip(other).map(|(a, b)| a * b).sum::<f64>() as f32
 }
 
-/// The first direction for a probe, the others for templates, so many of each identity.
+/// A shortlist: the first direction is the probe, the others are templates, `each` per identity.
 fn list(directions: &[[f64; 3]], each: usize) -> Shortlist {
     let (probe, templates) = directions.split_first().expect("some");
     let all: Vec<usize> = (0..templates.len()).collect();
@@ -28,15 +28,15 @@ fn list(directions: &[[f64; 3]], each: usize) -> Shortlist {
     Shortlist::of(&identities, |one| cosine(*probe, templates[one]), between)
 }
 
-/// Scores in the order of the templates.
+/// Scores by template number.
 fn scores(list: &Shortlist, by: Reranking) -> Vec<f64> {
-    let (scores, _) = list.scores(by).expect("people have enough templates");
+    let (scores, _) = list.scores(by).expect("enough templates per identity");
     let mut each: Vec<(usize, f64)> = list.templates().iter().copied().zip(scores).collect();
     each.sort_unstable_by_key(|(template, _)| *template);
     each.into_iter().map(|(_, score)| score).collect()
 }
 
-/// What NumPy made of the code that was published with the paper, on `directions(61)` with the first one as the query.
+/// Results of the code published with the paper, run with NumPy on `directions(61)`; the first direction is the query.
 const K_RECIPROCAL: [f64; 60] = [
     0.71575, 0.56979, 0.67758, 0.92337, 0.64545, 0.53010, 0.65816, 0.19427, 0.72715, 0.85105, 0.66444, 0.89063,
     0.44387, 0.45951, 0.72209, 0.32628, 0.76814, 0.91577, 0.60263, 0.80431, 0.59077, 0.30327, 0.80798, 0.72765,
@@ -53,7 +53,7 @@ fn k_reciprocal_distances_are_those_of_the_published_code() {
     }
 }
 
-/// The released algorithm from vectors: two nearest, mutual ones are added, unweighted; then unit length.
+/// The published algorithm on vectors: two nearest, mutual neighbours added without weights, then unit length.
 fn neighbours_of_vectors(probe: [f64; 3], templates: &[[f64; 3]]) -> Vec<f64> {
     let distance = |a: [f64; 3], b: [f64; 3]| (0..3).map(|n| (a[n] - b[n]).powi(2)).sum::<f64>();
     let nearest = |one: usize| {
@@ -88,7 +88,7 @@ proptest! {
     }
 }
 
-/// At 0, 10 and 24 degrees, each other's nearest; at 90 and 100, each other's nearest. The probe at 50.
+/// Points at 0, 10 and 24 degrees are mutual nearest neighbours, and those at 90 and 100. The probe is at 50.
 #[test]
 fn neighbours_of_five_templates_by_hand() {
     let at = |degrees: f64| {
@@ -96,14 +96,14 @@ fn neighbours_of_five_templates_by_hand() {
         [x, y, 0.0]
     };
     let found = scores(&list(&[50.0, 0.0, 10.0, 24.0, 90.0, 100.0].map(at), 5), Reranking::Neighbours);
-    // The sum of the first three points to 11.323 degrees, that of the others to 95.
+    // The sum of the first three points lies at 11.323 degrees, that of the others at 95.
     let cosine = |degrees: f64| degrees.to_radians().cos();
     let expected = [38.677, 38.677, 38.677, 45.0, 45.0].map(cosine);
     assert!(found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-4), "{found:?}");
 }
 
 #[test]
-fn people_of_few_templates_stay_in_their_order() {
+fn identities_with_few_templates_keep_their_order() {
     for each in 1..=3 {
         let list = list(&directions(41), each);
         for by in [Reranking::Neighbours, Reranking::KReciprocal] {
@@ -118,49 +118,49 @@ fn people_of_few_templates_stay_in_their_order() {
 }
 
 #[test]
-fn a_list_holds_so_many_templates_and_whoever_has_none_in_it_follows() {
+fn a_shortlist_is_limited_and_identities_without_one_follow() {
     let list = list(&directions(301), 5);
     assert_eq!(list.templates().len(), SHORTLIST);
     let (order, ranking) = list.order(Reranking::KReciprocal, 60);
     assert_eq!(ranking, Ranking::KReciprocal);
     let mut sorted = order.clone();
     sorted.sort_unstable();
-    assert_eq!(sorted, (0..60).collect::<Vec<usize>>(), "nobody is lost");
+    assert_eq!(sorted, (0..60).collect::<Vec<usize>>(), "every identity is listed");
     assert_eq!(order[40..], (40..60).collect::<Vec<usize>>()[..]);
-    assert_ne!(order[..40], (0..40).collect::<Vec<usize>>()[..], "something has moved");
+    assert_ne!(order[..40], (0..40).collect::<Vec<usize>>()[..], "the order changes");
     assert_eq!(Shortlist::of(&[], |_| 0.0, |_, _| 0.0).order(Reranking::Neighbours, 0), (vec![], Ranking::Similarity));
 }
 
-/// Three templates that agree and one of somebody else, at a right angle to them.
+/// Three similar templates, and one orthogonal to them.
 #[test]
-fn a_template_that_disagrees_hardly_counts() {
+fn a_template_that_disagrees_gets_a_small_weight() {
     let rows: [&[f32]; 4] = [&[1.0, 0.0, 0.0], &[0.96, 0.28, 0.0], &[0.96, -0.28, 0.0], &[0.0, 0.0, 1.0]];
-    let shares = shares(Pooling::Prototype, &rows, &[f32::NAN; 4]);
-    // Mean cosines to the others: .64, .6011, .6011 and 0.
+    let computed = template_weights(Pooling::Prototype, &rows, &[f32::NAN; 4]);
+    // Mean cosines to the other templates: 0.64, 0.6011, 0.6011 and 0.
     let weights = [
         1.0,
         (8.0 * (1.8032_f64 / 3.0 - 0.64)).exp(),
         (8.0 * (1.8032_f64 / 3.0 - 0.64)).exp(),
         (8.0 * -0.64_f64).exp(),
     ];
-    for (share, weight) in shares.iter().zip(weights) {
-        assert!((f64::from(share / shares[0]) - weight).abs() < 1e-5, "{shares:?} {weights:?}");
+    for (computed_weight, weight) in computed.iter().zip(weights) {
+        assert!((f64::from(computed_weight / computed[0]) - weight).abs() < 1e-5, "{computed:?} {weights:?}");
     }
-    assert!(shares[3] < 0.01 * shares[0], "{shares:?}");
-    // Quality has its say as well: the square of what is known.
-    let doubted = super::shares(Pooling::Prototype, &rows, &[0.5, 1.0, 1.0, 1.0]);
-    assert!((doubted[0] / doubted[1] - 0.25 * shares[0] / shares[1]).abs() < 1e-5, "{doubted:?}");
-    // Of two none is the odd one out.
-    let two = super::shares(Pooling::Prototype, &rows[2..], &[f32::NAN; 2]);
+    assert!(computed[3] < 0.01 * computed[0], "{computed:?}");
+    // The quality weight is the square of the quality.
+    let doubted = super::template_weights(Pooling::Prototype, &rows, &[0.5, 1.0, 1.0, 1.0]);
+    assert!((doubted[0] / doubted[1] - 0.25 * computed[0] / computed[1]).abs() < 1e-5, "{doubted:?}");
+    // With two templates both agree equally.
+    let two = super::template_weights(Pooling::Prototype, &rows[2..], &[f32::NAN; 2]);
     assert!((two[0] - two[1]).abs() < 1e-6 && (two[0] - 0.5_f32.sqrt()).abs() < 1e-6, "{two:?}");
 }
 
 #[test]
-fn templates_that_cancel_each_other_out_are_asked_one_by_one() {
+fn templates_that_cancel_each_other_out_count_one_by_one() {
     let rows: [&[f32]; 2] = [&[1.0, 0.0], &[-1.0, 0.0]];
-    assert_eq!(shares(Pooling::Prototype, &rows, &[1.0, 1.0]), [0.5, 0.5]);
-    assert_eq!(shares(Pooling::Centralised, &rows, &[1.0, 1.0]), [0.0, 0.0]);
-    let said = [0.3, -0.3].map(|similarity| Said { similarity, quality: f32::NAN, share: 0.0 });
-    assert_eq!(Pools::one(Pooling::Centralised, said.into_iter()), Some(0.3));
-    assert_eq!(Pools::new(Pooling::Prototype, 3).of(2), None, "nobody spoke");
+    assert_eq!(template_weights(Pooling::Prototype, &rows, &[1.0, 1.0]), [0.5, 0.5]);
+    assert_eq!(template_weights(Pooling::Centralised, &rows, &[1.0, 1.0]), [0.0, 0.0]);
+    let template = [0.3, -0.3].map(|similarity| TemplateSimilarity { similarity, quality: f32::NAN, weight: 0.0 });
+    assert_eq!(Accumulators::single(Pooling::Centralised, template.into_iter()), Some(0.3));
+    assert_eq!(Accumulators::new(Pooling::Prototype, 3).similarity(2), None, "no template");
 }

@@ -49,7 +49,7 @@ impl Script {
         }
         let _gradients_off = tch::no_grad_guard();
         let module = CModule::load_data_on_device(&mut &*bytes, runtime::device());
-        let mut module = module.map_err(|error| ScriptError::Unreadable(said(&error)))?;
+        let mut module = module.map_err(|error| ScriptError::Unreadable(message(&error)))?;
         // A program exported in training mode may still apply dropout and batch statistics.
         module.f_set_eval()?;
         let script = Self { module, signature };
@@ -80,7 +80,7 @@ impl Script {
         let _gradients_off = tch::no_grad_guard();
         // Full precision on every device: a program computes in its exported precision.
         let input = Tensor::f_from_slice(input)?.f_reshape(sides)?.f_to_device(runtime::device())?;
-        let failed = |error| ScriptError::Failed { batch, input: shape, problem: said(&error) };
+        let failed = |error| ScriptError::Failed { batch, input: shape, problem: message(&error) };
         let answer = self.module.forward_is(&[IValue::Tensor(input)]).map_err(failed)?;
         self.read(answer, batch)
     }
@@ -148,7 +148,7 @@ fn kind(answer: &IValue) -> &'static str {
 }
 
 /// The message: the error that the program raised, or the first line of libtorch's.
-fn said(error: &TchError) -> String {
+fn message(error: &TchError) -> String {
     let text = error.to_string();
     let raised = text.lines().rev().find(|line| line.starts_with("RuntimeError: "));
     raised.or_else(|| text.lines().next()).unwrap_or_default().to_owned()

@@ -17,8 +17,10 @@ use serde::Serialize;
 
 use super::{Random, TrainError};
 use decision::{
-    decider::{Platt, Thresholds},
-    relations::{GLOBALS, ITEM, NEIGHBOURS_MAX, Relations, SUMMARY, SUMMARY_NAMES, Scores, Trial, Trials},
+    decider::{BaselineThresholds, Platt},
+    relations::{
+        GLOBALS, GalleryTrials, ITEM, NEIGHBOURS_MAX, OpenSetTrial, Relations, SUMMARY, SUMMARY_NAMES, Scores,
+    },
 };
 use torch::learn::{AdamWSettings, OpenSetBatch, OpenSetLearner, OpenSetNetwork};
 use weights::StateDict;
@@ -59,7 +61,7 @@ pub struct TrainedDecider {
     pub perceptron: Platt,
     /// The constant, then one coefficient per summary feature.
     pub logistic: Vec<f64>,
-    pub thresholds: Thresholds,
+    pub thresholds: BaselineThresholds,
 }
 
 const BATCH: usize = 512;
@@ -91,7 +93,7 @@ impl DeciderTrainingOptions {
 
 /// The trials of `count` worlds of a split, drawn in parallel.
 #[must_use]
-pub fn trials(split: WorldSplit, seed: u64, worlds: u32, progress: &(dyn Fn(u32) + Sync)) -> Vec<Trials> {
+pub fn trials(split: WorldSplit, seed: u64, worlds: u32, progress: &(dyn Fn(u32) + Sync)) -> Vec<GalleryTrials> {
     let one = |number: u32| {
         let trials = world::World::drawn(split, seed, number).trials(number);
         progress(1);
@@ -118,8 +120,8 @@ pub fn train(
     };
     let worlds = trials(WorldSplit::Training, options.seed, options.worlds, &count);
     let held_out = trials(WorldSplit::HeldOut, options.seed, held_out, &count);
-    let learnt: Vec<&Trial> = worlds.iter().flat_map(|world| &world.trials).collect();
-    let unseen: Vec<&Trial> = held_out.iter().flat_map(|world| &world.trials).collect();
+    let learnt: Vec<&OpenSetTrial> = worlds.iter().flat_map(|world| &world.trials).collect();
+    let unseen: Vec<&OpenSetTrial> = held_out.iter().flat_map(|world| &world.trials).collect();
     let mut weights = StateDict::default();
     let mut calibrated = |network| -> Result<Platt, TrainError> {
         let learner = learn(options, network, &learnt, progress)?;
@@ -141,7 +143,7 @@ pub fn train(
 fn learn(
     options: &DeciderTrainingOptions,
     network: OpenSetNetwork,
-    trials: &[&Trial],
+    trials: &[&OpenSetTrial],
     progress: &(dyn Fn(DeciderProgress) + Sync),
 ) -> Result<OpenSetLearner, TrainError> {
     let which = network as u64;
@@ -180,8 +182,8 @@ fn shuffle(order: &mut [usize], random: &mut Random) {
 }
 
 /// Appends the relations of a probe to a batch.
-pub(crate) fn add(batch: &mut OpenSetBatch, trial: &Trial) {
-    let relations: &Relations = &trial.look.relations;
+pub(crate) fn add(batch: &mut OpenSetBatch, trial: &OpenSetTrial) {
+    let relations: &Relations = &trial.measurement.relations;
     batch.items.extend(relations.items().as_flattened());
     let absent = NEIGHBOURS_MAX - relations.items().len();
     batch.items.extend(std::iter::repeat_n(0.0, absent * ITEM));
@@ -191,7 +193,7 @@ pub(crate) fn add(batch: &mut OpenSetBatch, trial: &Trial) {
     batch.enrolled.push(f32::from(u8::from(trial.is_enrolled)));
 }
 
-fn calibrate(learner: &OpenSetLearner, unseen: &[&Trial]) -> Result<Platt, TrainError> {
+fn calibrate(learner: &OpenSetLearner, unseen: &[&OpenSetTrial]) -> Result<Platt, TrainError> {
     let mut logits = Vec::with_capacity(unseen.len());
     for part in unseen.chunks(BATCH) {
         let mut batch = OpenSetBatch::default();
@@ -205,25 +207,25 @@ fn calibrate(learner: &OpenSetLearner, unseen: &[&Trial]) -> Result<Platt, Train
     Ok(Platt { shift: fitted[0], scale: fitted[1] })
 }
 
-fn regression(learnt: &[&Trial]) -> Vec<f64> {
-    let rows: Vec<[f32; SUMMARY]> = learnt.iter().map(|trial| *trial.look.relations.summary()).collect();
+fn regression(learnt: &[&OpenSetTrial]) -> Vec<f64> {
+    let rows: Vec<[f32; SUMMARY]> = learnt.iter().map(|trial| *trial.measurement.relations.summary()).collect();
     let fitted = logistic::fit(&rows, &answers(learnt));
     debug_assert_eq!(fitted.len(), 1 + SUMMARY_NAMES.len());
     fitted
 }
 
-fn answers(trials: &[&Trial]) -> Vec<bool> {
+fn answers(trials: &[&OpenSetTrial]) -> Vec<bool> {
     trials.iter().map(|trial| trial.is_enrolled).collect()
 }
 
 /// The best single threshold of each baseline score over all worlds.
-fn thresholds(trials: &[&Trial]) -> Thresholds {
+fn thresholds(trials: &[&OpenSetTrial]) -> BaselineThresholds {
     let best = |score: fn(&Scores) -> f32| {
         let mut scored: Vec<(f32, bool)> =
-            trials.iter().map(|trial| (score(&trial.look.scores), trial.is_enrolled)).collect();
+            trials.iter().map(|trial| (score(&trial.measurement.scores), trial.is_enrolled)).collect();
         decision::relations::best_threshold(&mut scored)
     };
-    Thresholds {
+    BaselineThresholds {
         cosine: best(|scores| scores.cosine),
         as_norm: best(|scores| scores.as_norm),
         nac: best(|scores| scores.nac),

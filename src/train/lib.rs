@@ -8,13 +8,13 @@ pub mod gait;
 pub mod package;
 mod random;
 pub mod trial;
-pub mod walker;
+mod walker;
 
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-pub use self::random::Random;
+use self::random::Random;
 use decision::DeciderError;
 use encoder::PackageError;
 use torch::{learn::LearnError, network::NetworkError};

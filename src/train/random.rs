@@ -7,48 +7,48 @@ use rand_xoshiro::{
 
 /// A stream of random numbers (xoshiro256++).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Random(Xoshiro256PlusPlus);
+pub(crate) struct Random(Xoshiro256PlusPlus);
 
 impl Random {
     /// Stream `number` of `seed`: each batch of a training has its own stream.
     #[must_use]
-    pub fn new(seed: u64, number: u64) -> Self {
+    pub(crate) fn new(seed: u64, number: u64) -> Self {
         let mixed = SplitMix64::seed_from_u64(seed).next_u64() ^ SplitMix64::seed_from_u64(!number).next_u64();
         Self(Xoshiro256PlusPlus::seed_from_u64(mixed))
     }
 
     /// Uniform in 0..1.
-    pub fn unit(&mut self) -> f32 {
+    pub(crate) fn unit(&mut self) -> f32 {
         (self.0.next_u64() >> 40) as f32 / (1_u64 << 24) as f32
     }
 
-    pub fn between(&mut self, low: f32, high: f32) -> f32 {
+    pub(crate) fn between(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * self.unit()
     }
 
     /// Approximately standard normal: the scaled sum of four uniform numbers, bounded by 3.5.
-    pub fn normal(&mut self) -> f32 {
+    pub(crate) fn normal(&mut self) -> f32 {
         let bits = self.0.next_u64();
         let sum: f32 = (0..4).map(|part| ((bits >> (16 * part)) & 0xffff) as f32).sum();
         (sum / 65_535.0 - 2.0) * 3.0_f32.sqrt()
     }
 
-    pub fn around(&mut self, mean: f32, spread: f32) -> f32 {
+    pub(crate) fn around(&mut self, mean: f32, spread: f32) -> f32 {
         mean + spread * self.normal()
     }
 
-    pub fn chance(&mut self, share: f32) -> bool {
+    pub(crate) fn chance(&mut self, share: f32) -> bool {
         self.unit() < share
     }
 
     /// Uniform in 0..`count`.
-    pub fn below(&mut self, count: u32) -> u32 {
+    pub(crate) fn below(&mut self, count: u32) -> u32 {
         let wide = u64::from(count) * (self.0.next_u64() >> 32);
         u32::try_from(wide >> 32).expect("below count")
     }
 
     /// Uniform angle in 0..2 pi radians.
-    pub fn angle(&mut self) -> f32 {
+    pub(crate) fn angle(&mut self) -> f32 {
         self.between(0.0, std::f32::consts::TAU)
     }
 }

@@ -114,7 +114,7 @@ impl Iterator for ImportRows {
 /// Opens a file and reads its header; rows are read on demand.
 ///
 /// # Errors
-/// When the file cannot be opened, or is not what its name says.
+/// When the file cannot be opened, or its content does not match its ending.
 pub fn read(source: &ImportSource) -> Result<ImportRows, TransferError> {
     let format = Format::of(&source.file)?;
     if source.names.is_some() && format != Format::Npy {

@@ -86,7 +86,7 @@ const VIEWS: [View; 4] = [
 
 fn i16s(shape: &[usize], numbers: &[i16]) -> RawTensor {
     let bytes = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-    RawTensor::new(Dtype::I16, shape.to_vec(), bytes).expect("as many as the shape says")
+    RawTensor::new(Dtype::I16, shape.to_vec(), bytes).expect("the shape matches")
 }
 
 /// What [`VIEWS`] are.

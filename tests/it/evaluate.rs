@@ -128,7 +128,7 @@ fn open_set_reads_people_from_a_file_and_refuses_one_of_few() {
     let report: Value = serde_json::from_slice(&run(80).expect("enough people")).expect("a report");
     assert_eq!(report["sets"].as_array().map(Vec::len), Some(3), "{report}");
     assert_eq!(report["sets"][2]["name"], "people", "{report}");
-    assert!(run(10).expect_err("too few").contains("too few people"));
+    assert!(run(10).expect_err("too few").contains("too few persons"));
 }
 
 /// Runs the command on files alone, without a model.
@@ -245,16 +245,16 @@ fn files_that_cannot_be_measured_are_refused_with_the_reason() {
     };
     let by_name = ["--names", &names, "--person", "lfw"];
     for (problem, expected) in [
-        (verification(&good, &[]), "--names says which file has them"),
+        (verification(&good, &[]), "--names takes a file"),
         (verification(&good, &["--names", &few, "--person", "lfw"]), "1 names for 3 rows"),
         (verification(&wrong, &by_name), "save array.astype('<f4')"),
         (verification(&broken, &by_name), "row 1 of"),
-        (verification(&good, &["--names", &names]), "--person says how a name tells the person"),
+        (verification(&good, &["--names", &names]), "--person sets the rule"),
         (verification(&good, &["--names", &names, "--person", "market"]), "is not named as in Market-1501"),
         (verification(&good, &[&by_name[..], &["--slice", "site"]].concat()), "no sample has the label \"site\""),
-        (refusal(&["--protocol", "scores", "--embeddings", &good]), "embeddings are measured by"),
+        (refusal(&["--protocol", "scores", "--embeddings", &good]), "--embeddings needs --protocol"),
         (refusal(&["--protocol", "scores", "--scores", "no/such.tsv"]), "no/such.tsv"),
-        (refusal(&["--protocol", "closed-set", "--data", "no/such"]), "--model names the package"),
+        (refusal(&["--protocol", "closed-set", "--data", "no/such"]), "--model is missing"),
     ] {
         assert!(problem.contains(expected), "{expected:?} is not said in {problem:?}");
     }

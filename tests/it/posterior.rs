@@ -1,7 +1,7 @@
 //! The learnt decision over the wire, in a gallery far too small for thresholds: two templates of each of a dozen people
 //! who are as far apart as an encoder of 64 numbers leaves them.
 
-use decision::relations::{Measured, NEIGHBOURS_MAX, Relations};
+use decision::relations::{MeasuredGallery, NEIGHBOURS_MAX, Relations};
 use domain::{
     CollectionUid, Embedding, EmbeddingSpace, IdentityId, Modality, ModelDigest, Pooling, Position, Timestamp,
 };
@@ -81,7 +81,7 @@ async fn a_dozen_people_are_told_from_strangers_without_any_calibration() {
     assert!(known >= PEOPLE - 2, "{known} of {PEOPLE} were known");
 }
 
-/// What was learnt from worlds that [`Measured`] measured must be asked with what the gallery measures.
+/// What was learnt from worlds that [`MeasuredGallery`] measured must be asked with what the gallery measures.
 #[test]
 fn the_gallery_tells_what_the_learnt_decision_was_taught_with() {
     let mut random = Normal(11);
@@ -99,13 +99,13 @@ fn the_gallery_tells_what_the_learnt_decision_was_taught_with() {
         }
     }
     let gallery = Gallery::new(GalleryOptions::default());
-    let shelf = gallery.open(CollectionUid(Uuid::nil()));
-    let mut restore = shelf.restore(Position(owners.len() as u64), 0);
+    let index = gallery.open(CollectionUid(Uuid::nil()));
+    let mut restore = index.restore(Position(owners.len() as u64), 0);
     let identity = |owner| testing::identity(name(owner).as_str());
     restore.identities(&(0..90).map(identity).collect::<Vec<_>>());
     restore.templates(stored);
     restore.finish();
-    let measured = Measured::new(values.clone(), &owners);
+    let measured = MeasuredGallery::new(values.clone(), &owners);
     for number in 0..20 {
         // Near somebody, and near nobody.
         let near = &values[number * 5 * 64..][..64];
@@ -118,11 +118,11 @@ fn the_gallery_tells_what_the_learnt_decision_was_taught_with() {
             pooling: Pooling::Best,
             similarity_min: None,
         };
-        let nearest: Vec<IdentityId> = shelf.search(&probe, &query).into_iter().map(|c| c.identity).collect();
+        let nearest: Vec<IdentityId> = index.search(&probe, &query).into_iter().map(|c| c.identity).collect();
         let (neighbours, surroundings) =
-            shelf.neighbourhood(&probe, &nearest, NEIGHBOURS_MAX).expect("somebody is there");
+            index.neighbourhood(&probe, &nearest, NEIGHBOURS_MAX).expect("somebody is there");
         let served = Relations::new(&neighbours, &surroundings);
-        let taught = measured.look(probe.values()).expect("somebody is there").relations;
+        let taught = measured.measure(probe.values()).expect("somebody is there").relations;
         let close = |one: &[f32], other: &[f32]| one.iter().zip(other).all(|(a, b)| (a - b).abs() < 0.01);
         assert!(close(served.globals(), taught.globals()), "{:?}\n{:?}", served.globals(), taught.globals());
         assert_eq!(served.items().len(), taught.items().len());

@@ -203,7 +203,7 @@ async fn a_second_server_in_the_same_folder_goes_without() {
     let first = Server::start(&home, &Start::default());
     people(&first).await;
     let second = Server::start(&home, &Start::default());
-    assert!(second.log().contains("another server keeps its snapshots here"), "{}", second.log());
+    assert!(second.log().contains("another server uses this snapshot folder"), "{}", second.log());
     assert_eq!(answers(&second).await, answers(&first).await);
     stop(second);
     assert_eq!(files(&home), Vec::<PathBuf>::new());

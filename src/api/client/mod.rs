@@ -1,4 +1,4 @@
-//! The other end of the wire: what a command that speaks to a running server sends, and what it hears.
+//! A gRPC client, for commands that use a running server.
 
 mod sample;
 
@@ -24,41 +24,40 @@ use super::{
 use crate::matcher::DeclaredSpace;
 use domain::{CollectionId, ErrorChain, IdentityId, Labels, Sample};
 
-/// How long to wait for a connection.
+/// The longest wait for a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
-/// How often an idle connection is asked whether its other end is still there.
+/// The interval of HTTP/2 pings.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// The largest answer to a batch.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// More models than any server loads.
+/// The page size of the list of models: more than any server loads.
 const MODELS_MAX: i32 = 1000;
-/// Batches on their way out; who sends more waits for HTTP/2.
+/// The most batches that wait for HTTP/2 flow control.
 const OUTGOING_MAX: usize = 1;
 
-/// What can go wrong between this program and a server.
+/// Errors between this program and a server.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    #[error("{0:?} is no server's address; write it as http://HOST:PORT, its gRPC port, or https:// behind a proxy")]
+    #[error("{0:?} is not the URL of a server; use http://HOST:PORT with its gRPC port, or https:// behind a proxy")]
     BadAddress(String),
-    #[error("the key has characters that a header cannot carry")]
+    #[error("the API key has characters that are not allowed in a header")]
     BadKey,
-    /// Nobody answers there, or not any more.
+    /// No connection, or a lost one.
     #[error("the server at {server} does not answer: {problem}")]
     Unreachable { server: String, problem: String },
-    /// It answers, and says no.
     #[error("the server refuses: {0}")]
     Refused(String),
 }
 
 impl ClientError {
-    /// Whether the same may go well in a moment.
+    /// Whether a retry may succeed.
     #[must_use]
-    pub fn may_pass(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }
 }
 
-/// A server to speak to. Cheap to clone; all clones share a connection, which is made again when it was lost.
+/// A client of one server. Clones share its connection, which is opened again after a loss.
 #[derive(Debug, Clone)]
 pub struct Client {
     server: String,
@@ -66,31 +65,31 @@ pub struct Client {
     key: Option<MetadataValue<Ascii>>,
 }
 
-/// One enrollment as it is sent.
+/// One enrollment of a batch.
 #[derive(Debug, Clone)]
-pub struct Sent {
-    /// Under one id it takes effect once.
+pub struct EnrollmentRow {
+    /// A retry under the same id takes effect once.
     pub request_id: String,
     pub identity: IdentityId,
     pub labels: Labels,
     pub sample: Sample,
 }
 
-/// What became of it.
+/// The result of one enrollment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// Durable, now or before.
+pub enum RowOutcome {
+    /// Durable, by this request or by an earlier one with the same id.
     Enrolled,
     Refused {
         code: String,
         detail: String,
     },
-    /// Not now, and perhaps after this time.
+    /// Refused for now; the wait before a retry.
     Later(Duration),
 }
 
 impl Client {
-    /// Connects. `https` asks for a certificate that the public authorities vouch for.
+    /// Connects. `https` verifies the certificate against the public authorities.
     ///
     /// # Errors
     /// [`ClientError::BadAddress`], [`ClientError::BadKey`], [`ClientError::Unreachable`].
@@ -113,7 +112,7 @@ impl Client {
         Ok(Self { server: server.to_owned(), channel: endpoint.connect().await.map_err(unreachable)?, key })
     }
 
-    /// Makes the collection if there is none, and declares a space of one's own in it.
+    /// Creates the collection if it does not exist, and declares an external space in it.
     pub async fn declare(&self, collection: &CollectionId, space: &DeclaredSpace) -> Result<(), ClientError> {
         let mut client = CollectionServiceClient::new(self.channel.clone());
         let declared = proto::Collection {
@@ -145,7 +144,7 @@ impl Client {
         Ok(())
     }
 
-    /// The digests of the embedding spaces that have a name in the collection, or on the server.
+    /// The digests of the embedding spaces of the server's models and of the collection, by name.
     pub async fn spaces(&self, collection: &CollectionId) -> Result<BTreeMap<String, String>, ClientError> {
         let mut client = ModelServiceClient::new(self.channel.clone());
         let list = proto::ListModelsRequest { page_size: MODELS_MAX, ..proto::ListModelsRequest::default() };
@@ -162,13 +161,13 @@ impl Client {
     }
 
     /// Opens a stream of batches to a collection.
-    pub async fn open(&self, collection: &CollectionId) -> Result<Batches, ClientError> {
+    pub async fn open_stream(&self, collection: &CollectionId) -> Result<BatchStream, ClientError> {
         let parent = CollectionName(collection.clone());
         let (outgoing, batches) = mpsc::channel(OUTGOING_MAX);
         let mut client = IdentityServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
         let answers = client.batch_enroll(self.request(ReceiverStream::new(batches))).await;
         let answers = answers.map_err(|status| self.fault(&status))?.into_inner();
-        Ok(Batches { client: self.clone(), parent, outgoing, answers })
+        Ok(BatchStream { client: self.clone(), parent, outgoing, answers })
     }
 
     fn request<T>(&self, message: T) -> Request<T> {
@@ -180,45 +179,45 @@ impl Client {
     }
 
     fn fault(&self, status: &Status) -> ClientError {
-        let passes = [Code::Unavailable, Code::ResourceExhausted, Code::DeadlineExceeded, Code::Cancelled];
-        // A connection that broke has no code of the server's own.
+        let transient = [Code::Unavailable, Code::ResourceExhausted, Code::DeadlineExceeded, Code::Cancelled];
+        // A broken connection has no error details of the server.
         let is_lost =
             matches!(status.code(), Code::Unknown | Code::Internal) && status.get_details_error_info().is_none();
-        if is_lost || passes.contains(&status.code()) {
+        if is_lost || transient.contains(&status.code()) {
             return ClientError::Unreachable { server: self.server.clone(), problem: ErrorChain(status).to_string() };
         }
         ClientError::Refused(status.message().to_owned())
     }
 }
 
-/// A stream of batches. Each is answered, in order; a few may be under way.
+/// A stream of batches. The server answers each, in order; a few may be in flight.
 #[derive(Debug)]
-pub struct Batches {
+pub struct BatchStream {
     client: Client,
     parent: CollectionName,
     outgoing: mpsc::Sender<proto::BatchEnrollRequest>,
     answers: Streaming<proto::BatchEnrollResponse>,
 }
 
-impl Batches {
-    pub async fn send(&mut self, batch: &[Sent]) -> Result<(), ClientError> {
-        let requests = batch.iter().map(|sent| proto::EnrollRequest {
-            name: self.parent.identity(&sent.identity).to_string(),
-            samples: vec![sample::to_wire(&sent.sample)],
-            labels: sent.labels.clone().into(),
-            request_id: sent.request_id.clone(),
+impl BatchStream {
+    pub async fn send(&mut self, batch: &[EnrollmentRow]) -> Result<(), ClientError> {
+        let requests = batch.iter().map(|row| proto::EnrollRequest {
+            name: self.parent.identity(&row.identity).to_string(),
+            samples: vec![sample::to_wire(&row.sample)],
+            labels: row.labels.clone().into(),
+            request_id: row.request_id.clone(),
             ..proto::EnrollRequest::default()
         });
         let batch = proto::BatchEnrollRequest { parent: self.parent.to_string(), requests: requests.collect() };
-        // Nobody takes it any more: the stream has ended, and its last answer says why.
+        // The channel is closed: the stream has ended, and its last answer has the reason.
         match self.outgoing.send(batch).await {
             Ok(()) => Ok(()),
-            Err(_) => Err(self.ended().await),
+            Err(_) => Err(self.end_reason().await),
         }
     }
 
-    /// The answer to the oldest batch that has none yet.
-    pub async fn receive(&mut self) -> Result<Vec<Outcome>, ClientError> {
+    /// The answer to the oldest unanswered batch.
+    pub async fn receive(&mut self) -> Result<Vec<RowOutcome>, ClientError> {
         match self.answers.next().await {
             Some(Ok(answer)) => Ok(answer.outcomes.into_iter().map(outcome).collect()),
             Some(Err(status)) => Err(self.client.fault(&status)),
@@ -226,7 +225,7 @@ impl Batches {
         }
     }
 
-    async fn ended(&mut self) -> ClientError {
+    async fn end_reason(&mut self) -> ClientError {
         loop {
             match self.answers.next().await {
                 Some(Ok(_)) => {}
@@ -237,19 +236,19 @@ impl Batches {
     }
 
     fn lost(&self) -> ClientError {
-        ClientError::Unreachable { server: self.client.server.clone(), problem: "it ended the stream".to_owned() }
+        ClientError::Unreachable { server: self.client.server.clone(), problem: "the stream ended".to_owned() }
     }
 }
 
-fn outcome(outcome: proto::EnrollOutcome) -> Outcome {
+fn outcome(outcome: proto::EnrollOutcome) -> RowOutcome {
     match outcome.outcome {
-        Some(enroll_outcome::Outcome::Enrolled(_)) => Outcome::Enrolled,
+        Some(enroll_outcome::Outcome::Enrolled(_)) => RowOutcome::Enrolled,
         Some(enroll_outcome::Outcome::Refusal(refusal)) => {
             let proto::Refusal { code, detail, grpc_code, retry_after_seconds, .. } = refusal;
             let later = retry_after_seconds.and_then(|wait| Duration::try_from_secs_f64(wait).ok());
             let too_late = (Code::from(grpc_code) == Code::DeadlineExceeded).then_some(Duration::ZERO);
-            later.or(too_late).map_or(Outcome::Refused { code, detail }, Outcome::Later)
+            later.or(too_late).map_or(RowOutcome::Refused { code, detail }, RowOutcome::Later)
         }
-        None => Outcome::Refused { code: "INTERNAL".to_owned(), detail: "the server did not say".to_owned() },
+        None => RowOutcome::Refused { code: "INTERNAL".to_owned(), detail: "the server gave no reason".to_owned() },
     }
 }

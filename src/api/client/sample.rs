@@ -8,13 +8,13 @@ pub(super) fn to_wire(sample: &Sample) -> proto::Sample {
         SampleContent::Image(picture) => {
             let frame = frame(picture);
             let content = frame.image.map(Content::Image);
-            let said = said(&picture.geometry);
-            proto::Sample { content, landmarks: frame.landmarks, r#box: frame.r#box, ..said }
+            let fields = picture_fields(&picture.geometry);
+            proto::Sample { content, landmarks: frame.landmarks, r#box: frame.r#box, ..fields }
         }
         SampleContent::Track(pictures) => {
-            let said = pictures.first().map(|first| said(&first.geometry)).unwrap_or_default();
+            let fields = pictures.first().map(|first| picture_fields(&first.geometry)).unwrap_or_default();
             let track = proto::Track { frames: pictures.iter().map(frame).collect() };
-            proto::Sample { content: Some(Content::Track(track)), prompts: Vec::new(), ..said }
+            proto::Sample { content: Some(Content::Track(track)), prompts: Vec::new(), ..fields }
         }
         SampleContent::Skeleton(skeleton) => {
             let frames = skeleton.frames.iter().map(|f| proto::skeleton::Frame { keypoints: numbers(&f.joints) });
@@ -48,8 +48,8 @@ fn frame(picture: &Picture) -> proto::track::Frame {
     }
 }
 
-/// What is said of a picture beside the picture.
-fn said(geometry: &Geometry) -> proto::Sample {
+/// The fields of a sample that hold for its pictures.
+fn picture_fields(geometry: &Geometry) -> proto::Sample {
     let alignment = geometry.alignment.map_or(proto::Alignment::Unspecified, |alignment| match alignment {
         Alignment::Detect => proto::Alignment::Detect,
         Alignment::Landmarks => proto::Alignment::Landmarks,
@@ -80,7 +80,7 @@ fn numbers(joints: &[Joint]) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::wire::{Defaults, samples};
+    use crate::api::wire::{SampleDefaults, samples};
     use domain::{Frame, ImageBytes, JOINTS, Landmarks, PixelBox, Prompt, Skeleton, SpaceName};
 
     #[test]
@@ -106,8 +106,7 @@ mod tests {
             (Modality::Person, SampleContent::Embedding { model, values: vec![0.5, -0.5] }),
         ]
         .map(|(modality, content)| Sample { modality, content });
-        let none = Defaults { modality: 0, alignment: 0, face_selection: 0 };
-        let heard = samples("samples", sent.iter().map(to_wire).collect(), none).expect("all are read");
-        assert_eq!(heard, sent);
+        let read = samples("samples", sent.iter().map(to_wire).collect(), SampleDefaults::default());
+        assert_eq!(read.expect("all are read"), sent);
     }
 }

@@ -1,4 +1,4 @@
-//! Many enrollments over one stream of batches. REST comes here too, with a stream of one.
+//! Many enrollments over one stream of batches. A call of REST is a stream of one batch.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status, Streaming};
 
-use super::{Services, identities::enrollment};
+use super::Services;
 use crate::{
     api::{
         proto::{self, enroll_outcome::Outcome},
@@ -23,69 +23,69 @@ use crate::{
 };
 use domain::CollectionId;
 
-/// The most entries of one batch.
+/// The largest number of entries of one batch.
 const ENTRIES_MAX: usize = 1000;
-/// Batches of one stream in hand: the next one is there when the one before is done.
-const BATCHES_IN_HAND_MAX: usize = 2;
-/// The most streams at once. With batches of 32 MB, this and the limit above hold half a gigabyte at most.
+/// The batches of one stream in progress: the next one arrives while the server works on the first.
+const BATCHES_IN_PROGRESS_MAX: usize = 2;
+/// The largest number of open streams. With batches of 32 MB, this and the limit above bound memory to half a gigabyte.
 const STREAMS_MAX: usize = 8;
-/// How long a stream may send nothing: whoever went away must not keep its place.
+/// The longest wait for the next batch. A client that is gone must not keep its stream open.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 /// The answers to a stream of batches.
 pub(super) type Outcomes = Pin<Box<dyn Stream<Item = Result<proto::BatchEnrollResponse, Status>> + Send>>;
 
-/// The streams of batches that are open.
+/// The open streams of batches.
 #[derive(Debug, Clone)]
 pub(in crate::api) struct Streams {
-    places: Arc<Semaphore>,
-    /// The server is about to go.
+    free: Arc<Semaphore>,
+    /// The server is about to stop.
     ending: CancellationToken,
 }
 
 impl Default for Streams {
     fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(STREAMS_MAX)), ending: CancellationToken::new() }
+        Self { free: Arc::new(Semaphore::new(STREAMS_MAX)), ending: CancellationToken::new() }
     }
 }
 
 impl Streams {
-    /// Streams take no more batches; what they have is done and answered.
+    /// Streams take no more batches. Those that arrived are answered.
     pub(in crate::api) fn end(&self) {
         self.ending.cancel();
     }
 }
 
 impl Services {
-    pub(super) fn batch_enroll(
+    pub(super) fn open_stream(
         &self,
         request: Request<Streaming<proto::BatchEnrollRequest>>,
     ) -> Result<Outcomes, Fault> {
-        let busy = |_| Fault::Busy { retry_after: Duration::from_secs(1) };
-        let place = Arc::clone(&self.1.places).try_acquire_owned().map_err(busy)?;
+        let busy = |_| Fault::busy();
+        let permit = Arc::clone(&self.streams.free).try_acquire_owned().map_err(busy)?;
         let context = wire::context(&request);
-        // The layers gave the stream the time that a request may take; here each batch gets it.
+        // The layers gave the stream the deadline of one request; here each batch gets the same time.
         let allowed = context.deadline.saturating_duration_since(Instant::now());
-        let batches = Batches { incoming: request.into_inner(), ending: self.1.ending.clone(), _place: place };
+        let batches = Batches { incoming: request.into_inner(), ending: self.streams.ending.clone(), _permit: permit };
         let services = self.clone();
-        // An error of the stream waits, as a batch does, for the answers to what came before it.
-        let answers = stream::try_unfold(batches, Batches::next).map(move |come| {
+        // An error of the stream follows the answers to the batches before it.
+        let answers = stream::try_unfold(batches, Batches::next).map(move |arrived| {
             let context = Context { deadline: Instant::now() + allowed, ..context.clone() };
-            services.clone().answer_batch(context, come)
+            services.clone().answer_batch(context, arrived)
         });
-        Ok(answers.buffered(BATCHES_IN_HAND_MAX).boxed())
+        Ok(answers.buffered(BATCHES_IN_PROGRESS_MAX).boxed())
     }
 
     async fn answer_batch(
         self,
         context: Context,
-        come: Result<proto::BatchEnrollRequest, Status>,
+        arrived: Result<proto::BatchEnrollRequest, Status>,
     ) -> Result<proto::BatchEnrollResponse, Status> {
-        let outcomes = AssertUnwindSafe(self.enroll_all(context, come?)).catch_unwind().await;
+        let outcomes = AssertUnwindSafe(self.enroll_all(context, arrived?)).catch_unwind().await;
         outcomes.unwrap_or_else(|_| Err(Fault::internal("a batch panicked"))).map_err(|fault| status(&fault))
     }
 
-    /// Each entry by itself, side by side; `Err` when the batch as a whole makes no sense.
+    /// Enrolls the entries at the same time, each with its own outcome; `Err` when the batch as a whole is invalid.
     async fn enroll_all(
         self,
         context: Context,
@@ -114,34 +114,32 @@ impl Services {
         &self,
         context: &Context,
         parent: &CollectionId,
-        mut request: proto::EnrollRequest,
+        request: proto::EnrollRequest,
     ) -> Result<proto::EnrollResponse, Fault> {
-        // Under the name of the single method: an entry that was answered there is answered here, and the other way.
-        let request_id = std::mem::take(&mut request.request_id);
-        let context = wire::once(context.clone(), "Enroll", &request_id, &request)?;
-        let (name, enrollment) = enrollment(request)?;
+        let (context, request) = self.once_in(context.clone(), request).await?;
+        let (name, enrollment) = wire::enrollment(request)?;
         if name.collection != *parent {
             return Err(Fault::invalid("name", format!("this batch is for identities of collections/{parent}")));
         }
-        Ok(wire::enrolled(&name, &self.0.enroll_in_bulk(&context, enrollment).await?))
+        Ok(wire::enrolled(&name, &self.matcher.enroll_in_bulk(&context, enrollment).await?))
     }
 }
 
-/// The batches of one stream as they come.
+/// The batches of one stream as they arrive.
 struct Batches {
     incoming: Streaming<proto::BatchEnrollRequest>,
     ending: CancellationToken,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Batches {
     async fn next(mut self) -> Result<Option<(proto::BatchEnrollRequest, Self)>, Status> {
-        let come = tokio::select! {
+        let arrived = tokio::select! {
             biased;
             () = self.ending.cancelled() => return Err(status(&Fault::ShuttingDown)),
-            come = tokio::time::timeout(SILENCE_MAX, self.incoming.message()) => come,
+            arrived = tokio::time::timeout(SILENCE_MAX, self.incoming.message()) => arrived,
         };
-        let batch = come.map_err(|_| status(&Fault::TooLate))??;
+        let batch = arrived.map_err(|_| status(&Fault::TooLate))??;
         Ok(batch.map(|batch| (batch, self)))
     }
 }

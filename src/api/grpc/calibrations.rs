@@ -2,11 +2,11 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Services, answer};
+use super::{Services, respond};
 use crate::{
     api::{
         proto::{self, calibration_service_server::CalibrationService},
-        wire::{self, CalibrationName, CollectionName, Defaults, PageRequest},
+        wire::{self, CalibrationName, CollectionName, PageRequest, SampleDefaults},
     },
     matcher::{Activation, CalibrationDraft, Context, Fault},
 };
@@ -18,21 +18,21 @@ impl CalibrationService for Services {
         &self,
         request: Request<proto::CreateCalibrationRequest>,
     ) -> Result<Response<proto::Calibration>, Status> {
-        answer(self.create_calibration(request).await)
+        respond(self.answer_create_calibration(request).await)
     }
 
     async fn get_calibration(
         &self,
         request: Request<proto::GetCalibrationRequest>,
     ) -> Result<Response<proto::Calibration>, Status> {
-        answer(self.get_calibration(&request.into_inner().name).await)
+        respond(self.answer_get_calibration(&request.into_inner().name).await)
     }
 
     async fn list_calibrations(
         &self,
         request: Request<proto::ListCalibrationsRequest>,
     ) -> Result<Response<proto::ListCalibrationsResponse>, Status> {
-        answer(self.list_calibrations(request.into_inner()).await)
+        respond(self.answer_list_calibrations(request.into_inner()).await)
     }
 
     async fn activate_calibration(
@@ -40,7 +40,7 @@ impl CalibrationService for Services {
         request: Request<proto::ActivateCalibrationRequest>,
     ) -> Result<Response<proto::Calibration>, Status> {
         let context = wire::context(&request);
-        answer(self.set_active(&context, &request.get_ref().name, Activation::Activate).await)
+        respond(self.set_active(&context, &request.get_ref().name, Activation::Activate).await)
     }
 
     async fn deactivate_calibration(
@@ -48,46 +48,45 @@ impl CalibrationService for Services {
         request: Request<proto::DeactivateCalibrationRequest>,
     ) -> Result<Response<proto::Calibration>, Status> {
         let context = wire::context(&request);
-        answer(self.set_active(&context, &request.get_ref().name, Activation::Deactivate).await)
+        respond(self.set_active(&context, &request.get_ref().name, Activation::Deactivate).await)
     }
 
     async fn delete_calibration(
         &self,
         request: Request<proto::DeleteCalibrationRequest>,
     ) -> Result<Response<()>, Status> {
-        answer(self.delete_calibration(&request).await)
+        respond(self.answer_delete_calibration(&request).await)
     }
 }
 
 impl Services {
-    async fn create_calibration(
+    async fn answer_create_calibration(
         &self,
-        mut request: Request<proto::CreateCalibrationRequest>,
+        request: Request<proto::CreateCalibrationRequest>,
     ) -> Result<proto::Calibration, Fault> {
-        let request_id = std::mem::take(&mut request.get_mut().request_id);
-        let context = wire::context_once(&request, "CreateCalibration", &request_id, request.get_ref())?;
-        let proto::CreateCalibrationRequest { parent, modality, model, outsiders, alignment, face_selection, .. } =
-            request.into_inner();
+        let (context, request) = self.once(request).await?;
+        let defaults = SampleDefaults::from(&request);
+        let proto::CreateCalibrationRequest { parent, modality, model, outsiders, .. } = request;
         let CollectionName(collection) = CollectionName::parse("parent", &parent)?;
-        let is_said = modality != 0;
+        let has_modality = modality != 0;
         let draft = CalibrationDraft {
             collection: collection.clone(),
-            modality: is_said.then(|| wire::modality("modality", modality)).transpose()?,
+            modality: has_modality.then(|| wire::modality("modality", modality)).transpose()?,
             model: match model.as_str() {
                 "" => None,
                 model => Some(SpaceName::new(model).map_err(|e| Fault::invalid("model", e))?),
             },
-            outsiders: wire::samples("outsiders", outsiders, Defaults { modality, alignment, face_selection })?,
+            outsiders: wire::samples("outsiders", outsiders, defaults)?,
         };
-        Ok(wire::calibrated(&collection, &self.0.calibrations.create_calibration(&context, draft).await?))
+        Ok(wire::calibrated(&collection, &self.matcher.calibrations.create_calibration(&context, draft).await?))
     }
 
-    async fn get_calibration(&self, name: &str) -> Result<proto::Calibration, Fault> {
+    async fn answer_get_calibration(&self, name: &str) -> Result<proto::Calibration, Fault> {
         let CalibrationName { collection, calibration } = CalibrationName::parse("name", name)?;
-        Ok(wire::calibrated(&collection, &self.0.calibrations.calibration(&collection, calibration).await?))
+        Ok(wire::calibrated(&collection, &self.matcher.calibrations.calibration(&collection, calibration).await?))
     }
 
-    async fn list_calibrations(
+    async fn answer_list_calibrations(
         &self,
         request: proto::ListCalibrationsRequest,
     ) -> Result<proto::ListCalibrationsResponse, Fault> {
@@ -95,7 +94,7 @@ impl Services {
         let list = format!("{parent} calibrations");
         let page = PageRequest::parse(request.page_size, &request.page_token, &list)?;
         let after = page.after.as_deref().map(str::parse).transpose()?;
-        let found = self.0.calibrations.list_calibrations(&parent.0, after, page.limit).await?;
+        let found = self.matcher.calibrations.list_calibrations(&parent.0, after, page.limit).await?;
         let next = (found.len() == page.limit as usize).then(|| found.last().map(|c| c.kept.id.to_string())).flatten();
         Ok(proto::ListCalibrationsResponse {
             calibrations: found.iter().map(|c| wire::calibrated(&parent.0, c)).collect(),
@@ -110,13 +109,14 @@ impl Services {
         activation: Activation,
     ) -> Result<proto::Calibration, Fault> {
         let CalibrationName { collection, calibration } = CalibrationName::parse("name", name)?;
-        let activated = self.0.calibrations.activate_calibration(context, &collection, calibration, activation).await?;
+        let activated =
+            self.matcher.calibrations.activate_calibration(context, &collection, calibration, activation).await?;
         Ok(wire::calibrated(&collection, &activated))
     }
 
-    async fn delete_calibration(&self, request: &Request<proto::DeleteCalibrationRequest>) -> Result<(), Fault> {
+    async fn answer_delete_calibration(&self, request: &Request<proto::DeleteCalibrationRequest>) -> Result<(), Fault> {
         let context = wire::context(request);
         let CalibrationName { collection, calibration } = CalibrationName::parse("name", &request.get_ref().name)?;
-        self.0.calibrations.delete_calibration(&context, &collection, calibration).await
+        self.matcher.calibrations.delete_calibration(&context, &collection, calibration).await
     }
 }

@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Services, answer};
+use super::{Services, respond};
 use crate::{
     api::{
         proto::{self, collection_service_server::CollectionService},
@@ -13,7 +13,7 @@ use crate::{
 use domain::{CollectionId, Policy, SpaceName};
 
 const LIST: &str = "collections";
-/// What an update mask may name.
+/// The fields that an update mask may name.
 const UPDATABLE: [&str; 14] = [
     "display_name",
     "policy",
@@ -37,43 +37,45 @@ impl CollectionService for Services {
         &self,
         request: Request<proto::CreateCollectionRequest>,
     ) -> Result<Response<proto::Collection>, Status> {
-        answer(self.create(request).await)
+        respond(self.answer_create_collection(request).await)
     }
 
     async fn get_collection(
         &self,
         request: Request<proto::GetCollectionRequest>,
     ) -> Result<Response<proto::Collection>, Status> {
-        answer(self.get(&request.into_inner().name).await)
+        respond(self.answer_get_collection(&request.into_inner().name).await)
     }
 
     async fn list_collections(
         &self,
         request: Request<proto::ListCollectionsRequest>,
     ) -> Result<Response<proto::ListCollectionsResponse>, Status> {
-        answer(self.list(request.into_inner()).await)
+        respond(self.answer_list_collections(request.into_inner()).await)
     }
 
     async fn update_collection(
         &self,
         request: Request<proto::UpdateCollectionRequest>,
     ) -> Result<Response<proto::Collection>, Status> {
-        answer(self.update(request.into_inner()).await)
+        respond(self.answer_update_collection(request.into_inner()).await)
     }
 
     async fn delete_collection(
         &self,
         request: Request<proto::DeleteCollectionRequest>,
     ) -> Result<Response<()>, Status> {
-        answer(self.delete(request.into_inner()).await)
+        respond(self.answer_delete_collection(request.into_inner()).await)
     }
 }
 
 impl Services {
-    async fn create(&self, mut request: Request<proto::CreateCollectionRequest>) -> Result<proto::Collection, Fault> {
-        let request_id = std::mem::take(&mut request.get_mut().request_id);
-        let context = wire::context_once(&request, "CreateCollection", &request_id, request.get_ref())?;
-        let proto::CreateCollectionRequest { collection_id, collection, .. } = request.into_inner();
+    async fn answer_create_collection(
+        &self,
+        request: Request<proto::CreateCollectionRequest>,
+    ) -> Result<proto::Collection, Fault> {
+        let (context, request) = self.once(request).await?;
+        let proto::CreateCollectionRequest { collection_id, collection, .. } = request;
         let given = collection.unwrap_or_default();
         let id = match collection_id.as_str() {
             "" => None,
@@ -82,27 +84,33 @@ impl Services {
         let policy = wire::policy(&given.policy.unwrap_or_default(), Policy::default())?;
         let spaces = declared(&given.spaces)?;
         let draft = CollectionDraft { id, display_name: given.display_name, policy, spaces };
-        let made = self.0.create_collection(&context, draft).await?;
-        Ok(wire::collection(&made, self.0.stats(&made.id)))
+        let made = self.matcher.create_collection(&context, draft).await?;
+        Ok(wire::collection(&made, self.matcher.stats(&made.id)))
     }
 
-    async fn get(&self, name: &str) -> Result<proto::Collection, Fault> {
+    async fn answer_get_collection(&self, name: &str) -> Result<proto::Collection, Fault> {
         let CollectionName(id) = CollectionName::parse("name", name)?;
-        Ok(wire::collection(&self.0.collection(&id).await?, self.0.stats(&id)))
+        Ok(wire::collection(&self.matcher.collection(&id).await?, self.matcher.stats(&id)))
     }
 
-    async fn list(&self, request: proto::ListCollectionsRequest) -> Result<proto::ListCollectionsResponse, Fault> {
+    async fn answer_list_collections(
+        &self,
+        request: proto::ListCollectionsRequest,
+    ) -> Result<proto::ListCollectionsResponse, Fault> {
         let page = PageRequest::parse(request.page_size, &request.page_token, LIST)?;
         let after = page.after.as_deref().map(CollectionId::new).transpose()?;
-        let found = self.0.collections(after.as_ref(), page.limit).await?;
+        let found = self.matcher.collections(after.as_ref(), page.limit).await?;
         let next = (found.len() == page.limit as usize).then(|| found.last().map(|c| c.id.to_string())).flatten();
         Ok(proto::ListCollectionsResponse {
-            collections: found.iter().map(|c| wire::collection(c, self.0.stats(&c.id))).collect(),
+            collections: found.iter().map(|c| wire::collection(c, self.matcher.stats(&c.id))).collect(),
             next_page_token: wire::token(next, LIST),
         })
     }
 
-    async fn update(&self, request: proto::UpdateCollectionRequest) -> Result<proto::Collection, Fault> {
+    async fn answer_update_collection(
+        &self,
+        request: proto::UpdateCollectionRequest,
+    ) -> Result<proto::Collection, Fault> {
         let given = request.collection.unwrap_or_default();
         let mask = request.update_mask.as_ref();
         wire::check_mask(mask, &UPDATABLE)?;
@@ -111,13 +119,13 @@ impl Services {
             wire::writes(mask, "display_name", !given.display_name.is_empty()).then_some(given.display_name);
         let asked = given.policy.unwrap_or_default();
         let standard = Policy::default();
-        // A mask that names the whole policy sets what the request leaves out back to its default.
+        // A mask with the whole policy resets the fields that the request leaves out.
         let whole = wire::writes(mask, "policy", false);
         let target = |field: &str, asked: Option<f64>, standard: f64| match asked {
             None if whole => Some(standard),
             asked => asked.filter(|_| whole || wire::writes(mask, field, true)),
         };
-        // The parts that are replaced as a whole.
+        // Fields that are messages are replaced as a whole.
         let part = |field: &str, carried: bool| whole || wire::writes(mask, field, carried);
         let patch = CollectionPatch {
             display_name,
@@ -153,18 +161,18 @@ impl Services {
             spaces: if wire::writes(mask, "spaces", true) { declared(&given.spaces)? } else { Vec::new() },
             expected: wire::expected(&given.etag)?,
         };
-        let updated = self.0.update_collection(&id, patch).await?;
-        Ok(wire::collection(&updated, self.0.stats(&id)))
+        let updated = self.matcher.update_collection(&id, patch).await?;
+        Ok(wire::collection(&updated, self.matcher.stats(&id)))
     }
 
-    async fn delete(&self, request: proto::DeleteCollectionRequest) -> Result<(), Fault> {
+    async fn answer_delete_collection(&self, request: proto::DeleteCollectionRequest) -> Result<(), Fault> {
         let CollectionName(id) = CollectionName::parse("name", &request.name)?;
-        self.0.delete_collection(&id, wire::expected(&request.etag)?).await
+        self.matcher.delete_collection(&id, wire::expected(&request.etag)?).await
     }
 }
 
-/// The external spaces that a client declares. Spaces of models are the server's own and pass by unread, so that a
-/// collection that was read can be sent back.
+/// The external spaces of a request. Spaces of models belong to the server and are ignored, so that a client can send a
+/// collection back as it read it.
 fn declared(spaces: &[proto::EmbeddingSpace]) -> Result<Vec<DeclaredSpace>, Fault> {
     let external = spaces.iter().enumerate().filter(|(_, space)| space.external || space.digest.is_empty());
     external

@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Services, answer};
+use super::{Services, respond};
 use crate::{
     api::{
         proto::{self, decision_service_server::DecisionService},
@@ -17,25 +17,25 @@ impl DecisionService for Services {
         &self,
         request: Request<proto::GetDecisionRequest>,
     ) -> Result<Response<proto::Decision>, Status> {
-        answer(self.get_decision(&request.into_inner().name).await)
+        respond(self.answer_get_decision(&request.into_inner().name).await)
     }
 
     async fn replay_decision(
         &self,
         request: Request<proto::ReplayDecisionRequest>,
     ) -> Result<Response<proto::ReplayDecisionResponse>, Status> {
-        answer(self.replay_decision(&request.into_inner().name).await)
+        respond(self.answer_replay_decision(&request.into_inner().name).await)
     }
 }
 
 impl Services {
-    async fn get_decision(&self, name: &str) -> Result<proto::Decision, Fault> {
+    async fn answer_get_decision(&self, name: &str) -> Result<proto::Decision, Fault> {
         let DecisionName { collection, decision } = DecisionName::parse("name", name)?;
-        Ok(wire::decided(&collection, &self.0.past_decision(&collection, decision).await?))
+        Ok(wire::decided(&collection, &self.matcher.past_decision(&collection, decision).await?))
     }
 
-    async fn replay_decision(&self, name: &str) -> Result<proto::ReplayDecisionResponse, Fault> {
+    async fn answer_replay_decision(&self, name: &str) -> Result<proto::ReplayDecisionResponse, Fault> {
         let DecisionName { collection, decision } = DecisionName::parse("name", name)?;
-        Ok(wire::replayed(&self.0.replay_decision(&collection, decision).await?))
+        Ok(wire::replayed(&self.matcher.replay_decision(&collection, decision).await?))
     }
 }

@@ -2,15 +2,15 @@
 
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Services, answer, batch::Outcomes};
+use super::{Services, batch::Outcomes, respond};
 use crate::{
     api::{
         proto::{self, identity_service_server::IdentityService},
-        wire::{self, CollectionName, Defaults, IdentityName, PageRequest},
+        wire::{self, CollectionName, IdentityName, PageRequest},
     },
-    matcher::{Enrollment, Fault, IdentityDraft, IdentityPatch},
+    matcher::{Fault, IdentityDraft, IdentityPatch},
 };
-use domain::{Filter, IdentityId};
+use domain::IdentityId;
 
 #[tonic::async_trait]
 impl IdentityService for Services {
@@ -18,36 +18,36 @@ impl IdentityService for Services {
         &self,
         request: Request<proto::CreateIdentityRequest>,
     ) -> Result<Response<proto::Identity>, Status> {
-        answer(self.create_identity(request).await)
+        respond(self.answer_create_identity(request).await)
     }
 
     async fn get_identity(
         &self,
         request: Request<proto::GetIdentityRequest>,
     ) -> Result<Response<proto::Identity>, Status> {
-        answer(self.get_identity(&request.into_inner().name).await)
+        respond(self.answer_get_identity(&request.into_inner().name).await)
     }
 
     async fn list_identities(
         &self,
         request: Request<proto::ListIdentitiesRequest>,
     ) -> Result<Response<proto::ListIdentitiesResponse>, Status> {
-        answer(self.list_identities(request.into_inner()).await)
+        respond(self.answer_list_identities(request.into_inner()).await)
     }
 
     async fn update_identity(
         &self,
         request: Request<proto::UpdateIdentityRequest>,
     ) -> Result<Response<proto::Identity>, Status> {
-        answer(self.update_identity(request).await)
+        respond(self.answer_update_identity(request).await)
     }
 
     async fn delete_identity(&self, request: Request<proto::DeleteIdentityRequest>) -> Result<Response<()>, Status> {
-        answer(self.delete_identity(&request).await)
+        respond(self.answer_delete_identity(&request).await)
     }
 
     async fn enroll(&self, request: Request<proto::EnrollRequest>) -> Result<Response<proto::EnrollResponse>, Status> {
-        answer(self.enroll(request).await)
+        respond(self.answer_enroll(request).await)
     }
 
     type BatchEnrollStream = Outcomes;
@@ -56,18 +56,17 @@ impl IdentityService for Services {
         &self,
         request: Request<Streaming<proto::BatchEnrollRequest>>,
     ) -> Result<Response<Outcomes>, Status> {
-        answer(self.batch_enroll(request))
+        respond(self.open_stream(request))
     }
 }
 
 impl Services {
-    async fn create_identity(
+    async fn answer_create_identity(
         &self,
-        mut request: Request<proto::CreateIdentityRequest>,
+        request: Request<proto::CreateIdentityRequest>,
     ) -> Result<proto::Identity, Fault> {
-        let request_id = std::mem::take(&mut request.get_mut().request_id);
-        let context = wire::context_once(&request, "CreateIdentity", &request_id, request.get_ref())?;
-        let proto::CreateIdentityRequest { parent, identity_id, identity, .. } = request.into_inner();
+        let (context, request) = self.once(request).await?;
+        let proto::CreateIdentityRequest { parent, identity_id, identity, .. } = request;
         let CollectionName(collection) = CollectionName::parse("parent", &parent)?;
         let given = identity.unwrap_or_default();
         let id = match identity_id.as_str() {
@@ -76,42 +75,41 @@ impl Services {
         };
         let expire_time = given.expire_time.map(|t| wire::from_wire("identity.expireTime", &t)).transpose()?;
         let draft = IdentityDraft { id, labels: wire::labels(given.labels)?, expire_time };
-        let made = self.0.create_identity(&context, &collection, draft).await?;
+        let made = self.matcher.create_identity(&context, &collection, draft).await?;
         Ok(wire::identity(&collection, &made))
     }
 
-    async fn get_identity(&self, name: &str) -> Result<proto::Identity, Fault> {
+    async fn answer_get_identity(&self, name: &str) -> Result<proto::Identity, Fault> {
         let name = IdentityName::parse("name", name)?;
-        let identity = self.0.identity(&name.collection, &name.identity).await?;
+        let identity = self.matcher.identity(&name.collection, &name.identity).await?;
         Ok(wire::identity(&name.collection, &identity))
     }
 
-    async fn list_identities(
+    async fn answer_list_identities(
         &self,
         request: proto::ListIdentitiesRequest,
     ) -> Result<proto::ListIdentitiesResponse, Fault> {
         let CollectionName(collection) = CollectionName::parse("parent", &request.parent)?;
-        let filter = filter(&request.filter)?;
+        let filter = wire::filter(&request.filter)?;
         let list = match &filter {
             Some(filter) => format!("{} identities {filter}", request.parent),
             None => format!("{} identities", request.parent),
         };
         let page = PageRequest::parse(request.page_size, &request.page_token, &list)?;
         let after = page.after.as_deref().map(IdentityId::new).transpose()?;
-        let (found, next) = self.0.identities(&collection, after.as_ref(), page.limit, filter.as_ref()).await?;
+        let (found, next) = self.matcher.identities(&collection, after.as_ref(), page.limit, filter.as_ref()).await?;
         Ok(proto::ListIdentitiesResponse {
             identities: found.iter().map(|i| wire::identity(&collection, i)).collect(),
             next_page_token: wire::token(next.map(|id| id.to_string()), &list),
         })
     }
 
-    async fn update_identity(
+    async fn answer_update_identity(
         &self,
-        mut request: Request<proto::UpdateIdentityRequest>,
+        request: Request<proto::UpdateIdentityRequest>,
     ) -> Result<proto::Identity, Fault> {
-        let request_id = std::mem::take(&mut request.get_mut().request_id);
-        let context = wire::context_once(&request, "UpdateIdentity", &request_id, request.get_ref())?;
-        let proto::UpdateIdentityRequest { identity, update_mask, .. } = request.into_inner();
+        let (context, request) = self.once(request).await?;
+        let proto::UpdateIdentityRequest { identity, update_mask, .. } = request;
         let given = identity.unwrap_or_default();
         let mask = update_mask.as_ref();
         wire::check_mask(mask, &["labels", "expire_time"])?;
@@ -126,38 +124,20 @@ impl Services {
             },
             expected: wire::expected(&given.etag)?,
         };
-        let updated = self.0.update_identity(&context, &name.collection, &name.identity, patch).await?;
+        let updated = self.matcher.update_identity(&context, &name.collection, &name.identity, patch).await?;
         Ok(wire::identity(&name.collection, &updated))
     }
 
-    async fn delete_identity(&self, request: &Request<proto::DeleteIdentityRequest>) -> Result<(), Fault> {
+    async fn answer_delete_identity(&self, request: &Request<proto::DeleteIdentityRequest>) -> Result<(), Fault> {
         let context = wire::context(request);
         let proto::DeleteIdentityRequest { name, etag } = request.get_ref();
         let name = IdentityName::parse("name", name)?;
-        self.0.delete_identity(&context, &name.collection, &name.identity, wire::expected(etag)?).await
+        self.matcher.delete_identity(&context, &name.collection, &name.identity, wire::expected(etag)?).await
     }
 
-    async fn enroll(&self, mut request: Request<proto::EnrollRequest>) -> Result<proto::EnrollResponse, Fault> {
-        let request_id = std::mem::take(&mut request.get_mut().request_id);
-        let context = wire::context_once(&request, "Enroll", &request_id, request.get_ref())?;
-        let (name, enrollment) = enrollment(request.into_inner())?;
-        Ok(wire::enrolled(&name, &self.0.enroll(&context, enrollment).await?))
+    async fn answer_enroll(&self, request: Request<proto::EnrollRequest>) -> Result<proto::EnrollResponse, Fault> {
+        let (context, request) = self.once(request).await?;
+        let (name, enrollment) = wire::enrollment(request)?;
+        Ok(wire::enrolled(&name, &self.matcher.enroll(&context, enrollment).await?))
     }
-}
-
-/// Whom to enroll, from what.
-pub(super) fn enrollment(request: proto::EnrollRequest) -> Result<(IdentityName, Enrollment), Fault> {
-    let proto::EnrollRequest { name, samples, labels, modality, alignment, face_selection, .. } = request;
-    let name = IdentityName::parse("name", &name)?;
-    let enrollment = Enrollment {
-        collection: name.collection.clone(),
-        identity: name.identity.clone(),
-        samples: wire::samples("samples", samples, Defaults { modality, alignment, face_selection })?,
-        labels: wire::labels(labels)?,
-    };
-    Ok((name, enrollment))
-}
-
-pub(super) fn filter(text: &str) -> Result<Option<Filter>, Fault> {
-    if text.trim().is_empty() { Ok(None) } else { Ok(Some(Filter::parse(text)?)) }
 }

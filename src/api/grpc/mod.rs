@@ -1,6 +1,6 @@
-//! The services: each method reads its message, asks its use case and writes the answer. Nothing is decided here.
+//! The services: each method reads its message, calls its use case and writes the answer. They decide nothing.
 //!
-//! REST comes through here too: the gateway speaks to these services in process, so the two wires cannot drift.
+//! REST calls these services in process, so the two wires cannot differ.
 
 mod batch;
 mod calibrations;
@@ -16,9 +16,10 @@ mod templates;
 pub(super) use batch::Streams;
 
 use axum::Router;
-use tonic::{Response, Status, service::Routes};
+use tonic::{Request, Response, Status, service::Routes};
 
 use super::{
+    body_pool::BodyPool,
     proto::{
         calibration_service_server::CalibrationServiceServer, collection_service_server::CollectionServiceServer,
         decision_service_server::DecisionServiceServer, identity_service_server::IdentityServiceServer,
@@ -27,32 +28,63 @@ use super::{
         template_service_server::TemplateServiceServer,
     },
     status::status,
+    wire::{self, Idempotent},
 };
-use crate::matcher::{Fault, Matcher};
+use crate::matcher::{Context, Fault, IdempotentRequest, Matcher};
 
-/// The services over one matcher, and the streams that they keep open.
+/// From this many bytes on, a request is hashed on the pool.
+const LARGE_MESSAGE_BYTES: usize = 128 << 10;
+
+/// The services over one matcher.
 #[derive(Debug, Clone)]
-struct Services(Matcher, Streams);
-
-/// The answer of a use case as gRPC says it.
-fn answer<T>(answer: Result<T, Fault>) -> Result<Response<T>, Status> {
-    answer.map(Response::new).map_err(|fault| status(&fault))
+pub(super) struct Services {
+    pub(super) matcher: Matcher,
+    /// The open streams of batches.
+    pub(super) streams: Streams,
+    pub(super) pool: BodyPool,
 }
 
-/// All services of the contract, without layers.
-pub(super) fn services(matcher: &Matcher, message_bytes_max: usize, streams: &Streams) -> Router {
-    let services = || Services(matcher.clone(), streams.clone());
-    let limits = message_bytes_max;
-    let mut routes = Routes::builder();
-    routes
-        .add_service(CollectionServiceServer::new(services()).max_decoding_message_size(limits))
-        .add_service(CalibrationServiceServer::new(services()).max_decoding_message_size(limits))
-        .add_service(IdentityServiceServer::new(services()).max_decoding_message_size(limits))
-        .add_service(TemplateServiceServer::new(services()).max_decoding_message_size(limits))
-        .add_service(RecognitionServiceServer::new(services()).max_decoding_message_size(limits))
-        .add_service(DecisionServiceServer::new(services()).max_decoding_message_size(limits))
-        .add_service(ReviewServiceServer::new(services()).max_decoding_message_size(limits))
-        .add_service(OperationServiceServer::new(services()).max_decoding_message_size(limits))
-        .add_service(ModelServiceServer::new(services()).max_decoding_message_size(limits));
-    routes.routes().into_axum_router()
+/// The result of a use case as a response of gRPC.
+fn respond<T>(result: Result<T, Fault>) -> Result<Response<T>, Status> {
+    result.map(Response::new).map_err(|fault| status(&fault))
+}
+
+impl Services {
+    /// The context and the message of a request that takes effect at most once under its id.
+    async fn once<T: Idempotent>(&self, request: Request<T>) -> Result<(Context, T), Fault> {
+        let context = wire::context(&request);
+        self.once_in(context, request.into_inner()).await
+    }
+
+    /// The same, for a message in a request of another type.
+    async fn once_in<T: Idempotent>(&self, context: Context, mut message: T) -> Result<(Context, T), Fault> {
+        let request_id = message.take_request_id();
+        if request_id.is_empty() {
+            return Ok((context, message));
+        }
+        wire::check_request_id(&request_id)?;
+        let is_large = message.encoded_len() >= LARGE_MESSAGE_BYTES;
+        let hash = move || (wire::body_hash(&message), message);
+        let (body_hash, message) = if is_large { self.pool.run(hash).await? } else { hash() };
+        let idempotent = Some(IdempotentRequest { method: T::METHOD, request_id, body_hash });
+        Ok((Context { idempotent, ..context }, message))
+    }
+
+    /// All services of the contract, without layers.
+    pub(super) fn into_router(self, message_bytes_max: usize) -> Router {
+        let services = || self.clone();
+        let limits = message_bytes_max;
+        let mut routes = Routes::builder();
+        routes
+            .add_service(CollectionServiceServer::new(services()).max_decoding_message_size(limits))
+            .add_service(CalibrationServiceServer::new(services()).max_decoding_message_size(limits))
+            .add_service(IdentityServiceServer::new(services()).max_decoding_message_size(limits))
+            .add_service(TemplateServiceServer::new(services()).max_decoding_message_size(limits))
+            .add_service(RecognitionServiceServer::new(services()).max_decoding_message_size(limits))
+            .add_service(DecisionServiceServer::new(services()).max_decoding_message_size(limits))
+            .add_service(ReviewServiceServer::new(services()).max_decoding_message_size(limits))
+            .add_service(OperationServiceServer::new(services()).max_decoding_message_size(limits))
+            .add_service(ModelServiceServer::new(services()).max_decoding_message_size(limits));
+        routes.routes().into_axum_router()
+    }
 }

@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Services, answer};
+use super::{Services, respond};
 use crate::{
     api::{
         proto::{self, model_service_server::ModelService},
@@ -16,26 +16,26 @@ const LIST: &str = "models";
 #[tonic::async_trait]
 impl ModelService for Services {
     async fn get_model(&self, request: Request<proto::GetModelRequest>) -> Result<Response<proto::Model>, Status> {
-        answer(self.get_model(&request.into_inner().name))
+        respond(self.answer_get_model(&request.into_inner().name))
     }
 
     async fn list_models(
         &self,
         request: Request<proto::ListModelsRequest>,
     ) -> Result<Response<proto::ListModelsResponse>, Status> {
-        answer(self.list_models(&request.into_inner()))
+        respond(self.answer_list_models(&request.into_inner()))
     }
 }
 
 impl Services {
-    fn get_model(&self, name: &str) -> Result<proto::Model, Fault> {
+    fn answer_get_model(&self, name: &str) -> Result<proto::Model, Fault> {
         let ModelName(name) = ModelName::parse("name", name)?;
-        Ok(wire::model(&self.0.model(&name)?))
+        Ok(wire::model(&self.matcher.model(&name)?))
     }
 
-    fn list_models(&self, request: &proto::ListModelsRequest) -> Result<proto::ListModelsResponse, Fault> {
+    fn answer_list_models(&self, request: &proto::ListModelsRequest) -> Result<proto::ListModelsResponse, Fault> {
         let page = PageRequest::parse(request.page_size, &request.page_token, LIST)?;
-        let models = self.0.models();
+        let models = self.matcher.models();
         let mut rest = models.iter().filter(|m| page.after.as_deref().is_none_or(|after| m.name.as_str() > after));
         let found: Vec<_> = rest.by_ref().take(page.limit as usize).collect();
         let next = rest.next().and(found.last()).map(|m| m.name.to_string());

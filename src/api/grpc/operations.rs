@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Services, answer, identities::filter};
+use super::{Services, respond};
 use crate::{
     api::{
         proto::{self, operation_service_server::OperationService},
@@ -18,94 +18,88 @@ impl OperationService for Services {
         &self,
         request: Request<proto::FindDuplicatesRequest>,
     ) -> Result<Response<proto::Operation>, Status> {
-        answer(self.find_duplicates(request).await)
+        respond(self.answer_find_duplicates(request).await)
     }
 
     async fn cluster_templates(
         &self,
         request: Request<proto::ClusterTemplatesRequest>,
     ) -> Result<Response<proto::Operation>, Status> {
-        answer(self.cluster_templates(request).await)
+        respond(self.answer_cluster_templates(request).await)
     }
 
     async fn get_operation(
         &self,
         request: Request<proto::GetOperationRequest>,
     ) -> Result<Response<proto::Operation>, Status> {
-        answer(self.get_operation(&request.into_inner().name).await)
+        respond(self.answer_get_operation(&request.into_inner().name).await)
     }
 
     async fn list_operations(
         &self,
         request: Request<proto::ListOperationsRequest>,
     ) -> Result<Response<proto::ListOperationsResponse>, Status> {
-        answer(self.list_operations(request.into_inner()).await)
+        respond(self.answer_list_operations(request.into_inner()).await)
     }
 
     async fn cancel_operation(
         &self,
         request: Request<proto::CancelOperationRequest>,
     ) -> Result<Response<proto::Operation>, Status> {
-        answer(self.cancel_operation(&request.into_inner().name).await)
+        respond(self.answer_cancel_operation(&request.into_inner().name).await)
     }
 
     async fn delete_operation(&self, request: Request<proto::DeleteOperationRequest>) -> Result<Response<()>, Status> {
-        answer(self.delete_operation(&request.into_inner().name).await)
+        respond(self.answer_delete_operation(&request.into_inner().name).await)
     }
 }
 
 impl Services {
-    async fn find_duplicates(
+    async fn answer_find_duplicates(
         &self,
-        mut request: Request<proto::FindDuplicatesRequest>,
+        request: Request<proto::FindDuplicatesRequest>,
     ) -> Result<proto::Operation, Fault> {
-        let request_id = std::mem::take(&mut request.get_mut().request_id);
-        let context = wire::context_once(&request, "FindDuplicates", &request_id, request.get_ref())?;
-        let proto::FindDuplicatesRequest { parent, modality, min_similarity, filter: text, .. } = request.into_inner();
+        let (context, request) = self.once(request).await?;
         let draft = SurveyDraft {
-            collection: CollectionName::parse("parent", &parent)?.0,
+            collection: CollectionName::parse("parent", &request.parent)?.0,
             kind: OperationKind::FindDuplicates,
-            modality: wire::modality("modality", modality)?,
-            similarity_min: wire::min_similarity(min_similarity)?,
-            filter: filter(&text)?,
+            modality: wire::modality("modality", request.modality)?,
+            similarity_min: wire::min_similarity(request.min_similarity)?,
+            filter: wire::filter(&request.filter)?,
             listing: Listing::All,
         };
         self.begin(&context, draft).await
     }
 
-    async fn cluster_templates(
+    async fn answer_cluster_templates(
         &self,
-        mut request: Request<proto::ClusterTemplatesRequest>,
+        request: Request<proto::ClusterTemplatesRequest>,
     ) -> Result<proto::Operation, Fault> {
-        let request_id = std::mem::take(&mut request.get_mut().request_id);
-        let context = wire::context_once(&request, "ClusterTemplates", &request_id, request.get_ref())?;
-        let proto::ClusterTemplatesRequest { parent, modality, min_similarity, disagreeing_only, filter: text, .. } =
-            request.into_inner();
+        let (context, request) = self.once(request).await?;
         let draft = SurveyDraft {
-            collection: CollectionName::parse("parent", &parent)?.0,
+            collection: CollectionName::parse("parent", &request.parent)?.0,
             kind: OperationKind::ClusterTemplates,
-            modality: wire::modality("modality", modality)?,
-            similarity_min: wire::min_similarity(min_similarity)?,
-            filter: filter(&text)?,
-            listing: if disagreeing_only { Listing::Disagreeing } else { Listing::All },
+            modality: wire::modality("modality", request.modality)?,
+            similarity_min: wire::min_similarity(request.min_similarity)?,
+            filter: wire::filter(&request.filter)?,
+            listing: if request.disagreeing_only { Listing::Disagreeing } else { Listing::All },
         };
         self.begin(&context, draft).await
     }
 
     async fn begin(&self, context: &Context, draft: SurveyDraft) -> Result<proto::Operation, Fault> {
         let collection = draft.collection.clone();
-        Ok(wire::operation(&collection, &self.0.begin_survey(context, draft).await?))
+        Ok(wire::operation(&collection, &self.matcher.begin_survey(context, draft).await?))
     }
 
-    async fn get_operation(&self, name: &str) -> Result<proto::Operation, Fault> {
+    async fn answer_get_operation(&self, name: &str) -> Result<proto::Operation, Fault> {
         let OperationName { collection, operation } = OperationName::parse("name", name)?;
-        let shown = self.0.operations.operation(&collection, operation).await?;
-        // Names by the ten thousand: not for a thread that others wait for.
-        let name_all = move || wire::shown_operation(&collection, &shown);
-        tokio::task::spawn_blocking(name_all).await.map_err(Fault::internal)
+        let shown = self.matcher.operations.operation(&collection, operation).await?;
+        // An operation may hold 20,000 findings, each with two names: too much work for the reactor.
+        self.pool.run(move || wire::shown_operation(&collection, &shown)).await
     }
 
-    async fn list_operations(
+    async fn answer_list_operations(
         &self,
         request: proto::ListOperationsRequest,
     ) -> Result<proto::ListOperationsResponse, Fault> {
@@ -113,7 +107,7 @@ impl Services {
         let list = format!("{parent} operations");
         let page = PageRequest::parse(request.page_size, &request.page_token, &list)?;
         let after = page.after.as_deref().map(str::parse).transpose()?;
-        let found = self.0.operations.operations(&parent.0, after, page.limit).await?;
+        let found = self.matcher.operations.operations(&parent.0, after, page.limit).await?;
         let next = (found.len() == page.limit as usize).then(|| found.last().map(|last| last.id.to_string())).flatten();
         Ok(proto::ListOperationsResponse {
             operations: found.iter().map(|operation| wire::operation(&parent.0, operation)).collect(),
@@ -121,13 +115,13 @@ impl Services {
         })
     }
 
-    async fn cancel_operation(&self, name: &str) -> Result<proto::Operation, Fault> {
+    async fn answer_cancel_operation(&self, name: &str) -> Result<proto::Operation, Fault> {
         let OperationName { collection, operation } = OperationName::parse("name", name)?;
-        Ok(wire::operation(&collection, &self.0.operations.cancel_operation(&collection, operation).await?))
+        Ok(wire::operation(&collection, &self.matcher.operations.cancel_operation(&collection, operation).await?))
     }
 
-    async fn delete_operation(&self, name: &str) -> Result<(), Fault> {
+    async fn answer_delete_operation(&self, name: &str) -> Result<(), Fault> {
         let OperationName { collection, operation } = OperationName::parse("name", name)?;
-        self.0.operations.delete_operation(&collection, operation).await
+        self.matcher.operations.delete_operation(&collection, operation).await
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tonic::{Request, Response, Status};
 
-use super::{Services, answer};
+use super::{Services, respond};
 use crate::{
     api::{
         proto::{self, review_service_server::ReviewService},
@@ -19,52 +19,56 @@ impl ReviewService for Services {
         &self,
         request: Request<proto::GetReviewCaseRequest>,
     ) -> Result<Response<proto::ReviewCase>, Status> {
-        answer(self.get_review_case(&request.into_inner().name).await)
+        respond(self.answer_get_review_case(&request.into_inner().name).await)
     }
 
     async fn list_review_cases(
         &self,
         request: Request<proto::ListReviewCasesRequest>,
     ) -> Result<Response<proto::ListReviewCasesResponse>, Status> {
-        answer(self.list_review_cases(request.into_inner()).await)
+        respond(self.answer_list_review_cases(request.into_inner()).await)
     }
 
     async fn claim_review_case(
         &self,
         request: Request<proto::ClaimReviewCaseRequest>,
     ) -> Result<Response<proto::ReviewCase>, Status> {
-        answer(self.claim_review_case(request.into_inner()).await)
+        respond(self.answer_claim_review_case(request.into_inner()).await)
     }
 
     async fn decide_review_case(
         &self,
         request: Request<proto::DecideReviewCaseRequest>,
     ) -> Result<Response<proto::DecideReviewCaseResponse>, Status> {
-        answer(self.decide_review_case(request).await)
+        respond(self.answer_decide_review_case(request).await)
     }
 
     async fn reopen_review_case(
         &self,
         request: Request<proto::ReopenReviewCaseRequest>,
     ) -> Result<Response<proto::DecideReviewCaseResponse>, Status> {
-        answer(self.reopen_review_case(&request).await)
+        respond(self.answer_reopen_review_case(&request).await)
     }
 
     async fn delete_review_case(
         &self,
         request: Request<proto::DeleteReviewCaseRequest>,
     ) -> Result<Response<()>, Status> {
-        answer(self.delete_review_case(&request.into_inner().name).await)
+        respond(self.answer_delete_review_case(&request.into_inner().name).await)
     }
 }
 
 impl Services {
-    async fn get_review_case(&self, name: &str) -> Result<proto::ReviewCase, Fault> {
+    async fn answer_get_review_case(&self, name: &str) -> Result<proto::ReviewCase, Fault> {
         let ReviewCaseName { collection, case } = ReviewCaseName::parse("name", name)?;
-        Ok(wire::review_case(&collection, &self.0.reviews.review_case(&collection, case).await?, self.0.now()))
+        Ok(wire::review_case(
+            &collection,
+            &self.matcher.reviews.review_case(&collection, case).await?,
+            self.matcher.now(),
+        ))
     }
 
-    async fn list_review_cases(
+    async fn answer_list_review_cases(
         &self,
         request: proto::ListReviewCasesRequest,
     ) -> Result<proto::ListReviewCasesResponse, Fault> {
@@ -73,15 +77,18 @@ impl Services {
         let list = format!("review cases of {collection} in state {}", request.state);
         let page = PageRequest::parse(request.page_size, &request.page_token, &list)?;
         let after = page.after.as_deref().map(str::parse).transpose()?;
-        let found = self.0.reviews.review_cases(&collection, stage, after, page.limit).await?;
+        let found = self.matcher.reviews.review_cases(&collection, stage, after, page.limit).await?;
         let next = (found.len() == page.limit as usize).then(|| found.last().map(|case| case.id.to_string())).flatten();
         Ok(proto::ListReviewCasesResponse {
-            review_cases: found.iter().map(|case| wire::review_case(&collection, case, self.0.now())).collect(),
+            review_cases: found.iter().map(|case| wire::review_case(&collection, case, self.matcher.now())).collect(),
             next_page_token: wire::token(next, &list),
         })
     }
 
-    async fn claim_review_case(&self, request: proto::ClaimReviewCaseRequest) -> Result<proto::ReviewCase, Fault> {
+    async fn answer_claim_review_case(
+        &self,
+        request: proto::ClaimReviewCaseRequest,
+    ) -> Result<proto::ReviewCase, Fault> {
         let ReviewCaseName { collection, case } = ReviewCaseName::parse("name", &request.name)?;
         let lease = match u64::try_from(request.lease_seconds) {
             Ok(0) => LEASE,
@@ -93,18 +100,16 @@ impl Services {
         };
         let reviewer = wire::reviewer(request.reviewer)?;
         let claim = ReviewClaim { collection: collection.clone(), case, reviewer, lease };
-        Ok(wire::review_case(&collection, &self.0.reviews.claim_review_case(claim).await?, self.0.now()))
+        Ok(wire::review_case(&collection, &self.matcher.reviews.claim_review_case(claim).await?, self.matcher.now()))
     }
 
-    async fn decide_review_case(
+    async fn answer_decide_review_case(
         &self,
-        mut request: Request<proto::DecideReviewCaseRequest>,
+        request: Request<proto::DecideReviewCaseRequest>,
     ) -> Result<proto::DecideReviewCaseResponse, Fault> {
-        let request_id = std::mem::take(&mut request.get_mut().request_id);
-        let context = wire::context_once(&request, "DecideReviewCase", &request_id, request.get_ref())?;
-        let request = request.into_inner();
+        let (context, request) = self.once(request).await?;
         let ReviewCaseName { collection, case } = ReviewCaseName::parse("name", &request.name)?;
-        let said = ReviewVerdict {
+        let verdict = ReviewVerdict {
             collection: collection.clone(),
             case,
             reviewer: wire::reviewer(request.reviewer)?,
@@ -112,23 +117,23 @@ impl Services {
             learning: if request.link_only { Learning::Link } else { Learning::Enroll },
             expected: wire::expected(&request.etag)?,
         };
-        let reviewed = self.0.reviews.decide_review_case(&context, said).await?;
-        Ok(wire::reviewed(&collection, &reviewed, self.0.now()))
+        let reviewed = self.matcher.reviews.decide_review_case(&context, verdict).await?;
+        Ok(wire::reviewed(&collection, &reviewed, self.matcher.now()))
     }
 
-    async fn reopen_review_case(
+    async fn answer_reopen_review_case(
         &self,
         request: &Request<proto::ReopenReviewCaseRequest>,
     ) -> Result<proto::DecideReviewCaseResponse, Fault> {
         let context = wire::context(request);
         let ReviewCaseName { collection, case } = ReviewCaseName::parse("name", &request.get_ref().name)?;
         let expected = wire::expected(&request.get_ref().etag)?;
-        let reviewed = self.0.reviews.reopen_review_case(&context, &collection, case, expected).await?;
-        Ok(wire::reviewed(&collection, &reviewed, self.0.now()))
+        let reviewed = self.matcher.reviews.reopen_review_case(&context, &collection, case, expected).await?;
+        Ok(wire::reviewed(&collection, &reviewed, self.matcher.now()))
     }
 
-    async fn delete_review_case(&self, name: &str) -> Result<(), Fault> {
+    async fn answer_delete_review_case(&self, name: &str) -> Result<(), Fault> {
         let ReviewCaseName { collection, case } = ReviewCaseName::parse("name", name)?;
-        self.0.reviews.delete_review_case(&collection, case).await
+        self.matcher.reviews.delete_review_case(&collection, case).await
     }
 }

@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Services, answer};
+use super::{Services, respond};
 use crate::{
     api::{
         proto::{self, template_service_server::TemplateService},
@@ -17,29 +17,29 @@ impl TemplateService for Services {
         &self,
         request: Request<proto::GetTemplateRequest>,
     ) -> Result<Response<proto::Template>, Status> {
-        answer(self.get_template(&request.into_inner().name).await)
+        respond(self.answer_get_template(&request.into_inner().name).await)
     }
 
     async fn list_templates(
         &self,
         request: Request<proto::ListTemplatesRequest>,
     ) -> Result<Response<proto::ListTemplatesResponse>, Status> {
-        answer(self.list_templates(request.into_inner()).await)
+        respond(self.answer_list_templates(request.into_inner()).await)
     }
 
     async fn delete_template(&self, request: Request<proto::DeleteTemplateRequest>) -> Result<Response<()>, Status> {
-        answer(self.delete_template(&request).await)
+        respond(self.answer_delete_template(&request).await)
     }
 }
 
 impl Services {
-    async fn get_template(&self, name: &str) -> Result<proto::Template, Fault> {
+    async fn answer_get_template(&self, name: &str) -> Result<proto::Template, Fault> {
         let TemplateName { identity, template } = TemplateName::parse("name", name)?;
-        let found = self.0.template(&identity.collection, &identity.identity, template).await?;
+        let found = self.matcher.template(&identity.collection, &identity.identity, template).await?;
         Ok(wire::template(&identity, &found))
     }
 
-    async fn list_templates(
+    async fn answer_list_templates(
         &self,
         request: proto::ListTemplatesRequest,
     ) -> Result<proto::ListTemplatesResponse, Fault> {
@@ -47,7 +47,7 @@ impl Services {
         let list = format!("{identity} templates");
         let page = PageRequest::parse(request.page_size, &request.page_token, &list)?;
         let after = page.after.as_deref().map(str::parse).transpose()?;
-        let found = self.0.templates(&identity.collection, &identity.identity, after, page.limit).await?;
+        let found = self.matcher.templates(&identity.collection, &identity.identity, after, page.limit).await?;
         let next = (found.len() == page.limit as usize).then(|| found.last().map(|t| t.id.to_string())).flatten();
         Ok(proto::ListTemplatesResponse {
             templates: found.iter().map(|t| wire::template(&identity, t)).collect(),
@@ -55,9 +55,9 @@ impl Services {
         })
     }
 
-    async fn delete_template(&self, request: &Request<proto::DeleteTemplateRequest>) -> Result<(), Fault> {
+    async fn answer_delete_template(&self, request: &Request<proto::DeleteTemplateRequest>) -> Result<(), Fault> {
         let context = wire::context(request);
         let TemplateName { identity, template } = TemplateName::parse("name", &request.get_ref().name)?;
-        self.0.delete_template(&context, &identity.collection, &identity.identity, template).await
+        self.matcher.delete_template(&context, &identity.collection, &identity.identity, template).await
     }
 }

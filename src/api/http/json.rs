@@ -1,5 +1,5 @@
-//! JSON of the contract: protobuf's own mapping, with enums as lower snake case words without their prefix, lists of
-//! numbers also nested (`[[x, y], ..]`), and unknown fields refused by name.
+//! JSON of the contract: protobuf's JSON mapping, with enums as lower snake case without their prefix, lists of numbers
+//! also nested (`[[x, y], ..]`), and unknown fields refused by name.
 
 use prost_reflect::{
     DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value as Field,
@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::matcher::Fault;
 
-/// How deep a body may nest; the deepest message of the contract needs 6.
+/// The deepest nesting of a body; the deepest message of the contract needs 6.
 const DEPTH_MAX: usize = 16;
 
 /// Reads a message from JSON.
@@ -27,22 +27,22 @@ pub(super) fn to_message(descriptor: &MessageDescriptor, mut json: Value) -> Res
         .map_err(|problem| Fault::invalid("body", problem))
 }
 
-/// Rewrites our JSON into protobuf's.
+/// Rewrites the contract's JSON into protobuf's.
 fn normalize_message(descriptor: &MessageDescriptor, json: &mut Value, path: &str, depth: usize) -> Result<(), Fault> {
     if descriptor.full_name().starts_with("google.protobuf.") {
         return Ok(());
     }
     if depth > DEPTH_MAX {
-        return Err(Fault::invalid(shown(path), format!("the body nests deeper than {DEPTH_MAX}")));
+        return Err(Fault::invalid(or_body(path), format!("the body nests deeper than {DEPTH_MAX}")));
     }
     let Value::Object(object) = json else {
-        return Err(Fault::invalid(shown(path), format!("an object is expected here, not {}", kind_of(json))));
+        return Err(Fault::invalid(or_body(path), format!("an object is expected here, not {}", kind_of(json))));
     };
     for (key, value) in object {
         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         let Some(field) = descriptor.get_field_by_json_name(key).or_else(|| descriptor.get_field_by_name(key)) else {
             let fields: Vec<String> = descriptor.fields().map(|f| f.json_name().to_owned()).collect();
-            return Err(Fault::invalid(path, format!("there is no such field here; there are {}", fields.join(", "))));
+            return Err(Fault::invalid(path, format!("there is no such field; the fields are {}", fields.join(", "))));
         };
         normalize_field(&field, value, &path, depth)?;
     }
@@ -85,7 +85,7 @@ fn normalize_value(kind: &Kind, json: &mut Value, path: &str, depth: usize) -> R
         (Kind::Enum(descriptor), Value::String(word)) => {
             *word = name_of(descriptor, word).ok_or_else(|| {
                 let words: Vec<String> = descriptor.values().skip(1).map(|v| word_of(descriptor, v.name())).collect();
-                Fault::invalid(path, format!("{word:?} is none of {}", words.join(", ")))
+                Fault::invalid(path, format!("{word:?} is not one of {}", words.join(", ")))
             })?;
             Ok(())
         }
@@ -97,7 +97,7 @@ fn normalize_value(kind: &Kind, json: &mut Value, path: &str, depth: usize) -> R
     }
 }
 
-/// What should stand where this JSON stands; `None` when it may. Texts may stand for numbers, as protobuf has it.
+/// The kind of JSON that the field expects; `None` when `json` is of it. As in protobuf, a text may hold a number.
 fn expected(kind: &Kind, json: &Value) -> Option<&'static str> {
     let is_text = json.is_string();
     match kind {
@@ -119,7 +119,7 @@ fn expected(kind: &Kind, json: &Value) -> Option<&'static str> {
     }
 }
 
-/// `[[1, 2], [3, 4]]` becomes `[1, 2, 3, 4]`: points are more readable in pairs.
+/// `[[1, 2], [3, 4]]` becomes `[1, 2, 3, 4]`: clients may write points in pairs.
 fn flatten(json: &mut Value) {
     if let Value::Array(items) = json
         && items.iter().any(Value::is_array)
@@ -134,7 +134,7 @@ fn flatten(json: &mut Value) {
     }
 }
 
-fn shown(path: &str) -> String {
+fn or_body(path: &str) -> String {
     if path.is_empty() { "body".to_owned() } else { path.to_owned() }
 }
 
@@ -167,7 +167,7 @@ pub(super) fn word_of(descriptor: &EnumDescriptor, value: &str) -> String {
     value.strip_prefix(&prefix(descriptor)).unwrap_or(value).to_ascii_lowercase()
 }
 
-/// The value's name in the contract: `MODALITY_FACE` for `face`. The name itself is understood too.
+/// The value's name in the contract: `MODALITY_FACE` for `face`, or for the name itself.
 fn name_of(descriptor: &EnumDescriptor, word: &str) -> Option<String> {
     let lower = word.to_ascii_lowercase();
     let found = descriptor.values().find(|v| word_of(descriptor, v.name()) == lower || v.name() == word);
@@ -195,7 +195,7 @@ pub(super) fn from_query(field: &FieldDescriptor, text: &str) -> Result<Value, F
 pub(super) fn set(descriptor: &MessageDescriptor, object: &mut Map<String, Value>, path: &str, value: Value) {
     let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
     let field = descriptor.get_field_by_name(first).expect("routes name fields that there are");
-    // What the path or the query says wins over a field of the body, under either of its two names.
+    // Path and query take precedence over the body, where the field may have either of its two names.
     if rest.is_none() {
         object.remove(field.name());
         object.insert(field.json_name().to_owned(), value);
@@ -207,7 +207,7 @@ pub(super) fn set(descriptor: &MessageDescriptor, object: &mut Map<String, Value
     }
 }
 
-/// A message as JSON. Fields without presence are always there, so that a reader sees `"match": false`.
+/// A message as JSON. Fields without presence are always written, so that a reader sees `"match": false`.
 pub(super) struct Json<'m>(pub(super) &'m DynamicMessage);
 
 impl Serialize for Json<'_> {
@@ -292,30 +292,31 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        let said =
+        let message =
             |body| read::<proto::SearchRequest>("semblance.v1.SearchRequest", body).expect_err("wrong").to_string();
         assert!(
-            said(json!({"sampels": []})).starts_with("sampels: there is no such field here; there are parent, samples")
+            message(json!({"sampels": []}))
+                .starts_with("sampels: there is no such field; the fields are parent, samples")
         );
-        assert!(said(json!({"samples": [{"imge": {}}]})).starts_with("samples[0].imge: there is no such field"));
-        assert_eq!(said(json!({"modality": "voice"})), "modality: \"voice\" is none of face, person, gait");
-        assert_eq!(said(json!({"samples": {}})), "samples: a list is expected here, not an object");
-        assert_eq!(said(json!([1])), "body: an object is expected here, not a list");
-        assert_eq!(said(json!({"topK": [1]})), "topK: a number is expected here, not a list");
-        assert_eq!(said(json!({"filter": 5})), "filter: a text is expected here, not a number");
+        assert!(message(json!({"samples": [{"imge": {}}]})).starts_with("samples[0].imge: there is no such field"));
+        assert_eq!(message(json!({"modality": "voice"})), "modality: \"voice\" is not one of face, person, gait");
+        assert_eq!(message(json!({"samples": {}})), "samples: a list is expected here, not an object");
+        assert_eq!(message(json!([1])), "body: an object is expected here, not a list");
+        assert_eq!(message(json!({"topK": [1]})), "topK: a number is expected here, not a list");
+        assert_eq!(message(json!({"filter": 5})), "filter: a text is expected here, not a number");
         let frames = json!({"samples": [{"skeleton": {"frames": [{"keypoints": [1, {}]}]}}]});
         assert_eq!(
-            said(frames),
+            message(frames),
             "samples[0].skeleton.frames[0].keypoints[1]: a number is expected here, not an object"
         );
         let labels = read::<proto::EnrollRequest>("semblance.v1.EnrollRequest", json!({"labels": {"a": 5}}));
         assert_eq!(labels.expect_err("wrong").to_string(), "labels.a: a text is expected here, not a number");
-        assert!(said(json!({"topK": "many"})).starts_with("body: "));
-        assert!(said(json!({"samples": [{"image": {"data": "no base64!"}}]})).starts_with("body: "));
+        assert!(message(json!({"topK": "many"})).starts_with("body: "));
+        assert!(message(json!({"samples": [{"image": {"data": "no base64!"}}]})).starts_with("body: "));
     }
 
     #[test]
-    fn answers_show_false_and_hide_what_is_absent() {
+    fn answers_have_false_and_lack_absent_fields() {
         let answer = proto::VerifyResponse { reasons: vec![2], similarity: Some(0.71), ..Default::default() };
         let descriptor = contract().get_message_by_name("semblance.v1.VerifyResponse").expect("in the contract");
         let mut message = DynamicMessage::new(descriptor);

@@ -1,6 +1,6 @@
-//! The OpenAPI document, made from the contract: routes, fields and comments all come from `proto/`.
+//! The OpenAPI document. Routes, fields and comments come from `proto/`.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use prost_reflect::{
     Cardinality, DescriptorPool, EnumDescriptor, FieldDescriptor, FileDescriptor, Kind, MessageDescriptor,
@@ -13,11 +13,11 @@ use super::{
 };
 
 const PACKAGE: &str = "semblance.v1";
-/// The field that pictures fill when they come as raw bodies or parts.
+/// The field that raw and multipart bodies fill.
 const SAMPLES: &str = "samples";
 
 /// The document.
-pub(super) fn document(routes: &[Route], pool: &DescriptorPool) -> Value {
+pub(super) fn document(routes: &[Arc<Route>], pool: &DescriptorPool) -> Value {
     let writer = Writer { comments: pool.files().flat_map(|file| comments(&file)).collect() };
     let mut paths: Map<String, Value> = Map::new();
     for route in routes {
@@ -49,12 +49,12 @@ pub(super) fn document(routes: &[Route], pool: &DescriptorPool) -> Value {
     })
 }
 
-/// `semblance.v1.Skeleton.Frame` is called `Skeleton.Frame`.
+/// The schema of `semblance.v1.Skeleton.Frame` is `Skeleton.Frame`.
 fn name(full: &str) -> String {
     full.strip_prefix(PACKAGE).unwrap_or(full).trim_start_matches('.').to_owned()
 }
 
-/// What a variable segment is called: the singular of the collection before it.
+/// The name of a variable segment: the singular of the literal before it.
 fn singular(plural: &str) -> &str {
     match plural {
         "identities" => "identity",
@@ -99,14 +99,14 @@ impl Writer {
 
     fn operation(&self, route: &Route) -> Value {
         let rpc = &route.rpc;
-        let said = self.comment(&rpc.parent_file(), rpc.path());
-        let summary = said.split_terminator(". ").next().unwrap_or_default().trim_end_matches('.');
+        let comment = self.comment(&rpc.parent_file(), rpc.path());
+        let summary = comment.split_terminator(". ").next().unwrap_or_default().trim_end_matches('.');
         let service = rpc.parent_service();
         let mut operation = json!({
             "operationId": rpc.name(),
             "tags": [service.name().trim_end_matches("Service")],
             "summary": summary,
-            "description": said,
+            "description": comment,
             "parameters": self.parameters(route),
             "responses": {
                 "200": {
@@ -114,7 +114,7 @@ impl Writer {
                     "content": {"application/json": {"schema": reference(&Kind::Message(rpc.output()))}},
                 },
                 "default": {
-                    "description": "What went wrong, as RFC 9457 has it.",
+                    "description": "A problem document of RFC 9457.",
                     "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
                 },
             },
@@ -147,7 +147,7 @@ impl Writer {
         if route.rpc.input().get_field_by_name("request_id").is_some() {
             parameters.push(json!({
                 "name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 128},
-                "description": "Asking again under the same key within 24 hours changes nothing and answers the same.",
+                "description": "A repeated request with the same key within 24 hours takes effect once and returns the first answer.",
             }));
         }
         parameters
@@ -176,9 +176,9 @@ impl Writer {
         let mut properties = Map::new();
         for field in message.fields().filter(|f| !without.iter().any(|w| w == f.name())) {
             let mut schema = schema(&field);
-            let said = self.comment(&message.parent_file(), field.path());
-            if !said.is_empty() {
-                schema["description"] = Value::from(said);
+            let comment = self.comment(&message.parent_file(), field.path());
+            if !comment.is_empty() {
+                schema["description"] = Value::from(comment);
             }
             properties.insert(field.json_name().to_owned(), schema);
         }
@@ -196,12 +196,12 @@ impl Writer {
         let words: Vec<String> = values.iter().map(|v| word_of(descriptor, v.name())).collect();
         let meanings: Vec<String> =
             values.iter().zip(&words).map(|(v, word)| format!("`{word}`: {}", self.comment(&file, v.path()))).collect();
-        let said = self.comment(&file, descriptor.path());
-        json!({"type": "string", "enum": words, "description": format!("{said}\n\n{}", meanings.join("\n"))})
+        let comment = self.comment(&file, descriptor.path());
+        json!({"type": "string", "enum": words, "description": format!("{comment}\n\n{}", meanings.join("\n"))})
     }
 }
 
-/// Whether a field of the request may stand in the query: what neither the path nor a body of its own sets.
+/// Whether a field may be a query parameter: neither path nor body sets it, and it is a scalar.
 fn is_query(route: &Route, field: &FieldDescriptor) -> bool {
     let in_path = route.variables.iter().any(|v| v.split('.').next() == Some(field.name()));
     let in_body = matches!(&route.body, BodyPart::Field(body) if body == field.name());
@@ -235,7 +235,9 @@ fn reference(kind: &Kind) -> Value {
         Kind::Enum(descriptor) => json!({"$ref": format!("#/components/schemas/{}", name(descriptor.full_name()))}),
         Kind::Message(message) => match message.full_name() {
             "google.protobuf.Timestamp" => json!({"type": "string", "format": "date-time"}),
-            "google.protobuf.FieldMask" => json!({"type": "string", "description": "Names of fields, with commas."}),
+            "google.protobuf.FieldMask" => {
+                json!({"type": "string", "description": "Field names, separated by commas."})
+            }
             "google.protobuf.Empty" => json!({"type": "object"}),
             full => json!({"$ref": format!("#/components/schemas/{}", name(full))}),
         },
@@ -245,14 +247,14 @@ fn reference(kind: &Kind) -> Value {
 fn problem() -> Value {
     json!({
         "type": "object",
-        "description": "What went wrong, as RFC 9457 has it.",
+        "description": "A problem document of RFC 9457.",
         "properties": {
             "type": {"type": "string", "format": "uri"},
             "title": {"type": "string"},
             "status": {"type": "integer"},
-            "detail": {"type": "string", "description": "A sentence that says what to do."},
+            "detail": {"type": "string", "description": "What to do, in one sentence."},
             "instance": {"type": "string"},
-            "code": {"type": "string", "description": "A word for programs."},
+            "code": {"type": "string", "description": "A constant for programs."},
             "violations": {"type": "array", "items": {"type": "object", "properties": {
                 "field": {"type": "string"}, "description": {"type": "string"},
             }}},
@@ -263,12 +265,12 @@ fn problem() -> Value {
 
 fn comments(file: &FileDescriptor) -> Vec<((String, Vec<i32>), String)> {
     let source = file.file_descriptor_proto().source_code_info.clone().unwrap_or_default();
-    let said = |l: prost_reflect::prost_types::source_code_info::Location| {
+    let comment = |l: prost_reflect::prost_types::source_code_info::Location| {
         let text: Vec<&str> = l.leading_comments().lines().map(str::trim).collect();
         let text = text.join(" ").trim().to_owned();
         (!text.is_empty()).then(|| ((file.name().to_owned(), l.path.clone()), text))
     };
-    source.location.into_iter().filter_map(said).collect()
+    source.location.into_iter().filter_map(comment).collect()
 }
 
 #[cfg(test)]
@@ -277,7 +279,7 @@ mod tests {
     use crate::api::http::{contract, routes};
 
     #[test]
-    fn every_route_is_documented_and_every_reference_leads_somewhere() {
+    fn every_route_is_documented_and_every_reference_exists() {
         let routes = routes::all(contract());
         let document = document(&routes, contract());
         let operations: usize =
@@ -292,7 +294,7 @@ mod tests {
         for reference in
             text.split("\"#/components/schemas/").skip(1).map(|rest| &rest[..rest.find('"').expect("closed")])
         {
-            assert!(document["components"]["schemas"][reference].is_object(), "{reference} is nowhere");
+            assert!(document["components"]["schemas"][reference].is_object(), "{reference} does not exist");
         }
         assert_eq!(document["components"]["schemas"]["Modality"]["enum"], json!(["face", "person", "gait"]));
     }

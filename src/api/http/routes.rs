@@ -1,12 +1,12 @@
-//! The routes of REST, read from the contract: each RPC says in its `google.api.http` option where it stands.
+//! The routes of REST, read from the contract: the `google.api.http` option of each RPC holds its method and path.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use http::Method;
 use percent_encoding::percent_decode_str;
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, Value};
 
-/// Which part of the request message the body is.
+/// The part of the request message in the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum BodyPart {
     None,
@@ -29,31 +29,39 @@ pub(super) enum Segment {
     },
 }
 
-/// Where an RPC stands.
+/// The method and path of an RPC.
 #[derive(Debug, Clone)]
 pub(super) struct Route {
     pub(super) verb: Method,
     pub(super) segments: Vec<Segment>,
     /// The fields that the path sets, such as `identity.name`.
     pub(super) variables: Vec<String>,
-    /// What stands behind the colon, as in `identities:search`.
+    /// The word after the colon, as in `identities:search`.
     pub(super) action: Option<String>,
     pub(super) body: BodyPart,
     pub(super) rpc: MethodDescriptor,
 }
 
-/// A path that was found: its route and what the variables are.
+/// The route of a request, with the values of the path's variables.
 #[derive(Debug)]
-pub(super) struct Found<'r> {
-    pub(super) route: &'r Route,
-    pub(super) variables: Vec<(&'r str, String)>,
+pub(super) struct RouteMatch {
+    pub(super) route: Arc<Route>,
+    /// In the order of [`Route::variables`].
+    values: Vec<String>,
 }
 
-/// Why a path was not found.
+impl RouteMatch {
+    /// The fields that the path sets, with their values.
+    pub(super) fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.route.variables.iter().map(String::as_str).zip(self.values.iter().map(String::as_str))
+    }
+}
+
+/// Why a request has no route.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum NotFound {
+pub(super) enum NoRoute {
     Path,
-    /// There is something, but under these methods only.
+    /// The path exists under these methods only.
     Method(Vec<Method>),
 }
 
@@ -61,12 +69,12 @@ pub(super) enum NotFound {
 ///
 /// # Panics
 /// When an HTTP option of the contract cannot be read: a mistake in `proto/`, found by the first test that runs.
-pub(super) fn all(pool: &DescriptorPool) -> Vec<Route> {
+pub(super) fn all(pool: &DescriptorPool) -> Arc<[Arc<Route>]> {
     let option = pool.get_extension_by_name("google.api.http").expect("the contract is compiled with its HTTP options");
     let rpcs = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
     rpcs.filter_map(|rpc| {
         let rule = rpc.options().get_extension(&option).into_owned();
-        route(rpc, rule.as_message()?)
+        route(rpc, rule.as_message()?).map(Arc::new)
     })
     .collect()
 }
@@ -121,7 +129,7 @@ fn parse(template: &str) -> (Vec<Segment>, Vec<String>) {
 }
 
 /// Finds the route of a request.
-pub(super) fn find<'r>(routes: &'r [Route], verb: &Method, path: &str) -> Result<Found<'r>, NotFound> {
+pub(super) fn find(routes: &[Arc<Route>], verb: &Method, path: &str) -> Result<RouteMatch, NoRoute> {
     let decoded: Vec<Cow<'_, str>> =
         path.trim_start_matches('/').split('/').map(|s| percent_decode_str(s).decode_utf8_lossy()).collect();
     let mut segments: Vec<&str> = decoded.iter().map(AsRef::as_ref).collect();
@@ -135,19 +143,20 @@ pub(super) fn find<'r>(routes: &'r [Route], verb: &Method, path: &str) -> Result
     }
     let mut methods = Vec::new();
     for route in routes {
-        let Some(variables) = route.matches(&segments, action) else {
+        let Some(values) = route.matches(&segments, action) else {
             continue;
         };
         if route.verb == verb {
-            return Ok(Found { route, variables });
+            return Ok(RouteMatch { route: Arc::clone(route), values });
         }
         methods.push(route.verb.clone());
     }
-    Err(if methods.is_empty() { NotFound::Path } else { NotFound::Method(methods) })
+    Err(if methods.is_empty() { NoRoute::Path } else { NoRoute::Method(methods) })
 }
 
 impl Route {
-    fn matches<'r>(&'r self, segments: &[&str], action: Option<&str>) -> Option<Vec<(&'r str, String)>> {
+    /// The values of the variables, when the path is of this route.
+    fn matches(&self, segments: &[&str], action: Option<&str>) -> Option<Vec<String>> {
         if self.action.as_deref() != action || self.segments.len() != segments.len() {
             return None;
         }
@@ -160,7 +169,7 @@ impl Route {
                 Segment::Literal(_) | Segment::Named { .. } | Segment::Any { .. } => return None,
             }
         }
-        Some(self.variables.iter().map(String::as_str).zip(values).collect())
+        Some(values)
     }
 
     /// The path of the RPC in gRPC.
@@ -184,12 +193,12 @@ mod tests {
     fn asked(verb: &Method, path: &str) -> (String, Vec<(String, String)>) {
         let routes = all(contract());
         let found = find(&routes, verb, path).expect("there is such a route");
-        let variables = found.variables.iter().map(|(f, v)| ((*f).to_owned(), v.clone())).collect();
+        let variables = found.variables().map(|(field, value)| (field.to_owned(), value.to_owned())).collect();
         (found.route.rpc.name().to_owned(), variables)
     }
 
     #[test]
-    fn every_rpc_has_its_rest_twin_and_no_two_share_one() {
+    fn every_rpc_has_a_rest_route_and_no_two_share_one() {
         let pool = contract();
         let routes = all(pool);
         let rpcs: Vec<_> = pool
@@ -202,7 +211,7 @@ mod tests {
             assert!(routes.iter().any(|r| r.rpc == rpc), "{} has no route", rpc.full_name());
         }
         for (at, route) in routes.iter().enumerate() {
-            let same = |other: &&Route| {
+            let same = |other: &&Arc<Route>| {
                 (&other.verb, &other.segments, &other.action) == (&route.verb, &route.segments, &route.action)
             };
             assert_eq!(routes[at + 1..].iter().filter(same).count(), 0, "{} shares its route", route.rpc.full_name());
@@ -236,17 +245,17 @@ mod tests {
     }
 
     #[test]
-    fn wrong_paths_are_told_from_wrong_methods() {
+    fn a_wrong_path_differs_from_a_wrong_method() {
         let routes = all(contract());
-        assert_eq!(find(&routes, &Method::GET, "/v1/nothing").expect_err("none"), NotFound::Path);
-        assert_eq!(find(&routes, &Method::GET, "/v1/collections//identities").expect_err("none"), NotFound::Path);
+        assert_eq!(find(&routes, &Method::GET, "/v1/nothing").expect_err("none"), NoRoute::Path);
+        assert_eq!(find(&routes, &Method::GET, "/v1/collections//identities").expect_err("none"), NoRoute::Path);
         assert_eq!(
             find(&routes, &Method::POST, "/v1/collections/a/identities:dance").expect_err("none"),
-            NotFound::Path
+            NoRoute::Path
         );
         assert_eq!(
             find(&routes, &Method::PUT, "/v1/models").expect_err("only GET"),
-            NotFound::Method(vec![Method::GET])
+            NoRoute::Method(vec![Method::GET])
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Answers as they go out.
+//! Results in responses.
 
 use std::collections::BTreeMap;
 
@@ -92,7 +92,7 @@ pub(in crate::api) fn template(of: &IdentityName, template: &Template) -> proto:
         }
         .into(),
         certificate: match &template.assignment {
-            Assignment::Certified(said) => Some(certificate(&of.collection, said)),
+            Assignment::Certified(by) => Some(certificate(&of.collection, by)),
             Assignment::Enrolled | Assignment::Accepted { .. } => None,
         },
         accepted_posterior: match template.assignment {
@@ -170,7 +170,7 @@ pub(in crate::api) fn found(of: &CollectionId, found: &SearchResult) -> proto::S
     }
 }
 
-/// Where thresholds come from.
+/// The source of thresholds.
 pub(super) fn source(source: ThresholdSource) -> i32 {
     use proto::operating_point::Source;
     let wire = match source {

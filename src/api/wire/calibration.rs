@@ -1,4 +1,4 @@
-//! Calibrations as they go out.
+//! Calibrations in responses.
 
 use super::{
     CalibrationName,

@@ -1,8 +1,10 @@
-//! From messages to the house's words and back: what comes in is checked here, field by field, and what goes out is
-//! named here.
+//! Between messages and the types of `domain` and `matcher`. Requests are checked here, field by field; results get their
+//! resource names here.
 
 mod answer;
 mod calibration;
+mod enrollment;
+mod idempotency;
 mod name;
 mod operation;
 mod page;
@@ -16,6 +18,8 @@ pub(super) use answer::{
     collection, compared, enrolled, extracted, found, identity, model, resolved, template, verified,
 };
 pub(super) use calibration::calibrated;
+pub(super) use enrollment::enrollment;
+pub(super) use idempotency::{Idempotent, body_hash, check_request_id};
 pub(super) use name::{
     CalibrationName, CollectionName, DecisionName, IdentityName, ModelName, OperationName, ReviewCaseName, TemplateName,
 };
@@ -23,23 +27,18 @@ pub(super) use operation::{operation, shown_operation};
 pub(super) use page::{PageRequest, token};
 pub(super) use policy::{half_life, open_set, pad, policy, pooling, quality, reranking, review};
 pub(super) use review::{decided, replayed, review_case, reviewed, reviewer, stage, verdict};
-pub(super) use sample::{Defaults, modality, samples};
+pub(super) use sample::{SampleDefaults, modality, samples};
 pub(super) use time::{from_wire, to_wire};
 
 use std::collections::BTreeMap;
 
-use prost::Message;
-use sha2::{Digest, Sha256};
 use tonic::Request;
 
 use super::layers::Deadline;
-use crate::matcher::{Context, Fault, IdempotentRequest, Principal, Urgency};
-use domain::{Labels, Revision, Similarity};
+use crate::matcher::{ConsistencyToken, Context, Fault, Principal, Urgency};
+use domain::{Filter, Labels, Revision, Similarity};
 
-/// The longest id that a client may give a request.
-const REQUEST_ID_CHARS_MAX: usize = 128;
-
-/// What the layers found out about a request.
+/// The context of a request, from the layers that it passed.
 ///
 /// # Panics
 /// When a request passed no access layer: a mistake in this program, not in a request.
@@ -49,33 +48,14 @@ pub(super) fn context<T>(request: &Request<T>) -> Context {
     Context { principal, deadline, urgency: Urgency::Interactive, idempotent: None }
 }
 
-/// The same, for a request that must take effect at most once. `message` is the request without its id.
-pub(super) fn context_once<T>(
-    request: &Request<T>,
-    method: &'static str,
-    request_id: &str,
-    message: &impl Message,
-) -> Result<Context, Fault> {
-    once(context(request), method, request_id, message)
+/// A filter over labels; none when the text is empty.
+pub(super) fn filter(text: &str) -> Result<Option<Filter>, Fault> {
+    if text.trim().is_empty() { Ok(None) } else { Ok(Some(Filter::parse(text)?)) }
 }
 
-/// The same, for a request that came within another.
-pub(super) fn once(
-    mut context: Context,
-    method: &'static str,
-    request_id: &str,
-    message: &impl Message,
-) -> Result<Context, Fault> {
-    if request_id.is_empty() {
-        return Ok(context);
-    }
-    if request_id.chars().count() > REQUEST_ID_CHARS_MAX || request_id.chars().any(char::is_control) {
-        let problem = format!("a request id has at most {REQUEST_ID_CHARS_MAX} characters and no control characters");
-        return Err(Fault::invalid("requestId", problem));
-    }
-    let body_hash = Sha256::digest(message.encode_to_vec()).into();
-    context.idempotent = Some(IdempotentRequest { method, request_id: request_id.to_owned(), body_hash });
-    Ok(context)
+/// A consistency token; none when the text is empty.
+pub(super) fn consistency_token(text: &str) -> Result<Option<ConsistencyToken>, Fault> {
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
 }
 
 pub(super) fn labels(labels: BTreeMap<String, String>) -> Result<Labels, Fault> {
@@ -87,13 +67,15 @@ pub(super) fn etag(revision: Revision) -> String {
     format!("\"{}\"", revision.0)
 }
 
-/// The revision that a client expects; none when the field is empty.
+/// The revision that a client expects; none when the etag is empty.
 pub(super) fn expected(etag: &str) -> Result<Option<Revision>, Fault> {
     if etag.is_empty() {
         return Ok(None);
     }
-    let number =
-        etag.trim_matches('"').parse().map_err(|_| Fault::invalid("etag", "this is no etag that a read answered"))?;
+    let number = etag
+        .trim_matches('"')
+        .parse()
+        .map_err(|_| Fault::invalid("etag", "this is not an etag of this server; read the resource again"))?;
     Ok(Some(Revision(number)))
 }
 
@@ -106,7 +88,7 @@ pub(super) fn min_similarity(value: Option<f32>) -> Result<Option<Similarity>, F
     }
 }
 
-/// How many candidates to list; `fallback` when the field is absent.
+/// The number of candidates to list; `fallback` when the field is absent.
 pub(super) fn limit(top_k: i32, fallback: usize) -> Result<usize, Fault> {
     match usize::try_from(top_k) {
         Ok(0) => Ok(fallback),
@@ -115,7 +97,7 @@ pub(super) fn limit(top_k: i32, fallback: usize) -> Result<usize, Fault> {
     }
 }
 
-/// Whether an update shall write this field: the mask names it, or there is no mask and the request carries it.
+/// Whether an update writes this field: the mask names it, or there is no mask and the request carries the field.
 pub(super) fn writes(mask: Option<&prost_types::FieldMask>, field: &str, carried: bool) -> bool {
     match mask {
         Some(mask) if !mask.paths.is_empty() => mask.paths.iter().any(|p| p == field || p == "*"),
@@ -123,7 +105,7 @@ pub(super) fn writes(mask: Option<&prost_types::FieldMask>, field: &str, carried
     }
 }
 
-/// Refuses a mask that names what an update cannot write.
+/// Refuses a mask with a field that cannot be updated.
 pub(super) fn check_mask(mask: Option<&prost_types::FieldMask>, fields: &[&str]) -> Result<(), Fault> {
     let unknown = mask.and_then(|m| m.paths.iter().find(|p| *p != "*" && !fields.contains(&p.as_str())));
     match unknown {

@@ -5,9 +5,9 @@ use std::fmt;
 use crate::matcher::Fault;
 use domain::{CalibrationId, CollectionId, DecisionId, IdentityId, OperationId, ReviewCaseId, SpaceName, TemplateId};
 
-/// Splits a name by its pattern, whose `*` stand for ids.
+/// The ids in a name. Each `*` of the pattern stands for an id.
 fn split<const N: usize>(field: &str, name: &str, pattern: &str) -> Result<[String; N], Fault> {
-    let wrong = || Fault::invalid(field, format!("{name:?} is no name of the form {}", shown(pattern)));
+    let wrong = || Fault::invalid(field, format!("{name:?} is not a name of the form {}", with_placeholders(pattern)));
     let (parts, forms): (Vec<&str>, Vec<&str>) = (name.split('/').collect(), pattern.split('/').collect());
     if parts.len() != forms.len() || parts.iter().zip(&forms).any(|(part, form)| *form != "*" && part != form) {
         return Err(wrong());
@@ -17,7 +17,7 @@ fn split<const N: usize>(field: &str, name: &str, pattern: &str) -> Result<[Stri
     ids.try_into().map_err(|_| wrong())
 }
 
-fn shown(pattern: &str) -> String {
+fn with_placeholders(pattern: &str) -> String {
     pattern
         .replacen("collections/*", "collections/{collection}", 1)
         .replacen("identities/*", "identities/{identity}", 1)
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_and_written_alike() {
+    fn a_name_that_is_parsed_is_written_the_same() {
         let text = "collections/staff/identities/alice/templates/01890a5d-ac96-774b-bcce-b302099a8057";
         assert_eq!(TemplateName::parse("name", text).expect("valid").to_string(), text);
         for bad in

@@ -1,4 +1,4 @@
-//! Operations and what they found, as they go out.
+//! Operations and their findings in responses.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use domain::{
     TemplateOwner,
 };
 
-/// Without what it found.
+/// Without findings.
 pub(in crate::api) fn operation(of: &CollectionId, operation: &Operation) -> proto::Operation {
     proto::Operation {
         name: OperationName { collection: of.clone(), operation: operation.id }.to_string(),
@@ -40,9 +40,9 @@ pub(in crate::api) fn operation(of: &CollectionId, operation: &Operation) -> pro
                 let (code, reason) = operation_code(*failure);
                 Some(Ended::Error(proto::OperationError { code, reason, message: message.clone() }))
             }
-            OperationState::Ended(OperationOutcome::Succeeded(said)) => Some(match operation.kind {
-                OperationKind::FindDuplicates => Ended::Duplicates(duplicates(of, said, &[])),
-                OperationKind::ClusterTemplates => Ended::Clusters(clusters(of, said, &[])),
+            OperationState::Ended(OperationOutcome::Succeeded(summary)) => Some(match operation.kind {
+                OperationKind::FindDuplicates => Ended::Duplicates(duplicates(of, summary, &[])),
+                OperationKind::ClusterTemplates => Ended::Clusters(clusters(of, summary, &[])),
             }),
         },
         create_time: Some(to_wire(operation.create_time)),
@@ -51,33 +51,33 @@ pub(in crate::api) fn operation(of: &CollectionId, operation: &Operation) -> pro
     }
 }
 
-/// With what it found.
+/// With findings.
 pub(in crate::api) fn shown_operation(of: &CollectionId, shown: &OperationView) -> proto::Operation {
     let mut wire = operation(of, &shown.operation);
-    if let OperationState::Ended(OperationOutcome::Succeeded(said)) = &shown.operation.state {
+    if let OperationState::Ended(OperationOutcome::Succeeded(summary)) = &shown.operation.state {
         wire.result = Some(match shown.operation.kind {
-            OperationKind::FindDuplicates => Ended::Duplicates(duplicates(of, said, &shown.findings)),
-            OperationKind::ClusterTemplates => Ended::Clusters(clusters(of, said, &shown.findings)),
+            OperationKind::FindDuplicates => Ended::Duplicates(duplicates(of, summary, &shown.findings)),
+            OperationKind::ClusterTemplates => Ended::Clusters(clusters(of, summary, &shown.findings)),
         });
     }
     wire
 }
 
-fn survey(of: &CollectionId, said: &OperationSummary) -> proto::SurveySummary {
+fn survey(of: &CollectionId, summary: &OperationSummary) -> proto::SurveySummary {
     let name = |calibration| CalibrationName { collection: of.clone(), calibration }.to_string();
     proto::SurveySummary {
-        model: ModelName(said.model.clone()).to_string(),
-        identity_count: count(said.identities),
-        template_count: count(said.templates),
-        level: said.level.0,
-        expected_false_pairs: said.false_pairs,
-        reasons: reasons(&said.reasons),
-        source: source(said.source),
-        calibration: said.calibration.map_or_else(String::new, name),
+        model: ModelName(summary.model.clone()).to_string(),
+        identity_count: count(summary.identities),
+        template_count: count(summary.templates),
+        level: summary.level.0,
+        expected_false_pairs: summary.false_pairs,
+        reasons: reasons(&summary.reasons),
+        source: source(summary.source),
+        calibration: summary.calibration.map_or_else(String::new, name),
     }
 }
 
-/// (identity, template)
+/// The resource names of an identity and its template.
 fn names(of: &CollectionId, owned: &TemplateOwner) -> (String, String) {
     let identity = CollectionName(of.clone()).identity(&owned.identity);
     (identity.to_string(), identity.template(owned.template).to_string())
@@ -85,7 +85,7 @@ fn names(of: &CollectionId, owned: &TemplateOwner) -> (String, String) {
 
 fn duplicates(
     of: &CollectionId,
-    said: &OperationSummary,
+    summary: &OperationSummary,
     findings: &[SurveyFinding<TemplateOwner>],
 ) -> proto::DuplicatesResult {
     let pair = |finding: &SurveyFinding<TemplateOwner>| match finding {
@@ -103,13 +103,13 @@ fn duplicates(
         }
         SurveyFinding::Member { .. } => None,
     };
-    proto::DuplicatesResult { survey: Some(survey(of, said)), pairs: findings.iter().filter_map(pair).collect() }
+    proto::DuplicatesResult { survey: Some(survey(of, summary)), pairs: findings.iter().filter_map(pair).collect() }
 }
 
-/// What follows from the members is made of those who are still there.
+/// Mixed clusters and split identities count only members that still exist.
 fn clusters(
     of: &CollectionId,
-    said: &OperationSummary,
+    summary: &OperationSummary,
     findings: &[SurveyFinding<TemplateOwner>],
 ) -> proto::ClustersResult {
     let mut clusters: BTreeMap<i32, Vec<clusters_result::Member>> = BTreeMap::new();
@@ -129,12 +129,12 @@ fn clusters(
     let mixed = clusters.iter().filter(|(_, members)| is_mixed(members)).map(|(number, _)| *number).collect();
     let split = clusters_of.into_iter().filter(|(_, numbers)| numbers.len() > 1);
     proto::ClustersResult {
-        survey: Some(survey(of, said)),
+        survey: Some(survey(of, summary)),
         mixed_clusters: mixed,
         split_identities: split
             .map(|(identity, clusters)| clusters_result::SplitIdentity { identity, clusters })
             .collect(),
-        alone_count: count(said.alone),
+        alone_count: count(summary.alone),
         clusters: clusters.into_iter().map(|(number, members)| clusters_result::Cluster { number, members }).collect(),
     }
 }

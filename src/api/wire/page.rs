@@ -1,4 +1,4 @@
-//! Paging: page tokens are opaque and bound to the list and filter that they came from.
+//! Paging. Page tokens are opaque, and bound to their list and filter.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
@@ -7,10 +7,10 @@ use crate::matcher::Fault;
 
 const PAGE_SIZE: u32 = 100;
 const PAGE_SIZE_MAX: u32 = 1000;
-/// Bytes of the hash that binds a token to its list.
+/// The bytes of the hash that binds a token to its list.
 const BINDING_BYTES: usize = 8;
 
-/// Where a page starts and how long it may be.
+/// The start and the length of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::api) struct PageRequest {
     pub limit: u32,
@@ -19,7 +19,7 @@ pub(in crate::api) struct PageRequest {
 }
 
 impl PageRequest {
-    /// `list` names what is listed, filter included.
+    /// `list` identifies the list and its filter.
     pub(in crate::api) fn parse(page_size: i32, page_token: &str, list: &str) -> Result<Self, Fault> {
         let limit = match u32::try_from(page_size) {
             Ok(0) => PAGE_SIZE,
@@ -29,7 +29,7 @@ impl PageRequest {
         if page_token.is_empty() {
             return Ok(Self { limit, after: None });
         }
-        let bad = || Fault::invalid("pageToken", "this token is not one that this list with this filter answered");
+        let bad = || Fault::invalid("pageToken", "this token is not of this list with this filter");
         let bytes = URL_SAFE_NO_PAD.decode(page_token).map_err(|_| bad())?;
         let (bound, after) = bytes.split_at_checked(BINDING_BYTES).ok_or_else(bad)?;
         if *bound != binding(list) {
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_good_for_its_own_list_only() {
+    fn a_token_is_valid_for_its_own_list_only() {
         let next = token(Some("alice".to_owned()), "identities of staff");
         let page = PageRequest::parse(0, &next, "identities of staff").expect("our own");
         assert_eq!(page, PageRequest { limit: 100, after: Some("alice".to_owned()) });

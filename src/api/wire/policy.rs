@@ -1,14 +1,14 @@
-//! What a collection asks of error rates and samples.
+//! Policies of collections: error rates and requirements of samples.
 
 use std::{num::NonZeroU32, time::Duration};
 
 use crate::{api::proto, matcher::Fault};
 use domain::{OpenSetRule, PadMode, PadPolicy, Policy, Pooling, QualityPolicy, Reranking, ReviewPolicy};
 
-/// Longer than any clothes are worn.
+/// Far longer than a person wears the same clothes.
 const HALF_LIFE_MAX: Duration = Duration::from_hours(24 * 366);
 
-/// A policy as a client writes it, over the one that holds where it says nothing.
+/// A policy from a request; absent fields keep the value of `standing`.
 pub(in crate::api) fn policy(asked: &proto::Policy, standing: Policy) -> Result<Policy, Fault> {
     Ok(Policy {
         target_fpir: asked.target_fpir.unwrap_or(standing.target_fpir),
@@ -25,7 +25,7 @@ pub(in crate::api) fn policy(asked: &proto::Policy, standing: Policy) -> Result<
     })
 }
 
-/// After how long a body is worth half; none where a client does not say.
+/// The half-life of body templates; none when absent.
 pub(in crate::api) fn half_life(seconds: Option<i32>) -> Result<Option<Duration>, Fault> {
     let most = HALF_LIFE_MAX.as_secs();
     let checked = |seconds| u64::try_from(seconds).ok().filter(|seconds| *seconds <= most).map(Duration::from_secs);
@@ -33,7 +33,7 @@ pub(in crate::api) fn half_life(seconds: Option<i32>) -> Result<Option<Duration>
     seconds.map(|seconds| checked(seconds).ok_or_else(problem)).transpose()
 }
 
-/// What decides; none where a client does not say.
+/// The rule of open-set decisions; none when absent.
 pub(in crate::api) fn open_set(asked: i32) -> Result<Option<OpenSetRule>, Fault> {
     use proto::policy::OpenSet;
     match OpenSet::try_from(asked) {
@@ -44,7 +44,7 @@ pub(in crate::api) fn open_set(asked: i32) -> Result<Option<OpenSetRule>, Fault>
     }
 }
 
-/// When cases are opened; none where a client does not say.
+/// When review cases are opened; none when absent.
 pub(in crate::api) fn review(asked: i32) -> Result<Option<ReviewPolicy>, Fault> {
     use proto::policy::Review;
     match Review::try_from(asked) {
@@ -56,7 +56,7 @@ pub(in crate::api) fn review(asked: i32) -> Result<Option<ReviewPolicy>, Fault> 
     }
 }
 
-/// What orders the candidates of a search; none where a client does not say.
+/// The ranking of candidates; none when absent.
 pub(in crate::api) fn reranking(asked: i32) -> Result<Option<Reranking>, Fault> {
     use proto::policy::Reranking as Wire;
     match Wire::try_from(asked) {
@@ -99,7 +99,7 @@ pub(in crate::api) fn pad(asked: &proto::PadPolicy) -> Result<PadPolicy, Fault> 
     Ok(PadPolicy { mode, score_min: asked.score_min.unwrap_or(PadPolicy::default().score_min) })
 }
 
-/// How many templates speak together where a client does not say.
+/// The default number of templates of `MeanOfBest`.
 const BEST: i32 = 3;
 
 pub(in crate::api) fn pooling(asked: &proto::Pooling) -> Result<Pooling, Fault> {

@@ -1,4 +1,4 @@
-//! What was seen in samples, as it goes out.
+//! Sample reports in responses.
 
 use crate::api::proto;
 use domain::{Face, Pad, PadVerdict, Quality, SampleReport, TrackReport};

@@ -1,4 +1,4 @@
-//! Decisions of the past and review cases, as they go out, and verdicts as they come in.
+//! Decision records and review cases in responses; verdicts in requests.
 
 use super::{
     CollectionName, DecisionName, ModelName, ReviewCaseName,
@@ -41,7 +41,7 @@ pub(in crate::api) fn replayed(replayed: &DecisionReplay) -> proto::ReplayDecisi
     }
 }
 
-/// `now` says whether a claim still holds.
+/// `now` decides whether a claim has expired.
 pub(in crate::api) fn review_case(of: &CollectionId, case: &ReviewCase, now: Timestamp) -> proto::ReviewCase {
     use review_case::State;
     let state = match case.stage(now) {
@@ -54,7 +54,7 @@ pub(in crate::api) fn review_case(of: &CollectionId, case: &ReviewCase, now: Tim
         ReviewState::Open | ReviewState::Claimed { .. } | ReviewState::Decided(_) => (String::new(), None),
     };
     let outcome = match &case.state {
-        ReviewState::Decided(said) => Some(outcome(of, said)),
+        ReviewState::Decided(decided) => Some(outcome(of, decided)),
         ReviewState::Open | ReviewState::Claimed { .. } => None,
     };
     proto::ReviewCase {
@@ -108,7 +108,7 @@ pub(in crate::api) fn reviewed(
     }
 }
 
-/// The stage that a list asks for; none for all.
+/// The stage to list; none for all.
 pub(in crate::api) fn stage(state: i32) -> Result<Option<ReviewStage>, Fault> {
     use review_case::State;
     match State::try_from(state) {
@@ -131,7 +131,7 @@ pub(in crate::api) fn reviewer(name: String) -> Result<String, Fault> {
 
 pub(in crate::api) fn verdict(verdict: i32, identity: &str) -> Result<Verdict, Fault> {
     use review_case::Verdict as Wire;
-    // A client may send back the name that a candidate has, or the id alone.
+    // A candidate's resource name or its id.
     let id = identity.rsplit_once("/identities/").map_or(identity, |(_, id)| id);
     let id = || IdentityId::new(id).map_err(|problem| Fault::invalid("identity", problem));
     match Wire::try_from(verdict) {
@@ -139,7 +139,7 @@ pub(in crate::api) fn verdict(verdict: i32, identity: &str) -> Result<Verdict, F
         Ok(Wire::New) if identity.is_empty() => Ok(Verdict::New(None)),
         Ok(Wire::New) => Ok(Verdict::New(Some(id()?))),
         Ok(Wire::Discard) if identity.is_empty() => Ok(Verdict::Discard),
-        Ok(Wire::Discard) => Err(Fault::invalid("identity", "what is discarded belongs to nobody")),
+        Ok(Wire::Discard) => Err(Fault::invalid("identity", "a discarded sample has no identity; leave the field out")),
         Ok(Wire::Unspecified) | Err(_) => Err(Fault::invalid("verdict", "a verdict is same_as, new or discard")),
     }
 }

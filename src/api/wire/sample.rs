@@ -1,4 +1,4 @@
-//! Samples as they come in.
+//! Samples in requests.
 
 use crate::{api::proto, matcher::Fault};
 use domain::{
@@ -6,26 +6,42 @@ use domain::{
     Prompt, PromptRole, Sample, SampleContent, Skeleton, SpaceName,
 };
 
-/// Numbers of a frame: x, y and score of each joint.
+/// The numbers of a frame: x, y and score of each joint.
 const FRAME_NUMBERS: usize = 3 * JOINTS;
 
-/// What a request says for the samples that do not say it themselves.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::api) struct Defaults {
-    pub modality: i32,
-    pub alignment: i32,
-    pub face_selection: i32,
+/// The fields of a request that hold for its samples without such a field of their own: numbers of the enums in `proto/`, 0
+/// where absent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::api) struct SampleDefaults {
+    modality: i32,
+    alignment: i32,
+    face_selection: i32,
+}
+
+macro_rules! sample_defaults {
+    ($($request:ident),* $(,)?) => {$(
+        impl From<&proto::$request> for SampleDefaults {
+            fn from(request: &proto::$request) -> Self {
+                let proto::$request { modality, alignment, face_selection, .. } = *request;
+                Self { modality, alignment, face_selection }
+            }
+        }
+    )*};
+}
+
+sample_defaults! {
+    CompareRequest, CreateCalibrationRequest, EnrollRequest, ExtractRequest, ResolveRequest, SearchRequest, VerifyRequest,
 }
 
 pub(in crate::api) fn samples(
     field: &str,
     samples: Vec<proto::Sample>,
-    defaults: Defaults,
+    defaults: SampleDefaults,
 ) -> Result<Vec<Sample>, Fault> {
     samples.into_iter().enumerate().map(|(at, s)| sample(&format!("{field}[{at}]"), s, defaults)).collect()
 }
 
-fn sample(field: &str, sample: proto::Sample, defaults: Defaults) -> Result<Sample, Fault> {
+fn sample(field: &str, sample: proto::Sample, defaults: SampleDefaults) -> Result<Sample, Fault> {
     use proto::sample::Content;
     let given = if sample.modality == 0 { defaults.modality } else { sample.modality };
     let modality = modality(&format!("{field}.modality"), given)?;
@@ -116,7 +132,7 @@ fn track(field: &str, track: proto::Track, common: &Geometry) -> Result<Vec<Pict
     track.frames.into_iter().enumerate().map(picture).collect()
 }
 
-/// The most bodies whose joints may come with one picture.
+/// The largest number of keypoint prompts of one picture.
 const PROMPTS_MAX: usize = 32;
 
 fn prompts(field: &str, prompts: &[proto::KeypointPrompt]) -> Result<Vec<Prompt>, Fault> {

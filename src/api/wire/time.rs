@@ -1,4 +1,4 @@
-//! Instants on the wire.
+//! Timestamps on the wire.
 
 use prost_types::Timestamp as Wire;
 

@@ -1,4 +1,4 @@
-//! What is derived from the store: the gallery's snapshots, beside the store that they were made from.
+//! Compares the gallery's snapshots with the store.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -8,31 +8,31 @@ use std::{
 use serde::{Serialize, Serializer};
 
 use domain::{Collection, CollectionId, EntryKind, IdentityId, Position, TemplateId};
-use gallery::{Claim, Inspection};
+use gallery::{SnapshotDirLock, SnapshotInspection};
 use store::Store;
 
-/// Rows read at once.
+/// Rows per page of the database.
 const PAGE: u32 = 1000;
-/// So many differences of one snapshot are listed: one that is wrong is often wrong throughout.
+/// The most findings listed per snapshot: a wrong snapshot is often wrong throughout.
 const LISTED_MAX: usize = 20;
 
-/// How the snapshots are.
+/// The result for all snapshots.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Gallery {
+pub(super) struct SnapshotAudit {
     pub(super) snapshots: u64,
-    /// A server keeps its snapshots there and may change them any moment, so they were not looked at.
+    /// A server uses the snapshots and may change them at any time, so they are not compared.
     pub(super) in_use: bool,
-    /// Snapshots that were removed, because they were not as they should be. The next start makes new ones.
+    /// Snapshots with findings that were removed. The next start writes new ones.
     pub(super) removed: u64,
-    pub(super) findings: Vec<Flaw>,
+    pub(super) findings: Vec<SnapshotFinding>,
 }
 
-/// Something that is not as it should be.
+/// A difference between a snapshot and the store.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Flaw {
-    pub(super) kind: FlawKind,
+pub(super) struct SnapshotFinding {
+    pub(super) kind: SnapshotFindingKind,
     pub(super) collection: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) template: Option<String>,
@@ -40,18 +40,18 @@ pub(super) struct Flaw {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FlawKind {
-    /// It cannot be read to its end.
+pub(super) enum SnapshotFindingKind {
+    /// The file cannot be read to its end.
     Damaged,
-    /// It was made from another log than the store holds now.
+    /// The snapshot is of another log than the store's.
     Foreign,
-    /// It lacks a template of the store, or has other numbers for it.
+    /// The snapshot lacks a template of the store, or has another embedding for it.
     Differs,
-    /// It holds a template that the store does not.
+    /// The snapshot has a template that the store lacks.
     Orphan,
 }
 
-impl FlawKind {
+impl SnapshotFindingKind {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Damaged => "snapshot_damaged",
@@ -62,20 +62,20 @@ impl FlawKind {
     }
 }
 
-impl Serialize for FlawKind {
+impl Serialize for SnapshotFindingKind {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
     }
 }
 
-/// Looks at every collection's snapshot, and removes those that are not as they should be if it is to `repair`.
-pub(super) async fn look(store: &dyn Store, root: &Path, repair: bool) -> anyhow::Result<Gallery> {
-    let mut gallery = Gallery::default();
+/// Compares the snapshot of each collection. With `repair`, removes those with findings.
+pub(super) async fn audit(store: &dyn Store, root: &Path, repair: bool) -> anyhow::Result<SnapshotAudit> {
+    let mut gallery = SnapshotAudit::default();
     if !root.exists() {
         return Ok(gallery);
     }
-    let Some(_claim) = Claim::of(root)? else {
-        return Ok(Gallery { in_use: true, ..gallery });
+    let Some(_claim) = SnapshotDirLock::acquire(root)? else {
+        return Ok(SnapshotAudit { in_use: true, ..gallery });
     };
     let mut after: Option<CollectionId> = None;
     loop {
@@ -85,7 +85,7 @@ pub(super) async fn look(store: &dyn Store, root: &Path, repair: bool) -> anyhow
             let before = gallery.findings.len();
             compare(store, root, collection, &mut gallery).await?;
             if repair && gallery.findings.len() > before {
-                Inspection::remove(root, collection.uid)?;
+                SnapshotInspection::remove(root, collection.uid)?;
                 gallery.findings.truncate(before);
                 gallery.removed += 1;
             }
@@ -96,20 +96,20 @@ pub(super) async fn look(store: &dyn Store, root: &Path, repair: bool) -> anyhow
     }
 }
 
-async fn compare(store: &dyn Store, root: &Path, of: &Collection, gallery: &mut Gallery) -> anyhow::Result<()> {
-    let flaw = |kind, template: Option<TemplateId>, detail: String| Flaw {
+async fn compare(store: &dyn Store, root: &Path, of: &Collection, gallery: &mut SnapshotAudit) -> anyhow::Result<()> {
+    let finding = |kind, template: Option<TemplateId>, detail: String| SnapshotFinding {
         kind,
         collection: of.id.to_string(),
         template: template.map(|template| template.to_string()),
         detail,
     };
     let (folder, uid) = (PathBuf::from(root), of.uid);
-    let inspection = match tokio::task::spawn_blocking(move || Inspection::of(&folder, uid)).await? {
+    let inspection = match tokio::task::spawn_blocking(move || SnapshotInspection::of(&folder, uid)).await? {
         Ok(None) => return Ok(()),
         Ok(Some(inspection)) => inspection,
         Err(error) => {
             gallery.snapshots += 1;
-            gallery.findings.push(flaw(FlawKind::Damaged, None, error.to_string()));
+            gallery.findings.push(finding(SnapshotFindingKind::Damaged, None, error.to_string()));
             return Ok(());
         }
     };
@@ -118,12 +118,12 @@ async fn compare(store: &dyn Store, root: &Path, of: &Collection, gallery: &mut 
         let entries = store.in_collection(of.uid).entries_after(Position(before), 1).await?;
         if entries.first().is_none_or(|e| e.position != inspection.position() || e.checksum() != inspection.mark()) {
             let detail = format!("the log has another entry at position {}", inspection.position().0);
-            gallery.findings.push(flaw(FlawKind::Foreign, None, detail));
+            gallery.findings.push(finding(SnapshotFindingKind::Foreign, None, detail));
             return Ok(());
         }
     }
     let mut unseen: HashMap<TemplateId, IdentityId> = inspection.templates().collect();
-    let mut flaws = Vec::new();
+    let mut findings = Vec::new();
     let mut after = Position::START;
     while after < inspection.position() {
         let page = store.in_collection(of.uid).stored_templates(after, PAGE).await?;
@@ -132,40 +132,40 @@ async fn compare(store: &dyn Store, root: &Path, of: &Collection, gallery: &mut 
         for stored in page.iter().filter(|stored| stored.template.position <= inspection.position()) {
             unseen.remove(&stored.template.id);
             if !inspection.holds(stored) {
-                let detail = "the snapshot lacks it or has other numbers".to_owned();
-                flaws.push(flaw(FlawKind::Differs, Some(stored.template.id), detail));
+                let detail = "the snapshot lacks the template or has another embedding".to_owned();
+                findings.push(finding(SnapshotFindingKind::Differs, Some(stored.template.id), detail));
             }
         }
     }
-    let forgotten = forgotten_after(store, of, inspection.position()).await?;
+    let removed = removed_after(store, of, inspection.position()).await?;
     for (template, identity) in unseen {
-        if !forgotten.templates.contains(&template) && !forgotten.identities.contains(&identity) {
-            let detail = "the database does not have it".to_owned();
-            flaws.push(flaw(FlawKind::Orphan, Some(template), detail));
+        if !removed.templates.contains(&template) && !removed.identities.contains(&identity) {
+            let detail = "the database does not have the template".to_owned();
+            findings.push(finding(SnapshotFindingKind::Orphan, Some(template), detail));
         }
     }
-    flaws.truncate(LISTED_MAX);
-    gallery.findings.extend(flaws);
+    findings.truncate(LISTED_MAX);
+    gallery.findings.extend(findings);
     Ok(())
 }
 
-/// Who and what the log forgot after a position: a snapshot from before may still hold them.
+/// The templates and identities that the log removed after a position; a snapshot of that position may hold them.
 #[derive(Default)]
-struct Forgotten {
+struct RemovedLater {
     templates: HashSet<TemplateId>,
     identities: HashSet<IdentityId>,
 }
 
-async fn forgotten_after(store: &dyn Store, of: &Collection, mut after: Position) -> anyhow::Result<Forgotten> {
-    let mut forgotten = Forgotten::default();
+async fn removed_after(store: &dyn Store, of: &Collection, mut after: Position) -> anyhow::Result<RemovedLater> {
+    let mut removed = RemovedLater::default();
     loop {
         let page = store.in_collection(of.uid).entries_after(after, PAGE).await?;
-        let Some(last) = page.last() else { return Ok(forgotten) };
+        let Some(last) = page.last() else { return Ok(removed) };
         after = last.position;
         for entry in page {
             match (entry.kind, entry.template) {
-                (EntryKind::Forget | EntryKind::Expire, Some(template)) => drop(forgotten.templates.insert(template)),
-                (EntryKind::Forget | EntryKind::Expire, None) => drop(forgotten.identities.insert(entry.identity)),
+                (EntryKind::Forget | EntryKind::Expire, Some(template)) => drop(removed.templates.insert(template)),
+                (EntryKind::Forget | EntryKind::Expire, None) => drop(removed.identities.insert(entry.identity)),
                 (EntryKind::Admit | EntryKind::Label, _) => {}
             }
         }

@@ -9,23 +9,23 @@ use clap::Args;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use self::gallery::{Flaw, Gallery};
-use super::say;
+use self::gallery::{SnapshotAudit, SnapshotFinding};
+use super::print;
 use crate::{app, config::PlaceFlags};
 use store::{Audited, Finding, Repairs, Store};
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorFlags {
-    /// Make anew what follows from the rest: head positions, missing checksums, snapshots of the gallery. Nobody's data is
-    /// changed or removed.
+    /// Repair derived data: head positions, missing checksums, gallery snapshots. Templates and identities stay as they
+    /// are.
     #[arg(long)]
     repair: bool,
-    /// Answer as one JSON object.
+    /// Print the report as one JSON object.
     #[arg(long)]
     json: bool,
 }
 
-/// What the command answers.
+/// The result of the command.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report {
@@ -33,8 +33,7 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     repaired: Option<Repairs>,
     store: Audited,
-    /// What is derived from the store.
-    gallery: Gallery,
+    gallery: SnapshotAudit,
 }
 
 impl Report {
@@ -46,25 +45,25 @@ impl Report {
 pub(super) async fn run(places: &PlaceFlags, flags: &DoctorFlags) -> anyhow::Result<()> {
     let store = app::open_store(places, None).await?;
     store.check_schema().await?;
-    let report = look(&*store, places, flags).await;
+    let report = audit(&*store, places, flags).await;
     store.close().await;
     let report = report?;
     if flags.json {
-        say(serde_json::to_string_pretty(&report)?);
+        print(serde_json::to_string_pretty(&report)?);
     } else {
-        tell(&report);
+        print_report(&report);
     }
     let snapshots = report.gallery.findings.len();
     let derived = snapshots + report.findings().iter().filter(|finding| finding.kind.is_derived()).count();
     match (report.findings().len() + snapshots, derived) {
         (0, _) => Ok(()),
         (found, 0) => bail!("{found} findings"),
-        (found, derived) => bail!("{found} findings, {derived} of which --repair mends"),
+        (found, derived) => bail!("{found} findings, {derived} of them repaired by --repair"),
     }
 }
 
-/// Repairs first, so that what is told is what is left.
-async fn look(store: &dyn Store, places: &PlaceFlags, flags: &DoctorFlags) -> anyhow::Result<Report> {
+/// Repairs first, so that the report shows the remaining findings.
+async fn audit(store: &dyn Store, places: &PlaceFlags, flags: &DoctorFlags) -> anyhow::Result<Report> {
     let repaired = if flags.repair { Some(store.repair().await?) } else { None };
     let bar = std::io::stderr().is_terminal().then(ProgressBar::new_spinner);
     let watch = |templates: u64| {
@@ -77,43 +76,43 @@ async fn look(store: &dyn Store, places: &PlaceFlags, flags: &DoctorFlags) -> an
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
-    // Only a store that can be read through is worth comparing with.
+    // Snapshots are compared with the store, so the store must be consistent.
     let gallery = if audited.findings.is_empty() {
-        gallery::look(store, &places.snapshots_dir(), flags.repair).await?
+        gallery::audit(store, &places.snapshots_dir(), flags.repair).await?
     } else {
-        Gallery::default()
+        SnapshotAudit::default()
     };
     Ok(Report { database: store.kind(), repaired, store: audited, gallery })
 }
 
-fn tell(report: &Report) {
+fn print_report(report: &Report) {
     if let Some(Repairs { head_positions, checksums }) = report.repaired {
-        say(format_args!("repaired: {head_positions} head positions, {checksums} checksums"));
+        print(format_args!("repaired: {head_positions} head positions, {checksums} checksums"));
     }
     for finding in report.findings() {
-        say(line(finding));
+        print(line(finding));
     }
     let Audited { collections, identities, templates, checksums_missing, findings } = &report.store;
-    let sound = if findings.is_empty() { ", all as they should be" } else { "" };
-    say(format_args!(
+    let sound = if findings.is_empty() { ", no findings" } else { "" };
+    print(format_args!(
         "{}: {collections} collections, {identities} identities, {templates} templates{sound}",
         report.database
     ));
-    let Gallery { snapshots, in_use, removed, findings } = &report.gallery;
-    for Flaw { kind, collection, template, detail } in findings {
+    let SnapshotAudit { snapshots, in_use, removed, findings } = &report.gallery;
+    for SnapshotFinding { kind, collection, template, detail } in findings {
         let template = template.as_ref().map(|template| format!(" template {template}")).unwrap_or_default();
         let kind = kind.as_str();
-        say(format_args!(
-            "{kind} {collection}{template}: {detail}; --repair removes it, and the next start makes it anew"
+        print(format_args!(
+            "{kind} {collection}{template}: {detail}; --repair removes the snapshot, and the next start writes a new one"
         ));
     }
     if *in_use {
-        say("snapshots of the gallery: a server uses them, so they were not looked at");
+        print("gallery snapshots: in use by a server, not compared");
     } else if *snapshots > 0 {
-        say(format_args!("snapshots of the gallery: {snapshots} compared, {removed} removed"));
+        print(format_args!("gallery snapshots: {snapshots} compared, {removed} removed"));
     }
     if *checksums_missing > 0 {
-        say(format_args!("{checksums_missing} templates have no checksum yet; --repair gives them one"));
+        print(format_args!("{checksums_missing} templates have no checksum; --repair adds it"));
     }
 }
 

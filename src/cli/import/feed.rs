@@ -1,4 +1,4 @@
-//! Rows in batches, read on a thread of their own while the server works.
+//! Reads rows in batches on a thread of its own, while the server works.
 
 use anyhow::Context;
 use tokio::sync::mpsc;
@@ -6,36 +6,37 @@ use tokio::sync::mpsc;
 use domain::SampleContent;
 use transfer::{BadRow, ImportRow, ImportRows, TransferError};
 
-/// The most rows of a batch: what a server works on at once. More would wait there, against the time of a request.
+/// The most rows of a batch: as many as a server works on at once. More would wait there and could exceed its deadline.
 const BATCH_ROWS_MAX: usize = 64;
-/// How many embeddings a picture counts for: a batch of pictures must be encoded within the time of a request.
+/// The weight of a picture in rows: a server must encode a batch of pictures before the deadline of a request.
 const PICTURE_ROWS: usize = 4;
-/// From this many bytes on a batch is full, far below what a server takes at once.
+/// The size at which a batch is full; far below a server's limit.
 const BATCH_BYTES: usize = 2 << 20;
-/// Rows after which a batch ends that has nothing but bad ones.
+/// The most unreadable rows of a batch.
 const BAD_ROWS_MAX: usize = 1000;
-/// Batches that are read ahead.
+/// The most batches read ahead.
 const AHEAD_MAX: usize = 1;
 
-/// A batch as it was read.
+/// A batch of rows.
 #[derive(Debug, Default)]
-pub(super) struct Next {
+pub(super) struct Batch {
     pub(super) rows: Vec<ImportRow>,
+    /// Rows that cannot be read.
     pub(super) bad: Vec<BadRow>,
-    /// The number of the last row that was read for it, good or bad.
+    /// The number of the last row, readable or not.
     pub(super) through: u64,
 }
 
-/// Where batches come from. The thread ends with the file, or when nobody takes from it any more.
-pub(super) struct Feed(mpsc::Receiver<Result<Next, TransferError>>);
+/// The source of batches. Its thread ends with the file, or when the feed is dropped.
+pub(super) struct Feed(mpsc::Receiver<Result<Batch, TransferError>>);
 
 impl Feed {
     pub(super) fn start(mut rows: ImportRows) -> Self {
         let (sender, receiver) = mpsc::channel(AHEAD_MAX);
         tokio::task::spawn_blocking(move || {
-            while let Some(next) = batch(&mut rows).transpose() {
-                let is_over = next.is_err();
-                if sender.blocking_send(next).is_err() || is_over {
+            while let Some(batch) = read_batch(&mut rows).transpose() {
+                let is_last = batch.is_err();
+                if sender.blocking_send(batch).is_err() || is_last {
                     return;
                 }
             }
@@ -44,38 +45,47 @@ impl Feed {
     }
 
     /// The next batch; `None` at the end of the file.
-    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Next>> {
-        self.0.recv().await.transpose().context("the rows before this were taken in; the file ends here")
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Batch>> {
+        self.0.recv().await.transpose().context("the file cannot be read further; the rows before are enrolled")
     }
 }
 
-fn batch(rows: &mut ImportRows) -> Result<Option<Next>, TransferError> {
-    let (mut next, mut weight, mut bytes) = (Next::default(), 0, 0);
+fn read_batch(rows: &mut ImportRows) -> Result<Option<Batch>, TransferError> {
+    let (mut batch, mut weight, mut bytes) = (Batch::default(), 0, 0);
     for row in rows.by_ref() {
         match row? {
             Ok(row) => {
-                let (counts, size) = size(&row);
-                next.through = row.number;
-                next.rows.push(row);
-                weight += counts;
-                bytes += size;
+                let size = Size::of(&row);
+                batch.through = row.number;
+                batch.rows.push(row);
+                weight += size.weight;
+                bytes += size.bytes;
             }
             Err(bad) => {
-                next.through = bad.number;
-                next.bad.push(bad);
+                batch.through = bad.number;
+                batch.bad.push(bad);
             }
         }
-        if weight >= BATCH_ROWS_MAX || bytes >= BATCH_BYTES || next.bad.len() >= BAD_ROWS_MAX {
+        if weight >= BATCH_ROWS_MAX || bytes >= BATCH_BYTES || batch.bad.len() >= BAD_ROWS_MAX {
             break;
         }
     }
-    Ok((next.through > 0).then_some(next))
+    Ok((batch.through > 0).then_some(batch))
 }
 
-fn size(row: &ImportRow) -> (usize, usize) {
-    match &row.sample.content {
-        SampleContent::Embedding { values, .. } => (1, 4 * values.len()),
-        SampleContent::Image(picture) => (PICTURE_ROWS, picture.bytes.0.len()),
-        SampleContent::Track(_) | SampleContent::Skeleton(_) => (PICTURE_ROWS, 0),
+/// The share of a row in a batch.
+struct Size {
+    /// In rows with embeddings.
+    weight: usize,
+    bytes: usize,
+}
+
+impl Size {
+    fn of(row: &ImportRow) -> Self {
+        match &row.sample.content {
+            SampleContent::Embedding { values, .. } => Self { weight: 1, bytes: 4 * values.len() },
+            SampleContent::Image(picture) => Self { weight: PICTURE_ROWS, bytes: picture.bytes.0.len() },
+            SampleContent::Track(_) | SampleContent::Skeleton(_) => Self { weight: PICTURE_ROWS, bytes: 0 },
+        }
     }
 }

@@ -12,62 +12,64 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 
-use super::say;
+use super::print;
 use crate::{
-    api::client::{Batches, Client, ClientError, Outcome, Sent},
+    api::client::{BatchStream, Client, ClientError, EnrollmentRow, RowOutcome},
     config::Secret,
     matcher::DeclaredSpace,
 };
 use domain::{CollectionId, Modality, SampleContent, SpaceName};
-use feed::{Feed, Next};
+use feed::{Batch, Feed};
 use report::Report;
 use transfer::{ImportProgress, ImportRow, ImportSource, RowDefaults};
 
 #[derive(Debug, Args)]
 pub(super) struct ImportFlags {
-    /// The rows: .jsonl, .arrow or .feather, or .npy with --ids.
+    /// Input file: .jsonl, .arrow, .feather, or .npy with --ids.
     file: PathBuf,
-    /// Where they are enrolled.
+    /// Collection to enroll into.
     #[arg(long)]
     collection: String,
-    /// A running server, at its gRPC port.
+    /// URL of a running server, at its gRPC port.
     #[arg(long, env = "SEMBLANCE_SERVER", default_value = "http://127.0.0.1:50051")]
     server: String,
-    /// The key that the server asks for.
+    /// API key of the server.
     #[arg(long, env = "SEMBLANCE_API_KEY", hide_env_values = true)]
     api_key: Option<Secret>,
-    /// The model or external space of embeddings that do not say theirs.
+    /// Model or external space of embeddings without one.
     #[arg(long)]
     model: Option<String>,
-    /// The modality of rows that do not say theirs.
+    /// Modality of rows without one.
     #[arg(long)]
     modality: Option<Modality>,
-    /// The identities of an .npy, one a line.
+    /// Identities of an .npy, one per line.
     #[arg(long)]
     ids: Option<PathBuf>,
-    /// Make the collection where it is missing, and declare --model in it as an external space of --modality, as long as
-    /// the first embedding.
+    /// Create the collection if it does not exist, and declare --model as an external space of --modality with the
+    /// dimension of the first embedding.
     #[arg(long, requires = "model", requires = "modality")]
     declare: bool,
-    /// Write rows that are refused here, one JSON object a line: the row's number and the reason.
+    /// File for refused rows: one JSON object per line, with the row's number and the reason.
     #[arg(long)]
     rejects: Option<PathBuf>,
-    /// End at the first row that is refused.
+    /// Stop at the first refused row.
     #[arg(long)]
     strict: bool,
-    /// Where it is noted how far the import has come; beside the file when absent.
+    /// Progress file; default: beside the input file.
     #[arg(long)]
     progress: Option<PathBuf>,
-    /// Import a file once more that was imported already, or was begun: everybody gets their templates again.
+    /// Import the file again from the start, although it was imported before: each identity gets its templates twice.
     #[arg(long)]
     again: bool,
 }
 
-/// Batches that are sent and not answered: one is worked on while the next one is on its way.
-const BATCHES_IN_HAND_MAX: usize = 2;
-/// How long a server may be busy or away before the import ends; a second run goes on from there.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// The most unanswered batches: the server works on one while the next one arrives.
+const BATCHES_IN_FLIGHT_MAX: usize = 2;
+/// The longest wait for a busy or unreachable server. The next run continues the import.
+const WAIT_TOTAL_MAX: Duration = Duration::from_mins(2);
+/// The first wait before a retry.
 const WAIT_MIN: Duration = Duration::from_millis(200);
+/// The longest wait before a retry.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
 pub(super) fn run(flags: &ImportFlags) -> anyhow::Result<()> {
@@ -79,26 +81,17 @@ pub(super) fn run(flags: &ImportFlags) -> anyhow::Result<()> {
         defaults: RowDefaults { model, modality: flags.modality },
         after: 0,
     };
-    let files: Vec<_> = [Some(&flags.file), flags.ids.as_ref()].into_iter().flatten().map(PathBuf::as_path).collect();
-    let digest = transfer::digest(&files)?;
-    let kept = flags.progress.clone().unwrap_or_else(|| {
-        let name = flags.file.file_name().unwrap_or_default().to_string_lossy();
-        flags.file.with_file_name(format!("{name}.{collection}.progress"))
-    });
-    let mut progress = ImportProgress::open(&kept, &flags.file, &digest, &collection)?;
-    if flags.again {
-        progress.again()?;
-    }
-    // Opened from the first row: what is declared is told by it, and a file that makes no sense is refused before a
-    // server hears of it.
+    let progress = open_progress(flags, &collection)?;
+    // Reads the first row before it connects: the row has the dimension of the declared space, and an invalid file is
+    // refused without a server.
     let first = transfer::read(&source)?.next().transpose()?;
     source.after = progress.settled();
     let rows = transfer::read(&source)?;
     if rows.total > 0 && progress.settled() >= rows.total {
-        say(format_args!(
-            "{} was imported into {collection} already, all {} rows of it; --again imports it once more",
-            flags.file.display(),
-            rows.total
+        print(format_args!(
+            "all {} rows of {} are already imported into {collection}; --again imports them again",
+            rows.total,
+            flags.file.display()
         ));
         return Ok(());
     }
@@ -110,7 +103,7 @@ pub(super) fn run(flags: &ImportFlags) -> anyhow::Result<()> {
             client.declare(&collection, &declared(flags, &source, dimension)?).await?;
         }
         let spaces = client.spaces(&collection).await?;
-        let stream = client.open(&collection).await?;
+        let stream = client.open_stream(&collection).await?;
         let feed = Feed::start(rows);
         let import = Import {
             client,
@@ -120,11 +113,26 @@ pub(super) fn run(flags: &ImportFlags) -> anyhow::Result<()> {
             feed,
             progress,
             report,
-            in_hand: VecDeque::new(),
+            in_flight: VecDeque::new(),
             is_strict: flags.strict,
         };
         import.run().await
     })
+}
+
+/// The progress of earlier runs, or none with `--again`.
+fn open_progress(flags: &ImportFlags, collection: &CollectionId) -> anyhow::Result<ImportProgress> {
+    let files: Vec<_> = [Some(&flags.file), flags.ids.as_ref()].into_iter().flatten().map(PathBuf::as_path).collect();
+    let digest = transfer::digest(&files)?;
+    let path = flags.progress.clone().unwrap_or_else(|| {
+        let name = flags.file.file_name().unwrap_or_default().to_string_lossy();
+        flags.file.with_file_name(format!("{name}.{collection}.progress"))
+    });
+    let mut progress = ImportProgress::open(&path, &flags.file, &digest, collection)?;
+    if flags.again {
+        progress.again()?;
+    }
+    Ok(progress)
 }
 
 fn dimension(row: &ImportRow) -> Option<u32> {
@@ -137,95 +145,100 @@ fn dimension(row: &ImportRow) -> Option<u32> {
 fn declared(flags: &ImportFlags, source: &ImportSource, dimension: Option<u32>) -> anyhow::Result<DeclaredSpace> {
     let name = source.defaults.model.clone().context("--declare needs --model")?;
     let modality = flags.modality.context("--declare needs --modality")?;
-    let dimension = dimension.context("--declare takes the length of the first row's embedding, and it has none")?;
+    let dimension =
+        dimension.context("--declare needs an embedding in the first row, for the dimension of the space")?;
     Ok(DeclaredSpace { name, modality, dimension })
 }
 
-/// An import under way.
+/// An import in progress.
 struct Import {
     client: Client,
     collection: CollectionId,
     /// The digests of the server's embedding spaces, by name.
     spaces: BTreeMap<String, String>,
-    stream: Batches,
+    stream: BatchStream,
     feed: Feed,
     progress: ImportProgress,
     report: Report,
-    /// What was sent and not answered, oldest first.
-    in_hand: VecDeque<Vec<ImportRow>>,
+    /// Batches without an answer, oldest first.
+    in_flight: VecDeque<Vec<ImportRow>>,
     is_strict: bool,
 }
 
 impl Import {
     async fn run(mut self) -> anyhow::Result<()> {
         let mut through = self.progress.settled();
-        let mut waits = Waits::default();
+        let mut backoff = Backoff::default();
         let mut end = None;
         loop {
-            while end.is_none() && self.in_hand.len() < BATCHES_IN_HAND_MAX {
+            while end.is_none() && self.in_flight.len() < BATCHES_IN_FLIGHT_MAX {
                 match self.feed.next().await {
                     Ok(None) => {
                         through = self.report.total();
                         end = Some(Ok(()));
                     }
-                    // What was read before it is taken in first.
+                    // The rows before the error are enrolled first.
                     Err(error) => end = Some(Err(error)),
-                    Ok(Some(Next { rows, bad, through: read })) => {
+                    Ok(Some(Batch { rows, bad, through: read })) => {
                         through = read;
                         for row in bad {
                             self.report.refused(row.number, &row.problem)?;
                             self.check()?;
                         }
-                        let rows = self.of_known_spaces(rows)?;
+                        let rows = self.keep_known_spaces(rows)?;
                         if !rows.is_empty() {
-                            self.send(rows, &mut waits).await?;
+                            self.send(rows, &mut backoff).await?;
                         }
                     }
                 }
             }
-            if self.in_hand.is_empty() {
+            if self.in_flight.is_empty() {
                 self.progress.settle(through)?;
                 let Some(end) = end else { continue };
-                say(self.report.end());
+                print(self.report.end());
                 return end;
             }
-            self.receive(&mut waits).await?;
-            // Rows before the oldest that is still in hand need no second look.
-            let oldest = self.in_hand.iter().filter_map(|rows| rows.first()).map(|row| row.number).min();
+            self.receive(&mut backoff).await?;
+            // The next run skips the rows before the oldest unanswered one.
+            let oldest = self.in_flight.iter().filter_map(|rows| rows.first()).map(|row| row.number).min();
             self.progress.settle(oldest.map_or(through, |oldest| oldest - 1))?;
         }
     }
 
-    async fn send(&mut self, rows: Vec<ImportRow>, waits: &mut Waits) -> anyhow::Result<()> {
-        let sent = self.stream.send(&self.sent(&rows)).await;
-        self.in_hand.push_back(rows);
+    async fn send(&mut self, rows: Vec<ImportRow>, backoff: &mut Backoff) -> anyhow::Result<()> {
+        let sent = self.stream.send(&self.requests(&rows)).await;
+        self.in_flight.push_back(rows);
         match sent {
             Ok(()) => Ok(()),
-            Err(error) => self.reopen(error, waits).await,
+            Err(error) => self.reopen(error, backoff).await,
         }
     }
 
-    async fn receive(&mut self, waits: &mut Waits) -> anyhow::Result<()> {
+    async fn receive(&mut self, backoff: &mut Backoff) -> anyhow::Result<()> {
         let outcomes = match self.stream.receive().await {
             Ok(outcomes) => outcomes,
-            Err(error) => return self.reopen(error, waits).await,
+            Err(error) => return self.reopen(error, backoff).await,
         };
-        let rows = self.in_hand.pop_front().unwrap_or_default();
+        let rows = self.in_flight.pop_front().unwrap_or_default();
         if outcomes.len() != rows.len() {
-            bail!("the server answered {} outcomes to {} rows; it speaks another version", outcomes.len(), rows.len());
+            bail!(
+                "the server answered {} outcomes to {} rows; its version differs from this program's",
+                outcomes.len(),
+                rows.len()
+            );
         }
         let (mut later, mut wait) = (Vec::new(), Duration::ZERO);
         for (row, outcome) in rows.into_iter().zip(outcomes) {
             match outcome {
-                Outcome::Enrolled => {
+                RowOutcome::Enrolled => {
                     self.report.enrolled();
-                    waits.end();
+                    backoff.reset();
                 }
-                Outcome::Refused { code, detail } => {
+                RowOutcome::Refused { code, detail } => {
                     self.report.refused(row.number, &format!("{code}: {detail}"))?;
-                    waits.end();
+                    backoff.reset();
                 }
-                Outcome::Later(after) => {
+                RowOutcome::Later(after) => {
                     wait = wait.max(after);
                     later.push(row);
                 }
@@ -233,29 +246,29 @@ impl Import {
         }
         self.check()?;
         if !later.is_empty() {
-            waits.wait(wait, || format!("the server has put off rows for {} s", PATIENCE.as_secs())).await?;
-            self.send(later, waits).await?;
+            backoff.wait(wait, || format!("the server has deferred rows for {} s", WAIT_TOTAL_MAX.as_secs())).await?;
+            self.send(later, backoff).await?;
         }
         Ok(())
     }
 
-    /// Opens another stream for one that broke, and sends again what was not answered: rows that took effect are
-    /// answered as they were then.
-    async fn reopen(&mut self, error: ClientError, waits: &mut Waits) -> anyhow::Result<()> {
+    /// Opens a new stream after an error and sends the unanswered batches again. Request ids make that safe: a row that took
+    /// effect gets its first answer again.
+    async fn reopen(&mut self, error: ClientError, backoff: &mut Backoff) -> anyhow::Result<()> {
         let mut error = error;
         'broken: loop {
-            if !error.may_pass() {
+            if !error.is_transient() {
                 return Err(error.into());
             }
-            waits.wait(Duration::ZERO, || format!("{error}; run the same command again to go on")).await?;
-            match self.client.open(&self.collection).await {
+            backoff.wait(Duration::ZERO, || format!("{error}; run the same command again to continue")).await?;
+            match self.client.open_stream(&self.collection).await {
                 Ok(stream) => self.stream = stream,
                 Err(again) => {
                     error = again;
                     continue;
                 }
             }
-            let batches: Vec<Vec<Sent>> = self.in_hand.iter().map(|rows| self.sent(rows)).collect();
+            let batches: Vec<Vec<EnrollmentRow>> = self.in_flight.iter().map(|rows| self.requests(rows)).collect();
             for batch in batches {
                 if let Err(again) = self.stream.send(&batch).await {
                     error = again;
@@ -266,67 +279,65 @@ impl Import {
         }
     }
 
-    fn sent(&self, rows: &[ImportRow]) -> Vec<Sent> {
-        let sent = |row: &ImportRow| Sent {
+    fn requests(&self, rows: &[ImportRow]) -> Vec<EnrollmentRow> {
+        let request = |row: &ImportRow| EnrollmentRow {
             request_id: self.progress.request_id(row.number),
             identity: row.identity.clone(),
             labels: row.labels.clone(),
             sample: row.sample.clone(),
         };
-        rows.iter().map(sent).collect()
+        rows.iter().map(request).collect()
     }
 
-    /// Those whose embeddings are of the very space that the server knows by their model's name.
-    fn of_known_spaces(&mut self, rows: Vec<ImportRow>) -> anyhow::Result<Vec<ImportRow>> {
-        let mut of_known = Vec::with_capacity(rows.len());
+    /// The rows with embeddings of the server's space. A row with the digest of another model is refused.
+    fn keep_known_spaces(&mut self, rows: Vec<ImportRow>) -> anyhow::Result<Vec<ImportRow>> {
+        let mut kept = Vec::with_capacity(rows.len());
         for row in rows {
             let SampleContent::Embedding { model, .. } = &row.sample.content else {
-                of_known.push(row);
+                kept.push(row);
                 continue;
             };
             match (row.digest, self.spaces.get(model.as_str())) {
                 (Some(given), Some(known)) if given.to_string() != *known => {
-                    let reason = format!(
-                        "OTHER_MODEL: the server knows another model by the name {model}; its digest is {known}"
-                    );
+                    let reason = format!("OTHER_MODEL: the server's model {model} has another digest: {known}");
                     self.report.refused(row.number, &reason)?;
                 }
-                _ => of_known.push(row),
+                _ => kept.push(row),
             }
         }
         self.check()?;
-        Ok(of_known)
+        Ok(kept)
     }
 
     fn check(&self) -> anyhow::Result<()> {
         match self.report.first_refusal() {
-            Some(refusal) if self.is_strict => bail!("row {refusal}; --strict ends the import here"),
+            Some(refusal) if self.is_strict => bail!("row {refusal}; --strict stops the import"),
             _ => Ok(()),
         }
     }
 }
 
-/// Waiting for a server that is busy or away.
+/// Exponential waits for a busy or unreachable server.
 #[derive(Debug, Default)]
-struct Waits {
+struct Backoff {
     since: Option<Instant>,
     next: Duration,
 }
 
-impl Waits {
-    /// Something came of it.
-    fn end(&mut self) {
+impl Backoff {
+    /// The server made progress.
+    fn reset(&mut self) {
         *self = Self::default();
     }
 
-    /// Waits at least this long, and longer each time.
-    async fn wait(&mut self, least: Duration, too_long: impl FnOnce() -> String) -> anyhow::Result<()> {
+    /// Waits at least `least`, and longer each time.
+    async fn wait(&mut self, least: Duration, timed_out: impl FnOnce() -> String) -> anyhow::Result<()> {
         let since = *self.since.get_or_insert_with(Instant::now);
-        if since.elapsed() > PATIENCE {
-            bail!(too_long());
+        if since.elapsed() > WAIT_TOTAL_MAX {
+            bail!(timed_out());
         }
         self.next = (self.next * 2).clamp(WAIT_MIN, WAIT_MAX);
-        tokio::time::sleep(self.next.max(least).min(PATIENCE)).await;
+        tokio::time::sleep(self.next.max(least).min(WAIT_TOTAL_MAX)).await;
         Ok(())
     }
 }

@@ -1,20 +1,21 @@
-//! The layers, in plain numbers. `torch::learn::judge` has the same ones that learn; a test holds them together.
+//! The layers of the networks in plain Rust. `torch::learn::open_set` has the same layers for training; a test compares
+//! both.
 
 use super::tensors::{DeciderError, TensorReader};
 use crate::relations::{GLOBALS, ITEM, Relations, SUMMARY};
 
-/// Numbers of a token.
+/// Width of a token.
 const WIDTH: usize = 48;
 const HEADS: usize = 4;
 const HEAD: usize = WIDTH / HEADS;
-/// Numbers of a token within its feed-forward step.
+/// Width of the hidden layer in the feed-forward step.
 const WIDE: usize = 96;
 const PERCEPTRON: usize = 64;
-/// As libtorch has it.
+/// As in libtorch.
 const NORM_EPSILON: f32 = 1e-5;
 
-/// A set transformer: one self-attention block over the neighbours and the gallery's token, then one learnt seed that
-/// gathers them, and two linear steps over what it gathered and the gallery's token.
+/// A set transformer: one self-attention block over the neighbour tokens and the gallery token, attention pooling with
+/// one learned seed, and two linear layers over the pooled token and the gallery token.
 #[derive(Debug)]
 pub(super) struct SetTransformer {
     item: Linear,
@@ -55,7 +56,7 @@ impl SetTransformer {
     }
 }
 
-/// Two hidden layers over a summary.
+/// Two hidden layers over the summary.
 #[derive(Debug)]
 pub(super) struct Perceptron([Linear; 3]);
 
@@ -75,7 +76,7 @@ impl Perceptron {
     }
 }
 
-/// Attention and a feed-forward step, each beside what it adds to.
+/// Attention and a feed-forward step, each with a residual connection.
 #[derive(Debug)]
 struct Block {
     norm: Norm,
@@ -100,7 +101,8 @@ impl Block {
         Ok(Self { norm, query, key, value, mix, feed_norm, wide, narrow })
     }
 
-    /// Adds to `stream` what `asking` finds in `asked`; rows of [`WIDTH`].
+    /// Adds attention from `asking` to `asked`, then the feed-forward step, to `stream`. All have rows of [`WIDTH`]
+    /// values.
     fn run(&self, stream: &[f32], asking: &[f32], asked: &[f32]) -> Vec<f32> {
         let found = attend(&self.query.rows(asking), &self.key.rows(asked), &self.value.rows(asked));
         let stream = sum(stream, &self.mix.rows(&found));
@@ -112,7 +114,7 @@ impl Block {
     }
 }
 
-/// Each head of each query gathers the values of the keys it resembles.
+/// Multi-head scaled dot-product attention.
 fn attend(queries: &[f32], keys: &[f32], values: &[f32]) -> Vec<f32> {
     let mut found = vec![0.0; queries.len()];
     let mut shares = vec![0.0_f32; keys.len() / WIDTH];
@@ -121,8 +123,8 @@ fn attend(queries: &[f32], keys: &[f32], values: &[f32]) -> Vec<f32> {
         for head in (0..WIDTH).step_by(HEAD) {
             let part = head..head + HEAD;
             for (share, key) in shares.iter_mut().zip(keys.chunks_exact(WIDTH)) {
-                let alike = query[part.clone()].iter().zip(&key[part.clone()]).map(|(q, k)| q * k).sum::<f32>();
-                *share = alike * scale;
+                let score = query[part.clone()].iter().zip(&key[part.clone()]).map(|(q, k)| q * k).sum::<f32>();
+                *share = score * scale;
             }
             let highest = shares.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             for share in &mut shares {
@@ -138,7 +140,7 @@ fn attend(queries: &[f32], keys: &[f32], values: &[f32]) -> Vec<f32> {
     found
 }
 
-/// A linear step. Its weights lie input by input, so that a row's outputs are summed side by side.
+/// A linear layer. Its weights are stored input-major, so that the outputs of a row are summed side by side.
 #[derive(Debug)]
 struct Linear {
     weight: Vec<f32>,
@@ -168,7 +170,7 @@ impl Linear {
     }
 }
 
-/// Each row to mean 0 and variance 1, then scaled and moved (layer normalisation).
+/// Layer normalisation: each row to mean 0 and variance 1, then scaled and shifted.
 #[derive(Debug)]
 struct Norm {
     weight: Vec<f32>,
@@ -198,7 +200,7 @@ fn sum(one: &[f32], other: &[f32]) -> Vec<f32> {
     one.iter().zip(other).map(|(one, other)| one + other).collect()
 }
 
-/// By its usual approximation with a hyperbolic tangent, as libtorch has it under that name.
+/// GELU with the tanh approximation, as in libtorch.
 fn gelu(x: f32) -> f32 {
     let inner = (2.0 / std::f32::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
     0.5 * x * (1.0 + inner.tanh())

@@ -1,4 +1,4 @@
-//! The decider's package: a manifest that people can read, and the weights.
+//! The package of a decider: its manifest and its weights.
 
 use std::collections::BTreeMap;
 
@@ -12,21 +12,21 @@ use super::{
 use crate::relations::{SUMMARY, SUMMARY_NAMES};
 use weights::StateDict;
 
-/// What a manifest says that decides.
+/// Content of the manifest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Facts {
+pub struct DeciderManifest {
     pub id: String,
     pub version: String,
-    /// The command that made it.
+    /// Command that trained it.
     pub provenance: String,
     pub set_transformer: Platt,
     pub perceptron: Platt,
     pub logistic: Coefficients,
-    /// The best single ones on the worlds that the networks learnt on: what the usual methods are compared by.
-    pub thresholds: Thresholds,
+    /// The best thresholds of the baseline methods on the training worlds.
+    pub thresholds: BaselineThresholds,
 }
 
-/// What makes a network's answer log-odds (Platt 1999), fitted on worlds that it did not learn on.
+/// Platt scaling from a network's output to log-odds (Platt 1999), fitted on worlds that were not used for training.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Platt {
     pub scale: f64,
@@ -40,23 +40,23 @@ impl Platt {
     }
 }
 
-/// Of the scores of [`Scores`](crate::relations::Scores).
+/// BaselineThresholds of the baseline [`Scores`](crate::relations::Scores).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Thresholds {
+pub struct BaselineThresholds {
     pub cosine: f32,
     pub as_norm: f32,
     pub nac: f32,
     pub margin: f32,
 }
 
-/// A logistic regression over a summary, by the names of what it reads.
+/// A logistic regression over the summary, with coefficients by name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Coefficients {
     pub constant: f64,
     pub terms: BTreeMap<String, f64>,
 }
 
-/// The same, in the order of a summary.
+/// The same with coefficients in summary order.
 #[derive(Debug)]
 pub(super) struct Logistic {
     constant: f64,
@@ -64,19 +64,15 @@ pub(super) struct Logistic {
 }
 
 impl Logistic {
-    fn of(said: &Coefficients) -> Result<Self, DeciderError> {
+    fn of(written: &Coefficients) -> Result<Self, DeciderError> {
         let mut coefficients = [0.0; SUMMARY];
         for (place, name) in coefficients.iter_mut().zip(SUMMARY_NAMES) {
-            *place = finite(name, said.terms.get(name).copied())?;
+            *place = finite(name, written.terms.get(name).copied())?;
         }
-        match said.terms.keys().find(|name| !SUMMARY_NAMES.contains(&name.as_str())) {
-            None => Ok(Self { constant: finite("logistic.constant", Some(said.constant))?, coefficients }),
+        match written.terms.keys().find(|name| !SUMMARY_NAMES.contains(&name.as_str())) {
+            None => Ok(Self { constant: finite("logistic.constant", Some(written.constant))?, coefficients }),
             Some(surplus) => Err(DeciderError::Surplus(surplus.clone())),
         }
-    }
-
-    pub(super) fn coefficients(&self) -> &[f64; SUMMARY] {
-        &self.coefficients
     }
 
     pub(super) fn logit(&self, summary: &[f32; SUMMARY]) -> f64 {
@@ -85,9 +81,10 @@ impl Logistic {
     }
 }
 
-pub(super) fn read(manifest: &str, weights: &[u8]) -> Result<Decider, DeciderError> {
-    let facts: Facts = toml::from_str(manifest)?;
-    for (name, Platt { scale, shift }) in [("set_transformer", facts.set_transformer), ("perceptron", facts.perceptron)]
+pub(super) fn read(text: &str, weights: &[u8]) -> Result<Decider, DeciderError> {
+    let manifest: DeciderManifest = toml::from_str(text)?;
+    for (name, Platt { scale, shift }) in
+        [("set_transformer", manifest.set_transformer), ("perceptron", manifest.perceptron)]
     {
         finite(name, Some(scale + shift))?;
     }
@@ -95,7 +92,7 @@ pub(super) fn read(manifest: &str, weights: &[u8]) -> Result<Decider, DeciderErr
     let network = SetTransformer::take(&mut tensors)?;
     let perceptron = Perceptron::take(&mut tensors)?;
     tensors.finish()?;
-    Ok(Decider { network, perceptron, logistic: Logistic::of(&facts.logistic)?, facts })
+    Ok(Decider { network, perceptron, logistic: Logistic::of(&manifest.logistic)?, manifest })
 }
 
 fn finite(name: &str, number: Option<f64>) -> Result<f64, DeciderError> {

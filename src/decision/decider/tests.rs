@@ -1,13 +1,13 @@
 use super::*;
-use crate::relations::{GalleryStatistics, Look, Measured, Neighbour, Spread};
+use crate::relations::{GalleryStatistics, MeasuredGallery, Neighbour, ProbeMeasurement, Spread};
 use torch::learn::{OpenSetBatch, OpenSetLearner, OpenSetNetwork};
 use weights::StateDict;
 
 const WEIGHTS: &[u8] = include_bytes!("../../../models/open-set-decider/weights.safetensors");
 const MANIFEST: &str = include_str!("../../../models/open-set-decider/model.toml");
-const JUDGES: [Judge; 3] = [Judge::SetTransformer, Judge::Perceptron, Judge::Logistic];
+const MODELS: [OpenSetModel; 3] = [OpenSetModel::SetTransformer, OpenSetModel::Perceptron, OpenSetModel::Logistic];
 
-/// Numbers of a fixed stream, between -1 and 1.
+/// A fixed sequence of numbers between -1 and 1.
 fn numbers(seed: u32) -> impl FnMut() -> f32 {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
     move || {
@@ -22,8 +22,8 @@ fn unit(mut of: impl FnMut() -> f32) -> Vec<f32> {
     numbers.iter().map(|n| n / length).collect()
 }
 
-/// Of galleries of so many people, of one to three templates each.
-fn looks(people: u32) -> Vec<Relations> {
+/// Relations in galleries of `people` identities with one to three templates each.
+fn relations_in_galleries(people: u32) -> Vec<Relations> {
     let (mut templates, mut owners, mut draw) = (Vec::new(), Vec::new(), numbers(people));
     for person in 0..people {
         let direction = unit(&mut draw);
@@ -36,11 +36,14 @@ fn looks(people: u32) -> Vec<Relations> {
             owners.push(person);
         }
     }
-    let gallery = Measured::new(templates, &owners);
-    (0..8).filter_map(|_| gallery.look(&unit(&mut draw))).map(|Look { relations, .. }| relations).collect()
+    let gallery = MeasuredGallery::new(templates, &owners);
+    (0..8)
+        .filter_map(|_| gallery.measure(&unit(&mut draw)))
+        .map(|ProbeMeasurement { relations, .. }| relations)
+        .collect()
 }
 
-fn nothing() -> Relations {
+fn empty_relations() -> Relations {
     let surroundings = GalleryStatistics {
         templates: 0,
         identities: 0,
@@ -53,10 +56,10 @@ fn nothing() -> Relations {
 }
 
 #[test]
-fn the_network_that_serves_is_the_network_that_learnt() {
+fn the_served_network_equals_the_trained_network() {
     let weights = StateDict::read_bytes(WEIGHTS, None).expect("the shipped weights");
     let shipped = Decider::shipped();
-    for relations in [1, 2, 5, 40].into_iter().flat_map(looks) {
+    for relations in [1, 2, 5, 40].into_iter().flat_map(relations_in_galleries) {
         let items = relations.items().as_flattened();
         let present = items.len() / 11;
         let mut batch = OpenSetBatch {
@@ -81,9 +84,9 @@ fn the_network_that_serves_is_the_network_that_learnt() {
 }
 
 #[test]
-fn nobody_is_enrolled_in_an_empty_gallery() {
-    for judge in JUDGES {
-        assert_eq!(Decider::shipped().probability_by(judge, &nothing(), Prior::EVEN).to_bits(), 0);
+fn the_probability_in_an_empty_gallery_is_zero() {
+    for model in MODELS {
+        assert_eq!(Decider::shipped().probability_by(model, &empty_relations(), Prior::EVEN).to_bits(), 0);
     }
 }
 
@@ -91,24 +94,24 @@ fn nobody_is_enrolled_in_an_empty_gallery() {
 fn one_template_and_duplicates_are_enough_for_an_answer() {
     let row = [0.6, 0.8];
     for (copies, owners) in [(1, vec![1]), (4, vec![1; 4]), (4, vec![1, 2, 3, 4]), (40, vec![1; 40])] {
-        let gallery = Measured::new(row.repeat(copies), &owners);
+        let gallery = MeasuredGallery::new(row.repeat(copies), &owners);
         for probe in [[0.6, 0.8], [1.0, 0.0], [-0.6, -0.8]] {
-            let relations = gallery.look(&probe).expect("somebody is enrolled").relations;
-            for judge in JUDGES {
-                let probability = Decider::shipped().probability_by(judge, &relations, Prior::EVEN);
-                assert!(probability > 0.0 && probability < 1.0, "{judge:?} {owners:?}: {probability}");
+            let relations = gallery.measure(&probe).expect("the gallery is not empty").relations;
+            for model in MODELS {
+                let probability = Decider::shipped().probability_by(model, &relations, Prior::EVEN);
+                assert!(probability > 0.0 && probability < 1.0, "{model:?} {owners:?}: {probability}");
             }
         }
     }
 }
 
 #[test]
-fn the_order_of_neighbours_never_matters() {
+fn the_order_of_neighbours_does_not_matter() {
     let spread = Spread { mean: 0.1, deviation: 0.1 };
     let neighbour = |number: u64| Neighbour {
         identity: number % 3,
         identity_templates: 2,
-        // Three times the same cosine.
+        // Three neighbours share each cosine.
         cosine: 0.5 - 0.1 * (number / 3) as f32,
         centroid: 0.4 + 0.01 * (number % 3) as f32,
         nearest_impostor: Some(0.3 - 0.02 * number as f32),
@@ -124,24 +127,28 @@ fn the_order_of_neighbours_never_matters() {
         probe: spread,
     };
     let mut neighbours: Vec<Neighbour> = (0..9).map(neighbour).collect();
-    let said = Decider::shipped().probability(&Relations::new(&neighbours, &surroundings));
+    let probability = Decider::shipped().probability(&Relations::new(&neighbours, &surroundings));
     for _ in 0..9 {
         neighbours.rotate_left(1);
         neighbours.swap(0, 5);
-        let again = Decider::shipped().probability(&Relations::new(&neighbours, &surroundings));
-        assert_eq!(again.to_bits(), said.to_bits());
+        let repeated = Decider::shipped().probability(&Relations::new(&neighbours, &surroundings));
+        assert_eq!(repeated.to_bits(), probability.to_bits());
     }
-    // By attention itself, whatever order items come in: rounding alone differs.
+    // Attention itself does not depend on the order of items, except for rounding.
     let mut turned = Relations::new(&neighbours, &surroundings);
     turned.items.reverse();
-    assert!((Decider::shipped().probability(&turned) - said).abs() < 1e-5);
+    assert!((Decider::shipped().probability(&turned) - probability).abs() < 1e-5);
 }
 
 #[test]
-fn a_prior_moves_the_log_odds_by_its_own() {
-    let relations = &looks(12)[0];
+fn a_prior_adds_its_log_odds() {
+    let relations = &relations_in_galleries(12)[0];
     let odds = |prior: f64| {
-        let probability = Decider::shipped().probability_given(relations, Prior::new(prior).expect("a share"));
+        let probability = Decider::shipped().probability_by(
+            OpenSetModel::SetTransformer,
+            relations,
+            Prior::new(prior).expect("a share"),
+        );
         (probability / (1.0 - probability)).ln()
     };
     assert!((odds(0.1) - odds(0.5) - (0.1_f64 / 0.9).ln()).abs() < 1e-6);
@@ -149,17 +156,7 @@ fn a_prior_moves_the_log_odds_by_its_own() {
 }
 
 #[test]
-fn an_explanation_sums_up_to_the_answer() {
-    for relations in looks(20) {
-        let sum: f64 = Decider::shipped().explain(&relations).iter().map(|term| term.contribution).sum();
-        let probability = Decider::shipped().probability_by(Judge::Logistic, &relations, Prior::EVEN);
-        let expected = sum + Decider::shipped().facts().logistic.constant;
-        assert!(((probability / (1.0 - probability)).ln() - expected).abs() < 1e-6);
-    }
-}
-
-#[test]
-fn packages_that_are_none_are_refused_by_name() {
+fn invalid_packages_are_refused_by_name() {
     let refused = |manifest: &str, weights: &[u8]| match Decider::from_package(manifest, weights) {
         Err(error) => error.to_string(),
         Ok(_) => panic!("is no package"),

@@ -1,90 +1,90 @@
-//! A gallery that is at hand as a whole, measured: simulated ones, and replayed ones.
+//! Measurement of a whole gallery in memory: simulated or replayed.
 
 use std::collections::BTreeMap;
 
 use super::{NEIGHBOURS_MAX, Relations};
 use domain::{COHORT_MAX, GalleryStatistics, Neighbour, OwnCosines, Spread};
 
-/// Classes whose means NAC compares.
+/// Number of class means in the NAC score.
 const NAC_CLASSES: usize = 16;
-/// Cohort members that AS-norm goes by; all, in a gallery of fewer.
+/// Number of cohort members in AS-norm; all of them in a smaller gallery.
 const AS_NORM_TOP: usize = 200;
 
-/// A gallery's templates with their terms. Embeddings are unit vectors, row-major, and never leave it.
+/// A gallery's templates with their statistics. Embeddings are unit vectors, row-major, and never leave it.
 #[derive(Debug)]
-pub struct Measured {
+pub struct MeasuredGallery {
     dimension: usize,
     templates: Vec<f32>,
-    /// Whose each template is, as a place in `identities`.
+    /// Index in `identities` of each template's identity.
     owners: Vec<usize>,
-    identities: Vec<Identity>,
-    /// Templates that terms are measured against.
+    identities: Vec<IdentityTemplates>,
+    /// Templates against which statistics are computed.
     cohort: Vec<usize>,
-    terms: Vec<Terms>,
-    /// All but the probe's spread.
+    statistics: Vec<TemplateStatistics>,
+    /// Statistics of the gallery, without the probe's distribution.
     surroundings: GalleryStatistics,
 }
 
 #[derive(Debug)]
-struct Identity {
+struct IdentityTemplates {
     templates: Vec<usize>,
     /// Length of the sum of its templates.
     length: f32,
 }
 
-/// What is known of a template before any probe comes.
+/// Statistics of a template that do not depend on a probe.
 #[derive(Debug, Clone, Copy)]
-struct Terms {
+struct TemplateStatistics {
     nearest_impostor: Option<f32>,
     own: Option<OwnCosines>,
     others: Option<Spread>,
-    /// Mean and deviation of its highest cosines to strangers.
+    /// Mean and standard deviation of its highest non-mated cosines.
     highest_others: Option<Spread>,
 }
 
-/// What a probe meets.
+/// Measurements of a probe.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Look {
+pub struct ProbeMeasurement {
     pub relations: Relations,
     pub scores: Scores,
 }
 
-/// What the usual methods go by, each the higher the likelier the probe is enrolled.
+/// Scores of baseline methods; a higher score means more likely enrolled.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scores {
-    /// The highest cosine.
+    /// Highest cosine.
     pub cosine: f32,
-    /// The highest cosine, normalised by the highest cosines to strangers of the probe and of the template (AS-norm, Cumani
-    /// et al. 2011); the mean of both.
+    /// AS-norm (Cumani et al. 2011): mean of the highest cosine normalised by the probe's and by the template's highest
+    /// non-mated cosines.
     pub as_norm: f32,
-    /// Share of the best among the 16 best cosines to class means, by softmax at scale 1 (NAC).
+    /// NAC: softmax share, at scale 1, of the best among the 16 highest cosines to class means.
     pub nac: f32,
-    /// The highest cosine above that of another identity.
+    /// Highest cosine minus the highest of another identity.
     pub margin: f32,
 }
 
-/// A probe of which it is known whether it should have been found.
+/// A measured probe with its true answer.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Trial {
-    pub look: Look,
-    /// Whose it is: a number within its set of worlds.
+pub struct OpenSetTrial {
+    pub measurement: ProbeMeasurement,
+    /// IdentityTemplates of the probe: a number within its set of worlds.
     pub person: u32,
     pub is_enrolled: bool,
 }
 
-/// The trials of one gallery.
+/// Trials in one gallery.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Trials {
+pub struct GalleryTrials {
     pub identities: usize,
     pub templates: usize,
-    pub trials: Vec<Trial>,
+    pub trials: Vec<OpenSetTrial>,
 }
 
-impl Measured {
-    /// Of unit vectors, row-major, and whose each is.
+impl MeasuredGallery {
+    /// `templates` are unit vectors, row-major; `owners` names the identity of each.
     ///
     /// # Panics
-    /// When the vectors are not as many as the names.
+    /// When their numbers differ.
     #[must_use]
     pub fn new(templates: Vec<f32>, owners: &[u32]) -> Self {
         let dimension = templates.len() / owners.len().max(1);
@@ -93,36 +93,36 @@ impl Measured {
         for (template, owner) in owners.iter().enumerate() {
             groups.entry(*owner).or_default().push(template);
         }
-        let places: BTreeMap<u32, usize> = groups.keys().copied().zip(0..).collect();
+        let indexes: BTreeMap<u32, usize> = groups.keys().copied().zip(0..).collect();
         let row = |template: usize| &templates[template * dimension..][..dimension];
-        let identities: Vec<Identity> = groups
+        let identities: Vec<IdentityTemplates> = groups
             .into_values()
             .map(|own| {
                 let mut sum = vec![0.0; dimension];
                 for template in &own {
                     sum.iter_mut().zip(row(*template)).for_each(|(sum, number)| *sum += number);
                 }
-                Identity { templates: own, length: dot(&sum, &sum).sqrt().max(1e-6) }
+                IdentityTemplates { templates: own, length: dot(&sum, &sum).sqrt().max(1e-6) }
             })
             .collect();
         let cohort = spread_evenly(owners.len());
         let mut measured = Self {
             dimension,
-            owners: owners.iter().map(|owner| places[owner]).collect(),
+            owners: owners.iter().map(|owner| indexes[owner]).collect(),
             templates,
             identities,
             cohort,
-            terms: Vec::new(),
-            surroundings: NOTHING,
+            statistics: Vec::new(),
+            surroundings: EMPTY,
         };
-        measured.terms = (0..owners.len()).map(|template| measured.terms_of(template)).collect();
+        measured.statistics = (0..owners.len()).map(|template| measured.statistics_of(template)).collect();
         measured.surroundings = measured.surroundings_of();
         measured
     }
 
-    /// What a probe meets here, a unit vector. `None` in an empty gallery.
+    /// Measures a probe of unit length. `None` in an empty gallery.
     #[must_use]
-    pub fn look(&self, probe: &[f32]) -> Option<Look> {
+    pub fn measure(&self, probe: &[f32]) -> Option<ProbeMeasurement> {
         let cosines: Vec<f32> = (0..self.owners.len()).map(|template| dot(probe, self.row(template))).collect();
         let spread = spread(self.cohort.iter().map(|template| cosines[*template]))?;
         let centroids: Vec<f32> = self
@@ -136,7 +136,7 @@ impl Measured {
             order.iter().take(NEIGHBOURS_MAX).map(|template| self.neighbour(*template, &cosines, &centroids)).collect();
         let surroundings = GalleryStatistics { probe: spread, ..self.surroundings };
         let scores = self.scores(&cosines, &centroids, &order);
-        Some(Look { relations: Relations::new(&neighbours, &surroundings), scores })
+        Some(ProbeMeasurement { relations: Relations::new(&neighbours, &surroundings), scores })
     }
 
     #[must_use]
@@ -155,7 +155,7 @@ impl Measured {
 
     fn neighbour(&self, template: usize, cosines: &[f32], centroids: &[f32]) -> Neighbour {
         let owner = self.owners[template];
-        let Terms { nearest_impostor, own, others, .. } = self.terms[template];
+        let TemplateStatistics { nearest_impostor, own, others, .. } = self.statistics[template];
         Neighbour {
             identity: owner as u64,
             identity_templates: u32::try_from(self.identities[owner].templates.len()).unwrap_or(u32::MAX),
@@ -167,10 +167,10 @@ impl Measured {
         }
     }
 
-    fn terms_of(&self, template: usize) -> Terms {
+    fn statistics_of(&self, template: usize) -> TemplateStatistics {
         let (row, owner) = (self.row(template), self.owners[template]);
-        let strangers = self.cohort.iter().filter(|other| self.owners[**other] != owner);
-        let mut others: Vec<f32> = strangers.map(|other| dot(row, self.row(*other))).collect();
+        let others_in_cohort = self.cohort.iter().filter(|other| self.owners[**other] != owner);
+        let mut others: Vec<f32> = others_in_cohort.map(|other| dot(row, self.row(*other))).collect();
         let all = spread(others.iter().copied());
         others.sort_unstable_by(|one, other| other.total_cmp(one));
         let own: Vec<f32> = self.identities[owner]
@@ -179,7 +179,7 @@ impl Measured {
             .filter(|other| **other != template)
             .map(|other| dot(row, self.row(*other)))
             .collect();
-        Terms {
+        TemplateStatistics {
             nearest_impostor: others.first().copied(),
             own: own.iter().copied().max_by(f32::total_cmp).map(|nearest| OwnCosines { nearest, mean: mean(&own) }),
             others: all,
@@ -187,9 +187,10 @@ impl Measured {
         }
     }
 
-    /// Of the gallery alone.
+    /// Statistics of the gallery alone.
     fn surroundings_of(&self) -> GalleryStatistics {
-        let mut nearest: Vec<f32> = self.terms.iter().filter_map(|terms| terms.nearest_impostor).collect();
+        let mut nearest: Vec<f32> =
+            self.statistics.iter().filter_map(|statistics| statistics.nearest_impostor).collect();
         nearest.sort_unstable_by(f32::total_cmp);
         let at = |tenths: usize| nearest[(nearest.len() - 1) * tenths / 10];
         let own = self.identities.iter().flat_map(|one| {
@@ -199,10 +200,10 @@ impl Measured {
         GalleryStatistics {
             templates: self.owners.len() as u64,
             identities: self.identities.len() as u64,
-            impostor: pooled(self.terms.iter().filter_map(|terms| terms.others)),
+            impostor: pooled(self.statistics.iter().filter_map(|statistics| statistics.others)),
             genuine: spread(own.map(|(first, second)| dot(self.row(first), self.row(second)))),
             nearest_impostors: (!nearest.is_empty()).then(|| [at(5), at(9), at(10)]),
-            ..NOTHING
+            ..EMPTY
         }
     }
 
@@ -212,22 +213,22 @@ impl Measured {
         let is_other = |template: &&usize| self.owners[**template] != self.owners[best];
         let runner_up = order.iter().find(is_other).map_or(-1.0, |template| cosines[*template]);
         let in_cohort = |template: &&usize| self.cohort.binary_search(template).is_ok();
-        let strangers = order.iter().filter(is_other).filter(in_cohort);
+        let others_in_cohort = order.iter().filter(is_other).filter(in_cohort);
         let normed = |spread: Option<Spread>| {
             spread.map_or(cosine, |Spread { mean, deviation }| (cosine - mean) / deviation.max(0.01))
         };
-        let of_probe = spread(strangers.take(AS_NORM_TOP).map(|template| cosines[*template]));
+        let of_probe = spread(others_in_cohort.take(AS_NORM_TOP).map(|template| cosines[*template]));
         let mut classes = centroids.to_vec();
         classes.sort_unstable_by(|one, other| other.total_cmp(one));
         classes.truncate(NAC_CLASSES);
         let nac = 1.0 / classes.iter().map(|class| (class - classes[0]).exp()).sum::<f32>();
-        let as_norm = f32::midpoint(normed(of_probe), normed(self.terms[best].highest_others));
+        let as_norm = f32::midpoint(normed(of_probe), normed(self.statistics[best].highest_others));
         Scores { cosine, as_norm, nac, margin: cosine - runner_up }
     }
 }
 
-/// Of a gallery that holds nobody.
-const NOTHING: GalleryStatistics = GalleryStatistics {
+/// Statistics of an empty gallery.
+const EMPTY: GalleryStatistics = GalleryStatistics {
     templates: 0,
     identities: 0,
     impostor: None,
@@ -236,7 +237,7 @@ const NOTHING: GalleryStatistics = GalleryStatistics {
     probe: Spread { mean: 0.0, deviation: 0.0 },
 };
 
-/// At most [`COHORT_MAX`] of so many templates, in order.
+/// At most [`COHORT_MAX`] template indexes, evenly spaced, in order.
 fn spread_evenly(templates: usize) -> Vec<usize> {
     let count = templates.min(COHORT_MAX);
     (0..count).map(|place| place * templates / count).collect()
@@ -252,7 +253,7 @@ fn spread(cosines: impl Iterator<Item = f32>) -> Option<Spread> {
     (count > 0.0).then(|| of_moments(sum / count, squares / count))
 }
 
-/// Of all together that these are parts of, each as large as the others.
+/// Distribution of the union of parts, each with the same weight.
 fn pooled(parts: impl Iterator<Item = Spread>) -> Option<Spread> {
     let (mut count, mut sum, mut squares) = (0.0_f64, 0.0, 0.0);
     for Spread { mean, deviation } in parts {
@@ -273,7 +274,7 @@ fn mean(numbers: &[f32]) -> f32 {
     numbers.iter().sum::<f32>() / numbers.len() as f32
 }
 
-/// In eight lanes, which a compiler makes one.
+/// Eight independent sums, which the compiler vectorises.
 fn dot(one: &[f32], other: &[f32]) -> f32 {
     let mut lanes = [0.0_f32; 8];
     let ((ones, one_rest), (others, other_rest)) = (one.as_chunks::<8>(), other.as_chunks::<8>());
@@ -285,8 +286,7 @@ fn dot(one: &[f32], other: &[f32]) -> f32 {
     lanes.iter().sum::<f32>() + one_rest.iter().zip(other_rest).map(|(a, b)| a * b).sum::<f32>()
 }
 
-/// The threshold that parts scored probes best, enrolled from new, both kinds counting the same: a probe at it or above is
-/// taken for enrolled. Sorts what it is given.
+/// Threshold with the highest balanced accuracy between enrolled (score >= threshold) and new probes. Sorts its input.
 #[must_use]
 pub fn best_threshold(scored: &mut [(f32, bool)]) -> f32 {
     scored.sort_unstable_by(|one, other| other.0.total_cmp(&one.0));
@@ -297,7 +297,7 @@ pub fn best_threshold(scored: &mut [(f32, bool)]) -> f32 {
         gained += if *is_enrolled { per_enrolled } else { -per_new };
         let next = scored.get(place + 1).map(|next| next.0);
         if gained > best.0 && next != Some(*score) {
-            // Half way to the next, so that it does not hang on one probe's last bit.
+            // Halfway to the next score, so that it does not depend on the last bit of one probe.
             best = (gained, next.map_or(*score, |next| f32::midpoint(*score, next)));
         }
     }

@@ -1,11 +1,11 @@
-//! Relations in a few numbers with names, for methods that explain themselves.
+//! Summary of relations: few named values, for models that can be interpreted.
 
-use super::{GalleryStatistics, NEIGHBOURS_MAX, Neighbour, flag, logarithm, standing, tame};
+use super::{GalleryStatistics, NEIGHBOURS_MAX, Neighbour, flag, limited, logarithm, normalised};
 
-/// How many numbers a summary has.
+/// Number of values in a summary.
 pub const SUMMARY: usize = 18;
 
-/// What each number of a summary is. "Best" is the neighbour most similar to the probe, and its identity.
+/// Names of the values. "best" is the neighbour most similar to the probe, and its identity.
 pub const SUMMARY_NAMES: [&str; SUMMARY] = [
     "best_cosine",
     "best_above_impostors_in_4_deviations",
@@ -27,14 +27,14 @@ pub const SUMMARY_NAMES: [&str; SUMMARY] = [
     "best_minus_genuine_mean",
 ];
 
-/// Of neighbours that are sorted, the most similar first.
+/// `nearest` are sorted by falling similarity.
 pub(super) fn summary(nearest: &[Neighbour], surroundings: &GalleryStatistics) -> [f32; SUMMARY] {
     let Some(best) = nearest.first() else {
         return [0.0; SUMMARY];
     };
     let (own, others): (Vec<&Neighbour>, Vec<&Neighbour>) = nearest.iter().partition(|n| n.identity == best.identity);
     let above = |other: Option<f32>| other.map_or(0.0, |other| best.cosine - other);
-    // Where all neighbours are of one identity, the others are at most as similar as the last of these.
+    // When all neighbours belong to one identity, other identities are at most as similar as the last neighbour.
     let runner_up = others.first().copied().or(nearest.last()).map(|n| n.cosine);
     let highest = |of: &[&Neighbour]| of.iter().map(|n| n.centroid).max_by(f32::total_cmp);
     let centroid = highest(&own).unwrap_or(best.cosine);
@@ -43,9 +43,9 @@ pub(super) fn summary(nearest: &[Neighbour], surroundings: &GalleryStatistics) -
     let reachable = (best.identity_templates as usize).clamp(1, NEIGHBOURS_MAX);
     [
         best.cosine,
-        standing(best.cosine, surroundings.impostor),
-        standing(best.cosine, best.others),
-        standing(best.cosine, Some(surroundings.probe)),
+        normalised(best.cosine, surroundings.impostor),
+        normalised(best.cosine, best.others),
+        normalised(best.cosine, Some(surroundings.probe)),
         above(best.nearest_impostor),
         above(best.own.map(|own| own.nearest)),
         above(best.own.map(|own| own.mean)),
@@ -61,5 +61,5 @@ pub(super) fn summary(nearest: &[Neighbour], surroundings: &GalleryStatistics) -
         logarithm(surroundings.identities) / 4.0,
         above(surroundings.genuine.map(|genuine| genuine.mean)),
     ]
-    .map(tame)
+    .map(limited)
 }

@@ -3,10 +3,10 @@ use proptest::prelude::*;
 use super::*;
 use domain::COHORT_MAX;
 
-/// Three people in three dimensions, two templates of the first, then probes between them.
-fn small() -> Measured {
+/// Three identities in three dimensions, the first with two templates; probes lie between them.
+fn small() -> MeasuredGallery {
     let templates = vec![1.0, 0.0, 0.0, 0.8, 0.6, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0];
-    Measured::new(templates, &[7, 7, 3, 5])
+    MeasuredGallery::new(templates, &[7, 7, 3, 5])
 }
 
 fn close(one: f32, other: f32) {
@@ -14,16 +14,16 @@ fn close(one: f32, other: f32) {
 }
 
 #[test]
-fn relations_by_hand() {
-    let Look { relations, scores } = small().look(&[0.6, 0.8, 0.0]).expect("somebody is enrolled");
-    // Cosines .6, .96 (both of the first person), .8 and 0.
+fn relations_equal_those_computed_by_hand() {
+    let ProbeMeasurement { relations, scores } = small().measure(&[0.6, 0.8, 0.0]).expect("the gallery is not empty");
+    // Cosines 0.6, 0.96 (both of the first identity), 0.8 and 0.
     let [best, second, third, last] = relations.items() else { panic!("four templates") };
     close(best[0], 0.96);
     close(best[2], 0.96 - 0.6);
     close(best[3], 0.96 - 0.8);
     close(best[4], 0.96 - 0.8);
     close(best[5], 1.0);
-    // The direction between (1, 0, 0) and (.8, .6, 0).
+    // The direction between (1, 0, 0) and (0.8, 0.6, 0).
     close(best[6], (0.6 * 1.8 + 0.8 * 0.6) / (1.8_f32.powi(2) + 0.36).sqrt());
     close(best[8], 1.0);
     close(best[9], 2.0_f32.ln() / 3.0);
@@ -33,7 +33,7 @@ fn relations_by_hand() {
     close(last[10], -0.96);
     close(relations.globals()[0], 4.0_f32.ln() / 4.0);
     close(relations.globals()[1], 3.0_f32.ln() / 4.0);
-    // Each template's mean cosine to strangers: 0, .3, .2 and 0.
+    // Mean non-mated cosine per template: 0, 0.3, 0.2 and 0.
     close(relations.globals()[2], 0.125);
     close(relations.globals()[4], 0.8);
     close(relations.globals()[9], 0.6);
@@ -44,7 +44,7 @@ fn relations_by_hand() {
 
 #[test]
 fn an_empty_gallery_has_no_relations() {
-    assert_eq!(Measured::new(Vec::new(), &[]).look(&[1.0]), None);
+    assert_eq!(MeasuredGallery::new(Vec::new(), &[]).measure(&[1.0]), None);
     let probe = Spread { mean: 0.0, deviation: 0.0 };
     let surroundings = GalleryStatistics {
         templates: 0,
@@ -59,7 +59,7 @@ fn an_empty_gallery_has_no_relations() {
 }
 
 #[test]
-fn galleries_that_know_little_give_finite_numbers() {
+fn small_galleries_give_finite_values() {
     let same = [1.0, 0.0];
     for (templates, owners) in [
         (same.to_vec(), vec![1]),
@@ -68,9 +68,10 @@ fn galleries_that_know_little_give_finite_numbers() {
         (same.repeat(40), (0..40).map(|n| n / 20).collect()),
     ] {
         for probe in [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]] {
-            let look = Measured::new(templates.clone(), &owners).look(&probe).expect("somebody is enrolled");
-            assert!(finite(&look.relations), "{owners:?} {look:?}");
-            assert!(look.relations.items().len() <= NEIGHBOURS_MAX);
+            let measurement =
+                MeasuredGallery::new(templates.clone(), &owners).measure(&probe).expect("the gallery is not empty");
+            assert!(finite(&measurement.relations), "{owners:?} {measurement:?}");
+            assert!(measurement.relations.items().len() <= NEIGHBOURS_MAX);
         }
     }
 }
@@ -81,9 +82,9 @@ fn a_large_gallery_is_measured_against_a_cohort() {
     let angles: Vec<f32> = (0..people).map(|n| n as f32 * 0.61).collect();
     let templates = angles.iter().flat_map(|a| [a.cos(), a.sin()]).collect();
     let owners: Vec<u32> = (0..people).collect();
-    let look = Measured::new(templates, &owners).look(&[1.0, 0.0]).expect("somebody is enrolled");
-    assert!(finite(&look.relations));
-    close(look.relations.globals()[0], (people as f32).ln() / 4.0);
+    let measurement = MeasuredGallery::new(templates, &owners).measure(&[1.0, 0.0]).expect("the gallery is not empty");
+    assert!(finite(&measurement.relations));
+    close(measurement.relations.globals()[0], (people as f32).ln() / 4.0);
 }
 
 fn finite(relations: &Relations) -> bool {
@@ -116,7 +117,7 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn whatever_is_told_relations_are_finite_and_know_no_order(
+    fn relations_are_finite_and_independent_of_the_order(
         mut neighbours in proptest::collection::vec(some_neighbour(), 0..24),
         impostor in some_spread(),
         genuine in some_spread(),

@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_http_reaches_this_machine_alone() {
+    fn plain_http_is_allowed_to_this_machine_only() {
         for (url, address) in [
             ("https://example.org/a", Some(Address::Https)),
             ("http://localhost:8000/a", Some(Address::Loopback)),

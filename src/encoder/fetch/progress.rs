@@ -9,7 +9,7 @@ use super::super::Manifest;
 
 /// Warning for a TorchScript package.
 const PROGRAM_WARNING: &str = "it holds a program (TorchScript) that runs within this server and can do what the server \
-                               can; install it only if you trust whoever made it";
+                               can; install it only if you trust its author";
 
 /// Receives the progress of an installation. All methods are called from the installing thread.
 pub trait InstallProgress {

@@ -17,7 +17,7 @@ use weights::StateDict;
 
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// Remembers where downloads went on, and what was described.
+/// Records where downloads resumed and what was described.
 #[derive(Default)]
 struct RecordedProgress {
     begun: Mutex<Vec<(u64, Option<u64>)>>,
@@ -68,7 +68,7 @@ impl DownloadTest {
 }
 
 #[test]
-fn a_cut_connection_is_taken_up_where_it_broke() {
+fn a_broken_download_is_resumed() {
     let rig = DownloadTest::new();
     let content = rig.content.clone();
     let server = Server::start(move |request| match request.from {
@@ -85,7 +85,7 @@ fn a_cut_connection_is_taken_up_where_it_broke() {
 }
 
 #[test]
-fn a_later_run_goes_on_from_what_an_earlier_one_got() {
+fn a_later_run_resumes_an_earlier_one() {
     let rig = DownloadTest::new();
     let content = rig.content.clone();
     let server = Server::start(move |request| {
@@ -97,13 +97,13 @@ fn a_later_run_goes_on_from_what_an_earlier_one_got() {
     assert_eq!(rig.partial_length(), Some(30_000));
     assert_eq!(rig.download(&server, Some(rig.length())).expect("the rest"), rig.content);
     assert_eq!(server.ranges().last(), Some(&Some(30_000)));
-    // A third run finds the file complete and asks nobody.
+    // A third run finds the file complete and sends no request.
     rig.download(&server, Some(rig.length())).expect("it is there");
     assert_eq!(server.ranges().len(), 4);
 }
 
 #[test]
-fn a_server_that_knows_no_ranges_is_read_from_the_start() {
+fn a_server_without_ranges_is_read_from_the_start() {
     let rig = DownloadTest::new();
     fs::write(rig.partial(), &rig.content[..50_000]).expect("an earlier part");
     let content = rig.content.clone();
@@ -113,7 +113,7 @@ fn a_server_that_knows_no_ranges_is_read_from_the_start() {
 }
 
 #[test]
-fn a_range_from_another_place_is_not_stitched_in() {
+fn a_range_at_another_offset_is_not_used() {
     let rig = DownloadTest::new();
     fs::write(rig.partial(), &rig.content[..50_000]).expect("an earlier part");
     let content = rig.content.clone();
@@ -126,7 +126,7 @@ fn a_range_from_another_place_is_not_stitched_in() {
 }
 
 #[test]
-fn a_file_of_another_sha256_is_thrown_away() {
+fn a_file_with_another_sha256_is_deleted() {
     let rig = DownloadTest::new();
     let mut content = rig.content.clone();
     content[77] ^= 1;
@@ -138,7 +138,7 @@ fn a_file_of_another_sha256_is_thrown_away() {
 }
 
 #[test]
-fn a_damaged_part_costs_one_run_and_no_more() {
+fn a_damaged_partial_file_costs_one_run() {
     let rig = DownloadTest::new();
     fs::write(rig.partial(), vec![0; 50_000]).expect("a part of something else");
     let content = rig.content.clone();
@@ -150,7 +150,7 @@ fn a_damaged_part_costs_one_run_and_no_more() {
 }
 
 #[test]
-fn an_answer_that_is_no_file_is_said() {
+fn an_error_status_is_reported() {
     let rig = DownloadTest::new();
     for status in [404, 302, 500, 204] {
         let server = Server::start(move |_| Reply::status(status));
@@ -161,7 +161,7 @@ fn an_answer_that_is_no_file_is_said() {
 }
 
 #[test]
-fn a_body_that_ends_early_is_not_taken_for_the_file() {
+fn a_body_that_ends_early_is_an_error() {
     let rig = DownloadTest::new();
     let content = rig.content[..60_000].to_vec();
     let server = Server::start(move |request| match request.from {
@@ -173,7 +173,7 @@ fn a_body_that_ends_early_is_not_taken_for_the_file() {
 }
 
 #[test]
-fn a_body_that_does_not_end_is_left_and_thrown_away() {
+fn an_endless_body_is_aborted_and_deleted() {
     let rig = DownloadTest::new();
     let server = Server::start(|_| Reply::endless());
     let error = rig.download(&server, Some(rig.length())).expect_err("too long");
@@ -190,7 +190,7 @@ fn a_length_over_the_stated_one_is_refused_unread() {
 }
 
 #[test]
-fn a_file_of_unstated_length_is_known_by_its_sha256() {
+fn a_file_of_unknown_length_is_verified_by_its_sha256() {
     let rig = DownloadTest::new();
     let content = rig.content.clone();
     let server = Server::start(move |_| Reply::whole(&content));
@@ -204,11 +204,11 @@ fn nobody_there_is_said() {
     let url = server.url("/file");
     drop(server);
     let expected = ExpectedFile { url, sha256: FileHash::of(b""), bytes: Some(1) };
-    let error = download::download(&expected, &rig.partial(), SILENCE_MAX, &NoProgress).expect_err("nobody listens");
+    let error = download::download(&expected, &rig.partial(), SILENCE_MAX, &NoProgress).expect_err("no server listens");
     assert!(matches!(error, FetchError::Unreachable { .. }), "{error}");
 }
 
-/// A catalogue with one package, `model`, whose file a server holds.
+/// A catalogue with one package, `model`, and a server of its file.
 struct TestCatalogue {
     catalogue: Catalogue,
     published: Vec<u8>,
@@ -258,7 +258,7 @@ impl TestCatalogue {
         install(source, &self.options(), &NoProgress)
     }
 
-    /// What lies openly in the models folder.
+    /// The visible entries of the models folder.
     fn listing(&self) -> Vec<String> {
         let names = fs::read_dir(self.models.path()).expect("a folder");
         let names = names.map(|entry| entry.expect("listed").file_name().into_string().expect("a name"));
@@ -273,7 +273,7 @@ fn weights_of(package: &Package) -> Vec<u8> {
 }
 
 #[test]
-fn pulling_makes_a_package_once() {
+fn pulling_installs_a_package_once() {
     let (catalogue_server, server) = TestCatalogue::new().served();
     let progress = RecordedProgress::default();
     let installed = catalogue_server.pull(&progress).expect("the server has it");
@@ -296,7 +296,7 @@ fn a_pull_that_fails_installs_nothing() {
     let server = Server::start(move |_| Reply::whole(&published));
     catalogue_server.set_url(0, server.url("/"));
     assert!(matches!(catalogue_server.pull(&NoProgress), Err(FetchError::WrongHash { .. })));
-    // The right file, but not of this architecture.
+    // The right file, but of another architecture.
     let (mut catalogue_server, _server) = TestCatalogue::new().served();
     let ModelKind::Encoder(encoder) = &mut catalogue_server.catalogue.entries[0].manifest.kind else {
         panic!("it is an encoder")
@@ -308,7 +308,7 @@ fn a_pull_that_fails_installs_nothing() {
 }
 
 #[test]
-fn a_broken_installation_is_made_anew() {
+fn a_broken_installation_is_replaced() {
     let (catalogue_server, _server) = TestCatalogue::new().served();
     catalogue_server.pull(&NoProgress).expect("the server has it");
     fs::write(catalogue_server.folder().join(WEIGHTS_FILE), b"damaged").expect("writable");
@@ -326,7 +326,7 @@ fn a_broken_installation_is_made_anew() {
 }
 
 #[test]
-fn the_mirror_stands_for_the_network() {
+fn the_mirror_replaces_the_network() {
     let mut catalogue_server = TestCatalogue::new();
     catalogue_server.set_url(0, "https://nowhere.invalid/published.safetensors".to_owned());
     let mirror = tempfile::tempdir().expect("a folder");
@@ -342,7 +342,7 @@ fn the_mirror_stands_for_the_network() {
     assert!(deep.join("another-name").exists(), "a mirror is only read");
 }
 
-/// The shop's package in two files, as it is published; answers both, each with its bytes.
+/// The package in two published files; returns both with their bytes.
 fn split(catalogue_server: &mut TestCatalogue) -> [(FileHash, Vec<u8>); 2] {
     let mut parts = [StateDict::default(), StateDict::default()];
     for (key, tensor) in catalogue_server.package.tensors().expect("tensors").iter() {
@@ -365,7 +365,7 @@ fn split(catalogue_server: &mut TestCatalogue) -> [(FileHash, Vec<u8>); 2] {
 }
 
 #[test]
-fn a_package_of_several_files_is_pulled_whole_or_not_at_all() {
+fn a_package_of_several_files_is_installed_complete_or_not_at_all() {
     let mut catalogue_server = TestCatalogue::new();
     let [(body_hash, body), (_, head)] = split(&mut catalogue_server);
     let (body_server, head_server) = (
@@ -408,7 +408,7 @@ fn every_file_of_a_package_is_found_in_the_mirror() {
 }
 
 #[test]
-fn a_package_that_the_program_holds_needs_no_network() {
+fn a_bundled_package_needs_no_network() {
     let catalogue_server = TestCatalogue::new();
     let folder = tempfile::tempdir().expect("a folder");
     let package = synthetic_package("shipped");
@@ -417,7 +417,7 @@ fn a_package_that_the_program_holds_needs_no_network() {
     let weights = fs::read(folder.path().join(WEIGHTS_FILE)).expect("written").leak();
     let catalogue = Catalogue::parse("package = []", &[BundledPackage { manifest, weights }]).expect("a sound package");
     assert_eq!(catalogue.starters().count(), 1, "a new server gets it by itself");
-    // Neither is asked: nobody listens, and the mirror does not exist.
+    // Neither is used: no server listens, and the mirror does not exist.
     let options = FetchOptions { mirror: Some(folder.path().join("absent")), ..catalogue_server.options() };
     let installed = pull(&catalogue, "shipped", &options, &NoProgress).expect("it is here");
     assert_eq!((installed.outcome, installed.digest), (InstallOutcome::New, package.digest));
@@ -429,7 +429,7 @@ fn a_package_that_the_program_holds_needs_no_network() {
 }
 
 #[test]
-fn a_name_that_is_not_in_the_catalogue_is_answered_with_those_that_are() {
+fn an_unknown_name_is_answered_with_the_known_ones() {
     let catalogue_server = TestCatalogue::new();
     let error =
         pull(&catalogue_server.catalogue, "modle", &catalogue_server.options(), &NoProgress).expect_err("a slip");
@@ -465,7 +465,7 @@ fn a_program_is_installed_from_a_folder_and_never_from_the_catalogue() {
     let source = PackageSource::Folder(own.path().to_owned());
     let installed = install(&source, &catalogue_server.options(), &progress).expect("sound");
     assert_eq!((installed.outcome, installed.digest), (InstallOutcome::New, package.digest));
-    assert_eq!(progress.described.lock().len(), 1, "whoever installs is told what it is");
+    assert_eq!(progress.described.lock().len(), 1, "the operator sees the description");
     let verified = verify(catalogue_server.models.path()).expect("listed");
     assert!(matches!(&verified[..], [VerifiedPackage { outcome: Ok(there), .. }] if there.digest == package.digest));
 
@@ -488,7 +488,7 @@ fn zip_of(members: &[(&str, &[u8])]) -> Vec<u8> {
     zip.finish().expect("memory").into_inner()
 }
 
-/// The manifest and the weights of an invented package.
+/// The manifest and the weights of a synthetic package.
 fn members() -> (Vec<u8>, Vec<u8>) {
     let folder = tempfile::tempdir().expect("a folder");
     write_package(&synthetic_package("model"), folder.path());
@@ -497,7 +497,7 @@ fn members() -> (Vec<u8>, Vec<u8>) {
 }
 
 #[test]
-fn an_archive_holds_a_package_at_its_top_or_below_one_folder() {
+fn an_archive_has_a_package_at_its_top_or_in_one_folder() {
     let (manifest, weights) = members();
     for folder in ["", "model-1.0/"] {
         let catalogue_server = TestCatalogue::new();
@@ -512,7 +512,7 @@ fn an_archive_holds_a_package_at_its_top_or_below_one_folder() {
 }
 
 #[test]
-fn an_archive_comes_from_an_address_with_its_sha256() {
+fn an_archive_is_downloaded_with_its_sha256() {
     let (manifest, weights) = members();
     let zip = zip_of(&[(MANIFEST_FILE, &manifest), (WEIGHTS_FILE, &weights)]);
     let sha256 = FileHash::of(&zip);
@@ -527,7 +527,7 @@ fn an_archive_comes_from_an_address_with_its_sha256() {
 }
 
 #[test]
-fn archives_that_are_no_package_are_refused() {
+fn archives_without_a_package_are_refused() {
     let (manifest, weights) = members();
     let read = |zip: Vec<u8>| archive::read(Cursor::new(zip)).expect_err("no package");
     let refused = |members: &[(&str, &[u8])]| {
@@ -548,7 +548,7 @@ fn archives_that_are_no_package_are_refused() {
     let names: Vec<String> = (0..65).map(|number| number.to_string()).collect();
     let many: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
     assert!(matches!(refused(&many), ArchiveError::TooManyMembers(64)));
-    // A bomb: a megabyte and a byte of spaces, compressed to a kilobyte.
+    // A zip bomb: a megabyte and one byte of spaces, compressed to a kilobyte.
     let bomb = vec![b' '; (1 << 20) + 1];
     assert!(matches!(refused(&[(MANIFEST_FILE, &bomb)]), ArchiveError::TooLarge { .. }));
     for garbage in [b"".to_vec(), b"PK\x03\x04".to_vec(), vec![0; 4096]] {

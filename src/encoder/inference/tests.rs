@@ -23,7 +23,7 @@ fn build(package: &Package) -> EncoderModel {
     EncoderModel::build(encoder(package), package.weights.clone()).expect("sound")
 }
 
-/// A view whose three channels have these means.
+/// A view with these means of its three channels.
 fn view(means: [f32; 3]) -> Vec<f32> {
     means.into_iter().flat_map(|mean| vec![mean; LENGTH / 3]).collect()
 }
@@ -46,13 +46,13 @@ fn a_program_is_an_encoder() {
         assert_eq!(one.len(), DIMENSION);
         assert!(one.iter().zip(other).all(|(one, other)| (one - other).abs() < 1e-6));
     }
-    // It is linear, so that the sum over views shows.
+    // The program is linear, so the sum over views is visible.
     let summed = program.infer(&[&prepared(&[[1.5, -0.5, 0.5]])]).expect("it runs").remove(0);
     assert!(summed.iter().zip(&alone[1]).all(|(one, other)| (one - other).abs() < 1e-5));
 }
 
 #[test]
-fn parts_that_cannot_be_seen_are_zero_and_the_rest_has_length_one() {
+fn invisible_parts_are_zero_and_the_rest_has_length_one() {
     let mut program = build(&script_package("model", ProgramBehaviour::Parts));
     let part = DIMENSION / PARTS;
     let mut encode = |views: &[[f32; 3]]| program.infer(&[&prepared(views)]).expect("it runs").remove(0);
@@ -67,7 +67,7 @@ fn parts_that_cannot_be_seen_are_zero_and_the_rest_has_length_one() {
     assert_eq!(encode(&[[-1.0, -2.0, -3.0]]), [0.0; DIMENSION], "nothing is visible");
     // A part that one view shows is visible in the sample.
     near(lengths(&encode(&[[1.0, -2.0, -3.0], [-1.0, 2.0, -3.0]])), [0.5_f32.sqrt(), 0.5_f32.sqrt(), 0.0]);
-    // What cannot be seen in one view does not count there.
+    // An invisible part of a view is ignored.
     let one = encode(&[[1.0, -2.0, -3.0]]);
     let both = encode(&[[1.0, -2.0, -3.0], [-9.0, -2.0, -3.0]]);
     near(lengths(&both), [1.0, 0.0, 0.0]);
@@ -87,7 +87,7 @@ fn a_sample_without_keypoints_has_blank_heat_maps() {
     assert!(matches!(program.infer(&[&short]), Err(NetworkError::WrongInput { .. })));
 }
 
-/// What the converter wrote beside a package.
+/// The recorded outputs of the converter.
 #[derive(Deserialize)]
 struct PythonAnswers {
     inputs: Vec<f32>,
@@ -96,7 +96,7 @@ struct PythonAnswers {
 }
 
 #[test]
-fn packages_of_the_converter_answer_as_they_did_in_python() {
+fn packages_of_the_converter_give_the_outputs_of_python() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data");
     for name in ["torchscript-tiny", "torchscript-tiny-parts"] {
         let package = Package::load(&data.join(name)).expect("a package of the converter");
@@ -113,9 +113,9 @@ fn packages_of_the_converter_answer_as_they_did_in_python() {
 }
 
 #[test]
-fn a_network_of_ours_whose_answer_is_not_finite_is_refused() {
+fn a_built_in_network_with_infinite_outputs_is_refused() {
     let mut package = synthetic_package("model");
-    // Finite weights, layer by layer, and a product of them that is not.
+    // Finite weights with a product that is not finite.
     let mut large = StateDict::default();
     for (name, tensor) in package.tensors().expect("tensors").iter() {
         let numbers = vec![3e38; tensor.elements()];
@@ -133,7 +133,7 @@ fn a_network_of_ours_whose_answer_is_not_finite_is_refused() {
 }
 
 #[test]
-fn weights_of_the_other_sort_are_refused() {
+fn weights_of_the_wrong_kind_are_refused() {
     let script = script_package("model", ProgramBehaviour::Sound);
     let built_in = synthetic_package("model");
     for (manifest, weights) in [(&script, &built_in), (&built_in, &script)] {

@@ -63,7 +63,7 @@ async fn prompts_reach_a_model_that_takes_them_and_are_refused_by_others() {
 }
 
 #[tokio::test]
-async fn a_model_of_parts_makes_embeddings_that_are_compared_by_parts() {
+async fn embeddings_of_a_model_with_parts_are_compared_by_parts() {
     let encoders = serving(vec![script_package("model", ProgramBehaviour::Parts)]);
     let encoder = encoders.for_modality(Modality::Person).expect("loaded");
     assert!(encoder.space().parts > 1);
@@ -87,7 +87,7 @@ async fn crops_of_one_body_are_pooled() {
     assert!(matches!(empty, Err(EncoderError::BadSample(SampleError::EmptyTrack))));
 }
 
-/// GaitBase with weights that nobody trained.
+/// GaitBase with synthetic weights.
 fn silhouette_package() -> Package {
     let architecture = "gaitbase".parse().expect("built in");
     let mut manifest = Manifest { modality: Modality::Gait, ..synthetic_package("walks").manifest };

@@ -16,7 +16,7 @@ fn digest_of(package: &Package) -> ModelDigest {
     digest::of_model(&package.weights, &package.manifest.kind)
 }
 
-/// What the package says as an encoder, to be changed.
+/// The encoder fields of the package, mutable.
 fn encoder_of(package: &mut Package) -> &mut EncoderManifest {
     let ModelKind::Encoder(encoder) = &mut package.manifest.kind else { panic!("it is an encoder's package") };
     encoder
@@ -52,7 +52,7 @@ fn a_package_survives_being_written() {
 }
 
 #[test]
-fn what_changes_no_embedding_changes_no_digest() {
+fn changes_without_effect_on_embeddings_keep_the_digest() {
     let before = synthetic_package("model").digest;
     let words = load_changed(|text| {
         let calibration = text.find("[calibration]").expect("the person package has one");
@@ -68,7 +68,7 @@ fn what_changes_no_embedding_changes_no_digest() {
 }
 
 #[test]
-fn what_changes_an_embedding_changes_the_digest() {
+fn changes_with_effect_on_embeddings_change_the_digest() {
     let package = synthetic_package("model");
     let before = package.digest;
     let image = match &package.manifest.encoder().expect("a person package").preprocessing {
@@ -144,7 +144,7 @@ fn one_model_has_one_digest_in_every_form_of_its_file() {
     assert_eq!(digests, PINNED_STARTERS);
 }
 
-/// Templates are bound to these: whoever changes one of them takes everybody's enrolled people away.
+/// Templates are bound to these digests: a change invalidates all enrolled templates.
 const PINNED_STARTERS: [&str; 3] = [
     "921a147faca041aaf32b202a0ba6b38123b6961bd2cd222578a17096c29097d8",
     "e0f6ec6de24b9ef04cbb5e5b981ab949b179577a3ad23d300bb6f3225fe261d7",
@@ -152,7 +152,7 @@ const PINNED_STARTERS: [&str; 3] = [
 ];
 
 #[test]
-fn prefixes_are_taken_off_before_the_digest() {
+fn prefixes_are_removed_before_the_digest() {
     let package = synthetic_package("model");
     let mut parallel = StateDict::default();
     for (name, tensor) in package.tensors().expect("tensors").iter() {
@@ -173,7 +173,7 @@ fn prefixes_are_taken_off_before_the_digest() {
     assert_eq!(Package::assemble(manifest, &[bytes]).expect("a sound package").digest, package.digest);
 }
 
-/// Every tensor of the weights that `keep` wants, as a file of safetensors and its entry in the manifest.
+/// The tensors selected by `keep` as a safetensors file and its manifest entry.
 fn file_of(name: &str, weights: &StateDict, keep: impl Fn(&str) -> bool) -> (WeightsFile, Vec<u8>) {
     let mut part = StateDict::default();
     for (key, tensor) in weights.iter().filter(|(key, _)| keep(key)) {
@@ -214,7 +214,7 @@ fn weights_in_several_files_are_one_model() {
 }
 
 #[test]
-fn a_package_of_before_there_could_be_several_files_still_loads() {
+fn a_package_of_the_old_form_with_one_file_loads() {
     let loaded = load_changed(|text| text.replacen("[[weights]]", "[weights]", 1)).expect("an installed package");
     assert_eq!(loaded.digest, synthetic_package("model").digest);
     let surprise = load_changed(|text| text.replacen("[[weights]]", "[weights]\nsurprise = 1", 1));
@@ -222,7 +222,7 @@ fn a_package_of_before_there_could_be_several_files_still_loads() {
 }
 
 #[test]
-fn manifests_that_make_no_sense_are_refused_with_the_reason() {
+fn invalid_manifests_are_refused_with_the_reason() {
     let refused = |from: &str, to: &str| {
         let outcome = load_changed(|text| text.replacen(from, to, 1));
         outcome.expect_err("it makes no sense")
@@ -259,7 +259,7 @@ fn manifests_that_make_no_sense_are_refused_with_the_reason() {
     }
 }
 
-/// A package whose networks have a tensor each.
+/// A package with one tensor per network.
 fn small_package(name: &str) -> Package {
     let mut manifest = Catalogue::built_in().named(name).expect("in the catalogue").manifest.clone();
     if let ModelKind::Detector(detector) = &mut manifest.kind {
@@ -276,7 +276,7 @@ fn small_package(name: &str) -> Package {
 }
 
 #[test]
-fn detectors_and_models_against_attacks_are_packages_too() {
+fn detectors_and_pad_models_are_packages_too() {
     for (name, task, architecture) in
         [("face-mtcnn", Task::Detector, "mtcnn"), ("face-minifasnet", Task::Pad, "minifasnet")]
     {
@@ -343,7 +343,7 @@ fn a_detectors_options_are_checked_and_change_its_digest() {
 }
 
 #[test]
-fn digests_of_detectors_and_models_against_attacks_stay() {
+fn digests_of_detectors_and_pad_models_stay_the_same() {
     let digests = ["face-mtcnn", "face-minifasnet"].map(|name| small_package(name).digest.to_string());
     assert_eq!(digests, PINNED_SMALL);
 }
@@ -368,7 +368,7 @@ fn load_changed_program(
 }
 
 #[test]
-fn a_program_survives_being_written_and_stays_as_it_is() {
+fn a_program_is_written_unchanged() {
     for behaviour in [
         ProgramBehaviour::Sound,
         ProgramBehaviour::Parts,
@@ -387,7 +387,7 @@ fn a_program_survives_being_written_and_stays_as_it_is() {
 }
 
 #[test]
-fn what_a_program_declares_is_checked_and_changes_its_digest() {
+fn the_declaration_of_a_program_is_checked_and_hashed() {
     let refused = |from: &str, to: &str| {
         load_changed_program(ProgramBehaviour::Parts, |text| {
             assert!(text.contains(from), "{from}");
@@ -426,7 +426,7 @@ fn what_a_program_declares_is_checked_and_changes_its_digest() {
 }
 
 #[test]
-fn a_program_that_is_none_shows_when_it_is_proven() {
+fn an_invalid_program_fails_the_network_check() {
     let good = script_package("model", ProgramBehaviour::Sound);
     let Weights::Program(bytes) = good.weights.clone() else { panic!("it is a program") };
     for broken in [&b"no program"[..], &bytes[..bytes.len() / 2]] {
@@ -434,7 +434,7 @@ fn a_program_that_is_none_shows_when_it_is_proven() {
         let error = package.check_network().expect_err("no program");
         assert!(matches!(error, PackageError::Network(NetworkError::Script(_))), "{error}");
     }
-    // A state dict is no program either, and a program no state dict.
+    // A state dict is not a program, and a program not a state dict.
     let state = script_package("model", ProgramBehaviour::Sound);
     let mut manifest = synthetic_package("model").manifest;
     manifest.weights = state.manifest.weights;
@@ -442,17 +442,17 @@ fn a_program_that_is_none_shows_when_it_is_proven() {
 }
 
 #[test]
-fn a_file_of_weights_that_is_too_long_is_refused_unread() {
+fn a_weight_file_that_is_too_long_is_refused_unread() {
     let (package, folder) = (script_package("model", ProgramBehaviour::Sound), folder());
     write_package(&package, folder.path());
     let file = fs::File::options().write(true).open(folder.path().join(PROGRAM_FILE)).expect("written");
-    // Sparse: it takes no room on the disk, and would take all of the memory.
+    // A sparse file: no space on disk, but more than the memory.
     file.set_len(FILE_BYTES_MAX + 1).expect("a file system with sparse files");
     assert!(matches!(Package::load(folder.path()), Err(PackageError::Weights(WeightsError::TooLarge))));
 }
 
 #[test]
-fn the_digest_of_a_program_stays() {
+fn the_digest_of_a_program_stays_the_same() {
     let manifest = script_package("model", ProgramBehaviour::Parts).manifest;
     let digest = digest::of_model(&Weights::Program((*b"as it is").into()), &manifest.kind);
     assert_eq!(digest.to_string(), PINNED_PROGRAM);
@@ -476,6 +476,6 @@ fn the_published_files_of_face_models_make_packages() {
 }
 
 #[test]
-fn a_folder_without_manifest_is_no_package() {
+fn a_folder_without_manifest_is_not_a_package() {
     assert!(matches!(Package::load(folder().path()), Err(PackageError::NoManifest(_))));
 }

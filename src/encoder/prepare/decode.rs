@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_picture_cut_anywhere_is_refused() {
-        // PNG ends in a chunk of 12 bytes that says nothing, WebP in a byte that makes its length even.
+        // PNG ends with an empty chunk of 12 bytes, WebP with a padding byte.
         let idle = [(ImageFormat::Jpeg, 0), (ImageFormat::Png, 12), (ImageFormat::WebP, 1), (ImageFormat::Pnm, 0)];
         for (format, idle) in idle {
             let file = encoded(&picture().into(), format);

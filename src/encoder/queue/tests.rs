@@ -24,7 +24,7 @@ fn schedule(urgency: Urgency, deadline: Instant) -> Schedule {
 }
 
 fn put(queue: &Arc<Queue<u32, Vec<f32>>>, urgency: Urgency, input: u32) -> Receiver<EntryResult<Vec<f32>>> {
-    queue.take_slot().expect("a free place").put(input, schedule(urgency, soon()))
+    queue.take_slot().expect("a free slot").put(input, schedule(urgency, soon()))
 }
 
 fn inputs(batch: &[QueueEntry<u32, Vec<f32>>]) -> Vec<u32> {
@@ -32,7 +32,7 @@ fn inputs(batch: &[QueueEntry<u32, Vec<f32>>]) -> Vec<u32> {
 }
 
 fn next(queue: &Queue<u32, Vec<f32>>) -> Vec<u32> {
-    inputs(&queue.next_batch().expect("something waits"))
+    inputs(&queue.next_batch().expect("an entry is queued"))
 }
 
 #[test]
@@ -42,9 +42,9 @@ fn a_full_queue_refuses_at_once_and_recovers() {
     let _second = put(&queue, Urgency::Interactive, 2);
     assert_eq!(queue.take_slot().err(), Some(QueueRefusal::Full { retry_after: RETRY_AFTER_UNMEASURED }));
     drop(first);
-    assert!(queue.take_slot().is_ok(), "a place that was given back is free");
+    assert!(queue.take_slot().is_ok(), "a returned slot is free");
     drop(queue.next_batch());
-    let _two = (queue.take_slot().expect("free"), queue.take_slot().expect("answered entries leave their places"));
+    let _two = (queue.take_slot().expect("free"), queue.take_slot().expect("answered entries free their slots"));
     assert!(queue.take_slot().is_err());
 }
 
@@ -73,7 +73,7 @@ fn the_hint_stays_within_bounds_and_forgets_the_past() {
 }
 
 #[test]
-fn a_caller_that_hangs_up_makes_no_room_before_its_entry_is_gone() {
+fn an_abandoned_entry_keeps_its_slot_until_it_is_dropped() {
     let queue = queue(QueueLimits { slots_max: 2, ..limits() });
     drop(put(&queue, Urgency::Interactive, 1));
     let _waits = put(&queue, Urgency::Interactive, 2);
@@ -83,7 +83,7 @@ fn a_caller_that_hangs_up_makes_no_room_before_its_entry_is_gone() {
 }
 
 #[test]
-fn what_waits_is_the_batch_up_to_its_length() {
+fn queued_entries_form_a_batch_up_to_its_maximum() {
     let queue = queue(limits());
     let _callers: Vec<_> = (0..6).map(|input| put(&queue, Urgency::Interactive, input)).collect();
     assert_eq!(next(&queue), [0, 1, 2, 3]);
@@ -91,7 +91,7 @@ fn what_waits_is_the_batch_up_to_its_length() {
 }
 
 #[test]
-fn a_batch_waits_for_company_until_it_is_full() {
+fn a_batch_lingers_until_it_is_full() {
     // The linger is longer than any test: only a full batch ends it.
     let queue = queue(QueueLimits { linger_max: LONG, ..limits() });
     let mut callers = vec![put(&queue, Urgency::Interactive, 0)];
@@ -103,7 +103,7 @@ fn a_batch_waits_for_company_until_it_is_full() {
 }
 
 #[test]
-fn the_linger_ends_without_company() {
+fn the_linger_ends_without_more_entries() {
     let queue = queue(QueueLimits { linger_max: Duration::from_millis(2), ..limits() });
     let _caller = put(&queue, Urgency::Interactive, 7);
     assert_eq!(next(&queue), [7]);
@@ -130,7 +130,7 @@ fn interactive_goes_before_bulk() {
 }
 
 #[test]
-fn bulk_is_not_passed_over_forever() {
+fn bulk_entries_are_not_starved() {
     let queue = queue(limits());
     let _bulk = put(&queue, Urgency::Bulk, 100);
     let mut callers = Vec::new();
@@ -146,7 +146,7 @@ fn bulk_is_not_passed_over_forever() {
 }
 
 #[tokio::test]
-async fn an_expired_entry_is_told_so_and_not_encoded() {
+async fn an_expired_entry_gets_an_error_and_is_not_encoded() {
     let queue = queue(limits());
     let late = queue.take_slot().expect("free").put(1, schedule(Urgency::Interactive, Instant::now()));
     let _in_time = put(&queue, Urgency::Interactive, 2);
@@ -155,7 +155,7 @@ async fn an_expired_entry_is_told_so_and_not_encoded() {
 }
 
 #[tokio::test]
-async fn closing_serves_those_who_have_a_place() {
+async fn closing_serves_entries_with_a_slot() {
     let queue = queue(limits());
     let preparing = queue.take_slot().expect("free");
     let _waiting = put(&queue, Urgency::Bulk, 1);
@@ -163,7 +163,7 @@ async fn closing_serves_those_who_have_a_place() {
     assert_eq!(queue.take_slot().err(), Some(QueueRefusal::Closed));
     assert_eq!(next(&queue), [1]);
     let answered = preparing.put(2, schedule(Urgency::Interactive, soon()));
-    let batch = queue.next_batch().expect("the place was taken in time");
+    let batch = queue.next_batch().expect("the slot was taken in time");
     for entry in batch {
         entry.answer(Ok(vec![1.0]));
     }
@@ -172,7 +172,7 @@ async fn closing_serves_those_who_have_a_place() {
 }
 
 #[test]
-fn a_worker_that_waits_hears_when_the_last_place_comes_back() {
+fn a_waiting_worker_ends_when_the_last_slot_is_freed() {
     let queue = queue(limits());
     let slot = queue.take_slot().expect("free");
     queue.close();
@@ -184,13 +184,13 @@ fn a_worker_that_waits_hears_when_the_last_place_comes_back() {
 }
 
 #[tokio::test]
-async fn abandoning_answers_what_waits_and_what_comes_late() {
+async fn abandoning_answers_queued_and_late_entries() {
     let queue = queue(limits());
     let preparing = queue.take_slot().expect("free");
     let waiting = put(&queue, Urgency::Interactive, 1);
     queue.abandon();
     assert_eq!(waiting.await, Ok(Err(EntryFailure::Stopped)));
-    assert!(queue.next_batch().is_none(), "no place is waited for");
+    assert!(queue.next_batch().is_none(), "no slot is awaited");
     assert_eq!(preparing.put(2, schedule(Urgency::Interactive, soon())).await, Ok(Err(EntryFailure::Stopped)));
 }
 
@@ -224,7 +224,7 @@ fn the_queue_is_measured() {
 
 proptest! {
     #[test]
-    fn every_entry_comes_out_once_in_the_order_of_its_lane(
+    fn every_entry_is_taken_once_in_the_order_of_its_lane(
         lanes in prop::collection::vec(any::<bool>(), 1..64), batch_max in 1_usize..9,
     ) {
         let queue = queue(QueueLimits { batch_max, ..limits() });

@@ -12,7 +12,8 @@ use super::{
 const POISON: f32 = 13.0;
 const BOMB: f32 = 66.0;
 
-/// Doubles numbers; fails on `POISON`, panics on `BOMB`. It says when it begins a batch and goes on when it is let.
+/// Doubles numbers; fails on `POISON`, panics on `BOMB`. It reports the start of each batch and waits for permission to
+/// continue.
 struct Fake {
     began: mpsc::SyncSender<usize>,
     go_on: Receiver<()>,
@@ -23,7 +24,7 @@ impl InferenceModel for Fake {
     type Output = Vec<f32>;
 
     fn infer(&mut self, inputs: &[&f32]) -> Result<Vec<Vec<f32>>, NetworkError> {
-        // A test that stopped listening, or that lets everything pass, hung up on this end.
+        // A test that no longer listens, or that permits everything, closed this end.
         let _not_heard = self.began.send(inputs.len());
         let _let_pass = self.go_on.recv();
         assert!(!inputs.contains(&&BOMB), "a bomb");
@@ -61,7 +62,7 @@ impl TestWorker {
         self.queue.take_slot().expect("a free place").put(input, Schedule { urgency: Urgency::Interactive, deadline })
     }
 
-    /// Lets the worker begin a batch with `input` alone and stay in it, so that what comes next waits together.
+    /// Lets the worker start a batch with `input` alone and blocks it there, so that the next entries queue up.
     fn hold(&self, input: f32) -> oneshot::Receiver<EntryResult<Vec<f32>>> {
         let held = self.put(input);
         assert_eq!(self.began.recv(), Ok(1));
@@ -74,7 +75,7 @@ impl TestWorker {
         }
     }
 
-    /// Lets everything pass, waits for the end, and tells the lengths of the batches that began meanwhile.
+    /// Permits everything, waits for the end, and returns the lengths of the batches since.
     fn finish(mut self) -> Vec<usize> {
         let (unused, _) = mpsc::sync_channel(1);
         self.go_on = unused;
@@ -103,7 +104,7 @@ async fn batches_form_while_the_model_is_busy() {
 }
 
 #[tokio::test]
-async fn one_poisoned_sample_harms_no_neighbour() {
+async fn one_failing_sample_does_not_fail_its_batch() {
     let rig = TestWorker::new(16);
     let held = rig.hold(1.0);
     let (good, bad, also_good) = (rig.put(2.0), rig.put(POISON), rig.put(3.0));
@@ -116,7 +117,7 @@ async fn one_poisoned_sample_harms_no_neighbour() {
 }
 
 #[tokio::test]
-async fn a_panic_costs_its_own_sample_alone_and_the_thread_lives() {
+async fn a_panic_fails_its_own_sample_and_the_thread_survives() {
     let rig = TestWorker::new(16);
     let held = rig.hold(1.0);
     let (good, bad) = (rig.put(2.0), rig.put(BOMB));
@@ -155,12 +156,12 @@ async fn overload_refuses_and_recovers() {
         doubled(answer).await;
     }
     rig.allow(1);
-    assert_eq!(doubled(rig.put(4.0)).await, 8.0, "whoever has an answer finds a place");
+    assert_eq!(doubled(rig.put(4.0)).await, 8.0, "an answered caller finds a free slot");
     rig.finish();
 }
 
 #[tokio::test]
-async fn nobody_is_encoded_for_a_caller_that_left_or_a_deadline_that_passed() {
+async fn abandoned_and_expired_entries_are_not_encoded() {
     let rig = TestWorker::new(16);
     let held = rig.hold(1.0);
     drop(rig.put(2.0));
@@ -172,7 +173,7 @@ async fn nobody_is_encoded_for_a_caller_that_left_or_a_deadline_that_passed() {
 }
 
 #[tokio::test]
-async fn closing_drains_what_waits() {
+async fn closing_serves_queued_entries() {
     let rig = TestWorker::new(16);
     let held = rig.hold(1.0);
     let waiting = rig.put(2.0);

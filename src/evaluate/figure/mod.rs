@@ -320,6 +320,6 @@ pub(super) mod tests {
         let svg = example(15).svg();
         assert!(svg.contains("and 3 more"), "{svg}");
         let looks = example(15).looks().iter().map(|(_, look)| *look).collect::<Vec<_>>();
-        assert_eq!(looks, (0..15).collect::<Vec<_>>(), "no two look alike");
+        assert_eq!(looks, (0..15).collect::<Vec<_>>(), "no two look the same");
     }
 }

@@ -148,7 +148,7 @@ fn promises(set: &Labelled, templates: &[usize]) -> Vec<(f64, f32)> {
     let Some(calibration) = Calibration::from_rehearsal(&rehearsal, None) else { return Vec::new() };
     let threshold = |target_fpir: f64| {
         let policy = Policy { target_fpir, target_fmr: TARGET_FMR, ..Policy::default() };
-        calibration.terms(policy, rehearsal.identities).point.threshold_known.map(|known| (target_fpir, known.0))
+        calibration.thresholds(policy, rehearsal.identities).point.threshold_known.map(|known| (target_fpir, known.0))
     };
     PROMISED.into_iter().filter_map(threshold).collect()
 }

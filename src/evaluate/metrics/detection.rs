@@ -117,7 +117,7 @@ mod tests {
             (seen("1", "ann", whole), 0.8),                   // a second time
             (seen("1", "ann", [50.0, 0.0, 60.0, 10.0]), 0.7), // there, and it is bob
             (seen("2", "ann", [0.0, 0.0, 10.0, 6.0]), 0.6),   // right
-            (seen("3", "ann", whole), 0.5),                   // a frame where nobody is
+            (seen("3", "ann", whole), 0.5),                   // a frame without a person
         ];
         let found = detection(&there, &detections);
         // Correct at ranks one and four, of three true boxes: (1 + 2/4) / 3.

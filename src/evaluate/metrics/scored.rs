@@ -116,7 +116,7 @@ pub fn calibration_error(scored: &[ScoredProbe], weights: Option<&[f64]>) -> f64
         bins[bin].1 += if one.is_enrolled { weight } else { 0.0 };
         all += weight;
     }
-    bins.iter().map(|(said, was)| (said - was).abs()).sum::<f64>() / all
+    bins.iter().map(|(predicted, observed)| (predicted - observed).abs()).sum::<f64>() / all
 }
 
 #[cfg(test)]

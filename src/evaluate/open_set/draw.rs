@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::GallerySet;
 use crate::draw::SeededDraw;
-use decision::relations::{Measured, Trial, Trials};
+use decision::relations::{GalleryTrials, MeasuredGallery, OpenSetTrial};
 
 /// Embeddings of persons as vectors.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,7 +58,7 @@ fn draw(
     several: &[usize],
     identities_max: usize,
     draw: &mut SeededDraw,
-) -> Trials {
+) -> GalleryTrials {
     let range = (identities_max as f64 / IDENTITIES_MIN as f64).ln();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between two counts")]
     let identities = (IDENTITIES_MIN as f64 * (range * draw.unit()).exp()).round() as usize;
@@ -96,12 +96,12 @@ fn draw(
         let own = &people[person];
         probes.push((own[draw.below(own.len())], person, false));
     }
-    let gallery = Measured::new(templates, &owners);
+    let gallery = MeasuredGallery::new(templates, &owners);
     let trial = |(place, person, is_enrolled): (usize, usize, bool)| {
-        let look = gallery.look(&set.embeddings[place]).expect("the gallery is not empty");
-        Trial { look, person: number(person), is_enrolled }
+        let measurement = gallery.measure(&set.embeddings[place]).expect("the gallery is not empty");
+        OpenSetTrial { measurement, person: number(person), is_enrolled }
     };
-    Trials {
+    GalleryTrials {
         identities: gallery.identities(),
         templates: gallery.templates(),
         trials: probes.into_iter().map(trial).collect(),

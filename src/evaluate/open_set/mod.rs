@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use super::metrics::scored::{self, ResamplingUnits, ScoredProbe};
 use decision::{
-    Decider, Judge, Prior,
-    relations::{Scores, Trial, Trials, best_threshold},
+    Decider, OpenSetModel, Prior,
+    relations::{GalleryTrials, OpenSetTrial, Scores, best_threshold},
 };
 
 pub use super::metrics::scored::Estimate;
@@ -25,9 +25,9 @@ pub use report::{OpenSetReport, OpenSetRow, OpenSetTable, SizeRow};
 #[derive(Debug, Clone, PartialEq)]
 pub struct GallerySet {
     pub name: String,
-    /// The resampling unit of intervals: `"world"` or `"person"`, the meaning of [`Trial::person`].
+    /// The resampling unit of intervals: `"world"` or `"person"`, the meaning of [`OpenSetTrial::person`].
     pub resampled_by: &'static str,
-    pub galleries: Vec<Trials>,
+    pub galleries: Vec<GalleryTrials>,
 }
 
 /// Size classes of galleries; the last has no limit.
@@ -42,13 +42,13 @@ enum Method<'a> {
     /// The best threshold of each half of a gallery's probes by the labels of the other half. A threshold chosen on a
     /// hundred probes also fits noise, so the plain oracle is optimistic; this one is not.
     OracleOfOthers(fn(&Scores) -> f32),
-    Probability(&'a Decider, Judge),
+    Probability(&'a Decider, OpenSetModel),
 }
 
 /// Measures the decider and the baselines.
 #[must_use]
 pub fn measure(decider: &Decider, sets: &[GallerySet]) -> OpenSetReport {
-    let facts = decider.facts();
+    let facts = decider.manifest();
     OpenSetReport {
         decider: facts.id.clone(),
         version: facts.version.clone(),
@@ -59,7 +59,7 @@ pub fn measure(decider: &Decider, sets: &[GallerySet]) -> OpenSetReport {
 }
 
 fn methods(decider: &Decider) -> [(&'static str, Method<'_>); 9] {
-    let thresholds = decider.facts().thresholds;
+    let thresholds = decider.manifest().thresholds;
     [
         ("one cosine threshold", Method::Threshold(|s| s.cosine, thresholds.cosine)),
         ("oracle threshold for each gallery", Method::Oracle(|s| s.cosine)),
@@ -67,14 +67,14 @@ fn methods(decider: &Decider) -> [(&'static str, Method<'_>); 9] {
         ("AS-norm", Method::Threshold(|s| s.as_norm, thresholds.as_norm)),
         ("NAC (16 classes)", Method::Threshold(|s| s.nac, thresholds.nac)),
         ("top1 - top2", Method::Threshold(|s| s.margin, thresholds.margin)),
-        ("logistic regression", Method::Probability(decider, Judge::Logistic)),
-        ("perceptron", Method::Probability(decider, Judge::Perceptron)),
-        ("set transformer", Method::Probability(decider, Judge::SetTransformer)),
+        ("logistic regression", Method::Probability(decider, OpenSetModel::Logistic)),
+        ("perceptron", Method::Probability(decider, OpenSetModel::Perceptron)),
+        ("set transformer", Method::Probability(decider, OpenSetModel::SetTransformer)),
     ]
 }
 
 fn table(decider: &Decider, set: &GallerySet) -> OpenSetTable {
-    let trials: Vec<(usize, &Trial)> =
+    let trials: Vec<(usize, &OpenSetTrial)> =
         set.galleries.iter().flat_map(|one| one.trials.iter().map(|trial| (one.identities, trial))).collect();
     let units = ResamplingUnits::new(trials.iter().map(|(_, trial)| trial.person));
     let mut rows = Vec::new();
@@ -110,14 +110,14 @@ fn table(decider: &Decider, set: &GallerySet) -> OpenSetTable {
     }
 }
 
-fn judge(way: &Method<'_>, galleries: &[Trials]) -> Vec<ScoredProbe> {
+fn judge(way: &Method<'_>, galleries: &[GalleryTrials]) -> Vec<ScoredProbe> {
     let mut scored = Vec::new();
     for gallery in galleries {
         let halves = halves(&gallery.trials);
         // The best threshold on one half, or on all probes.
         let best = |score: &fn(&Scores) -> f32, of: Option<bool>| {
             let seen = gallery.trials.iter().zip(&halves).filter(|(_, half)| of.is_none_or(|of| of == **half));
-            best_threshold(&mut seen.map(|(t, _)| (score(&t.look.scores), t.is_enrolled)).collect::<Vec<_>>())
+            best_threshold(&mut seen.map(|(t, _)| (score(&t.measurement.scores), t.is_enrolled)).collect::<Vec<_>>())
         };
         let thresholds = match way {
             Method::Threshold(_, threshold) => [*threshold; 2],
@@ -128,10 +128,10 @@ fn judge(way: &Method<'_>, galleries: &[Trials]) -> Vec<ScoredProbe> {
         scored.extend(gallery.trials.iter().zip(&halves).map(|(trial, half)| {
             let score = match way {
                 Method::Threshold(score, _) | Method::Oracle(score) | Method::OracleOfOthers(score) => {
-                    f64::from(score(&trial.look.scores))
+                    f64::from(score(&trial.measurement.scores))
                 }
                 Method::Probability(decider, judge) => {
-                    decider.probability_by(*judge, &trial.look.relations, Prior::EVEN)
+                    decider.probability_by(*judge, &trial.measurement.relations, Prior::EVEN)
                 }
             };
             let says_enrolled = score >= f64::from(thresholds[usize::from(*half)]);
@@ -142,9 +142,9 @@ fn judge(way: &Method<'_>, galleries: &[Trials]) -> Vec<ScoredProbe> {
 }
 
 /// The half of each trial: mated and nonmated probes alternate separately.
-fn halves(trials: &[Trial]) -> Vec<bool> {
+fn halves(trials: &[OpenSetTrial]) -> Vec<bool> {
     let mut second = [false; 2];
-    let half = |trial: &Trial| {
+    let half = |trial: &OpenSetTrial| {
         let next = &mut second[usize::from(trial.is_enrolled)];
         std::mem::replace(next, !*next)
     };
@@ -155,7 +155,7 @@ fn halves(trials: &[Trial]) -> Vec<bool> {
 fn microseconds_each(decider: &Decider, sets: &[GallerySet]) -> f64 {
     let trials = || sets.iter().flat_map(|set| &set.galleries).flat_map(|gallery| &gallery.trials).take(2000);
     let begun = Instant::now();
-    let sum: f64 = trials().map(|trial| decider.probability(&trial.look.relations)).sum();
+    let sum: f64 = trials().map(|trial| decider.probability(&trial.measurement.relations)).sum();
     let took = begun.elapsed().as_secs_f64();
     // The sum is used, so that the compiler cannot remove the work.
     if sum.is_finite() { 1e6 * took / trials().count().max(1) as f64 } else { f64::NAN }

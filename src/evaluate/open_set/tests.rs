@@ -27,7 +27,7 @@ fn half_of_the_probes_are_nonmated_and_none_is_enrolled_itself() {
         assert!((IDENTITIES.0..=IDENTITIES.1).contains(&gallery.identities), "{}", gallery.identities);
         let enrolled = gallery.trials.iter().filter(|trial| trial.is_enrolled).count();
         assert_eq!(2 * enrolled, gallery.trials.len());
-        assert!(gallery.trials.iter().all(|trial| trial.look.scores.cosine < 0.999_999));
+        assert!(gallery.trials.iter().all(|trial| trial.measurement.scores.cosine < 0.999_999));
     }
 }
 

@@ -262,7 +262,11 @@ fn reliability(reliability: &Reliability) -> Figure {
         x: Axis::new("mean probability of the bin", AxisScale::Percent, 0.0, 1.0),
         y: Axis::new("came true", AxisScale::Percent, 0.0, 1.0),
         series: vec![
-            Series { name: "as said".to_owned(), points: vec![(0.0, 0.0), (1.0, 1.0)], shape: SeriesShape::Guide },
+            Series {
+                name: "perfect calibration".to_owned(),
+                points: vec![(0.0, 0.0), (1.0, 1.0)],
+                shape: SeriesShape::Guide,
+            },
             Series { name: "as seen".to_owned(), points: points.clone(), shape: SeriesShape::Line },
             Series { name: String::new(), points, shape: SeriesShape::Marks },
         ],

@@ -3,7 +3,7 @@
 use super::{EnrolledSamples, METHODS, RankingMethod, SampleSet, SearchOutcome};
 use crate::metrics::RankingOutcome;
 use domain::{Pooling, Ranking, Reranking};
-use ranking::{Pools, Said, Shortlist};
+use ranking::{Accumulators, Shortlist, TemplateSimilarity};
 
 /// Above every score: the shortlist precedes all other templates.
 const AHEAD: f64 = 10.0;
@@ -48,9 +48,9 @@ impl<'c> TemplateGallery<'c> {
         for (owner, samples) in identities.into_iter().enumerate() {
             let rows: Vec<&[f32]> = samples.iter().map(|sample| &*set.embeddings[*sample]).collect();
             let qualities: Vec<f32> = samples.iter().map(|sample| set.qualities[*sample]).collect();
-            gallery.plain.extend(ranking::towards(&rows, &vec![1.0; rows.len()]));
-            gallery.prototype.extend(ranking::shares(Pooling::Prototype, &rows, &qualities));
-            gallery.centralised.extend(ranking::shares(Pooling::Centralised, &rows, &qualities));
+            gallery.plain.extend(ranking::normalised_weights(&rows, &vec![1.0; rows.len()]));
+            gallery.prototype.extend(ranking::template_weights(Pooling::Prototype, &rows, &qualities));
+            gallery.centralised.extend(ranking::template_weights(Pooling::Centralised, &rows, &qualities));
             let first = gallery.samples.len();
             gallery.identities.push((first..first + samples.len()).collect());
             gallery.owners.extend(samples.iter().map(|_| owner));
@@ -103,18 +103,22 @@ impl<'c> TemplateGallery<'c> {
     fn pooled(&self, pooling: Pooling, cosines: &[f32]) -> Vec<f32> {
         let one = |its: &Vec<usize>| {
             let said = its.iter().map(|template| self.said(pooling, *template, cosines));
-            Pools::one(pooling, said).expect("every identity has a template")
+            Accumulators::single(pooling, said).expect("every identity has a template")
         };
         self.identities.iter().map(one).collect()
     }
 
-    fn said(&self, pooling: Pooling, template: usize, cosines: &[f32]) -> Said {
-        let share = match pooling {
+    fn said(&self, pooling: Pooling, template: usize, cosines: &[f32]) -> TemplateSimilarity {
+        let weight = match pooling {
             Pooling::Prototype => self.prototype[template],
             Pooling::Centralised => self.centralised[template],
             Pooling::Best | Pooling::MeanOfBest(_) | Pooling::ByQuality => 1.0,
         };
-        Said { similarity: cosines[template], quality: self.set.qualities[self.samples[template]], share }
+        TemplateSimilarity {
+            similarity: cosines[template],
+            quality: self.set.qualities[self.samples[template]],
+            weight,
+        }
     }
 
     fn plain_mean(&self, cosines: &[f32]) -> Vec<f32> {
@@ -127,12 +131,12 @@ impl<'c> TemplateGallery<'c> {
         match pooling {
             Pooling::Best => Some(cosines.iter().copied().map(f64::from).collect()),
             Pooling::Centralised => {
-                let mut pools = Pools::new(pooling, self.identities.len());
+                let mut accumulators = Accumulators::new(pooling, self.identities.len());
                 let each = || {
                     (0..cosines.len()).map(|template| (self.owners[template], self.said(pooling, template, cosines)))
                 };
-                each().for_each(|(owner, said)| pools.add(owner, said));
-                Some(each().map(|(owner, said)| pools.compare(owner, said).into()).collect())
+                each().for_each(|(owner, said)| accumulators.add(owner, said));
+                Some(each().map(|(owner, said)| accumulators.add_second_pass(owner, said).into()).collect())
             }
             Pooling::MeanOfBest(_) | Pooling::ByQuality | Pooling::Prototype => None,
         }

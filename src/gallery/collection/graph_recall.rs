@@ -1,43 +1,49 @@
-//! Whether graphs still find what the scan finds: now and then somebody who is enrolled is looked for with both.
+//! Recall of graph searches, sampled: one enrolled template is searched with the graph and with the exact scan.
 
 use std::collections::BTreeSet;
 
 use crate::{
     roster::Slot,
-    scan::{filter::Sieve, query::Ask, sweep, top::Best},
-    space::Space,
+    scan::{
+        filter::CandidateFilter,
+        query::{PendingQuery, SpaceQuery},
+        scan_codes,
+        top::TopIdentities,
+    },
+    space::SpaceIndex,
 };
 use domain::Pooling;
 
-/// So many identities of each answer are compared.
-const COMPARED: usize = 10;
-/// What a sample weighs against the one after it: after some hundred samples the first no longer counts.
-const KEPT_SHARE: f64 = 0.98;
+/// Identities per answer that are compared (recall@10).
+const IDENTITIES_COMPARED: usize = 10;
+/// Weight of a sample relative to the next one. After some hundred samples the first has no influence.
+const DECAY: f64 = 0.98;
 
-/// What looking with both showed.
+/// Sums of recall samples: identities that the graph found, and identities that the scan found.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Watched {
+pub struct RecallSample {
     found: f64,
     wanted: f64,
 }
 
-impl Watched {
-    /// The share of the nearest identities that answers of graphs hold; `None` where no graph was watched.
+impl RecallSample {
+    /// Share of the exact answer that the graph found, 0 to 1; `None` when no graph was sampled.
     pub fn ratio(self) -> Option<f64> {
         (self.wanted > 0.0).then(|| self.found / self.wanted)
     }
 
-    /// With what was seen after it, which counts for more. Nothing is left once no graph is there any more.
+    /// Exponentially weighted sum: the later sample counts more. Empty when `later` is empty, which means that no graph
+    /// exists any more.
     #[must_use]
     pub fn then(self, later: Self) -> Self {
         if later == Self::default() {
             return later;
         }
-        Self { found: self.found * KEPT_SHARE + later.found, wanted: self.wanted * KEPT_SHARE + later.wanted }
+        Self { found: self.found * DECAY + later.found, wanted: self.wanted * DECAY + later.wanted }
     }
 }
 
-impl std::ops::Add for Watched {
+impl std::ops::Add for RecallSample {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
@@ -45,24 +51,30 @@ impl std::ops::Add for Watched {
     }
 }
 
-/// Looks for the template in row `draw` modulo their number, by a walk of this width and by a sweep. Its own identity is
-/// left out, because a template that looks for itself says nothing. Nothing where no graph answers.
-pub(crate) fn watch(space: &Space, sieve: &Sieve<'_>, width: usize, draw: u64) -> Watched {
+/// Searches the template in row `draw` modulo the number of rows, with the graph and with the exact scan. Its own
+/// identity is excluded, because a template always finds itself. Empty when the space has no graph.
+pub(crate) fn sample_recall(
+    space: &SpaceIndex,
+    candidate_filter: &CandidateFilter<'_>,
+    width: usize,
+    draw: u64,
+) -> RecallSample {
     let rows = space.rows();
     if !space.has_graph() || rows.len() == 0 {
-        return Watched::default();
+        return RecallSample::default();
     }
     let row = usize::try_from(draw % rows.len() as u64).expect("a remainder is below the count");
     let (owner, probe) = (rows.owner(row), rows.values(row));
-    let ask = Ask { probe, sieve, width, pooling: Pooling::Best };
-    let strangers = |best: Best| -> BTreeSet<Slot> {
-        best.into_hits().iter().map(|hit| hit.owner).filter(|other| *other != owner).take(COMPARED).collect()
+    let query = SpaceQuery { probe, candidate_filter, width, pooling: Pooling::Best };
+    let other_identities = |top: TopIdentities| -> BTreeSet<Slot> {
+        top.into_hits().iter().map(|hit| hit.owner).filter(|other| *other != owner).take(IDENTITIES_COMPARED).collect()
     };
-    let (mut walked, mut swept) = (Best::new(COMPARED + 1, None), Best::new(COMPARED + 1, None));
-    space.search(vec![(&ask, &mut walked)], None);
-    sweep(rows, &mut [(&ask, &mut swept)], None);
-    let (walked, swept) = (strangers(walked), strangers(swept));
-    Watched { found: walked.intersection(&swept).count() as f64, wanted: swept.len() as f64 }
+    let (mut by_graph, mut by_scan) =
+        (TopIdentities::new(IDENTITIES_COMPARED + 1, None), TopIdentities::new(IDENTITIES_COMPARED + 1, None));
+    space.search(vec![PendingQuery { query: &query, top: &mut by_graph }], None);
+    scan_codes(rows, &mut [PendingQuery { query: &query, top: &mut by_scan }], None);
+    let (by_graph, by_scan) = (other_identities(by_graph), other_identities(by_scan));
+    RecallSample { found: by_graph.intersection(&by_scan).count() as f64, wanted: by_scan.len() as f64 }
 }
 
 #[cfg(test)]
@@ -70,34 +82,39 @@ mod tests {
     use super::*;
     use crate::{
         Gallery, GalleryOptions,
-        testbed::{Writer, now, unit_rows},
+        testbed::{LogWriter, now, unit_rows},
     };
 
     #[test]
-    fn a_graph_is_compared_with_the_scan_and_nothing_is_said_without_one() {
-        let gallery =
-            Gallery::new(GalleryOptions { graph_from: 100, graph_search_width: 32, ..GalleryOptions::default() });
-        let shelf = gallery.open(domain::CollectionUid(uuid::Uuid::nil()));
-        let mut writer = Writer::new(32);
+    fn a_graph_is_compared_with_the_scan_and_there_is_no_sample_without_one() {
+        let gallery = Gallery::new(GalleryOptions {
+            graph_templates_min: 100,
+            graph_search_width: 32,
+            ..GalleryOptions::default()
+        });
+        let index = gallery.open(domain::CollectionUid(uuid::Uuid::nil()));
+        let mut writer = LogWriter::new(32);
         for (number, row) in unit_rows(600, 32, 13).iter().enumerate() {
-            shelf.apply(&writer.enroll(&format!("p{}", number / 2), row)).expect("in order");
+            index.apply(&writer.enroll(&format!("p{}", number / 2), row)).expect("in order");
         }
-        assert_eq!(gallery.watch(now(), 7).ratio(), None);
-        shelf.maintain();
-        let seen = (0..20).map(|draw| gallery.watch(now(), draw * 31)).fold(Watched::default(), Watched::then);
+        assert_eq!(gallery.sample_recall(now(), 7).ratio(), None);
+        index.maintain();
+        let seen = (0..20)
+            .map(|draw| gallery.sample_recall(now(), draw * 31))
+            .fold(RecallSample::default(), RecallSample::then);
         assert!(seen.ratio().is_some_and(|ratio| ratio > 0.9), "{seen:?}");
         assert!(seen.wanted > 100.0, "ten of each, the older ones for less");
     }
 
     #[test]
-    fn the_ratio_follows_what_was_seen_last() {
-        let (all, none) = (Watched { found: 10.0, wanted: 10.0 }, Watched { found: 0.0, wanted: 10.0 });
-        assert_eq!(Watched::default().ratio(), None);
-        assert_eq!(Watched::default().then(all).ratio(), Some(1.0));
+    fn the_ratio_follows_recent_samples() {
+        let (all, none) = (RecallSample { found: 10.0, wanted: 10.0 }, RecallSample { found: 0.0, wanted: 10.0 });
+        assert_eq!(RecallSample::default().ratio(), None);
+        assert_eq!(RecallSample::default().then(all).ratio(), Some(1.0));
         let half = all.then(none).ratio().expect("two samples");
         assert!((0.45..0.5).contains(&half), "{half}");
         let later = (0..500).fold(all, |before, _| before.then(none));
         assert!(later.ratio().is_some_and(|ratio| ratio < 1e-3));
-        assert_eq!(later.then(Watched::default()).ratio(), None, "the graph is gone");
+        assert_eq!(later.then(RecallSample::default()).ratio(), None, "the graph is gone");
     }
 }

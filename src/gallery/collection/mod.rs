@@ -1,4 +1,4 @@
-//! One collection's gallery.
+//! The index of one collection.
 
 pub(crate) mod graph_recall;
 mod rerank;
@@ -16,22 +16,22 @@ use parking_lot::{Mutex, RwLock};
 pub use restore::Restore;
 
 use crate::{
-    Bytes, GalleryError, Room,
+    GalleryError, GalleryRuntime, MemoryBytes,
     collection::{
-        graph_recall::{Watched, watch},
-        snapshots::Kept,
-        state::{Figures, Fold},
+        graph_recall::{RecallSample, sample_recall},
+        snapshots::SnapshotPolicy,
+        state::{IndexState, IndexStatistics},
     },
     graph::Graph,
-    rehearsal::{Together, rehearse},
+    rehearsal::{JointRehearsal, rehearse},
     roster::Slot,
     rows::{Rows, kernel::Packing},
     scan::{
-        filter::Sieve,
-        query::{Ask, Question},
-        top::Best,
+        filter::CandidateFilter,
+        query::{PendingQuery, SpaceQuery},
+        top::TopIdentities,
     },
-    space::{Need, Space},
+    space::{GraphTask, SpaceIndex},
     survey::Survey,
 };
 use domain::{
@@ -39,138 +39,142 @@ use domain::{
     Labels, Neighbour, Pooling, Position, Rehearsal, Similarity, Timestamp,
 };
 
-/// What a search wants.
+/// Parameters of a search.
 #[derive(Debug, Clone, Copy)]
 pub struct Query<'q> {
-    /// The most identities to answer. Meant for tens or hundreds: each hit is compared with those already found.
+    /// Maximum number of identities in the answer. Intended for up to hundreds: each hit is compared with all hits
+    /// found so far.
     pub limit: usize,
-    /// Only identities whose labels pass.
+    /// Only identities whose labels match.
     pub filter: Option<&'q Filter>,
-    /// Identities that have expired by then are not found.
+    /// Identities that expired at or before this time are excluded.
     pub now: Timestamp,
-    /// How the templates of one identity speak together.
+    /// How to combine the similarities of one identity's templates.
     pub pooling: Pooling,
-    /// Only identities that are at least this similar. Trims the answer and decides nothing.
+    /// Only identities with at least this similarity. It shortens the answer and is not a decision threshold.
     pub similarity_min: Option<Similarity>,
 }
 
-/// What the gallery knows of an identity.
+/// An enrolled identity without its templates.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Enrolled {
+pub struct EnrolledIdentity {
     pub labels: Labels,
     pub expire_time: Option<Timestamp>,
 }
 
-/// What a round of maintenance did.
+/// Result of one maintenance run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Upkeep {
-    /// Graphs built or built anew.
+pub struct MaintenanceReport {
+    /// Number of graphs built or rebuilt.
     pub built: usize,
-    /// Graphs dropped because their space became small.
+    /// Number of graphs dropped because their space became small.
     pub dropped: usize,
-    /// Templates inserted into graphs.
+    /// Number of templates inserted into graphs.
     pub inserted: usize,
 }
 
-/// One collection: who is enrolled, in every space. Searches run side by side; a change waits for those under way.
+/// All templates of one collection, in all its embedding spaces. Searches run concurrently; a change waits for running
+/// searches.
 #[derive(Debug)]
-pub struct Shelf {
+pub struct CollectionIndex {
     pub(crate) uid: CollectionUid,
-    pub(crate) room: Arc<Room>,
-    pub(crate) fold: RwLock<Fold>,
-    /// What is asked of it all the time. By itself, so that nobody who asks waits behind a search.
-    pub(crate) figures: RwLock<Figures>,
-    /// Held by whoever maintains, so that no two build the same graph.
-    maintained: Mutex<()>,
-    /// Held by whoever takes a snapshot, or removes it.
-    pub(crate) kept: Mutex<Kept>,
-    /// Held by whoever makes what was erased from a snapshot last.
-    pub(crate) scrubbed: Mutex<()>,
+    pub(crate) runtime: Arc<GalleryRuntime>,
+    pub(crate) state: RwLock<IndexState>,
+    /// Counters that callers read often. A lock of their own, so that readers never wait for a search or a change.
+    pub(crate) statistics: RwLock<IndexStatistics>,
+    /// Held during maintenance, so that no two threads build the same graph.
+    maintenance: Mutex<()>,
+    /// Held while a snapshot is written or deleted.
+    pub(crate) snapshot_policy: Mutex<SnapshotPolicy>,
+    /// Held while erasures in the snapshot are synced to disk.
+    pub(crate) erasure_sync: Mutex<()>,
 }
 
-impl Shelf {
-    pub(crate) fn new(uid: CollectionUid, room: Arc<Room>) -> Self {
-        let fold = RwLock::new(Fold::new(room.options.code_bits.packing()));
+impl CollectionIndex {
+    pub(crate) fn new(uid: CollectionUid, runtime: Arc<GalleryRuntime>) -> Self {
+        let state = RwLock::new(IndexState::new(runtime.options.code_bits.packing()));
         Self {
             uid,
-            room,
-            fold,
-            figures: RwLock::default(),
-            maintained: Mutex::new(()),
-            kept: Mutex::new(Kept::Wanted),
-            scrubbed: Mutex::new(()),
+            runtime,
+            state,
+            statistics: RwLock::default(),
+            maintenance: Mutex::new(()),
+            snapshot_policy: Mutex::new(SnapshotPolicy::Enabled),
+            erasure_sync: Mutex::new(()),
         }
     }
 
     pub(crate) fn packing(&self) -> Packing {
-        self.room.options.code_bits.packing()
+        self.runtime.options.code_bits.packing()
     }
 
-    /// Up to where the shelf has followed its collection's log.
+    /// Last applied position of the collection's log.
     pub fn position(&self) -> Position {
-        self.figures.read().position
+        self.statistics.read().position
     }
 
-    /// Follows the log. Entries at or before [`Shelf::position`] are skipped. All that the entries say is true for
-    /// every search that starts after this has returned.
+    /// Applies log entries. Skips entries at or before [`CollectionIndex::position`]. Every search that starts after
+    /// this call sees all entries.
     ///
     /// # Errors
     /// [`GalleryError::Gap`]: the entries before the faulty one are applied.
     pub fn apply(&self, entries: &[Entry]) -> Result<(), GalleryError> {
-        let mut fold = self.fold.write();
-        let applied = entries.iter().try_for_each(|entry| fold.apply(entry));
-        *self.figures.write() = fold.figures();
+        let mut state = self.state.write();
+        let applied = entries.iter().try_for_each(|entry| state.apply(entry));
+        *self.statistics.write() = state.statistics();
         applied
     }
 
-    /// Begins to load the collection as the store holds it at `head`, in place of following the log from its start.
-    /// `mark` is that of the log's entry at the head, see [`Entry::checksum`]; 0 for an empty log.
+    /// Starts loading the collection from the store's tables as of `head`, instead of applying the log from its start.
+    /// `mark` is the checksum of the log entry at the head, see [`Entry::checksum`]; 0 for an empty log.
     pub fn restore(&self, head: Position, mark: u32) -> Restore<'_> {
         Restore::new(self, head, mark)
     }
 
-    /// Puts a restored fold in place, unless the shelf has followed the log further meanwhile.
-    pub(crate) fn replace(&self, restored: Fold) {
-        let mut fold = self.fold.write();
-        if restored.head > fold.head || fold.head == Position::START {
-            let before = std::mem::replace(&mut *fold, restored);
-            *self.figures.write() = fold.figures();
-            drop(fold);
+    /// Replaces the state with a loaded one, unless the index applied the log beyond it meanwhile.
+    pub(crate) fn replace(&self, restored: IndexState) {
+        let mut state = self.state.write();
+        if restored.head > state.head || state.head == Position::START {
+            let before = std::mem::replace(&mut *state, restored);
+            *self.statistics.write() = state.statistics();
+            drop(state);
             drop(before);
         }
     }
 
-    /// The identities nearest to the probe, each with its most similar template: most similar first, ties by template
-    /// id. Exact unless a graph serves the space. Empty for a space that holds nothing.
+    /// The identities most similar to the probe, each with its most similar template. Sorted by falling similarity,
+    /// ties by rising template id. Exact unless a graph serves the space. Empty when the space holds no template.
     pub fn search(&self, probe: &Embedding, query: &Query<'_>) -> Vec<Candidate> {
         self.search_all(&[(probe, *query)]).pop().unwrap_or_default()
     }
 
-    /// What [`Shelf::search`] answers to each, in order. Together they take hardly longer than one of them while memory
-    /// is what they wait for: those in one space share a sweep over it.
+    /// The answers of [`CollectionIndex::search`] to each search, in order. Searches in one space share one scan, which
+    /// takes hardly longer than a single one while memory bandwidth is the bottleneck.
     pub fn search_all(&self, searches: &[(&Embedding, Query<'_>)]) -> Vec<Vec<Candidate>> {
-        let fold = self.fold.read();
-        let sieves: Vec<Sieve<'_>> =
-            searches.iter().map(|(_, query)| Sieve::new(&fold.roster, query.filter, query.now)).collect();
-        let width = self.room.search_width.load(Ordering::Relaxed);
-        let asked = searches.iter().map(|(probe, query)| (probe.values(), query.pooling)).zip(&sieves);
-        let asks: Vec<Ask<'_>> = asked.map(|((probe, pooling), sieve)| Ask { probe, sieve, width, pooling }).collect();
-        let mut bests: Vec<Best> =
-            searches.iter().map(|(_, query)| Best::new(query.limit, query.similarity_min)).collect();
-        let mut by_space: HashMap<EmbeddingSpace, Vec<Question<'_, '_>>> = HashMap::new();
-        for (((probe, _), ask), best) in searches.iter().zip(&asks).zip(&mut bests) {
-            by_space.entry(probe.space()).or_default().push((ask, best));
+        let state = self.state.read();
+        let filters: Vec<CandidateFilter<'_>> =
+            searches.iter().map(|(_, query)| CandidateFilter::new(&state.roster, query.filter, query.now)).collect();
+        let width = self.runtime.search_width.load(Ordering::Relaxed);
+        let inputs = searches.iter().map(|(probe, query)| (probe.values(), query.pooling)).zip(&filters);
+        let queries: Vec<SpaceQuery<'_>> = inputs
+            .map(|((probe, pooling), candidate_filter)| SpaceQuery { probe, candidate_filter, width, pooling })
+            .collect();
+        let mut tops: Vec<TopIdentities> =
+            searches.iter().map(|(_, query)| TopIdentities::new(query.limit, query.similarity_min)).collect();
+        let mut by_space: HashMap<EmbeddingSpace, Vec<PendingQuery<'_, '_>>> = HashMap::new();
+        for (((probe, _), query), top) in searches.iter().zip(&queries).zip(&mut tops) {
+            by_space.entry(probe.space()).or_default().push(PendingQuery { query, top });
         }
-        for (space, questions) in by_space {
-            if let Some(space) = fold.spaces.get(&space) {
-                space.search(questions, self.room.threads.as_ref());
+        for (space, pending) in by_space {
+            if let Some(space) = state.spaces.get(&space) {
+                space.search(pending, self.runtime.threads.as_ref());
             }
         }
-        bests.into_iter().map(|best| best.into_hits().iter().map(|hit| fold.candidate(hit)).collect()).collect()
+        tops.into_iter().map(|top| top.into_hits().iter().map(|hit| state.candidate(hit)).collect()).collect()
     }
 
-    /// How alike the identity is, with its template that is most similar to the probe; `None` when it has none in the
-    /// probe's space, has expired, or is not enrolled.
+    /// The pooled similarity of one identity, with its most similar template. `None` when the identity is not enrolled,
+    /// has expired, or has no template in the probe's space.
     pub fn nearest_of(
         &self,
         probe: &Embedding,
@@ -178,141 +182,147 @@ impl Shelf {
         pooling: Pooling,
         now: Timestamp,
     ) -> Option<Candidate> {
-        let fold = self.fold.read();
-        let slot = fold.roster.slot(identity)?;
-        let sieve = Sieve::new(&fold.roster, None, now);
-        let ask = Ask { probe: probe.values(), sieve: &sieve, width: 1, pooling };
-        let hit = fold.spaces.get(&probe.space())?.nearest_of(&ask, slot);
-        hit.filter(|_| sieve.admits(slot)).map(|hit| fold.candidate(&hit))
+        let state = self.state.read();
+        let slot = state.roster.slot(identity)?;
+        let candidate_filter = CandidateFilter::new(&state.roster, None, now);
+        let query = SpaceQuery { probe: probe.values(), candidate_filter: &candidate_filter, width: 1, pooling };
+        let hit = state.spaces.get(&probe.space())?.nearest_of(&query, slot);
+        hit.filter(|_| candidate_filter.admits(slot)).map(|hit| state.candidate(&hit))
     }
 
-    /// The most similar templates of these identities, up to `most` of them, the most similar first, and what surrounds
-    /// them. With the nearest `most` identities these are the nearest templates of all. `None` for a space that holds
-    /// nothing.
+    /// Measurements for the open-set decision: the at most `most` most similar templates of these identities, sorted by
+    /// falling similarity, and statistics of the space. When `identities` are the `most` most similar ones, these are
+    /// the most similar templates of the whole space. `None` when the space holds no template.
     pub fn neighbourhood(
         &self,
         probe: &Embedding,
         identities: &[IdentityId],
         most: usize,
     ) -> Option<(Vec<Neighbour>, GalleryStatistics)> {
-        let fold = self.fold.read();
-        let owners: Vec<Slot> = identities.iter().filter_map(|id| fold.roster.slot(id)).collect();
-        let space = fold.spaces.get(&probe.space())?;
+        let state = self.state.read();
+        let owners: Vec<Slot> = identities.iter().filter_map(|id| state.roster.slot(id)).collect();
+        let space = state.spaces.get(&probe.space())?;
         Some(space.neighbourhood(probe, &owners, most))
     }
 
-    /// How many identities have a template in the space.
+    /// Number of identities with a template in the space.
     pub fn identities_in(&self, space: EmbeddingSpace) -> u64 {
-        self.figures.read().spaces.get(&space).map_or(0, |stats| stats.identities)
+        self.statistics.read().spaces.get(&space).map_or(0, |stats| stats.identities)
     }
 
-    /// How many templates the space holds.
+    /// Number of templates in the space.
     pub fn templates_in(&self, space: EmbeddingSpace) -> u64 {
-        self.figures.read().spaces.get(&space).map_or(0, |stats| stats.templates)
+        self.statistics.read().spaces.get(&space).map_or(0, |stats| stats.templates)
     }
 
-    /// The mean quality of the space's templates, 0 to 1; `None` where no template has one.
+    /// Mean quality of the space's templates, 0 to 1; `None` when no template has a quality.
     pub fn quality_mean_in(&self, space: EmbeddingSpace) -> Option<f64> {
-        self.figures.read().quality_means.get(&space).copied()
+        self.statistics.read().quality_means.get(&space).copied()
     }
 
     pub fn stats(&self) -> CollectionStats {
-        self.figures.read().stats
+        self.statistics.read().stats
     }
 
-    /// What the collection takes.
-    pub fn bytes(&self) -> Bytes {
-        let fold = self.fold.read();
-        let roster = Bytes { roster: fold.roster.bytes() as u64, ..Bytes::default() };
-        fold.spaces.values().map(Space::bytes).fold(roster, std::ops::Add::add)
+    /// Memory use of the collection.
+    pub fn bytes(&self) -> MemoryBytes {
+        let state = self.state.read();
+        let roster = MemoryBytes { roster: state.roster.bytes() as u64, ..MemoryBytes::default() };
+        state.spaces.values().map(SpaceIndex::bytes).fold(roster, std::ops::Add::add)
     }
 
-    pub fn identity(&self, id: &IdentityId) -> Option<Enrolled> {
-        let fold = self.fold.read();
-        let occupant = fold.roster.occupant(fold.roster.slot(id)?)?;
-        Some(Enrolled { labels: occupant.labels.clone(), expire_time: occupant.expire_time })
+    pub fn identity(&self, id: &IdentityId) -> Option<EnrolledIdentity> {
+        let state = self.state.read();
+        let entry = state.roster.entry(state.roster.slot(id)?)?;
+        Some(EnrolledIdentity { labels: entry.labels.clone(), expire_time: entry.expire_time })
     }
 
-    /// Tries the space's own templates against it: at most `trials_max` of them, drawn by `seed`. Takes as long as so
-    /// many scans, on a snapshot, and keeps nobody waiting.
+    /// Runs comparison trials among the templates of the space: at most `trials_max`, drawn by `seed`. Works on a
+    /// snapshot, so searches and changes go on. Takes as long as `trials_max` scans.
     pub fn rehearse(&self, space: EmbeddingSpace, pooling: Pooling, trials_max: usize, seed: u64) -> Rehearsal {
-        let rows = self.fold.read().spaces.get(&space).map(|space| space.rows().clone());
+        let rows = self.state.read().spaces.get(&space).map(|space| space.rows().clone());
         rows.map_or_else(Rehearsal::default, |rows| rehearse(&rows, pooling, trials_max, seed))
     }
 
-    /// Trials of several spaces together, of at most `trials_max` identities, drawn by `seed`, on a snapshot that keeps nobody
-    /// waiting. `None` where one of the spaces holds nothing.
-    pub fn together(
+    /// Prepares comparison trials over several spaces: at most `trials_max`, drawn by `seed`, on a snapshot. `None`
+    /// when one of the spaces holds no template.
+    pub fn joint_rehearsal(
         &self,
         spaces: &[EmbeddingSpace],
         pooling: Pooling,
         trials_max: usize,
         seed: u64,
-    ) -> Option<Together> {
+    ) -> Option<JointRehearsal> {
         let rows: Option<Vec<Rows>> = {
-            let fold = self.fold.read();
-            spaces.iter().map(|space| Some(fold.spaces.get(space)?.rows().clone())).collect()
+            let state = self.state.read();
+            spaces.iter().map(|space| Some(state.spaces.get(space)?.rows().clone())).collect()
         };
-        Some(Together::new(rows?, pooling, trials_max, seed))
+        Some(JointRehearsal::new(rows?, pooling, trials_max, seed))
     }
 
-    /// Takes a survey; `None` of a space that holds nothing.
+    /// Takes a snapshot of the space for duplicate search and clustering; `None` when the space holds no template.
     pub fn survey(&self, space: EmbeddingSpace, filter: Option<&Filter>, now: Timestamp) -> Option<Survey> {
-        let fold = self.fold.read();
-        let rows = fold.spaces.get(&space)?.rows().clone();
-        let sieve = Sieve::new(&fold.roster, filter, now);
-        let admitted: Vec<bool> = (0..rows.len()).map(|row| sieve.admits(rows.owner(row))).collect();
-        drop(fold);
+        let state = self.state.read();
+        let rows = state.spaces.get(&space)?.rows().clone();
+        let candidate_filter = CandidateFilter::new(&state.roster, filter, now);
+        let admitted: Vec<bool> = (0..rows.len()).map(|row| candidate_filter.admits(rows.owner(row))).collect();
+        drop(state);
         Some(Survey::of(rows, admitted))
     }
 
-    /// See [`crate::Gallery::watch`].
-    pub(crate) fn watch(&self, now: Timestamp, draw: u64) -> Watched {
-        let fold = self.fold.read();
-        let sieve = Sieve::new(&fold.roster, None, now);
-        let width = self.room.search_width.load(Ordering::Relaxed);
-        fold.spaces.values().map(|space| watch(space, &sieve, width, draw)).fold(Watched::default(), std::ops::Add::add)
+    /// See [`crate::Gallery::sample_recall`].
+    pub(crate) fn sample_recall(&self, now: Timestamp, draw: u64) -> RecallSample {
+        let state = self.state.read();
+        let candidate_filter = CandidateFilter::new(&state.roster, None, now);
+        let width = self.runtime.search_width.load(Ordering::Relaxed);
+        state
+            .spaces
+            .values()
+            .map(|space| sample_recall(space, &candidate_filter, width, draw))
+            .fold(RecallSample::default(), std::ops::Add::add)
     }
 
-    /// Builds, extends, rebuilds or drops graphs where a space needs it. May take minutes, during which searches and
-    /// changes go on; a background task calls it. Returns at once when another thread is at it.
-    pub fn maintain(&self) -> Upkeep {
-        let mut upkeep = Upkeep::default();
-        let Some(_alone) = self.maintained.try_lock() else {
-            return upkeep;
+    /// Builds, extends, rebuilds or drops graphs where a space needs it. May take minutes; searches and changes go on
+    /// meanwhile. Call it from a background task. Returns at once when another thread is maintaining this index.
+    pub fn maintain(&self) -> MaintenanceReport {
+        let mut report = MaintenanceReport::default();
+        let Some(_alone) = self.maintenance.try_lock() else {
+            return report;
         };
-        let spaces: Vec<EmbeddingSpace> = self.fold.read().spaces.keys().copied().collect();
+        let spaces: Vec<EmbeddingSpace> = self.state.read().spaces.keys().copied().collect();
         for space in spaces {
-            match self.need(space) {
-                Need::Nothing => {}
-                Need::Build => upkeep.built += usize::from(self.build(space)),
-                Need::Insert => upkeep.inserted += self.insert_waiting(space),
-                Need::Drop => upkeep.dropped += usize::from(self.with_space(space, Space::drop_graph).is_some()),
+            match self.graph_task(space) {
+                GraphTask::Nothing => {}
+                GraphTask::Build => report.built += usize::from(self.build(space)),
+                GraphTask::Insert => report.inserted += self.insert_waiting(space),
+                GraphTask::Drop => {
+                    report.dropped += usize::from(self.with_space(space, SpaceIndex::drop_graph).is_some())
+                }
             }
         }
-        upkeep
+        report
     }
 
-    fn need(&self, space: EmbeddingSpace) -> Need {
-        self.fold.read().spaces.get(&space).map_or(Need::Nothing, |space| space.need(&self.room.options))
+    fn graph_task(&self, space: EmbeddingSpace) -> GraphTask {
+        self.state.read().spaces.get(&space).map_or(GraphTask::Nothing, |space| space.graph_task(&self.runtime.options))
     }
 
     fn build(&self, space: EmbeddingSpace) -> bool {
-        let Some((codes, templates)) = self.with_space(space, Space::begin_build) else {
+        let Some((codes, templates)) = self.with_space(space, SpaceIndex::begin_build) else {
             return false;
         };
-        let graph = Graph::build(codes, templates, &self.room.options);
-        // The graph before this one is freed here, after the lock: a million points take a while.
+        let graph = Graph::build(codes, templates, &self.runtime.options);
+        // Frees the previous graph after the lock is released: a million points take a while.
         drop(self.with_space(space, |space| space.finish_build(graph)));
         true
     }
 
-    /// The lock is taken anew for each template, so that a search waits for one insertion at most.
+    /// Takes the lock anew for each template, so that a search waits for at most one insertion.
     fn insert_waiting(&self, space: EmbeddingSpace) -> usize {
         std::iter::from_fn(|| self.with_space(space, |space| space.insert_next().then_some(()))).count()
     }
 
-    fn with_space<T>(&self, space: EmbeddingSpace, change: impl FnOnce(&mut Space) -> Option<T>) -> Option<T> {
-        self.fold.write().spaces.get_mut(&space).and_then(change)
+    fn with_space<T>(&self, space: EmbeddingSpace, change: impl FnOnce(&mut SpaceIndex) -> Option<T>) -> Option<T> {
+        self.state.write().spaces.get_mut(&space).and_then(change)
     }
 }

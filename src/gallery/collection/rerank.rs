@@ -1,27 +1,27 @@
-//! Candidates that were found, in another order: by how their templates stand to each other.
+//! Re-ranking of found candidates by the similarities among their templates.
 
-use crate::{collection::Shelf, roster::Slot, rows::measure::Measure, space::Space};
+use crate::{collection::CollectionIndex, roster::Slot, rows::measure::Measure, space::SpaceIndex};
 use domain::{Embedding, IdentityId, Ranking, Reranking};
 use ranking::Shortlist;
 
-impl Shelf {
-    /// The places of these identities, the nearest first, in the order that re-ranking gives, and what ordered them. Takes a
-    /// comparison of each of [`ranking::SHORTLIST`] templates with each other: some milliseconds.
+impl CollectionIndex {
+    /// Re-ranks `identities`, which are sorted by falling similarity. Returns their indexes in the new order, and the
+    /// method used. Compares up to [`ranking::SHORTLIST`] templates with each other: some milliseconds.
     pub fn rerank(&self, probe: &Embedding, identities: &[IdentityId], by: Reranking) -> (Vec<usize>, Ranking) {
-        let fold = self.fold.read();
-        let owners: Vec<Option<Slot>> = identities.iter().map(|id| fold.roster.slot(id)).collect();
-        match fold.spaces.get(&probe.space()) {
+        let state = self.state.read();
+        let owners: Vec<Option<Slot>> = identities.iter().map(|id| state.roster.slot(id)).collect();
+        match state.spaces.get(&probe.space()) {
             Some(space) => space.rerank(probe.values(), &owners, by),
             None => ((0..identities.len()).collect(), Ranking::Similarity),
         }
     }
 }
 
-impl Space {
-    /// Nobody has the slot of an identity that was forgotten since it was found: it comes last.
+impl SpaceIndex {
+    /// An owner is `None` when the identity was deleted after the search. It comes last.
     fn rerank(&self, probe: &[f32], owners: &[Option<Slot>], by: Reranking) -> (Vec<usize>, Ranking) {
         let (rows, measure) = (self.rows(), self.rows().measure());
-        // A sum of rows is no template where similarity goes part by part.
+        // The similarity of a space of parts is no cosine of whole rows, so a sum of rows means nothing there.
         let by = match (measure, by) {
             (Measure::Parts(_), Reranking::Neighbours) => Reranking::Off,
             (Measure::Whole | Measure::Parts(_), by) => by,
@@ -32,7 +32,7 @@ impl Space {
             its.sort_unstable_by_key(|row| rows.template(*row));
             its
         };
-        // An identity has one template or more, so no more of them can have a part.
+        // Each identity has at least one template, so more identities than templates in the shortlist cannot take part.
         let identities: Vec<Vec<usize>> = owners[..most].iter().map(templates_of).collect();
         let shortlist = Shortlist::of(
             &identities,

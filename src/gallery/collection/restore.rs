@@ -1,46 +1,46 @@
-//! Loading a collection from what the store holds of it.
+//! Loading a collection from the store's tables.
 
-use crate::collection::{Shelf, state::Fold};
+use crate::collection::{CollectionIndex, state::IndexState};
 use domain::{Identity, Position, StoredTemplate};
 
-/// A shelf that is being loaded, in pages: first all identities, then all templates. It takes its place when it is
-/// finished, and until then the shelf answers as before.
+/// Loads a collection index in pages: first all identities, then all templates. The index answers from its previous
+/// state until [`Restore::finish`].
 ///
-/// The pages may be read while writers go on. The head must be read before them; what they hold beyond it is told
-/// again by the entries that follow the head, and is skipped or replaced here.
+/// Writers may go on while the pages are read. Read the log's head before the first page: a later change appears in the
+/// pages, in the entries after the head, or in both, and is applied once.
 #[derive(Debug)]
 #[must_use = "nothing is loaded until the restore is finished"]
 pub struct Restore<'s> {
-    shelf: &'s Shelf,
-    fold: Fold,
+    index: &'s CollectionIndex,
+    state: IndexState,
     head: Position,
     mark: u32,
 }
 
 impl<'s> Restore<'s> {
-    pub(crate) fn new(shelf: &'s Shelf, head: Position, mark: u32) -> Self {
-        Self { shelf, fold: Fold::new(shelf.packing()), head, mark }
+    pub(crate) fn new(index: &'s CollectionIndex, head: Position, mark: u32) -> Self {
+        Self { index, state: IndexState::new(index.packing()), head, mark }
     }
 
     pub fn identities(&mut self, page: &[Identity]) {
         for identity in page {
-            self.fold.put(identity);
+            self.state.put(identity);
         }
     }
 
-    /// Each page is freed before the next is read, so that a million templates are in memory once.
+    /// Takes the page by value, so that it is freed before the next is read: a million templates are in memory once.
     pub fn templates(&mut self, page: Vec<StoredTemplate>) {
         for stored in page {
             if stored.template.position <= self.head {
-                self.fold.admit(&stored);
+                self.state.admit(&stored);
             }
         }
     }
 
-    /// Puts what was loaded in place, at the head. Entries after it are applied as usual.
+    /// Replaces the index's state. Entries after the head are applied as usual.
     pub fn finish(mut self) {
-        self.fold.head = self.head;
-        self.fold.mark = self.mark;
-        self.shelf.replace(self.fold);
+        self.state.head = self.head;
+        self.state.mark = self.mark;
+        self.index.replace(self.state);
     }
 }

@@ -1,151 +1,155 @@
-//! A shelf's snapshots: what a restart reads instead of the store.
+//! Snapshots of a collection index: files that a restart reads instead of the store's tables.
 
 use std::sync::Arc;
 
 use crate::{
     SnapshotError,
-    collection::{Shelf, state::Fold},
-    snapshot::{self, Recalled, Roll},
+    collection::{CollectionIndex, state::IndexState},
+    snapshot::{self, ReadSnapshot, SnapshotFiles},
 };
 use domain::Position;
 
-/// Whether snapshots are taken.
+/// Whether snapshots of the index may be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kept {
-    Wanted,
-    /// The collection is gone.
-    Never,
+pub(crate) enum SnapshotPolicy {
+    Enabled,
+    /// The collection was deleted.
+    Disabled,
 }
 
-impl Shelf {
-    /// Reads the newest snapshot, if there is one. Nothing changes until it is taken up.
+impl CollectionIndex {
+    /// Reads the newest snapshot, if there is one. The index does not change until [`LoadedSnapshot::install`].
     ///
     /// # Errors
-    /// When it cannot be read, or is damaged. It is of no use then; see [`Shelf::clear`].
-    pub fn recall(self: &Arc<Self>) -> Result<Option<Recall>, SnapshotError> {
-        let Some(root) = &self.room.options.snapshots_dir else {
+    /// [`SnapshotError`] when the snapshot cannot be read or is damaged. Delete it with
+    /// [`CollectionIndex::clear_snapshots`].
+    pub fn load_snapshot(self: &Arc<Self>) -> Result<Option<LoadedSnapshot>, SnapshotError> {
+        let Some(root) = &self.runtime.options.snapshots_dir else {
             return Ok(None);
         };
         let Some(folder) = snapshot::newest(root, self.uid)? else {
             return Ok(None);
         };
         let read = || {
-            let Recalled { moment, roll } = snapshot::read(&folder, self.uid, self.packing())?;
-            Ok(Fold::of(moment, roll, self.packing()))
+            let ReadSnapshot { content, files } = snapshot::read(&folder, self.uid, self.packing())?;
+            Ok(IndexState::of(content, files, self.packing()))
         };
-        // Reading takes every thread that a sweep would: nobody searches yet.
-        let fold = self.room.threads.as_ref().map_or_else(read, |threads| threads.install(read))?;
-        Ok(Some(Recall { shelf: Arc::clone(self), fold }))
+        // Uses all scan threads, because no search runs yet.
+        let state = self.runtime.threads.as_ref().map_or_else(read, |threads| threads.install(read))?;
+        Ok(Some(LoadedSnapshot { index: Arc::clone(self), state }))
     }
 
-    /// Takes a snapshot where one is wanted: the log has moved on by a hundredth of what is held, or there is none yet.
-    /// Searches and changes go on meanwhile. Answers whether it was taken.
+    /// Writes a snapshot when needed: there is none yet, or the log has grown by a hundredth of the template count.
+    /// Searches and changes go on meanwhile. Returns whether a snapshot was written.
     ///
     /// # Errors
-    /// When it cannot be written. The snapshot before it stays in use.
-    pub fn keep(&self) -> Result<bool, SnapshotError> {
-        let Some(root) = &self.room.options.snapshots_dir else {
+    /// [`SnapshotError`] when it cannot be written. The previous snapshot stays in use.
+    pub fn write_snapshot(&self) -> Result<bool, SnapshotError> {
+        let Some(root) = &self.runtime.options.snapshots_dir else {
             return Ok(false);
         };
-        let kept = self.kept.lock();
-        if *kept == Kept::Never {
+        let policy = self.snapshot_policy.lock();
+        if *policy == SnapshotPolicy::Disabled {
             return Ok(false);
         }
-        if !self.fold.write().begin_snapshot() {
+        if !self.state.write().begin_snapshot() {
             return Ok(false);
         }
-        // Searches go on while it is copied, and what is forgotten in between is overwritten in the end.
-        let moment = self.fold.read().moment();
-        let written = snapshot::write(root, self.uid, &moment);
+        // Searches and changes go on during the write. Deletions meanwhile are recorded and erased from the new files
+        // afterwards.
+        let content = self.state.read().content();
+        let written = snapshot::write(root, self.uid, &content);
         let replaced = match written {
-            Ok(roll) => self.fold.write().finish_snapshot(&moment, roll),
+            Ok(files) => self.state.write().finish_snapshot(&content, files),
             Err(error) => {
-                self.fold.write().forgotten = None;
+                self.state.write().pending_erasures = None;
                 return Err(error);
             }
         };
-        // Files are overwritten here, after the lock.
+        // Overwrites the files of the previous snapshot after the lock is released.
         drop(replaced);
         Ok(true)
     }
 
-    /// Removes snapshots that could not be taken up. Does nothing once one is in use: what is in memory stands on it.
+    /// Deletes snapshots that could not be installed. Does nothing when a snapshot is in use, because its files are
+    /// mapped.
     ///
     /// # Errors
-    /// When the disk refuses.
-    pub fn clear(&self) -> Result<(), SnapshotError> {
-        let _alone = self.kept.lock();
-        if self.fold.read().kept.is_some() {
+    /// [`SnapshotError`] when the file system refuses.
+    pub fn clear_snapshots(&self) -> Result<(), SnapshotError> {
+        let _alone = self.snapshot_policy.lock();
+        if self.state.read().snapshot.is_some() {
             return Ok(());
         }
         self.remove_snapshots()
     }
 
-    /// Forgets everybody, removes all snapshots and takes none any more, because the collection is gone.
+    /// Empties the index of a deleted collection, deletes all its snapshots and disables further ones.
     ///
     /// # Errors
-    /// When the disk refuses.
-    pub fn end(&self) -> Result<(), SnapshotError> {
-        let mut kept = self.kept.lock();
-        *kept = Kept::Never;
-        // Searches under way have ended once this has the lock, and nothing stands on the files any more.
-        let ended = {
-            let mut fold = self.fold.write();
-            let ended = std::mem::replace(&mut *fold, Fold::new(self.packing()));
-            *self.figures.write() = fold.figures();
-            ended
+    /// [`SnapshotError`] when the file system refuses.
+    pub fn discard(&self) -> Result<(), SnapshotError> {
+        let mut policy = self.snapshot_policy.lock();
+        *policy = SnapshotPolicy::Disabled;
+        // The write lock waits for running searches, so no search uses the mapped files after this.
+        let previous = {
+            let mut state = self.state.write();
+            let previous = std::mem::replace(&mut *state, IndexState::new(self.packing()));
+            *self.statistics.write() = state.statistics();
+            previous
         };
-        drop(ended);
+        drop(previous);
         self.remove_snapshots()
     }
 
     fn remove_snapshots(&self) -> Result<(), SnapshotError> {
-        self.room.options.snapshots_dir.as_ref().map_or(Ok(()), |root| snapshot::clear(root, self.uid))
+        self.runtime.options.snapshots_dir.as_ref().map_or(Ok(()), |root| snapshot::clear(root, self.uid))
     }
 
-    /// Makes what was overwritten in the snapshot stay so, whatever happens to the machine. Searches go on meanwhile.
+    /// Syncs erasures in the snapshot to disk, so that they survive a power loss. Searches go on meanwhile.
     ///
     /// # Errors
-    /// When the disk refuses.
-    pub fn scrub(&self) -> Result<(), SnapshotError> {
-        // One at a time, so that who finds nothing to do knows that it is done and not under way.
-        let _alone = self.scrubbed.lock();
-        // Asked first by a reader, because most have nothing to do.
-        if self.fold.read().kept.as_ref().is_none_or(Roll::is_synced) {
+    /// [`SnapshotError`] when the file system refuses.
+    pub fn sync_erasures(&self) -> Result<(), SnapshotError> {
+        // One call at a time: a call that finds nothing to sync may return only after the sync of another call is
+        // complete.
+        let _alone = self.erasure_sync.lock();
+        // A read lock first, because most calls find nothing to sync.
+        if self.state.read().snapshot.as_ref().is_none_or(SnapshotFiles::is_synced) {
             return Ok(());
         }
-        let unsynced = self.fold.write().kept.as_mut().map(Roll::take_unsynced);
+        let unsynced = self.state.write().snapshot.as_mut().map(SnapshotFiles::take_unsynced);
         let synced = unsynced.map_or(Ok(()), |unsynced| unsynced.sync());
         if synced.is_err()
-            && let Some(roll) = &mut self.fold.write().kept
+            && let Some(files) = &mut self.state.write().snapshot
         {
-            roll.is_synced = false;
+            files.is_synced = false;
         }
         synced
     }
 }
 
-/// A snapshot that was read and is whole. Whether it is of the log that the store holds now is for the caller to see.
+/// A complete snapshot in memory, not yet installed. The caller checks that it belongs to the current log.
 #[derive(Debug)]
-#[must_use = "nothing is loaded until it is taken up"]
-pub struct Recall {
-    shelf: Arc<Shelf>,
-    fold: Fold,
+#[must_use = "nothing changes until the snapshot is installed"]
+pub struct LoadedSnapshot {
+    index: Arc<CollectionIndex>,
+    state: IndexState,
 }
 
-impl Recall {
-    /// Where in the log it stands.
+impl LoadedSnapshot {
+    /// Position of the log at which the snapshot was taken.
     pub fn position(&self) -> Position {
-        self.fold.head
+        self.state.head
     }
 
-    /// Of the entry at that position.
+    /// Checksum of the log entry at that position.
     pub fn mark(&self) -> u32 {
-        self.fold.mark
+        self.state.mark
     }
 
-    /// Puts it in place; entries after its position are applied as usual.
-    pub fn take_up(self) {
-        self.shelf.replace(self.fold);
+    /// Replaces the index's state. Entries after its position are applied as usual.
+    pub fn install(self) {
+        self.index.replace(self.state);
     }
 }

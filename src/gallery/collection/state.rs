@@ -1,86 +1,87 @@
-//! A collection's log, added up: who is enrolled with which templates, and what a snapshot must know of that.
+//! The state of a collection after applying its log: identities, templates, and what a snapshot needs of them.
 
 use std::collections::HashMap;
 
 use crate::{
     GalleryError, SnapshotError,
     roster::{Roster, Slot},
-    rows::{Member, kernel::Packing},
+    rows::{RowRecord, kernel::Packing},
     scan::top::Hit,
-    snapshot::{Moment, Roll},
-    space::Space,
+    snapshot::{SnapshotContent, SnapshotFiles},
+    space::SpaceIndex,
 };
 use domain::{
     Candidate, CollectionStats, EmbeddingSpace, Entry, EntryKind, Identity, IdentityId, Position, Similarity,
     StoredTemplate, TemplateId,
 };
 
-/// What the log adds up to.
+/// Result of applying the log up to `head`.
 #[derive(Debug, Default)]
-pub(crate) struct Fold {
+pub(crate) struct IndexState {
     pub(crate) head: Position,
-    /// Of the entry at the head.
+    /// Checksum of the log entry at the head.
     pub(crate) mark: u32,
-    /// Of the codes of its spaces.
+    /// Packing of the codes in all spaces.
     packing: Packing,
     pub(crate) roster: Roster,
-    pub(crate) spaces: HashMap<EmbeddingSpace, Space>,
-    /// The newest snapshot.
-    pub(crate) kept: Option<Roll>,
-    /// While a snapshot is written: what was forgotten since, and must be overwritten in it.
-    pub(crate) forgotten: Option<Vec<Forgotten>>,
+    pub(crate) spaces: HashMap<EmbeddingSpace, SpaceIndex>,
+    /// Files of the newest snapshot.
+    pub(crate) snapshot: Option<SnapshotFiles>,
+    /// While a snapshot is being written: deletions since its start, to be erased from it.
+    pub(crate) pending_erasures: Option<Vec<Erasure>>,
 }
 
-/// Somebody or something that no file may hold any more.
+/// A deleted template or identity, to be erased from snapshot files.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Forgotten {
+pub(crate) enum Erasure {
     Template(TemplateId),
     Identity(Slot),
 }
 
-/// A share of what is held; below it, reading the entries again costs less than writing everything anew.
+/// A snapshot is written when the log has grown by one hundredth of the template count. Below that, applying the
+/// entries costs less than writing all files.
 const MOVED_SHARE: u64 = 100;
 
-impl Fold {
+impl IndexState {
     pub(crate) fn new(packing: Packing) -> Self {
         Self { packing, ..Self::default() }
     }
 
-    pub(crate) fn of(moment: Moment, roll: Roll, packing: Packing) -> Self {
-        let Moment { position, mark, occupants, spaces } = moment;
+    pub(crate) fn of(content: SnapshotContent, files: SnapshotFiles, packing: Packing) -> Self {
+        let SnapshotContent { position, mark, entries, spaces } = content;
         let (roster, spaces) = rayon::join(
-            || Roster::of(occupants),
-            || spaces.into_iter().map(|(key, rows)| (key, Space::of(rows))).collect(),
+            || Roster::of(entries),
+            || spaces.into_iter().map(|(key, rows)| (key, SpaceIndex::of(rows))).collect(),
         );
-        Self { packing, head: position, mark, roster, spaces, kept: Some(roll), forgotten: None }
+        Self { packing, head: position, mark, roster, spaces, snapshot: Some(files), pending_erasures: None }
     }
 
     pub(crate) fn put(&mut self, identity: &Identity) {
         self.roster.put(identity);
     }
 
-    /// A template of an identity that is not there is passed over: the identity was removed after the template was
-    /// written, and the entry that says so comes next.
+    /// Skips a template whose identity is missing: the identity was deleted later, and its deletion entry follows in
+    /// the log.
     pub(crate) fn admit(&mut self, stored: &StoredTemplate) {
         let Some(owner) = self.roster.slot(&stored.template.identity) else {
             return;
         };
         let key = stored.embedding.space();
-        let space = self.spaces.entry(key).or_insert_with(|| Space::new(key, self.packing));
+        let space = self.spaces.entry(key).or_insert_with(|| SpaceIndex::new(key, self.packing));
         let quality = stored.template.quality.unwrap_or(f32::NAN);
-        space.admit(Member { owner, template: stored.template.id, quality }, stored.embedding.values());
+        space.admit(RowRecord { owner, template: stored.template.id, quality }, stored.embedding.values());
     }
 
-    pub(crate) fn figures(&self) -> Figures {
-        let of = |space: &Space| CollectionStats {
+    pub(crate) fn statistics(&self) -> IndexStatistics {
+        let of = |space: &SpaceIndex| CollectionStats {
             identities: space.identities() as u64,
             templates: space.rows().len() as u64,
         };
         let spaces: HashMap<EmbeddingSpace, CollectionStats> =
             self.spaces.iter().map(|(key, space)| (*key, of(space))).collect();
         let templates = spaces.values().map(|stats| stats.templates).sum();
-        let mean = |(key, space): (&EmbeddingSpace, &Space)| Some((*key, space.quality_mean()?));
-        Figures {
+        let mean = |(key, space): (&EmbeddingSpace, &SpaceIndex)| Some((*key, space.quality_mean()?));
+        IndexStatistics {
             position: self.head,
             stats: CollectionStats { identities: self.roster.len() as u64, templates },
             spaces,
@@ -110,7 +111,7 @@ impl Fold {
         for space in self.spaces.values_mut() {
             space.forget_template(template);
         }
-        self.erase(Forgotten::Template(template));
+        self.erase(Erasure::Template(template));
     }
 
     fn forget_identity(&mut self, id: &IdentityId) {
@@ -118,68 +119,73 @@ impl Fold {
             let forgotten: Vec<TemplateId> =
                 self.spaces.values_mut().flat_map(|space| space.forget_owner(slot)).collect();
             for template in forgotten {
-                self.erase(Forgotten::Template(template));
+                self.erase(Erasure::Template(template));
             }
-            self.erase(Forgotten::Identity(slot));
+            self.erase(Erasure::Identity(slot));
         }
     }
 
-    /// Overwrites what files hold of it. A snapshot in which that fails is given up: better none than one that
-    /// remembers.
-    fn erase(&mut self, forgotten: Forgotten) {
-        if let Some(roll) = &mut self.kept
-            && let Err(error) = forgotten.erase_from(roll)
+    /// Erases it from the snapshot files. When that fails the snapshot is deleted: no snapshot is better than one that
+    /// keeps deleted data.
+    fn erase(&mut self, erasure: Erasure) {
+        if let Some(files) = &mut self.snapshot
+            && let Err(error) = erasure.erase_from(files)
         {
-            tracing::warn!(%error, "a snapshot is given up, because nothing can be erased from it");
-            roll.retire();
-            self.kept = None;
+            tracing::warn!(%error, "a snapshot is deleted, because erasing from it failed");
+            files.retire();
+            self.snapshot = None;
         }
-        if let Some(list) = &mut self.forgotten {
-            list.push(forgotten);
+        if let Some(list) = &mut self.pending_erasures {
+            list.push(erasure);
         }
     }
 
-    /// Whether a snapshot is wanted. From then on it is noted what is forgotten.
+    /// Returns whether a snapshot is needed. If so, deletions are recorded from now on.
     pub(crate) fn begin_snapshot(&mut self) -> bool {
         let held: u64 = self.spaces.values().map(|space| space.rows().len() as u64).sum();
-        let moved = self.head.0 - self.kept.as_ref().map_or(0, |roll| roll.position.0);
+        let moved = self.head.0 - self.snapshot.as_ref().map_or(0, |files| files.position.0);
         let wanted = moved > 0 && moved >= held / MOVED_SHARE;
-        self.forgotten = wanted.then(Vec::new);
+        self.pending_erasures = wanted.then(Vec::new);
         wanted
     }
 
-    /// What a snapshot is made of; shared with what is in memory.
-    pub(crate) fn moment(&self) -> Moment {
-        Moment {
+    /// Input of a snapshot. It shares memory with this state.
+    pub(crate) fn content(&self) -> SnapshotContent {
+        SnapshotContent {
             position: self.head,
             mark: self.mark,
-            occupants: self.roster.shared(),
+            entries: self.roster.shared(),
             spaces: self.spaces.iter().map(|(key, space)| (*key, space.rows().clone())).collect(),
         }
     }
 
-    /// Takes the new snapshot into use. Answers the one that is of no use any more.
-    pub(crate) fn finish_snapshot(&mut self, moment: &Moment, mut roll: Roll) -> Option<Roll> {
-        let erased = self.forgotten.take().map(|list| list.iter().try_for_each(|one| one.erase_from(&mut roll)));
-        // Nothing to catch up from means that the shelf was loaded anew meanwhile.
+    /// Installs the new snapshot and returns the files that are no longer used.
+    pub(crate) fn finish_snapshot(
+        &mut self,
+        content: &SnapshotContent,
+        mut files: SnapshotFiles,
+    ) -> Option<SnapshotFiles> {
+        let erased =
+            self.pending_erasures.take().map(|list| list.iter().try_for_each(|one| one.erase_from(&mut files)));
+        // No recorded list means that the index was replaced during the write.
         if !matches!(erased, Some(Ok(()))) {
-            roll.retire();
-            return Some(roll);
+            files.retire();
+            return Some(files);
         }
-        for (key, written) in &moment.spaces {
-            if let (Some(space), Some(file)) = (self.spaces.get_mut(key), roll.file(key)) {
+        for (key, written) in &content.spaces {
+            if let (Some(space), Some(file)) = (self.spaces.get_mut(key), files.mapped(key)) {
                 space.adopt(written, file);
             }
         }
-        let replaced = self.kept.replace(roll);
-        replaced.iter().for_each(Roll::retire);
+        let replaced = self.snapshot.replace(files);
+        replaced.iter().for_each(SnapshotFiles::retire);
         replaced
     }
 
     pub(crate) fn candidate(&self, hit: &Hit) -> Candidate {
-        let occupant = self.roster.occupant(hit.owner).expect("rows leave with their owner");
+        let entry = self.roster.entry(hit.owner).expect("rows leave with their owner");
         Candidate {
-            identity: occupant.id.clone(),
+            identity: entry.id.clone(),
             template: hit.template,
             similarity: Similarity(hit.similarity),
             fused: None,
@@ -187,21 +193,21 @@ impl Fold {
     }
 }
 
-impl Forgotten {
-    fn erase_from(self, roll: &mut Roll) -> Result<(), SnapshotError> {
+impl Erasure {
+    fn erase_from(self, files: &mut SnapshotFiles) -> Result<(), SnapshotError> {
         match self {
-            Self::Template(template) => roll.erase_template(template),
-            Self::Identity(slot) => roll.erase_identity(slot),
+            Self::Template(template) => files.erase_template(template),
+            Self::Identity(slot) => files.erase_identity(slot),
         }
     }
 }
 
-/// Where a fold stands and how much it holds.
+/// Counters of a state.
 #[derive(Debug, Default)]
-pub(crate) struct Figures {
+pub(crate) struct IndexStatistics {
     pub(crate) position: Position,
     pub(crate) stats: CollectionStats,
     pub(crate) spaces: HashMap<EmbeddingSpace, CollectionStats>,
-    /// Of the templates that have a quality.
+    /// Mean over the templates that have a quality, per space; 0 to 1.
     pub(crate) quality_means: HashMap<EmbeddingSpace, f64>,
 }

@@ -1,31 +1,30 @@
-//! Who is linked to whom: flat lists of numbers that many threads may read while others write.
+//! Adjacency lists: flat arrays of node numbers that threads may read while others write.
 //!
-//! A list is cut short by [`EMPTY`]. Its numbers are atomic because it may be rewritten under a reader's eyes, who then
-//! sees some of the old links and some of the new: all of them are nodes, so he walks on. Writers of one list take
-//! turns.
+//! [`EMPTY`] ends a list early. Entries are atomic, because a reader may see a list while it is rewritten: a mix of old
+//! and new links, all of them valid nodes. Writers of one list exclude each other by a lock.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
-/// The end of a list.
+/// End of a list.
 const EMPTY: u32 = u32::MAX;
-/// Ground lists come in blocks, so that one point more never moves all of them.
+/// Base-layer lists are allocated in blocks, so that one more point never moves all of them.
 const BLOCK_POINTS: usize = 1 << 12;
-/// Locks for all lists together: many more than threads, so that these rarely meet.
+/// Locks for all lists: many more than threads, so that threads rarely wait for each other.
 const LOCKS: usize = 1 << 10;
 
-/// The lists of every layer. On the ground each point has one; the few points that reach higher have a *slot*, and one
-/// list more for each layer above the ground.
+/// The lists of all layers. In the base layer each point has one list. The few points that reach higher have a *slot*,
+/// and one more list for each upper layer.
 #[derive(Debug)]
 pub(super) struct Links {
-    /// The longest list above the ground; on the ground twice as long.
+    /// Maximum list length in the upper layers; the base layer has twice as much.
     length: usize,
     points: usize,
-    ground: Vec<Box<[AtomicU32]>>,
+    base: Vec<Box<[AtomicU32]>>,
     /// The point of each slot, ascending.
     slots: Vec<u32>,
-    /// Where the lists of each slot start.
+    /// Start of each slot's lists in `upper`.
     starts: Vec<u32>,
     upper: Vec<AtomicU32>,
     locks: Box<[Mutex<()>]>,
@@ -36,7 +35,7 @@ impl Links {
         Self {
             length,
             points: 0,
-            ground: Vec::new(),
+            base: Vec::new(),
             slots: Vec::new(),
             starts: Vec::new(),
             upper: Vec::new(),
@@ -48,22 +47,22 @@ impl Links {
         self.points
     }
 
-    /// Makes room for one point more, with empty lists on the ground and so many layers above it.
-    pub(super) fn add(&mut self, layers_above: usize) {
+    /// Adds a point with empty lists in the base layer and in `upper_layers` layers above it.
+    pub(super) fn add(&mut self, upper_layers: usize) {
         let empty = |count: usize| (0..count).map(|_| AtomicU32::new(EMPTY));
         if self.points.is_multiple_of(BLOCK_POINTS) {
-            self.ground.push(empty(BLOCK_POINTS * 2 * self.length).collect());
+            self.base.push(empty(BLOCK_POINTS * 2 * self.length).collect());
         }
-        if layers_above > 0 {
+        if upper_layers > 0 {
             self.slots.push(u32::try_from(self.points).expect("a graph has fewer points than 2^31"));
             self.starts.push(u32::try_from(self.upper.len()).expect("one point of many has a slot"));
-            self.upper.extend(empty(layers_above * self.length));
+            self.upper.extend(empty(upper_layers * self.length));
         }
         self.points += 1;
     }
 
-    /// How many layers above the ground the point reaches.
-    pub(super) fn layers_above(&self, point: u32) -> usize {
+    /// Number of layers above the base layer that the point reaches.
+    pub(super) fn upper_layers(&self, point: u32) -> usize {
         let Ok(slot) = self.slots.binary_search(&point) else {
             return 0;
         };
@@ -76,12 +75,12 @@ impl Links {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let ground = self.ground.len() * BLOCK_POINTS * 2 * self.length;
-        (ground + self.upper.capacity() + self.slots.capacity() + self.starts.capacity()) * size_of::<u32>()
+        let base = self.base.len() * BLOCK_POINTS * 2 * self.length;
+        (base + self.upper.capacity() + self.slots.capacity() + self.starts.capacity()) * size_of::<u32>()
     }
 }
 
-/// One layer; level 0 is the ground. Its *nodes* are points on the ground and slots above it.
+/// One layer; level 0 is the base layer. Its *nodes* are points in the base layer and slots above it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layer<'l> {
     links: &'l Links,
@@ -93,7 +92,7 @@ impl<'l> Layer<'l> {
         if self.level == 0 { node } else { self.links.slots[node as usize] }
     }
 
-    /// The node of a point that reaches this layer.
+    /// Node of a point that reaches this layer.
     pub(super) fn node(self, point: u32) -> u32 {
         if self.level == 0 {
             return point;
@@ -102,12 +101,12 @@ impl<'l> Layer<'l> {
         u32::try_from(slot).expect("there are no more slots than points")
     }
 
-    /// How many nodes are numbered here, in use or not.
+    /// Number of node numbers in this layer; some may be unused.
     pub(super) fn nodes(self) -> usize {
         if self.level == 0 { self.links.points } else { self.links.slots.len() }
     }
 
-    /// The most links of one node.
+    /// Maximum number of links of one node.
     pub(super) fn links_max(self) -> usize {
         if self.level == 0 { 2 * self.links.length } else { self.links.length }
     }
@@ -117,12 +116,12 @@ impl<'l> Layer<'l> {
         self.list(node).iter().map(|link| link.load(Ordering::Relaxed)).take_while(|link| *link != EMPTY)
     }
 
-    /// Whoever changes a node's list holds this.
+    /// Hold this lock while changing the node's list.
     pub(super) fn lock(self, node: u32) -> MutexGuard<'l, ()> {
         self.links.locks[(node as usize + self.level) % LOCKS].lock()
     }
 
-    /// Adds a link where there is room. Answers whether there was.
+    /// Appends a link when the list has space. Returns whether it had.
     pub(super) fn append(self, node: u32, link: u32) -> bool {
         let free = self.list(node).iter().find(|place| place.load(Ordering::Relaxed) == EMPTY);
         free.is_some_and(|place| {
@@ -143,7 +142,7 @@ impl<'l> Layer<'l> {
         let (links, node) = (self.links, node as usize);
         if self.level == 0 {
             let length = 2 * links.length;
-            return &links.ground[node / BLOCK_POINTS][node % BLOCK_POINTS * length..][..length];
+            return &links.base[node / BLOCK_POINTS][node % BLOCK_POINTS * length..][..length];
         }
         let start = links.starts[node] as usize + (self.level - 1) * links.length;
         &links.upper[start..][..links.length]

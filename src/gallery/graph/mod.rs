@@ -1,22 +1,23 @@
-//! The graph over a large space: which point leads to which template, and what it takes to trust a graph.
+//! Graph index of a large space: approximate search, and what makes its answers trustworthy.
 //!
-//! Two graphs stand behind this door, and [`GraphKind`](super::GraphKind) chooses: a compact one of our own, and
-//! hnsw_rs. Both walk over codes. Whoever searches looks at the originals of what they show; they never decide.
+//! [`GraphKind`] selects one of two graphs: an own compact one, and `hnsw_rs`. Both search over codes; the caller
+//! compares the original values of the returned templates.
 //!
-//! - Neither can remove. A point leads to a template id, and the space knows whether that template is still there. The
-//!   codes of a forgotten template can be reached by no answer and leave memory with the next rebuild.
-//! - Insertion needs `&mut`, so it cannot happen during a search.
-//! - A graph loses points. Each must find itself once it is in. Those that do not are linked to from where walks that look for
-//!   them end; those that are lost all the same are listed, and always looked at.
-//! - A filtered walk visits nearly everything. There is none: the space asks wider, or scans.
+//! - Points cannot be removed. A point leads to a template id, and the space knows whether that template still exists.
+//!   Codes of deleted templates appear in no answer and leave memory with the next rebuild.
+//! - Insertion takes `&mut`, so it cannot happen during a search.
+//! - A graph can make points unreachable. Every point must find itself after its insertion. A point that does not gets
+//!   links from the nodes at which searches for it end. A point that is still unreachable is listed and compared in
+//!   every search.
+//! - There is no filtered graph search: it visits nearly all nodes. The space searches wider, or scans.
 
+mod best_first;
 mod compact;
 mod hnsw;
 mod links;
 mod prefetch;
 #[cfg(test)]
 mod tests;
-mod walk;
 
 use std::{
     fmt,
@@ -28,78 +29,79 @@ use self::{compact::Compact, hnsw::HnswRs};
 use crate::{
     GalleryOptions, GraphKind,
     rows::{
-        codes::{Codes, Probe},
+        codes::{Codes, ProbeCode},
         kernel::Kernel,
     },
 };
 use domain::TemplateId;
 
-/// How wide a point looks for itself. Narrower than a search, so that what passes here is found there with ease.
+/// Width of the search by which a point looks for itself. Narrower than a normal search, so that a point that passes is
+/// easily found by those.
 const SELF_QUERY_WIDTH: usize = 48;
 
 /// A graph whose points are templates.
 pub(super) struct Graph {
-    points: Box<dyn Points>,
-    /// The template of each point.
+    points: Box<dyn PointGraph>,
+    /// Template of each point.
     templates: Vec<TemplateId>,
     /// Points that did not find themselves.
     unreachable: Vec<u32>,
-    /// Templates that are not in the graph yet.
+    /// Templates that are not inserted yet.
     waiting: Vec<TemplateId>,
 }
 
-/// What a walk has shown.
-pub(super) struct Found {
-    /// Templates, forgotten ones among them, and the most that the similarity of each can be.
-    pub(super) near: Vec<(TemplateId, f32)>,
-    /// The most that the similarity of a template can be that a wider walk would show.
+/// Result of a graph search.
+pub(super) struct GraphCandidates {
+    /// Templates, including deleted ones, each with the upper bound of its similarity.
+    pub(super) templates: Vec<(TemplateId, f32)>,
+    /// Upper bound of the similarity of any template that only a wider search would find.
     pub(super) edge: f32,
 }
 
 impl Graph {
-    /// Takes the better part of a millisecond a row. The templates are those of the codes, in order.
+    /// Builds a graph. Takes nearly a millisecond per row and thread. `templates` are in the order of the codes.
     pub(super) fn build(codes: Codes, templates: Vec<TemplateId>, options: &GalleryOptions) -> Self {
         let (count, threads) = (templates.len(), options.graph_build_threads);
-        let shape = Shape { links: options.graph_links, build_width: options.graph_build_width };
-        let points: Box<dyn Points> = match options.graph {
+        let shape = GraphShape { links: options.graph_links, build_width: options.graph_build_width };
+        let points: Box<dyn PointGraph> = match options.graph {
             GraphKind::Compact => Box::new(Compact::build(codes, shape, threads)),
             GraphKind::HnswRs => Box::new(HnswRs::build(&codes, shape, threads)),
         };
-        let mut lost = lost_of(&*points, count, threads);
-        if !lost.is_empty() {
-            in_parallel(threads, 0..lost.len(), |at| points.mend(lost[at], SELF_QUERY_WIDTH));
-            // Of all, because a link more for one may lead the walks that look for others astray.
-            lost = lost_of(&*points, count, threads);
+        let mut unreachable = unreachable_points(&*points, count, threads);
+        if !unreachable.is_empty() {
+            in_parallel(threads, 0..unreachable.len(), |at| points.repair(unreachable[at], SELF_QUERY_WIDTH));
+            // Checks all points again, because a link added for one may divert searches for others.
+            unreachable = unreachable_points(&*points, count, threads);
         }
-        let unreachable = lost.into_iter().map(number).collect();
+        let unreachable = unreachable.into_iter().map(number).collect();
         Self { points, templates, unreachable, waiting: Vec::new() }
     }
 
-    /// What a walk shows that weighs `width` points.
-    pub(super) fn nearest(&self, probe: &[f32], width: usize) -> Found {
-        let walked = self.points.nearest(probe, width);
-        let near = walked.near.iter().map(|near| (self.templates[near.point], near.most()));
-        Found { near: near.collect(), edge: walked.edge }
+    /// Searches the graph with ef = `width`.
+    pub(super) fn nearest(&self, probe: &[f32], width: usize) -> GraphCandidates {
+        let found = self.points.nearest(probe, width);
+        let templates = found.hits.iter().map(|hit| (self.templates[hit.point], hit.upper()));
+        GraphCandidates { templates: templates.collect(), edge: found.edge }
     }
 
-    /// Templates that a walk does not come by, and the most that the similarity of each can be.
-    pub(super) fn outside(&self, probe: &[f32]) -> impl Iterator<Item = (TemplateId, f32)> {
-        let (probe, kernel) = (Probe::new(probe), Kernel::fastest());
+    /// Templates that graph searches cannot find, each with the upper bound of its similarity.
+    pub(super) fn unindexed(&self, probe: &[f32]) -> impl Iterator<Item = (TemplateId, f32)> {
+        let (probe, kernel) = (ProbeCode::new(probe), Kernel::fastest());
         let unreachable = self.unreachable.iter().map(move |point| {
             let code = self.points.codes().code(*point as usize);
-            let similarity = probe.similarity(kernel.sum(probe.numbers(), code.numbers), code.term);
-            (self.templates[*point as usize], similarity + probe.error(code.term))
+            let similarity = probe.similarity(kernel.sum(probe.numbers(), code.numbers), code.quantization);
+            (self.templates[*point as usize], similarity + probe.error(code.quantization))
         });
         unreachable.chain(self.waiting.iter().map(|template| (*template, f32::INFINITY)))
     }
 
-    /// The share of points whose template is none of the `live` ones any more.
+    /// Share of points whose template is deleted, 0 to 1; `live` is the number of templates that exist.
     pub(super) fn forgotten_share(&self, live: usize) -> f64 {
         let known = self.templates.len() + self.waiting.len();
         known.saturating_sub(live) as f64 / known.max(1) as f64
     }
 
-    /// What it takes beside the codes that it shares with the space.
+    /// Memory in bytes, without the codes that it shares with the space.
     pub(super) fn bytes(&self) -> usize {
         let lists = self.templates.capacity() + self.waiting.capacity();
         self.points.bytes() + lists * size_of::<TemplateId>() + self.unreachable.capacity() * size_of::<u32>()
@@ -122,7 +124,7 @@ impl Graph {
         self.templates.push(template);
         self.points.insert(values);
         if !self.points.finds(point, SELF_QUERY_WIDTH) {
-            self.points.mend(point, SELF_QUERY_WIDTH);
+            self.points.repair(point, SELF_QUERY_WIDTH);
             if !self.points.finds(point, SELF_QUERY_WIDTH) {
                 self.unreachable.push(number(point));
             }
@@ -130,17 +132,17 @@ impl Graph {
     }
 }
 
-/// Those of so many points that do not find themselves, in order.
-fn lost_of(points: &dyn Points, count: usize, threads: usize) -> Vec<usize> {
-    let lost = parking_lot::Mutex::new(Vec::new());
+/// Points below `count` that do not find themselves, in order.
+fn unreachable_points(points: &dyn PointGraph, count: usize, threads: usize) -> Vec<usize> {
+    let unreachable = parking_lot::Mutex::new(Vec::new());
     in_parallel(threads, 0..count, |point| {
         if !points.finds(point, SELF_QUERY_WIDTH) {
-            lost.lock().push(point);
+            unreachable.lock().push(point);
         }
     });
-    let mut lost = lost.into_inner();
-    lost.sort_unstable();
-    lost
+    let mut unreachable = unreachable.into_inner();
+    unreachable.sort_unstable();
+    unreachable
 }
 
 fn number(point: usize) -> u32 {
@@ -157,68 +159,67 @@ impl fmt::Debug for Graph {
     }
 }
 
-/// What the graphs have in common. Points are numbered in the order in which they came.
-trait Points: Send + Sync {
-    fn nearest(&self, probe: &[f32], width: usize) -> Walked;
+/// A graph over numbered points. Points are numbered in insertion order.
+trait PointGraph: Send + Sync {
+    fn nearest(&self, probe: &[f32], width: usize) -> PointHits;
 
-    /// Whether a walk of this width finds the point by its own code.
+    /// Whether a search of this width for the point's own code finds the point.
     fn finds(&self, point: usize, width: usize) -> bool;
 
     fn insert(&mut self, values: &[f32]);
 
-    /// Makes it likelier that a walk of this width finds the point, where the graph knows how.
-    fn mend(&self, _point: usize, _width: usize) {}
+    /// Makes it likelier that a search of this width finds the point. Does nothing by default.
+    fn repair(&self, _point: usize, _width: usize) {}
 
-    /// Of all points, in order.
+    /// The codes of all points, in order.
     fn codes(&self) -> &Codes;
 
     fn bytes(&self) -> usize;
 }
 
-/// How a graph is made.
+/// Build parameters.
 #[derive(Debug, Clone, Copy)]
-struct Shape {
-    /// Links of a point above the ground (M of Malkov and Yashunin 2016); on the ground twice as many.
+struct GraphShape {
+    /// Links per point in the upper layers (M in Malkov and Yashunin 2016); twice as many in the base layer.
     links: usize,
-    /// How many candidates an insertion weighs (efConstruction).
+    /// Candidates per insertion (efConstruction).
     build_width: usize,
 }
 
-/// A point that a walk has shown.
+/// A point found by a search.
 #[derive(Debug, Clone, Copy)]
-struct Near {
+struct PointHit {
     point: usize,
-    /// By codes.
+    /// Estimated from codes.
     similarity: f32,
-    /// How far that may lie from what the originals give.
+    /// Bound of |estimated - exact similarity|.
     error: f32,
 }
 
-impl Near {
-    fn most(&self) -> f32 {
+impl PointHit {
+    fn upper(&self) -> f32 {
         self.similarity + self.error
     }
 }
 
-/// Where a walk came by.
+/// Result of a search over points.
 #[derive(Debug)]
-struct Walked {
-    near: Vec<Near>,
-    /// The most that the similarity of a point can be that was not shown, where points are no worse than those that
-    /// were.
+struct PointHits {
+    hits: Vec<PointHit>,
+    /// Upper bound of the similarity of points that were not returned, if they are no better than the returned ones.
     edge: f32,
 }
 
-impl Walked {
-    /// `near` is in order, best first.
-    fn new(near: Vec<Near>) -> Self {
-        let error = near.iter().map(|near| near.error).fold(0.0, f32::max);
-        let edge = near.last().map_or(f32::INFINITY, |last| last.similarity + error);
-        Self { near, edge }
+impl PointHits {
+    /// `hits` are sorted by falling similarity.
+    fn new(hits: Vec<PointHit>) -> Self {
+        let error = hits.iter().map(|hit| hit.error).fold(0.0, f32::max);
+        let edge = hits.last().map_or(f32::INFINITY, |last| last.similarity + error);
+        Self { hits, edge }
     }
 }
 
-/// Does `work` for each number of the range, on this thread and `threads - 1` others.
+/// Calls `work` for each number of the range, on this thread and up to `threads - 1` others.
 fn in_parallel(threads: usize, range: std::ops::Range<usize>, work: impl Fn(usize) + Sync) {
     let next = AtomicUsize::new(range.start);
     let take = || {
@@ -228,7 +229,7 @@ fn in_parallel(threads: usize, range: std::ops::Range<usize>, work: impl Fn(usiz
     };
     thread::scope(|scope| {
         for _ in 1..threads {
-            // A thread that the system refuses is work left for the others.
+            // When the system refuses a thread, the others do its share.
             let _ = thread::Builder::new().name("graph-build".to_owned()).spawn_scoped(scope, take);
         }
         take();

@@ -1,10 +1,10 @@
-//! Asks the processor for numbers before they are needed.
+//! Prefetch of codes into the processor's cache.
 #![cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "a hint to the processor is a foreign function here"))]
 
 use crate::rows::codes::Code;
 
-/// Begins to bring the code's numbers into the cache. A walk jumps through memory, and while it computes with one code
-/// the next can be on its way.
+/// Starts loading the code into the cache. A graph search reads memory at random addresses, and can compare one code
+/// while the next is loaded.
 #[inline]
 pub(super) fn prefetch(code: Code<'_>) {
     #[cfg(target_arch = "x86_64")]

@@ -1,43 +1,52 @@
-//! A gallery that tries itself: what its own templates say about strangers and acquaintances.
+//! Rehearsal: mated and non-mated trials from the gallery's own templates (ISO/IEC 19795-1).
 //!
-//! Each trial takes a template of the gallery for a probe. Its own identity taken out of the gallery, it is a stranger;
-//! itself taken out, it is an acquaintance.
+//! Each trial uses an enrolled template as the probe. Without the probe's identity in the gallery, the trial is
+//! non-mated. Without only the probe itself, it is mated.
 
 mod joint;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{RngCore, SeedableRng},
+};
+
 use crate::{
     roster::Slot,
     rows::{
         Rows,
-        weights::{self, Voice},
+        weights::{self, WeightedPooling},
     },
 };
 use domain::{Pooling, Rehearsal, ReviewedSimilarities, SAME_IMAGE, Similarity};
-use ranking::{Pools, Said};
+use ranking::{Accumulators, TemplateSimilarity};
 
-pub use joint::Together;
+pub use joint::JointRehearsal;
 
-/// So many trials pass over a block together where several templates speak: each keeps numbers for every identity.
+/// Trials that share one pass over the rows with pooling. Each needs accumulators for all identities.
 const TRIALS_AT_ONCE: usize = 16;
 
-/// At most `trials_max` trials. The same rows, count and seed give the same trials.
+/// Runs at most `trials_max` trials. The same rows, count and seed give the same trials.
 pub(crate) fn rehearse(rows: &Rows, pooling: Pooling, trials_max: usize, seed: u64) -> Rehearsal {
-    let people = people_of(rows);
-    let pooling = weights::in_space(rows.measure(), pooling);
-    let mut random = SplitMix(seed);
-    let probes = draw(&people, trials_max, &mut random);
-    let impostor =
-        probes.iter().filter_map(|probe| impostor_of(rows, &people, pooling, (*probe, &mut random))).collect();
+    let identities = rows_by_identity(rows);
+    let pooling = weights::pooling_in_space(rows.measure(), pooling);
+    let mut random = SeededRandom::new(seed);
+    let probes = draw_probes(&identities, trials_max, &mut random);
+    // One random other identity per probe, as in a verification.
+    let impostor_of = |probe: &usize| {
+        let other = draw_other(rows, &identities, *probe, &mut random)?;
+        similarity_without_copies(rows, pooling, *probe, &identities[other]).map(Similarity)
+    };
+    let impostor = probes.iter().filter_map(impostor_of).collect();
     let (nonmated_best, mated_best) = match pooling {
         Pooling::Best => best_of(rows, &probes),
         Pooling::MeanOfBest(_) | Pooling::ByQuality | Pooling::Prototype | Pooling::Centralised => {
-            pooled_of(&Crowd::new(rows, pooling), &probes)
+            pooled_of(&PooledSpace::new(rows, pooling), &probes)
         }
     };
     Rehearsal {
-        identities: people.len() as u64,
+        identities: identities.len() as u64,
         templates: rows.len() as u64,
         nonmated_best,
         impostor,
@@ -46,67 +55,62 @@ pub(crate) fn rehearse(rows: &Rows, pooling: Pooling, trials_max: usize, seed: u
     }
 }
 
-/// The rows of each identity, in the order of their templates and not of the rows, which depends on what was
-/// forgotten before.
-fn people_of(rows: &Rows) -> Vec<Vec<usize>> {
+/// The rows of each identity, in the order of template ids, because the row order depends on earlier deletions.
+fn rows_by_identity(rows: &Rows) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_unstable_by_key(|row| rows.template(*row));
     let mut places: BTreeMap<Slot, usize> = BTreeMap::new();
-    let mut people: Vec<Vec<usize>> = Vec::new();
+    let mut identities: Vec<Vec<usize>> = Vec::new();
     for row in order {
-        let place = *places.entry(rows.owner(row)).or_insert(people.len());
-        if place == people.len() {
-            people.push(Vec::new());
+        let place = *places.entry(rows.owner(row)).or_insert(identities.len());
+        if place == identities.len() {
+            identities.push(Vec::new());
         }
-        people[place].push(row);
+        identities[place].push(row);
     }
-    people
+    identities
 }
 
-/// One row of every identity, in random order, then another one of every identity that has one, and so on: trials of
+/// One row of every identity in random order, then a second row of every identity that has one, and so on. Trials of
 /// one person are not independent, so as many persons as possible take part.
-fn draw(people: &[Vec<usize>], trials_max: usize, random: &mut SplitMix) -> Vec<usize> {
-    let mut people: Vec<Vec<usize>> = people.to_vec();
-    random.shuffle(&mut people);
-    for rows in &mut people {
+fn draw_probes(identities: &[Vec<usize>], trials_max: usize, random: &mut SeededRandom) -> Vec<usize> {
+    let mut identities: Vec<Vec<usize>> = identities.to_vec();
+    random.shuffle(&mut identities);
+    for rows in &mut identities {
         random.shuffle(rows);
     }
-    let rounds = people.iter().map(Vec::len).max().unwrap_or(0);
-    let turns = (0..rounds).flat_map(|round| people.iter().filter_map(move |rows| rows.get(round)));
+    let rounds = identities.iter().map(Vec::len).max().unwrap_or(0);
+    let turns = (0..rounds).flat_map(|round| identities.iter().filter_map(move |rows| rows.get(round)));
     turns.take(trials_max).copied().collect()
 }
 
-/// The probe against one other identity, as a verification compares them: all its templates speak together.
-fn impostor_of(
-    rows: &Rows,
-    people: &[Vec<usize>],
-    pooling: Pooling,
-    (probe, random): (usize, &mut SplitMix),
-) -> Option<Similarity> {
-    if people.len() < 2 {
+/// Index of a random identity other than the probe's own; `None` when there is none.
+fn draw_other(rows: &Rows, identities: &[Vec<usize>], probe: usize, random: &mut SeededRandom) -> Option<usize> {
+    if identities.len() < 2 {
         return None;
     }
-    let drawn = random.below(people.len());
-    let stranger = if rows.owner(people[drawn][0]) == rows.owner(probe) { (drawn + 1) % people.len() } else { drawn };
-    apart(rows, pooling, probe, &people[stranger]).map(Similarity)
+    let drawn = random.below(identities.len());
+    let is_own = rows.owner(identities[drawn][0]) == rows.owner(probe);
+    Some(if is_own { (drawn + 1) % identities.len() } else { drawn })
 }
 
-/// The pooled similarity of a probe and one identity, without the probe itself and its copies. `None` where nothing is left.
-fn apart(rows: &Rows, pooling: Pooling, probe: usize, its_rows: &[usize]) -> Option<f32> {
+/// Pooled similarity of a probe and one identity, without the probe itself and copies of its image. `None` when no
+/// template is left.
+fn similarity_without_copies(rows: &Rows, pooling: Pooling, probe: usize, its_rows: &[usize]) -> Option<f32> {
     let similarity = |row: usize| rows.measure().of(rows.values(probe), rows.values(row));
     let left = its_rows.iter().map(|row| (*row, similarity(*row))).filter(|(row, s)| *s < SAME_IMAGE && *row != probe);
     let (left, similarities): (Vec<usize>, Vec<f32>) = left.unzip();
-    // What is left weighs itself anew.
-    let shares: BTreeMap<usize, f32> = weights::shares_of(rows, pooling, &left).into_iter().collect();
-    let said = |(row, similarity): (&usize, &f32)| Said {
+    // The weights depend on all templates in the pool, so they are computed anew for the remaining ones.
+    let weights: BTreeMap<usize, f32> = weights::template_weights_of(rows, pooling, &left).into_iter().collect();
+    let template = |(row, similarity): (&usize, &f32)| TemplateSimilarity {
         similarity: *similarity,
         quality: rows.quality(*row),
-        share: shares[row],
+        weight: weights[row],
     };
-    Pools::one(pooling, left.iter().zip(&similarities).map(said))
+    Accumulators::single(pooling, left.iter().zip(&similarities).map(template))
 }
 
-/// The highest similarity of each probe to other identities, and to the rest of its own, where there is any.
+/// Highest similarity of each probe to other identities, and to the other templates of its own identity.
 fn best_of(rows: &Rows, probes: &[usize]) -> (Vec<Similarity>, Vec<Similarity>) {
     let mut nonmated = vec![Similarity::LOWEST; probes.len()];
     let mut mated = vec![Similarity::LOWEST; probes.len()];
@@ -121,93 +125,102 @@ fn best_of(rows: &Rows, probes: &[usize]) -> (Vec<Similarity>, Vec<Similarity>) 
     (found(nonmated), found(mated))
 }
 
-/// The same where several templates of an identity speak together.
-fn pooled_of(crowd: &Crowd<'_>, probes: &[usize]) -> (Vec<Similarity>, Vec<Similarity>) {
+/// The same with pooled similarities.
+fn pooled_of(space: &PooledSpace<'_>, probes: &[usize]) -> (Vec<Similarity>, Vec<Similarity>) {
     let (mut nonmated, mut mated) = (Vec::new(), Vec::new());
     for probes in probes.chunks(TRIALS_AT_ONCE) {
-        let meeting = crowd.meet(probes);
+        let similarities = space.compare(probes);
         for (trial, probe) in probes.iter().enumerate() {
-            let own = crowd.rows.owner(*probe);
-            let others = crowd.slots().filter(|slot| *slot != own);
-            let similarities = others.filter_map(|slot| meeting.similarity(trial, slot));
+            let own = space.rows.owner(*probe);
+            let others = space.slots().filter(|slot| *slot != own);
+            let similarities = others.filter_map(|slot| similarities.similarity(trial, slot));
             nonmated.extend(similarities.max_by(f32::total_cmp).map(Similarity));
-            mated.extend(crowd.apart(*probe, own).map(Similarity));
+            mated.extend(space.similarity_without_copies(*probe, own).map(Similarity));
         }
     }
     (nonmated, mated)
 }
 
-/// Everybody in a space, by what the templates of each say together.
-struct Crowd<'r> {
+/// A space with pooled similarities.
+struct PooledSpace<'r> {
     rows: &'r Rows,
     pooling: Pooling,
-    people: BTreeMap<Slot, Vec<usize>>,
-    shares: Vec<f32>,
+    identities: BTreeMap<Slot, Vec<usize>>,
+    weights: Vec<f32>,
 }
 
-/// What some probes are to everybody in a space.
-struct Meeting<'c> {
-    crowd: &'c Crowd<'c>,
+/// Pooled similarities of some probes to all identities of a space.
+struct ProbeSimilarities<'c> {
+    space: &'c PooledSpace<'c>,
     probes: Vec<usize>,
-    /// Of each probe.
-    pools: Vec<Pools>,
-    /// Identities of which something is left out: the probe itself or a copy of it.
-    touched: Vec<BTreeSet<Slot>>,
+    /// One per probe.
+    accumulators: Vec<Accumulators>,
+    /// Identities without one of their templates: the probe itself or a copy of its image.
+    incomplete: Vec<BTreeSet<Slot>>,
 }
 
-impl<'r> Crowd<'r> {
+impl<'r> PooledSpace<'r> {
     fn new(rows: &'r Rows, pooling: Pooling) -> Self {
-        let pooling = weights::in_space(rows.measure(), pooling);
-        let people: BTreeMap<Slot, Vec<usize>> =
-            people_of(rows).into_iter().map(|its_rows| (rows.owner(its_rows[0]), its_rows)).collect();
-        let shares = weights::shares_of_all(rows, pooling, people.values().cloned());
-        Self { rows, pooling, people, shares }
+        let pooling = weights::pooling_in_space(rows.measure(), pooling);
+        let identities: BTreeMap<Slot, Vec<usize>> =
+            rows_by_identity(rows).into_iter().map(|its_rows| (rows.owner(its_rows[0]), its_rows)).collect();
+        let weights = weights::all_template_weights(rows, pooling, identities.values().cloned());
+        Self { rows, pooling, identities, weights }
     }
 
     fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
-        self.people.keys().copied()
+        self.identities.keys().copied()
     }
 
-    /// See [`apart`].
-    fn apart(&self, probe: usize, slot: Slot) -> Option<f32> {
-        apart(self.rows, self.pooling, probe, self.people.get(&slot)?)
+    /// See [`similarity_without_copies`].
+    fn similarity_without_copies(&self, probe: usize, slot: Slot) -> Option<f32> {
+        similarity_without_copies(self.rows, self.pooling, probe, self.identities.get(&slot)?)
     }
 
-    /// Takes as long as a scan for each probe.
-    fn meet(&self, probes: &[usize]) -> Meeting<'_> {
-        let slots = self.people.last_key_value().map_or(0, |(last, _)| last.0 as usize + 1);
-        let voice = Voice::new(self.pooling, &self.shares);
-        let mut pools: Vec<Pools> = probes.iter().map(|_| Pools::new(self.pooling, slots)).collect();
-        let mut touched: Vec<BTreeSet<Slot>> = vec![BTreeSet::new(); probes.len()];
+    /// Compares the probes with all rows. Takes as long as one scan per probe.
+    fn compare(&self, probes: &[usize]) -> ProbeSimilarities<'_> {
+        let slots = self.identities.last_key_value().map_or(0, |(last, _)| last.0 as usize + 1);
+        let weighted = WeightedPooling::new(self.pooling, &self.weights);
+        let mut accumulators: Vec<Accumulators> =
+            probes.iter().map(|_| Accumulators::new(self.pooling, slots)).collect();
+        let mut incomplete: Vec<BTreeSet<Slot>> = vec![BTreeSet::new(); probes.len()];
         each_similarity(self.rows, probes, |trial, row, similarity| {
             let owner = self.rows.owner(row);
             if similarity < SAME_IMAGE && row != probes[trial] {
-                pools[trial].add(owner.0 as usize, voice.said(self.rows, row, similarity));
+                accumulators[trial].add(owner.0 as usize, weighted.template_similarity(self.rows, row, similarity));
             } else {
-                touched[trial].insert(owner);
+                incomplete[trial].insert(owner);
             }
         });
-        if Pools::has_two_rounds(self.pooling) {
+        if Accumulators::needs_second_pass(self.pooling) {
             each_similarity(self.rows, probes, |trial, row, similarity| {
-                pools[trial].compare(self.rows.owner(row).0 as usize, voice.said(self.rows, row, similarity));
+                accumulators[trial].add_second_pass(
+                    self.rows.owner(row).0 as usize,
+                    weighted.template_similarity(self.rows, row, similarity),
+                );
             });
         }
-        Meeting { crowd: self, probes: probes.to_vec(), pools, touched }
+        ProbeSimilarities { space: self, probes: probes.to_vec(), accumulators, incomplete }
     }
 }
 
-impl Meeting<'_> {
-    /// How similar an identity is to one of the probes, without the probe itself and its copies. `None` where nothing is left.
+impl ProbeSimilarities<'_> {
+    /// Pooled similarity of an identity to one of the probes, without the probe itself and copies of its image. `None`
+    /// when no template is left.
     fn similarity(&self, trial: usize, slot: Slot) -> Option<f32> {
-        if self.touched[trial].contains(&slot) {
-            return self.crowd.apart(self.probes[trial], slot);
+        if self.incomplete[trial].contains(&slot) {
+            return self.space.similarity_without_copies(self.probes[trial], slot);
         }
-        self.crowd.people.contains_key(&slot).then(|| self.pools[trial].of(slot.0 as usize)).flatten()
+        self.space
+            .identities
+            .contains_key(&slot)
+            .then(|| self.accumulators[trial].similarity(slot.0 as usize))
+            .flatten()
     }
 }
 
-/// Of each probe to each row: the probe's place, the row, the similarity. Block by block, all probes against one block before the
-/// next is read: the numbers come from memory once.
+/// Calls `take` with the index of a probe, a row, and their similarity. Compares all probes with one block before it
+/// reads the next, so that the values come from memory once.
 fn each_similarity(rows: &Rows, probes: &[usize], mut take: impl FnMut(usize, usize, f32)) {
     let mut similarities = Vec::new();
     for (first, values) in rows.blocks() {
@@ -220,21 +233,17 @@ fn each_similarity(rows: &Rows, probes: &[usize], mut take: impl FnMut(usize, us
     }
 }
 
-/// SplitMix64 (Steele, Lea and Flood 2014): small, seeded, and the same on every machine.
-struct SplitMix(u64);
+/// Draws from SplitMix64 (Steele, Lea and Flood 2014): small, seeded, and equal on every machine.
+struct SeededRandom(SplitMix64);
 
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
+impl SeededRandom {
+    fn new(seed: u64) -> Self {
+        Self(SplitMix64::seed_from_u64(seed))
     }
 
-    /// The high half of a product instead of a remainder (Lemire 2019); biased by less than 2^-32 at these sizes.
+    /// High half of the product instead of a remainder (Lemire 2019); the bias is below 2^-32 at these sizes.
     fn below(&mut self, bound: usize) -> usize {
-        let product = u128::from(self.next()) * bound as u128;
+        let product = u128::from(self.0.next_u64()) * bound as u128;
         usize::try_from(product >> 64).expect("below the bound, which is one")
     }
 
@@ -253,20 +262,20 @@ mod tests {
             kernel::Packing,
             measure::{Measure, similarity_of},
         },
-        testbed::{member, unit_rows},
+        testbed::{row_record, unit_rows},
     };
 
-    /// `people` identities with two templates each, in 32 dimensions.
-    fn gallery(people: u32) -> Rows {
+    /// `identities` identities with two templates each, in 32 dimensions.
+    fn gallery(identities: u32) -> Rows {
         let mut rows = Rows::new(32, Measure::Whole, Packing::Bytes);
-        for (number, values) in (0..).zip(unit_rows(people as usize * 2, 32, 5)) {
-            rows.push(member(number / 2, number), &values);
+        for (number, values) in (0..).zip(unit_rows(identities as usize * 2, 32, 5)) {
+            rows.push(row_record(number / 2, number), &values);
         }
         rows
     }
 
     #[test]
-    fn trials_are_what_a_look_at_every_pair_gives() {
+    fn trials_equal_those_of_all_comparisons() {
         let rows = gallery(20);
         let rehearsal = rehearse(&rows, Pooling::Best, 1000, 3);
         assert_eq!((rehearsal.identities, rehearsal.templates), (20, 40));
@@ -284,32 +293,33 @@ mod tests {
         assert_eq!(found(&rehearsal.mated_best), sorted((0..40).map(|row| best(row, true)).collect()));
     }
 
-    /// A copy of one image under two names, and every way of pooling: trials are what a look at each pair of people gives,
-    /// the probe and its copies left out.
+    /// One image under two identities, with every pooling: trials equal those computed pair by pair, without the probe
+    /// and its copies.
     #[test]
-    fn templates_that_speak_together_weigh_themselves_anew_without_the_probe() {
+    fn template_weights_are_computed_anew_without_the_probe() {
         let mut rows = Rows::new(32, Measure::Whole, Packing::Bytes);
         let mut values = unit_rows(60, 32, 6);
         values[17] = values[40].clone();
         for (number, values) in (0..).zip(&values) {
-            rows.push(member(number / 4, number), values);
+            rows.push(row_record(number / 4, number), values);
         }
         for pooling in [Pooling::Prototype, Pooling::Centralised, Pooling::ByQuality] {
             let rehearsal = rehearse(&rows, pooling, 1000, 3);
             let trial = |probe: usize, is_own: bool| {
-                let people = (0..15).filter(|person| (*person == probe / 4) == is_own);
+                let identities = (0..15).filter(|person| (*person == probe / 4) == is_own);
                 let of = |person: usize| {
                     let left = (person * 4..person * 4 + 4).filter(|row| {
                         *row != probe && similarity_of(rows.values(*row), rows.values(probe)) < SAME_IMAGE
                     });
                     let mut alone = Rows::new(32, Measure::Whole, Packing::Bytes);
                     for row in left {
-                        alone.push(rows.member(row), rows.values(row));
+                        alone.push(rows.record(row), rows.values(row));
                     }
-                    let copy = alone.push(member(99, 999), rows.values(probe));
-                    apart(&alone, pooling, copy, &(0..copy).collect::<Vec<usize>>()).expect("something is left")
+                    let copy = alone.push(row_record(99, 999), rows.values(probe));
+                    similarity_without_copies(&alone, pooling, copy, &(0..copy).collect::<Vec<usize>>())
+                        .expect("something is left")
                 };
-                people.map(of).fold(-2.0, f32::max)
+                identities.map(of).fold(-2.0, f32::max)
             };
             let sorted = |values: &mut dyn Iterator<Item = f32>| {
                 let mut values: Vec<f32> = values.collect();
@@ -322,50 +332,51 @@ mod tests {
                 [(found(&rehearsal.nonmated_best), all(false)), (found(&rehearsal.mated_best), all(true))]
             {
                 assert_eq!(found.len(), expected.len());
-                let apart = found.iter().zip(&expected).map(|(one, other)| (one - other).abs()).fold(0.0, f32::max);
-                assert!(apart < 1e-6, "{pooling:?}: {apart}");
+                let similarity_without_copies =
+                    found.iter().zip(&expected).map(|(one, other)| (one - other).abs()).fold(0.0, f32::max);
+                assert!(similarity_without_copies < 1e-6, "{pooling:?}: {similarity_without_copies}");
             }
         }
     }
 
     #[test]
-    fn every_identity_has_its_turn_before_one_has_two() {
+    fn every_identity_gives_one_probe_before_any_gives_two() {
         let rows = gallery(50);
-        let probes = draw(&people_of(&rows), 50, &mut SplitMix(9));
+        let probes = draw_probes(&rows_by_identity(&rows), 50, &mut SeededRandom::new(9));
         let mut owners: Vec<u32> = probes.iter().map(|row| rows.owner(*row).0).collect();
         owners.sort_unstable();
         assert_eq!(owners, (0..50).collect::<Vec<u32>>());
-        assert_eq!(draw(&people_of(&rows), 70, &mut SplitMix(9)).len(), 70);
+        assert_eq!(draw_probes(&rows_by_identity(&rows), 70, &mut SeededRandom::new(9)).len(), 70);
     }
 
     #[test]
-    fn a_seed_gives_the_same_trials_whatever_was_forgotten_before() {
+    fn a_seed_gives_the_same_trials_after_any_deletions() {
         let rows = gallery(30);
         let mut detour = gallery(31);
         detour.remove(61);
         detour.remove(60);
-        let extra = member(77, 1000);
+        let extra = row_record(77, 1000);
         detour.push(extra, &[0.0; 32]);
         let moved = detour.remove(3);
         assert_eq!(moved, Some(extra.template));
         let values = rows.values(3).to_vec();
-        detour.push(member(1, 3), &values);
+        detour.push(row_record(1, 3), &values);
         detour.remove(3);
         assert_eq!(rehearse(&detour, Pooling::Best, 40, 8), rehearse(&rows, Pooling::Best, 40, 8));
         assert_ne!(rehearse(&rows, Pooling::Best, 40, 8), rehearse(&rows, Pooling::Best, 40, 9));
     }
 
     #[test]
-    fn one_image_under_two_names_makes_no_stranger() {
+    fn one_image_under_two_identities_makes_no_nonmated_trial() {
         let mut rows = gallery(10);
         let copy = rows.values(0).to_vec();
-        rows.push(member(99, 99), &copy);
+        rows.push(row_record(99, 99), &copy);
         let rehearsal = rehearse(&rows, Pooling::Best, 1000, 1);
         assert!(rehearsal.nonmated_best.iter().chain(&rehearsal.impostor).all(|s| s.0 < SAME_IMAGE));
     }
 
     #[test]
-    fn one_person_alone_meets_no_stranger() {
+    fn a_single_identity_has_no_nonmated_trial() {
         let rehearsal = rehearse(&gallery(1), Pooling::Best, 10, 1);
         assert!(rehearsal.nonmated_best.is_empty() && rehearsal.impostor.is_empty());
         assert_eq!(rehearsal.mated_best.len(), 2);

@@ -1,11 +1,11 @@
-//! Fixed pieces of memory for what rows are made of.
+//! Fixed-size memory blocks that hold the rows.
 
 use std::hint::black_box;
 
-/// Rows of 16 floats or 64 codes, or a multiple of it, never straddle a cache line when the block starts on one.
+/// Rows of 16 floats or 64 codes, or multiples of these, never straddle a cache line in a block that starts on one.
 pub(crate) const CACHE_LINE_BYTES: usize = 64;
 
-/// A piece of memory that starts on a cache line and is overwritten when it is let go.
+/// Memory that starts on a cache line and is overwritten with zeros when dropped.
 #[derive(Debug)]
 pub(crate) struct Block<T: Copy + Default> {
     memory: Vec<T>,
@@ -17,12 +17,12 @@ impl<T: Copy + Default> Block<T> {
     pub(crate) fn zeroed(len: usize) -> Self {
         let spare = CACHE_LINE_BYTES / size_of::<T>();
         let memory = vec![T::default(); len + spare];
-        // The offset may be declared unknowable; an unaligned block is slower and right all the same.
+        // `align_offset` may report that no offset is known. An unaligned block is slower but correct.
         let start = memory.as_ptr().align_offset(CACHE_LINE_BYTES).min(spare);
         Self { memory, start, len }
     }
 
-    /// A larger one that begins with the same.
+    /// A larger block with the same start.
     pub(crate) fn grown(&self, len: usize) -> Self {
         let mut grown = Self::zeroed(len);
         grown.as_mut_slice()[..self.len].copy_from_slice(self.as_slice());
@@ -42,7 +42,7 @@ impl<T: Copy + Default> Block<T> {
     }
 }
 
-/// Not derived, because a copy of the memory alone would not start on a cache line.
+/// Not derived: a copy of the memory alone might not start on a cache line.
 impl<T: Copy + Default> Clone for Block<T> {
     fn clone(&self) -> Self {
         self.grown(self.len)
@@ -55,23 +55,23 @@ impl<T: Copy + Default> Drop for Block<T> {
     }
 }
 
-/// Overwrites with zeros, in a way that the compiler must believe somebody reads.
+/// Overwrites with zeros. `black_box` keeps the compiler from removing the write.
 pub(crate) fn wipe<T: Copy + Default>(values: &mut [T]) {
     values.fill(T::default());
     black_box(values);
 }
 
-/// How rows are laid out over blocks: all blocks hold equally many, a power of two; only a block that is alone may be
+/// Distribution of rows over blocks. All blocks hold the same number of rows, a power of two. A single block may be
 /// smaller, because most collections are small.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layout {
-    /// A row's block is its number shifted right by this.
+    /// Block index = row index >> shift.
     shift: u32,
 }
 
-/// 2^17 numbers a block: as codes they stay in a core's second-level cache while several probes pass over them.
+/// 2^17 values per block: their codes stay in a core's second-level cache while several probes are compared with them.
 const BLOCK_NUMBERS: usize = 1 << 17;
-/// The first block starts this small and doubles.
+/// Initial size of the first block, in rows; it doubles.
 const FIRST_ROWS: usize = 16;
 
 impl Layout {
@@ -79,7 +79,7 @@ impl Layout {
         Self { shift: (BLOCK_NUMBERS / dimension.max(1)).max(1).ilog2() }
     }
 
-    /// How many rows a full block holds.
+    /// Rows per full block.
     pub(crate) fn block_rows(self) -> usize {
         1 << self.shift
     }
@@ -100,7 +100,7 @@ impl Layout {
         rows.div_ceil(self.block_rows())
     }
 
-    /// How many rows the block must hold before row number `row` is added to it, which holds `held` now.
+    /// Capacity in rows that the row's block needs for `row`; its present capacity is `held`.
     pub(crate) fn rows_for(self, row: usize, held: usize) -> usize {
         let wanted = self.within(row) + 1;
         if self.block_of(row) > 0 {

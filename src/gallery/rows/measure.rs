@@ -1,20 +1,19 @@
-//! How alike a probe and rows are by their originals: the last word on a similarity.
+//! Similarity of a probe and rows by their original values: the exact value.
 //!
-//! One kernel serves verification, the sweep's second look, the graph's and rehearsals, so that all agree to the last
-//! bit.
+//! Verification, scan, graph and rehearsals all use this one kernel, so that their similarities agree to the last bit.
 #![expect(unsafe_code, reason = "calls to AVX2 code, after asking the processor whether it has AVX2")]
 
 use domain::similarity_by_parts;
 
-/// Independent sums: four registers of eight numbers hide the latency of a fused multiply-add.
+/// Number of independent sums: four registers of eight values hide the latency of a fused multiply-add.
 const LANES: usize = 32;
 
-/// How the rows of a space are compared: as a whole, or part by part.
+/// Comparison of the rows in a space: as whole vectors, or part by part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Measure {
     Whole,
-    /// By so many parts, of which those count that both rows show. No graph serves such a space: a walk through one
-    /// needs a distance that holds for all points alike.
+    /// Number of parts. Only parts that are present in both rows count. No graph serves such a space: a graph search
+    /// needs one distance that is valid for all points.
     Parts(usize),
 }
 
@@ -30,7 +29,7 @@ impl Measure {
         }
     }
 
-    /// The similarity of the probe to each of the rows that follow each other in `values`.
+    /// Similarities of the probe to consecutive rows, whose values follow each other in `values`.
     pub(crate) fn of_all(self, probe: &[f32], values: &[f32], similarities: &mut Vec<f32>) {
         match self {
             Self::Whole => similarities_of(probe, values, similarities),
@@ -42,7 +41,7 @@ impl Measure {
     }
 }
 
-/// The cosine of two unit vectors. Rounding may carry a dot product past 1, hence the clamp.
+/// Cosine of two unit vectors, -1 to 1. Clamped, because rounding may carry a dot product past 1.
 pub(crate) fn similarity_of(one: &[f32], other: &[f32]) -> f32 {
     #[cfg(target_arch = "x86_64")]
     if has_avx2() {
@@ -52,7 +51,7 @@ pub(crate) fn similarity_of(one: &[f32], other: &[f32]) -> f32 {
     dot::<false>(one, other).clamp(-1.0, 1.0)
 }
 
-/// The similarity of the probe to each of the rows that follow each other in `values`.
+/// Similarities of the probe to consecutive rows, whose values follow each other in `values`.
 fn similarities_of(probe: &[f32], values: &[f32], similarities: &mut Vec<f32>) {
     similarities.clear();
     #[cfg(target_arch = "x86_64")]
@@ -68,7 +67,7 @@ fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
 }
 
-/// The portable kernel compiled once more for processors with AVX2 and fused multiply-add.
+/// The portable kernel, compiled once more for processors with AVX2 and fused multiply-add.
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
     #[target_feature(enable = "avx2,fma")]
@@ -85,7 +84,7 @@ mod avx2 {
     }
 }
 
-/// `FUSED` only where the processor multiplies and adds in one instruction: elsewhere `mul_add` is a library call.
+/// `FUSED` only where the processor has a fused multiply-add instruction: elsewhere `mul_add` is a library call.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "must be compiled into its caller, for the caller's processor features")]
 fn dot<const FUSED: bool>(one: &[f32], other: &[f32]) -> f32 {
@@ -99,7 +98,7 @@ fn dot<const FUSED: bool>(one: &[f32], other: &[f32]) -> f32 {
         }
     }
     let rest = one_rest.iter().zip(other_rest).fold(0.0, |sum, (a, b)| add_product(sum, *a, *b));
-    // Halved again and again instead of summed in a row: four additions of whole registers, and less rounding.
+    // Pairwise halving instead of a running sum: four additions of whole registers, and less rounding.
     let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn rounding_never_exceeds_certainty() {
+    fn similarities_stay_within_one() {
         let long = [1.0001_f32; 3];
         assert_eq!((similarity_of(&long, &long), similarity_of(&long, &long.map(|v| -v))), (1.0, -1.0));
     }

@@ -1,13 +1,14 @@
-//! The rows of a space, one a template, always without holes: codes that are scanned, originals that decide, and whose
-//! they are.
+//! The rows of a space, one per template, without holes: codes to scan, original values to compare exactly, and the
+//! owner, template id and quality of each row.
 //!
-//! Memory is shared with readers block by block: a snapshot costs a reference a block, and a writer copies the one
-//! block that it changes while a snapshot holds it. Whatever leaves is overwritten with zeros: a removed row at once,
-//! a block when its last holder lets go.
+//! Memory is shared block by block. A snapshot costs one reference per block; a writer copies a block only when a
+//! snapshot still holds it. Removed data is overwritten with zeros: a removed row at once, a block when its last holder
+//! drops it.
 
 pub(crate) mod block;
 pub(crate) mod codes;
 pub(crate) mod kernel;
+pub(crate) mod mapped;
 pub(crate) mod measure;
 pub(crate) mod originals;
 pub(crate) mod weights;
@@ -17,28 +18,26 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::{
-    Bytes,
+    MemoryBytes,
     roster::Slot,
-    rows::{codes::Codes, kernel::Packing, measure::Measure, originals::Originals},
-    snapshot::RowsFile,
+    rows::{codes::Codes, kernel::Packing, mapped::MappedRows, measure::Measure, originals::Originals},
 };
 use domain::{EmbeddingSpace, TemplateId};
 
-/// Whose a row is.
+/// Owner, template and quality of a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Member {
+pub(crate) struct RowRecord {
     pub(crate) owner: Slot,
     pub(crate) template: TemplateId,
-    /// How fit the sample was, 0 to 1; NaN where nothing is known.
+    /// Sample quality, 0 to 1; NaN when unknown.
     pub(crate) quality: f32,
 }
 
-/// Rows with their owners and templates. A clone is a snapshot that later changes do not reach.
+/// Rows with their records. A clone is a snapshot that later changes do not affect.
 #[derive(Debug, Clone)]
 pub(crate) struct Rows {
     measure: Measure,
-    /// None where rows are compared part by part: a part that is out of sight counts for nothing, and no bound on the
-    /// whole says what that does.
+    /// `None` when rows are compared part by part: absent parts do not count, so no bound on whole rows applies.
     codes: Option<Codes>,
     originals: Originals,
     owners: Vec<Slot>,
@@ -59,22 +58,22 @@ impl Rows {
         }
     }
 
-    /// The rows of a file, whose numbers stay there. Rows without a member were erased, and are left out.
+    /// Rows whose values stay in the mapped file. Rows without a record were erased and are left out.
     pub(crate) fn mapped(
         of: EmbeddingSpace,
         packing: Packing,
-        file: &Arc<RowsFile>,
-        members: &[Option<Member>],
+        file: &Arc<MappedRows>,
+        records: &[Option<RowRecord>],
     ) -> Self {
         let mut rows = Self::new(of.dimension, Measure::of_parts(of.parts), packing);
         let dimension = of.dimension as usize;
         rows.originals = Originals::mapped(dimension, file);
-        rows.codes = rows.codes.map(|_| Codes::of(dimension, packing, members.len(), |rows| file.values(rows)));
-        let nobody = Member { owner: Slot(u32::MAX), template: TemplateId(Uuid::nil()), quality: f32::NAN };
-        for member in members {
-            rows.join(member.unwrap_or(nobody));
+        rows.codes = rows.codes.map(|_| Codes::of(dimension, packing, records.len(), |rows| file.values(rows)));
+        let placeholder = RowRecord { owner: Slot(u32::MAX), template: TemplateId(Uuid::nil()), quality: f32::NAN };
+        for record in records {
+            rows.join(record.unwrap_or(placeholder));
         }
-        for (row, _) in members.iter().enumerate().rev().filter(|(_, member)| member.is_none()) {
+        for (row, _) in records.iter().enumerate().rev().filter(|(_, record)| record.is_none()) {
             rows.remove(row);
         }
         rows
@@ -84,7 +83,7 @@ impl Rows {
         self.owners.len()
     }
 
-    /// How the rows are compared.
+    /// Comparison of the rows.
     pub(crate) fn measure(&self) -> Measure {
         self.measure
     }
@@ -93,15 +92,15 @@ impl Rows {
         self.codes.as_ref()
     }
 
-    /// How many bytes the rows take, part by part.
-    pub(crate) fn bytes(&self) -> Bytes {
+    /// Memory of the rows by part.
+    pub(crate) fn bytes(&self) -> MemoryBytes {
         let (originals, mapped) = self.originals.bytes();
-        Bytes {
+        MemoryBytes {
             codes: self.codes.as_ref().map_or(0, Codes::bytes) as u64,
             originals: originals as u64,
             mapped: mapped as u64,
             rows: (self.len() * (size_of::<Slot>() + size_of::<TemplateId>() + size_of::<f32>())) as u64,
-            ..Bytes::default()
+            ..MemoryBytes::default()
         }
     }
 
@@ -117,7 +116,7 @@ impl Rows {
         self.templates[row]
     }
 
-    /// 0 to 1; NaN where nothing is known.
+    /// 0 to 1; NaN when unknown.
     pub(crate) fn quality(&self, row: usize) -> f32 {
         self.qualities[row]
     }
@@ -126,34 +125,34 @@ impl Rows {
         &self.templates
     }
 
-    pub(crate) fn member(&self, row: usize) -> Member {
-        Member { owner: self.owners[row], template: self.templates[row], quality: self.qualities[row] }
+    pub(crate) fn record(&self, row: usize) -> RowRecord {
+        RowRecord { owner: self.owners[row], template: self.templates[row], quality: self.qualities[row] }
     }
 
-    /// Each block's first row and its numbers, row after row.
+    /// Index of each block's first row, and the block's values, row after row.
     pub(crate) fn blocks(&self) -> impl Iterator<Item = (usize, &[f32])> {
-        (0..self.originals.pieces()).map(|index| self.originals.piece(index))
+        (0..self.originals.chunks()).map(|index| self.originals.chunk(index))
     }
 
-    /// Adds a row at the end and answers its number.
-    pub(crate) fn push(&mut self, member: Member, values: &[f32]) -> usize {
+    /// Appends a row and returns its index.
+    pub(crate) fn push(&mut self, record: RowRecord, values: &[f32]) -> usize {
         let row = self.len();
         if let Some(codes) = &mut self.codes {
             codes.push(values);
         }
         self.originals.push(values);
-        self.join(member);
+        self.join(record);
         row
     }
 
-    fn join(&mut self, member: Member) {
-        self.owners.push(member.owner);
-        self.templates.push(member.template);
-        self.qualities.push(member.quality);
+    fn join(&mut self, record: RowRecord) {
+        self.owners.push(record.owner);
+        self.templates.push(record.template);
+        self.qualities.push(record.quality);
     }
 
-    /// Removes a row and overwrites it. The last row takes its place; answers whose that was, unless it was the
-    /// removed one itself.
+    /// Removes a row and overwrites it with zeros. The last row takes its index: returns that row's template, or `None`
+    /// when the removed row was the last.
     pub(crate) fn remove(&mut self, row: usize) -> Option<TemplateId> {
         if let Some(codes) = &mut self.codes {
             codes.swap_remove(row);
@@ -165,8 +164,8 @@ impl Rows {
         self.templates.get(row).copied()
     }
 
-    /// Maps from the file what `written` was written to it from, where that has not changed since.
-    pub(crate) fn adopt(&mut self, written: &Self, file: &Arc<RowsFile>) {
+    /// Replaces values in memory by the mapped file, for rows that did not change since `written` was written to it.
+    pub(crate) fn adopt(&mut self, written: &Self, file: &Arc<MappedRows>) {
         self.originals.adopt(&written.originals, file);
     }
 }
@@ -176,18 +175,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testbed::member;
+    use crate::testbed::row_record;
 
     fn template(number: u128) -> TemplateId {
         TemplateId(Uuid::from_u128(number))
     }
 
-    /// More rows of 4096 numbers than one block of 32 holds.
+    /// More rows of 4096 values than one block holds (32).
     #[test]
-    fn rows_keep_their_numbers_over_blocks() {
+    fn rows_keep_their_values_across_blocks() {
         let mut rows = Rows::new(4096, Measure::Whole, Packing::Bytes);
         for number in 0..100_u16 {
-            assert_eq!(rows.push(member(1, number.into()), &vec![f32::from(number); 4096]), usize::from(number));
+            assert_eq!(rows.push(row_record(1, number.into()), &vec![f32::from(number); 4096]), usize::from(number));
         }
         assert!((0..100_u16).all(|n| rows.values(n.into()) == vec![f32::from(n); 4096]));
         let seen: Vec<usize> = rows.blocks().map(|(first, values)| first * 4096 + values.len()).collect();
@@ -195,23 +194,23 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_row_gives_its_place_away() {
+    fn the_last_row_takes_the_index_of_a_removed_row() {
         let mut rows = Rows::new(16, Measure::Whole, Packing::Bytes);
-        rows.push(member(1, 1), &[1.0; 16]);
-        rows.push(member(2, 2), &[2.0; 16]);
+        rows.push(row_record(1, 1), &[1.0; 16]);
+        rows.push(row_record(2, 2), &[2.0; 16]);
         assert_eq!(rows.remove(0), Some(template(2)));
         assert_eq!(rows.remove(0), None);
-        rows.push(member(3, 3), &[3.0; 16]);
+        rows.push(row_record(3, 3), &[3.0; 16]);
         assert_eq!((rows.len(), rows.values(0)), (1, &[3.0; 16][..]));
     }
 
     #[test]
     fn a_snapshot_stays_as_it_was() {
         let mut rows = Rows::new(4, Measure::Whole, Packing::Bytes);
-        rows.push(member(1, 1), &[1.0; 4]);
+        rows.push(row_record(1, 1), &[1.0; 4]);
         let snapshot = rows.clone();
         rows.remove(0);
-        rows.push(member(2, 2), &[2.0; 4]);
+        rows.push(row_record(2, 2), &[2.0; 4]);
         assert_eq!((snapshot.values(0), snapshot.template(0)), (&[1.0; 4][..], template(1)));
         assert_eq!((rows.values(0), rows.template(0)), (&[2.0; 4][..], template(2)));
     }
@@ -222,7 +221,7 @@ mod tests {
             let mut rows = Rows::new(5000, Measure::Whole, Packing::Bytes);
             let mut expected: Vec<u16> = (0..90).collect();
             for number in &expected {
-                rows.push(member((*number).into(), (*number).into()), &vec![f32::from(*number); 5000]);
+                rows.push(row_record((*number).into(), (*number).into()), &vec![f32::from(*number); 5000]);
             }
             for removal in removals {
                 let row = removal.index(expected.len());

@@ -1,44 +1,45 @@
-//! Which identities a query wants.
+//! Filter of a query: which identities may appear in the answer.
 
-use crate::roster::{Occupant, Roster, Slot};
+use crate::roster::{Roster, RosterEntry, Slot};
 use domain::{Filter, Timestamp};
 
-/// Below this share of admitted identities a scan asks before it computes.
+/// When fewer identities pass, a scan filters each row before it computes a similarity.
 const SELECTIVE_SHARE: f64 = 0.25;
 
-/// Which identities a query wants: those that its filter accepts and whose time has not come.
+/// Passes identities that match the query's label filter and have not expired.
 #[derive(Debug)]
-pub(crate) struct Sieve<'r> {
+pub(crate) struct CandidateFilter<'r> {
     roster: &'r Roster,
     now: Timestamp,
-    /// With a filter: one answer a slot. Labels are read once an identity, not once a template.
+    /// Result of the label filter per slot, `None` without a filter. Labels are read once per identity, not once per
+    /// template.
     accepted: Option<Vec<bool>>,
-    /// The share of identities that pass.
+    /// Share of identities that pass, 0 to 1.
     share: f64,
 }
 
-impl<'r> Sieve<'r> {
+impl<'r> CandidateFilter<'r> {
     pub(crate) fn new(roster: &'r Roster, filter: Option<&Filter>, now: Timestamp) -> Self {
-        let mut sieve = Self { roster, now, accepted: None, share: 1.0 };
+        let mut candidate_filter = Self { roster, now, accepted: None, share: 1.0 };
         if let Some(filter) = filter {
-            let accepts = |o: Option<&Occupant>| o.is_some_and(|o| is_current(o, now) && filter.accepts(&o.labels));
-            let accepted: Vec<bool> = roster.occupants().map(accepts).collect();
-            sieve.share = accepted.iter().filter(|a| **a).count() as f64 / roster.len().max(1) as f64;
-            sieve.accepted = Some(accepted);
+            let accepts = |o: Option<&RosterEntry>| o.is_some_and(|o| is_current(o, now) && filter.accepts(&o.labels));
+            let accepted: Vec<bool> = roster.entries().map(accepts).collect();
+            candidate_filter.share = accepted.iter().filter(|a| **a).count() as f64 / roster.len().max(1) as f64;
+            candidate_filter.accepted = Some(accepted);
         }
-        sieve
+        candidate_filter
     }
 
     pub(crate) fn admits(&self, slot: Slot) -> bool {
         match &self.accepted {
             Some(accepted) => accepted[slot.0 as usize],
-            None => self.roster.occupant(slot).is_some_and(|o| is_current(o, self.now)),
+            None => self.roster.entry(slot).is_some_and(|o| is_current(o, self.now)),
         }
     }
 
-    /// One more than the highest slot that anybody has.
+    /// One more than the highest slot.
     pub(crate) fn slots(&self) -> usize {
-        self.roster.occupants().len()
+        self.roster.entries().len()
     }
 
     pub(crate) fn share(&self) -> f64 {
@@ -50,6 +51,6 @@ impl<'r> Sieve<'r> {
     }
 }
 
-fn is_current(occupant: &Occupant, now: Timestamp) -> bool {
-    occupant.expire_time.is_none_or(|at| at > now)
+fn is_current(entry: &RosterEntry, now: Timestamp) -> bool {
+    entry.expire_time.is_none_or(|at| at > now)
 }

@@ -1,12 +1,12 @@
-//! The exact scan: one sweep over the codes for several probes, then a look at the originals of the few rows that the
-//! codes could not turn away.
+//! Exact scan: filter and refine. One pass over the codes for several probes, then an exact comparison of the few rows
+//! that the codes could not discard.
 //!
-//! Every row's code gives an interval in which its similarity lies. The lower ends of the best different identities seen
-//! so far are a floor; a row whose upper end is below the floor is beaten by so many other identities, each by a
-//! similarity that it has for certain, and cannot be answered. Rows whose upper end reaches the floor at the end are
-//! suspects. Their similarities are computed from the originals, the likeliest first, until the answer is full and no
-//! suspect reaches into it any more. So the answer is that of a look at every original: the same identities, templates,
-//! similarities and order.
+//! The code of a row gives an interval that contains its similarity. The lower ends of the best identities so far
+//! define a floor. A row whose upper end is below the floor cannot be in the answer, because enough other identities
+//! are certainly more similar. Rows whose upper end reaches the floor are candidates. Their exact similarities are
+//! computed from the original values, highest upper end first, until the answer is full and no remaining candidate can
+//! enter it. So the answer has the same identities, templates, similarities and order as an exact comparison with every
+//! row.
 
 mod exact;
 pub(crate) mod filter;
@@ -21,180 +21,192 @@ use rayon::ThreadPool;
 use crate::{
     rows::{
         Rows,
-        codes::{CodeRows, Codes, Probe, Term},
+        codes::{CodeRows, Codes, ProbeCode, Quantization},
         kernel::Kernel,
     },
     scan::{
         exact::scan,
-        query::{Ask, Question},
-        top::{Best, Hit},
+        query::{PendingQuery, SpaceQuery},
+        top::{Hit, TopIdentities},
     },
 };
 
-/// Below this many bytes of codes a sweep ends before another thread has woken up.
+/// Minimum bytes of codes for a parallel scan. A smaller scan ends before another thread has woken up.
 const SHARED_BYTES_MIN: usize = 4 << 20;
-/// So many rows are turned away at once.
-const TURNED_AWAY: usize = 16;
-/// So many suspects are kept before those are dropped that the floor has passed meanwhile.
-const SUSPECTS_MIN: usize = 4096;
+/// Rows that one comparison discards together.
+const PRUNED_TOGETHER: usize = 16;
+/// Number of candidates from which those below the present floor are dropped.
+const CANDIDATES_MIN: usize = 4096;
 
-/// Offers to each question the nearest of the rows that its sieve admits. Exact, unless codes are of four bits, whose
-/// intervals are only likely. All questions share one sweep.
-pub(crate) fn sweep(rows: &Rows, questions: &mut [Question<'_, '_>], threads: Option<&ThreadPool>) {
+/// Offers to each query the most similar rows that pass its filter. Exact for 8-bit codes; for 4-bit codes with high
+/// probability. All queries share one pass.
+pub(crate) fn scan_codes(rows: &Rows, pending: &mut [PendingQuery<'_, '_>], threads: Option<&ThreadPool>) {
     let Some(codes) = rows.codes() else {
-        for (ask, best) in questions {
-            scan(rows, ask.probe, ask.sieve, best);
+        for PendingQuery { query, top } in pending {
+            scan(rows, query.probe, query.candidate_filter, top);
         }
         return;
     };
-    let asks: Vec<Asked<'_>> = questions.iter().map(|(ask, best)| Asked::new(ask, codes, best)).collect();
+    let queries: Vec<PreparedQuery<'_>> =
+        pending.iter().map(|pending| PreparedQuery::new(pending.query, codes, pending.top)).collect();
     let (selective, wide): (Vec<usize>, Vec<usize>) =
-        (0..asks.len()).partition(|at| asks[*at].ask.sieve.is_selective());
-    let mut found = found_by(rows, codes, &wide.iter().map(|at| &asks[*at]).collect::<Vec<_>>(), threads);
+        (0..queries.len()).partition(|at| queries[*at].query.candidate_filter.is_selective());
+    let mut found = scan_blocks(rows, codes, &wide.iter().map(|at| &queries[*at]).collect::<Vec<_>>(), threads);
     for at in &selective {
-        found.push(pick(rows, codes, &asks[*at]));
+        found.push(scan_admitted_codes(rows, codes, &queries[*at]));
     }
-    for (at, suspects) in wide.into_iter().chain(selective).zip(found) {
-        let (ask, best) = &mut questions[at];
-        settle(rows, ask, suspects, best);
+    for (at, candidates) in wide.into_iter().chain(selective).zip(found) {
+        let PendingQuery { query, top } = &mut pending[at];
+        refine(rows, query, candidates, top);
     }
 }
 
-/// A question during a sweep.
-struct Asked<'q> {
-    ask: &'q Ask<'q>,
-    probe: Probe,
-    /// Like the answer that is wanted, to be filled with lower ends.
-    floor: Best,
+/// A query with its quantized probe.
+struct PreparedQuery<'q> {
+    query: &'q SpaceQuery<'q>,
+    probe: ProbeCode,
+    /// An empty list with the limits of the wanted answer, to be filled with lower ends.
+    floor: TopIdentities,
 }
 
-impl<'q> Asked<'q> {
-    fn new(ask: &'q Ask<'_>, codes: &Codes, best: &Best) -> Self {
-        Self { ask, probe: Probe::packed(ask.probe, codes.packing()), floor: best.emptied() }
+impl<'q> PreparedQuery<'q> {
+    fn new(query: &'q SpaceQuery<'_>, codes: &Codes, top: &TopIdentities) -> Self {
+        Self { query, probe: ProbeCode::packed(query.probe, codes.packing()), floor: top.emptied() }
     }
 }
 
 /// A row that may belong to the answer.
 #[derive(Debug, Clone, Copy)]
-struct Suspect {
+struct RefineCandidate {
     row: usize,
-    /// The most that its similarity can be.
+    /// Upper end of its similarity interval.
     upper: f32,
 }
 
-/// What one thread found for one question.
-struct Found {
-    suspects: Vec<Suspect>,
-    kept_max: usize,
-    floor: Best,
-    /// The upper ends of one block.
+/// State of one query on one thread.
+struct ScanState {
+    candidates: Vec<RefineCandidate>,
+    compact_at: usize,
+    floor: TopIdentities,
+    /// Upper ends of the similarity intervals in the present block.
     uppers: Vec<f32>,
 }
 
-impl Found {
-    fn new(asked: &Asked<'_>) -> Self {
-        Self { suspects: Vec::new(), kept_max: SUSPECTS_MIN, floor: asked.floor.emptied(), uppers: Vec::new() }
+impl ScanState {
+    fn new(prepared: &PreparedQuery<'_>) -> Self {
+        Self { candidates: Vec::new(), compact_at: CANDIDATES_MIN, floor: prepared.floor.emptied(), uppers: Vec::new() }
     }
 
-    /// Takes in the rows of a block, whose sums of products with the probe are given.
-    fn take(&mut self, rows: &Rows, asked: &Asked<'_>, block: &CodeRows<'_>, sums: &[i32]) {
-        let Asked { ask, probe, .. } = asked;
-        let upper = |(sum, term): (&i32, &Term)| (probe.similarity(*sum, *term) + probe.error(*term)).min(1.0);
+    /// Adds the rows of a block, given their dot products with the probe.
+    fn add_block(&mut self, rows: &Rows, prepared: &PreparedQuery<'_>, block: &CodeRows<'_>, sums: &[i32]) {
+        let PreparedQuery { query, probe, .. } = prepared;
+        let upper = |(sum, quantization): (&i32, &Quantization)| {
+            (probe.similarity(*sum, *quantization) + probe.error(*quantization)).min(1.0)
+        };
         self.uppers.clear();
-        self.uppers.extend(sums.iter().zip(block.terms).map(upper));
+        self.uppers.extend(sums.iter().zip(block.quantizations).map(upper));
         let mut floor = self.floor.floor();
-        for (group, uppers) in self.uppers.chunks(TURNED_AWAY).enumerate() {
-            // Nearly all rows are turned away here, many at a time, before their owner is even looked up. Not `f32::max`,
-            // which asks about NaN and becomes no instruction.
-            let most = uppers.iter().fold(f32::MIN, |most, upper| if *upper > most { *upper } else { most });
-            if most < floor {
+        for (group, uppers) in self.uppers.chunks(PRUNED_TOGETHER).enumerate() {
+            // Discards nearly all rows, many at a time, before their owner is looked up. Not `f32::max`: it handles NaN
+            // and does not compile to one instruction.
+            let highest =
+                uppers.iter().fold(f32::MIN, |highest, upper| if *upper > highest { *upper } else { highest });
+            if highest < floor {
                 continue;
             }
-            for (at, upper) in (group * TURNED_AWAY..).zip(uppers).filter(|(_, upper)| **upper >= floor) {
+            for (at, upper) in (group * PRUNED_TOGETHER..).zip(uppers).filter(|(_, upper)| **upper >= floor) {
                 let row = block.first + at;
-                if !ask.sieve.admits(rows.owner(row)) {
+                if !query.candidate_filter.admits(rows.owner(row)) {
                     continue;
                 }
-                self.suspects.push(Suspect { row, upper: *upper });
-                let term = block.terms[at];
-                let lower = (probe.similarity(sums[at], term) - probe.error(term)).clamp(-1.0, 1.0);
+                self.candidates.push(RefineCandidate { row, upper: *upper });
+                let quantization = block.quantizations[at];
+                let lower = (probe.similarity(sums[at], quantization) - probe.error(quantization)).clamp(-1.0, 1.0);
                 self.floor.offer(Hit { similarity: lower, template: rows.template(row), owner: rows.owner(row) });
             }
             floor = self.floor.floor();
         }
-        if self.suspects.len() > self.kept_max {
-            self.suspects.retain(|suspect| suspect.upper >= floor);
-            self.kept_max = SUSPECTS_MIN.max(self.suspects.len() * 2);
+        if self.candidates.len() > self.compact_at {
+            self.candidates.retain(|candidate| candidate.upper >= floor);
+            self.compact_at = CANDIDATES_MIN.max(self.candidates.len() * 2);
         }
     }
 
     fn join(mut self, other: Self) -> Self {
         other.floor.into_hits().into_iter().for_each(|hit| self.floor.offer(hit));
-        self.suspects.extend(other.suspects);
+        self.candidates.extend(other.candidates);
         self
     }
 
-    fn into_suspects(mut self) -> Vec<Suspect> {
+    fn into_candidates(mut self) -> Vec<RefineCandidate> {
         let floor = self.floor.floor();
-        self.suspects.retain(|suspect| suspect.upper >= floor);
-        self.suspects
+        self.candidates.retain(|candidate| candidate.upper >= floor);
+        self.candidates
     }
 }
 
-/// The suspects of each question.
-fn found_by(rows: &Rows, codes: &Codes, asked: &[&Asked<'_>], threads: Option<&ThreadPool>) -> Vec<Vec<Suspect>> {
-    if asked.is_empty() {
+/// The candidates of each query.
+fn scan_blocks(
+    rows: &Rows,
+    codes: &Codes,
+    prepared: &[&PreparedQuery<'_>],
+    threads: Option<&ThreadPool>,
+) -> Vec<Vec<RefineCandidate>> {
+    if prepared.is_empty() {
         return Vec::new();
     }
     let next = AtomicUsize::new(0);
-    let walk = || {
-        let mut found: Vec<Found> = asked.iter().map(|asked| Found::new(asked)).collect();
-        let probes: Vec<&[i16]> = asked.iter().map(|asked| asked.probe.numbers()).collect();
+    let scan_part = || {
+        let mut states: Vec<ScanState> = prepared.iter().map(|prepared| ScanState::new(prepared)).collect();
+        let probes: Vec<&[i16]> = prepared.iter().map(|prepared| prepared.probe.numbers()).collect();
         let (mut sums, kernel) = (Vec::new(), Kernel::fastest());
-        // Blocks are handed out one by one: a thread that a neighbour holds up takes fewer.
+        // Threads take blocks one by one, so that a slow thread takes fewer.
         while let Some(index) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|index| *index < codes.blocks()) {
             let block = codes.block(index);
-            kernel.sums(&probes, (block.numbers, codes.packing()), codes.stride(), &mut sums);
-            for ((found, asked), sums) in found.iter_mut().zip(asked).zip(sums.chunks_exact(block.terms.len())) {
-                found.take(rows, asked, &block, sums);
+            kernel.sums(&probes, codes.packed_rows(block.numbers), &mut sums);
+            for ((state, prepared), sums) in
+                states.iter_mut().zip(prepared).zip(sums.chunks_exact(block.quantizations.len()))
+            {
+                state.add_block(rows, prepared, &block, sums);
             }
         }
-        found
+        states
     };
-    let found = match threads.filter(|_| codes.len() * codes.stride() >= SHARED_BYTES_MIN) {
-        None => walk(),
+    let states = match threads.filter(|_| codes.len() * codes.stride() >= SHARED_BYTES_MIN) {
+        None => scan_part(),
         Some(threads) => {
-            let parts = threads.broadcast(|_| walk());
-            let join =
-                |one: Vec<Found>, other: Vec<Found>| one.into_iter().zip(other).map(|(a, b)| a.join(b)).collect();
+            let parts = threads.broadcast(|_| scan_part());
+            let join = |one: Vec<ScanState>, other: Vec<ScanState>| {
+                one.into_iter().zip(other).map(|(a, b)| a.join(b)).collect()
+            };
             parts.into_iter().reduce(join).unwrap_or_default()
         }
     };
-    found.into_iter().map(Found::into_suspects).collect()
+    states.into_iter().map(ScanState::into_candidates).collect()
 }
 
-/// The suspects when most rows are turned away by the sieve: their codes are not even read.
-fn pick(rows: &Rows, codes: &Codes, asked: &Asked<'_>) -> Vec<Suspect> {
-    let (mut found, kernel) = (Found::new(asked), Kernel::fastest());
+/// The candidates when the filter discards most rows: the codes of discarded rows are not read.
+fn scan_admitted_codes(rows: &Rows, codes: &Codes, prepared: &PreparedQuery<'_>) -> Vec<RefineCandidate> {
+    let (mut state, kernel) = (ScanState::new(prepared), Kernel::fastest());
     let mut sums = Vec::new();
-    for row in (0..rows.len()).filter(|row| asked.ask.sieve.admits(rows.owner(*row))) {
+    for row in (0..rows.len()).filter(|row| prepared.query.candidate_filter.admits(rows.owner(*row))) {
         let code = codes.code(row);
-        kernel.sums(&[asked.probe.numbers()], (code.numbers, codes.packing()), codes.stride(), &mut sums);
-        let block = CodeRows { first: row, numbers: code.numbers, terms: &[code.term] };
-        found.take(rows, asked, &block, &sums);
+        kernel.sums(&[prepared.probe.numbers()], codes.packed_rows(code.numbers), &mut sums);
+        let block = CodeRows { first: row, numbers: code.numbers, quantizations: &[code.quantization] };
+        state.add_block(rows, prepared, &block, &sums);
     }
-    found.into_suspects()
+    state.into_candidates()
 }
 
-/// Looks at the originals of the suspects.
-fn settle(rows: &Rows, ask: &Ask<'_>, mut suspects: Vec<Suspect>, best: &mut Best) {
-    suspects.sort_unstable_by(|one, other| other.upper.total_cmp(&one.upper));
-    for Suspect { row, upper } in suspects {
-        if upper < best.floor() {
+/// Computes the exact similarities of the candidates.
+fn refine(rows: &Rows, query: &SpaceQuery<'_>, mut candidates: Vec<RefineCandidate>, top: &mut TopIdentities) {
+    candidates.sort_unstable_by(|one, other| other.upper.total_cmp(&one.upper));
+    for RefineCandidate { row, upper } in candidates {
+        if upper < top.floor() {
             break;
         }
-        let similarity = rows.measure().of(ask.probe, rows.values(row));
-        best.offer(Hit { similarity, template: rows.template(row), owner: rows.owner(row) });
+        let similarity = rows.measure().of(query.probe, rows.values(row));
+        top.offer(Hit { similarity, template: rows.template(row), owner: rows.owner(row) });
     }
 }
 
@@ -207,21 +219,21 @@ mod tests {
     use crate::{
         roster::{Roster, Slot},
         rows::{
-            Member,
+            RowRecord,
             kernel::Packing,
             measure::{Measure, similarity_of},
         },
-        scan::filter::Sieve,
+        scan::filter::CandidateFilter,
         testbed::{embedding, id, now, roster, unit_rows},
     };
     use domain::{Filter, Identity, IdentityId, Labels, Pooling, Revision, TemplateId};
 
-    /// What a look at every original answers.
-    fn brute_force(rows: &Rows, ask: &Ask<'_>, best: &mut Best) {
+    /// The answer from exact comparison with every row.
+    fn brute_force(rows: &Rows, query: &SpaceQuery<'_>, top: &mut TopIdentities) {
         for row in 0..rows.len() {
-            if ask.sieve.admits(rows.owner(row)) {
-                let similarity = similarity_of(ask.probe, rows.values(row));
-                best.offer(Hit { similarity, template: rows.template(row), owner: rows.owner(row) });
+            if query.candidate_filter.admits(rows.owner(row)) {
+                let similarity = similarity_of(query.probe, rows.values(row));
+                top.offer(Hit { similarity, template: rows.template(row), owner: rows.owner(row) });
             }
         }
     }
@@ -230,14 +242,14 @@ mod tests {
         let mut rows = Rows::new(u32::try_from(vectors[0].len()).expect("short"), Measure::Whole, Packing::Bytes);
         for (number, vector) in vectors.iter().enumerate() {
             let owner = Slot(u32::try_from(number * 31 % people).expect("few"));
-            // Ids in no order, so that ties are not broken by accident.
+            // Ids in mixed order, so that ties are not resolved by insertion order.
             let template = TemplateId(Uuid::from_u128((number as u128 * 7919) % 104_729));
-            rows.push(Member { owner, template, quality: f32::NAN }, vector);
+            rows.push(RowRecord { owner, template, quality: f32::NAN }, vector);
         }
         rows
     }
 
-    /// Near-ties, duplicates and clusters: numbers that differ in the last place, the same vector many times.
+    /// Near-ties, duplicates and clusters: values that differ in the last digit, and equal vectors.
     fn adversarial() -> impl Strategy<Value = Vec<Vec<f32>>> {
         let seeds = (1_u64..1000, 1_usize..4, prop_oneof![Just(3_usize), Just(64), Just(130)]);
         let vectors = seeds.prop_flat_map(|(seed, centres, dimension)| {
@@ -253,37 +265,45 @@ mod tests {
         vectors.boxed()
     }
 
-    fn answers(rows: &Rows, probes: &[Vec<f32>], sieve: &Sieve<'_>, limit: usize) -> [Vec<Vec<Hit>>; 2] {
-        let asks: Vec<Ask<'_>> =
-            probes.iter().map(|probe| Ask { probe, sieve, width: 1, pooling: Pooling::Best }).collect();
-        let mut bests: Vec<Best> = probes.iter().map(|_| Best::new(limit, None)).collect();
-        let mut questions: Vec<Question<'_, '_>> = asks.iter().zip(&mut bests).collect();
-        sweep(rows, &mut questions, None);
-        let exact = asks.iter().map(|ask| {
-            let mut best = Best::new(limit, None);
-            brute_force(rows, ask, &mut best);
-            best.into_hits()
+    fn answers(
+        rows: &Rows,
+        probes: &[Vec<f32>],
+        candidate_filter: &CandidateFilter<'_>,
+        limit: usize,
+    ) -> [Vec<Vec<Hit>>; 2] {
+        let queries: Vec<SpaceQuery<'_>> = probes
+            .iter()
+            .map(|probe| SpaceQuery { probe, candidate_filter, width: 1, pooling: Pooling::Best })
+            .collect();
+        let mut tops: Vec<TopIdentities> = probes.iter().map(|_| TopIdentities::new(limit, None)).collect();
+        let mut pending: Vec<PendingQuery<'_, '_>> =
+            queries.iter().zip(&mut tops).map(|(query, top)| PendingQuery { query, top }).collect();
+        scan_codes(rows, &mut pending, None);
+        let exact = queries.iter().map(|query| {
+            let mut top = TopIdentities::new(limit, None);
+            brute_force(rows, query, &mut top);
+            top.into_hits()
         });
-        [bests.into_iter().map(Best::into_hits).collect(), exact.collect()]
+        [tops.into_iter().map(TopIdentities::into_hits).collect(), exact.collect()]
     }
 
     proptest! {
         #[test]
-        fn a_sweep_answers_what_a_look_at_every_number_answers(
+        fn a_scan_answers_like_an_exact_comparison(
             vectors in adversarial(), people in 1_usize..90, limit in 0_usize..20, probes in 1_usize..10, which in 0_usize..3,
         ) {
             let rows = rows_of(&vectors, people);
             let roster = roster(people);
             let filter = [None, Some("labels.half = \"1\""), Some("labels.ten = \"4\"")][which];
             let filter = filter.map(|text| Filter::parse(text).expect("valid"));
-            let sieve = Sieve::new(&roster, filter.as_ref(), now());
+            let candidate_filter = CandidateFilter::new(&roster, filter.as_ref(), now());
             let probes: Vec<Vec<f32>> = vectors.iter().rev().cycle().take(probes).cloned().collect();
-            let [found, exact] = answers(&rows, &probes, &sieve, limit);
+            let [found, exact] = answers(&rows, &probes, &candidate_filter, limit);
             prop_assert_eq!(found, exact);
         }
     }
 
-    /// Rows of real people, and probes that are not among them.
+    /// Rows of real people, and probes that are not enrolled.
     struct Real {
         roster: Roster,
         rows: Rows,
@@ -310,44 +330,44 @@ mod tests {
         for (number, (image, values)) in all.iter().enumerate().filter(|(number, _)| number % 20 != 0) {
             let owner = roster.slot(&id(person(image))).expect("enrolled above");
             let template = TemplateId(Uuid::from_u128(number as u128));
-            rows.push(Member { owner, template, quality: f32::NAN }, embedding(values).values());
+            rows.push(RowRecord { owner, template, quality: f32::NAN }, embedding(values).values());
         }
         let probes: Vec<Vec<f32>> =
             all.iter().step_by(20).map(|(_, values)| embedding(values).values().to_vec()).collect();
         Some(Real { roster, rows, probes })
     }
 
-    /// Exact, and few originals are looked at, which is what makes a sweep worth it.
+    /// The answer is exact, and few original values are read.
     fn is_exact_on(set: &str, person: fn(&str) -> &str) {
         let Some(Real { roster, rows, probes }) = real(set, person, Packing::Bytes) else { return };
-        let sieve = Sieve::new(&roster, None, now());
+        let candidate_filter = CandidateFilter::new(&roster, None, now());
         for limit in [1, 10] {
-            let [found, exact] = answers(&rows, &probes, &sieve, limit);
+            let [found, exact] = answers(&rows, &probes, &candidate_filter, limit);
             assert_eq!(found, exact, "{set}");
         }
-        let suspects = |probe: &Vec<f32>| {
-            let ask = Ask { probe, sieve: &sieve, width: 1, pooling: Pooling::Best };
+        let candidates = |probe: &Vec<f32>| {
+            let query = SpaceQuery { probe, candidate_filter: &candidate_filter, width: 1, pooling: Pooling::Best };
             let codes = rows.codes().expect("a whole space");
-            let asked = Asked::new(&ask, codes, &Best::new(10, None));
-            found_by(&rows, codes, &[&asked], None)[0].len()
+            let prepared = PreparedQuery::new(&query, codes, &TopIdentities::new(10, None));
+            scan_blocks(&rows, codes, &[&prepared], None)[0].len()
         };
-        let mut counts: Vec<usize> = probes.iter().map(suspects).collect();
+        let mut counts: Vec<usize> = probes.iter().map(candidates).collect();
         counts.sort_unstable();
         let (median, most) = (counts[counts.len() / 2], counts[counts.len() - 1]);
-        assert!(median <= 80, "{set}: half of the probes leave {median} suspects, one {most}");
+        assert!(median <= 80, "{set}: half of the probes leave {median} candidates, one {most}");
     }
 
     #[test]
-    fn a_sweep_over_real_faces_is_exact_and_leaves_few_suspects() {
+    fn a_scan_of_real_faces_is_exact_and_leaves_few_candidates() {
         is_exact_on("lfw_mobilefacenet", testing::lfw_person);
     }
 
     #[test]
-    fn a_sweep_over_real_bodies_is_exact_and_leaves_few_suspects() {
+    fn a_scan_of_real_bodies_is_exact_and_leaves_few_candidates() {
         is_exact_on("market_osnet", testing::market_person);
     }
 
-    /// Codes of four bits turn away by what is likely. How much they miss is measured, and said.
+    /// The recall of 4-bit codes, whose bound holds with high probability only.
     #[test]
     #[expect(clippy::print_stderr, reason = "the measured recall is what the test is for")]
     fn codes_of_four_bits_find_nearly_all() {
@@ -355,8 +375,8 @@ mod tests {
             [("lfw_mobilefacenet", testing::lfw_person as fn(&str) -> &str), ("market_osnet", testing::market_person)]
         {
             let Some(Real { roster, rows, probes }) = real(set, person, Packing::Nibbles) else { return };
-            let sieve = Sieve::new(&roster, None, now());
-            let [found, exact] = answers(&rows, &probes, &sieve, 10);
+            let candidate_filter = CandidateFilter::new(&roster, None, now());
+            let [found, exact] = answers(&rows, &probes, &candidate_filter, 10);
             let wanted: usize = exact.iter().map(Vec::len).sum();
             let hits =
                 found.iter().zip(&exact).map(|(found, exact)| exact.iter().filter(|hit| found.contains(hit)).count());

@@ -1,110 +1,123 @@
-//! Identities by what several of their templates say together, where a policy wants that.
+//! Exact scan with pooled similarities: an identity's similarity combines several of its templates.
 //!
-//! What a template's code says of its similarity is an interval, and pooling keeps order (`ranking/pools.rs`): pooled lower ends
-//! are at most the pooled similarity, pooled upper ends at least. So the answer is found as with single templates: a floor from
-//! lower ends, suspects whose upper end reaches it, and originals for the suspects alone. Of prototypes and centralised
-//! templates no vector is kept: what each template counts is a number beside its row (`shares.rs`).
+//! Pooling is monotone in every similarity (`ranking/accumulators.rs`), so it maps the intervals of the templates to an
+//! interval of the identity: pooled lower ends are at most the pooled similarity, pooled upper ends at least. The
+//! filter-and-refine scheme of `scan/mod.rs` therefore works for identities. Prototype and centralised poolings store
+//! no vectors, only one weight per row (`rows/weights.rs`).
 
 use crate::{
     roster::Slot,
-    rows::{Rows, codes::Probe, kernel::Kernel, weights::Voice},
+    rows::{Rows, codes::ProbeCode, kernel::Kernel, weights::WeightedPooling},
     scan::{
-        query::Ask,
-        top::{Best, Hit},
+        query::{PendingQuery, SpaceQuery},
+        top::Hit,
     },
 };
 use domain::TemplateId;
-use ranking::{Pools, Said};
+use ranking::{Accumulators, TemplateSimilarity};
 
-/// More than a hundred roundings of a double sum, and the one to single precision.
+/// More than a hundred roundings of a double-precision sum, and one to single precision.
 const ROUNDING: f32 = 2.0 * f32::EPSILON;
 
-/// The pooled similarity of one identity, and its most similar template; `rows_of_it` are its rows.
+/// An identity and its rows in a space.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IdentityRows<'r> {
+    pub(crate) owner: Slot,
+    pub(crate) rows: &'r [usize],
+}
+
+/// Pooled similarity of one identity, with its most similar template.
 pub(crate) fn pooled(
     rows: &Rows,
-    ask: &Ask<'_>,
-    voice: Voice<'_>,
-    (owner, rows_of_it): (Slot, &[usize]),
+    query: &SpaceQuery<'_>,
+    weighted: WeightedPooling<'_>,
+    identity: IdentityRows<'_>,
 ) -> Option<Hit> {
-    // In the order of ids and not of rows, which depends on what was forgotten before: sums are to be the same anywhere.
-    let mut each: Vec<(TemplateId, Said)> = rows_of_it
+    // In the order of template ids, because the row order depends on earlier deletions and sums must be equal on every
+    // replica.
+    let mut each: Vec<(TemplateId, TemplateSimilarity)> = identity
+        .rows
         .iter()
         .map(|row| {
-            let similarity = rows.measure().of(ask.probe, rows.values(*row));
-            (rows.template(*row), voice.said(rows, *row, similarity))
+            let similarity = rows.measure().of(query.probe, rows.values(*row));
+            (rows.template(*row), weighted.template_similarity(rows, *row, similarity))
         })
         .collect();
     each.sort_unstable_by_key(|(template, _)| *template);
-    let hit = |(template, said): &(TemplateId, Said)| Hit { similarity: said.similarity, template: *template, owner };
+    let hit = |(template, input): &(TemplateId, TemplateSimilarity)| Hit {
+        similarity: input.similarity,
+        template: *template,
+        owner: identity.owner,
+    };
     let nearest = each.iter().map(hit).min_by(Hit::rank)?;
-    Some(Hit { similarity: Pools::one(voice.pooling, each.iter().map(|(_, said)| *said))?, ..nearest })
+    Some(Hit { similarity: Accumulators::single(weighted.pooling, each.iter().map(|(_, input)| *input))?, ..nearest })
 }
 
-/// Offers the nearest identities that the sieve admits. Exact. `rows_of` answers the rows of an identity.
-pub(crate) fn sweep_pooled(
+/// Offers the most similar identities that pass the filter. Exact. `rows_of` returns the rows of an identity.
+pub(crate) fn scan_pooled(
     rows: &Rows,
-    (ask, voice): (&Ask<'_>, Voice<'_>),
+    PendingQuery { query, top }: &mut PendingQuery<'_, '_>,
+    weighted: WeightedPooling<'_>,
     rows_of: impl Fn(Slot) -> Vec<usize>,
-    best: &mut Best,
 ) {
-    let slots = ask.sieve.slots();
-    let mut lower = Pools::new(voice.pooling, slots);
-    let mut upper = Pools::new(voice.pooling, slots);
-    // Of every row, where it is to be told a second time.
+    let slots = query.candidate_filter.slots();
+    let mut lower = Accumulators::new(weighted.pooling, slots);
+    let mut upper = Accumulators::new(weighted.pooling, slots);
+    // Intervals of all rows, for poolings with a second pass.
     let mut intervals: Vec<(usize, f32, f32)> = Vec::new();
-    each_interval(rows, ask, |row, low, high| {
+    each_interval(rows, query, |row, lower_end, upper_end| {
         let owner = rows.owner(row);
-        if ask.sieve.admits(owner) {
-            lower.add(owner.0 as usize, voice.said(rows, row, low));
-            upper.add(owner.0 as usize, voice.said(rows, row, high));
-            if Pools::has_two_rounds(voice.pooling) {
-                intervals.push((row, low, high));
+        if query.candidate_filter.admits(owner) {
+            lower.add(owner.0 as usize, weighted.template_similarity(rows, row, lower_end));
+            upper.add(owner.0 as usize, weighted.template_similarity(rows, row, upper_end));
+            if Accumulators::needs_second_pass(weighted.pooling) {
+                intervals.push((row, lower_end, upper_end));
             }
         }
     });
-    for (row, low, high) in intervals {
+    for (row, lower_end, upper_end) in intervals {
         let owner = rows.owner(row).0 as usize;
-        lower.compare(owner, voice.said(rows, row, low));
-        upper.compare(owner, voice.said(rows, row, high));
+        lower.add_second_pass(owner, weighted.template_similarity(rows, row, lower_end));
+        upper.add_second_pass(owner, weighted.template_similarity(rows, row, upper_end));
     }
-    let mut floor = best.emptied();
-    let mut suspects: Vec<(Slot, f32)> = Vec::new();
-    for (slot, place) in (0..slots).filter_map(|slot| Some((Slot(u32::try_from(slot).ok()?), slot))) {
-        if let (Some(low), Some(high)) = (lower.of(place), upper.of(place)) {
-            // Each identity is offered once, so any template will do.
-            floor.offer(Hit { similarity: low - ROUNDING, template: TemplateId(uuid::Uuid::nil()), owner: slot });
-            suspects.push((slot, high + ROUNDING));
+    let mut floor = top.emptied();
+    let mut candidates: Vec<(Slot, f32)> = Vec::new();
+    for (slot, identity) in (0..slots).filter_map(|slot| Some((Slot(u32::try_from(slot).ok()?), slot))) {
+        if let (Some(lower_end), Some(upper_end)) = (lower.similarity(identity), upper.similarity(identity)) {
+            // Each identity is offered once, so any template id will do.
+            floor.offer(Hit { similarity: lower_end - ROUNDING, template: TemplateId(uuid::Uuid::nil()), owner: slot });
+            candidates.push((slot, upper_end + ROUNDING));
         }
     }
-    suspects.retain(|(_, high)| *high >= floor.floor());
-    suspects.sort_unstable_by(|(_, one), (_, other)| other.total_cmp(one));
-    for (slot, high) in suspects {
-        if high < best.floor() {
+    candidates.retain(|(_, upper_end)| *upper_end >= floor.floor());
+    candidates.sort_unstable_by(|(_, one), (_, other)| other.total_cmp(one));
+    for (slot, upper_end) in candidates {
+        if upper_end < top.floor() {
             break;
         }
-        if let Some(hit) = pooled(rows, ask, voice, (slot, &rows_of(slot))) {
-            best.offer(hit);
+        if let Some(hit) = pooled(rows, query, weighted, IdentityRows { owner: slot, rows: &rows_of(slot) }) {
+            top.offer(hit);
         }
     }
 }
 
-/// The interval in which each row's similarity lies.
-fn each_interval(rows: &Rows, ask: &Ask<'_>, mut take: impl FnMut(usize, f32, f32)) {
+/// Calls `take` with each row and the interval of its similarity.
+fn each_interval(rows: &Rows, query: &SpaceQuery<'_>, mut take: impl FnMut(usize, f32, f32)) {
     let Some(codes) = rows.codes() else {
         let mut similarities = Vec::new();
         for (first, values) in rows.blocks() {
-            rows.measure().of_all(ask.probe, values, &mut similarities);
+            rows.measure().of_all(query.probe, values, &mut similarities);
             for (row, similarity) in (first..).zip(&similarities) {
                 take(row, *similarity, *similarity);
             }
         }
         return;
     };
-    let (probe, kernel, mut sums) = (Probe::packed(ask.probe, codes.packing()), Kernel::fastest(), Vec::new());
+    let (probe, kernel, mut sums) = (ProbeCode::packed(query.probe, codes.packing()), Kernel::fastest(), Vec::new());
     for block in (0..codes.blocks()).map(|index| codes.block(index)) {
-        kernel.sums(&[probe.numbers()], (block.numbers, codes.packing()), codes.stride(), &mut sums);
-        for (row, (sum, term)) in (block.first..).zip(sums.iter().zip(block.terms)) {
-            let (middle, error) = (probe.similarity(*sum, *term), probe.error(*term));
+        kernel.sums(&[probe.numbers()], codes.packed_rows(block.numbers), &mut sums);
+        for (row, (sum, quantization)) in (block.first..).zip(sums.iter().zip(block.quantizations)) {
+            let (middle, error) = (probe.similarity(*sum, *quantization), probe.error(*quantization));
             take(row, (middle - error).clamp(-1.0, 1.0), (middle + error).clamp(-1.0, 1.0));
         }
     }
@@ -119,20 +132,20 @@ mod tests {
     use super::*;
     use crate::{
         rows::{
-            Member,
+            RowRecord,
             kernel::Packing,
             measure::{Measure, similarity_of},
-            weights::shares_of_all,
+            weights::all_template_weights,
         },
-        scan::filter::Sieve,
-        testbed::{embedding, member, now, roster, unit_rows},
+        scan::{filter::CandidateFilter, top::TopIdentities},
+        testbed::{embedding, now, roster, row_record, unit_rows},
     };
     use domain::{Filter, Pooling};
 
     fn poolings() -> impl Strategy<Value = Pooling> {
-        let best = (1_u32..5).prop_map(|n| Pooling::MeanOfBest(NonZeroU32::new(n).expect("at least one")));
+        let top = (1_u32..5).prop_map(|n| Pooling::MeanOfBest(NonZeroU32::new(n).expect("at least one")));
         let linear = prop_oneof![Just(Pooling::ByQuality), Just(Pooling::Prototype), Just(Pooling::Centralised)];
-        prop_oneof![Just(Pooling::Best), linear, best]
+        prop_oneof![Just(Pooling::Best), linear, top]
     }
 
     fn cosine(one: &[f64], other: &[f64]) -> f64 {
@@ -148,7 +161,7 @@ mod tests {
         sum
     }
 
-    /// What the words of a pooling say, in as many words: from the embeddings, and no share of any.
+    /// The definition of each pooling, computed from the embeddings and without template weights.
     fn expected(pooling: Pooling, probe: &[f32], its: &[(&[f32], f32)]) -> f64 {
         let wide = |row: &[f32]| row.iter().copied().map(f64::from).collect::<Vec<f64>>();
         let (probe, rows): (Vec<f64>, Vec<Vec<f64>>) = (wide(probe), its.iter().map(|(row, _)| wide(row)).collect());
@@ -189,44 +202,45 @@ mod tests {
     }
 
     fn rows_of(seed: u64, people: u32, qualities: &[f32]) -> Rows {
-        // Crowded, so that identities are near each other and templates of one identity are not.
+        // Crowded, so that different identities are similar and templates of one identity are not.
         let centre = unit_rows(1, 32, seed + 1).remove(0);
         let mut rows = Rows::new(32, Measure::Whole, Packing::Bytes);
         for ((number, noise), quality) in (0..).zip(unit_rows(qualities.len(), 32, seed)).zip(qualities) {
             let values: Vec<f32> = centre.iter().zip(&noise).map(|(c, n)| c + 0.3 * n).collect();
-            let place = member(number * 7 % people, number * 7919 % 10_007);
-            rows.push(Member { quality: *quality, ..place }, embedding(&values).values());
+            let identity = row_record(number * 7 % people, number * 7919 % 10_007);
+            rows.push(RowRecord { quality: *quality, ..identity }, embedding(&values).values());
         }
         rows
     }
 
     proptest! {
         #[test]
-        fn a_pooled_sweep_answers_what_a_look_at_every_identity_answers(
+        fn a_pooled_scan_answers_like_an_exact_comparison(
             pooling in poolings(), seed in 1_u64..500, people in 1_u32..40, limit in 1_usize..12, filtered in any::<bool>(),
             qualities in prop::collection::vec(prop_oneof![Just(f32::NAN), 0.0_f32..1.0], 1..160),
         ) {
             let rows = rows_of(seed, people, &qualities);
             let roster = roster(people as usize);
             let filter = Filter::parse("labels.half = \"1\"").expect("valid");
-            let sieve = Sieve::new(&roster, filtered.then_some(&filter), now());
+            let candidate_filter = CandidateFilter::new(&roster, filtered.then_some(&filter), now());
             let probe = unit_rows(1, 32, seed + 1).remove(0);
-            let ask = Ask { probe: &probe, sieve: &sieve, width: 1, pooling };
+            let query = SpaceQuery { probe: &probe, candidate_filter: &candidate_filter, width: 1, pooling };
             let mut owned: BTreeMap<Slot, Vec<usize>> = BTreeMap::new();
-            for row in (0..rows.len()).filter(|row| sieve.admits(rows.owner(*row))) {
+            for row in (0..rows.len()).filter(|row| candidate_filter.admits(rows.owner(*row))) {
                 owned.entry(rows.owner(row)).or_default().push(row);
             }
-            let shares = shares_of_all(&rows, pooling, owned.values().cloned());
-            let voice = Voice::new(pooling, &shares);
-            let mut best = Best::new(limit, None);
-            sweep_pooled(&rows, (&ask, voice), |slot| owned.get(&slot).cloned().unwrap_or_default(), &mut best);
-            let found = best.into_hits();
+            let weights = all_template_weights(&rows, pooling, owned.values().cloned());
+            let weighted = WeightedPooling::new(pooling, &weights);
+            let mut top = TopIdentities::new(limit, None);
+            let mut pending = PendingQuery { query: &query, top: &mut top };
+            scan_pooled(&rows, &mut pending, weighted, |slot| owned.get(&slot).cloned().unwrap_or_default());
+            let found = top.into_hits();
 
-            let mut everybody: Vec<Hit> =
-                owned.iter().filter_map(|(slot, its)| pooled(&rows, &ask, voice, (*slot, its))).collect();
-            everybody.sort_by(Hit::rank);
-            everybody.truncate(limit);
-            prop_assert_eq!(&found, &everybody);
+            let mut expected_hits: Vec<Hit> =
+                owned.iter().filter_map(|(slot, its)| pooled(&rows, &query, weighted, IdentityRows { owner: *slot, rows: its })).collect();
+            expected_hits.sort_by(Hit::rank);
+            expected_hits.truncate(limit);
+            prop_assert_eq!(&found, &expected_hits);
             for hit in &found {
                 let its: Vec<(&[f32], f32)> =
                     owned[&hit.owner].iter().map(|row| (rows.values(*row), rows.quality(*row))).collect();
@@ -234,7 +248,7 @@ mod tests {
                 prop_assert!((f64::from(hit.similarity) - expected).abs() < 2e-6, "{} {expected}", hit.similarity);
                 let nearest = owned[&hit.owner].iter().map(|row| similarity_of(&probe, rows.values(*row)));
                 let nearest = nearest.fold(f32::MIN, f32::max);
-                let named = (0..rows.len()).find(|row| rows.template(*row) == hit.template).expect("it is a row's");
+                let named = (0..rows.len()).find(|row| rows.template(*row) == hit.template).expect("a row has this template");
                 prop_assert_eq!(similarity_of(&probe, rows.values(named)).to_bits(), nearest.to_bits());
             }
         }

@@ -1,22 +1,27 @@
-//! What a scan is asked, and where its answer is collected.
+//! A query to one space, and the list that collects its answer.
 
-use super::{filter::Sieve, top::Best};
+use super::{filter::CandidateFilter, top::TopIdentities};
 use domain::Pooling;
 
-/// So many searches share a sweep at most: beyond that computing takes longer than reading, and waiting helps nobody.
-pub const PASS_MAX: usize = 8;
+/// Maximum number of searches that share one scan. With more, computation takes longer than reading memory, so that
+/// waiting for a shared scan gains nothing.
+pub const SCAN_BATCH_MAX: usize = 8;
 
-/// What a search asks of a space.
+/// A query to one space.
 #[derive(Debug)]
-pub(crate) struct Ask<'a> {
-    /// Unit length.
+pub(crate) struct SpaceQuery<'a> {
+    /// Unit length, of the space's dimension.
     pub(crate) probe: &'a [f32],
-    pub(crate) sieve: &'a Sieve<'a>,
-    /// How many candidates a walk through the graph weighs at first; at least one.
+    pub(crate) candidate_filter: &'a CandidateFilter<'a>,
+    /// Candidates of the first graph search (ef); at least one.
     pub(crate) width: usize,
-    /// How the templates of one identity speak together.
+    /// How to combine the similarities of one identity's templates.
     pub(crate) pooling: Pooling,
 }
 
-/// An ask, and where its answer is collected.
-pub(crate) type Question<'q, 'a> = (&'q Ask<'a>, &'q mut Best);
+/// A query and the list that collects its answer.
+#[derive(Debug)]
+pub(crate) struct PendingQuery<'q, 'a> {
+    pub(crate) query: &'q SpaceQuery<'a>,
+    pub(crate) top: &'q mut TopIdentities,
+}

@@ -1,11 +1,11 @@
-//! The best identities seen so far: each once, by its most similar template.
+//! The most similar identities so far, each with its most similar template.
 
 use std::cmp::Ordering;
 
 use crate::roster::Slot;
 use domain::{Similarity, TemplateId};
 
-/// A template that was looked at.
+/// A compared template.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Hit {
     pub(crate) similarity: f32,
@@ -14,26 +14,26 @@ pub(crate) struct Hit {
 }
 
 impl Hit {
-    /// More similar first; of equals the template with the lower id, so that every replica answers alike.
+    /// Higher similarity first, then lower template id, so that every replica gives the same order.
     pub(crate) fn rank(&self, other: &Self) -> Ordering {
         other.similarity.total_cmp(&self.similarity).then(self.template.cmp(&other.template))
     }
 }
 
-/// At most `limit` hits of different owners, best first.
+/// At most `limit` hits of different identities, in rank order.
 #[derive(Debug)]
-pub(crate) struct Best {
+pub(crate) struct TopIdentities {
     limit: usize,
     similarity_min: f32,
     hits: Vec<Hit>,
 }
 
-impl Best {
+impl TopIdentities {
     pub(crate) fn new(limit: usize, similarity_min: Option<Similarity>) -> Self {
         Self { limit, similarity_min: similarity_min.unwrap_or(Similarity::LOWEST).0, hits: Vec::new() }
     }
 
-    /// One that wants the same and has seen nothing.
+    /// An empty list with the same limits.
     pub(crate) fn emptied(&self) -> Self {
         Self { limit: self.limit, similarity_min: self.similarity_min, hits: Vec::new() }
     }
@@ -42,7 +42,7 @@ impl Best {
         self.limit
     }
 
-    /// Whatever is below this changes nothing any more.
+    /// Hits below this similarity cannot enter the list.
     pub(crate) fn floor(&self) -> f32 {
         match self.hits.last() {
             None if self.limit == 0 => f32::INFINITY,
@@ -51,12 +51,12 @@ impl Best {
         }
     }
 
-    /// Takes the hit in if it belongs here. Offering one again changes nothing.
+    /// Adds the hit if it belongs to the list. Offering it again changes nothing.
     pub(crate) fn offer(&mut self, hit: Hit) {
         if hit.similarity < self.floor() {
             return;
         }
-        // A walk over the list is cheap, because few rows come this far once the list is full.
+        // A linear search is cheap, because few rows pass the floor of a full list.
         if let Some(known) = self.hits.iter().position(|h| h.owner == hit.owner) {
             if hit.rank(&self.hits[known]) != Ordering::Less {
                 return;

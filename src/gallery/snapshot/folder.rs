@@ -1,4 +1,4 @@
-//! Where snapshots lie: `<uid>-<position>` for one that is whole, `.<uid>-<position>` for one that is being written.
+//! Directories of snapshots: `<uid>-<position>` for a complete one, `.<uid>-<position>` for one that is being written.
 
 use std::{
     collections::HashSet,
@@ -11,27 +11,27 @@ use std::{
 use super::SnapshotError;
 use domain::{CollectionUid, Position};
 
-/// The file that is locked by the process whose snapshots lie in a folder.
-const CLAIMED: &str = "claimed";
+/// Lock file of the process that owns a snapshot directory.
+const LOCK_FILE: &str = "claimed";
 
-/// Overwritten at once.
+/// MemoryBytes per write when a file is overwritten.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// The right to keep snapshots in a folder. Two processes there would remove each other's.
+/// Exclusive use of a snapshot directory. Two processes would delete each other's snapshots.
 #[derive(Debug)]
-pub struct Claim {
+pub struct SnapshotDirLock {
     root: PathBuf,
     _locked: File,
 }
 
-impl Claim {
-    /// Claims the folder, which is made if it is missing; `None` when another process has claimed it.
+impl SnapshotDirLock {
+    /// Locks the directory and creates it when missing. `None` when another process holds the lock.
     ///
     /// # Errors
-    /// When the disk refuses.
-    pub fn of(root: &Path) -> Result<Option<Self>, SnapshotError> {
+    /// [`SnapshotError`] when the file system refuses.
+    pub fn acquire(root: &Path) -> Result<Option<Self>, SnapshotError> {
         make_private(root).map_err(SnapshotError::disk(root))?;
-        let path = root.join(CLAIMED);
+        let path = root.join(LOCK_FILE);
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(SnapshotError::disk(&path))?;
         match file.try_lock() {
@@ -41,16 +41,17 @@ impl Claim {
         }
     }
 
-    /// Removes every snapshot in the folder.
+    /// Deletes every snapshot in the directory.
     ///
     /// # Errors
-    /// When the disk refuses.
-    pub fn empty(&self) -> Result<(), SnapshotError> {
+    /// [`SnapshotError`] when the file system refuses.
+    pub fn delete_snapshots(&self) -> Result<(), SnapshotError> {
         prune(&self.root, &HashSet::new())
     }
 }
 
-/// A snapshot's folder. Once retired it is overwritten and removed, when nobody maps its files any more.
+/// Directory of one snapshot. After [`Folder::retire`] it is overwritten and deleted when the last user of its files
+/// drops it.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
@@ -76,23 +77,23 @@ impl Drop for Folder {
         if self.is_retired.load(Ordering::Relaxed)
             && let Err(error) = remove(&self.path)
         {
-            tracing::warn!(path = %self.path.display(), %error, "a snapshot that was replaced could not be removed");
+            tracing::warn!(path = %self.path.display(), %error, "a replaced snapshot could not be deleted");
         }
     }
 }
 
 pub(super) fn name(uid: CollectionUid, position: Position) -> String {
-    // All digits, so that names sort as positions do.
+    // Fixed width, so that names sort by position.
     format!("{uid}-{:020}", position.0)
 }
 
-/// The newest whole snapshot of a collection. Others of it, and what a write that was cut off left behind, are removed.
+/// The newest complete snapshot of a collection. Deletes older and incomplete ones.
 pub(crate) fn newest(root: &Path, uid: CollectionUid) -> Result<Option<PathBuf>, SnapshotError> {
-    let (whole, begun) = (format!("{uid}-"), format!(".{uid}-"));
+    let (whole, partial) = (format!("{uid}-"), format!(".{uid}-"));
     let mut found = Vec::new();
     for entry in entries(root)? {
         let name = entry.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if name.starts_with(&begun) {
+        if name.starts_with(&partial) {
             remove(&entry).map_err(SnapshotError::disk(&entry))?;
         } else if name.starts_with(&whole) {
             found.push(entry);
@@ -106,7 +107,7 @@ pub(crate) fn newest(root: &Path, uid: CollectionUid) -> Result<Option<PathBuf>,
     Ok(newest)
 }
 
-/// Removes every snapshot of a collection.
+/// Deletes every snapshot of a collection.
 pub(crate) fn clear(root: &Path, uid: CollectionUid) -> Result<(), SnapshotError> {
     match newest(root, uid)? {
         Some(last) => remove(&last).map_err(SnapshotError::disk(&last)),
@@ -114,7 +115,7 @@ pub(crate) fn clear(root: &Path, uid: CollectionUid) -> Result<(), SnapshotError
     }
 }
 
-/// Removes snapshots of all collections but those that are open, whole or begun.
+/// Deletes complete and incomplete snapshots of all collections that are not open.
 pub(crate) fn prune(root: &Path, open: &HashSet<CollectionUid>) -> Result<(), SnapshotError> {
     for entry in entries(root)? {
         let name = entry.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -134,7 +135,7 @@ fn entries(root: &Path) -> Result<Vec<PathBuf>, SnapshotError> {
     }
 }
 
-/// Overwrites the files of a folder and removes it. One that is not there is removed already.
+/// Overwrites the files of a directory and deletes it. Does nothing when it is missing.
 pub(super) fn remove(folder: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -158,12 +159,12 @@ fn overwrite(path: &Path) -> io::Result<()> {
     file.sync_data()
 }
 
-/// Makes the names in a folder last.
+/// Syncs the names in a directory to disk.
 pub(super) fn sync(folder: &Path) -> Result<(), SnapshotError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(SnapshotError::disk(folder))
 }
 
-/// A folder that nobody else may look into; one that is there already stays as it is.
+/// Creates a directory that only this user can read. An existing one stays as it is.
 pub(super) fn make_private(folder: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);

@@ -1,12 +1,12 @@
-//! Lines of JSON that carry a checksum: eight hexadecimal digits, a blank, the JSON.
+//! JSON lines with a checksum: eight hexadecimal digits, a space, the JSON.
 
 use serde::{Serialize, de::DeserializeOwned};
 
-/// What stands in the place of a line that was erased, as often as the line had bytes.
+/// Byte that replaces every byte of an erased line.
 pub(super) const ERASED: u8 = b'-';
 
-/// One line, its end included.
-pub(super) fn sealed<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
+/// One line with its line end.
+pub(super) fn encode_line<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
     let json = serde_json::to_vec(value)?;
     let mut line = format!("{:08x} ", crc32fast::hash(&json)).into_bytes();
     line.extend(json);
@@ -14,11 +14,11 @@ pub(super) fn sealed<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// The JSON of a line without its end; `None` when it is not what was written.
-pub(super) fn opened<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
+/// The value of a line without its line end; `None` when its checksum or JSON is wrong.
+pub(super) fn decode_line<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
     let (sum, json) = line.split_at_checked(9)?;
     let sum = std::str::from_utf8(sum.strip_suffix(b" ")?).ok()?;
-    // Exactly as it was written: `from_str_radix` would also take capitals or a sign.
+    // Compares text, because `from_str_radix` also accepts capital digits and a sign.
     if sum != format!("{:08x}", crc32fast::hash(json)) {
         return None;
     }

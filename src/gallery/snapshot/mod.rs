@@ -1,10 +1,10 @@
-//! What a collection's gallery looked like at a position of its log, in files: a restart maps them and follows the log
-//! from there on, and what they hold need not be in memory.
+//! Snapshots of a collection's index at a position of its log. A restart maps the files and applies the log from there;
+//! mapped values need no memory of the process.
 //!
-//! A snapshot is a folder: `manifest`, `roster`, and one `.rows` file for each space. It is written beside its place,
-//! synced and renamed into it, so a folder with a proper name is whole. Every byte is covered by a checksum, and a
-//! damaged snapshot is an error that says so: the caller then reads the store, which is the truth. Nothing of what was
-//! forgotten stays: it is overwritten in place, and a snapshot that was replaced is overwritten before it is removed.
+//! A snapshot is a directory with `manifest`, `roster`, and one `.rows` file per space. It is written under a temporary
+//! name, synced and renamed, so a directory with a final name is complete. Checksums cover every byte, and a damaged
+//! snapshot is an error: the caller then reads the store, which is authoritative. Deleted templates and identities are
+//! overwritten in place, and a replaced snapshot is overwritten before its deletion.
 
 mod folder;
 mod inspect;
@@ -22,29 +22,29 @@ use thiserror::Error;
 
 use domain::{CollectionUid, EmbeddingSpace, Position};
 
-pub use folder::Claim;
+pub use folder::SnapshotDirLock;
 pub(super) use folder::{Folder, clear, newest, prune};
-pub use inspect::Inspection;
-pub(super) use read::{Recalled, read};
-pub(super) use rows_file::RowsFile;
-pub(super) use write::{Moment, Roll, write};
+pub use inspect::SnapshotInspection;
+pub(super) use read::{ReadSnapshot, read};
+use rows_file::RowsFile;
+pub(super) use write::{SnapshotContent, SnapshotFiles, write};
 
-/// The format that this program writes, and the only one that it reads: a snapshot is made again sooner than a format
-/// is kept for years.
+/// File format that this version writes and reads. It reads no other: writing a new snapshot is cheaper than supporting
+/// old formats.
 const VERSION: u32 = 1;
 const MANIFEST: &str = "manifest";
 const ROSTER: &str = "roster";
 
-/// What can go wrong with a snapshot. None of it loses anything: the store has it all.
+/// Errors of snapshots. None loses data, because the store holds everything.
 #[derive(Debug, Error)]
 pub enum SnapshotError {
-    /// The disk refused: it is full, or not there, or not ours.
+    /// The file system refused: no space, missing directory or missing permission.
     #[error("{} could not be written or read", .path.display())]
     Disk { path: PathBuf, source: std::io::Error },
-    /// Something else stands where a snapshot wrote what it wrote.
+    /// The content differs from what was written.
     #[error("{} is damaged: {what}", .path.display())]
     Damaged { path: PathBuf, what: String },
-    /// Made by a program that writes another format.
+    /// Another version wrote it in another format.
     #[error("{} has format {found}, and this program reads format {VERSION}", .path.display())]
     OtherFormat { path: PathBuf, found: u32 },
 }
@@ -59,23 +59,24 @@ impl SnapshotError {
     }
 }
 
-/// What a snapshot's manifest says.
+/// Content of the manifest file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Manifest {
     version: u32,
     uid: CollectionUid,
     position: Position,
-    /// Of the entry at that position, so that a log that was put back to an earlier state is not mistaken for this one.
+    /// Checksum of the log entry at `position`. It detects a log that was restored to an earlier state and continued
+    /// differently.
     mark: u32,
-    /// How many lines the roster has.
+    /// Number of lines in the roster file.
     slots: usize,
-    spaces: Vec<KeptSpace>,
+    spaces: Vec<SpaceManifest>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct KeptSpace {
+struct SpaceManifest {
     space: EmbeddingSpace,
-    /// The name of the file in the folder.
+    /// File name in the directory.
     file: String,
     rows: usize,
 }

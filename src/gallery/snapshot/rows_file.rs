@@ -1,9 +1,9 @@
-//! The rows of one space in a file that is mapped into memory.
+//! The rows of one space in a memory-mapped file.
 //!
-//! A page of header, the originals row after row (f32, little endian), a table with an entry a row, and the rows in the
-//! order of their template ids, by which a template is found that must be erased. Each entry holds a checksum over
-//! itself and its row's numbers. There is a field for how the numbers are sealed; so far they are not.
-#![expect(unsafe_code, reason = "maps a file, and reads its bytes as the numbers that they are")]
+//! Layout: one page of header; the original values row after row (f32, little endian); a table with one entry per row;
+//! the row indexes in the order of template ids, to find a template for erasure. Each entry has a checksum over itself
+//! and its row's values. A header field is reserved for encryption; it is not used yet.
+#![expect(unsafe_code, reason = "maps a file")]
 
 use std::{
     fs::{File, OpenOptions},
@@ -18,32 +18,32 @@ use uuid::Uuid;
 use super::{Folder, SnapshotError, VERSION};
 use crate::{
     roster::Slot,
-    rows::{Member, Rows},
+    rows::{
+        RowRecord, Rows,
+        mapped::{MappedLayout, MappedRows},
+    },
 };
 use domain::TemplateId;
 
 const MAGIC: &[u8; 8] = b"SEMBROWS";
 const PAGE_BYTES: usize = 4096;
 const HEADER_BYTES: usize = 36;
-/// Numbers that stand as they are. Others are for numbers that are encrypted.
-const UNSEALED: u32 = 0;
+/// Header value for values stored without encryption.
+const UNENCRYPTED: u32 = 0;
 const ENTRY_BYTES: usize = 32;
-/// The owner of a row that was erased.
+/// Owner of an erased row.
 const NOBODY: u32 = u32::MAX;
 
-/// A file of rows. Its numbers may be erased while it is mapped, and change in no other way.
+/// A memory-mapped file of rows. Erasure overwrites rows while the file is mapped; nothing else changes it.
 #[derive(Debug)]
 pub(crate) struct RowsFile {
-    map: Mmap,
+    /// Keeps the directory until the last reader drops it.
+    mapped: Arc<MappedRows>,
     file: File,
     path: PathBuf,
-    dimension: usize,
-    rows: usize,
-    /// Kept until the last reader lets go.
-    _folder: Arc<Folder>,
 }
 
-/// The sizes of a file's parts.
+/// Byte offsets of the file's parts.
 struct Extent {
     order_at: usize,
     end: usize,
@@ -58,7 +58,7 @@ impl Extent {
     }
 }
 
-/// Writes rows to a new file and syncs it.
+/// Writes rows to a new file and syncs it to disk.
 pub(super) fn write_rows(path: &Path, dimension: u32, rows: &Rows) -> Result<(), SnapshotError> {
     let disk = SnapshotError::disk(path);
     let file = OpenOptions::new().write(true).create_new(true).open(path).map_err(&disk)?;
@@ -67,7 +67,7 @@ pub(super) fn write_rows(path: &Path, dimension: u32, rows: &Rows) -> Result<(),
     let mut header = [0; PAGE_BYTES];
     header[..8].copy_from_slice(MAGIC);
     header[8..12].copy_from_slice(&VERSION.to_le_bytes());
-    header[12..16].copy_from_slice(&UNSEALED.to_le_bytes());
+    header[12..16].copy_from_slice(&UNENCRYPTED.to_le_bytes());
     header[16..20].copy_from_slice(&dimension.to_le_bytes());
     header[20..28].copy_from_slice(&(rows.len() as u64).to_le_bytes());
     header[28..32].copy_from_slice(&crc32fast::hash(&order).to_le_bytes());
@@ -80,7 +80,7 @@ pub(super) fn write_rows(path: &Path, dimension: u32, rows: &Rows) -> Result<(),
         for row in 0..rows.len() {
             bytes.clear();
             bytes.extend(rows.values(row).iter().flat_map(|number| number.to_le_bytes()));
-            table.extend(entry(rows.member(row), &bytes));
+            table.extend(entry(rows.record(row), &bytes));
             out.write_all(&bytes)?;
         }
         out.write_all(&table)?;
@@ -97,12 +97,12 @@ fn in_order(rows: &Rows) -> Vec<u8> {
     order.into_iter().flat_map(u32::to_le_bytes).collect()
 }
 
-/// What is known of a row, and a checksum over that and its numbers.
-fn entry(member: Member, numbers: &[u8]) -> [u8; ENTRY_BYTES] {
+/// Table entry of a row, with a checksum over the entry and the row's values.
+fn entry(record: RowRecord, numbers: &[u8]) -> [u8; ENTRY_BYTES] {
     let mut entry = [0; ENTRY_BYTES];
-    entry[..16].copy_from_slice(member.template.0.as_bytes());
-    entry[16..20].copy_from_slice(&member.owner.0.to_le_bytes());
-    entry[20..24].copy_from_slice(&member.quality.to_le_bytes());
+    entry[..16].copy_from_slice(record.template.0.as_bytes());
+    entry[16..20].copy_from_slice(&record.owner.0.to_le_bytes());
+    entry[20..24].copy_from_slice(&record.quality.to_le_bytes());
     let sum = sum_of(&entry, numbers);
     entry[28..32].copy_from_slice(&sum.to_le_bytes());
     entry
@@ -116,7 +116,7 @@ fn sum_of(entry: &[u8], numbers: &[u8]) -> u32 {
 }
 
 impl RowsFile {
-    /// Maps a file and checks its frame: sizes, header, order. Rows are checked by [`RowsFile::check`].
+    /// Maps a file and checks sizes, header and row order. [`RowsFile::check`] checks the rows.
     pub(super) fn open(folder: &Arc<Folder>, name: &str, dimension: u32, rows: usize) -> Result<Self, SnapshotError> {
         let path = folder.path().join(name);
         let disk = SnapshotError::disk(&path);
@@ -126,66 +126,64 @@ impl RowsFile {
         let map = unsafe { Mmap::map(&file) }.map_err(&disk)?;
         let damaged = |what: &str| SnapshotError::damaged(&path, what);
         if cfg!(target_endian = "big") {
-            return Err(damaged("its numbers are little endian, and this machine's are not"));
+            return Err(damaged("its values are little endian, and this machine is big endian"));
         }
         let header = map.get(..PAGE_BYTES).ok_or_else(|| damaged("it is too short"))?;
         if &header[..8] != MAGIC || crc32fast::hash(&header[..32]) != u32_at(header, 32) {
-            return Err(damaged("its header is not what was written"));
+            return Err(damaged("the checksum of its header does not match"));
         }
         if u32_at(header, 8) != VERSION {
             return Err(SnapshotError::OtherFormat { path: path.clone(), found: u32_at(header, 8) });
         }
-        let said = u64::from_le_bytes(header[20..28].try_into().expect("eight bytes"));
-        if u32_at(header, 12) != UNSEALED || u32_at(header, 16) != dimension || said != rows as u64 {
+        let header_rows = u64::from_le_bytes(header[20..28].try_into().expect("eight bytes"));
+        if u32_at(header, 12) != UNENCRYPTED || u32_at(header, 16) != dimension || header_rows != rows as u64 {
             return Err(damaged("it holds other rows than the manifest says"));
         }
         if header[HEADER_BYTES..].iter().any(|byte| *byte != 0) {
-            return Err(damaged("its header is not what was written"));
+            return Err(damaged("the checksum of its header does not match"));
         }
         let dimension = dimension as usize;
         let extent = Extent::of(rows, dimension).filter(|extent| extent.end == map.len());
         let extent = extent.ok_or_else(|| damaged("it is shorter or longer than its rows"))?;
         if crc32fast::hash(&map[extent.order_at..]) != u32_at(header, 28) {
-            return Err(damaged("the order of its rows is not what was written"));
+            return Err(damaged("the checksum of its row order does not match"));
         }
-        Ok(Self { file, dimension, rows, _folder: Arc::clone(folder), path: path.clone(), map })
+        let layout = MappedLayout { values_at: PAGE_BYTES, dimension, rows };
+        let owner: Arc<Folder> = Arc::clone(folder);
+        Ok(Self { mapped: Arc::new(MappedRows::new(map, layout, owner)), file, path: path.clone() })
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.rows
+    /// The mapped values.
+    pub(crate) fn mapped(&self) -> &Arc<MappedRows> {
+        &self.mapped
     }
 
-    /// Rows as numbers, one after the other.
-    pub(crate) fn values(&self, rows: std::ops::Range<usize>) -> &[f32] {
-        let bytes = &self.map[PAGE_BYTES..][rows.start * self.row_bytes()..rows.end * self.row_bytes()];
-        // SAFETY: every pattern of bytes is a number.
-        let (before, numbers, after) = unsafe { bytes.align_to::<f32>() };
-        assert!(before.is_empty() && after.is_empty(), "a map starts on a page, and rows are whole numbers");
-        numbers
+    pub(super) fn len(&self) -> usize {
+        self.mapped.len()
     }
 
-    /// What is known of a row; `None` for one that was erased.
+    /// The record of a row; `None` for an erased row.
     ///
     /// # Errors
-    /// [`SnapshotError::Damaged`] when the row is not what was written.
-    pub(super) fn check(&self, row: usize) -> Result<Option<Member>, SnapshotError> {
+    /// [`SnapshotError::Damaged`] when the row's checksum is wrong.
+    pub(super) fn check(&self, row: usize) -> Result<Option<RowRecord>, SnapshotError> {
         let entry = self.entry(row);
-        let numbers = &self.map[PAGE_BYTES + row * self.row_bytes()..][..self.row_bytes()];
-        let damaged = || SnapshotError::damaged(&self.path, format!("row {row} is not what was written"));
+        let numbers = &self.mapped.bytes()[PAGE_BYTES + row * self.mapped.row_bytes()..][..self.mapped.row_bytes()];
+        let damaged = || SnapshotError::damaged(&self.path, format!("the checksum of row {row} does not match"));
         if *entry == erased() {
             return if numbers.iter().all(|byte| *byte == 0) { Ok(None) } else { Err(damaged()) };
         }
         if sum_of(entry, numbers) != u32_at(entry, 28) {
             return Err(damaged());
         }
-        Ok(Some(Member {
+        Ok(Some(RowRecord {
             template: self.template(row),
             owner: Slot(u32_at(entry, 16)),
             quality: f32::from_bits(u32_at(entry, 20)),
         }))
     }
 
-    /// Overwrites a template's numbers and all that is known of it; answers whether the file had it.
+    /// Overwrites a template's values and table entry. Returns whether the file holds the template.
     pub(super) fn erase(&self, template: TemplateId) -> Result<bool, SnapshotError> {
         let Some(row) = self.row_of(template) else {
             return Ok(false);
@@ -195,7 +193,7 @@ impl RowsFile {
             file.seek(SeekFrom::Start(at as u64))?;
             file.write_all(bytes)
         };
-        write(PAGE_BYTES + row * self.row_bytes(), &vec![0; self.row_bytes()])
+        write(PAGE_BYTES + row * self.mapped.row_bytes(), &vec![0; self.mapped.row_bytes()])
             .and_then(|()| write(self.table_at() + row * ENTRY_BYTES, &erased()))
             .map_err(SnapshotError::disk(&self.path))?;
         Ok(true)
@@ -205,12 +203,11 @@ impl RowsFile {
         self.file.sync_data().map_err(SnapshotError::disk(&self.path))
     }
 
-    /// A search by halves. Entries that were erased have lost their id, and lead the search astray; so it walks to the
-    /// nearest that has one.
+    /// Binary search by template id. Erased entries have no id, so the search uses the next entry that has one.
     fn row_of(&self, template: TemplateId) -> Option<usize> {
-        let order = &self.map[self.table_at() + self.rows * ENTRY_BYTES..];
+        let order = &self.mapped.bytes()[self.table_at() + self.len() * ENTRY_BYTES..];
         let row_at = |place: usize| u32_at(order, place * size_of::<u32>()) as usize;
-        let (mut low, mut high) = (0, self.rows);
+        let (mut low, mut high) = (0, self.len());
         while low < high {
             let middle = low + (high - low) / 2;
             let live = (middle..high).find(|place| *self.entry(row_at(*place)) != erased());
@@ -228,19 +225,15 @@ impl RowsFile {
     }
 
     fn entry(&self, row: usize) -> &[u8; ENTRY_BYTES] {
-        self.map[self.table_at() + row * ENTRY_BYTES..].first_chunk().expect("the file's length was checked")
+        self.mapped.bytes()[self.table_at() + row * ENTRY_BYTES..].first_chunk().expect("the file's length was checked")
     }
 
     fn template(&self, row: usize) -> TemplateId {
         TemplateId(Uuid::from_bytes(*self.entry(row).first_chunk().expect("an entry begins with an id")))
     }
 
-    fn row_bytes(&self) -> usize {
-        self.dimension * size_of::<f32>()
-    }
-
     fn table_at(&self) -> usize {
-        PAGE_BYTES + self.rows * self.row_bytes()
+        PAGE_BYTES + self.len() * self.mapped.row_bytes()
     }
 }
 

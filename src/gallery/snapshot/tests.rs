@@ -1,4 +1,4 @@
-//! Snapshots as the shelf uses them: taken, read back, damaged, erased from.
+//! Snapshots of a collection index: write, read, damage, erase.
 
 use std::{fs, path::PathBuf};
 
@@ -8,9 +8,9 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     Gallery, GalleryOptions, Query,
-    collection::Shelf,
+    collection::CollectionIndex,
     rows::kernel::Packing,
-    testbed::{Writer, embedding, id, names, now, unit_rows},
+    testbed::{LogWriter, embedding, id, names, now, unit_rows},
 };
 use domain::{Embedding, Entry, StoredTemplate};
 
@@ -20,36 +20,36 @@ fn uid() -> CollectionUid {
     CollectionUid(Uuid::from_u128(4))
 }
 
-/// A shelf whose snapshots lie in a folder of its own.
-struct Bench {
+/// An index with a snapshot directory of its own.
+struct SnapshotFixture {
     root: TempDir,
-    shelf: std::sync::Arc<Shelf>,
-    writer: Writer,
+    index: std::sync::Arc<CollectionIndex>,
+    writer: LogWriter,
     log: Vec<Entry>,
     rows: Vec<Vec<f32>>,
 }
 
-impl Bench {
-    /// `people` with two templates and a label each.
+impl SnapshotFixture {
+    /// `people` identities with one label and two templates each.
     fn new(people: usize) -> Self {
         let root = tempfile::tempdir().expect("a folder");
-        let shelf = open(root.path());
+        let index = open(root.path());
         let rows = unit_rows(people * 2, DIMENSION, 21);
-        let mut bench = Self { root, shelf, writer: Writer::new(DIMENSION), log: Vec::new(), rows };
+        let mut fixture = Self { root, index, writer: LogWriter::new(DIMENSION), log: Vec::new(), rows };
         for person in 0..people {
             let name = format!("p{person}");
-            let labelled = bench.writer.label(&name, &[("site", "north")], None);
-            bench.append(labelled);
+            let labelled = fixture.writer.label(&name, &[("site", "north")], None);
+            fixture.append(labelled);
             for row in [person * 2, person * 2 + 1] {
-                let enrolled = bench.writer.enroll(&name, &bench.rows[row].clone());
-                bench.append(enrolled);
+                let enrolled = fixture.writer.enroll(&name, &fixture.rows[row].clone());
+                fixture.append(enrolled);
             }
         }
-        bench
+        fixture
     }
 
     fn append(&mut self, entries: Vec<Entry>) {
-        self.shelf.apply(&entries).expect("in order");
+        self.index.apply(&entries).expect("in order");
         self.log.extend(entries);
     }
 
@@ -57,7 +57,7 @@ impl Bench {
         newest(self.root.path(), uid()).expect("readable").expect("a snapshot was taken")
     }
 
-    /// Whether any file below the root holds the bytes.
+    /// Whether any file below the root contains the bytes.
     fn holds(&self, bytes: &[u8]) -> bool {
         files_below(self.root.path()).iter().any(|file| {
             let held = fs::read(file).expect("readable");
@@ -75,7 +75,7 @@ fn files_below_folders(root: &std::path::Path) -> usize {
     fs::read_dir(root).expect("readable").filter(|entry| entry.as_ref().expect("readable").path().is_dir()).count()
 }
 
-fn open(root: &std::path::Path) -> std::sync::Arc<Shelf> {
+fn open(root: &std::path::Path) -> std::sync::Arc<CollectionIndex> {
     let options = GalleryOptions { snapshots_dir: Some(root.to_owned()), ..GalleryOptions::default() };
     Gallery::new(options).open(uid())
 }
@@ -84,7 +84,7 @@ fn little_endian(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-fn assert_same_answers(one: &Shelf, other: &Shelf, probes: &[Vec<f32>]) {
+fn assert_same_answers(one: &CollectionIndex, other: &CollectionIndex, probes: &[Vec<f32>]) {
     assert_eq!((one.position(), one.stats()), (other.position(), other.stats()));
     for probe in probes.iter().map(|values| embedding(values)) {
         assert_eq!(one.search(&probe, &Query::top(7)), other.search(&probe, &Query::top(7)));
@@ -92,85 +92,91 @@ fn assert_same_answers(one: &Shelf, other: &Shelf, probes: &[Vec<f32>]) {
 }
 
 #[test]
-fn a_restart_reads_the_snapshot_and_follows_the_log_from_there() {
-    let mut bench = Bench::new(40);
-    assert!(bench.shelf.keep().expect("written"));
-    assert!(!bench.shelf.keep().expect("nothing to do"), "nothing has moved");
-    let at = bench.shelf.position();
-    assert!(bench.shelf.bytes().mapped > 0 && bench.shelf.bytes().originals == 0, "the file holds the originals now");
+fn a_restart_reads_the_snapshot_and_applies_the_log_from_there() {
+    let mut fixture = SnapshotFixture::new(40);
+    assert!(fixture.index.write_snapshot().expect("written"));
+    assert!(!fixture.index.write_snapshot().expect("nothing to do"), "nothing has moved");
+    let at = fixture.index.position();
+    assert!(
+        fixture.index.bytes().mapped > 0 && fixture.index.bytes().originals == 0,
+        "the file holds the originals now"
+    );
 
     let late = unit_rows(1, DIMENSION, 5).remove(0);
-    let tail = [bench.writer.enroll("late", &late), bench.writer.forget_identity("p3")].concat();
-    bench.append(tail.clone());
+    let tail = [fixture.writer.enroll("late", &late), fixture.writer.forget_identity("p3")].concat();
+    fixture.append(tail.clone());
 
-    let again = open(bench.root.path());
-    let recall = again.recall().expect("whole").expect("there");
-    assert_eq!((recall.position(), recall.mark()), (at, bench.log[usize::try_from(at.0).expect("short") - 1].mark()));
-    recall.take_up();
+    let again = open(fixture.root.path());
+    let recall = again.load_snapshot().expect("whole").expect("there");
+    assert_eq!(
+        (recall.position(), recall.mark()),
+        (at, fixture.log[usize::try_from(at.0).expect("short") - 1].checksum())
+    );
+    recall.install();
     again.apply(&tail).expect("in order");
-    assert_same_answers(&bench.shelf, &again, &bench.rows);
+    assert_same_answers(&fixture.index, &again, &fixture.rows);
     let labels = again.identity(&id("p5")).expect("enrolled").labels;
     assert_eq!(labels.get("site"), Some("north"));
     assert_eq!(names(&again.search(&embedding(&late), &Query::top(1))), ["late"]);
-    assert!(!names(&again.search(&embedding(&bench.rows[6]), &Query::top(80))).contains(&"p3"));
+    assert!(!names(&again.search(&embedding(&fixture.rows[6]), &Query::top(80))).contains(&"p3"));
 }
 
-/// Both before anything is asked of it and while a snapshot of it is being written.
+/// Deletions before and during the write of a snapshot.
 #[test]
-fn what_is_forgotten_is_overwritten_on_disk() {
-    let mut bench = Bench::new(30);
-    assert!(bench.shelf.keep().expect("written"));
-    let numbers: Vec<Vec<u8>> = bench.rows.iter().map(|row| little_endian(embedding(row).values())).collect();
-    assert!(bench.holds(&numbers[20]) && bench.holds(b"p10"));
+fn deleted_data_is_overwritten_on_disk() {
+    let mut fixture = SnapshotFixture::new(30);
+    assert!(fixture.index.write_snapshot().expect("written"));
+    let numbers: Vec<Vec<u8>> = fixture.rows.iter().map(|row| little_endian(embedding(row).values())).collect();
+    assert!(fixture.holds(&numbers[20]) && fixture.holds(b"p10"));
 
-    let gone = bench.writer.forget_identity("p10");
-    bench.append(gone);
-    bench.shelf.scrub().expect("synced");
-    assert!(!bench.holds(&numbers[20]) && !bench.holds(&numbers[21]) && !bench.holds(b"\"p10\""));
-    let template = bench.shelf.search(&embedding(&bench.rows[8]), &Query::top(1))[0].template;
-    let gone = bench.writer.forget_template("p4", template);
-    bench.append(gone);
-    assert!(!bench.holds(&numbers[8]) && bench.holds(&numbers[9]));
-    assert!(bench.holds(b"\"p4\""));
+    let gone = fixture.writer.forget_identity("p10");
+    fixture.append(gone);
+    fixture.index.sync_erasures().expect("synced");
+    assert!(!fixture.holds(&numbers[20]) && !fixture.holds(&numbers[21]) && !fixture.holds(b"\"p10\""));
+    let template = fixture.index.search(&embedding(&fixture.rows[8]), &Query::top(1))[0].template;
+    let gone = fixture.writer.forget_template("p4", template);
+    fixture.append(gone);
+    assert!(!fixture.holds(&numbers[8]) && fixture.holds(&numbers[9]));
+    assert!(fixture.holds(b"\"p4\""));
 
-    let again = open(bench.root.path());
-    again.recall().expect("still whole").expect("there").take_up();
-    again.apply(&bench.log).expect("in order");
-    assert_same_answers(&bench.shelf, &again, &bench.rows);
+    let again = open(fixture.root.path());
+    again.load_snapshot().expect("still whole").expect("there").install();
+    again.apply(&fixture.log).expect("in order");
+    assert_same_answers(&fixture.index, &again, &fixture.rows);
 }
 
 #[test]
-fn a_snapshot_that_was_replaced_is_gone_and_one_that_was_cut_off_too() {
-    let mut bench = Bench::new(10);
-    assert!(bench.shelf.keep().expect("written"));
-    let before = bench.folder();
-    let begun = bench.root.path().join(format!(".{}-00000000000000000099", uid()));
-    fs::create_dir(&begun).expect("made");
-    fs::write(begun.join("0.rows"), b"somebody's numbers").expect("written");
-    let more = bench.writer.enroll("p1", &bench.rows[3].clone());
-    bench.append(more);
-    assert!(bench.shelf.keep().expect("written"));
-    assert!(!before.exists() && bench.folder().exists());
-    assert!(!begun.exists(), "looking for the newest removes what was cut off");
+fn replaced_and_incomplete_snapshots_are_deleted() {
+    let mut fixture = SnapshotFixture::new(10);
+    assert!(fixture.index.write_snapshot().expect("written"));
+    let before = fixture.folder();
+    let partial = fixture.root.path().join(format!(".{}-00000000000000000099", uid()));
+    fs::create_dir(&partial).expect("made");
+    fs::write(partial.join("0.rows"), b"personal data").expect("written");
+    let more = fixture.writer.enroll("p1", &fixture.rows[3].clone());
+    fixture.append(more);
+    assert!(fixture.index.write_snapshot().expect("written"));
+    assert!(!before.exists() && fixture.folder().exists());
+    assert!(!partial.exists(), "incomplete snapshots are deleted");
 
-    let before = bench.shelf.search(&embedding(&bench.rows[5]), &Query::top(5));
-    bench.shelf.clear().expect("nothing to do");
-    assert!(bench.folder().exists(), "one that is in use stays");
-    assert_eq!(bench.shelf.search(&embedding(&bench.rows[5]), &Query::top(5)), before);
+    let before = fixture.index.search(&embedding(&fixture.rows[5]), &Query::top(5));
+    fixture.index.clear_snapshots().expect("nothing to do");
+    assert!(fixture.folder().exists(), "one that is in use stays");
+    assert_eq!(fixture.index.search(&embedding(&fixture.rows[5]), &Query::top(5)), before);
 }
 
-/// Whoever still reads rows of a file that was replaced keeps their numbers; the last one to let go removes it.
+/// A reader of a replaced file keeps its values; the file is deleted when the last reader drops it.
 #[test]
-fn a_reader_keeps_the_file_that_it_reads() {
-    let bench = Bench::new(10);
-    assert!(bench.shelf.keep().expect("written"));
-    let folder = bench.folder();
-    let Recalled { moment, roll } = read(&folder, uid(), Packing::Bytes).expect("whole");
-    roll.retire();
-    drop(roll);
-    let rows = moment.spaces[0].1.clone();
-    drop(moment);
-    for values in &bench.rows {
+fn a_reader_keeps_a_replaced_file() {
+    let fixture = SnapshotFixture::new(10);
+    assert!(fixture.index.write_snapshot().expect("written"));
+    let folder = fixture.folder();
+    let ReadSnapshot { content, files } = read(&folder, uid(), Packing::Bytes).expect("whole");
+    files.retire();
+    drop(files);
+    let rows = content.spaces[0].1.clone();
+    drop(content);
+    for values in &fixture.rows {
         assert!((0..rows.len()).any(|row| rows.values(row) == embedding(values).values()));
     }
     assert!(folder.exists());
@@ -179,13 +185,13 @@ fn a_reader_keeps_the_file_that_it_reads() {
 }
 
 #[test]
-fn every_flip_and_every_cut_is_found() {
-    let bench = Bench::new(12);
-    assert!(bench.shelf.keep().expect("written"));
-    let files = files_below(bench.root.path());
+fn every_flipped_bit_and_every_truncation_is_detected() {
+    let fixture = SnapshotFixture::new(12);
+    assert!(fixture.index.write_snapshot().expect("written"));
+    let files = files_below(fixture.root.path());
     let sizes: Vec<u64> = files.iter().map(|file| fs::metadata(file).expect("there").len()).collect();
     let all: u64 = sizes.iter().sum();
-    let folder = bench.folder();
+    let folder = fixture.folder();
     let is_found = |what: &str| {
         let error = read(&folder, uid(), Packing::Bytes).expect_err(what);
         assert!(matches!(error, SnapshotError::Damaged { .. }), "{what}: {error}");
@@ -193,7 +199,7 @@ fn every_flip_and_every_cut_is_found() {
     let mut state = 77_u64;
     for round in 0..200 {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        // Half of the flips anywhere, half in the small files, which a draw over all bytes would hardly meet.
+        // Half of the flips anywhere, half in the small files, which a uniform draw would rarely hit.
         let (mut at, bit) = ((state >> 33) % all, (state >> 29) & 7);
         let mut file = 0;
         if round % 2 == 0 {
@@ -223,55 +229,55 @@ fn every_flip_and_every_cut_is_found() {
 
 #[test]
 fn a_snapshot_of_another_collection_or_format_is_refused() {
-    let bench = Bench::new(2);
-    assert!(bench.shelf.keep().expect("written"));
-    let folder = bench.folder();
+    let fixture = SnapshotFixture::new(2);
+    assert!(fixture.index.write_snapshot().expect("written"));
+    let folder = fixture.folder();
     let other = CollectionUid(Uuid::from_u128(5));
     assert!(matches!(read(&folder, other, Packing::Bytes), Err(SnapshotError::Damaged { .. })));
-    let later = serde_json::json!({"version": VERSION + 1, "whatever": "it says"});
-    fs::write(folder.join(MANIFEST), line::sealed(&later).expect("JSON")).expect("written");
+    let later = serde_json::json!({"version": VERSION + 1, "other": "fields"});
+    fs::write(folder.join(MANIFEST), line::encode_line(&later).expect("JSON")).expect("written");
     assert!(
         matches!(read(&folder, uid(), Packing::Bytes), Err(SnapshotError::OtherFormat { found, .. }) if found == VERSION + 1)
     );
 }
 
 #[test]
-fn a_collection_that_is_gone_leaves_nothing_and_gets_nothing() {
-    let bench = Bench::new(3);
-    assert!(bench.shelf.keep().expect("written"));
-    bench.shelf.end().expect("removed");
-    assert_eq!(bench.shelf.stats().templates, 0);
-    assert!(bench.shelf.search(&embedding(&bench.rows[0]), &Query::top(5)).is_empty());
-    assert!(!bench.shelf.keep().expect("nothing to do"));
-    assert_eq!(files_below(bench.root.path()), Vec::<PathBuf>::new());
+fn a_discarded_collection_has_no_snapshot() {
+    let fixture = SnapshotFixture::new(3);
+    assert!(fixture.index.write_snapshot().expect("written"));
+    fixture.index.discard().expect("removed");
+    assert_eq!(fixture.index.stats().templates, 0);
+    assert!(fixture.index.search(&embedding(&fixture.rows[0]), &Query::top(5)).is_empty());
+    assert!(!fixture.index.write_snapshot().expect("nothing to do"));
+    assert_eq!(files_below(fixture.root.path()), Vec::<PathBuf>::new());
 }
 
 #[test]
 fn snapshots_of_collections_that_are_not_open_are_pruned() {
-    let bench = Bench::new(3);
-    assert!(bench.shelf.keep().expect("written"));
-    let options = GalleryOptions { snapshots_dir: Some(bench.root.path().to_owned()), ..GalleryOptions::default() };
+    let fixture = SnapshotFixture::new(3);
+    assert!(fixture.index.write_snapshot().expect("written"));
+    let options = GalleryOptions { snapshots_dir: Some(fixture.root.path().to_owned()), ..GalleryOptions::default() };
     let gallery = Gallery::new(options);
     let open = gallery.open(uid());
     gallery.prune().expect("pruned");
-    assert!(bench.folder().exists());
+    assert!(fixture.folder().exists());
     drop(gallery.remove(uid()));
-    fs::write(bench.root.path().join("a file of somebody's"), b"x").expect("written");
+    fs::write(fixture.root.path().join("another file"), b"x").expect("written");
     gallery.prune().expect("pruned");
-    assert!(newest(bench.root.path(), uid()).expect("readable").is_none());
-    assert!(bench.root.path().join("a file of somebody's").exists());
+    assert!(newest(fixture.root.path(), uid()).expect("readable").is_none());
+    assert!(fixture.root.path().join("another file").exists());
     drop(open);
 }
 
 #[test]
-fn an_inspection_tells_what_a_snapshot_holds() {
-    let bench = Bench::new(4);
-    assert!(Inspection::of(bench.root.path(), uid()).expect("readable").is_none());
-    assert!(bench.shelf.keep().expect("written"));
-    let found = Inspection::of(bench.root.path(), uid()).expect("whole").expect("there");
-    let last = bench.log.last().expect("entries");
+fn an_inspection_lists_the_content_of_a_snapshot() {
+    let fixture = SnapshotFixture::new(4);
+    assert!(SnapshotInspection::of(fixture.root.path(), uid()).expect("readable").is_none());
+    assert!(fixture.index.write_snapshot().expect("written"));
+    let found = SnapshotInspection::of(fixture.root.path(), uid()).expect("whole").expect("there");
+    let last = fixture.log.last().expect("entries");
     assert_eq!((found.position(), found.mark()), (last.position, last.checksum()));
-    let admitted: Vec<StoredTemplate> = bench.log.iter().filter_map(|entry| entry.admitted.clone()).collect();
+    let admitted: Vec<StoredTemplate> = fixture.log.iter().filter_map(|entry| entry.admitted.clone()).collect();
     let owners: std::collections::BTreeSet<String> = found.templates().map(|(_, owner)| owner.to_string()).collect();
     assert_eq!((found.templates().count(), owners.len()), (admitted.len(), 4));
     assert!(admitted.iter().all(|stored| found.holds(stored)));
@@ -284,66 +290,66 @@ fn an_inspection_tells_what_a_snapshot_holds() {
 }
 
 #[test]
-fn one_process_claims_a_folder() {
+fn one_process_locks_a_directory() {
     let root = tempfile::tempdir().expect("a folder");
-    let claim = Claim::of(&root.path().join("gallery")).expect("made");
-    assert!(claim.is_some());
-    assert!(Claim::of(&root.path().join("gallery")).expect("there").is_none());
-    drop(claim);
-    assert!(Claim::of(&root.path().join("gallery")).expect("there").is_some());
+    let lock = SnapshotDirLock::acquire(&root.path().join("gallery")).expect("made");
+    assert!(lock.is_some());
+    assert!(SnapshotDirLock::acquire(&root.path().join("gallery")).expect("there").is_none());
+    drop(lock);
+    assert!(SnapshotDirLock::acquire(&root.path().join("gallery")).expect("there").is_some());
 }
 
-/// Who is told to keep none must not leave old ones behind, in which nobody would erase anything.
+/// A process without snapshots must not leave old ones, because nothing would be erased from them.
 #[test]
-fn a_claim_can_empty_its_folder() {
-    let bench = Bench::new(3);
-    assert!(bench.shelf.keep().expect("written"));
-    let claim = Claim::of(bench.root.path()).expect("there").expect("nobody else's");
-    claim.empty().expect("emptied");
-    assert_eq!(files_below_folders(bench.root.path()), 0);
+fn the_lock_holder_can_delete_all_snapshots() {
+    let fixture = SnapshotFixture::new(3);
+    assert!(fixture.index.write_snapshot().expect("written"));
+    let lock = SnapshotDirLock::acquire(fixture.root.path()).expect("there").expect("not locked");
+    lock.delete_snapshots().expect("deleted");
+    assert_eq!(files_below_folders(fixture.root.path()), 0);
 }
 
 #[test]
-fn a_disk_that_refuses_is_an_error_and_the_shelf_goes_on() {
-    let mut bench = Bench::new(5);
-    let shelf = {
-        let file = bench.root.path().join("a file, not a folder");
+fn a_failing_file_system_is_an_error_and_the_index_still_answers() {
+    let mut fixture = SnapshotFixture::new(5);
+    let index = {
+        let file = fixture.root.path().join("a file, not a folder");
         fs::write(&file, b"").expect("written");
         open(&file.join("below"))
     };
-    shelf.apply(&bench.log).expect("in order");
-    assert!(matches!(shelf.keep(), Err(SnapshotError::Disk { .. })));
-    let gone = bench.writer.forget_identity("p1");
-    shelf.apply(&gone).expect("in order");
-    assert!(!names(&shelf.search(&embedding(&bench.rows[2]), &Query::top(9))).contains(&"p1"));
-    assert!(matches!(shelf.keep(), Err(SnapshotError::Disk { .. })), "and is tried again");
+    index.apply(&fixture.log).expect("in order");
+    assert!(matches!(index.write_snapshot(), Err(SnapshotError::Disk { .. })));
+    let gone = fixture.writer.forget_identity("p1");
+    index.apply(&gone).expect("in order");
+    assert!(!names(&index.search(&embedding(&fixture.rows[2]), &Query::top(9))).contains(&"p1"));
+    assert!(matches!(index.write_snapshot(), Err(SnapshotError::Disk { .. })), "and is tried again");
 }
 
-/// While graphs are built over its rows and snapshots are taken of them, a gallery answers as one that has neither.
+/// With graphs and snapshots, an index gives the same answers as without.
 #[test]
 fn snapshots_change_no_answer() {
-    let mut bench = Bench::new(120);
+    let mut fixture = SnapshotFixture::new(120);
     let plain = {
         let gallery = Gallery::new(GalleryOptions::default());
         gallery.open(uid())
     };
-    plain.apply(&bench.log).expect("in order");
+    plain.apply(&fixture.log).expect("in order");
     let extra: Vec<Vec<f32>> = unit_rows(60, DIMENSION, 8);
     for (number, row) in extra.iter().enumerate() {
-        let mut entries = bench.writer.enroll(&format!("x{number}"), row);
+        let mut entries = fixture.writer.enroll(&format!("x{number}"), row);
         if number % 3 == 0 {
-            entries.extend(bench.writer.forget_identity(&format!("p{number}")));
+            entries.extend(fixture.writer.forget_identity(&format!("p{number}")));
         }
         plain.apply(&entries).expect("in order");
-        bench.append(entries);
+        fixture.append(entries);
         if number % 5 == 0 {
-            assert!(bench.shelf.keep().expect("written"));
+            assert!(fixture.index.write_snapshot().expect("written"));
         }
-        let probe: Embedding = embedding(&bench.rows[number]);
+        let probe: Embedding = embedding(&fixture.rows[number]);
         assert_eq!(
-            bench.shelf.search(&probe, &Query::top(9)),
+            fixture.index.search(&probe, &Query::top(9)),
             plain.search(&probe, &Query { now: now(), ..Query::top(9) })
         );
     }
-    assert_eq!(bench.shelf.stats(), plain.stats());
+    assert_eq!(fixture.index.stats(), plain.stats());
 }

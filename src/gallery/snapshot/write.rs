@@ -1,4 +1,4 @@
-//! Taking a snapshot, and keeping it true while it is the newest.
+//! Writing a snapshot, and erasing from it while it is the newest.
 
 use std::{
     collections::HashMap,
@@ -9,97 +9,101 @@ use std::{
 };
 
 use super::{
-    Folder, KeptSpace, MANIFEST, Manifest, ROSTER, RowsFile, SnapshotError, VERSION, folder,
-    line::{ERASED, sealed},
+    Folder, MANIFEST, Manifest, ROSTER, RowsFile, SnapshotError, SpaceManifest, VERSION, folder,
+    line::{ERASED, encode_line},
     rows_file::write_rows,
 };
 use crate::{
-    roster::{Occupants, Slot},
-    rows::Rows,
+    roster::{RosterEntries, Slot},
+    rows::{Rows, mapped::MappedRows},
 };
 use domain::{CollectionUid, EmbeddingSpace, Position, TemplateId};
 
-/// What a gallery holds at one position of its log.
+/// Input of a snapshot: a collection's state at one position of its log.
 #[derive(Debug)]
-pub(crate) struct Moment {
+pub(crate) struct SnapshotContent {
     pub(crate) position: Position,
     pub(crate) mark: u32,
-    /// Who has each slot.
-    pub(crate) occupants: Occupants,
+    /// The identity of each slot.
+    pub(crate) entries: RosterEntries,
     pub(crate) spaces: Vec<(EmbeddingSpace, Rows)>,
 }
 
-/// The newest snapshot: its files, and where in them stands who must be erased.
+/// Open files of the newest snapshot, with what is needed to erase from them.
 #[derive(Debug)]
-pub(crate) struct Roll {
+pub(crate) struct SnapshotFiles {
     pub(crate) position: Position,
     pub(super) folder: Arc<Folder>,
     pub(super) files: HashMap<EmbeddingSpace, Arc<RowsFile>>,
     pub(super) roster: Arc<File>,
-    /// Where each slot's line begins, and where the last one ends.
+    /// Byte offset of each slot's line, and of the end.
     pub(super) lines: Vec<u64>,
-    /// Whether what was erased would survive a power cut.
+    /// Whether all erasures are synced to disk.
     pub(crate) is_synced: bool,
 }
 
-/// Files in which something was erased, to be synced without keeping anybody from the gallery.
+/// Files with erasures that are not synced to disk. They are synced without a lock on the index.
 #[derive(Debug)]
-pub(crate) struct Unsynced {
+pub(crate) struct UnsyncedFiles {
     roster: Arc<File>,
     path: PathBuf,
     files: Vec<Arc<RowsFile>>,
 }
 
-impl Unsynced {
-    /// Makes what was erased stay so, whatever happens to the machine.
+impl UnsyncedFiles {
+    /// Syncs the files to disk.
     pub(crate) fn sync(&self) -> Result<(), SnapshotError> {
         self.roster.sync_data().map_err(SnapshotError::disk(&self.path))?;
         self.files.iter().try_for_each(|file| file.sync())
     }
 }
 
-/// Writes a snapshot beside its place and renames it into it.
-pub(crate) fn write(root: &Path, uid: CollectionUid, moment: &Moment) -> Result<Roll, SnapshotError> {
+/// Writes a snapshot under a temporary name and renames it.
+pub(crate) fn write(
+    root: &Path,
+    uid: CollectionUid,
+    content: &SnapshotContent,
+) -> Result<SnapshotFiles, SnapshotError> {
     folder::make_private(root).map_err(SnapshotError::disk(root))?;
-    let name = folder::name(uid, moment.position);
-    let (begun, place) = (root.join(format!(".{name}")), root.join(name));
-    folder::remove(&begun).map_err(SnapshotError::disk(&begun))?;
-    let written = write_files(&begun, uid, moment)
-        .and_then(|lines| fs::rename(&begun, &place).map_err(SnapshotError::disk(&place)).map(|()| lines));
+    let name = folder::name(uid, content.position);
+    let (partial, place) = (root.join(format!(".{name}")), root.join(name));
+    folder::remove(&partial).map_err(SnapshotError::disk(&partial))?;
+    let written = write_files(&partial, uid, content)
+        .and_then(|lines| fs::rename(&partial, &place).map_err(SnapshotError::disk(&place)).map(|()| lines));
     let lines = written.inspect_err(|_| {
-        // What is half written holds people's numbers too. Where not even that can be done, the next start does it.
-        let _ = folder::remove(&begun);
+        // A partial snapshot contains personal data too. When this deletion fails, the next start repeats it.
+        let _ = folder::remove(&partial);
     })?;
     folder::sync(root)?;
-    Roll::open(Arc::new(Folder::new(place)), moment, lines)
+    SnapshotFiles::open(Arc::new(Folder::new(place)), content, lines)
 }
 
-fn write_files(begun: &Path, uid: CollectionUid, moment: &Moment) -> Result<Vec<u64>, SnapshotError> {
-    folder::make_private(begun).map_err(SnapshotError::disk(begun))?;
-    let lines = write_roster(&begun.join(ROSTER), &moment.occupants)?;
+fn write_files(partial: &Path, uid: CollectionUid, content: &SnapshotContent) -> Result<Vec<u64>, SnapshotError> {
+    folder::make_private(partial).map_err(SnapshotError::disk(partial))?;
+    let lines = write_roster(&partial.join(ROSTER), &content.entries)?;
     let mut spaces = Vec::new();
-    for (number, (space, rows)) in moment.spaces.iter().enumerate() {
+    for (number, (space, rows)) in content.spaces.iter().enumerate() {
         let file = format!("{number}.rows");
-        write_rows(&begun.join(&file), space.dimension, rows)?;
-        spaces.push(KeptSpace { space: *space, file, rows: rows.len() });
+        write_rows(&partial.join(&file), space.dimension, rows)?;
+        spaces.push(SpaceManifest { space: *space, file, rows: rows.len() });
     }
-    let slots = moment.occupants.len();
-    let manifest = Manifest { version: VERSION, uid, position: moment.position, mark: moment.mark, slots, spaces };
-    let path = begun.join(MANIFEST);
-    let line = sealed(&manifest).map_err(|error| SnapshotError::disk(&path)(error.into()))?;
+    let slots = content.entries.len();
+    let manifest = Manifest { version: VERSION, uid, position: content.position, mark: content.mark, slots, spaces };
+    let path = partial.join(MANIFEST);
+    let line = encode_line(&manifest).map_err(|error| SnapshotError::disk(&path)(error.into()))?;
     let mut file = create(&path)?;
     file.write_all(&line).and_then(|()| file.sync_all()).map_err(SnapshotError::disk(&path))?;
-    folder::sync(begun)?;
+    folder::sync(partial)?;
     Ok(lines)
 }
 
-/// One line for each slot; of a free one it looks as of somebody who was erased.
-fn write_roster(path: &Path, occupants: &Occupants) -> Result<Vec<u64>, SnapshotError> {
+/// One line per slot. A free slot gets an erased line.
+fn write_roster(path: &Path, entries: &RosterEntries) -> Result<Vec<u64>, SnapshotError> {
     let mut out = BufWriter::new(create(path)?);
     let mut lines = vec![0];
     let mut body = || {
-        for occupant in occupants {
-            let line = occupant.as_deref().map_or_else(|| Ok(vec![ERASED, b'\n']), sealed)?;
+        for entry in entries {
+            let line = entry.as_deref().map_or_else(|| Ok(vec![ERASED, b'\n']), encode_line)?;
             out.write_all(&line)?;
             lines.push(lines[lines.len() - 1] + line.len() as u64);
         }
@@ -114,24 +118,24 @@ fn create(path: &Path) -> Result<File, SnapshotError> {
     OpenOptions::new().write(true).create_new(true).open(path).map_err(SnapshotError::disk(path))
 }
 
-impl Roll {
-    fn open(folder: Arc<Folder>, moment: &Moment, lines: Vec<u64>) -> Result<Self, SnapshotError> {
+impl SnapshotFiles {
+    fn open(folder: Arc<Folder>, content: &SnapshotContent, lines: Vec<u64>) -> Result<Self, SnapshotError> {
         let path = folder.path().join(ROSTER);
         let roster = OpenOptions::new().write(true).open(&path).map_err(SnapshotError::disk(&path))?;
         let roster = Arc::new(roster);
         let mut files = HashMap::new();
-        for (number, (space, rows)) in moment.spaces.iter().enumerate() {
+        for (number, (space, rows)) in content.spaces.iter().enumerate() {
             let file = RowsFile::open(&folder, &format!("{number}.rows"), space.dimension, rows.len())?;
             files.insert(*space, Arc::new(file));
         }
-        Ok(Self { position: moment.position, folder, files, roster, lines, is_synced: true })
+        Ok(Self { position: content.position, folder, files, roster, lines, is_synced: true })
     }
 
-    pub(crate) fn file(&self, space: &EmbeddingSpace) -> Option<&Arc<RowsFile>> {
-        self.files.get(space)
+    pub(crate) fn mapped(&self, space: &EmbeddingSpace) -> Option<&Arc<MappedRows>> {
+        self.files.get(space).map(|file| file.mapped())
     }
 
-    /// Overwrites what the files hold of a template, if they do.
+    /// Overwrites the template in the files that hold it.
     pub(crate) fn erase_template(&mut self, template: TemplateId) -> Result<(), SnapshotError> {
         for file in self.files.values() {
             self.is_synced &= !file.erase(template)?;
@@ -139,7 +143,7 @@ impl Roll {
         Ok(())
     }
 
-    /// Overwrites what the roster holds of whoever had the slot; their templates are erased one by one.
+    /// Overwrites the identity's line in the roster. Its templates are erased one by one.
     pub(crate) fn erase_identity(&mut self, slot: Slot) -> Result<(), SnapshotError> {
         let slot = slot.0 as usize;
         let (Some(from), Some(to)) = (self.lines.get(slot), self.lines.get(slot + 1)) else {
@@ -156,10 +160,10 @@ impl Roll {
         Ok(())
     }
 
-    /// The files to sync. They count as synced from here on; where that fails, it is for the caller to take back.
-    pub(crate) fn take_unsynced(&mut self) -> Unsynced {
+    /// Returns the files to sync and marks them as synced. When the sync fails, the caller resets the mark.
+    pub(crate) fn take_unsynced(&mut self) -> UnsyncedFiles {
         self.is_synced = true;
-        Unsynced {
+        UnsyncedFiles {
             roster: Arc::clone(&self.roster),
             path: self.folder.path().join(ROSTER),
             files: self.files.values().map(Arc::clone).collect(),
@@ -170,7 +174,7 @@ impl Roll {
         self.is_synced
     }
 
-    /// To be overwritten and removed, once no search reads its files any more.
+    /// Marks the directory for overwriting and deletion, when no search uses its files any more.
     pub(crate) fn retire(&self) {
         self.folder.retire();
     }

@@ -1,55 +1,55 @@
-//! Templates that stand for the whole gallery where it is asked how near strangers and acquaintances are to each other.
+//! A sample of templates that estimates the mated and non-mated similarity distributions of a space.
 //!
-//! Up to [`COHORT_MAX`] templates are its members, by a hash of their ids: the same on every replica whatever the order in
-//! which they came, and as good as drawn by lot. What each member knows of the others is kept up with every template that
-//! comes or goes, so a decision finds it ready; an enrollment costs a comparison with each member, whatever the size of the
-//! gallery.
+//! The members are the up to [`COHORT_MAX`] templates with the lowest hash of their id. Every replica therefore has the
+//! same members, whatever the insertion order, and they are as good as a random draw. The statistics of each member are
+//! updated with every added or removed template, so a decision reads them at once. An enrollment costs one comparison
+//! per member, independent of the gallery's size.
 
 use std::collections::BTreeMap;
 
 use crate::{roster::Slot, rows::Rows};
 use domain::{COHORT_MAX, Spread, TemplateId};
 
-/// The members' order, and who gives way when there are too many: whose hash is the highest.
+/// Sort key of the members. In a full cohort the member with the highest hash is replaced.
 type Key = (u64, TemplateId);
 
 #[derive(Debug, Default)]
 pub(crate) struct Cohort {
-    members: BTreeMap<Key, Member>,
+    members: BTreeMap<Key, CohortMember>,
 }
 
 #[derive(Debug, Clone)]
-struct Member {
+struct CohortMember {
     owner: Slot,
     row: u32,
-    standing: Standing,
+    statistics: CohortStatistics,
 }
 
-/// How one template stands to the members.
+/// Cosines of one template to the cohort members.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Standing {
-    /// To those of other identities.
-    pub(crate) others: Sums,
-    /// The nearest of those.
+pub(crate) struct CohortStatistics {
+    /// To members of other identities.
+    pub(crate) others: CosineSums,
+    /// Highest cosine to a member of another identity.
     pub(crate) nearest: Option<f32>,
-    /// To the others of its own identity.
-    pub(crate) own: Sums,
+    /// To other members of its own identity.
+    pub(crate) own: CosineSums,
 }
 
-/// Enough of some cosines to tell their mean and deviation.
+/// Running sums of cosines, from which mean and standard deviation follow.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Sums {
+pub(crate) struct CosineSums {
     count: f64,
     sum: f64,
     squares: f64,
 }
 
-impl Sums {
+impl CosineSums {
     pub(crate) fn add(&mut self, cosine: f32) {
-        self.weigh(cosine, 1.0);
+        self.add_weighted(cosine, 1.0);
     }
 
-    fn weigh(&mut self, cosine: f32, weight: f64) {
+    fn add_weighted(&mut self, cosine: f32, weight: f64) {
         let cosine = f64::from(cosine);
         self.count += weight;
         self.sum += weight * cosine;
@@ -60,7 +60,7 @@ impl Sums {
         Self { count: self.count + other.count, sum: self.sum + other.sum, squares: self.squares + other.squares }
     }
 
-    /// `None` of nothing.
+    /// Mean and population standard deviation; `None` without any cosine.
     #[expect(clippy::cast_possible_truncation, reason = "cosines are f32")]
     pub(crate) fn spread(self) -> Option<Spread> {
         if self.count < 0.5 {
@@ -72,8 +72,8 @@ impl Sums {
     }
 }
 
-impl Standing {
-    fn meet(&mut self, cosine: f32, is_own: bool) {
+impl CohortStatistics {
+    fn add(&mut self, cosine: f32, is_own: bool) {
         if is_own {
             self.own.add(cosine);
         } else {
@@ -84,7 +84,7 @@ impl Standing {
 }
 
 impl Cohort {
-    /// Of rows that are there already.
+    /// The cohort of existing rows.
     pub(crate) fn of(rows: &Rows) -> Self {
         let mut keys: Vec<(Key, usize)> = (0..rows.len()).map(|row| (key(rows.template(row)), row)).collect();
         if keys.len() > COHORT_MAX {
@@ -99,7 +99,7 @@ impl Cohort {
         cohort
     }
 
-    /// Follows a row that was added.
+    /// Updates the cohort after a row was added.
     pub(crate) fn admit(&mut self, rows: &Rows, row: usize) {
         let key = key(rows.template(row));
         if self.members.len() == COHORT_MAX {
@@ -112,7 +112,7 @@ impl Cohort {
         self.join(rows, key, row);
     }
 
-    /// Follows a row that is about to be removed; it must still be there. The last row will take its place.
+    /// Updates the cohort before a row is removed; the row must still exist. The last row will take its index.
     pub(crate) fn forget(&mut self, rows: &Rows, row: usize) {
         let gone = key(rows.template(row));
         if self.members.contains_key(&gone) {
@@ -131,40 +131,44 @@ impl Cohort {
         }
     }
 
-    /// How a row stands to the members: known already of a member, worked out for any other.
-    pub(crate) fn standing(&self, rows: &Rows, row: usize) -> Standing {
+    /// Cosines of a row to the members: stored for a member, computed for any other row.
+    pub(crate) fn statistics(&self, rows: &Rows, row: usize) -> CohortStatistics {
         if let Some(member) = self.members.get(&key(rows.template(row))) {
-            return member.standing;
+            return member.statistics;
         }
-        let mut standing = Standing::default();
+        let mut statistics = CohortStatistics::default();
         let owner = rows.owner(row);
         for member in self.members.values() {
             let cosine = rows.measure().of(rows.values(row), rows.values(member.row as usize));
-            standing.meet(cosine, member.owner == owner);
+            statistics.add(cosine, member.owner == owner);
         }
-        standing
+        statistics
     }
 
-    /// Of all members' cosines to each other: strangers', and acquaintances'.
+    /// Distribution of the cosines among all members: non-mated pairs, then mated pairs.
     pub(crate) fn spreads(&self) -> (Option<Spread>, Option<Spread>) {
-        let sum = |of: fn(&Standing) -> Sums| {
-            self.members.values().map(|member| of(&member.standing)).fold(Sums::default(), Sums::and).spread()
+        let sum = |of: fn(&CohortStatistics) -> CosineSums| {
+            self.members
+                .values()
+                .map(|member| of(&member.statistics))
+                .fold(CosineSums::default(), CosineSums::and)
+                .spread()
         };
-        (sum(|standing| standing.others), sum(|standing| standing.own))
+        (sum(|statistics| statistics.others), sum(|statistics| statistics.own))
     }
 
-    /// The median, the 90 % quantile and the highest of how near the members' nearest strangers are.
+    /// Median, 90 % quantile and maximum of the members' highest non-mated cosines.
     pub(crate) fn nearest_impostors(&self) -> Option<[f32; 3]> {
-        let mut nearest: Vec<f32> = self.members.values().filter_map(|member| member.standing.nearest).collect();
+        let mut nearest: Vec<f32> = self.members.values().filter_map(|member| member.statistics.nearest).collect();
         nearest.sort_unstable_by(f32::total_cmp);
         let last = nearest.len().checked_sub(1)?;
         let at = |tenths: usize| nearest[last * tenths / 10];
         Some([at(5), at(9), at(10)])
     }
 
-    /// Of a probe's cosines to the members.
+    /// Distribution of the probe's cosines to the members.
     pub(crate) fn spread_of(&self, rows: &Rows, probe: &[f32]) -> Option<Spread> {
-        let mut sums = Sums::default();
+        let mut sums = CosineSums::default();
         for member in self.members.values() {
             sums.add(rows.measure().of(probe, rows.values(member.row as usize)));
         }
@@ -173,47 +177,48 @@ impl Cohort {
 
     fn join(&mut self, rows: &Rows, key: Key, row: usize) {
         let owner = rows.owner(row);
-        let mut standing = Standing::default();
+        let mut statistics = CohortStatistics::default();
         for member in self.members.values_mut() {
             let cosine = rows.measure().of(rows.values(row), rows.values(member.row as usize));
-            standing.meet(cosine, member.owner == owner);
-            member.standing.meet(cosine, member.owner == owner);
+            statistics.add(cosine, member.owner == owner);
+            member.statistics.add(cosine, member.owner == owner);
         }
         let row = u32::try_from(row).expect("memory ends long before 2^32 rows");
-        self.members.insert(key, Member { owner, row, standing });
+        self.members.insert(key, CohortMember { owner, row, statistics });
     }
 
     fn leave(&mut self, rows: &Rows, key: Key) {
-        let gone = self.members.remove(&key).expect("the caller has seen it");
+        let gone = self.members.remove(&key).expect("the caller checked that it is a member");
         let values = rows.values(gone.row as usize);
-        let mut bereft = Vec::new();
+        let mut stale = Vec::new();
         for (key, member) in &mut self.members {
             let cosine = rows.measure().of(values, rows.values(member.row as usize));
-            let Standing { others, nearest, own } = &mut member.standing;
+            let CohortStatistics { others, nearest, own } = &mut member.statistics;
             if member.owner == gone.owner {
-                own.weigh(cosine, -1.0);
+                own.add_weighted(cosine, -1.0);
             } else {
-                others.weigh(cosine, -1.0);
+                others.add_weighted(cosine, -1.0);
                 if nearest.is_some_and(|nearest| nearest <= cosine) {
-                    bereft.push(*key);
+                    stale.push(*key);
                 }
             }
         }
-        for key in bereft {
+        for key in stale {
             let nearest = self.nearest_of(rows, &self.members[&key]);
-            self.members.get_mut(&key).expect("it was found above").standing.nearest = nearest;
+            self.members.get_mut(&key).expect("it was found above").statistics.nearest = nearest;
         }
     }
 
-    fn nearest_of(&self, rows: &Rows, one: &Member) -> Option<f32> {
-        let strangers = self.members.values().filter(|member| member.owner != one.owner);
-        let cosine = |other: &Member| rows.measure().of(rows.values(one.row as usize), rows.values(other.row as usize));
-        strangers.map(cosine).max_by(f32::total_cmp)
+    fn nearest_of(&self, rows: &Rows, one: &CohortMember) -> Option<f32> {
+        let others = self.members.values().filter(|member| member.owner != one.owner);
+        let cosine =
+            |other: &CohortMember| rows.measure().of(rows.values(one.row as usize), rows.values(other.row as usize));
+        others.map(cosine).max_by(f32::total_cmp)
     }
 }
 
-/// Ids made one after the other share their first half, so all of an id is stirred (the finaliser of `SplitMix64`, Steele,
-/// Lea and Flood 2014).
+/// Hashes all bits of the id, because ids of one batch share their first half (finalizer of SplitMix64; Steele, Lea and
+/// Flood 2014).
 fn key(template: TemplateId) -> Key {
     let (high, low) = template.0.as_u64_pair();
     let mut hash = high.rotate_left(32) ^ low;
@@ -229,23 +234,23 @@ mod tests {
     use super::*;
     use crate::{
         rows::{kernel::Packing, measure::Measure},
-        testbed::{member, unit_rows},
+        testbed::{row_record, unit_rows},
     };
 
-    /// What is known of each member, in order, to the last digit that rounding leaves.
-    fn told(cohort: &Cohort) -> Vec<String> {
+    /// The statistics of each member in order, rounded to the digits that do not depend on the order of additions.
+    fn described(cohort: &Cohort) -> Vec<String> {
         let round = |spread: Option<Spread>| spread.map(|s| format!("{:.4} {:.3}", s.mean, s.deviation));
-        let one = |(key, member): (&Key, &Member)| {
-            let Standing { others, nearest, own } = member.standing;
+        let one = |(key, member): (&Key, &CohortMember)| {
+            let CohortStatistics { others, nearest, own } = member.statistics;
             format!("{:?} {} {:?} {nearest:?} {:?}", key.1, member.row, round(others.spread()), round(own.spread()))
         };
         cohort.members.iter().map(one).collect()
     }
 
     proptest! {
-        /// Whatever comes and goes: what is kept is what it would be, were it worked out from the rows that are left.
+        /// After any additions and removals, the updated statistics equal those computed anew.
         #[test]
-        fn what_is_kept_is_what_is_there(changes in prop::collection::vec((0_u32..12, any::<prop::sample::Index>(), 0..10), 1..120)) {
+        fn updated_statistics_equal_those_computed_anew(changes in prop::collection::vec((0_u32..12, any::<prop::sample::Index>(), 0..10), 1..120)) {
             let values = unit_rows(changes.len(), 8, 3);
             let mut rows = Rows::new(8, Measure::Whole, Packing::Bytes);
             let mut cohort = Cohort::default();
@@ -255,39 +260,39 @@ mod tests {
                     cohort.forget(&rows, row);
                     rows.remove(row);
                 } else {
-                    let row = rows.push(member(*owner, number), values);
+                    let row = rows.push(row_record(*owner, number), values);
                     cohort.admit(&rows, row);
                 }
-                prop_assert_eq!(told(&cohort), told(&Cohort::of(&rows)));
+                prop_assert_eq!(described(&cohort), described(&Cohort::of(&rows)));
             }
         }
     }
 
     #[test]
-    fn a_large_gallery_has_a_cohort_of_its_own_whatever_the_order() {
+    fn the_cohort_of_a_large_gallery_does_not_depend_on_the_order() {
         let values = unit_rows(COHORT_MAX + 400, 4, 5);
         let mut rows = Rows::new(4, Measure::Whole, Packing::Bytes);
-        let mut kept = Cohort::default();
+        let mut updated = Cohort::default();
         for (number, values) in (0..).zip(&values) {
-            let row = rows.push(member(number / 2, number), values);
-            kept.admit(&rows, row);
+            let row = rows.push(row_record(number / 2, number), values);
+            updated.admit(&rows, row);
         }
-        assert_eq!(kept.members.len(), COHORT_MAX);
-        assert_eq!(told(&kept), told(&Cohort::of(&rows)));
+        assert_eq!(updated.members.len(), COHORT_MAX);
+        assert_eq!(described(&updated), described(&Cohort::of(&rows)));
         for row in [7, 900, 3, 3, 3] {
-            kept.forget(&rows, row);
+            updated.forget(&rows, row);
             rows.remove(row);
         }
-        assert_eq!(kept.members.len(), COHORT_MAX, "whoever leaves is replaced");
-        assert_eq!(told(&kept), told(&Cohort::of(&rows)));
-        // A row that is no member is told of as if it were beside the members.
-        let stranger = (0..rows.len()).find(|row| !kept.members.contains_key(&key(rows.template(*row)))).expect("many");
-        let standing = kept.standing(&rows, stranger);
-        let expected = kept
+        assert_eq!(updated.members.len(), COHORT_MAX, "a removed member is replaced");
+        assert_eq!(described(&updated), described(&Cohort::of(&rows)));
+        // A row that is no member gets the statistics that a member would have.
+        let row = (0..rows.len()).find(|row| !updated.members.contains_key(&key(rows.template(*row)))).expect("many");
+        let statistics = updated.statistics(&rows, row);
+        let expected = updated
             .members
             .values()
-            .filter(|m| m.owner != rows.owner(stranger))
-            .map(|m| rows.measure().of(rows.values(stranger), rows.values(m.row as usize)));
-        assert_eq!(standing.nearest, expected.max_by(f32::total_cmp));
+            .filter(|m| m.owner != rows.owner(row))
+            .map(|m| rows.measure().of(rows.values(row), rows.values(m.row as usize)));
+        assert_eq!(statistics.nearest, expected.max_by(f32::total_cmp));
     }
 }

@@ -1,4 +1,4 @@
-//! One embedding space of one collection: rows, whose they are, and the graph over them once there are many.
+//! One embedding space of one collection: rows, lookup tables, and the graph when the space is large.
 
 mod cohort;
 
@@ -7,63 +7,71 @@ use std::{collections::HashMap, sync::Arc};
 use rayon::ThreadPool;
 
 use crate::{
-    Bytes, GalleryOptions,
+    GalleryOptions, MemoryBytes,
     graph::Graph,
     roster::Slot,
     rows::{
-        Member, Rows,
+        RowRecord, Rows,
         codes::Codes,
         kernel::Packing,
+        mapped::MappedRows,
         measure::Measure,
-        weights::{self, Shares, Voice},
+        weights::{self, TemplateWeights, WeightedPooling},
     },
     scan::{
-        pooled::{pooled, sweep_pooled},
-        query::{Ask, PASS_MAX, Question},
-        sweep,
-        top::{Best, Hit},
+        pooled::{IdentityRows, pooled, scan_pooled},
+        query::{PendingQuery, SCAN_BATCH_MAX, SpaceQuery},
+        scan_codes,
+        top::{Hit, TopIdentities},
     },
-    snapshot::RowsFile,
     space::cohort::Cohort,
 };
 use domain::{Embedding, EmbeddingSpace, GalleryStatistics, Neighbour, OwnCosines, Pooling, Spread, TemplateId};
 
-/// A graph that must look at more than so many times its usual width is slower than the scan.
+/// Maximum factor by which a search widens the graph search. Beyond it the scan is faster.
 const WIDTHS_MAX: usize = 8;
 
-/// What a space's graph lacks.
+/// Maintenance that a space's graph needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Need {
+pub(crate) enum GraphTask {
     Nothing,
-    /// The space has become large, or the graph is full of the forgotten.
+    /// The space has become large, or too many points of the graph are deleted.
     Build,
-    /// Templates were admitted since the graph was built.
+    /// Templates were added since the graph was built.
     Insert,
-    /// The space has become small again.
+    /// The space has become small.
     Drop,
 }
 
 #[derive(Debug)]
-pub(crate) struct Space {
+pub(crate) struct SpaceIndex {
     rows: Rows,
-    /// The row of each template. Numbers of 32 bits, because there is one for each.
-    places: HashMap<TemplateId, u32>,
+    /// Row index of each template. 32 bits, because there is one entry per template.
+    row_numbers: HashMap<TemplateId, u32>,
     owned: HashMap<Slot, Vec<TemplateId>>,
-    /// Who stands for all where it is asked how near strangers are here.
+    /// Sample that estimates the mated and non-mated distributions.
     cohort: Cohort,
     qualities: Qualities,
-    shares: Shares,
+    weights: TemplateWeights,
     graph: Option<Graph>,
-    /// While a graph is being built from a snapshot of the rows: what was admitted since.
-    since_snapshot: Option<Vec<TemplateId>>,
+    /// While a graph is built from a snapshot of the rows: templates added since.
+    added_since_build: Option<Vec<TemplateId>>,
 }
 
-/// The sum of the qualities that are known, in millionths and whole numbers: what was added and taken away again leaves
-/// nothing behind.
+/// Running sum of known qualities in integer millionths, so that additions and removals cancel exactly.
 #[derive(Debug, Default)]
 struct Qualities {
     millionths: i64,
     count: i64,
+}
+
+/// A template near a probe.
+struct NearTemplate {
+    cosine: f32,
+    /// Cosine of the probe with the mean direction of the owner's templates.
+    centroid: f32,
+    owner: Slot,
+    row: usize,
 }
 
 impl Qualities {
@@ -81,69 +89,85 @@ impl Qualities {
     }
 }
 
-impl Space {
+impl SpaceIndex {
     pub(crate) fn new(of: EmbeddingSpace, packing: Packing) -> Self {
         Self::of(Rows::new(of.dimension, Measure::of_parts(of.parts), packing))
     }
 
     pub(crate) fn of(rows: Rows) -> Self {
-        // Each on a thread of its own, where there are several: a start from a large snapshot waits for nothing else.
-        let (places, (owned, cohort, qualities)) = rayon::join(
+        // In parallel where threads are available: the start from a large snapshot waits for this.
+        let (row_numbers, (owned, cohort, qualities)) = rayon::join(
             || {
-                let mut places = HashMap::with_capacity(rows.len());
-                places.extend(rows.templates().iter().enumerate().map(|(row, template)| (*template, row_number(row))));
-                places
+                let mut row_numbers = HashMap::with_capacity(rows.len());
+                row_numbers
+                    .extend(rows.templates().iter().enumerate().map(|(row, template)| (*template, row_number(row))));
+                row_numbers
             },
             || {
                 let cohort = Cohort::of(&rows);
                 let (mut owned, mut qualities) = (HashMap::<Slot, Vec<TemplateId>>::new(), Qualities::default());
-                for member in (0..rows.len()).map(|row| rows.member(row)) {
-                    owned.entry(member.owner).or_default().push(member.template);
-                    qualities.add(member.quality, 1);
+                for record in (0..rows.len()).map(|row| rows.record(row)) {
+                    owned.entry(record.owner).or_default().push(record.template);
+                    qualities.add(record.quality, 1);
                 }
                 (owned, cohort, qualities)
             },
         );
-        Self { rows, places, owned, cohort, qualities, shares: Shares::default(), graph: None, since_snapshot: None }
-    }
-
-    fn join(&mut self, row: usize) {
-        let member = self.rows.member(row);
-        self.places.insert(member.template, row_number(row));
-        self.qualities.add(member.quality, 1);
-        self.owned.entry(member.owner).or_default().push(member.template);
-        self.weigh(member.owner);
-    }
-
-    /// Follows what came to an identity or left it.
-    fn weigh(&mut self, owner: Slot) {
-        if self.shares.are_kept() {
-            let its_rows = self.rows_of(owner);
-            self.shares.follow(&self.rows, &its_rows);
+        Self {
+            rows,
+            row_numbers,
+            owned,
+            cohort,
+            qualities,
+            weights: TemplateWeights::default(),
+            graph: None,
+            added_since_build: None,
         }
     }
 
-    /// A snapshot of the rows is their clone.
+    fn join(&mut self, row: usize) {
+        let record = self.rows.record(row);
+        self.row_numbers.insert(record.template, row_number(row));
+        self.qualities.add(record.quality, 1);
+        self.owned.entry(record.owner).or_default().push(record.template);
+        self.update_weights(record.owner);
+    }
+
+    /// Updates the template weights after the identity's templates changed.
+    fn update_weights(&mut self, owner: Slot) {
+        if self.weights.are_computed() {
+            let its_rows = self.rows_of(owner);
+            self.weights.update(&self.rows, &its_rows);
+        }
+    }
+
+    /// The rows. Clone them for a snapshot.
     pub(crate) fn rows(&self) -> &Rows {
         &self.rows
     }
 
-    pub(crate) fn bytes(&self) -> Bytes {
-        // A bucket of these tables is an entry and a byte.
-        let place = size_of::<(TemplateId, u32)>() + 1;
+    pub(crate) fn bytes(&self) -> MemoryBytes {
+        // Each bucket of a hash table is an entry and one control byte.
+        let row_entry = size_of::<(TemplateId, u32)>() + 1;
         let owned = size_of::<(Slot, Vec<TemplateId>)>() + 1;
-        let places =
-            self.places.capacity() * place + self.owned.capacity() * owned + self.rows.len() * size_of::<TemplateId>();
+        let lookups = self.row_numbers.capacity() * row_entry
+            + self.owned.capacity() * owned
+            + self.rows.len() * size_of::<TemplateId>();
         let graph = self.graph.as_ref().map_or(0, Graph::bytes);
         let rows = self.rows.bytes();
-        Bytes { places: places as u64, graph: graph as u64, rows: rows.rows + self.shares.bytes() as u64, ..rows }
+        MemoryBytes {
+            lookups: lookups as u64,
+            graph: graph as u64,
+            rows: rows.rows + self.weights.bytes() as u64,
+            ..rows
+        }
     }
 
     pub(crate) fn has_graph(&self) -> bool {
         self.graph.is_some()
     }
 
-    /// The mean quality of the templates that have one.
+    /// Mean quality of the templates that have one, 0 to 1.
     pub(crate) fn quality_mean(&self) -> Option<f64> {
         self.qualities.mean()
     }
@@ -152,61 +176,67 @@ impl Space {
         self.owned.len()
     }
 
-    /// Offers to each question the nearest templates that its sieve admits: from the graph where that can be trusted to
-    /// have seen them all, else from a sweep, which all the others share.
-    pub(crate) fn search(&self, questions: Vec<Question<'_, '_>>, threads: Option<&ThreadPool>) {
-        let unanswered = |(ask, best): &mut Question<'_, '_>| {
-            if ask.pooling != Pooling::Best {
-                // A graph finds near templates, and they need not be of the nearest identities.
-                sweep_pooled(&self.rows, (ask, self.voice(ask.pooling)), |owner| self.rows_of(owner), best);
+    /// Offers to each query the most similar templates that pass its filter: from the graph when its answer is known to
+    /// be complete, otherwise from one scan that all remaining queries share.
+    pub(crate) fn search(&self, pending: Vec<PendingQuery<'_, '_>>, threads: Option<&ThreadPool>) {
+        let needs_scan = |pending: &mut PendingQuery<'_, '_>| {
+            let pooling = pending.query.pooling;
+            if pooling != Pooling::Best {
+                // A graph finds similar templates; with pooling these need not belong to the most similar identities.
+                scan_pooled(&self.rows, pending, self.weighted(pooling), |owner| self.rows_of(owner));
                 return false;
             }
-            !self.graph.as_ref().is_some_and(|graph| self.walk(graph, ask, best))
+            !self.graph.as_ref().is_some_and(|graph| self.search_graph(graph, pending.query, pending.top))
         };
-        let mut left: Vec<Question<'_, '_>> =
-            questions.into_iter().filter_map(|mut question| unanswered(&mut question).then_some(question)).collect();
-        for pass in left.chunks_mut(PASS_MAX) {
-            sweep(&self.rows, pass, threads);
+        let mut left: Vec<PendingQuery<'_, '_>> =
+            pending.into_iter().filter_map(|mut pending| needs_scan(&mut pending).then_some(pending)).collect();
+        for batch in left.chunks_mut(SCAN_BATCH_MAX) {
+            scan_codes(&self.rows, batch, threads);
         }
     }
 
-    /// How alike an identity is, and its most similar template.
-    pub(crate) fn nearest_of(&self, ask: &Ask<'_>, owner: Slot) -> Option<Hit> {
-        pooled(&self.rows, ask, self.voice(ask.pooling), (owner, &self.rows_of(owner)))
+    /// Pooled similarity of one identity, with its most similar template.
+    pub(crate) fn nearest_of(&self, query: &SpaceQuery<'_>, owner: Slot) -> Option<Hit> {
+        pooled(&self.rows, query, self.weighted(query.pooling), IdentityRows { owner, rows: &self.rows_of(owner) })
     }
 
-    pub(crate) fn voice(&self, pooling: Pooling) -> Voice<'_> {
-        let pooling = weights::in_space(self.rows.measure(), pooling);
+    pub(crate) fn weighted(&self, pooling: Pooling) -> WeightedPooling<'_> {
+        let pooling = weights::pooling_in_space(self.rows.measure(), pooling);
         let identities = self.owned.keys().map(|owner| self.rows_of(*owner));
-        Voice::new(pooling, self.shares.of(&self.rows, pooling, identities))
+        WeightedPooling::new(pooling, self.weights.of(&self.rows, pooling, identities))
     }
 
-    /// The most similar templates of these identities, up to `most` of them, and what surrounds them.
+    /// The at most `most` most similar templates of these identities, and statistics of the space.
     pub(crate) fn neighbourhood(
         &self,
         probe: &Embedding,
         owners: &[Slot],
         most: usize,
     ) -> (Vec<Neighbour>, GalleryStatistics) {
-        let mut nearest: Vec<(f32, Slot, usize, f32)> = Vec::new();
+        let mut nearest: Vec<NearTemplate> = Vec::new();
         for owner in owners {
             let rows = self.rows_of(*owner);
             let centroid = self.centroid_cosine(probe, &rows);
             let cosine = |row: usize| self.rows.measure().of(probe.values(), self.rows.values(row));
-            nearest.extend(rows.into_iter().map(|row| (cosine(row), *owner, row, centroid)));
+            nearest.extend(rows.into_iter().map(|row| NearTemplate {
+                cosine: cosine(row),
+                centroid,
+                owner: *owner,
+                row,
+            }));
         }
-        nearest.sort_unstable_by(|one, other| other.0.total_cmp(&one.0).then(one.2.cmp(&other.2)));
+        nearest.sort_unstable_by(|one, other| other.cosine.total_cmp(&one.cosine).then(one.row.cmp(&other.row)));
         nearest.truncate(most);
-        let neighbour = |(cosine, owner, row, centroid): (f32, Slot, usize, f32)| {
-            let standing = self.cohort.standing(&self.rows, row);
+        let neighbour = |NearTemplate { cosine, centroid, owner, row }: NearTemplate| {
+            let statistics = self.cohort.statistics(&self.rows, row);
             Neighbour {
                 identity: owner.0.into(),
                 identity_templates: u32::try_from(self.owned.get(&owner).map_or(0, Vec::len)).unwrap_or(u32::MAX),
                 cosine,
                 centroid,
-                nearest_impostor: standing.nearest,
+                nearest_impostor: statistics.nearest,
                 own: self.own(owner, row),
-                others: standing.others.spread(),
+                others: statistics.others.spread(),
             }
         };
         let (impostor, genuine) = self.cohort.spreads();
@@ -221,7 +251,7 @@ impl Space {
         (nearest.into_iter().map(neighbour).collect(), surroundings)
     }
 
-    /// Of a probe and the direction between some rows.
+    /// Cosine between the probe and the mean direction of some rows; 0 when the rows cancel each other out.
     fn centroid_cosine(&self, probe: &Embedding, rows: &[usize]) -> f32 {
         let mut sum = vec![0.0; probe.values().len()];
         for row in rows {
@@ -230,7 +260,7 @@ impl Space {
             }
         }
         let length = sum.iter().map(|value| value * value).sum::<f32>().sqrt();
-        // Templates that cancel each other out have no direction between them.
+        // Templates that cancel each other out have no mean direction.
         if length < f32::EPSILON {
             return 0.0;
         }
@@ -240,7 +270,7 @@ impl Space {
         self.rows.measure().of(probe.values(), &sum)
     }
 
-    /// How near a row's identity is to it.
+    /// Similarity of a row to the other rows of its identity.
     fn own(&self, owner: Slot, row: usize) -> Option<OwnCosines> {
         let others = self.rows_of(owner).into_iter().filter(|other| *other != row);
         let cosines: Vec<f32> =
@@ -251,29 +281,29 @@ impl Space {
 
     pub(crate) fn rows_of(&self, owner: Slot) -> Vec<usize> {
         let templates = self.owned.get(&owner).map_or(&[][..], Vec::as_slice);
-        templates.iter().filter_map(|template| self.places.get(template)).map(|row| *row as usize).collect()
+        templates.iter().filter_map(|template| self.row_numbers.get(template)).map(|row| *row as usize).collect()
     }
 
-    /// Adds a template; one that is there already stays as it is.
-    pub(crate) fn admit(&mut self, member: Member, values: &[f32]) {
-        let template = member.template;
-        if self.places.contains_key(&template) {
+    /// Adds a template. Does nothing when it exists.
+    pub(crate) fn admit(&mut self, record: RowRecord, values: &[f32]) {
+        let template = record.template;
+        if self.row_numbers.contains_key(&template) {
             return;
         }
-        let row = self.rows.push(member, values);
+        let row = self.rows.push(record, values);
         self.join(row);
         self.cohort.admit(&self.rows, row);
         if let Some(graph) = &mut self.graph {
             graph.await_insertion(template);
         }
-        if let Some(since) = &mut self.since_snapshot {
+        if let Some(since) = &mut self.added_since_build {
             since.push(template);
         }
     }
 
-    /// Answers whether the template was here.
+    /// Returns whether the template existed.
     pub(crate) fn forget_template(&mut self, template: TemplateId) -> bool {
-        let Some(row) = self.places.get(&template) else {
+        let Some(row) = self.row_numbers.get(&template) else {
             return false;
         };
         let owner = self.rows.owner(*row as usize);
@@ -284,11 +314,11 @@ impl Space {
             }
         }
         self.remove_row(template);
-        self.weigh(owner);
+        self.update_weights(owner);
         true
     }
 
-    /// Answers the templates that were forgotten.
+    /// Returns the removed templates.
     pub(crate) fn forget_owner(&mut self, owner: Slot) -> Vec<TemplateId> {
         let forgotten = self.owned.remove(&owner).unwrap_or_default();
         for template in &forgotten {
@@ -297,61 +327,61 @@ impl Space {
         forgotten
     }
 
-    /// Maps from the file what `written` was written to it from, where that has not changed since.
-    pub(crate) fn adopt(&mut self, written: &Rows, file: &Arc<RowsFile>) {
+    /// Replaces values in memory by the mapped file, for rows that did not change since `written` was written to it.
+    pub(crate) fn adopt(&mut self, written: &Rows, file: &Arc<MappedRows>) {
         self.rows.adopt(written, file);
     }
 
     fn remove_row(&mut self, template: TemplateId) {
-        let row = self.places.remove(&template).expect("every template that is owned has a row");
+        let row = self.row_numbers.remove(&template).expect("every template of an identity has a row");
         self.cohort.forget(&self.rows, row as usize);
-        self.qualities.add(self.rows.member(row as usize).quality, -1);
-        self.shares.remove(row as usize);
+        self.qualities.add(self.rows.record(row as usize).quality, -1);
+        self.weights.remove(row as usize);
         if let Some(moved) = self.rows.remove(row as usize) {
-            self.places.insert(moved, row);
+            self.row_numbers.insert(moved, row);
         }
     }
 
-    /// Asks the graph, wider and wider, until nothing that it has not shown can matter. Templates of one identity
-    /// crowd each other, forgotten points still stand in the graph, and filters turn points away: all three only
-    /// make the walk wider. Answers whether it came to an end; a tie at the edge is for the scan to settle.
-    fn walk(&self, graph: &Graph, ask: &Ask<'_>, best: &mut Best) -> bool {
-        let width_max = ask.width * WIDTHS_MAX;
-        if best.limit() as f64 > width_max as f64 * ask.sieve.share() {
+    /// Widens the graph search until no unseen template can change the answer. Templates of one identity that crowd
+    /// each other, deleted points and filters only make the search wider. Returns false when the widest search is not
+    /// enough; ties at the edge are left to the scan.
+    fn search_graph(&self, graph: &Graph, query: &SpaceQuery<'_>, top: &mut TopIdentities) -> bool {
+        let width_max = query.width * WIDTHS_MAX;
+        if top.limit() as f64 > width_max as f64 * query.candidate_filter.share() {
             return false;
         }
-        let widths = std::iter::successors(Some(ask.width), |w| Some(w * 2)).take_while(|w| *w <= width_max);
+        let widths = std::iter::successors(Some(query.width), |w| Some(w * 2)).take_while(|w| *w <= width_max);
         for (step, width) in widths.enumerate() {
-            let found = graph.nearest(ask.probe, width);
-            for (template, most) in &found.near {
-                if *most >= best.floor() {
-                    self.offer(ask, *template, best);
+            let found = graph.nearest(query.probe, width);
+            for (template, upper) in &found.templates {
+                if *upper >= top.floor() {
+                    self.offer(query, *template, top);
                 }
             }
-            // Once the first walk has set a floor, which hardly anybody outside reaches.
+            // After the first search the floor excludes nearly all templates that are not in the graph.
             if step == 0 {
-                for (template, most) in graph.outside(ask.probe) {
-                    if most >= best.floor() {
-                        self.offer(ask, template, best);
+                for (template, upper) in graph.unindexed(query.probe) {
+                    if upper >= top.floor() {
+                        self.offer(query, template, top);
                     }
                 }
             }
-            if found.edge < best.floor() {
+            if found.edge < top.floor() {
                 return true;
             }
         }
         false
     }
 
-    fn offer(&self, ask: &Ask<'_>, template: TemplateId, best: &mut Best) {
-        if let Some(hit) = self.hit(ask.probe, template).filter(|hit| ask.sieve.admits(hit.owner)) {
-            best.offer(hit);
+    fn offer(&self, query: &SpaceQuery<'_>, template: TemplateId, top: &mut TopIdentities) {
+        if let Some(hit) = self.hit(query.probe, template).filter(|hit| query.candidate_filter.admits(hit.owner)) {
+            top.offer(hit);
         }
     }
 
-    /// `None` for a forgotten template.
+    /// `None` for a deleted template.
     fn hit(&self, probe: &[f32], template: TemplateId) -> Option<Hit> {
-        let row = *self.places.get(&template)? as usize;
+        let row = *self.row_numbers.get(&template)? as usize;
         Some(Hit {
             similarity: self.rows.measure().of(probe, self.rows.values(row)),
             template,
@@ -360,17 +390,17 @@ impl Space {
     }
 }
 
-/// The graph's life. Building takes minutes and happens outside any lock, on a snapshot; the rest is short.
-impl Space {
-    pub(crate) fn need(&self, options: &GalleryOptions) -> Need {
+/// Life cycle of the graph. Building takes minutes and runs on a snapshot without a lock; all other steps are short.
+impl SpaceIndex {
+    pub(crate) fn graph_task(&self, options: &GalleryOptions) -> GraphTask {
         let rows = self.rows.len();
         match &self.graph {
-            None if rows >= options.graph_from.max(2) && self.has_codes_for_a_graph() => Need::Build,
-            // Half, so that a space at the limit does not build and drop in turns.
-            Some(_) if rows < options.graph_from / 2 => Need::Drop,
-            Some(graph) if graph.forgotten_share(rows) >= options.rebuild_share => Need::Build,
-            Some(graph) if graph.awaits_insertion() => Need::Insert,
-            None | Some(_) => Need::Nothing,
+            None if rows >= options.graph_templates_min.max(2) && self.has_codes_for_a_graph() => GraphTask::Build,
+            // Half of the limit, so that a space at the limit does not build and drop its graph alternately.
+            Some(_) if rows < options.graph_templates_min / 2 => GraphTask::Drop,
+            Some(graph) if graph.forgotten_share(rows) >= options.rebuild_share => GraphTask::Build,
+            Some(graph) if graph.awaits_insertion() => GraphTask::Insert,
+            None | Some(_) => GraphTask::Nothing,
         }
     }
 
@@ -378,19 +408,19 @@ impl Space {
         self.rows.codes().is_some_and(|codes| codes.packing() == Packing::Bytes)
     }
 
-    /// What to build a graph over: codes and their templates. A graph that kept more would keep originals alive that a
-    /// snapshot holds by now.
+    /// Input of a graph build: the codes and their templates. Originals are left out, because the graph would keep them
+    /// in memory after a snapshot holds them.
     pub(crate) fn begin_build(&mut self) -> Option<(Codes, Vec<TemplateId>)> {
         let codes = self.rows.codes()?.clone();
-        self.since_snapshot = Some(Vec::new());
+        self.added_since_build = Some(Vec::new());
         Some((codes, self.rows.templates().to_vec()))
     }
 
-    /// Puts the graph in place; what was admitted while it was built waits for insertion, and what was forgotten has
-    /// no row any more. Answers the graph that is of no use now, to be dropped outside the lock.
+    /// Installs the graph. Templates added during the build wait for insertion. Returns the graph to drop outside the
+    /// lock.
     pub(crate) fn finish_build(&mut self, mut graph: Graph) -> Option<Graph> {
-        // Nothing to catch up from means that the space was loaded anew meanwhile.
-        let Some(since) = self.since_snapshot.take() else {
+        // No recorded list means that the space was replaced during the build.
+        let Some(since) = self.added_since_build.take() else {
             return Some(graph);
         };
         for template in since {
@@ -403,7 +433,7 @@ impl Space {
         self.graph.take()
     }
 
-    /// Inserts one waiting template. Answers whether there was one.
+    /// Inserts one waiting template. Returns false when none waits.
     pub(crate) fn insert_next(&mut self) -> bool {
         let Some(graph) = &mut self.graph else {
             return false;
@@ -411,7 +441,7 @@ impl Space {
         let Some(template) = graph.next_to_insert() else {
             return false;
         };
-        if let Some(row) = self.places.get(&template) {
+        if let Some(row) = self.row_numbers.get(&template) {
             graph.insert(template, self.rows.values(*row as usize));
         }
         true

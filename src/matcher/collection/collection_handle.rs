@@ -12,15 +12,15 @@ use crate::matcher::{
     request::consistency_token::ConsistencyToken,
     request::fault::Fault,
 };
-use decision::Pace;
+use decision::ReviewBudget;
 use domain::{Collection, EmbeddingSpace, Entry, GalleryState, Position};
-use gallery::Shelf;
+use gallery::CollectionIndex;
 
 /// An open collection. Clones share all state but the record, which is the one at the time of the clone.
 #[derive(Debug, Clone)]
 pub(crate) struct CollectionHandle {
     pub(crate) collection: Arc<Collection>,
-    pub(crate) shelf: Arc<Shelf>,
+    pub(crate) shelf: Arc<CollectionIndex>,
     /// Held from before a turn until its entries are in the gallery.
     pub(crate) writers: Arc<Mutex<()>>,
     pub(crate) group_commit: Arc<GroupCommit>,
@@ -29,11 +29,11 @@ pub(crate) struct CollectionHandle {
     pub(crate) active_calibrations: Arc<ActiveCalibrations>,
     pub(crate) rehearsals: Arc<Rehearsals>,
     /// Review cases that recent resolves opened.
-    pub(crate) review_budget: Arc<parking_lot::Mutex<Pace>>,
+    pub(crate) review_budget: Arc<parking_lot::Mutex<ReviewBudget>>,
 }
 
 impl CollectionHandle {
-    pub(crate) fn new(collection: Collection, shelf: Arc<Shelf>) -> Self {
+    pub(crate) fn new(collection: Collection, shelf: Arc<CollectionIndex>) -> Self {
         let progress = LogProgress::at(shelf.position());
         Self {
             collection: Arc::new(collection),

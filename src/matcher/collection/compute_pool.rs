@@ -1,6 +1,6 @@
 //! A bounded thread pool for gallery scans, which run too long for the reactor.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -24,7 +24,7 @@ impl ComputePool {
     /// # Errors
     /// [`Fault::Busy`] when the queue is full.
     pub(crate) fn slot(&self) -> Result<OwnedSemaphorePermit, Fault> {
-        let busy = |_| Fault::Busy { retry_after: Duration::from_secs(1) };
+        let busy = |_| Fault::busy();
         Arc::clone(&self.slots).try_acquire_owned().map_err(busy)
     }
 

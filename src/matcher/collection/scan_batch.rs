@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tracing::Span;
 
 use domain::{Candidate, Embedding, Filter, Pooling, Similarity, Timestamp};
-use gallery::{PASS_MAX, Query, Shelf};
+use gallery::{CollectionIndex, Query, SCAN_BATCH_MAX};
 
 /// Which candidates a scan returns.
 #[derive(Debug, Clone)]
@@ -44,12 +44,12 @@ impl ScanBatch {
     }
 
     /// Answers the requests that wait, at most a full pass of them.
-    pub(crate) fn run(&self, shelf: &Shelf) {
+    pub(crate) fn run(&self, shelf: &CollectionIndex) {
         let requests: Vec<ScanRequest> = {
             let mut waiting = self.0.lock();
             // A closed channel means that the caller hung up.
             waiting.retain(|request| !request.answer.is_closed());
-            let pass = waiting.len().min(PASS_MAX);
+            let pass = waiting.len().min(SCAN_BATCH_MAX);
             waiting.drain(..pass).collect()
         };
         if requests.is_empty() {

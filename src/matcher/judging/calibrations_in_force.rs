@@ -17,12 +17,12 @@ use crate::matcher::{
     },
     request::fault::Fault,
 };
-use decision::{Calibration, Fusion, TRIALS_MIN, Terms};
+use decision::{Calibration, Fusion, JointTrials, TRIALS_MIN, Thresholds};
 use domain::{
     CalibrationId, CaseSelection, EmbeddingSpace, ErrorChain, Modality, Reason, Rehearsal, ReviewTrial,
     ReviewedSimilarities, Similarity,
 };
-use gallery::Together;
+use gallery::JointRehearsal;
 
 /// The seed of every rehearsal: the same gallery always gives the same thresholds.
 pub(crate) const SEED: u64 = 1;
@@ -60,12 +60,12 @@ pub(crate) struct CalibratedSpace {
 
 impl Judging {
     /// The thresholds of a space for the gallery as it is now.
-    pub(crate) async fn thresholds(&self, handle: &CollectionHandle, space: EmbeddingSpace) -> Terms {
+    pub(crate) async fn thresholds(&self, handle: &CollectionHandle, space: EmbeddingSpace) -> Thresholds {
         let (policy, identities) = (handle.collection.policy, handle.shelf.identities_in(space));
         let Some(in_force) = self.in_force(handle, space, WaitLimits::Request).await else {
-            return Terms::uncalibrated(policy, identities);
+            return Thresholds::uncalibrated(policy, identities);
         };
-        let mut thresholds = in_force.calibration.terms(policy, identities);
+        let mut thresholds = in_force.calibration.thresholds(policy, identities);
         thresholds.point.calibration = in_force.active;
         if in_force.is_stale && !thresholds.resolve_reasons.contains(&Reason::CalibrationStale) {
             thresholds.resolve_reasons.push(Reason::CalibrationStale);
@@ -182,7 +182,7 @@ impl Judging {
                 let of: Vec<EmbeddingSpace> = spaces.iter().map(|calibrated| calibrated.space).collect();
                 let calibrations: Vec<&Calibration> =
                     spaces.iter().map(|calibrated| &*calibrated.in_force.calibration).collect();
-                let made = match handle.shelf.together(&of, pooling, trials_max, SEED) {
+                let made = match handle.shelf.joint_rehearsal(&of, pooling, trials_max, SEED) {
                     Some(joint) => fit_fusion(&joint, &calibrations),
                     None => Fusion::independent(of.len()),
                 };
@@ -251,17 +251,19 @@ fn has_moved(handle: &CollectionHandle, active: &ActiveCalibration) -> bool {
 
 /// Fits the fusion of several modalities on a joint rehearsal, with mated and non-mated trials. Each calibration gives
 /// log-likelihood ratios.
-pub(crate) fn fit_fusion(joint: &Together, calibrations: &[&Calibration]) -> Fusion {
-    let ratio = |(of, similarity): (usize, Similarity)| calibrations[of].weigh(similarity).unwrap_or(0.0);
+pub(crate) fn fit_fusion(joint: &JointRehearsal, calibrations: &[&Calibration]) -> Fusion {
+    let ratio =
+        |(of, similarity): (usize, Similarity)| calibrations[of].log_likelihood_ratio(similarity).unwrap_or(0.0);
     let ratios = |trial: &Vec<Similarity>| trial.iter().copied().enumerate().map(ratio).collect::<Vec<f64>>();
-    let (genuine, impostor) = joint.pairs();
-    let (genuine, impostor): (Vec<_>, Vec<_>) =
-        (genuine.iter().map(ratios).collect(), impostor.iter().map(ratios).collect());
-    let fusion = Fusion::fit(calibrations.len(), &genuine, &impostor);
-    let non_mated = joint.strangers(|each| {
+    let (mated, nonmated) = joint.pairs();
+    let (mated, nonmated): (Vec<_>, Vec<_>) =
+        (mated.iter().map(ratios).collect(), nonmated.iter().map(ratios).collect());
+    let trials = JointTrials { mated: &mated, nonmated: &nonmated };
+    let fusion = Fusion::fit(calibrations.len(), trials);
+    let nonmated_best = joint.nonmated_best(|each| {
         let ratios: Vec<Option<f64>> =
             each.iter().enumerate().map(|(of, similarity)| similarity.map(|s| ratio((of, s)))).collect();
-        fusion.of(&ratios)
+        fusion.sum(&ratios)
     });
-    fusion.calibrated(joint.identities(), &non_mated, (&genuine, &impostor))
+    fusion.calibrated(joint.identities(), &nonmated_best, trials)
 }

@@ -10,7 +10,7 @@ use crate::matcher::{
 };
 use decision::{Calibration, Fusion};
 use domain::{Candidate, Filter, FusedEvidence, IdentityId, ModalityEvidence, Pooling, TemplateId, Timestamp};
-use gallery::Shelf;
+use gallery::CollectionIndex;
 
 /// The candidates that each modality contributes. The next width follows while an identity outside all scans could rank
 /// before the listed ones.
@@ -53,13 +53,13 @@ pub(crate) struct WeighedCandidates {
 
 impl FusionScale {
     fn evidence(&self, found: &Candidate, now: Timestamp) -> Option<ModalityEvidence> {
-        let ratio = self.calibration.weigh(found.similarity)?;
+        let ratio = self.calibration.log_likelihood_ratio(found.similarity)?;
         Some(ModalityEvidence {
             modality: self.view.modality(),
             model: self.view.model.clone(),
             template: found.template,
             similarity: found.similarity,
-            log_likelihood_ratio: decision::faded(ratio, age_seconds(found.template, now), self.half_life),
+            log_likelihood_ratio: decision::decayed(ratio, age_seconds(found.template, now), self.half_life),
         })
     }
 }
@@ -91,7 +91,7 @@ impl FusionInput {
             evidence.iter().max_by(|one, other| one.log_likelihood_ratio.total_cmp(&other.log_likelihood_ratio))?;
         let identity = found.iter().flatten().next()?.identity.clone();
         let (template, similarity) = (strongest.template, strongest.similarity);
-        let log_likelihood_ratio = self.fusion.of(&ratios);
+        let log_likelihood_ratio = self.fusion.sum(&ratios);
         Some(Candidate {
             identity,
             template,
@@ -101,7 +101,12 @@ impl FusionInput {
     }
 
     /// Weighs one identity; `None` when it has no template in any of the spaces.
-    pub(crate) fn weigh_one(&self, shelf: &Shelf, id: &IdentityId, settings: WeighingSettings) -> Option<Candidate> {
+    pub(crate) fn weigh_one(
+        &self,
+        shelf: &CollectionIndex,
+        id: &IdentityId,
+        settings: WeighingSettings,
+    ) -> Option<Candidate> {
         let WeighingSettings { pooling, now } = settings;
         let nearest = |scale: &FusionScale| shelf.nearest_of(&scale.view.embedding, id, pooling, now);
         let found: Vec<Option<Candidate>> = self.scales.iter().map(nearest).collect();
@@ -116,7 +121,7 @@ impl FusionInput {
     /// Weighs every identity that a modality found; the similarities in the other modalities are looked up.
     pub(crate) fn weigh_all(
         &self,
-        shelf: &Shelf,
+        shelf: &CollectionIndex,
         found: Vec<Vec<Candidate>>,
         settings: WeighingSettings,
     ) -> WeighedCandidates {
@@ -153,7 +158,7 @@ impl FusionInput {
     fn unlisted_ratio_max(&self, found: &[Vec<Candidate>], width: usize) -> f64 {
         let bound = |(scale, found): (&FusionScale, &Vec<Candidate>)| {
             let last = found.last().filter(|_| found.len() == width)?;
-            scale.calibration.weigh(last.similarity)
+            scale.calibration.log_likelihood_ratio(last.similarity)
         };
         self.scales.iter().zip(found).filter_map(bound).map(|ratio| ratio.max(0.0)).sum()
     }

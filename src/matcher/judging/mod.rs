@@ -5,7 +5,7 @@ pub(crate) mod acceptance;
 pub(crate) mod calibrations_in_force;
 pub(crate) mod fusion;
 #[cfg(test)]
-mod promises;
+mod realised_error_rates;
 pub(crate) mod usable_modalities;
 
 use std::sync::Arc;

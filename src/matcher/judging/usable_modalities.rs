@@ -11,7 +11,7 @@ use crate::matcher::{
     collection::collection_handle::CollectionHandle,
     recognition::probe::{Probe, ProbeView},
 };
-use decision::{Calibration, Terms};
+use decision::{Calibration, Thresholds};
 use domain::{Modality, Reason};
 
 /// The modalities of a probe that decide.
@@ -21,7 +21,7 @@ pub(crate) struct UsableModalities {
     pub(crate) view: ProbeView,
     /// `None` when one modality decides alone.
     pub(crate) fusion: Option<Arc<FusionInput>>,
-    pub(crate) thresholds: Terms,
+    pub(crate) thresholds: Thresholds,
 }
 
 impl Judging {
@@ -38,8 +38,11 @@ impl Judging {
         let mut calibrated: Vec<(&ProbeView, InForce)> = Vec::new();
         for view in &enrolled {
             let in_force = self.in_force(handle, view.embedding.space(), WaitLimits::Request).await;
-            calibrated
-                .extend(in_force.filter(|i| i.calibration.weight_max().is_some()).map(|in_force| (*view, in_force)));
+            calibrated.extend(
+                in_force
+                    .filter(|i| i.calibration.log_likelihood_ratio_max().is_some())
+                    .map(|in_force| (*view, in_force)),
+            );
         }
         let has_uncalibrated = calibrated.len() < enrolled.len();
         if let ([view], _) | (_, [(view, _)]) = (&enrolled[..], &calibrated[..]) {
@@ -60,7 +63,7 @@ impl Judging {
             .collect();
         let fusion = self.fusion(handle, &spaces).await;
         let calibrations: Vec<&Calibration> = calibrated.iter().map(|(_, in_force)| &*in_force.calibration).collect();
-        let mut thresholds = fusion.terms(policy, identities, &calibrations, has_uncalibrated);
+        let mut thresholds = fusion.thresholds(policy, identities, &calibrations, has_uncalibrated);
         if calibrated.iter().any(|(_, in_force)| in_force.is_stale)
             && !thresholds.resolve_reasons.contains(&Reason::CalibrationStale)
         {

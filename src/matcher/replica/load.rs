@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::Replica;
 use crate::matcher::{collection::collection_handle::CollectionHandle, request::fault::Fault};
 use domain::{Collection, CollectionUid, Position};
-use gallery::Shelf;
+use gallery::CollectionIndex;
 
 /// Rows that are read at once.
 const ROWS_PAGE: u32 = 2000;
@@ -107,7 +107,7 @@ impl Replica {
     async fn load_rows<F: FnMut(LoadProgress) + Send>(
         &self,
         uid: CollectionUid,
-        shelf: &Arc<Shelf>,
+        shelf: &Arc<CollectionIndex>,
         head: Position,
         reporter: &mut Reporter<'_, F>,
     ) -> Result<(), Fault> {

@@ -19,7 +19,7 @@ use crate::matcher::{
     request::fault::Fault,
 };
 use domain::{CollectionId, CollectionStats};
-use gallery::{Bytes, Gallery, Watched};
+use gallery::{Gallery, MemoryBytes, RecallSample};
 use store::Store;
 
 /// Entries of a log that are read at once.
@@ -33,7 +33,7 @@ pub struct Replica {
     /// For the measurements of model packages, which active calibrations need.
     recognition: Recognition,
     directory: Arc<CollectionDirectory>,
-    recall: Arc<Mutex<Watched>>,
+    recall: Arc<Mutex<RecallSample>>,
     tasks: TaskTracker,
     options: ReplicaOptions,
 }
@@ -75,7 +75,7 @@ impl Replica {
 
     /// The bytes of all galleries, by part.
     #[must_use]
-    pub fn gallery_bytes(&self) -> Bytes {
+    pub fn gallery_bytes(&self) -> MemoryBytes {
         self.gallery.bytes()
     }
 

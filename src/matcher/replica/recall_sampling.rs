@@ -25,7 +25,7 @@ impl Replica {
         let gallery = Arc::clone(&self.gallery);
         let sample = move || {
             let began = Instant::now();
-            (gallery.watch(now, draw), began.elapsed())
+            (gallery.sample_recall(now, draw), began.elapsed())
         };
         let (sampled, took) = tokio::task::spawn_blocking(sample).await.map_err(Fault::internal)?;
         {

@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use super::{LOG_PAGE, Replica};
 use crate::matcher::{collection::collection_handle::CollectionHandle, request::fault::Fault};
 use domain::{CollectionUid, Entry, ErrorChain, Position};
-use gallery::{Recall, Shelf, SnapshotError, Upkeep};
+use gallery::{CollectionIndex, LoadedSnapshot, MaintenanceReport, SnapshotError};
 
 impl Replica {
     /// Loads a collection from its snapshot and applies the log from there to `head`. Returns whether there was a
@@ -18,12 +18,12 @@ impl Replica {
     pub(crate) async fn load_snapshot(
         &self,
         uid: CollectionUid,
-        shelf: &Arc<Shelf>,
+        shelf: &Arc<CollectionIndex>,
         head: Position,
     ) -> Result<bool, Fault> {
         let read = tokio::task::spawn_blocking({
             let shelf = Arc::clone(shelf);
-            move || shelf.recall()
+            move || shelf.load_snapshot()
         });
         let snapshot = match read.await.map_err(Fault::internal)? {
             Ok(None) => return Ok(false),
@@ -44,7 +44,7 @@ impl Replica {
                 return Ok(false);
             }
         };
-        snapshot.take_up();
+        snapshot.install();
         while shelf.position() < head {
             let entries = self.store.in_collection(uid).entries_after(shelf.position(), LOG_PAGE).await?;
             if entries.is_empty() {
@@ -58,7 +58,12 @@ impl Replica {
 
     /// Whether the log still holds the entry at the position of the snapshot. After a restore of an older backup it does
     /// not.
-    async fn is_of_the_log(&self, uid: CollectionUid, snapshot: &Recall, head: Position) -> Result<bool, Fault> {
+    async fn is_of_the_log(
+        &self,
+        uid: CollectionUid,
+        snapshot: &LoadedSnapshot,
+        head: Position,
+    ) -> Result<bool, Fault> {
         let position = snapshot.position();
         Ok(position <= head && self.checksum_at(uid, position).await? == snapshot.mark())
     }
@@ -78,9 +83,9 @@ impl Replica {
         let gallery = Arc::clone(&self.gallery);
         let take = move || {
             let mut failed = None;
-            for (uid, shelf) in gallery.shelves() {
+            for (uid, shelf) in gallery.indexes() {
                 let began = Instant::now();
-                match shelf.keep() {
+                match shelf.write_snapshot() {
                     Ok(false) => {}
                     Ok(true) => {
                         count("taken");
@@ -110,8 +115,9 @@ impl Replica {
     /// Makes erasures from snapshots durable.
     pub(crate) async fn scrub_snapshots(&self) {
         let gallery = Arc::clone(&self.gallery);
-        let scrub =
-            move || -> Result<(), SnapshotError> { gallery.shelves().iter().try_for_each(|(_, shelf)| shelf.scrub()) };
+        let scrub = move || -> Result<(), SnapshotError> {
+            gallery.indexes().iter().try_for_each(|(_, shelf)| shelf.sync_erasures())
+        };
         match tokio::task::spawn_blocking(scrub).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -137,9 +143,9 @@ impl Replica {
     pub(crate) async fn maintain(&self) -> Result<(), Fault> {
         let gallery = Arc::clone(&self.gallery);
         let maintain = move || {
-            for (uid, shelf) in gallery.shelves() {
+            for (uid, shelf) in gallery.indexes() {
                 let done = shelf.maintain();
-                if done != Upkeep::default() {
+                if done != MaintenanceReport::default() {
                     tracing::info!(collection = %uid, ?done, "maintained the gallery");
                 }
             }
@@ -151,7 +157,7 @@ impl Replica {
 /// Removes the snapshots of a deleted collection for good.
 pub(crate) async fn remove_all(handle: &CollectionHandle) {
     let shelf = Arc::clone(&handle.shelf);
-    let ended = tokio::task::spawn_blocking(move || shelf.end()).await;
+    let ended = tokio::task::spawn_blocking(move || shelf.discard()).await;
     if let Ok(Err(error)) = ended {
         let uid = handle.collection.uid;
         warn!(collection = %uid, error = %ErrorChain(&error), "snapshots of a deleted collection are still on disk");
@@ -159,9 +165,9 @@ pub(crate) async fn remove_all(handle: &CollectionHandle) {
 }
 
 /// Removes an unusable snapshot.
-async fn remove(shelf: &Arc<Shelf>) {
+async fn remove(shelf: &Arc<CollectionIndex>) {
     let shelf = Arc::clone(shelf);
-    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || shelf.clear()).await {
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || shelf.clear_snapshots()).await {
         warn!(error = %ErrorChain(&error), "an unusable snapshot could not be removed");
     }
 }

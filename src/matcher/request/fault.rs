@@ -175,6 +175,12 @@ impl Fault {
         }
     }
 
+    /// A full queue; a retry after one second may succeed.
+    #[must_use]
+    pub fn busy() -> Self {
+        Self::Busy { retry_after: Duration::from_secs(1) }
+    }
+
     pub fn internal(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Internal(source.into())
     }

@@ -72,7 +72,7 @@ impl Plan {
         if known.is_some_and(|known| known.templates + more > limit) {
             return Err(Fault::TooManyTemplates { identity: id.clone(), limit });
         }
-        writes.gallery.check_room(self.templates + more)?;
+        writes.gallery.check_capacity(self.templates + more)?;
         let spaces = spaces_with(&self.collection, &encoded)?;
         let (identity, is_put) = match known {
             None => {

@@ -6,7 +6,7 @@ use crate::matcher::{
     request::fault::Fault,
     use_cases::resolve_result::{Evidence, ResolveMode, ResolveResult, StoredDecision},
 };
-use decision::Doubtful;
+use decision::UncertainAnswer;
 use domain::{CollectionId, DecisionId, DecisionKind, Reason, SampleReport, Timestamp};
 
 /// A past decision.
@@ -48,7 +48,7 @@ impl PastDecision {
         let (mut kind, mut reasons) = self.evidence.decide(&self.answer.samples);
         // Self-paced review also opens some cases above the accept level: only an accepted answer is accepted again.
         let was_accepted = self.answer.reasons.contains(&Reason::AutoAccepted);
-        let doubtful = Doubtful { posterior: self.answer.posterior, margin: self.answer.margin };
+        let doubtful = UncertainAnswer { posterior: self.answer.posterior, margin: self.answer.margin };
         let may_be_accepted = self.evidence.accept_level.is_some_and(|level| doubtful.reaches(level));
         if was_accepted && may_be_accepted && kind == DecisionKind::Uncertain {
             kind = DecisionKind::Known;

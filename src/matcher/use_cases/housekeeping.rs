@@ -19,7 +19,7 @@ const RECALL_INTERVAL: Duration = Duration::from_secs(2);
 impl Matcher {
     /// Does all background work until `stop`: follows the logs, removes what has expired, maintains the galleries, takes
     /// snapshots and samples the recall of the graphs.
-    pub async fn keep_house(&self, stop: CancellationToken) {
+    pub async fn run_housekeeping(&self, stop: CancellationToken) {
         let replica = &self.replica;
         let listen = async {
             tokio::select! {

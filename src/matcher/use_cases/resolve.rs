@@ -84,7 +84,7 @@ impl Matcher {
         let refusals = acceptance::refusals(policy, &input.probe.modalities(), &input.probe.reports());
         let first = if refusals.is_empty() {
             if mode == ResolveMode::EnrollIfNew {
-                handle.review_budget.lock().see();
+                handle.review_budget.lock().count_resolve();
             }
             self.decide(&handle, &input).await?
         } else {

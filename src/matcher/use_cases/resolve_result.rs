@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::matcher::{request::consistency_token::ConsistencyToken, request::fault::Fault};
-use decision::Terms;
+use decision::Thresholds;
 use domain::{
     Candidate, DecisionId, DecisionKind, IdentityId, Modality, OperatingPoint, Policy, Reason, ReviewCaseId,
     SampleReport, Similarity, SpaceName, Timestamp,
@@ -62,7 +62,7 @@ pub struct Evidence {
     #[serde(default)]
     pub modalities: Vec<Modality>,
     #[serde(rename = "terms")]
-    pub thresholds: Terms,
+    pub thresholds: Thresholds,
     /// The weighed candidates, with the second one even when the caller listed fewer.
     pub candidates: Vec<Candidate>,
     /// From the open-set decider, or from the fusion of several modalities.

@@ -18,7 +18,7 @@ use crate::matcher::{
     turn::{Writes, collection_turn::CollectionTurn},
     use_cases::resolve_result::ResolveResult,
 };
-use decision::Levels;
+use decision::AcceptanceLevels;
 use domain::{
     Assignment, Candidate, CandidateEvidence, Certificate, Change, Clock, CollectionId, IdentityId, Labels, Reason,
     ReviewCase, ReviewCaseId, ReviewOutcome, ReviewStage, ReviewState, ReviewTrial, Revision, Timestamp, Verdict,
@@ -282,7 +282,7 @@ impl Reviews {
         }
         let space = trial.doubt.space;
         let trials = turn.store().review_trials().await?;
-        let keep = Levels::of(trials.iter().filter(|trial| trial.doubt.space == space)).keep;
+        let keep = AcceptanceLevels::of(trials.iter().filter(|trial| trial.doubt.space == space)).keep;
         let accepted = turn.store().accepted_below(keep).await?;
         let accepted = accepted.into_iter().filter(|accepted| accepted.space == space);
         let forget = |AcceptedTemplate { identity, template, .. }| Change::ForgetTemplate { identity, template };

@@ -15,7 +15,7 @@ use crate::matcher::{
         review::{CaseDraft, Reviews, count},
     },
 };
-use decision::{Doubtful, Levels, Step, lot};
+use decision::{AcceptanceLevels, ReviewAction, UncertainAnswer, uniform_from_id};
 use domain::{Assignment, CandidateEvidence, CaseSelection, DecisionKind, Labels, OpenSetRule, Reason, ReviewPolicy};
 use store::EnrolledIdentity;
 
@@ -38,21 +38,22 @@ impl Reviews {
         let is_fused = answer.probe.is_fused();
         let step = match policy.review {
             ReviewPolicy::Off => return Ok(()),
-            ReviewPolicy::Uncertain => Step::Ask(CaseSelection::Blind),
+            ReviewPolicy::Uncertain => ReviewAction::Ask(CaseSelection::Blind),
             ReviewPolicy::SelfPaced => {
                 let trials = turn.store().review_trials().await?;
-                let levels = Levels::of(trials.iter().filter(|trial| trial.doubt.space == space));
+                let levels = AcceptanceLevels::of(trials.iter().filter(|trial| trial.doubt.space == space));
                 // Trials of one modality do not apply to a fusion.
                 let accept = levels.accept.filter(|_| !is_fused);
                 answer.evidence.accept_level = accept;
-                let doubtful = Doubtful { posterior: answer.resolved.posterior, margin: answer.resolved.margin };
-                let drawn = lot(answer.resolved.id.0.as_u64_pair());
-                turn.handle().review_budget.lock().step(doubtful, accept, policy.review_share, drawn)
+                let doubtful = UncertainAnswer { posterior: answer.resolved.posterior, margin: answer.resolved.margin };
+                let (high, low) = answer.resolved.id.0.as_u64_pair();
+                let drawn = uniform_from_id(high, low);
+                turn.handle().review_budget.lock().decide(doubtful, accept, policy.review_share, drawn)
             }
         };
         match step {
-            Step::Accept => self.accept(turn, answer).await,
-            Step::Ask(drawn) => {
+            ReviewAction::Accept => self.accept(turn, answer).await,
+            ReviewAction::Ask(drawn) => {
                 // A posterior policy has already selected the answer by its posterior.
                 let by_posterior = policy.open_set == OpenSetRule::Posterior;
                 let best = answer.evidence.candidates.first().filter(|_| !is_fused);
@@ -68,7 +69,7 @@ impl Reviews {
                 let draft = CaseDraft { candidates: &evidence.candidates, doubt, probe, labels };
                 self.open_case(turn, resolved, draft).await
             }
-            Step::Leave => {
+            ReviewAction::Leave => {
                 answer.resolved.reasons.push(Reason::ReviewShareSpent);
                 count("left");
                 Ok(())

@@ -19,7 +19,7 @@ use domain::{
     CollectionId, Filter, Modality, Operation, OperationFailure, OperationKind, OperationProgress, OperationSummary,
     Policy, Pooling, Reason, SAME_IMAGE, Similarity, SpaceBinding, SurveyFinding, TemplateId, ThresholdSource,
 };
-use gallery::{Alike, Grouped, JoinError, JoinProgress, Survey};
+use gallery::{ClusterMember, JoinError, JoinProgress, PairCriteria, Survey};
 
 /// A request for a survey.
 #[derive(Debug, Clone)]
@@ -170,7 +170,7 @@ impl PreparedSurvey {
     fn run(&self, survey: Option<&Survey>, watch: &mut dyn FnMut(JoinProgress) -> ControlFlow<()>) -> JobOutcome {
         let (identities, templates) = survey.map_or((0, 0), |survey| (survey.identities(), survey.templates()));
         let SurveyLevel { level, false_pairs, reasons } = self.level(identities, templates)?;
-        let alike = Alike { level, pairs_max: self.pairs_max };
+        let alike = PairCriteria { similarity_min: level, pairs_max: self.pairs_max };
         let (findings, alone) = match (survey, self.draft.kind) {
             (None, _) => (Vec::new(), 0),
             (Some(survey), OperationKind::FindDuplicates) => {
@@ -263,14 +263,14 @@ struct ListedClusters {
     alone: u64,
 }
 
-fn list_clusters(mut groups: Vec<Vec<Grouped>>, listing: Listing) -> ListedClusters {
-    let owners = |group: &[Grouped]| group.iter().map(|grouped| grouped.owner).collect::<HashSet<u32>>();
+fn list_clusters(mut groups: Vec<Vec<ClusterMember>>, listing: Listing) -> ListedClusters {
+    let owners = |group: &[ClusterMember]| group.iter().map(|grouped| grouped.owner).collect::<HashSet<u32>>();
     let mut groups_of: HashMap<u32, u32> = HashMap::new();
     for owner in groups.iter().flat_map(|group| owners(group)) {
         *groups_of.entry(owner).or_default() += 1;
     }
-    let is_split = |grouped: &Grouped| groups_of[&grouped.owner] > 1;
-    let disagrees = |group: &[Grouped]| owners(group).len() > 1 || group.iter().any(is_split);
+    let is_split = |grouped: &ClusterMember| groups_of[&grouped.owner] > 1;
+    let disagrees = |group: &[ClusterMember]| owners(group).len() > 1 || group.iter().any(is_split);
     let alone = groups.iter().filter(|group| group.len() == 1 && !disagrees(group)).count();
     groups.retain(|group| disagrees(group) || (listing == Listing::All && group.len() > 1));
     groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
@@ -292,8 +292,8 @@ mod tests {
 
     #[test]
     fn clusters_that_contradict_identities_are_listed_apart() {
-        let group = |members: &[(u128, u32)]| -> Vec<Grouped> {
-            members.iter().map(|(number, owner)| Grouped { template: template(*number), owner: *owner }).collect()
+        let group = |members: &[(u128, u32)]| -> Vec<ClusterMember> {
+            members.iter().map(|(number, owner)| ClusterMember { template: template(*number), owner: *owner }).collect()
         };
         let groups = vec![
             group(&[(1, 1)]),                 // The only template of 1.

@@ -64,7 +64,7 @@ pub(super) struct BoxCandidate<T> {
     pub(super) region: Region,
     /// 0 to 1.
     pub(super) score: f32,
-    pub(super) said: T,
+    pub(super) outputs: T,
 }
 
 /// The denominator of the overlap of two boxes.
@@ -148,7 +148,7 @@ mod tests {
     }
 
     fn candidate(region: Region, score: f32) -> BoxCandidate<()> {
-        BoxCandidate { region, score, said: () }
+        BoxCandidate { region, score, outputs: () }
     }
 
     #[test]

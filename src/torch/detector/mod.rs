@@ -121,15 +121,15 @@ impl Mtcnn {
     /// The boxes that pass the second network, as squares.
     fn refine(&self, pyramids: &[Pyramid<'_>], boxes: &[Vec<Region>]) -> Result<Vec<Vec<Region>>, NetworkError> {
         let net = |input: &Tensor| self.nets.refinement.forward(input);
-        let judged = score_boxes(net, pyramids, boxes, RefinementNet::SIDE)?;
-        let refined = pyramids.iter().zip(judged).map(|(pyramid, judged)| {
-            let said = judged.into_iter().map(|(region, said): (Region, [f32; RefinementNet::OUTPUTS])| {
-                let [looks, shifts @ ..] = said;
-                BoxCandidate { region, score: sigmoid(looks), said: shifts }
+        let scored = score_boxes(net, pyramids, boxes, RefinementNet::SIDE)?;
+        let refined = pyramids.iter().zip(scored).map(|(pyramid, scored)| {
+            let outputs = scored.into_iter().map(|(region, outputs): (Region, [f32; RefinementNet::OUTPUTS])| {
+                let [logit, shifts @ ..] = outputs;
+                BoxCandidate { region, score: sigmoid(logit), outputs: shifts }
             });
-            let faces = said.filter(|candidate| candidate.score >= self.options.thresholds[1]).collect();
+            let faces = outputs.filter(|candidate| candidate.score >= self.options.thresholds[1]).collect();
             let apart = suppress(faces, OverlapMeasure::Union, UNION_OVERLAP_MAX, self.options.candidates_max);
-            let squares = apart.into_iter().map(|candidate| candidate.region.shifted(candidate.said).squared());
+            let squares = apart.into_iter().map(|candidate| candidate.region.shifted(candidate.outputs).squared());
             squares.filter(|region| region.is_within_reason(pyramid.sides())).collect()
         });
         Ok(refined.collect())
@@ -138,13 +138,13 @@ impl Mtcnn {
     /// The faces that pass the third network.
     fn find(&self, pyramids: &[Pyramid<'_>], boxes: &[Vec<Region>]) -> Result<Vec<Vec<Detection>>, NetworkError> {
         let net = |input: &Tensor| self.nets.landmark.forward(input);
-        let judged = score_boxes(net, pyramids, boxes, LandmarkNet::SIDE)?;
-        let found = pyramids.iter().zip(judged).map(|(pyramid, judged)| {
-            let faces = judged.into_iter().filter_map(|(region, said): (Region, [f32; LandmarkNet::OUTPUTS])| {
-                let face = face(&region, &said);
+        let scored = score_boxes(net, pyramids, boxes, LandmarkNet::SIDE)?;
+        let found = pyramids.iter().zip(scored).map(|(pyramid, scored)| {
+            let faces = scored.into_iter().filter_map(|(region, outputs): (Region, [f32; LandmarkNet::OUTPUTS])| {
+                let face = face(&region, &outputs);
                 let sound = face.score >= self.options.thresholds[2]
                     && face.region.is_within_reason(pyramid.sides())
-                    && face.said.iter().flatten().all(|number| number.is_finite());
+                    && face.outputs.iter().flatten().all(|number| number.is_finite());
                 sound.then_some(face)
             });
             let apart = suppress(faces.collect(), OverlapMeasure::Smaller, FACE_OVERLAP_MAX, self.options.faces_max);
@@ -155,13 +155,13 @@ impl Mtcnn {
 }
 
 /// Converts the third network's output for a crop.
-fn face(region: &Region, said: &[f32; LandmarkNet::OUTPUTS]) -> BoxCandidate<[[f32; 2]; 5]> {
-    let [looks, left, top, right, bottom, places @ ..] = *said;
+fn face(region: &Region, outputs: &[f32; LandmarkNet::OUTPUTS]) -> BoxCandidate<[[f32; 2]; 5]> {
+    let [logit, left, top, right, bottom, places @ ..] = *outputs;
     let place = |at: usize| [region.left + places[at] * region.width(), region.top + places[at + 5] * region.height()];
     BoxCandidate {
         region: region.shifted([left, top, right, bottom]),
-        score: sigmoid(looks),
-        said: std::array::from_fn(place),
+        score: sigmoid(logit),
+        outputs: std::array::from_fn(place),
     }
 }
 
@@ -169,7 +169,7 @@ impl From<BoxCandidate<[[f32; 2]; 5]>> for Detection {
     fn from(face: BoxCandidate<[[f32; 2]; 5]>) -> Self {
         let region = face.region;
         let bounds = [region.left, region.top, region.width(), region.height()];
-        Self { bounds, landmarks: face.said, score: face.score }
+        Self { bounds, landmarks: face.outputs, score: face.score }
     }
 }
 
@@ -183,7 +183,7 @@ fn score_boxes<const N: usize>(
     boxes: &[Vec<Region>],
     side: usize,
 ) -> Result<Vec<ScoredBoxes<N>>, NetworkError> {
-    let mut judged: Vec<ScoredBoxes<N>> = pyramids.iter().map(|_| Vec::new()).collect();
+    let mut scored: Vec<ScoredBoxes<N>> = pyramids.iter().map(|_| Vec::new()).collect();
     let crops: Vec<(usize, Region)> =
         boxes.iter().enumerate().flat_map(|(at, boxes)| boxes.iter().map(move |region| (at, *region))).collect();
     let mut pixels = Vec::new();
@@ -192,12 +192,12 @@ fn score_boxes<const N: usize>(
         for (at, region) in crops {
             pyramids[*at].read(region, [side, side], 0..side, &mut pixels);
         }
-        let said = conversion::numbers(&net(&input(&pixels, [crops.len(), side, side])?)?)?;
-        for ((at, region), said) in crops.iter().zip(said.as_chunks::<N>().0) {
-            judged[*at].push((*region, *said));
+        let outputs = conversion::numbers(&net(&input(&pixels, [crops.len(), side, side])?)?)?;
+        for ((at, region), outputs) in crops.iter().zip(outputs.as_chunks::<N>().0) {
+            scored[*at].push((*region, *outputs));
         }
     }
-    Ok(judged)
+    Ok(scored)
 }
 
 /// Network input: `[batch, 3, height, width]`, channels last in memory.

@@ -30,9 +30,9 @@ pub(super) fn propose(
     pyramids: &[Pyramid<'_>],
 ) -> Result<Vec<Vec<Region>>, NetworkError> {
     let mut proposed: Vec<Vec<Proposal>> = pyramids.iter().map(|_| Vec::new()).collect();
-    for (sides, alike) in of_one_size(pyramids) {
+    for (sides, group) in of_one_size(pyramids) {
         for level in levels(sides, options) {
-            for some in alike.chunks((PIXELS_MAX / level.pixels()).max(1)) {
+            for some in group.chunks((PIXELS_MAX / level.pixels()).max(1)) {
                 let pictures: Vec<&Pyramid<'_>> = some.iter().map(|at| &pyramids[*at]).collect();
                 let boxes = go_over(net, options, &level, &pictures)?;
                 for (at, boxes) in some.iter().zip(boxes) {
@@ -48,7 +48,7 @@ pub(super) fn propose(
     }
     let squares = pyramids.iter().zip(proposed).map(|(pyramid, boxes)| {
         let apart = suppress(boxes, OverlapMeasure::Union, UNION_OVERLAP_MAX, options.candidates_max);
-        let squares = apart.into_iter().map(|proposal| proposal.region.shifted(proposal.said).squared());
+        let squares = apart.into_iter().map(|proposal| proposal.region.shifted(proposal.outputs).squared());
         squares.filter(|region| region.is_within_reason(pyramid.sides())).collect()
     });
     Ok(squares.collect())
@@ -56,11 +56,11 @@ pub(super) fn propose(
 
 /// The indices of the pictures of each size.
 fn of_one_size(pyramids: &[Pyramid<'_>]) -> BTreeMap<[usize; 2], Vec<usize>> {
-    let mut alike = BTreeMap::new();
+    let mut groups = BTreeMap::new();
     for (at, pyramid) in pyramids.iter().enumerate() {
-        alike.entry(pyramid.sides()).or_insert_with(Vec::new).push(at);
+        groups.entry(pyramid.sides()).or_insert_with(Vec::new).push(at);
     }
-    alike
+    groups
 }
 
 /// One level of the pyramid.
@@ -122,14 +122,14 @@ fn go_over(
         for picture in pictures {
             picture.read(&level.whole, [level.width, level.height], rows.clone(), &mut pixels);
         }
-        let said = conversion::numbers(&net.forward(&input(&pixels, [pictures.len(), rows.len(), level.width])?)?)?;
-        let said = said.as_chunks::<{ ProposalNet::OUTPUTS }>().0;
-        for (list, said) in lists.iter_mut().zip(said.chunks_exact(across * places.len())) {
-            for (at, [looks, shifts @ ..]) in said.iter().enumerate() {
-                let score = sigmoid(*looks);
+        let outputs = conversion::numbers(&net.forward(&input(&pixels, [pictures.len(), rows.len(), level.width])?)?)?;
+        let outputs = outputs.as_chunks::<{ ProposalNet::OUTPUTS }>().0;
+        for (list, outputs) in lists.iter_mut().zip(outputs.chunks_exact(across * places.len())) {
+            for (at, [logit, shifts @ ..]) in outputs.iter().enumerate() {
+                let score = sigmoid(*logit);
                 if score >= options.thresholds[0] {
                     let region = level.seen(at % across, first + at / across);
-                    list.push(BoxCandidate { region, score, said: *shifts });
+                    list.push(BoxCandidate { region, score, outputs: *shifts });
                 }
             }
         }

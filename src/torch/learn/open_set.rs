@@ -190,8 +190,8 @@ impl OpenSetLearner {
         };
         let (query, key, value) = (heads("query", asking)?, heads("key", asked)?, heads("value", asked)?);
         let scale = ((WIDTH / HEADS) as f64).sqrt();
-        let alike = query.f_matmul(&key.f_transpose(-2, -1)?)?.f_div_scalar(scale)?.f_add(absent)?;
-        let found = alike.f_softmax(-1, Kind::Float)?.f_matmul(&value)?.f_transpose(1, 2)?.f_contiguous()?;
+        let attention = query.f_matmul(&key.f_transpose(-2, -1)?)?.f_div_scalar(scale)?.f_add(absent)?;
+        let found = attention.f_softmax(-1, Kind::Float)?.f_matmul(&value)?.f_transpose(1, 2)?.f_contiguous()?;
         let found = found.f_reshape([asking.size()[0], asking.size()[1], trainable::side(WIDTH)])?;
         let stream = stream.f_add(&self.linear(&format!("{name}.mix"), &found)?)?;
         let normed = self.norm(&format!("{name}.feed_norm"), &stream)?;

@@ -88,7 +88,7 @@ fn invalid_states_are_refused_by_name() {
         change(&mut state);
         GaitLearner::resume(state).expect_err("is no state").to_string()
     };
-    let bias = |number: f32| RawTensor::from_f32(vec![128], &[number; 128]).expect("as many as it says");
+    let bias = |number: f32| RawTensor::from_f32(vec![128], &[number; 128]).expect("the shape matches");
     let put = |state: &mut StateDict, key: &str, tensor: RawTensor| {
         state.remove(key);
         state.insert(key.to_owned(), tensor).expect("just removed");
@@ -98,7 +98,7 @@ fn invalid_states_are_refused_by_name() {
     assert!(refused(&|state| put(state, "more", bias(0.0))).contains("more"));
     assert!(refused(&|state| put(state, "stem.conv.bias", bias(0.0))).contains("stem.conv.bias"));
     assert!(refused(&|state| put(state, "embedding.linear.bias", bias(f32::NAN))).contains("not finite"));
-    let whole = RawTensor::new(Dtype::I32, vec![128], vec![0; 512]).expect("as many as it says");
+    let whole = RawTensor::new(Dtype::I32, vec![128], vec![0; 512]).expect("the shape matches");
     assert!(refused(&|state| put(state, "embedding.linear.bias", whole.clone())).contains("number type"));
 }
 
@@ -128,13 +128,13 @@ fn the_contrastive_loss_follows_its_definition() {
     let rows: Vec<f32> = ANGLES.iter().flat_map(|a| [3.0 * a.cos(), 3.0 * a.sin()]).collect();
     let embeddings = Tensor::f_from_slice(&rows).and_then(|rows| rows.f_reshape([5, 2])).expect("five rows");
     let loss = contrast::supervised(&embeddings, &people, 0.5).expect("a batch");
-    let alike = |i: usize, j: usize| f64::from(ANGLES[i] - ANGLES[j]).cos() / 0.5;
+    let logit = |i: usize, j: usize| f64::from(ANGLES[i] - ANGLES[j]).cos() / 0.5;
     let mut expected = 0.0;
     for i in 0..5 {
         let others = || (0..5).filter(|j| *j != i);
-        let all: f64 = others().map(|j| alike(i, j).exp()).sum();
+        let all: f64 = others().map(|j| logit(i, j).exp()).sum();
         let own: Vec<usize> = others().filter(|j| people[*j] == people[i]).collect();
-        expected -= own.iter().map(|p| alike(i, *p) - all.ln()).sum::<f64>() / own.len() as f64 / 5.0;
+        expected -= own.iter().map(|p| logit(i, *p) - all.ln()).sum::<f64>() / own.len() as f64 / 5.0;
     }
     let loss = loss.f_double_value(&[]).expect("one number");
     assert!((loss - expected).abs() < 1e-5, "{loss} {expected}");

@@ -214,7 +214,7 @@ pub(super) fn raw(tensor: &Tensor) -> Result<RawTensor, LearnError> {
         return Err(LearnError::Diverged);
     }
     let shape = tensor.size().iter().map(|side| usize::try_from(*side).expect("sides are positive")).collect();
-    Ok(RawTensor::from_f32(shape, &numbers).expect("as many numbers as the shape says"))
+    Ok(RawTensor::from_f32(shape, &numbers).expect("the shape matches"))
 }
 
 /// The length of an axis as libtorch's i64.

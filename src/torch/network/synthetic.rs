@@ -35,7 +35,7 @@ impl Source for SyntheticWeights {
     fn take(&mut self, key: &str, shape: &[usize]) -> Result<Vec<f32>, NetworkError> {
         let count = shape.iter().product();
         let numbers = if self.blank { vec![0.0; count] } else { numbers_of(key, shape) };
-        let tensor = RawTensor::from_f32(shape.to_vec(), &numbers).expect("as many as the shape says");
+        let tensor = RawTensor::from_f32(shape.to_vec(), &numbers).expect("the shape matches");
         self.made.insert(key.to_owned(), tensor).expect("every tensor is asked for once");
         self.asked.push(key.to_owned());
         Ok(numbers)

@@ -51,8 +51,8 @@ fn assert_sound(architecture: Architecture, weights: StateDict) {
     assert_eq!(first.len() % architecture.parts(), 0, "{architecture}: parts of equal length");
     let largest = together.iter().fold(0.0_f32, |largest, number| largest.max(number.abs()));
     assert!(largest > 1e-2, "{architecture}: outputs of some size, not {largest}");
-    let alike = cosine(first, second);
-    assert!(alike < 0.99999, "{architecture}: two inputs give two outputs, {alike}");
+    let cosine_similarity = cosine(first, second);
+    assert!(cosine_similarity < 0.99999, "{architecture}: two inputs give two outputs, {cosine_similarity}");
 
     assert_eq!(
         bits(&together),

@@ -69,8 +69,8 @@ impl Liveness {
 fn bona_fide<'a>(net: &MiniFasNet, crops: impl Iterator<Item = &'a [f32]>) -> Result<Vec<f32>, NetworkError> {
     let numbers: Vec<f32> = crops.flatten().copied().collect();
     let sides = [numbers.len() / CROP_NUMBERS, 3, CROP_SIDE, CROP_SIDE];
-    let said = net.forward(&conversion::tensor(&numbers, sides)?)?;
-    let parts = conversion::numbers(&said.f_softmax(-1, Kind::Float)?)?;
+    let logits = net.forward(&conversion::tensor(&numbers, sides)?)?;
+    let parts = conversion::numbers(&logits.f_softmax(-1, Kind::Float)?)?;
     Ok(parts.as_chunks::<{ minifasnet::CLASSES }>().0.iter().map(|parts| parts[minifasnet::BONA_FIDE]).collect())
 }
 

@@ -6,7 +6,7 @@ use super::{DeciderTrainingOptions, TrainedDecider};
 use crate::TrainError;
 use decision::{
     Decider,
-    decider::{Coefficients, Facts},
+    decider::{Coefficients, DeciderManifest},
     relations::SUMMARY_NAMES,
 };
 
@@ -25,7 +25,7 @@ const HEAD: &str = "# Is a probe enrolled? Networks and coefficients of our own,
 ///
 /// When a file cannot be written or the result does not load.
 pub fn write(folder: &Path, made: &TrainedDecider, options: &DeciderTrainingOptions) -> Result<Decider, TrainError> {
-    let facts = Facts {
+    let facts = DeciderManifest {
         id: NAME.to_owned(),
         version: "1".to_owned(),
         provenance: format!("Trained by `{}` on simulated galleries; never on people.", command(options)),

@@ -1,5 +1,5 @@
 use super::*;
-use decision::{Decider, Judge, Prior};
+use decision::{Decider, OpenSetModel, Prior};
 
 const TINY: DeciderTrainingOptions = DeciderTrainingOptions { seed: 7, worlds: 24, epochs: 6 };
 
@@ -13,11 +13,11 @@ fn the_loss_falls() {
     let options = DeciderTrainingOptions { epochs: 30, ..TINY };
     train(&options, &|stage| {
         if let DeciderProgress::Learnt { network: OpenSetNetwork::SetTransformer, loss, .. } = stage {
-            losses.lock().expect("nobody panics").push(loss);
+            losses.lock().expect("no thread panics").push(loss);
         }
     })
     .expect("a sound plan");
-    let losses = losses.into_inner().expect("nobody panicked");
+    let losses = losses.into_inner().expect("no thread panicked");
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
     assert!(mean(&losses[losses.len() - 5..]) < mean(&losses[..5]) - 0.1, "{losses:?}");
 }
@@ -32,7 +32,7 @@ fn the_seed_determines_everything() {
 fn a_written_package_loads_and_has_its_command() {
     let folder = tempfile::tempdir().expect("a folder");
     let decider = package::write(folder.path(), &trained(&TINY), &TINY).expect("writable");
-    assert!(decider.facts().provenance.contains("semblance train decider --seed 7 --worlds 24 --epochs 6"));
+    assert!(decider.manifest().provenance.contains("semblance train decider --seed 7 --worlds 24 --epochs 6"));
     package::write_card(folder.path(), &TINY, "the tables").expect("writable");
     let card = std::fs::read_to_string(folder.path().join("README.md")).expect("written");
     assert!(card.contains("the tables") && card.contains("--worlds 24") && !card.contains('{'), "{card}");
@@ -43,7 +43,7 @@ fn realms_share_no_world() {
     let one = |split| trials(split, 1, 1, &|_| ()).remove(0);
     let realms = [WorldSplit::Training, WorldSplit::HeldOut, WorldSplit::Test, WorldSplit::Shifted].map(one);
     for (place, split) in realms.iter().enumerate() {
-        assert!(realms[place + 1..].iter().all(|other| other.trials[0].look != split.trials[0].look));
+        assert!(realms[place + 1..].iter().all(|other| other.trials[0].measurement != split.trials[0].measurement));
     }
 }
 
@@ -53,20 +53,20 @@ fn realms_share_no_world() {
 fn the_shipped_decider_beats_one_threshold_and_nac_on_worlds_it_never_saw() {
     for split in [WorldSplit::Test, WorldSplit::Shifted] {
         let worlds = trials(split, 99, 60, &|_| ());
-        let trials: Vec<&Trial> = worlds.iter().flat_map(|world| &world.trials).collect();
-        let accuracy = |says: &dyn Fn(&Trial) -> bool| {
+        let trials: Vec<&OpenSetTrial> = worlds.iter().flat_map(|world| &world.trials).collect();
+        let accuracy = |says: &dyn Fn(&OpenSetTrial) -> bool| {
             let share = |kind: bool| {
                 let of_kind = || trials.iter().filter(|trial| trial.is_enrolled == kind);
                 of_kind().filter(|trial| says(trial) == kind).count() as f64 / of_kind().count() as f64
             };
             f64::midpoint(share(true), share(false))
         };
-        let (decider, thresholds) = (Decider::shipped(), Decider::shipped().facts().thresholds);
+        let (decider, thresholds) = (Decider::shipped(), Decider::shipped().manifest().thresholds);
         let learnt =
-            |judge| accuracy(&|trial| decider.probability_by(judge, &trial.look.relations, Prior::EVEN) >= 0.5);
-        let (network, regression) = (learnt(Judge::SetTransformer), learnt(Judge::Logistic));
-        let cosine = accuracy(&|trial| trial.look.scores.cosine >= thresholds.cosine);
-        let nac = accuracy(&|trial| trial.look.scores.nac >= thresholds.nac);
+            |judge| accuracy(&|trial| decider.probability_by(judge, &trial.measurement.relations, Prior::EVEN) >= 0.5);
+        let (network, regression) = (learnt(OpenSetModel::SetTransformer), learnt(OpenSetModel::Logistic));
+        let cosine = accuracy(&|trial| trial.measurement.scores.cosine >= thresholds.cosine);
+        let nac = accuracy(&|trial| trial.measurement.scores.nac >= thresholds.nac);
         assert!(network > cosine + 0.08 && network > nac + 0.05, "{split:?}: {network} {cosine} {nac}");
         assert!(network > regression - 0.01 && regression > cosine, "{split:?}: {network} {regression} {cosine}");
     }

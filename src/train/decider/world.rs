@@ -6,7 +6,7 @@
 //! and tight clusters.
 
 use crate::Random;
-use decision::relations::{Measured, Trial, Trials};
+use decision::relations::{GalleryTrials, MeasuredGallery, OpenSetTrial};
 
 /// Disjoint splits of worlds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,13 +61,13 @@ impl World {
     }
 
     /// The relations of its probes. All belong to one resampling unit, the world's number.
-    pub(super) fn trials(self, number: u32) -> Trials {
-        let gallery = Measured::new(self.templates, &self.owners);
+    pub(super) fn trials(self, number: u32) -> GalleryTrials {
+        let gallery = MeasuredGallery::new(self.templates, &self.owners);
         let trial = |(probe, is_enrolled): &(Vec<f32>, bool)| {
-            let look = gallery.look(probe).expect("the gallery is not empty");
-            Trial { look, person: number, is_enrolled: *is_enrolled }
+            let measurement = gallery.measure(probe).expect("the gallery is not empty");
+            OpenSetTrial { measurement, person: number, is_enrolled: *is_enrolled }
         };
-        Trials {
+        GalleryTrials {
             identities: gallery.identities(),
             templates: gallery.templates(),
             trials: self.probes.iter().map(trial).collect(),

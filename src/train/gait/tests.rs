@@ -58,7 +58,7 @@ fn checkpoints_of_other_trainings_are_refused() {
     assert!(refused.to_string().contains("seed is 7, and 8 is requested"), "{refused}");
     fs::write(&file, b"nonsense").expect("writable");
     train(&options, Some(&checkpoints(&file, ExistingCheckpoint::Resume)), &mut |_| {}).expect_err("no checkpoint");
-    train(&options, Some(&checkpoints(&file, ExistingCheckpoint::Overwrite)), &mut |_| {}).expect("begins anew");
+    train(&options, Some(&checkpoints(&file, ExistingCheckpoint::Overwrite)), &mut |_| {}).expect("starts again");
     let mut state = StateDict::read(&file, None).expect("a checkpoint");
     state.remove("stem.conv.weight");
     state.write_safetensors(&file).expect("writable");

@@ -12,7 +12,7 @@ const LOOKS_M: f32 = 0.012;
 
 /// The body and gait of a person.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Walker {
+pub(crate) struct Walker {
     pub(super) lengths: Lengths,
     /// Strides (two steps) per second at the usual speed.
     pub(super) cadence: f32,
@@ -139,7 +139,7 @@ const fn degrees(angle: f32) -> f32 {
 
 impl Walker {
     #[must_use]
-    pub fn drawn(random: &mut Random) -> Self {
+    pub(crate) fn drawn(random: &mut Random) -> Self {
         let lengths = Lengths::drawn(random);
         let leg = Leg::drawn(random);
         let arm = Arm::drawn(random);

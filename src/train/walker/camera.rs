@@ -17,7 +17,7 @@ const AZIMUTH_SPREAD: f32 = 0.07;
 
 /// A camera aimed at the middle of the path.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Camera {
+pub(crate) struct Camera {
     /// Azimuth relative to the walker's heading in radians: 0 is the front, pi / 2 the left side, pi the back.
     pub azimuth: f32,
     pub distance_m: f32,
@@ -44,14 +44,14 @@ pub(super) struct View {
 
 impl Camera {
     #[must_use]
-    pub fn drawn(random: &mut Random) -> Self {
+    pub(crate) fn drawn(random: &mut Random) -> Self {
         let distance_m = random.between(4.5, 11.0);
         Self { azimuth: random.angle(), distance_m, height_m: random.between(0.8, 3.6), roll: random.around(0.0, 0.02) }
     }
 
     /// A camera as in CASIA-B, on a tripod a few metres away.
     #[must_use]
-    pub fn level(azimuth_degrees: f32) -> Self {
+    pub(crate) fn level(azimuth_degrees: f32) -> Self {
         Self { azimuth: azimuth_degrees.to_radians(), distance_m: 6.0, height_m: 1.4, roll: 0.0 }
     }
 

@@ -6,7 +6,7 @@ use domain::{Frame, JOINTS, Joint, Skeleton};
 
 /// The errors of an estimator, in metres at the body unless stated otherwise.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Estimator {
+pub(crate) struct Estimator {
     /// Constant over the walk: clothes, hair, light.
     pub bias_m: f32,
     /// Correlated over some frames.
@@ -43,7 +43,7 @@ const FRAMES_CUT_MAX: u32 = 16;
 impl Estimator {
     /// Draws an estimator of random quality.
     #[must_use]
-    pub fn drawn(random: &mut Random) -> Self {
+    pub(crate) fn drawn(random: &mut Random) -> Self {
         let quality = random.between(0.5, 1.5);
         Self {
             bias_m: 0.010 * quality * random.between(0.6, 1.4),
@@ -61,7 +61,7 @@ impl Estimator {
 
     /// A typical estimator, for trials.
     #[must_use]
-    pub fn usual() -> Self {
+    pub(crate) fn usual() -> Self {
         Self {
             bias_m: 0.010,
             wander_m: 0.014,
@@ -185,12 +185,12 @@ impl EdgeCrop {
         let edge = high - (high - low) * self.depth * beyond as f32 / self.frames.len() as f32;
         for joint in joints {
             if along(joint) > edge {
-                let told = self.sign * (edge + random.normal() * 0.03 * scale);
+                let clipped = self.sign * (edge + random.normal() * 0.03 * scale);
                 if self.axis == 0 {
-                    joint.x = told;
+                    joint.x = clipped;
                     joint.y += random.normal() * 0.08 * scale;
                 } else {
-                    joint.y = told;
+                    joint.y = clipped;
                     joint.x += random.normal() * 0.08 * scale;
                 }
                 joint.score = random.between(0.04, 0.35);

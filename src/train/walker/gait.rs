@@ -10,7 +10,7 @@ use super::{
 
 /// The condition of a walk: CASIA-B's three, and a phone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Condition {
+pub(crate) enum Condition {
     Normal,
     /// One arm carries something.
     Bag,

@@ -8,7 +8,7 @@ mod camera;
 mod estimator;
 mod gait;
 
-pub use self::{body::Walker, camera::Camera, estimator::Estimator, gait::Condition};
+pub(crate) use self::{body::Walker, camera::Camera, estimator::Estimator, gait::Condition};
 use super::random::Random;
 use domain::{JOINTS, Skeleton};
 
@@ -19,7 +19,7 @@ pub(super) type Pose = [Point; JOINTS];
 
 /// A site: cameras and pose estimator of all its walks.
 #[derive(Debug, Clone, PartialEq)]
-pub struct WalkSite {
+pub(crate) struct WalkSite {
     pub frames_per_second: f32,
     pub cameras: Vec<Camera>,
     pub estimator: Estimator,
@@ -27,7 +27,7 @@ pub struct WalkSite {
 
 /// The setup of one walk past a site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WalkSetup {
+pub(crate) struct WalkSetup {
     /// Index of the site's camera.
     pub camera: usize,
     pub condition: Condition,
@@ -38,7 +38,7 @@ pub struct WalkSetup {
 
 /// Direction along the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
+pub(crate) enum Direction {
     Forth,
     Back,
 }
@@ -46,7 +46,7 @@ pub enum Direction {
 impl WalkSite {
     /// Draws a site: cameras at random positions and frame rates, and a pose estimator of random quality.
     #[must_use]
-    pub fn drawn(random: &mut Random, cameras: usize) -> Self {
+    pub(crate) fn drawn(random: &mut Random, cameras: usize) -> Self {
         let frames_per_second = random.between(11.0, 30.0);
         let cameras = (0..cameras).map(|_| Camera::drawn(random)).collect();
         Self { frames_per_second, cameras, estimator: Estimator::drawn(random) }
@@ -57,7 +57,7 @@ impl WalkSite {
     /// # Panics
     /// When the site has no such camera.
     #[must_use]
-    pub fn record(&self, person: &Walker, setup: WalkSetup, random: &mut Random) -> Skeleton {
+    pub(crate) fn record(&self, person: &Walker, setup: WalkSetup, random: &mut Random) -> Skeleton {
         let walk = gait::WalkInstance::drawn(person, setup.condition, random);
         let half = walk.speed() * setup.frames as f32 / self.frames_per_second / 2.0;
         let camera = self.cameras[setup.camera].resembling(random, setup.direction).beyond(half);

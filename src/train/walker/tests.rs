@@ -134,15 +134,14 @@ fn a_better_estimator_has_smaller_errors() {
         let walk = WalkInstance::drawn(&person, Condition::Normal, &mut random);
         let views: Vec<_> =
             (0..40).map(|frame| Camera::level(90.0).see(&walk.pose(0.04 * frame as f32, 0.0))).collect();
-        let told = estimator.estimate(&views, Condition::Normal, &mut random);
-        let off = told.frames.iter().zip(&views).flat_map(|(frame, view)| {
-            let scale = view.scale;
-            frame
-                .joints
-                .iter()
-                .zip(view.joints)
-                .map(move |(told, seen)| (told.x - seen.place[0]).hypot(told.y - seen.place[1]) / scale)
-        });
+        let estimated = estimator.estimate(&views, Condition::Normal, &mut random);
+        let off =
+            estimated.frames.iter().zip(&views).flat_map(|(frame, view)| {
+                let scale = view.scale;
+                frame.joints.iter().zip(view.joints).map(move |(estimated, seen)| {
+                    (estimated.x - seen.place[0]).hypot(estimated.y - seen.place[1]) / scale
+                })
+            });
         off.sum::<f32>() / 40.0 / 17.0
     };
     let usual = Estimator { losses: 0.0, ..Estimator::usual() };

@@ -1,4 +1,4 @@
-//! An HTTP server that answers as badly as it is told to.
+//! An HTTP server with scripted faults.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -39,7 +39,7 @@ impl Reply {
         Self::new(format!("206 Partial Content\r\n{range}\r\nContent-Length: {}", rest.len()), rest)
     }
 
-    /// A body whose end is the connection's end.
+    /// A body without a stated length.
     pub(super) fn unmeasured(content: &[u8]) -> Self {
         Self::new("200 OK".to_owned(), content)
     }
@@ -98,7 +98,7 @@ impl Server {
                 let from = range_of(&stream);
                 let number = ranges.lock().len();
                 ranges.lock().push(from);
-                // A client that hangs up is what some tests are about.
+                // Some tests disconnect the client.
                 let _hung_up = answer(&Request { number, from }).write(stream);
             }
         });
@@ -109,7 +109,7 @@ impl Server {
         format!("http://{}{path}", self.addr)
     }
 
-    /// Where the ranges of the requests so far began.
+    /// The range offsets of the requests so far.
     pub(super) fn ranges(&self) -> Vec<Option<u64>> {
         self.ranges.lock().clone()
     }

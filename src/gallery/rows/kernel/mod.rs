@@ -1,9 +1,9 @@
-//! Sums of products of probes and codes, in whole numbers, with the instructions that the processor has.
+//! Integer dot products of probes and codes, with the widest instructions of the processor.
 //!
-//! A probe's numbers are 16 bits wide and a code's 8. Every kernel computes the same integers, so what is found does
-//! not depend on the machine. A row is read and widened once for up to four probes.
+//! Probe values have 16 bits, codes 8 (or 4). Every kernel computes the same integers, so answers do not depend on the
+//! machine. A row is read and widened once for up to four probes.
 //!
-//! The sums must fit 32 bits. Whoever makes a probe sees to it: [`probe_max`].
+//! Sums must fit 32 bits; [`probe_max`] limits the probe's values so that they do.
 #![expect(unsafe_code, reason = "calls to code for processor features, after asking the processor whether it has them")]
 
 #[cfg(target_arch = "aarch64")]
@@ -12,36 +12,47 @@ mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-/// Codes of a row are padded with zeros to a multiple of this: a cache line, and a whole number of every register.
+/// Rows are zero-padded to a multiple of this many bytes: a cache line, and a multiple of every register.
 pub(crate) const PADDING: usize = 64;
 
-/// Which instructions compute.
+/// Instruction set of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kernel {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// With the instructions for neural networks (VNNI), which multiply and add at once.
+    /// AVX-512 with VNNI, which multiplies and adds in one instruction.
     #[cfg(target_arch = "x86_64")]
     Avx512,
     #[cfg(target_arch = "aarch64")]
     Neon,
 }
 
-/// How codes lie in bytes.
+/// Layout of codes in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Packing {
-    /// A code a byte.
+    /// One code per byte.
     #[default]
     Bytes,
-    /// Two codes a byte, from -8 to 7, each with 8 added: in the n-th byte of a line of 64 the n-th code of 128 below, and
-    /// the one 64 after it above. So a register of bytes becomes two of codes that lie as the probe's do.
+    /// Two codes per byte, each from -8 to 7 with 8 added. In a line of 64 bytes, byte n holds code n of 128 in its
+    /// lower half and code n + 64 in its upper half, so that one register of bytes becomes two registers of codes in
+    /// the probe's order.
     Nibbles,
 }
 
-/// Bytes in a line of packed codes.
+/// Rows of codes that follow each other in memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PackedRows<'c> {
+    /// Row after row, padding included.
+    pub(crate) codes: &'c [i8],
+    pub(crate) packing: Packing,
+    /// Bytes per row.
+    pub(crate) stride: usize,
+}
+
+/// Bytes per line of packed codes.
 pub(crate) const LINE_BYTES: usize = 64;
-/// What is added to a code from -8 to 7.
+/// Added to a 4-bit code from -8 to 7.
 pub(crate) const NIBBLE_ZERO: i8 = 8;
 
 impl Packing {
@@ -52,7 +63,7 @@ impl Packing {
         }
     }
 
-    /// How many bytes a row of so many codes takes, padding included.
+    /// Bytes per row of `codes` codes, padding included.
     pub(crate) fn stride(self, codes: usize) -> usize {
         match self {
             Self::Bytes => codes.next_multiple_of(PADDING),
@@ -61,15 +72,15 @@ impl Packing {
     }
 }
 
-/// The largest absolute number that a probe of so many (padded) numbers may hold, so that no sum of products with codes
-/// from -127 to 127 leaves 32 bits.
+/// Largest absolute value of a probe with `stride` padded values, such that no dot product with codes from -127 to 127
+/// exceeds 32 bits.
 pub(crate) fn probe_max(stride: usize) -> i16 {
     let most = i32::MAX.unsigned_abs() as usize / (127 * stride.max(1));
     i16::try_from(most).unwrap_or(i16::MAX)
 }
 
 impl Kernel {
-    /// The fastest that this processor has.
+    /// The fastest kernel of this processor.
     pub(crate) fn fastest() -> Self {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx512f")
@@ -88,15 +99,10 @@ impl Kernel {
         Self::Portable
     }
 
-    /// For each probe, in order, the sums with all rows: `sums[probe * rows + row]`. A row has `stride` bytes, a multiple
-    /// of [`PADDING`], and a probe as many numbers as a row has codes.
-    pub(crate) fn sums(
-        self,
-        probes: &[&[i16]],
-        (codes, packing): (&[i8], Packing),
-        stride: usize,
-        sums: &mut Vec<i32>,
-    ) {
+    /// Dot products of each probe with each row: `sums[probe * rows + row]`. A row has `stride` bytes, a multiple of
+    /// [`PADDING`]; a probe has as many values as a row has codes.
+    pub(crate) fn sums(self, probes: &[&[i16]], packed: PackedRows<'_>, sums: &mut Vec<i32>) {
+        let PackedRows { codes, packing, stride } = packed;
         let rows = codes.len() / stride;
         assert!(stride.is_multiple_of(PADDING) && codes.len() == rows * stride, "rows are padded");
         assert!(probes.iter().all(|probe| probe.len() == packing.codes_in(stride)), "a probe is as long as a row");
@@ -104,21 +110,21 @@ impl Kernel {
         sums.resize(probes.len() * rows, 0);
         for (probes, sums) in probes.chunks(PROBES_MAX).zip(sums.chunks_mut(PROBES_MAX * rows.max(1))) {
             match self {
-                Self::Portable => portable::sums(probes, (codes, packing), stride, sums),
+                Self::Portable => portable::sums(probes, packed, sums),
                 // SAFETY: `fastest` gives this only to a processor that has the features.
                 #[cfg(target_arch = "x86_64")]
-                Self::Avx2 => unsafe { x86::avx2::sums(probes, (codes, packing), stride, sums) },
+                Self::Avx2 => unsafe { x86::avx2::sums(probes, packed, sums) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                Self::Avx512 => unsafe { x86::avx512::sums(probes, (codes, packing), stride, sums) },
+                Self::Avx512 => unsafe { x86::avx512::sums(probes, packed, sums) },
                 // SAFETY: every processor of this architecture has it.
                 #[cfg(target_arch = "aarch64")]
-                Self::Neon => unsafe { neon::sums(probes, (codes, packing), stride, sums) },
+                Self::Neon => unsafe { neon::sums(probes, packed, sums) },
             }
         }
     }
 
-    /// The sum of products of a probe and one row of codes.
+    /// Dot product of a probe and one row of codes.
     #[inline]
     pub(crate) fn sum(self, probe: &[i16], codes: &[i8]) -> i32 {
         assert!(probe.len() == codes.len() && codes.len().is_multiple_of(PADDING), "rows are padded");
@@ -136,7 +142,7 @@ impl Kernel {
         }
     }
 
-    /// The sum of products of two rows of codes.
+    /// Dot product of two rows of codes.
     pub(crate) fn sum_of_codes(self, one: &[i8], other: &[i8]) -> i32 {
         assert!(one.len() == other.len() && one.len().is_multiple_of(PADDING), "rows are padded");
         match self {
@@ -154,7 +160,7 @@ impl Kernel {
     }
 }
 
-/// What a probe's sum with a row of codes that are all zero is.
+/// Dot product of the probe with a row of zero codes, which are stored as [`NIBBLE_ZERO`].
 fn zero_sum(probe: &[i16], packing: Packing) -> i32 {
     match packing {
         Packing::Bytes => 0,
@@ -162,43 +168,34 @@ fn zero_sum(probe: &[i16], packing: Packing) -> i32 {
     }
 }
 
-/// How many probes share a row that was read.
+/// Probes that share one read of a row.
 const PROBES_MAX: usize = 4;
 
-/// Memory is told so far ahead what will be read. Left to itself it delivers two thirds as much.
+/// Prefetch distance. Without explicit prefetch the memory bandwidth is a third lower.
 const AHEAD_BYTES: usize = 4096;
 
-/// Writes `sums`, `sum` and `sum_of_codes` for one set of instructions, out of seven functions that the module has:
-/// `zero`, `prefetch`, `widen` (codes to 16 bits), `widen_nibbles` (the lower ones and the upper ones), `load` (a
-/// probe's numbers), `add_products`, `total`. `STEP` numbers are read at once. One row at a time: several side by side
-/// would spare loads of the probe, and memory delivers half as much to them.
+/// Writes `sums`, `sum` and `sum_of_codes` for one instruction set, from seven functions of the module: `zero`,
+/// `prefetch`, `widen` (codes to 16 bits), `widen_nibbles` (lower halves, upper halves), `load` (probe values),
+/// `add_products`, `total`. `STEP` values are read at once. One row at a time: several rows side by side would save
+/// loads of the probe but halve the memory bandwidth.
 macro_rules! kernel {
     ($features:literal) => {
-        use crate::rows::kernel::{AHEAD_BYTES, LINE_BYTES, PADDING, Packing, zero_sum};
+        use crate::rows::kernel::{AHEAD_BYTES, LINE_BYTES, PADDING, PackedRows, Packing, zero_sum};
 
         #[target_feature(enable = $features)]
-        pub(in crate::rows::kernel) fn sums(
-            probes: &[&[i16]],
-            codes: (&[i8], Packing),
-            stride: usize,
-            sums: &mut [i32],
-        ) {
+        pub(in crate::rows::kernel) fn sums(probes: &[&[i16]], packed: PackedRows<'_>, sums: &mut [i32]) {
             match *probes {
-                [a] => sums_of([a], codes, stride, sums),
-                [a, b] => sums_of([a, b], codes, stride, sums),
-                [a, b, c] => sums_of([a, b, c], codes, stride, sums),
-                [a, b, c, d] => sums_of([a, b, c, d], codes, stride, sums),
+                [a] => sums_of([a], packed, sums),
+                [a, b] => sums_of([a, b], packed, sums),
+                [a, b, c] => sums_of([a, b, c], packed, sums),
+                [a, b, c, d] => sums_of([a, b, c, d], packed, sums),
                 _ => {}
             }
         }
 
         #[target_feature(enable = $features)]
-        fn sums_of<const P: usize>(
-            probes: [&[i16]; P],
-            (codes, packing): (&[i8], Packing),
-            stride: usize,
-            sums: &mut [i32],
-        ) {
+        fn sums_of<const P: usize>(probes: [&[i16]; P], packed: PackedRows<'_>, sums: &mut [i32]) {
+            let PackedRows { codes, packing, stride } = packed;
             let rows = codes.len() / stride;
             let zeros = probes.map(|probe| zero_sum(probe, packing));
             for (row, codes) in codes.chunks_exact(stride).enumerate() {
@@ -313,7 +310,7 @@ mod tests {
         probe.iter().zip(row).map(|(p, c)| i64::from(*p) * i64::from(*c)).sum()
     }
 
-    /// Numbers up to the limit, and all of them at it now and then: the sums that come nearest to 32 bits.
+    /// Values up to the limit, sometimes all at the limit: the sums closest to 32 bits.
     fn numbers(len: usize, limit: i16) -> impl Strategy<Value = Vec<i16>> {
         prop_oneof![
             4 => prop::collection::vec(-limit..=limit, len),
@@ -343,7 +340,7 @@ mod tests {
             let probes: Vec<&[i16]> = probes.iter().map(Vec::as_slice).collect();
             for kernel in kernels() {
                 let mut sums = vec![7; 3];
-                kernel.sums(&probes, (&codes, Packing::Bytes), stride, &mut sums);
+                kernel.sums(&probes, PackedRows { codes: &codes, packing: Packing::Bytes, stride }, &mut sums);
                 prop_assert_eq!(sums.iter().map(|s| i64::from(*s)).collect::<Vec<_>>(), wanted.clone(), "{:?}", kernel);
                 if rows >= 2 {
                     let (one, other) = (&codes[..stride], &codes[stride..2 * stride]);
@@ -356,7 +353,7 @@ mod tests {
     }
 
     proptest! {
-        /// Any byte is two codes, so any bytes will do.
+        /// Every byte holds two valid codes, so any bytes are a valid input.
         #[test]
         fn every_kernel_unpacks_the_same_nibbles(
             bytes in prop::collection::vec(any::<i8>(), 192), numbers in prop::collection::vec(-300_i16..300, 384),
@@ -369,7 +366,7 @@ mod tests {
             let wanted: i64 = unpacked.zip(&numbers).map(|(code, number)| code * i64::from(*number)).sum();
             for kernel in kernels() {
                 let mut sums = Vec::new();
-                kernel.sums(&[&numbers, &numbers], (&bytes, Packing::Nibbles), 192, &mut sums);
+                kernel.sums(&[&numbers, &numbers], PackedRows { codes: &bytes, packing: Packing::Nibbles, stride: 192 }, &mut sums);
                 prop_assert_eq!(sums.iter().map(|s| i64::from(*s)).collect::<Vec<_>>(), [wanted; 2], "{:?}", kernel);
             }
         }

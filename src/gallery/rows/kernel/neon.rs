@@ -1,4 +1,4 @@
-//! The kernel for ARM: eight products in two instructions.
+//! Kernel for ARM: eight products in two instructions.
 
 use core::arch::aarch64::{
     int16x8_t, int32x4_t, vaddq_s32, vaddvq_s32, vandq_s16, vdupq_n_s16, vdupq_n_s32, vget_low_s16, vld1_s8, vld1_u8,
@@ -7,7 +7,7 @@ use core::arch::aarch64::{
 
 const STEP: usize = 8;
 
-/// These processors look ahead by themselves, and there is no stable instruction to tell them.
+/// These processors prefetch by themselves, and Rust has no stable prefetch instruction for them.
 #[target_feature(enable = "neon")]
 #[inline]
 fn prefetch(_ahead: *const i8) {}

@@ -1,11 +1,12 @@
-//! For processors that nothing is known of. Written so that a compiler finds what vectors there are.
+//! Kernel for other processors, written so that the compiler can vectorise it.
 
-use super::{LINE_BYTES, Packing, zero_sum};
+use super::{LINE_BYTES, PackedRows, Packing, zero_sum};
 
-/// Independent sums.
+/// Number of independent sums.
 const LANES: usize = 16;
 
-pub(super) fn sums(probes: &[&[i16]], (codes, packing): (&[i8], Packing), stride: usize, sums: &mut [i32]) {
+pub(super) fn sums(probes: &[&[i16]], packed: PackedRows<'_>, sums: &mut [i32]) {
+    let PackedRows { codes, packing, stride } = packed;
     let rows = codes.len() / stride;
     for (probe, numbers) in probes.iter().enumerate() {
         let zero = zero_sum(numbers, packing);

@@ -1,4 +1,4 @@
-//! Kernels for x86: 16 products an instruction with AVX2, 32 with AVX-512 and VNNI.
+//! Kernels for x86: 16 products per instruction with AVX2, 32 with AVX-512 VNNI.
 #![expect(clippy::cast_ptr_alignment, reason = "the loads are those that take any address")]
 
 pub(super) mod avx2 {

@@ -5,12 +5,12 @@
 //! It is written from the description and has its own tensor names: weights published for GaitPT do not load. It has 4
 //! 499 904 trained parameters:
 //!
-//! - `stages.S.embed`: a full connection of the group of joints that becomes one, `[width, group * width before]`;
+//! - `stages.S.embed`: a fully connected layer that merges a group of joints, `[width, group * width before]`;
 //! - `stages.S.joints` `[joints, width]` (not in the last stage, which has one joint), `stages.S.frames` `[61, width]`:
-//!   what is added for a joint's place in the body and for a token's place in time;
-//! - `stages.S.summary` `[joints, width]`: the token before the frames that comes to stand for the walk of a joint;
-//! - `stages.S.space` (nor that) and `stages.S.time`: encoders of three layers;
-//! - `features`: a full connection of all 1600 numbers of the summaries to the answer.
+//!   positional embeddings of joints and of frames;
+//! - `stages.S.summary` `[joints, width]`: the summary token of each joint, before the frames;
+//! - `stages.S.space` (not in the last stage) and `stages.S.time`: encoders of three layers;
+//! - `features`: a fully connected layer from all 1600 summary values to the output.
 
 use tch::{TchError, Tensor};
 

@@ -305,10 +305,10 @@ fn a_learnt_power_pools_by_the_generalised_mean_and_must_be_above_zero() {
         Network::build(architecture, weights, Folding::Folded)?.forward(&input, 1)
     };
     let mean = pooled_by(None).expect("runs");
-    let alike = cosine(&mean, &pooled_by(Some(1.0)).expect("runs"));
-    assert!(alike > 1.0 - 1e-6, "the power of one is the mean, {alike}");
-    let alike = cosine(&mean, &pooled_by(Some(3.0)).expect("runs"));
-    assert!(alike < 0.9999, "the power of three is not, {alike}");
+    let cosine_similarity = cosine(&mean, &pooled_by(Some(1.0)).expect("runs"));
+    assert!(cosine_similarity > 1.0 - 1e-6, "the power of one is the mean, {cosine_similarity}");
+    let cosine_similarity = cosine(&mean, &pooled_by(Some(3.0)).expect("runs"));
+    assert!(cosine_similarity < 0.9999, "the power of three is not, {cosine_similarity}");
     for power in [0.0, -3.0] {
         let refused = pooled_by(Some(power)).expect_err("no power");
         assert!(matches!(refused, NetworkError::NotAPower(name) if name == "heads.pool_layer.p"));

@@ -24,7 +24,7 @@ use domain::{
     CollectionUid, DecisionKind, Embedding, EmbeddingSpace, Entry, EntryKind, IdentityId, Modality, ModelDigest,
     Policy, Pooling, Position, Reason, SpaceName, TemplateId, Timestamp,
 };
-use gallery::{Gallery, GalleryOptions, Query, Shelf};
+use gallery::{CollectionIndex, Gallery, GalleryOptions, Query};
 
 const HALVINGS: usize = 8;
 const RESAMPLES: usize = 1000;
@@ -106,15 +106,16 @@ fn halve(people: &People, seen: &mut [Trials], random: &mut Xoshiro256PlusPlus) 
     let order = shuffled(several.len(), random);
     let enrolled: Vec<usize> = order[..order.len() / 2].iter().map(|at| several[*at]).collect();
     let pictures: Vec<&Vec<Embedding>> = enrolled.iter().map(|person| &people[*person]).collect();
-    let shelf = Gallery::new(GalleryOptions::default()).open(CollectionUid(Uuid::nil()));
-    shelf.apply(&log(pictures)).expect("a log without gaps");
+    let index = Gallery::new(GalleryOptions::default()).open(CollectionUid(Uuid::nil()));
+    index.apply(&log(pictures)).expect("a log without gaps");
     let space = people[0][0].space();
-    let rehearsal = shelf.rehearse(space, Pooling::Best, 2000, SEED);
+    let rehearsal = index.rehearse(space, Pooling::Best, 2000, SEED);
     let calibration = Calibration::from_rehearsal(&rehearsal, None).expect("hundreds of trials");
-    let terms = TARGETS
-        .map(|target_fpir| calibration.terms(Policy { target_fpir, ..Policy::default() }, shelf.identities_in(space)));
+    let terms = TARGETS.map(|target_fpir| {
+        calibration.thresholds(Policy { target_fpir, ..Policy::default() }, index.identities_in(space))
+    });
     for (person, pictures) in people.iter().enumerate().filter(|(person, _)| !enrolled.contains(person)) {
-        let nearest = nearest(&shelf, &pictures[below(pictures.len(), random)]);
+        let nearest = nearest(&index, &pictures[below(pictures.len(), random)]);
         seen[person].count += 1.0;
         for (errors, terms) in seen[person].errors.iter_mut().zip(&terms) {
             *errors += f64::from(u8::from(Some(nearest) >= terms.point.threshold_known.map(|t| t.0)));
@@ -123,10 +124,10 @@ fn halve(people: &People, seen: &mut [Trials], random: &mut Xoshiro256PlusPlus) 
     terms.map(|terms| terms.resolve_reasons.contains(&Reason::Extrapolated))
 }
 
-fn nearest(shelf: &Shelf, probe: &Embedding) -> f32 {
+fn nearest(index: &CollectionIndex, probe: &Embedding) -> f32 {
     let now = Timestamp::UNIX_EPOCH;
     let query = Query { limit: 1, filter: None, now, pooling: Pooling::Best, similarity_min: None };
-    shelf.search(probe, &query)[0].similarity.0
+    index.search(probe, &query)[0].similarity.0
 }
 
 fn realised(seen: impl Iterator<Item = Trials>, target: usize) -> f64 {
@@ -207,14 +208,14 @@ fn try_chimeras(chimeras: &[Chimera], trials: &mut ChimeraTrials, random: &mut X
         chimera.views.iter().flat_map(|view| view[..view.len() - 1].iter().cloned()).collect()
     };
     let pictures: Vec<Vec<Embedding>> = enrolled.iter().map(|at| all_but_last(&chimeras[*at])).collect();
-    let shelf = Gallery::new(GalleryOptions::default()).open(CollectionUid(Uuid::nil()));
-    shelf.apply(&log(&pictures)).expect("a log without gaps");
+    let index = Gallery::new(GalleryOptions::default()).open(CollectionUid(Uuid::nil()));
+    index.apply(&log(&pictures)).expect("a log without gaps");
     let spaces = [0, 1].map(|of| chimeras[0].views[of][0].space());
     let calibrations = spaces.map(|space| {
-        let rehearsal = shelf.rehearse(space, Pooling::Best, 2000, SEED);
+        let rehearsal = index.rehearse(space, Pooling::Best, 2000, SEED);
         Arc::new(Calibration::from_rehearsal(&rehearsal, None).expect("hundreds of trials"))
     });
-    let together = shelf.together(&spaces, Pooling::Best, 2000, SEED).expect("both spaces have identities");
+    let together = index.joint_rehearsal(&spaces, Pooling::Best, 2000, SEED).expect("both spaces have identities");
     let of_each = [&*calibrations[0], &*calibrations[1]];
     let fusion = Arc::new(fit_fusion(&together, &of_each));
     let identities = enrolled.len() as u64;
@@ -231,23 +232,23 @@ fn try_chimeras(chimeras: &[Chimera], trials: &mut ChimeraTrials, random: &mut X
                 pooling: Pooling::Best,
                 similarity_min: None,
             };
-            shelf.search(probe, &query)
+            index.search(probe, &query)
         });
         let views = probes.map(|embedding| ProbeView { embedding, model: SpaceName::new("real").expect("valid") });
         let scale = |(view, calibration)| FusionScale { view, calibration: Arc::clone(calibration), half_life: 0.0 };
         let scales: Vec<_> = views.into_iter().zip(&calibrations).map(scale).collect();
         let input = FusionInput::new(scales, Arc::clone(&fusion), identities);
         let settings = WeighingSettings { pooling: Pooling::Best, now: Timestamp::UNIX_EPOCH };
-        let weighed = input.weigh_all(&shelf, found.to_vec(), settings);
+        let weighed = input.weigh_all(&index, found.to_vec(), settings);
         let mut seen = Trials { count: 1.0, ..Trials::default() };
         for (target, policy) in policies.iter().enumerate() {
-            let terms = fusion.terms(*policy, identities, &of_each, false);
+            let terms = fusion.thresholds(*policy, identities, &of_each, false);
             let decision = decision::decide(&terms, policy.open_set, &weighed.candidates, weighed.posterior);
             let is_known = decision.kind == DecisionKind::Known;
             let is_right = is_known && weighed.candidates[0].identity == name;
             seen.errors[target] = f64::from(u8::from(if is_enrolled { !is_right } else { is_known }));
             for (of, found) in found.iter().enumerate().filter(|_| is_enrolled) {
-                let threshold = calibrations[of].terms(*policy, identities).point.threshold_known;
+                let threshold = calibrations[of].thresholds(*policy, identities).point.threshold_known;
                 let is_missed = found[0].identity != name || Some(found[0].similarity) < threshold;
                 trials.alone[of].errors[target] += f64::from(u8::from(is_missed));
             }
