@@ -18,7 +18,7 @@ build: libtorch ## build target/release/semblance
 	cargo build --release --bin semblance
 
 test: libtorch ## run all tests, with a PostgreSQL of their own; ARGS="a test's name"
-	tools/postgres.sh run cargo test --release $(ARGS)
+	tools/postgres.sh run tools/test.sh $(ARGS)
 
 check: fmt typos shellcheck clippy doc test ## what CI runs: formatting, spelling, lints, docs, tests
 
@@ -80,7 +80,7 @@ bench-onnx: build ## the encoders beside ONNX Runtime on the same weights, as ra
 		--models "$${SEMBLANCE_MODELS_DIR:-data/models}" $(ARGS)
 
 promises: libtorch ## realised error rates beside their targets, on the real embeddings of the test data
-	cargo test --release --workspace --lib -- realised_error_rates evidence_of_people --nocapture
+	cargo test --release --workspace --lib -- --ignored --nocapture realised_error_rates ratios_are_calibrated
 
 chart: ## lint and render the Helm chart, where helm is installed
 	@tools/chart.sh

@@ -23,7 +23,7 @@ main() {
         if find_binaries || { install_package && find_binaries; }; then
             start_cluster
         else
-            echo "tools/postgres.sh: what needs PostgreSQL is skipped: $why_not" >&2
+            echo "tools/postgres.sh: there is no PostgreSQL for this command: $why_not" >&2
         fi
     fi
     # Not exec: the cluster must be stopped afterwards, whatever the status is.

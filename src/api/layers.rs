@@ -22,7 +22,7 @@ use tracing::{Instrument, Span, field::Empty};
 
 use super::{
     access::AccessOptions,
-    http::problem,
+    problem::problem,
     status::{self, status},
     trace,
 };

@@ -16,6 +16,7 @@ pub mod client;
 mod grpc;
 mod http;
 mod layers;
+mod problem;
 pub mod proto;
 mod rest_listener;
 mod status;

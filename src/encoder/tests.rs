@@ -295,8 +295,9 @@ async fn a_batch_dependent_program_is_an_error_at_start() {
 }
 
 #[tokio::test]
-async fn pulled_starters_give_the_golden_vectors() {
-    let Some(data) = testing::folder() else { return };
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+async fn pulled_starters_give_the_golden_vectors_on_real_data() {
+    let data = testing::data();
     let (models, options) = rig(&[]);
     let fetch = fetch::FetchOptions::new(models.path().to_owned(), Some(data.clone()));
     let catalogue = Catalogue::built_in();

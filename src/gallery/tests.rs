@@ -283,8 +283,8 @@ fn graph_options() -> GalleryOptions {
 
 /// Share of the exact ten most similar identities that the graph finds, over probes that are not enrolled.
 #[expect(clippy::print_stderr, reason = "the measured recall is what the test is for")]
-fn recall(set: &str, person: fn(&str) -> &str) -> Option<f64> {
-    let rows = testing::embeddings(set)?;
+fn recall(set: &str, person: fn(&str) -> &str) -> f64 {
+    let rows = testing::embeddings(set);
     let (exact, approximate) = (index(GalleryOptions::default()), index(graph_options()));
     let mut writer = LogWriter::new(rows[0].1.len());
     let (mut probes, mut log) = (Vec::new(), Vec::new());
@@ -307,7 +307,7 @@ fn recall(set: &str, person: fn(&str) -> &str) -> Option<f64> {
     }
     let recall = f64::from(u32::try_from(found).expect("few")) / wanted as f64;
     eprintln!("{set}: recall@10 of the graph {recall:.4} over {} probes", probes.len());
-    Some(recall)
+    recall
 }
 
 fn names_of(candidates: &[Candidate]) -> BTreeSet<String> {
@@ -315,13 +315,15 @@ fn names_of(candidates: &[Candidate]) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_graph_finds_the_nearest_faces() {
-    assert!(recall("lfw_mobilefacenet", testing::lfw_person).is_none_or(|recall| recall >= 0.95));
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+fn the_graph_finds_the_nearest_faces_on_real_data() {
+    assert!(recall("lfw_mobilefacenet", testing::lfw_person) >= 0.95);
 }
 
 #[test]
-fn the_graph_finds_the_nearest_bodies() {
-    assert!(recall("market_osnet", testing::market_person).is_none_or(|recall| recall >= 0.95));
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+fn the_graph_finds_the_nearest_bodies_on_real_data() {
+    assert!(recall("market_osnet", testing::market_person) >= 0.95);
 }
 
 /// `people` identities with two templates each, and a graph.

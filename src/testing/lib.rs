@@ -1,32 +1,48 @@
-//! What tests share: where the real weights and the real labelled inputs are, and records to start from.
+//! What tests share: where the real data and the PostgreSQL server are, and records to start from.
+//!
+//! A test that needs data or a server is ignored by default. Its `#[ignore]` names the variable, and its name (or a
+//! module of its path) ends in `on_real_data` or `on_postgres`, so that `tools/test.sh` includes it where the variable is set.
 
 mod records;
 
-use std::path::{Path, PathBuf};
+use std::{env, fs, path::PathBuf};
 
 pub use records::{collection, identity, identity_id, labels, stored_template, template};
 
-/// The data folder: `SEMBLANCE_TEST_DATA`, or `../shared/data` beside the project. A test that needs it and gets `None`
-/// says so and passes: the project builds and tests without it.
-#[expect(clippy::disallowed_methods, clippy::print_stderr, reason = "tests have no configuration and no log")]
-pub fn folder() -> Option<PathBuf> {
-    let given = std::env::var_os("SEMBLANCE_TEST_DATA").map(PathBuf::from);
-    let folder = given.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"));
-    if folder.join("MANIFEST.md").is_file() {
-        return Some(folder);
-    }
-    eprintln!("skipped: no test data at {}", folder.display());
-    None
+/// The folder with the real weights and the real labelled inputs, which `SEMBLANCE_TEST_DATA` names.
+///
+/// # Panics
+/// When the variable is not set or names a folder without the set's `MANIFEST.md`.
+#[expect(clippy::disallowed_methods, reason = "tests have no configuration")]
+pub fn data() -> PathBuf {
+    let folder = env::var_os("SEMBLANCE_TEST_DATA").map(PathBuf::from);
+    let folder = folder.expect("SEMBLANCE_TEST_DATA is not set; set it to the folder of the real test data");
+    let is_complete = folder.join("MANIFEST.md").is_file();
+    assert!(is_complete, "SEMBLANCE_TEST_DATA is {}, a folder without MANIFEST.md", folder.display());
+    folder
+}
+
+/// The address of a PostgreSQL server on which tests may create and drop databases, from `SEMBLANCE_TEST_POSTGRES_URL`.
+///
+/// # Panics
+/// When the variable is not set.
+#[expect(clippy::disallowed_methods, reason = "tests have no configuration")]
+pub fn postgres_url() -> String {
+    let url = env::var("SEMBLANCE_TEST_POSTGRES_URL");
+    url.expect("SEMBLANCE_TEST_POSTGRES_URL is not set; tools/postgres.sh run COMMAND sets it for COMMAND")
 }
 
 /// Real embeddings with the name of the image that each was made from.
 pub type NamedEmbeddings = Vec<(String, Vec<f32>)>;
 
 /// The rows of `embeddings/<set>.npy`, which holds a float16 matrix, and their names.
-pub fn embeddings(set: &str) -> Option<NamedEmbeddings> {
-    let folder = folder()?.join("embeddings");
-    let file = std::fs::read(folder.join(format!("{set}.npy"))).expect("the folder holds the set");
-    let names = std::fs::read_to_string(folder.join(format!("{set}.names.txt"))).expect("each set has names");
+///
+/// # Panics
+/// When the real data is missing or the set is not in it.
+pub fn embeddings(set: &str) -> NamedEmbeddings {
+    let folder = data().join("embeddings");
+    let file = fs::read(folder.join(format!("{set}.npy"))).expect("the folder holds the set");
+    let names = fs::read_to_string(folder.join(format!("{set}.names.txt"))).expect("each set has names");
     // NumPy's format, version 1: a magic of 6 bytes, a version of 2, the header's length in 2, the header, the numbers.
     let header_len = usize::from(u16::from_le_bytes([file[8], file[9]]));
     let header = String::from_utf8_lossy(&file[10..10 + header_len]).into_owned();
@@ -36,7 +52,7 @@ pub fn embeddings(set: &str) -> Option<NamedEmbeddings> {
     let names: Vec<&str> = names.lines().collect();
     assert_eq!(numbers.len() % names.len(), 0, "one row a name");
     let rows = numbers.chunks_exact(numbers.len() / names.len());
-    Some(names.iter().zip(rows).map(|(name, row)| ((*name).to_owned(), row.to_vec())).collect())
+    names.iter().zip(rows).map(|(name, row)| ((*name).to_owned(), row.to_vec())).collect()
 }
 
 /// The person on an image of Labeled Faces in the Wild: the name without its number.

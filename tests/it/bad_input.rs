@@ -213,8 +213,9 @@ async fn wrong_protobuf_is_refused() {
 }
 
 #[tokio::test]
-async fn wrong_pictures_and_walks_are_refused() {
-    let Some(models) = models() else { return };
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+async fn wrong_pictures_and_walks_are_refused_on_real_data() {
+    let models = models();
     let home = Home::new(&Database::Sqlite).await;
     let server =
         Server::start(&home, &Start { models: Some(models), env: &[("SEMBLANCE_IMAGE_PIXELS_MAX", "1000000")] });
@@ -227,9 +228,7 @@ async fn wrong_pictures_and_walks_are_refused() {
         bytes.extend([8, 2, 0, 0, 0, 0, 0, 0, 0]);
         bytes
     };
-    let jpeg = std::fs::read(
-        crate::support::data().expect("there are models").join("face/sets/antispoof_samples/image_T1.jpg"),
-    );
+    let jpeg = std::fs::read(testing::data().join("face/sets/antispoof_samples/image_T1.jpg"));
     let jpeg = jpeg.expect("it is in the data");
     let walk = |frames: usize| serde_json::to_vec(&vec![json!({"keypoints": vec![100.0; 51]}); frames]).expect("json");
     for (what, query, kind, body) in [

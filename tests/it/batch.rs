@@ -11,7 +11,7 @@ use tonic::Code;
 
 use crate::{
     rest::{embedding, make_collection},
-    support::{Database, Home, Server, Start, answer, databases},
+    support::{Database, Home, Server, Start, answer, on_both_databases},
 };
 
 const BATCH: &str = "/v1/collections/staff/identities:batchEnroll";
@@ -51,42 +51,42 @@ async fn templates(server: &Server) -> Value {
     server.expect(Method::GET, "/v1/collections/staff", None).await["templateCount"].clone()
 }
 
-#[tokio::test]
-async fn a_stream_is_answered_batch_by_batch_and_a_bad_entry_ends_nothing() {
-    for database in databases() {
-        let home = Home::new(&database).await;
-        let server =
-            Server::start(&home, &Start { env: &[("SEMBLANCE_REQUEST_SECONDS_MAX", "600")], ..Start::default() });
-        make_collection(&server, "staff").await;
-        let mut client = IdentityServiceClient::new(server.channel().await);
-        let first = batch(vec![
-            entry("a", &[1.0, 0.0, 0.0, 0.0]),
-            entry("b", &[1.0, 0.0]),
-            entry("no id", &[1.0; 4]),
-            EnrollRequest { name: "collections/other/identities/x".into(), ..entry("x", &[1.0; 4]) },
-            EnrollRequest { samples: Vec::new(), ..entry("empty", &[]) },
-            entry("c", &[0.0, 1.0, 0.0, 0.0]),
-        ]);
-        let many = batch((0..80_u16).map(|n| entry(&format!("p{n}"), &[1.0, f32::from(n), 0.0, 1.0])).collect());
-        let sent = [first.clone(), batch(Vec::new()), many, first];
-        let answers = client.batch_enroll(tokio_stream::iter(sent)).await.expect("a stream").into_inner();
-        let answers: Vec<_> = answers.map(|answer| answer.expect("well")).collect().await;
-        let said = ["a", "UNUSABLE_SAMPLE", "INVALID_ARGUMENT", "INVALID_ARGUMENT", "INVALID_ARGUMENT", "c"];
-        assert_eq!(words(&answers[0]), said);
-        assert!(words(&answers[1]).is_empty());
-        assert_eq!(words(&answers[2]), (0..80).map(|n| format!("p{n}")).collect::<Vec<_>>());
-        // Sent again under the same ids, entries are answered as before and nothing is added.
-        assert_eq!(answers[3], answers[0]);
-        assert_eq!(answers.len(), 4);
-        assert_eq!(templates(&server).await, 82);
+on_both_databases! {
+    a_stream_is_answered_batch_by_batch_and_a_bad_entry_ends_nothing,
+}
 
-        let senseless = [batch(vec![entry("d", &[1.0; 4])]), BatchEnrollRequest::default()];
-        let mut answers = client.batch_enroll(tokio_stream::iter(senseless)).await.expect("a stream").into_inner();
-        assert_eq!(words(&answers.next().await.expect("one").expect("well")), ["d"]);
-        assert_eq!(answers.next().await.expect("an end").expect_err("no parent").code(), Code::InvalidArgument);
-        drop(server);
-        home.tidy().await;
-    }
+async fn a_stream_is_answered_batch_by_batch_and_a_bad_entry_ends_nothing(database: &Database) {
+    let home = Home::new(database).await;
+    let server = Server::start(&home, &Start { env: &[("SEMBLANCE_REQUEST_SECONDS_MAX", "600")], ..Start::default() });
+    make_collection(&server, "staff").await;
+    let mut client = IdentityServiceClient::new(server.channel().await);
+    let first = batch(vec![
+        entry("a", &[1.0, 0.0, 0.0, 0.0]),
+        entry("b", &[1.0, 0.0]),
+        entry("no id", &[1.0; 4]),
+        EnrollRequest { name: "collections/other/identities/x".into(), ..entry("x", &[1.0; 4]) },
+        EnrollRequest { samples: Vec::new(), ..entry("empty", &[]) },
+        entry("c", &[0.0, 1.0, 0.0, 0.0]),
+    ]);
+    let many = batch((0..80_u16).map(|n| entry(&format!("p{n}"), &[1.0, f32::from(n), 0.0, 1.0])).collect());
+    let sent = [first.clone(), batch(Vec::new()), many, first];
+    let answers = client.batch_enroll(tokio_stream::iter(sent)).await.expect("a stream").into_inner();
+    let answers: Vec<_> = answers.map(|answer| answer.expect("well")).collect().await;
+    let said = ["a", "UNUSABLE_SAMPLE", "INVALID_ARGUMENT", "INVALID_ARGUMENT", "INVALID_ARGUMENT", "c"];
+    assert_eq!(words(&answers[0]), said);
+    assert!(words(&answers[1]).is_empty());
+    assert_eq!(words(&answers[2]), (0..80).map(|n| format!("p{n}")).collect::<Vec<_>>());
+    // Sent again under the same ids, entries are answered as before and nothing is added.
+    assert_eq!(answers[3], answers[0]);
+    assert_eq!(answers.len(), 4);
+    assert_eq!(templates(&server).await, 82);
+
+    let senseless = [batch(vec![entry("d", &[1.0; 4])]), BatchEnrollRequest::default()];
+    let mut answers = client.batch_enroll(tokio_stream::iter(senseless)).await.expect("a stream").into_inner();
+    assert_eq!(words(&answers.next().await.expect("one").expect("well")), ["d"]);
+    assert_eq!(answers.next().await.expect("an end").expect_err("no parent").code(), Code::InvalidArgument);
+    drop(server);
+    home.tidy().await;
 }
 
 #[tokio::test]

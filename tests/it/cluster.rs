@@ -17,12 +17,9 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// One that runs, with the disk obeyed as in production; says so where PostgreSQL's programs are missing.
-    pub(crate) fn start() -> Option<Self> {
-        let Some(programs) = programs() else {
-            eprintln!("skipped: PostgreSQL's programs are not on this machine");
-            return None;
-        };
+    /// Starts one that waits for its disk, as in production.
+    pub(crate) fn start() -> Self {
+        let programs = programs().expect("initdb, pg_ctl and postgres are installed");
         // Not where the user's own temporary files are: another user may have to reach it.
         let folder = tempfile::Builder::new().prefix("semblance-faults.").tempdir_in("/tmp").expect("a folder");
         let mut cluster = Self { programs, folder, port: 0 };
@@ -37,7 +34,7 @@ impl Cluster {
             // Below the range that the kernel lends to outgoing connections, for it must still be free after a stop.
             cluster.port = 20_000 + u16::try_from(uuid::Uuid::now_v7().as_u128() % 12_000).expect("it is small");
             if cluster.try_begin() {
-                return Some(cluster);
+                return cluster;
             }
         }
         panic!("the database does not start: {}", cluster.log());

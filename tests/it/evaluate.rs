@@ -4,7 +4,7 @@ use std::{fmt::Write, path::Path};
 
 use serde_json::Value;
 
-use crate::support::{data, models, program};
+use crate::support::{models, program};
 
 fn evaluate(protocol: &str, data: &Path, more: &[&str]) -> Value {
     let folder = tempfile::tempdir().expect("a folder");
@@ -15,7 +15,7 @@ fn evaluate(protocol: &str, data: &Path, more: &[&str]) -> Value {
         .arg("--json")
         .arg(&json)
         .args(more)
-        .env("SEMBLANCE_MODELS_DIR", models().expect("checked before"))
+        .env("SEMBLANCE_MODELS_DIR", models())
         .output()
         .expect("the program runs");
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
@@ -28,8 +28,9 @@ fn number(report: &Value, kind: &str, measure: &str) -> f64 {
 }
 
 #[test]
-fn faces_of_lfw() {
-    let (Some(data), Some(_)) = (data(), models()) else { return };
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+fn faces_of_lfw_on_real_data() {
+    let data = testing::data();
     let set = data.join("face/lfw_devtest");
     let one_view = evaluate("lfw-pairs", &set, &[]);
     assert_eq!((one_view["samples"].as_u64(), one_view["refused"].as_u64()), (Some(1549), Some(0)));
@@ -42,8 +43,9 @@ fn faces_of_lfw() {
 }
 
 #[test]
-fn people_of_market() {
-    let (Some(data), Some(_)) = (data(), models()) else { return };
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+fn people_of_market_on_real_data() {
+    let data = testing::data();
     let report = evaluate("market", &data.join("person/market1501_query_subset"), &[]);
     assert!((number(&report, "retrieval", "rank_1") - 0.883).abs() <= 0.003, "{report}");
     assert!((number(&report, "retrieval", "map") - 0.817).abs() <= 0.003, "{report}");
@@ -64,8 +66,9 @@ fn psymo(data: &Path) -> tempfile::TempDir {
 }
 
 #[test]
-fn walks_of_psymo() {
-    let (Some(data), Some(_)) = (data(), models()) else { return };
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+fn walks_of_psymo_on_real_data() {
+    let data = testing::data();
     let folder = psymo(&data);
     let report = evaluate("psymo", &folder.path().join("skeletons"), &["--model", "gait-graph"]);
     assert_eq!(report["samples"].as_u64(), Some(480), "{report}");
@@ -74,8 +77,9 @@ fn walks_of_psymo() {
 }
 
 #[test]
-fn walks_of_psymo_by_the_walker_that_ships() {
-    let Some(data) = data() else { return };
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+fn walks_of_psymo_by_the_walker_that_ships_on_real_data() {
+    let data = testing::data();
     let folder = psymo(&data);
     let json = folder.path().join("report.json");
     let ended = program()
@@ -208,8 +212,9 @@ fn scores_become_a_page_that_needs_no_network_and_plots() {
 }
 
 #[test]
-fn embeddings_of_lfw_find_each_other_from_their_files() {
-    let Some(data) = data() else { return };
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+fn embeddings_of_lfw_find_each_other_from_their_files_on_real_data() {
+    let data = testing::data();
     let folder = tempfile::tempdir().expect("a folder");
     let json = folder.path().join("r.json").to_str().expect("plain").to_owned();
     let [array, names] = ["npy", "names.txt"].map(|ending| data.join(format!("embeddings/lfw_mobilefacenet.{ending}")));

@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::{Home, Server, Start, databases, direction, eventually};
+use crate::support::{Database, Home, Server, Start, direction, eventually, on_both_databases};
 
 const PEOPLE: u64 = 200;
 const COLLECTION: &str = "/v1/collections/staff";
@@ -73,80 +73,81 @@ fn start(home: &Home) -> Server {
     Server::start(home, &Start { env: &[("SEMBLANCE_CALIBRATION_WAIT_MS_MAX", "30000")], ..Start::default() })
 }
 
-#[tokio::test]
-async fn a_face_and_a_body_together_say_more_than_either() {
-    for database in databases() {
-        let home = Home::new(&database).await;
-        let server = start(&home);
-        make(&server, json!({"review": "uncertain"})).await;
+on_both_databases! {
+    a_face_and_a_body_together_say_more_than_either,
+}
 
-        // Nobody is enrolled: whoever comes is new, with all that was seen of him, and of many sightings at once one is.
-        let sighting = async |number: u64| {
-            let samples = [face(900, number), body(900, number)];
-            ask(&server, ":resolve", json!({"samples": samples, "mode": "enroll_if_new"})).await
-        };
-        let sightings = futures::future::join_all((0..8).map(sighting)).await;
-        let enrolled: Vec<&Value> = sightings.iter().filter(|answer| answer["enrolled"] == true).collect();
-        assert_eq!(enrolled.len(), 1, "{sightings:?}");
-        let first = enrolled[0];
-        assert_eq!(first["decision"], "new");
-        let path = format!("/v1/{}/templates", first["identity"].as_str().expect("an identity"));
-        let kept = server.expect(Method::GET, &path, None).await;
-        let kept: Vec<&str> =
-            kept["templates"].as_array().expect("a list").iter().filter_map(|t| t["modality"].as_str()).collect();
-        assert_eq!(kept, ["face", "person"]);
+async fn a_face_and_a_body_together_say_more_than_either(database: &Database) {
+    let home = Home::new(database).await;
+    let server = start(&home);
+    make(&server, json!({"review": "uncertain"})).await;
 
-        // One person shows nothing of what similarities are worth.
-        let unknown = ask(&server, ":resolve", json!({"samples": [face(1, 9), body(1, 9)]})).await;
-        assert_eq!(unknown["decision"], "uncertain");
-        assert!(reasons(&unknown).contains(&"no_calibration"), "{unknown}");
-        let search = server.request(Method::POST, &format!("{COLLECTION}/identities:search"));
-        let refused = search.json(&json!({"samples": [face(1, 9), body(1, 9)]})).send().await.expect("answered");
-        assert_eq!(refused.status(), StatusCode::CONFLICT);
-        let refused: Value = refused.json().await.expect("JSON");
-        assert_eq!(refused["code"], "TOO_FEW_TRIALS", "{refused}");
+    // Nobody is enrolled: whoever comes is new, with all that was seen of him, and of many sightings at once one is.
+    let sighting = async |number: u64| {
+        let samples = [face(900, number), body(900, number)];
+        ask(&server, ":resolve", json!({"samples": samples, "mode": "enroll_if_new"})).await
+    };
+    let sightings = futures::future::join_all((0..8).map(sighting)).await;
+    let enrolled: Vec<&Value> = sightings.iter().filter(|answer| answer["enrolled"] == true).collect();
+    assert_eq!(enrolled.len(), 1, "{sightings:?}");
+    let first = enrolled[0];
+    assert_eq!(first["decision"], "new");
+    let path = format!("/v1/{}/templates", first["identity"].as_str().expect("an identity"));
+    let kept = server.expect(Method::GET, &path, None).await;
+    let kept: Vec<&str> =
+        kept["templates"].as_array().expect("a list").iter().filter_map(|t| t["modality"].as_str()).collect();
+    assert_eq!(kept, ["face", "person"]);
 
-        enroll(&server).await;
-        let blurred = |modality: &'static str| move |person| vec![sample(modality, person, 7, 1.1)];
-        let (by_face, by_body) =
-            (found_first(&server, blurred("face")).await, found_first(&server, blurred("person")).await);
-        let both = |person| vec![sample("face", person, 7, 1.1), sample("person", person, 7, 1.1)];
-        let by_both = found_first(&server, both).await;
-        assert!(by_both > by_face.max(by_body) + 5, "face {by_face}, body {by_body}, both {by_both} of 60");
+    // One person shows nothing of what similarities are worth.
+    let unknown = ask(&server, ":resolve", json!({"samples": [face(1, 9), body(1, 9)]})).await;
+    assert_eq!(unknown["decision"], "uncertain");
+    assert!(reasons(&unknown).contains(&"no_calibration"), "{unknown}");
+    let search = server.request(Method::POST, &format!("{COLLECTION}/identities:search"));
+    let refused = search.json(&json!({"samples": [face(1, 9), body(1, 9)]})).send().await.expect("answered");
+    assert_eq!(refused.status(), StatusCode::CONFLICT);
+    let refused: Value = refused.json().await.expect("JSON");
+    assert_eq!(refused["code"], "TOO_FEW_TRIALS", "{refused}");
 
-        let found = ask(&server, ":search", json!({"samples": [face(5, 9), body(5, 9)], "topK": 4})).await;
-        let candidates = found["candidates"].as_array().expect("candidates");
-        assert_eq!((candidates.len(), found["gallerySize"].as_i64()), (4, Some(201)));
-        let ratios: Vec<f64> = candidates.iter().map(|candidate| ratio(&candidate["fused"])).collect();
-        assert!(ratios.is_sorted_by(|one, other| one >= other), "{ratios:?}");
-        let modalities = candidates[0]["fused"]["modalities"].as_array().expect("evidence");
-        assert_eq!((&modalities[0]["modality"], &modalities[1]["modality"]), (&json!("face"), &json!("person")));
-        let scores: Vec<&Value> = modalities.iter().map(|evidence| &evidence["similarity"]).collect();
-        assert_eq!([&candidates[0]["scores"]["face"], &candidates[0]["scores"]["person"]], scores[..]);
+    enroll(&server).await;
+    let blurred = |modality: &'static str| move |person| vec![sample(modality, person, 7, 1.1)];
+    let (by_face, by_body) =
+        (found_first(&server, blurred("face")).await, found_first(&server, blurred("person")).await);
+    let both = |person| vec![sample("face", person, 7, 1.1), sample("person", person, 7, 1.1)];
+    let by_both = found_first(&server, both).await;
+    assert!(by_both > by_face.max(by_body) + 5, "face {by_face}, body {by_body}, both {by_both} of 60");
 
-        // Whoever has no face here is found by his body, and the face that is missing says nothing.
-        let faceless = PEOPLE - 3;
-        let probe = json!([face(faceless, 9), sample("person", faceless, 9, 0.2)]);
-        let missing = ask(&server, ":search", json!({"samples": probe, "topK": 1})).await;
-        let best = &missing["candidates"][0];
-        assert_eq!(best["identity"], format!("collections/staff/identities/p{faceless}"), "{missing}");
-        assert_eq!(best["fused"]["modalities"].as_array().map(Vec::len), Some(1));
-        let alone = &best["fused"]["modalities"][0]["logLikelihoodRatio"];
-        assert_eq!(&best["fused"]["logLikelihoodRatio"], alone, "who speaks alone counts in full");
+    let found = ask(&server, ":search", json!({"samples": [face(5, 9), body(5, 9)], "topK": 4})).await;
+    let candidates = found["candidates"].as_array().expect("candidates");
+    assert_eq!((candidates.len(), found["gallerySize"].as_i64()), (4, Some(201)));
+    let ratios: Vec<f64> = candidates.iter().map(|candidate| ratio(&candidate["fused"])).collect();
+    assert!(ratios.is_sorted_by(|one, other| one >= other), "{ratios:?}");
+    let modalities = candidates[0]["fused"]["modalities"].as_array().expect("evidence");
+    assert_eq!((&modalities[0]["modality"], &modalities[1]["modality"]), (&json!("face"), &json!("person")));
+    let scores: Vec<&Value> = modalities.iter().map(|evidence| &evidence["similarity"]).collect();
+    assert_eq!([&candidates[0]["scores"]["face"], &candidates[0]["scores"]["person"]], scores[..]);
 
-        // A walk, of which there is none here, changes nothing: the face is held against its thresholds.
-        let walk = json!({"modality": "gait", "embedding": {"model": "gait-model", "values": direction(77)}});
-        let alone = ask(&server, ":resolve", json!({"samples": [face(8, 9)]})).await;
-        let beside = ask(&server, ":resolve", json!({"samples": [walk, face(8, 9)]})).await;
-        for field in ["decision", "reasons", "candidates", "operatingPoint", "model", "similarity"] {
-            assert_eq!(beside[field], alone[field], "{field}");
-        }
+    // Whoever has no face here is found by his body, and the face that is missing says nothing.
+    let faceless = PEOPLE - 3;
+    let probe = json!([face(faceless, 9), sample("person", faceless, 9, 0.2)]);
+    let missing = ask(&server, ":search", json!({"samples": probe, "topK": 1})).await;
+    let best = &missing["candidates"][0];
+    assert_eq!(best["identity"], format!("collections/staff/identities/p{faceless}"), "{missing}");
+    assert_eq!(best["fused"]["modalities"].as_array().map(Vec::len), Some(1));
+    let alone = &best["fused"]["modalities"][0]["logLikelihoodRatio"];
+    assert_eq!(&best["fused"]["logLikelihoodRatio"], alone, "who speaks alone counts in full");
 
-        resolves(&server).await;
-        verifies(&server).await;
-        drop(server);
-        home.tidy().await;
+    // A walk, of which there is none here, changes nothing: the face is held against its thresholds.
+    let walk = json!({"modality": "gait", "embedding": {"model": "gait-model", "values": direction(77)}});
+    let alone = ask(&server, ":resolve", json!({"samples": [face(8, 9)]})).await;
+    let beside = ask(&server, ":resolve", json!({"samples": [walk, face(8, 9)]})).await;
+    for field in ["decision", "reasons", "candidates", "operatingPoint", "model", "similarity"] {
+        assert_eq!(beside[field], alone[field], "{field}");
     }
+
+    resolves(&server).await;
+    verifies(&server).await;
+    drop(server);
+    home.tidy().await;
 }
 
 async fn resolves(server: &Server) {
@@ -199,7 +200,7 @@ async fn verifies(server: &Server) {
 
 #[tokio::test]
 async fn what_a_body_says_fades() {
-    let home = Home::new(&databases()[0]).await;
+    let home = Home::new(&Database::Sqlite).await;
     let server = start(&home);
     make(&server, json!({"personHalfLifeSeconds": 1})).await;
     enroll(&server).await;

@@ -2,6 +2,7 @@
 //! one home, what opens a door. Between packages cargo holds the walls: a package imports what its `Cargo.toml` names.
 //! docs/ARCHITECTURE.md gives the reasons. A rule that has to change is changed here, in the open.
 
+mod ignored;
 mod paths;
 
 use std::{fs, path::Path, process::Command};
@@ -259,6 +260,54 @@ fn what_keeps_the_rules_is_left_alone() {
     ];
     for (path, text) in right {
         assert_eq!(faults_in(path, text), Vec::<String>::new(), "{path}: {text}");
+    }
+}
+
+#[test]
+fn no_test_passes_without_having_run() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = ["src", "tests"].into_iter().flat_map(|folder| sources_below(root, folder));
+    let faults: Vec<String> = sources
+        .flat_map(|Source { path, text }| {
+            ignored::faults(&text).into_iter().map(move |(line, fault)| format!("{path}:{line}: {fault}"))
+        })
+        .collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn a_test_that_may_pass_without_having_run_is_found() {
+    let ignore = |reason: &str| format!("#[ignore{reason}]");
+    let on = |reason: &str, name: &str| format!("#[test]\n{}\nfn {name}() {{}}", ignore(reason));
+    let (data, postgres) = ("= \"needs SEMBLANCE_TEST_DATA\"", "= \"needs SEMBLANCE_TEST_POSTGRES_URL\"");
+    let (data, postgres) = (format!(" {data}"), format!(" {postgres}"));
+    let inside = |module: &str, test: &str| format!("mod {module} {{\n    {}\n}}", test.replace('\n', "\n    "));
+    for (text, line) in [
+        (on("", "slow"), 2),
+        (on(" = \"slow\"", "slow"), 2),
+        (on(&data, "faces"), 2),
+        (on(&data, "faces_on_postgres"), 2),
+        (on(&postgres, "turns"), 2),
+        (on(&postgres, "turns_on_real_data"), 2),
+        (on(&data, "turns_on_real_data_on_postgres"), 2),
+        (inside("on_sqlite", &on(&postgres, "turns")), 3),
+        ("#[test]\nfn f() {\n    let Some(a) = b() else { return };\n}".to_owned(), 3),
+        ("#[tokio::test]\nasync fn f() {\n    if a {\n        return;\n    }\n}".to_owned(), 4),
+    ] {
+        let faults = ignored::faults(&text);
+        assert_eq!(faults.iter().map(|fault| fault.0).collect::<Vec<_>>(), [line], "{text}: {faults:?}");
+    }
+    for text in [
+        on(&data, "faces_on_real_data"),
+        on(&postgres, "turns_on_postgres"),
+        inside("on_postgres", &on(&postgres, "turns")),
+        inside(
+            "on_postgres",
+            &on(" = \"needs SEMBLANCE_TEST_DATA and SEMBLANCE_TEST_POSTGRES_URL\"", "x_on_real_data"),
+        ),
+        "#[test]\nfn f() {}\nfn g() {\n    return;\n}".to_owned(),
+    ] {
+        assert_eq!(ignored::faults(&text), [], "{text}");
     }
 }
 

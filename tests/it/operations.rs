@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     rest::{embedding, enroll, make_collection},
-    support::{Database, Home, Server, Start, answer, databases, eventually},
+    support::{Database, Home, Server, Start, answer, eventually, on_both_databases},
 };
 
 const OPERATIONS: &str = "/v1/collections/staff/operations";
@@ -44,63 +44,62 @@ async fn problem(server: &Server, path: &str, body: Value) -> (StatusCode, Value
     (status, problem["code"].clone())
 }
 
-#[tokio::test]
-async fn who_is_enrolled_twice_is_found_and_who_is_erased_goes_from_what_was_found() {
-    for database in databases() {
-        let home = Home::new(&database).await;
-        let server = Server::start(&home, &Start::default());
-        prepare(&server).await;
-        let find = begin(&server, FIND, json!({"modality": "face", "minSimilarity": 0.9})).await;
-        let cluster = begin(&server, CLUSTER, json!({"modality": "face", "minSimilarity": 0.9})).await;
-        let found = done(&server, &find).await;
-        assert_eq!(
-            (&found["kind"], &found["progress"]),
-            (&json!("find_duplicates"), &json!({"done": 10, "total": 10}))
-        );
-        let survey = &found["duplicates"]["survey"];
-        assert_eq!((&survey["identityCount"], &survey["templateCount"]), (&json!(4), &json!(5)), "{survey}");
-        assert_eq!((&survey["reasons"], &survey["model"]), (&json!(["no_calibration"]), &json!("models/mine")));
-        assert_eq!(survey.get("expectedFalsePairs"), None);
-        let pairs = found["duplicates"]["pairs"].as_array().expect("a list");
-        assert_eq!(pairs.len(), 2, "{pairs:?}");
-        assert_eq!(pairs[0]["identities"], json!([identity("bob"), identity("carol")]));
-        assert_eq!((&pairs[0]["sameImage"], &pairs[1]["sameImage"]), (&json!(true), &json!(false)));
-        assert_eq!(pairs[1]["identities"], json!([identity("alice"), identity("alicia")]));
-        let template = pairs[1]["templates"][1].as_str().expect("a name");
-        assert!(template.starts_with("collections/staff/identities/alicia/templates/"), "{template}");
+on_both_databases! {
+    who_is_enrolled_twice_is_found_and_who_is_erased_goes_from_what_was_found,
+    an_operation_of_a_server_that_is_gone_is_aborted_and_makes_room,
+}
 
-        let clustered = done(&server, &cluster).await;
-        let clusters = &clustered["clusters"];
-        let sizes: Vec<usize> = clusters["clusters"].as_array().expect("a list").iter().map(members).collect();
-        assert_eq!((sizes, &clusters["aloneCount"]), (vec![2, 2, 1], &json!(0)), "{clusters}");
-        assert_eq!(clusters["mixedClusters"], json!([0, 1]));
-        assert_eq!(clusters["splitIdentities"], json!([{"identity": identity("carol"), "clusters": [1, 2]}]));
+async fn who_is_enrolled_twice_is_found_and_who_is_erased_goes_from_what_was_found(database: &Database) {
+    let home = Home::new(database).await;
+    let server = Server::start(&home, &Start::default());
+    prepare(&server).await;
+    let find = begin(&server, FIND, json!({"modality": "face", "minSimilarity": 0.9})).await;
+    let cluster = begin(&server, CLUSTER, json!({"modality": "face", "minSimilarity": 0.9})).await;
+    let found = done(&server, &find).await;
+    assert_eq!((&found["kind"], &found["progress"]), (&json!("find_duplicates"), &json!({"done": 10, "total": 10})));
+    let survey = &found["duplicates"]["survey"];
+    assert_eq!((&survey["identityCount"], &survey["templateCount"]), (&json!(4), &json!(5)), "{survey}");
+    assert_eq!((&survey["reasons"], &survey["model"]), (&json!(["no_calibration"]), &json!("models/mine")));
+    assert_eq!(survey.get("expectedFalsePairs"), None);
+    let pairs = found["duplicates"]["pairs"].as_array().expect("a list");
+    assert_eq!(pairs.len(), 2, "{pairs:?}");
+    assert_eq!(pairs[0]["identities"], json!([identity("bob"), identity("carol")]));
+    assert_eq!((&pairs[0]["sameImage"], &pairs[1]["sameImage"]), (&json!(true), &json!(false)));
+    assert_eq!(pairs[1]["identities"], json!([identity("alice"), identity("alicia")]));
+    let template = pairs[1]["templates"][1].as_str().expect("a name");
+    assert!(template.starts_with("collections/staff/identities/alicia/templates/"), "{template}");
 
-        // Both are kept over a restart, and neither names who is erased.
-        server.kill();
-        let server = Server::start(&home, &Start::default());
-        assert_eq!(server.expect(Method::GET, &find, None).await, found);
-        server.expect(Method::DELETE, "/v1/collections/staff/identities/alicia", None).await;
-        for (operation, names) in [(&find, "bob"), (&cluster, "alice")] {
-            let shown = server.expect(Method::GET, operation, None).await.to_string();
-            assert!(!shown.contains("alicia") && shown.contains(names), "{shown}");
-        }
-        let clusters = server.expect(Method::GET, &cluster, None).await["clusters"].clone();
-        assert_eq!(clusters["mixedClusters"], json!([1]), "Alice has no other name any more");
-        let picture = clusters["clusters"][2]["members"][0]["template"].as_str().expect("a name").to_owned();
-        server.expect(Method::DELETE, &format!("/v1/{picture}"), None).await;
-        assert_eq!(server.expect(Method::GET, &cluster, None).await["clusters"]["splitIdentities"], json!([]));
+    let clustered = done(&server, &cluster).await;
+    let clusters = &clustered["clusters"];
+    let sizes: Vec<usize> = clusters["clusters"].as_array().expect("a list").iter().map(members).collect();
+    assert_eq!((sizes, &clusters["aloneCount"]), (vec![2, 2, 1], &json!(0)), "{clusters}");
+    assert_eq!(clusters["mixedClusters"], json!([0, 1]));
+    assert_eq!(clusters["splitIdentities"], json!([{"identity": identity("carol"), "clusters": [1, 2]}]));
 
-        let listed = server.expect(Method::GET, OPERATIONS, None).await;
-        assert_eq!(listed["operations"].as_array().map(Vec::len), Some(2));
-        assert!(!listed.to_string().contains("identities/"), "a list tells nothing of what was found");
-        server.expect(Method::DELETE, &find, None).await;
-        assert_eq!(server.ask(Method::GET, &find, None).await.0, StatusCode::NOT_FOUND);
-        server.expect(Method::DELETE, "/v1/collections/staff", None).await;
-        assert_eq!(server.ask(Method::GET, &cluster, None).await.0, StatusCode::NOT_FOUND);
-        drop(server);
-        home.tidy().await;
+    // Both are kept over a restart, and neither names who is erased.
+    server.kill();
+    let server = Server::start(&home, &Start::default());
+    assert_eq!(server.expect(Method::GET, &find, None).await, found);
+    server.expect(Method::DELETE, "/v1/collections/staff/identities/alicia", None).await;
+    for (operation, names) in [(&find, "bob"), (&cluster, "alice")] {
+        let shown = server.expect(Method::GET, operation, None).await.to_string();
+        assert!(!shown.contains("alicia") && shown.contains(names), "{shown}");
     }
+    let clusters = server.expect(Method::GET, &cluster, None).await["clusters"].clone();
+    assert_eq!(clusters["mixedClusters"], json!([1]), "Alice has no other name any more");
+    let picture = clusters["clusters"][2]["members"][0]["template"].as_str().expect("a name").to_owned();
+    server.expect(Method::DELETE, &format!("/v1/{picture}"), None).await;
+    assert_eq!(server.expect(Method::GET, &cluster, None).await["clusters"]["splitIdentities"], json!([]));
+
+    let listed = server.expect(Method::GET, OPERATIONS, None).await;
+    assert_eq!(listed["operations"].as_array().map(Vec::len), Some(2));
+    assert!(!listed.to_string().contains("identities/"), "a list tells nothing of what was found");
+    server.expect(Method::DELETE, &find, None).await;
+    assert_eq!(server.ask(Method::GET, &find, None).await.0, StatusCode::NOT_FOUND);
+    server.expect(Method::DELETE, "/v1/collections/staff", None).await;
+    assert_eq!(server.ask(Method::GET, &cluster, None).await.0, StatusCode::NOT_FOUND);
+    drop(server);
+    home.tidy().await;
 }
 
 fn members(cluster: &Value) -> usize {
@@ -113,40 +112,37 @@ async fn as_if_running(home: &Home, heard: &str) {
     home.execute(&statement).await;
 }
 
-#[tokio::test]
-async fn an_operation_of_a_server_that_is_gone_is_aborted_and_makes_room() {
-    for database in databases() {
-        let home = Home::new(&database).await;
-        let one = [("SEMBLANCE_OPERATIONS_RUNNING_MAX", "1")];
-        let server = Server::start(&home, &Start { env: &one, ..Start::default() });
-        prepare(&server).await;
-        let body = json!({"modality": "face", "minSimilarity": 0.9});
-        let operation = begin(&server, FIND, body.clone()).await;
-        done(&server, &operation).await;
-        // A server that was killed half way, heard of just now.
-        server.kill();
-        // The turn of the century, so that no machine is too slow for the minute.
-        as_if_running(&home, "4102444800000000").await;
-        let server = Server::start(&home, &Start { env: &one, ..Start::default() });
-        let shown = server.expect(Method::GET, &operation, None).await;
-        assert_eq!((&shown["done"], shown.get("duplicates")), (&json!(false), None), "{shown}");
-        assert_eq!(
-            problem(&server, FIND, body.clone()).await,
-            (StatusCode::TOO_MANY_REQUESTS, json!("TOO_MANY_OPERATIONS"))
-        );
-        let cancelled = server.expect(Method::POST, &format!("{operation}:cancel"), Some(json!({}))).await;
-        assert_eq!((&cancelled["done"], &cancelled["cancelRequested"]), (&json!(false), &json!(true)));
+async fn an_operation_of_a_server_that_is_gone_is_aborted_and_makes_room(database: &Database) {
+    let home = Home::new(database).await;
+    let one = [("SEMBLANCE_OPERATIONS_RUNNING_MAX", "1")];
+    let server = Server::start(&home, &Start { env: &one, ..Start::default() });
+    prepare(&server).await;
+    let body = json!({"modality": "face", "minSimilarity": 0.9});
+    let operation = begin(&server, FIND, body.clone()).await;
+    done(&server, &operation).await;
+    // A server that was killed half way, heard of just now.
+    server.kill();
+    // The turn of the century, so that no machine is too slow for the minute.
+    as_if_running(&home, "4102444800000000").await;
+    let server = Server::start(&home, &Start { env: &one, ..Start::default() });
+    let shown = server.expect(Method::GET, &operation, None).await;
+    assert_eq!((&shown["done"], shown.get("duplicates")), (&json!(false), None), "{shown}");
+    assert_eq!(
+        problem(&server, FIND, body.clone()).await,
+        (StatusCode::TOO_MANY_REQUESTS, json!("TOO_MANY_OPERATIONS"))
+    );
+    let cancelled = server.expect(Method::POST, &format!("{operation}:cancel"), Some(json!({}))).await;
+    assert_eq!((&cancelled["done"], &cancelled["cancelRequested"]), (&json!(false), &json!(true)));
 
-        // And a minute later.
-        as_if_running(&home, "0").await;
-        let aborted = server.expect(Method::GET, &operation, None).await;
-        assert_eq!(aborted["done"], true);
-        assert_eq!((&aborted["error"]["code"], &aborted["error"]["reason"]), (&json!(10), &json!("SERVER_STOPPED")));
-        let next = begin(&server, FIND, body).await;
-        assert_eq!(done(&server, &next).await.get("error"), None);
-        drop(server);
-        home.tidy().await;
-    }
+    // And a minute later.
+    as_if_running(&home, "0").await;
+    let aborted = server.expect(Method::GET, &operation, None).await;
+    assert_eq!(aborted["done"], true);
+    assert_eq!((&aborted["error"]["code"], &aborted["error"]["reason"]), (&json!(10), &json!("SERVER_STOPPED")));
+    let next = begin(&server, FIND, body).await;
+    assert_eq!(done(&server, &next).await.get("error"), None);
+    drop(server);
+    home.tidy().await;
 }
 
 #[tokio::test]

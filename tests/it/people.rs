@@ -15,7 +15,7 @@ use semblance::api::proto::{
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::{Home, Server, Start, answer, data, databases, models};
+use crate::support::{Database, Home, Server, Start, answer, models, on_both_databases};
 
 /// People of the set with at least two pictures, in order: id and pictures.
 fn people(data: &Path, at_most: usize) -> Vec<(String, Vec<PathBuf>)> {
@@ -59,103 +59,103 @@ async fn search(server: &Server, picture: &Path) -> Value {
     found["candidates"][0].clone()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_people_are_found_again_after_a_kill() {
-    let (Some(data), Some(models)) = (data(), models()) else { return };
-    let people = people(&data, 100);
-    assert_eq!(people.len(), 100);
-    for database in databases() {
-        let home = Home::new(&database).await;
-        let start = Start { models: Some(models), ..Start::default() };
-        let server = Server::start(&home, &start);
-        server.expect(Method::POST, "/v1/collections?collectionId=lfw", None).await;
-        let client = IdentityServiceClient::new(server.channel().await);
-        let mut enrolling = JoinSet::new();
-        for (id, pictures) in &people {
-            let (mut client, name, sample) =
-                (client.clone(), format!("collections/lfw/identities/{id}"), face(&pictures[0]));
-            enrolling.spawn(async move {
-                let request = EnrollRequest { name, samples: vec![sample], ..EnrollRequest::default() };
-                client.enroll(request).await.expect("enrolled").into_inner()
-            });
-        }
-        let enrolled = enrolling.join_all().await;
-        assert_eq!(enrolled.iter().map(|e| e.templates.len()).sum::<usize>(), 100);
-        server.kill();
-
-        let server = Server::start(&home, &start);
-        assert!(server.greeting().contains("100 identities, 100 templates"), "{}", server.greeting());
-        let mut second_right = 0;
-        for (id, pictures) in &people {
-            let name = format!("collections/lfw/identities/{id}");
-            let first = search(&server, &pictures[0]).await;
-            assert_eq!(first["identity"], name, "the enrolled picture finds its person");
-            assert!(first["similarity"].as_f64().expect("a number") > 0.999);
-            second_right += usize::from(search(&server, &pictures[1]).await["identity"] == name);
-        }
-        println!("{database:?}: a second picture finds {second_right} of 100");
-        assert!(second_right >= 88, "a second picture finds {second_right} of 100");
-        drop(server);
-        home.tidy().await;
-    }
+on_both_databases! {
+    real data: a_hundred_people_are_found_again_after_a_kill_on_real_data,
+    many_sightings_of_one_stranger_make_one_identity_on_real_data,
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_sightings_of_one_stranger_make_one_identity() {
-    let (Some(data), Some(models)) = (data(), models()) else { return };
+async fn a_hundred_people_are_found_again_after_a_kill_on_real_data(database: &Database) {
+    let (data, models) = (testing::data(), models());
+    let people = people(&data, 100);
+    assert_eq!(people.len(), 100);
+    let home = Home::new(database).await;
+    let start = Start { models: Some(models), ..Start::default() };
+    let server = Server::start(&home, &start);
+    server.expect(Method::POST, "/v1/collections?collectionId=lfw", None).await;
+    let client = IdentityServiceClient::new(server.channel().await);
+    let mut enrolling = JoinSet::new();
+    for (id, pictures) in &people {
+        let (mut client, name, sample) =
+            (client.clone(), format!("collections/lfw/identities/{id}"), face(&pictures[0]));
+        enrolling.spawn(async move {
+            let request = EnrollRequest { name, samples: vec![sample], ..EnrollRequest::default() };
+            client.enroll(request).await.expect("enrolled").into_inner()
+        });
+    }
+    let enrolled = enrolling.join_all().await;
+    assert_eq!(enrolled.iter().map(|e| e.templates.len()).sum::<usize>(), 100);
+    server.kill();
+
+    let server = Server::start(&home, &start);
+    assert!(server.greeting().contains("100 identities, 100 templates"), "{}", server.greeting());
+    let mut second_right = 0;
+    for (id, pictures) in &people {
+        let name = format!("collections/lfw/identities/{id}");
+        let first = search(&server, &pictures[0]).await;
+        assert_eq!(first["identity"], name, "the enrolled picture finds its person");
+        assert!(first["similarity"].as_f64().expect("a number") > 0.999);
+        second_right += usize::from(search(&server, &pictures[1]).await["identity"] == name);
+    }
+    println!("{database:?}: a second picture finds {second_right} of 100");
+    assert!(second_right >= 88, "a second picture finds {second_right} of 100");
+    drop(server);
+    home.tidy().await;
+}
+
+async fn many_sightings_of_one_stranger_make_one_identity_on_real_data(database: &Database) {
+    let (data, models) = (testing::data(), models());
     let people = people(&data, 60);
     let (known, strangers) = people.split_at(11);
-    for database in databases() {
-        let home = Home::new(&database).await;
-        let server = Server::start(&home, &Start { models: Some(models), ..Start::default() });
-        server.expect(Method::POST, "/v1/collections?collectionId=lfw", None).await;
-        // Some who are known already, so that there is a gallery to be a stranger to.
-        let mut client = IdentityServiceClient::new(server.channel().await);
-        for (id, pictures) in known {
-            let name = format!("collections/lfw/identities/{id}");
-            let request = EnrollRequest { name, samples: vec![face(&pictures[0])], ..EnrollRequest::default() };
-            client.enroll(request).await.expect("enrolled");
-        }
-        // A stranger whom the server, asked without consequences, calls new.
-        let ask = RecognitionServiceClient::new(server.channel().await);
-        let mut stranger = None;
-        for (_, pictures) in strangers {
-            let request = resolve(face(&pictures[0]), Mode::DryRun);
-            let answer = ask.clone().resolve(request).await.expect("resolved").into_inner();
-            assert!(!answer.enrolled, "a dry run changes nothing");
-            if answer.decision() == Decision::New {
-                stranger = Some(face(&pictures[0]));
-                break;
-            }
-        }
-        let stranger = stranger.expect("one of so many is unlike everybody here");
-        let mut sightings = JoinSet::new();
-        for _connection in 0..8 {
-            let client = RecognitionServiceClient::new(server.channel().await);
-            for _call in 0..8 {
-                let (mut client, request) = (client.clone(), resolve(stranger.clone(), Mode::EnrollIfNew));
-                sightings.spawn(async move { client.resolve(request).await.expect("resolved").into_inner() });
-            }
-        }
-        let answers = sightings.join_all().await;
-        assert_eq!(answers.len(), 64);
-        let enrolled: Vec<_> = answers.iter().filter(|a| a.enrolled).collect();
-        assert_eq!(enrolled.len(), 1, "exactly one sighting enrolls");
-        assert_eq!(enrolled[0].decision(), Decision::New);
-        for seen in answers.iter().filter(|a| !a.enrolled) {
-            assert_eq!(seen.decision(), Decision::Known);
-            assert_eq!(seen.identity, enrolled[0].identity);
-        }
-        let listed = server.expect(Method::GET, "/v1/collections/lfw/identities", None).await;
-        assert_eq!(listed["identities"].as_array().expect("a list").len(), known.len() + 1);
-        drop(server);
-        home.tidy().await;
+    let home = Home::new(database).await;
+    let server = Server::start(&home, &Start { models: Some(models), ..Start::default() });
+    server.expect(Method::POST, "/v1/collections?collectionId=lfw", None).await;
+    // Some who are known already, so that there is a gallery to be a stranger to.
+    let mut client = IdentityServiceClient::new(server.channel().await);
+    for (id, pictures) in known {
+        let name = format!("collections/lfw/identities/{id}");
+        let request = EnrollRequest { name, samples: vec![face(&pictures[0])], ..EnrollRequest::default() };
+        client.enroll(request).await.expect("enrolled");
     }
+    // A stranger whom the server, asked without consequences, calls new.
+    let ask = RecognitionServiceClient::new(server.channel().await);
+    let mut stranger = None;
+    for (_, pictures) in strangers {
+        let request = resolve(face(&pictures[0]), Mode::DryRun);
+        let answer = ask.clone().resolve(request).await.expect("resolved").into_inner();
+        assert!(!answer.enrolled, "a dry run changes nothing");
+        if answer.decision() == Decision::New {
+            stranger = Some(face(&pictures[0]));
+            break;
+        }
+    }
+    let stranger = stranger.expect("one of so many is unlike everybody here");
+    let mut sightings = JoinSet::new();
+    for _connection in 0..8 {
+        let client = RecognitionServiceClient::new(server.channel().await);
+        for _call in 0..8 {
+            let (mut client, request) = (client.clone(), resolve(stranger.clone(), Mode::EnrollIfNew));
+            sightings.spawn(async move { client.resolve(request).await.expect("resolved").into_inner() });
+        }
+    }
+    let answers = sightings.join_all().await;
+    assert_eq!(answers.len(), 64);
+    let enrolled: Vec<_> = answers.iter().filter(|a| a.enrolled).collect();
+    assert_eq!(enrolled.len(), 1, "exactly one sighting enrolls");
+    assert_eq!(enrolled[0].decision(), Decision::New);
+    for seen in answers.iter().filter(|a| !a.enrolled) {
+        assert_eq!(seen.decision(), Decision::Known);
+        assert_eq!(seen.identity, enrolled[0].identity);
+    }
+    let listed = server.expect(Method::GET, "/v1/collections/lfw/identities", None).await;
+    assert_eq!(listed["identities"].as_array().expect("a list").len(), known.len() + 1);
+    drop(server);
+    home.tidy().await;
 }
 
 #[tokio::test]
-async fn each_modality_is_served_in_each_form() {
-    let (Some(data), Some(models)) = (data(), models()) else { return };
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+async fn each_modality_is_served_in_each_form_on_real_data() {
+    let (data, models) = (testing::data(), models());
     let home = Home::new(&crate::support::Database::Sqlite).await;
     let server = Server::start(&home, &Start { models: Some(models), ..Start::default() });
     server.expect(Method::POST, "/v1/collections?collectionId=c", None).await;

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::{
     rest::{embedding, enroll, make_collection},
-    support::{Database, Home, Server, Start, databases, eventually, number},
+    support::{Home, Server, Start, eventually, number, postgres},
 };
 
 const SEARCH: &str = "/v1/collections/staff/identities:search";
@@ -15,11 +15,6 @@ const SEARCH: &str = "/v1/collections/staff/identities:search";
 const NEVER_ASKED: (&str, &str) = ("SEMBLANCE_FOLLOW_INTERVAL_MS", "3600000");
 /// The longest that a read waits for its token.
 const WAIT: (&str, &str) = ("SEMBLANCE_CONSISTENCY_WAIT_MS_MAX", "25000");
-
-/// The PostgreSQL that the tests were given.
-fn postgres() -> Option<Database> {
-    databases().into_iter().find(|database| matches!(database, Database::Postgres(_)))
-}
 
 fn replica(home: &Home, env: &[(&str, &str)]) -> Server {
     let env: Vec<(&str, &str)> = [NEVER_ASKED, WAIT].iter().chain(env).copied().collect();
@@ -74,9 +69,9 @@ fn later(token: &Value, further: u64) -> Value {
 }
 
 #[tokio::test]
-async fn what_one_replica_writes_the_other_shows_at_once_and_waits_for_by_its_token() {
-    let Some(database) = postgres() else { return };
-    let home = Home::new(&database).await;
+#[ignore = "needs SEMBLANCE_TEST_POSTGRES_URL"]
+async fn what_one_replica_writes_the_other_shows_at_once_and_waits_for_by_its_token_on_postgres() {
+    let home = Home::new(&postgres()).await;
     let (one, other) = (replica(&home, &[]), replica(&home, &[]));
     make_collection(&one, "staff").await;
     for number in 0..20 {
@@ -114,9 +109,9 @@ async fn what_one_replica_writes_the_other_shows_at_once_and_waits_for_by_its_to
 }
 
 #[tokio::test]
-async fn a_token_that_nobody_reaches_is_refused_after_a_while() {
-    let Some(database) = postgres() else { return };
-    let home = Home::new(&database).await;
+#[ignore = "needs SEMBLANCE_TEST_POSTGRES_URL"]
+async fn a_token_that_nobody_reaches_is_refused_after_a_while_on_postgres() {
+    let home = Home::new(&postgres()).await;
     let server = replica(&home, &[("SEMBLANCE_CONSISTENCY_WAIT_MS_MAX", "100")]);
     make_collection(&server, "staff").await;
     let enrolled = enroll(&server, "alice", values(1), json!({})).await;
@@ -127,9 +122,9 @@ async fn a_token_that_nobody_reaches_is_refused_after_a_while() {
 }
 
 #[tokio::test]
-async fn what_was_not_told_is_asked_for() {
-    let Some(database) = postgres() else { return };
-    let home = Home::new(&database).await;
+#[ignore = "needs SEMBLANCE_TEST_POSTGRES_URL"]
+async fn what_was_not_told_is_asked_for_on_postgres() {
+    let home = Home::new(&postgres()).await;
     let one = replica(&home, &[]);
     make_collection(&one, "staff").await;
     // One who listens on the channel of another schema is told of nothing.
@@ -151,9 +146,9 @@ async fn what_was_not_told_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_replica_whose_line_was_cut_catches_up_as_soon_as_it_listens_again() {
-    let Some(database) = postgres() else { return };
-    let home = Home::new(&database).await;
+#[ignore = "needs SEMBLANCE_TEST_POSTGRES_URL"]
+async fn a_replica_whose_line_was_cut_catches_up_as_soon_as_it_listens_again_on_postgres() {
+    let home = Home::new(&postgres()).await;
     let other = replica(&home, &[]);
     eventually("it listens", async || listeners(&home).await.len() == 1).await;
     let cut = listeners(&home).await;
@@ -174,9 +169,9 @@ async fn a_replica_whose_line_was_cut_catches_up_as_soon_as_it_listens_again() {
 }
 
 #[tokio::test]
-async fn a_replica_that_was_paused_answers_true_again() {
-    let Some(database) = postgres() else { return };
-    let home = Home::new(&database).await;
+#[ignore = "needs SEMBLANCE_TEST_POSTGRES_URL"]
+async fn a_replica_that_was_paused_answers_true_again_on_postgres() {
+    let home = Home::new(&postgres()).await;
     let (one, other) = (replica(&home, &[]), replica(&home, &[]));
     make_collection(&one, "staff").await;
     enroll(&other, "before", values(0), json!({})).await;
@@ -226,11 +221,11 @@ async fn sighting(server: &Server, values: &[f32], mode: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sixteen_sightings_of_one_stranger_on_two_replicas_make_one_identity_round_after_round() {
+#[ignore = "needs SEMBLANCE_TEST_POSTGRES_URL"]
+async fn sixteen_sightings_of_one_stranger_on_two_replicas_make_one_identity_round_after_round_on_postgres() {
     const CROWD: usize = 320;
-    let Some(database) = postgres() else { return };
     let rounds = number("SEMBLANCE_TEST_ROUNDS", 60);
-    let home = Home::new(&database).await;
+    let home = Home::new(&postgres()).await;
     let (one, other) = (replica(&home, &[]), replica(&home, &[]));
     let spaces = json!([{"model": "mine", "modality": "face", "dimension": STRANGER_DIMENSION, "external": true}]);
     one.expect(Method::POST, "/v1/collections?collectionId=staff", Some(json!({"spaces": spaces}))).await;

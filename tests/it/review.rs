@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     rest::{embedding, enroll, make_collection},
-    support::{Database, Home, Server, Start, answer, databases},
+    support::{Database, Home, Server, Start, answer, on_both_databases},
 };
 
 const CASES: &str = "/v1/collections/staff/reviewCases";
@@ -43,88 +43,86 @@ async fn count(server: &Server, state: &str) -> usize {
     list["reviewCases"].as_array().map_or(0, Vec::len)
 }
 
-#[tokio::test]
-async fn a_review_leads_from_uncertain_to_a_certified_identity_and_back() {
-    for database in databases() {
-        let home = Home::new(&database).await;
-        let server = Server::start(&home, &Start::default());
-        prepare(&server).await;
-        let stranger = [0.3, 1.0, 0.0, 0.0];
-        let case = case_of(&server, stranger).await;
+on_both_databases! {
+    a_review_leads_from_uncertain_to_a_certified_identity_and_back,
+    self_paced_review_asks_within_its_share_and_says_when_it_is_spent,
+}
 
-        let shown = server.expect(Method::GET, &case, None).await;
-        assert_eq!((&shown["state"], &shown["labels"]["gate"]), (&json!("open"), &json!("2")));
-        assert_eq!(shown["candidates"][0]["identity"], "collections/staff/identities/alice");
-        assert_eq!(shown["reasons"], json!(["no_calibration"]));
+async fn a_review_leads_from_uncertain_to_a_certified_identity_and_back(database: &Database) {
+    let home = Home::new(database).await;
+    let server = Server::start(&home, &Start::default());
+    prepare(&server).await;
+    let stranger = [0.3, 1.0, 0.0, 0.0];
+    let case = case_of(&server, stranger).await;
 
-        // What is acknowledged survives: the case and its samples too.
-        server.kill();
-        let server = Server::start(&home, &Start::default());
-        assert_eq!(count(&server, "open").await, 1);
-        let claim = json!({"reviewer": "ann", "leaseSeconds": 600});
-        let claimed = server.expect(Method::POST, &format!("{case}:claim"), Some(claim)).await;
-        assert_eq!((&claimed["state"], &claimed["reviewer"]), (&json!("claimed"), &json!("ann")));
-        assert_eq!((count(&server, "open").await, count(&server, "claimed").await), (0, 1));
-        for (verb, body) in
-            [("claim", json!({"reviewer": "ben"})), ("decide", json!({"reviewer": "ben", "verdict": "discard"}))]
-        {
-            let (status, problem) = server.ask(Method::POST, &format!("{case}:{verb}"), Some(body)).await;
-            assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("REVIEW_CASE_HELD")), "{problem}");
-        }
+    let shown = server.expect(Method::GET, &case, None).await;
+    assert_eq!((&shown["state"], &shown["labels"]["gate"]), (&json!("open"), &json!("2")));
+    assert_eq!(shown["candidates"][0]["identity"], "collections/staff/identities/alice");
+    assert_eq!(shown["reasons"], json!(["no_calibration"]));
 
-        let verdict = json!({"reviewer": "ann", "verdict": "new", "identity": "carol", "etag": claimed["etag"]});
-        let decide = || {
-            let request = server.request(Method::POST, &format!("{case}:decide"));
-            answer(request.header("idempotency-key", "once").json(&verdict))
-        };
-        let (status, decided) = decide().await;
-        assert_eq!(status, StatusCode::OK, "{decided}");
-        let outcome = &decided["reviewCase"]["outcome"];
-        assert_eq!((&outcome["verdict"], &outcome["reviewer"]), (&json!("new"), &json!("ann")));
-        assert_eq!(outcome["identity"], "collections/staff/identities/carol");
-        assert_eq!(decide().await.1, decided, "asking again answers the same and enrolls nobody twice");
-        let best = nearest(&server, stranger).await;
-        assert_eq!(best["template"], outcome["templates"][0]);
-        let path = format!("/v1/{}", outcome["templates"][0].as_str().expect("a name"));
-        let template = server.expect(Method::GET, &path, None).await;
-        assert_eq!(
-            (&template["assignment"], &template["certificate"]["reviewer"]),
-            (&json!("certified"), &json!("ann"))
-        );
-        assert_eq!(template["certificate"]["principal"], "loopback");
-        assert_eq!(format!("/v1/{}", template["certificate"]["reviewCase"].as_str().expect("a name")), case);
-        let others = server.expect(Method::GET, "/v1/collections/staff/identities/alice/templates", None).await;
-        let other = &others["templates"][0];
-        assert_eq!((&other["assignment"], &other["certificate"]), (&json!("enrolled"), &Value::Null), "{other}");
-        let carol = server.expect(Method::GET, "/v1/collections/staff/identities/carol", None).await;
-        assert_eq!(carol["labels"]["gate"], "2");
-
-        // A verdict is never overwritten.
-        let other = json!({"reviewer": "ann", "verdict": "same_as", "identity": "alice"});
-        let (status, problem) = server.ask(Method::POST, &format!("{case}:decide"), Some(other.clone())).await;
-        assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("REVIEW_CASE_DECIDED")), "{problem}");
-        let (status, problem) =
-            server.ask(Method::POST, &format!("{case}:claim"), Some(json!({"reviewer": "ann"}))).await;
-        assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("REVIEW_CASE_DECIDED")), "{problem}");
-
-        // It is taken back instead, with what followed from it, and another one given.
-        let reopened = server.expect(Method::POST, &format!("{case}:reopen"), Some(json!({}))).await;
-        assert_eq!(reopened["reviewCase"]["state"], "open");
-        let (status, _) = server.ask(Method::GET, "/v1/collections/staff/identities/carol", None).await;
-        assert_eq!(status, StatusCode::NOT_FOUND);
-        assert_eq!(nearest(&server, stranger).await["identity"], "collections/staff/identities/alice");
-        server.expect(Method::POST, &format!("{case}:decide"), Some(other)).await;
-        let best = nearest(&server, stranger).await;
-        assert!(best["similarity"].as_f64().is_some_and(|s| s > 0.999), "{best}");
-        assert_eq!(best["identity"], "collections/staff/identities/alice");
-
-        // Who is erased takes along the cases that are theirs.
-        server.expect(Method::DELETE, "/v1/collections/staff/identities/alice", None).await;
-        let (status, problem) = server.ask(Method::GET, &case, None).await;
-        assert_eq!((status, &problem["code"]), (StatusCode::NOT_FOUND, &json!("REVIEW_CASE_NOT_FOUND")));
-        drop(server);
-        home.tidy().await;
+    // What is acknowledged survives: the case and its samples too.
+    server.kill();
+    let server = Server::start(&home, &Start::default());
+    assert_eq!(count(&server, "open").await, 1);
+    let claim = json!({"reviewer": "ann", "leaseSeconds": 600});
+    let claimed = server.expect(Method::POST, &format!("{case}:claim"), Some(claim)).await;
+    assert_eq!((&claimed["state"], &claimed["reviewer"]), (&json!("claimed"), &json!("ann")));
+    assert_eq!((count(&server, "open").await, count(&server, "claimed").await), (0, 1));
+    for (verb, body) in
+        [("claim", json!({"reviewer": "ben"})), ("decide", json!({"reviewer": "ben", "verdict": "discard"}))]
+    {
+        let (status, problem) = server.ask(Method::POST, &format!("{case}:{verb}"), Some(body)).await;
+        assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("REVIEW_CASE_HELD")), "{problem}");
     }
+
+    let verdict = json!({"reviewer": "ann", "verdict": "new", "identity": "carol", "etag": claimed["etag"]});
+    let decide = || {
+        let request = server.request(Method::POST, &format!("{case}:decide"));
+        answer(request.header("idempotency-key", "once").json(&verdict))
+    };
+    let (status, decided) = decide().await;
+    assert_eq!(status, StatusCode::OK, "{decided}");
+    let outcome = &decided["reviewCase"]["outcome"];
+    assert_eq!((&outcome["verdict"], &outcome["reviewer"]), (&json!("new"), &json!("ann")));
+    assert_eq!(outcome["identity"], "collections/staff/identities/carol");
+    assert_eq!(decide().await.1, decided, "asking again answers the same and enrolls nobody twice");
+    let best = nearest(&server, stranger).await;
+    assert_eq!(best["template"], outcome["templates"][0]);
+    let path = format!("/v1/{}", outcome["templates"][0].as_str().expect("a name"));
+    let template = server.expect(Method::GET, &path, None).await;
+    assert_eq!((&template["assignment"], &template["certificate"]["reviewer"]), (&json!("certified"), &json!("ann")));
+    assert_eq!(template["certificate"]["principal"], "loopback");
+    assert_eq!(format!("/v1/{}", template["certificate"]["reviewCase"].as_str().expect("a name")), case);
+    let others = server.expect(Method::GET, "/v1/collections/staff/identities/alice/templates", None).await;
+    let other = &others["templates"][0];
+    assert_eq!((&other["assignment"], &other["certificate"]), (&json!("enrolled"), &Value::Null), "{other}");
+    let carol = server.expect(Method::GET, "/v1/collections/staff/identities/carol", None).await;
+    assert_eq!(carol["labels"]["gate"], "2");
+
+    // A verdict is never overwritten.
+    let other = json!({"reviewer": "ann", "verdict": "same_as", "identity": "alice"});
+    let (status, problem) = server.ask(Method::POST, &format!("{case}:decide"), Some(other.clone())).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("REVIEW_CASE_DECIDED")), "{problem}");
+    let (status, problem) = server.ask(Method::POST, &format!("{case}:claim"), Some(json!({"reviewer": "ann"}))).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("REVIEW_CASE_DECIDED")), "{problem}");
+
+    // It is taken back instead, with what followed from it, and another one given.
+    let reopened = server.expect(Method::POST, &format!("{case}:reopen"), Some(json!({}))).await;
+    assert_eq!(reopened["reviewCase"]["state"], "open");
+    let (status, _) = server.ask(Method::GET, "/v1/collections/staff/identities/carol", None).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert_eq!(nearest(&server, stranger).await["identity"], "collections/staff/identities/alice");
+    server.expect(Method::POST, &format!("{case}:decide"), Some(other)).await;
+    let best = nearest(&server, stranger).await;
+    assert!(best["similarity"].as_f64().is_some_and(|s| s > 0.999), "{best}");
+    assert_eq!(best["identity"], "collections/staff/identities/alice");
+
+    // Who is erased takes along the cases that are theirs.
+    server.expect(Method::DELETE, "/v1/collections/staff/identities/alice", None).await;
+    let (status, problem) = server.ask(Method::GET, &case, None).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::NOT_FOUND, &json!("REVIEW_CASE_NOT_FOUND")));
+    drop(server);
+    home.tidy().await;
 }
 
 #[tokio::test]
@@ -197,51 +195,45 @@ async fn cases_have_a_limit_an_end_and_no_traces() {
     assert_eq!(count(&server, "decided").await, 0);
 }
 
-#[tokio::test]
-async fn self_paced_review_asks_within_its_share_and_says_when_it_is_spent() {
-    for database in databases() {
-        let home = Home::new(&database).await;
-        let server = Server::start(&home, &Start::default());
-        prepare(&server).await;
-        let paced = json!({"policy": {"review": "self_paced", "reviewShare": 0.4}});
-        let updated = server.expect(Method::PATCH, "/v1/collections/staff", Some(paced)).await;
-        assert_eq!(
-            (&updated["policy"]["review"], &updated["policy"]["reviewShare"]),
-            (&json!("self_paced"), &json!(0.4))
-        );
-        let mut cases = Vec::new();
-        for number in 1..=10 {
-            let answer = resolve(&server, [0.3, 1.0, 0.0, 0.0], "enroll_if_new").await;
-            assert_eq!(answer["decision"], "uncertain", "verdicts have shown nothing yet: {answer}");
-            // Four of ten, and never more of those so far.
-            if [3, 5, 8, 10].contains(&number) {
-                assert_eq!(answer["reasons"], json!(["no_calibration"]), "{number}: {answer}");
-                cases.push(format!("/v1/{}", answer["reviewCase"].as_str().expect("a case was opened")));
-            } else {
-                assert_eq!(answer["reasons"], json!(["no_calibration", "review_share_spent"]), "{number}: {answer}");
-                assert_eq!(answer["reviewCase"], "");
-            }
-            let decision = format!("/v1/collections/staff/decisions/{}", answer["decisionId"].as_str().expect("an id"));
-            let again = server.expect(Method::POST, &format!("{decision}:replay"), Some(json!({}))).await;
-            assert_eq!(again["same"], true, "{again}");
-        }
-        // A dry run changes nothing, and makes no room.
-        for _ in 0..10 {
-            assert_eq!(resolve(&server, [0.3, 1.0, 0.0, 0.0], "dry_run").await["reasons"], json!(["no_calibration"]));
-        }
+async fn self_paced_review_asks_within_its_share_and_says_when_it_is_spent(database: &Database) {
+    let home = Home::new(database).await;
+    let server = Server::start(&home, &Start::default());
+    prepare(&server).await;
+    let paced = json!({"policy": {"review": "self_paced", "reviewShare": 0.4}});
+    let updated = server.expect(Method::PATCH, "/v1/collections/staff", Some(paced)).await;
+    assert_eq!((&updated["policy"]["review"], &updated["policy"]["reviewShare"]), (&json!("self_paced"), &json!(0.4)));
+    let mut cases = Vec::new();
+    for number in 1..=10 {
         let answer = resolve(&server, [0.3, 1.0, 0.0, 0.0], "enroll_if_new").await;
-        assert_eq!(answer["reasons"], json!(["no_calibration", "review_share_spent"]));
-
-        let verdict = json!({"reviewer": "ann", "verdict": "new", "identity": "carol"});
-        server.expect(Method::POST, &format!("{}:decide", cases[0]), Some(verdict)).await;
-        let templates = server.expect(Method::GET, "/v1/collections/staff/identities/carol/templates", None).await;
-        assert_eq!(templates["templates"][0]["assignment"], "certified");
-
-        for wrong in [json!({"policy": {"reviewShare": 1.5}}), json!({"policy": {"review": "sometimes"}})] {
-            let (status, problem) = server.ask(Method::PATCH, "/v1/collections/staff", Some(wrong)).await;
-            assert_eq!((status, &problem["code"]), (StatusCode::BAD_REQUEST, &json!("INVALID_ARGUMENT")), "{problem}");
+        assert_eq!(answer["decision"], "uncertain", "verdicts have shown nothing yet: {answer}");
+        // Four of ten, and never more of those so far.
+        if [3, 5, 8, 10].contains(&number) {
+            assert_eq!(answer["reasons"], json!(["no_calibration"]), "{number}: {answer}");
+            cases.push(format!("/v1/{}", answer["reviewCase"].as_str().expect("a case was opened")));
+        } else {
+            assert_eq!(answer["reasons"], json!(["no_calibration", "review_share_spent"]), "{number}: {answer}");
+            assert_eq!(answer["reviewCase"], "");
         }
-        drop(server);
-        home.tidy().await;
+        let decision = format!("/v1/collections/staff/decisions/{}", answer["decisionId"].as_str().expect("an id"));
+        let again = server.expect(Method::POST, &format!("{decision}:replay"), Some(json!({}))).await;
+        assert_eq!(again["same"], true, "{again}");
     }
+    // A dry run changes nothing, and makes no room.
+    for _ in 0..10 {
+        assert_eq!(resolve(&server, [0.3, 1.0, 0.0, 0.0], "dry_run").await["reasons"], json!(["no_calibration"]));
+    }
+    let answer = resolve(&server, [0.3, 1.0, 0.0, 0.0], "enroll_if_new").await;
+    assert_eq!(answer["reasons"], json!(["no_calibration", "review_share_spent"]));
+
+    let verdict = json!({"reviewer": "ann", "verdict": "new", "identity": "carol"});
+    server.expect(Method::POST, &format!("{}:decide", cases[0]), Some(verdict)).await;
+    let templates = server.expect(Method::GET, "/v1/collections/staff/identities/carol/templates", None).await;
+    assert_eq!(templates["templates"][0]["assignment"], "certified");
+
+    for wrong in [json!({"policy": {"reviewShare": 1.5}}), json!({"policy": {"review": "sometimes"}})] {
+        let (status, problem) = server.ask(Method::PATCH, "/v1/collections/staff", Some(wrong)).await;
+        assert_eq!((status, &problem["code"]), (StatusCode::BAD_REQUEST, &json!("INVALID_ARGUMENT")), "{problem}");
+    }
+    drop(server);
+    home.tidy().await;
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     rest::{embedding, enroll, make_collection},
-    support::{Database, Home, Server, Start, databases},
+    support::{Database, Home, Server, Start, on_both_databases},
 };
 
 const PEOPLE: usize = 40;
@@ -55,38 +55,39 @@ fn files(home: &Home) -> Vec<PathBuf> {
     folders.flat_map(|folder| fs::read_dir(folder).expect("a folder")).map(|e| e.expect("readable").path()).collect()
 }
 
+on_both_databases! {
+    a_start_reads_the_snapshot_and_the_log_since,
+}
+
 /// Changes that were made after the snapshot, by hand: the log since is followed, whatever it says.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_start_reads_the_snapshot_and_the_log_since() {
-    for database in databases() {
-        let home = Home::new(&database).await;
-        let server = Server::start(&home, &Start::default());
-        people(&server).await;
-        let before = answers(&server).await;
-        stop(server);
-        assert!(!files(&home).is_empty(), "one was taken at the stop");
+async fn a_start_reads_the_snapshot_and_the_log_since(database: &Database) {
+    let home = Home::new(database).await;
+    let server = Server::start(&home, &Start::default());
+    people(&server).await;
+    let before = answers(&server).await;
+    stop(server);
+    assert!(!files(&home).is_empty(), "one was taken at the stop");
 
-        let server = Server::start(&home, &Start::default());
-        assert!((outcomes(&server, "recalled").await - 1.0).abs() < 0.5);
-        assert!(metric(&server, "semblance_gallery_bytes{part=\"mapped\"}").await > 0.0);
-        assert_eq!(answers(&server).await, before);
-        server.expect(Method::DELETE, "/v1/collections/staff/identities/p3", None).await;
-        enroll(&server, "late", [0.0, 0.0, 1.0, 0.0], json!({})).await;
-        let changed = answers(&server).await;
-        server.kill();
+    let server = Server::start(&home, &Start::default());
+    assert!((outcomes(&server, "recalled").await - 1.0).abs() < 0.5);
+    assert!(metric(&server, "semblance_gallery_bytes{part=\"mapped\"}").await > 0.0);
+    assert_eq!(answers(&server).await, before);
+    server.expect(Method::DELETE, "/v1/collections/staff/identities/p3", None).await;
+    enroll(&server, "late", [0.0, 0.0, 1.0, 0.0], json!({})).await;
+    let changed = answers(&server).await;
+    server.kill();
 
-        let server = Server::start(&home, &Start::default());
-        assert!((outcomes(&server, "recalled").await - 1.0).abs() < 0.5);
-        assert_eq!(answers(&server).await, changed);
-        let late = json!({"samples": [embedding([0.0, 0.0, 1.0, 0.0])], "topK": 1});
-        let found = server.expect(Method::POST, "/v1/collections/staff/identities:search", Some(late)).await;
-        assert_eq!(found["candidates"][0]["identity"], "collections/staff/identities/late");
-        assert!(files(&home).iter().all(|file| !holds(file, b"\"p3\"")), "who was deleted is in no file");
-        server.expect(Method::DELETE, "/v1/collections/staff", None).await;
-        assert_eq!(files(&home), Vec::<PathBuf>::new(), "and neither is a collection that was");
-        drop(server);
-        home.tidy().await;
-    }
+    let server = Server::start(&home, &Start::default());
+    assert!((outcomes(&server, "recalled").await - 1.0).abs() < 0.5);
+    assert_eq!(answers(&server).await, changed);
+    let late = json!({"samples": [embedding([0.0, 0.0, 1.0, 0.0])], "topK": 1});
+    let found = server.expect(Method::POST, "/v1/collections/staff/identities:search", Some(late)).await;
+    assert_eq!(found["candidates"][0]["identity"], "collections/staff/identities/late");
+    assert!(files(&home).iter().all(|file| !holds(file, b"\"p3\"")), "who was deleted is in no file");
+    server.expect(Method::DELETE, "/v1/collections/staff", None).await;
+    assert_eq!(files(&home), Vec::<PathBuf>::new(), "and neither is a collection that was");
+    drop(server);
+    home.tidy().await;
 }
 
 fn holds(file: &PathBuf, bytes: &[u8]) -> bool {

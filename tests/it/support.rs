@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Mutex, OnceLock},
     time::{Duration, Instant},
@@ -16,33 +16,45 @@ use tonic::transport::Channel;
 /// How long a start or a stop may take on a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// The real data, on machines that have it; says so where it is missing.
-pub(crate) fn data() -> Option<PathBuf> {
-    let given = std::env::var_os("SEMBLANCE_TEST_DATA").map(PathBuf::from);
-    let folder = given.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"));
-    if folder.join("MANIFEST.md").is_file() {
-        return Some(folder);
-    }
-    eprintln!("skipped: no test data at {}", folder.display());
-    None
-}
-
-/// The databases to run on: the embedded one always, PostgreSQL where the tests were given one.
-pub(crate) fn databases() -> Vec<Database> {
-    let mut databases = vec![Database::Sqlite];
-    match std::env::var("SEMBLANCE_TEST_POSTGRES_URL") {
-        Ok(url) => databases.push(Database::Postgres(url)),
-        Err(_) => eprintln!("skipped on PostgreSQL: SEMBLANCE_TEST_POSTGRES_URL is not set"),
-    }
-    databases
-}
-
 #[derive(Debug, Clone)]
 pub(crate) enum Database {
     Sqlite,
     /// The address of a server; each test makes a database of its own there.
     Postgres(String),
 }
+
+/// The PostgreSQL server that the tests were given.
+pub(crate) fn postgres() -> Database {
+    Database::Postgres(testing::postgres_url())
+}
+
+/// Makes two tests of each function from `&Database`: one on SQLite, one on PostgreSQL. Once a file.
+macro_rules! on_both_databases {
+    (real data: $($name:ident),+ $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[ignore = "needs SEMBLANCE_TEST_DATA"]
+            async fn $name() { super::$name(&crate::support::Database::Sqlite).await; })+
+        }
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[ignore = "needs SEMBLANCE_TEST_DATA and SEMBLANCE_TEST_POSTGRES_URL"]
+            async fn $name() { super::$name(&crate::support::postgres()).await; })+
+        }
+    };
+    ($($name:ident),+ $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$name(&crate::support::Database::Sqlite).await; })+
+        }
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[ignore = "needs SEMBLANCE_TEST_POSTGRES_URL"]
+            async fn $name() { super::$name(&crate::support::postgres()).await; })+
+        }
+    };
+}
+pub(crate) use on_both_databases;
 
 /// The program itself, with nothing of this process's environment that it would read.
 pub(crate) fn program() -> Command {
@@ -58,10 +70,10 @@ pub(crate) fn program() -> Command {
 }
 
 /// A folder with the starter packages, made from the real data once for all tests.
-pub(crate) fn models() -> Option<&'static Path> {
-    static MODELS: OnceLock<Option<TempDir>> = OnceLock::new();
+pub(crate) fn models() -> &'static Path {
+    static MODELS: OnceLock<TempDir> = OnceLock::new();
     let folder = MODELS.get_or_init(|| {
-        let mirror = data()?;
+        let mirror = testing::data();
         let folder = tempfile::tempdir().expect("a folder");
         for name in ["face-mobilefacenet", "face-mtcnn", "face-minifasnet", "person-osnet-x0-25", "gait-graph"] {
             let pulled = program()
@@ -72,9 +84,9 @@ pub(crate) fn models() -> Option<&'static Path> {
                 .expect("the program runs");
             assert!(pulled.status.success(), "{}", String::from_utf8_lossy(&pulled.stderr));
         }
-        Some(folder)
+        folder
     });
-    folder.as_ref().map(TempDir::path)
+    folder.path()
 }
 
 /// Where a server keeps its things; outlives the server, so that another can be started on them.

@@ -13,7 +13,7 @@ use transfer::{ImportSource, RowDefaults};
 
 use crate::{
     rest::{embedding, make_collection},
-    support::{Database, Home, Server, Start, databases, program},
+    support::{Database, Home, Server, Start, on_both_databases, program},
 };
 
 /// Rows of the space that `make_collection` declares.
@@ -57,49 +57,48 @@ async fn counts(server: &Server, collection: &str) -> (Value, Value) {
     (shown["identityCount"].clone(), shown["templateCount"].clone())
 }
 
-#[tokio::test]
-async fn an_import_that_was_killed_goes_on_and_enrolls_everybody_once() {
-    for database in databases() {
-        let home = Home::new(&database).await;
-        let server = Server::start(&home, &Start { env: &[("SEMBLANCE_BULK_IN_FLIGHT_MAX", "1")], ..Start::default() });
-        make_collection(&server, "staff").await;
-        let file = home.path().join("people.jsonl");
-        write_rows(&file, 300);
-        let progress = home.path().join("people.jsonl.staff.progress");
-        let mut first = import(&file, "staff", &server.grpc).stderr(Stdio::null()).spawn().expect("the program runs");
-        while !progress.exists() {
-            assert!(first.try_wait().expect("a child").is_none(), "it ended before it began");
-            tokio::task::yield_now().await;
-        }
-        first.kill().expect("it runs");
-        assert!(!first.wait().expect("it ends").success(), "it was killed half way");
-        let kept: Value = serde_json::from_slice(&fs::read(&progress).expect("kept")).expect("JSON");
-        let settled = kept["settled"].as_u64().expect("a number");
-        assert!((1..300).contains(&settled), "{kept}");
+on_both_databases! {
+    an_import_that_was_killed_goes_on_and_enrolls_everybody_once,
+    what_was_exported_is_imported_again_to_the_same_answers,
+}
 
-        let said = well(&mut import(&file, "staff", &server.grpc));
-        assert!(
-            said.contains(&format!("{} rows enrolled, {settled} before this run, 0 refused", 300 - settled)),
-            "{said}"
-        );
-        assert_eq!(counts(&server, "staff").await, (json!(300), json!(300)));
-        let said = well(&mut import(&file, "staff", &server.grpc));
-        assert!(said.contains("all 300 rows of"), "{said}");
-        // Without what it kept, it asks for everything again, and the server knows the rows.
-        fs::remove_file(&progress).expect("there");
-        well(&mut import(&file, "staff", &server.grpc));
-        assert_eq!(counts(&server, "staff").await, (json!(300), json!(300)));
-
-        write_rows(&file, 2);
-        let (output, said) = run(&mut import(&file, "staff", &server.grpc));
-        assert!(!output.status.success() && said.contains("belongs to another file"), "{said}");
-        fs::remove_file(&progress).expect("there");
-        well(&mut import(&file, "staff", &server.grpc));
-        well(import(&file, "staff", &server.grpc).arg("--again"));
-        assert_eq!(counts(&server, "staff").await, (json!(300), json!(304)));
-        drop(server);
-        home.tidy().await;
+async fn an_import_that_was_killed_goes_on_and_enrolls_everybody_once(database: &Database) {
+    let home = Home::new(database).await;
+    let server = Server::start(&home, &Start { env: &[("SEMBLANCE_BULK_IN_FLIGHT_MAX", "1")], ..Start::default() });
+    make_collection(&server, "staff").await;
+    let file = home.path().join("people.jsonl");
+    write_rows(&file, 300);
+    let progress = home.path().join("people.jsonl.staff.progress");
+    let mut first = import(&file, "staff", &server.grpc).stderr(Stdio::null()).spawn().expect("the program runs");
+    while !progress.exists() {
+        assert!(first.try_wait().expect("a child").is_none(), "it ended before it began");
+        tokio::task::yield_now().await;
     }
+    first.kill().expect("it runs");
+    assert!(!first.wait().expect("it ends").success(), "it was killed half way");
+    let kept: Value = serde_json::from_slice(&fs::read(&progress).expect("kept")).expect("JSON");
+    let settled = kept["settled"].as_u64().expect("a number");
+    assert!((1..300).contains(&settled), "{kept}");
+
+    let said = well(&mut import(&file, "staff", &server.grpc));
+    assert!(said.contains(&format!("{} rows enrolled, {settled} before this run, 0 refused", 300 - settled)), "{said}");
+    assert_eq!(counts(&server, "staff").await, (json!(300), json!(300)));
+    let said = well(&mut import(&file, "staff", &server.grpc));
+    assert!(said.contains("all 300 rows of"), "{said}");
+    // Without what it kept, it asks for everything again, and the server knows the rows.
+    fs::remove_file(&progress).expect("there");
+    well(&mut import(&file, "staff", &server.grpc));
+    assert_eq!(counts(&server, "staff").await, (json!(300), json!(300)));
+
+    write_rows(&file, 2);
+    let (output, said) = run(&mut import(&file, "staff", &server.grpc));
+    assert!(!output.status.success() && said.contains("belongs to another file"), "{said}");
+    fs::remove_file(&progress).expect("there");
+    well(&mut import(&file, "staff", &server.grpc));
+    well(import(&file, "staff", &server.grpc).arg("--again"));
+    assert_eq!(counts(&server, "staff").await, (json!(300), json!(304)));
+    drop(server);
+    home.tidy().await;
 }
 
 /// A way to a server that is cut after so many bytes, once.
@@ -215,63 +214,59 @@ fn rows(file: &Path) -> Vec<(String, Vec<u32>)> {
     rows.collect()
 }
 
-#[tokio::test]
-async fn what_was_exported_is_imported_again_to_the_same_answers() {
-    for database in databases() {
-        let home = Home::new(&database).await;
-        let server = Server::start(&home, &Start::default());
-        make_collection(&server, "staff").await;
-        let file = home.path().join("people.jsonl");
-        write_rows(&file, 100);
-        well(&mut import(&file, "staff", &server.grpc));
-        let original = home.path().join("staff.arrow");
-        let said = well(&mut export(&home, "staff", &original));
-        assert!(said.contains("biometric data") && said.contains("100 templates written to"), "{said}");
-        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&original).expect("there").permissions());
-        assert_eq!(mode & 0o777, 0o600);
-        let search = async |collection: &str| {
-            let probe = json!({"samples": [embedding([0.3, 0.8, 0.5, 40.0])], "topK": 20,
-                               "filter": if collection == "npy" { "" } else { "labels.site = \"north\"" }});
-            let path = format!("/v1/collections/{collection}/identities:search");
-            let found = server.expect(Method::POST, &path, Some(probe)).await;
-            let candidates = found["candidates"].as_array().expect("a list").iter().map(|candidate| {
-                let name =
-                    candidate["identity"].as_str().expect("a name").rsplit('/').next().expect("an id").to_owned();
-                (name, candidate["similarity"].to_string())
-            });
-            candidates.collect::<Vec<_>>()
-        };
-        for form in ["arrow", "npy", "jsonl"] {
-            let out: PathBuf = home.path().join(format!("copy.{form}"));
-            well(&mut export(&home, "staff", &out));
-            let mut command = import(&out, form, &server.grpc);
-            command.args(["--declare", "--model", "mine", "--modality", "face"]);
-            if form == "npy" {
-                command.arg("--ids").arg(out.with_extension("names.txt"));
-            }
-            let said = well(&mut command);
-            assert!(said.contains("100 rows enrolled, 0 refused"), "{said}");
-            let back = home.path().join(format!("{form}.back.arrow"));
-            well(&mut export(&home, form, &back));
-            let (mut given, mut got) = (rows(&original), rows(&back));
-            given.sort();
-            got.sort();
-            assert!(given == got, "{form}: every number comes back bit for bit");
-            if form != "npy" {
-                assert_eq!(search(form).await, search("staff").await, "{form}");
-            }
+async fn what_was_exported_is_imported_again_to_the_same_answers(database: &Database) {
+    let home = Home::new(database).await;
+    let server = Server::start(&home, &Start::default());
+    make_collection(&server, "staff").await;
+    let file = home.path().join("people.jsonl");
+    write_rows(&file, 100);
+    well(&mut import(&file, "staff", &server.grpc));
+    let original = home.path().join("staff.arrow");
+    let said = well(&mut export(&home, "staff", &original));
+    assert!(said.contains("biometric data") && said.contains("100 templates written to"), "{said}");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&original).expect("there").permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let search = async |collection: &str| {
+        let probe = json!({"samples": [embedding([0.3, 0.8, 0.5, 40.0])], "topK": 20,
+                           "filter": if collection == "npy" { "" } else { "labels.site = \"north\"" }});
+        let path = format!("/v1/collections/{collection}/identities:search");
+        let found = server.expect(Method::POST, &path, Some(probe)).await;
+        let candidates = found["candidates"].as_array().expect("a list").iter().map(|candidate| {
+            let name = candidate["identity"].as_str().expect("a name").rsplit('/').next().expect("an id").to_owned();
+            (name, candidate["similarity"].to_string())
+        });
+        candidates.collect::<Vec<_>>()
+    };
+    for form in ["arrow", "npy", "jsonl"] {
+        let out: PathBuf = home.path().join(format!("copy.{form}"));
+        well(&mut export(&home, "staff", &out));
+        let mut command = import(&out, form, &server.grpc);
+        command.args(["--declare", "--model", "mine", "--modality", "face"]);
+        if form == "npy" {
+            command.arg("--ids").arg(out.with_extension("names.txt"));
         }
-        let names = home.path().join("names.jsonl");
-        let mut command = program();
-        command.args(["export", "--collection", "staff", "--out"]).arg(&names).env("DATABASE_URL", &home.database_url);
-        well(&mut command);
-        let listed = fs::read_to_string(&names).expect("written");
-        assert_eq!(listed.lines().count(), 100);
-        assert!(!listed.contains("embedding") && listed.contains("\"site\":\"north\""));
-        let (output, said) = run(&mut export(&home, "nobody", &names));
-        assert!(!output.status.success() && said.contains("no collection nobody"), "{said}");
-        assert_eq!(fs::read_to_string(&names).expect("still there"), listed);
-        drop(server);
-        home.tidy().await;
+        let said = well(&mut command);
+        assert!(said.contains("100 rows enrolled, 0 refused"), "{said}");
+        let back = home.path().join(format!("{form}.back.arrow"));
+        well(&mut export(&home, form, &back));
+        let (mut given, mut got) = (rows(&original), rows(&back));
+        given.sort();
+        got.sort();
+        assert!(given == got, "{form}: every number comes back bit for bit");
+        if form != "npy" {
+            assert_eq!(search(form).await, search("staff").await, "{form}");
+        }
     }
+    let names = home.path().join("names.jsonl");
+    let mut command = program();
+    command.args(["export", "--collection", "staff", "--out"]).arg(&names).env("DATABASE_URL", &home.database_url);
+    well(&mut command);
+    let listed = fs::read_to_string(&names).expect("written");
+    assert_eq!(listed.lines().count(), 100);
+    assert!(!listed.contains("embedding") && listed.contains("\"site\":\"north\""));
+    let (output, said) = run(&mut export(&home, "nobody", &names));
+    assert!(!output.status.success() && said.contains("no collection nobody"), "{said}");
+    assert_eq!(fs::read_to_string(&names).expect("still there"), listed);
+    drop(server);
+    home.tidy().await;
 }

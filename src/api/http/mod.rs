@@ -6,7 +6,6 @@ mod call;
 mod json;
 mod message;
 mod openapi;
-mod problem;
 mod routes;
 mod segments;
 
@@ -30,6 +29,7 @@ use tonic::Status;
 use super::{
     body_pool::BodyPool,
     layers::AccessGate,
+    problem::problem,
     proto,
     status::{WireFault, status},
 };
@@ -39,8 +39,6 @@ use call::Call;
 use message::HeadFields;
 use routes::{NoRoute, Route, RouteMatch};
 use segments::Segments;
-
-pub(super) use problem::problem;
 
 /// From this many bytes of JSON on, a body is translated on the pool: the reactor must not work for more than 0.5 ms.
 const LARGE_JSON_BYTES: usize = 32 * KILOBYTE;

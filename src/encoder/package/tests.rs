@@ -120,8 +120,9 @@ fn the_digest_is_the_same_in_every_version_of_the_program() {
 const PINNED: &str = "4f60c8511e3d8c47ee97b74209be850f18c16873ff2242005e6fc41106427730";
 
 #[test]
-fn one_model_has_one_digest_in_every_form_of_its_file() {
-    let Some(data) = testing::folder() else { return };
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+fn one_model_has_one_digest_in_every_form_of_its_file_on_real_data() {
+    let data = testing::data();
     let weights = [
         ("face-mobilefacenet", "face/weights/mobilefacenet_xiaoccer_068.ckpt"),
         ("person-osnet-x0-25", "person/weights/osnet_x0_25_market1501.pth"),
@@ -462,8 +463,9 @@ fn the_digest_of_a_program_stays_the_same() {
 const PINNED_PROGRAM: &str = "ab843e28a336273f94a0d16a0064f9e03e384191e5be80ad19aa6838db376b5f";
 
 #[test]
-fn the_published_files_of_face_models_make_packages() {
-    let Some(data) = testing::folder() else { return };
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+fn the_published_files_of_face_models_make_packages_on_real_data() {
+    let data = testing::data();
     for name in ["face-mtcnn", "face-minifasnet"] {
         let entry = Catalogue::built_in().named(name).expect("in the catalogue").clone();
         let read =

@@ -115,8 +115,9 @@ mod tests {
     /// Published scores of these pictures: 1.00, 0.19 and 0.003. The second varies between 0.15 and 0.28 when its box
     /// moves by a pixel: the networks depend on fine texture, which resizing changes.
     #[test]
-    fn a_face_and_two_pictures_of_faces_are_told_apart() {
-        let Some(data) = testing::folder() else { return };
+    #[ignore = "needs SEMBLANCE_TEST_DATA"]
+    fn a_face_and_two_pictures_of_faces_are_told_apart_on_real_data() {
+        let data = testing::data();
         let _inference = runtime::prepare_thread();
         let nets = weights(&data, &[("pnet.", "pnet.pt"), ("rnet.", "rnet.pt"), ("onet.", "onet.pt")]);
         let detector = Mtcnn::build(nets, DetectorOptions::default()).expect("the published layout");

@@ -94,8 +94,9 @@ fn sampled(golden: Vec<(String, Vec<f32>)>, path: impl Fn(&str) -> PathBuf, step
 }
 
 #[test]
-fn faces_give_the_golden_vectors() {
-    let Some(data) = testing::folder() else { return };
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+fn faces_give_the_golden_vectors_on_real_data() {
+    let data = testing::data();
     let file = "face/weights/mobilefacenet_xiaoccer_068.ckpt";
     let network = network(&data, Architecture::MobileFaceNet112x96, file, Some("net_state_dict"));
     let images = data.join("face/lfw_devtest/images");
@@ -108,8 +109,9 @@ fn faces_give_the_golden_vectors() {
 }
 
 #[test]
-fn persons_give_the_golden_vectors() {
-    let Some(data) = testing::folder() else { return };
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+fn persons_give_the_golden_vectors_on_real_data() {
+    let data = testing::data();
     let file = "person/weights/osnet_x0_25_market1501.pth";
     let network = network(&data, "osnet-x0.25".parse().expect("built in"), file, None);
     let path = |name: &str| data.join("person/market1501_query_subset").join(name);
@@ -128,21 +130,13 @@ struct Walk {
 }
 
 /// The subset of PsyMo, unpacked by the tools of the machine.
-fn psymo(data: &Path) -> Option<Vec<Walk>> {
+fn psymo(data: &Path) -> Vec<Walk> {
     let folder = tempfile::tempdir().expect("a folder");
     let archive = data.join("gait/psymo_subset/skeletons.tar.xz");
     let unpacked = Command::new("tar").arg("-xJf").arg(archive).arg("-C").arg(folder.path()).status();
-    if !unpacked.is_ok_and(|status| status.success()) {
-        skipped("no tar that reads xz");
-        return None;
-    }
+    assert!(unpacked.expect("tar is installed").success(), "tar needs xz to unpack the set");
     let people = sorted(&folder.path().join("skeletons"));
-    Some(people.iter().flat_map(|person| sorted(person)).map(|file| walk(&file)).collect())
-}
-
-#[expect(clippy::print_stderr, reason = "a test that does nothing says so")]
-fn skipped(why: &str) {
-    eprintln!("skipped: {why}");
+    people.iter().flat_map(|person| sorted(person)).map(|file| walk(&file)).collect()
 }
 
 fn sorted(folder: &Path) -> Vec<PathBuf> {
@@ -182,9 +176,10 @@ fn rank_one(walks: &[Walk], vectors: &[Vec<f32>]) -> f64 {
 
 /// The same rank-1 with raw pixels is 28.8 % (published: 27 %), which proves the network; the preparation lifts it.
 #[test]
-fn walkers_are_found_among_normal_walks() {
-    let Some(data) = testing::folder() else { return };
-    let Some(walks) = psymo(&data) else { return };
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+fn walks_are_found_among_normal_walks_on_real_data() {
+    let data = testing::data();
+    let walks = psymo(&data);
     let file = "gait/weights/gaitgraph_resgcn_n39_r8_ep100.pth";
     let network = network(&data, Architecture::GaitGraphResGcnN39R8, file, Some("model_state_dict"));
     let _inference = runtime::prepare_thread();

@@ -310,8 +310,8 @@ mod tests {
         probes: Vec<Vec<f32>>,
     }
 
-    fn real(set: &str, person: fn(&str) -> &str, packing: Packing) -> Option<Real> {
-        let all = testing::embeddings(set)?;
+    fn real(set: &str, person: fn(&str) -> &str, packing: Packing) -> Real {
+        let all = testing::embeddings(set);
         let mut names: Vec<IdentityId> = all.iter().map(|(image, _)| id(person(image))).collect();
         names.sort_unstable();
         names.dedup();
@@ -334,12 +334,12 @@ mod tests {
         }
         let probes: Vec<Vec<f32>> =
             all.iter().step_by(20).map(|(_, values)| embedding(values).values().to_vec()).collect();
-        Some(Real { roster, rows, probes })
+        Real { roster, rows, probes }
     }
 
     /// The answer is exact, and few original values are read.
     fn is_exact_on(set: &str, person: fn(&str) -> &str) {
-        let Some(Real { roster, rows, probes }) = real(set, person, Packing::Bytes) else { return };
+        let Real { roster, rows, probes } = real(set, person, Packing::Bytes);
         let candidate_filter = CandidateFilter::new(&roster, None, now());
         for limit in [1, 10] {
             let [found, exact] = answers(&rows, &probes, &candidate_filter, limit);
@@ -358,23 +358,26 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_of_real_faces_is_exact_and_leaves_few_candidates() {
+    #[ignore = "needs SEMBLANCE_TEST_DATA"]
+    fn a_scan_of_faces_is_exact_and_leaves_few_candidates_on_real_data() {
         is_exact_on("lfw_mobilefacenet", testing::lfw_person);
     }
 
     #[test]
-    fn a_scan_of_real_bodies_is_exact_and_leaves_few_candidates() {
+    #[ignore = "needs SEMBLANCE_TEST_DATA"]
+    fn a_scan_of_bodies_is_exact_and_leaves_few_candidates_on_real_data() {
         is_exact_on("market_osnet", testing::market_person);
     }
 
     /// The recall of 4-bit codes, whose bound holds with high probability only.
     #[test]
+    #[ignore = "needs SEMBLANCE_TEST_DATA"]
     #[expect(clippy::print_stderr, reason = "the measured recall is what the test is for")]
-    fn codes_of_four_bits_find_nearly_all() {
+    fn codes_of_four_bits_find_nearly_all_on_real_data() {
         for (set, person) in
             [("lfw_mobilefacenet", testing::lfw_person as fn(&str) -> &str), ("market_osnet", testing::market_person)]
         {
-            let Some(Real { roster, rows, probes }) = real(set, person, Packing::Nibbles) else { return };
+            let Real { roster, rows, probes } = real(set, person, Packing::Nibbles);
             let candidate_filter = CandidateFilter::new(&roster, None, now());
             let [found, exact] = answers(&rows, &probes, &candidate_filter, 10);
             let wanted: usize = exact.iter().map(Vec::len).sum();

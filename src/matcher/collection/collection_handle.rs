@@ -20,7 +20,7 @@ use gallery::CollectionIndex;
 #[derive(Debug, Clone)]
 pub(crate) struct CollectionHandle {
     pub(crate) collection: Arc<Collection>,
-    pub(crate) shelf: Arc<CollectionIndex>,
+    pub(crate) index: Arc<CollectionIndex>,
     /// Held from before a turn until its entries are in the gallery.
     pub(crate) writers: Arc<Mutex<()>>,
     pub(crate) group_commit: Arc<GroupCommit>,
@@ -33,11 +33,11 @@ pub(crate) struct CollectionHandle {
 }
 
 impl CollectionHandle {
-    pub(crate) fn new(collection: Collection, shelf: Arc<CollectionIndex>) -> Self {
-        let progress = LogProgress::at(shelf.position());
+    pub(crate) fn new(collection: Collection, index: Arc<CollectionIndex>) -> Self {
+        let progress = LogProgress::at(index.position());
         Self {
             collection: Arc::new(collection),
-            shelf,
+            index,
             writers: Arc::default(),
             group_commit: Arc::default(),
             progress: Arc::new(progress),
@@ -57,19 +57,19 @@ impl CollectionHandle {
         if entries.is_empty() {
             return Ok(());
         }
-        let shelf = Arc::clone(&self.shelf);
-        let applied = tokio::task::spawn_blocking(move || shelf.apply(&entries)).await.map_err(Fault::internal)?;
-        self.progress.advance(self.shelf.position());
+        let index = Arc::clone(&self.index);
+        let applied = tokio::task::spawn_blocking(move || index.apply(&entries)).await.map_err(Fault::internal)?;
+        self.progress.advance(self.index.position());
         Ok(applied?)
     }
 
     /// The number of log entries that are known and not yet in the gallery.
     pub(crate) fn lag(&self) -> u64 {
-        self.progress.head().0.saturating_sub(self.shelf.position().0)
+        self.progress.head().0.saturating_sub(self.index.position().0)
     }
 
     pub(crate) fn position(&self) -> Position {
-        self.shelf.position()
+        self.index.position()
     }
 
     /// A token for the present state of the gallery.
@@ -81,8 +81,8 @@ impl CollectionHandle {
     pub(crate) fn gallery_state(&self, space: EmbeddingSpace) -> GalleryState {
         GalleryState {
             space: self.collection.active_space(space.modality).map(|active| active.space),
-            identities: self.shelf.identities_in(space),
-            quality_mean: self.shelf.quality_mean_in(space),
+            identities: self.index.identities_in(space),
+            quality_mean: self.index.quality_mean_in(space),
             pooling: self.collection.policy.pooling,
         }
     }

@@ -44,7 +44,7 @@ impl ScanBatch {
     }
 
     /// Answers the requests that wait, at most a full pass of them.
-    pub(crate) fn run(&self, shelf: &CollectionIndex) {
+    pub(crate) fn run(&self, index: &CollectionIndex) {
         let requests: Vec<ScanRequest> = {
             let mut waiting = self.0.lock();
             // A closed channel means that the caller hung up.
@@ -61,7 +61,7 @@ impl ScanBatch {
             request.span.record("wait_ms", wait_ms).record("batch", requests.len());
         }
         let searches: Vec<(&Embedding, Query<'_>)> = requests.iter().map(ScanRequest::search).collect();
-        let answers = shelf.search_all(&searches);
+        let answers = index.search_all(&searches);
         for (request, answer) in requests.into_iter().zip(answers) {
             // It fails when the caller hung up meanwhile.
             let _ = request.answer.send(answer);

@@ -62,8 +62,8 @@ impl Scans {
         let (since, span) = (Instant::now(), debug_span!("scan", wait_ms = Empty, batch = Empty));
         handle.scans.push(ScanRequest { probe, query, pooling, now, since, span: span.clone(), answer });
         // Every request brings a thread, so there is one for every request, whichever thread answers it.
-        let (batch, shelf) = (Arc::clone(&handle.scans), Arc::clone(&handle.shelf));
-        self.pool.run_in(slot, move || batch.run(&shelf)).instrument(span).await?;
+        let (batch, index) = (Arc::clone(&handle.scans), Arc::clone(&handle.index));
+        self.pool.run_in(slot, move || batch.run(&index)).instrument(span).await?;
         candidates.await.map_err(Fault::internal)
     }
 
@@ -97,8 +97,8 @@ impl Scans {
         let wide = CandidateQuery { limit: limit.max(SHORTLIST), filter: query.filter, similarity_min: None };
         let nearest = self.nearest(handle, probe, wide).await?;
         let identities: Vec<IdentityId> = nearest.iter().map(|candidate| candidate.identity.clone()).collect();
-        let (shelf, embedding) = (Arc::clone(&handle.shelf), probe.clone());
-        let (order, ranking) = self.run(move || shelf.rerank(&embedding, &identities, by)).await?;
+        let (index, embedding) = (Arc::clone(&handle.index), probe.clone());
+        let (order, ranking) = self.run(move || index.rerank(&embedding, &identities, by)).await?;
         let ordered = order.into_iter().filter_map(|at| nearest.get(at).cloned());
         Ok((ordered.filter(|candidate| candidate.similarity >= least).take(limit).collect(), ranking))
     }

@@ -61,7 +61,7 @@ pub(crate) struct CalibratedSpace {
 impl Judging {
     /// The thresholds of a space for the gallery as it is now.
     pub(crate) async fn thresholds(&self, handle: &CollectionHandle, space: EmbeddingSpace) -> Thresholds {
-        let (policy, identities) = (handle.collection.policy, handle.shelf.identities_in(space));
+        let (policy, identities) = (handle.collection.policy, handle.index.identities_in(space));
         let Some(in_force) = self.in_force(handle, space, WaitLimits::Request).await else {
             return Thresholds::uncalibrated(policy, identities);
         };
@@ -91,7 +91,7 @@ impl Judging {
         }
         let rehearsed = self.rehearsed(handle, space, wait).await;
         let is_stale =
-            has_moved || rehearsed.as_ref().is_some_and(|made| made.is_stale(handle.shelf.identities_in(space)));
+            has_moved || rehearsed.as_ref().is_some_and(|made| made.is_stale(handle.index.identities_in(space)));
         let packaged = || self.recognition.package_calibration(space).and_then(Calibration::from_package).map(Arc::new);
         let calibration = rehearsed.and_then(|rehearsed| rehearsed.made).or_else(packaged)?;
         Some(InForce { calibration, active: None, is_stale })
@@ -122,11 +122,11 @@ impl Judging {
         space: EmbeddingSpace,
         wait: WaitLimits,
     ) -> Option<Rehearsed<Option<Arc<Calibration>>>> {
-        if handle.shelf.templates_in(space) < TRIALS_MIN as u64 {
+        if handle.index.templates_in(space) < TRIALS_MIN as u64 {
             return None;
         }
         let subject = SpaceRehearsal { space, pooling: handle.collection.policy.pooling };
-        let identities = handle.shelf.identities_in(space);
+        let identities = handle.index.identities_in(space);
         let ticket = handle.rehearsals.one_space.subscribe(subject, identities);
         if ticket.must_rehearse {
             let package = self.recognition.package_calibration(space).cloned();
@@ -142,7 +142,7 @@ impl Judging {
                 }
             };
             let rehearse = move |handle: &CollectionHandle, reviewed| {
-                let rehearsal = handle.shelf.rehearse(space, subject.pooling, trials_max, SEED);
+                let rehearsal = handle.index.rehearse(space, subject.pooling, trials_max, SEED);
                 let rehearsal = Rehearsal { reviewed, ..rehearsal };
                 let made = Calibration::from_rehearsal(&rehearsal, package.as_ref()).map(Arc::new);
                 Rehearsed { made, identities: rehearsal.identities }
@@ -170,7 +170,7 @@ impl Judging {
             spaces: spaces.iter().map(|calibrated| (calibrated.space, calibrated.in_force.active)).collect(),
             pooling: handle.collection.policy.pooling,
         };
-        let of_space = |calibrated: &CalibratedSpace| handle.shelf.identities_in(calibrated.space);
+        let of_space = |calibrated: &CalibratedSpace| handle.index.identities_in(calibrated.space);
         let identities = spaces.iter().map(of_space).min().unwrap_or(0);
         let ticket = handle.rehearsals.joint.subscribe(subject.clone(), identities);
         if ticket.must_rehearse {
@@ -182,7 +182,7 @@ impl Judging {
                 let of: Vec<EmbeddingSpace> = spaces.iter().map(|calibrated| calibrated.space).collect();
                 let calibrations: Vec<&Calibration> =
                     spaces.iter().map(|calibrated| &*calibrated.in_force.calibration).collect();
-                let made = match handle.shelf.joint_rehearsal(&of, pooling, trials_max, SEED) {
+                let made = match handle.index.joint_rehearsal(&of, pooling, trials_max, SEED) {
                     Some(joint) => fit_fusion(&joint, &calibrations),
                     None => Fusion::independent(of.len()),
                 };

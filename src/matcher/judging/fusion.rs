@@ -103,12 +103,12 @@ impl FusionInput {
     /// Weighs one identity; `None` when it has no template in any of the spaces.
     pub(crate) fn weigh_one(
         &self,
-        shelf: &CollectionIndex,
+        index: &CollectionIndex,
         id: &IdentityId,
         settings: WeighingSettings,
     ) -> Option<Candidate> {
         let WeighingSettings { pooling, now } = settings;
-        let nearest = |scale: &FusionScale| shelf.nearest_of(&scale.view.embedding, id, pooling, now);
+        let nearest = |scale: &FusionScale| index.nearest_of(&scale.view.embedding, id, pooling, now);
         let found: Vec<Option<Candidate>> = self.scales.iter().map(nearest).collect();
         let mut candidate = self.fuse(&found, now)?;
         if let Some(fused) = &mut candidate.fused {
@@ -121,7 +121,7 @@ impl FusionInput {
     /// Weighs every identity that a modality found; the similarities in the other modalities are looked up.
     pub(crate) fn weigh_all(
         &self,
-        shelf: &CollectionIndex,
+        index: &CollectionIndex,
         found: Vec<Vec<Candidate>>,
         settings: WeighingSettings,
     ) -> WeighedCandidates {
@@ -138,7 +138,7 @@ impl FusionInput {
             let probes = self.scales.iter().map(|scale| &scale.view.embedding);
             let all = each.into_iter().zip(probes);
             let all: Vec<Option<Candidate>> =
-                all.map(|(found, probe)| found.or_else(|| shelf.nearest_of(probe, &id, pooling, now))).collect();
+                all.map(|(found, probe)| found.or_else(|| index.nearest_of(probe, &id, pooling, now))).collect();
             self.fuse(&all, now)
         };
         let mut candidates: Vec<Candidate> = by_identity.into_iter().filter_map(weigh).collect();
@@ -197,8 +197,8 @@ impl Judging {
             let one = |scale: &FusionScale| self.scans.scan(handle, scale.view.embedding.clone(), query.clone());
             let found = futures::future::try_join_all(input.scales.iter().map(one)).await?;
             let unlisted = input.unlisted_ratio_max(&found, width);
-            let (shelf, on) = (Arc::clone(&handle.shelf), Arc::clone(input));
-            weighed = self.scans.run(move || on.weigh_all(&shelf, found, settings)).await?;
+            let (index, on) = (Arc::clone(&handle.index), Arc::clone(input));
+            weighed = self.scans.run(move || on.weigh_all(&index, found, settings)).await?;
             let last = weighed.candidates.get(limit.saturating_sub(1)).map_or(f64::NEG_INFINITY, ratio);
             if unlisted <= 0.0 || last >= unlisted {
                 break;

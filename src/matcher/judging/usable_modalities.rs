@@ -34,7 +34,7 @@ impl Judging {
         }
         // A modality without templates in this collection cannot decide, whatever its calibration.
         let enrolled: Vec<&ProbeView> =
-            probe.views.iter().filter(|view| handle.shelf.templates_in(view.embedding.space()) > 0).collect();
+            probe.views.iter().filter(|view| handle.index.templates_in(view.embedding.space()) > 0).collect();
         let mut calibrated: Vec<(&ProbeView, InForce)> = Vec::new();
         for view in &enrolled {
             let in_force = self.in_force(handle, view.embedding.space(), WaitLimits::Request).await;
@@ -54,8 +54,8 @@ impl Judging {
             }
             return UsableModalities { view: (*view).clone(), fusion: None, thresholds };
         }
-        let sum: u64 = enrolled.iter().map(|view| handle.shelf.identities_in(view.embedding.space())).sum();
-        let identities = sum.min(handle.shelf.stats().identities);
+        let sum: u64 = enrolled.iter().map(|view| handle.index.identities_in(view.embedding.space())).sum();
+        let identities = sum.min(handle.index.stats().identities);
         let policy = handle.collection.policy;
         let spaces: Vec<CalibratedSpace> = calibrated
             .iter()

@@ -92,14 +92,14 @@ impl Replica {
         reporter: &mut Reporter<'_, F>,
     ) -> Result<CollectionHandle, Fault> {
         let uid = collection.uid;
-        let shelf = self.gallery.open(uid);
-        if self.load_snapshot(uid, &shelf, head).await? {
-            let stats = shelf.stats();
+        let index = self.gallery.open(uid);
+        if self.load_snapshot(uid, &index, head).await? {
+            let stats = index.stats();
             reporter.add(stats.identities, stats.templates);
         } else {
-            self.load_rows(uid, &shelf, head, reporter).await?;
+            self.load_rows(uid, &index, head, reporter).await?;
         }
-        let handle = CollectionHandle::new(collection, shelf);
+        let handle = CollectionHandle::new(collection, index);
         self.read_active_calibrations(&handle).await?;
         Ok(handle)
     }
@@ -107,11 +107,11 @@ impl Replica {
     async fn load_rows<F: FnMut(LoadProgress) + Send>(
         &self,
         uid: CollectionUid,
-        shelf: &Arc<CollectionIndex>,
+        index: &Arc<CollectionIndex>,
         head: Position,
         reporter: &mut Reporter<'_, F>,
     ) -> Result<(), Fault> {
-        let mut restore = shelf.restore(head, self.checksum_at(uid, head).await?);
+        let mut restore = index.restore(head, self.checksum_at(uid, head).await?);
         let mut after = None;
         loop {
             let page = self.store.in_collection(uid).identities(after.as_ref(), ROWS_PAGE).await?;

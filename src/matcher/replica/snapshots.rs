@@ -18,12 +18,12 @@ impl Replica {
     pub(crate) async fn load_snapshot(
         &self,
         uid: CollectionUid,
-        shelf: &Arc<CollectionIndex>,
+        index: &Arc<CollectionIndex>,
         head: Position,
     ) -> Result<bool, Fault> {
         let read = tokio::task::spawn_blocking({
-            let shelf = Arc::clone(shelf);
-            move || shelf.load_snapshot()
+            let index = Arc::clone(index);
+            move || index.load_snapshot()
         });
         let snapshot = match read.await.map_err(Fault::internal)? {
             Ok(None) => return Ok(false),
@@ -33,24 +33,24 @@ impl Replica {
                 warn!(collection = %uid, position, "a snapshot is of another log; the collection is loaded from the store");
                 count("foreign");
                 drop(snapshot);
-                remove(shelf).await;
+                remove(index).await;
                 return Ok(false);
             }
             Err(error) => {
                 let why = ErrorChain(&error).to_string();
                 warn!(collection = %uid, error = why, "a snapshot is unreadable; the collection is loaded from the store");
                 count("damaged");
-                remove(shelf).await;
+                remove(index).await;
                 return Ok(false);
             }
         };
         snapshot.install();
-        while shelf.position() < head {
-            let entries = self.store.in_collection(uid).entries_after(shelf.position(), LOG_PAGE).await?;
+        while index.position() < head {
+            let entries = self.store.in_collection(uid).entries_after(index.position(), LOG_PAGE).await?;
             if entries.is_empty() {
                 break;
             }
-            shelf.apply(&entries)?;
+            index.apply(&entries)?;
         }
         count("recalled");
         Ok(true)
@@ -83,9 +83,9 @@ impl Replica {
         let gallery = Arc::clone(&self.gallery);
         let take = move || {
             let mut failed = None;
-            for (uid, shelf) in gallery.indexes() {
+            for (uid, index) in gallery.indexes() {
                 let began = Instant::now();
-                match shelf.write_snapshot() {
+                match index.write_snapshot() {
                     Ok(false) => {}
                     Ok(true) => {
                         count("taken");
@@ -116,7 +116,7 @@ impl Replica {
     pub(crate) async fn scrub_snapshots(&self) {
         let gallery = Arc::clone(&self.gallery);
         let scrub = move || -> Result<(), SnapshotError> {
-            gallery.indexes().iter().try_for_each(|(_, shelf)| shelf.sync_erasures())
+            gallery.indexes().iter().try_for_each(|(_, index)| index.sync_erasures())
         };
         match tokio::task::spawn_blocking(scrub).await {
             Ok(Ok(())) => {}
@@ -143,8 +143,8 @@ impl Replica {
     pub(crate) async fn maintain(&self) -> Result<(), Fault> {
         let gallery = Arc::clone(&self.gallery);
         let maintain = move || {
-            for (uid, shelf) in gallery.indexes() {
-                let done = shelf.maintain();
+            for (uid, index) in gallery.indexes() {
+                let done = index.maintain();
                 if done != MaintenanceReport::default() {
                     tracing::info!(collection = %uid, ?done, "maintained the gallery");
                 }
@@ -156,8 +156,8 @@ impl Replica {
 
 /// Removes the snapshots of a deleted collection for good.
 pub(crate) async fn remove_all(handle: &CollectionHandle) {
-    let shelf = Arc::clone(&handle.shelf);
-    let ended = tokio::task::spawn_blocking(move || shelf.discard()).await;
+    let index = Arc::clone(&handle.index);
+    let ended = tokio::task::spawn_blocking(move || index.discard()).await;
     if let Ok(Err(error)) = ended {
         let uid = handle.collection.uid;
         warn!(collection = %uid, error = %ErrorChain(&error), "snapshots of a deleted collection are still on disk");
@@ -165,9 +165,9 @@ pub(crate) async fn remove_all(handle: &CollectionHandle) {
 }
 
 /// Removes an unusable snapshot.
-async fn remove(shelf: &Arc<CollectionIndex>) {
-    let shelf = Arc::clone(shelf);
-    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || shelf.clear_snapshots()).await {
+async fn remove(index: &Arc<CollectionIndex>) {
+    let index = Arc::clone(index);
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || index.clear_snapshots()).await {
         warn!(error = %ErrorChain(&error), "an unusable snapshot could not be removed");
     }
 }

@@ -143,7 +143,7 @@ impl Calibrations {
         }
         Ok(StoredCalibration {
             id: CalibrationId(self.ids.fresh()),
-            quality_mean: handle.shelf.quality_mean_in(binding.space),
+            quality_mean: handle.index.quality_mean_in(binding.space),
             model: binding.name,
             space: binding.space,
             pooling: handle.collection.policy.pooling,
@@ -191,13 +191,13 @@ impl Calibrations {
         space: EmbeddingSpace,
         outsiders: Vec<Embedding>,
     ) -> Result<GalleryTrials, Fault> {
-        let (shelf, pooling, now) = (Arc::clone(&handle.shelf), handle.collection.policy.pooling, self.clock.now());
+        let (index, pooling, now) = (Arc::clone(&handle.index), handle.collection.policy.pooling, self.clock.now());
         let trials_max = self.judging.options().rehearsal_trials_max;
         let try_out = move || {
             let began = Instant::now();
-            let rehearsal = shelf.rehearse(space, pooling, trials_max, SEED);
+            let rehearsal = index.rehearse(space, pooling, trials_max, SEED);
             let query = Query { limit: 1, filter: None, now, pooling, similarity_min: None };
-            let nearest = |embedding: &Embedding| shelf.search(embedding, &query).first().map(|best| best.similarity);
+            let nearest = |embedding: &Embedding| index.search(embedding, &query).first().map(|best| best.similarity);
             let outsiders: Vec<Similarity> =
                 outsiders.iter().filter_map(nearest).filter(|best| best.0 < SAME_IMAGE).collect();
             tracing::debug!(took = ?began.elapsed(), "rehearsed a gallery");
@@ -332,7 +332,7 @@ fn calibrated_space(
         let problem = format!("{} is a space of {}, not of {modality}", binding.name, binding.space.modality);
         return Err(Fault::invalid("modality", problem));
     }
-    if handle.shelf.identities_in(binding.space) == 0 {
+    if handle.index.identities_in(binding.space) == 0 {
         return Err(Fault::NothingToCalibrate(binding.space.modality));
     }
     Ok(binding)

@@ -106,7 +106,7 @@ impl Matcher {
     /// The identities and templates of a collection in memory.
     #[must_use]
     pub fn stats(&self, id: &CollectionId) -> CollectionStats {
-        self.replica.directory().get(id).map(|handle| handle.shelf.stats()).unwrap_or_default()
+        self.replica.directory().get(id).map(|handle| handle.index.stats()).unwrap_or_default()
     }
 
     pub async fn update_collection(&self, id: &CollectionId, patch: CollectionPatch) -> Result<Collection, Fault> {

@@ -48,8 +48,8 @@ impl PastDecision {
         let (mut kind, mut reasons) = self.evidence.decide(&self.answer.samples);
         // Self-paced review also opens some cases above the accept level: only an accepted answer is accepted again.
         let was_accepted = self.answer.reasons.contains(&Reason::AutoAccepted);
-        let doubtful = UncertainAnswer { posterior: self.answer.posterior, margin: self.answer.margin };
-        let may_be_accepted = self.evidence.accept_level.is_some_and(|level| doubtful.reaches(level));
+        let uncertain = UncertainAnswer { posterior: self.answer.posterior, margin: self.answer.margin };
+        let may_be_accepted = self.evidence.accept_level.is_some_and(|level| uncertain.reaches(level));
         if was_accepted && may_be_accepted && kind == DecisionKind::Uncertain {
             kind = DecisionKind::Known;
             reasons.push(Reason::AutoAccepted);

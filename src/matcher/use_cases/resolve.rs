@@ -196,9 +196,9 @@ impl Matcher {
         }
         let identities: Vec<IdentityId> =
             nearest.iter().take(NEIGHBOURS_MAX).map(|candidate| candidate.identity.clone()).collect();
-        let (shelf, probe) = (Arc::clone(&handle.shelf), probe.embedding.clone());
+        let (index, probe) = (Arc::clone(&handle.index), probe.embedding.clone());
         let decide = move || {
-            let (neighbours, surroundings) = shelf.neighbourhood(&probe, &identities, NEIGHBOURS_MAX)?;
+            let (neighbours, surroundings) = index.neighbourhood(&probe, &identities, NEIGHBOURS_MAX)?;
             Some(Decider::shipped().probability(&Relations::new(&neighbours, &surroundings)))
         };
         self.scans.run(decide).await

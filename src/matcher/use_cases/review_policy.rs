@@ -45,10 +45,11 @@ impl Reviews {
                 // Trials of one modality do not apply to a fusion.
                 let accept = levels.accept.filter(|_| !is_fused);
                 answer.evidence.accept_level = accept;
-                let doubtful = UncertainAnswer { posterior: answer.resolved.posterior, margin: answer.resolved.margin };
+                let uncertain =
+                    UncertainAnswer { posterior: answer.resolved.posterior, margin: answer.resolved.margin };
                 let (high, low) = answer.resolved.id.0.as_u64_pair();
                 let drawn = uniform_from_id(high, low);
-                turn.handle().review_budget.lock().decide(doubtful, accept, policy.review_share, drawn)
+                turn.handle().review_budget.lock().decide(uncertain, accept, policy.review_share, drawn)
             }
         };
         match step {

@@ -63,7 +63,7 @@ impl Matcher {
             let query =
                 CandidateQuery { limit: search.limit, filter: search.filter, similarity_min: search.min_similarity };
             let (candidates, ranking) = self.scans.ranked(&handle, &view.embedding, query).await?;
-            (candidates, ranking, handle.shelf.identities_in(view.embedding.space()))
+            (candidates, ranking, handle.index.identities_in(view.embedding.space()))
         };
         let (modality, samples) = (view.modality(), probe.reports());
         Ok(SearchResult { candidates, ranking, gallery_identities, model: view.model, modality, samples })

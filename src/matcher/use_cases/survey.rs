@@ -83,7 +83,7 @@ impl Matcher {
     async fn surveyed_space(&self, handle: &CollectionHandle, draft: &SurveyDraft) -> Result<SpaceBinding, Fault> {
         let active = handle.collection.active_space(draft.modality);
         let binding = active.cloned().ok_or(Fault::NothingToCompare(draft.modality))?;
-        let rehearses = handle.shelf.templates_in(binding.space) >= TRIALS_MIN as u64;
+        let rehearses = handle.index.templates_in(binding.space) >= TRIALS_MIN as u64;
         let has_level = draft.similarity_min.is_some()
             || rehearses
             || self.recognition.package_calibration(binding.space).is_some()
@@ -115,9 +115,9 @@ impl Matcher {
             binding,
             draft,
         };
-        let (shelf, now) = (Arc::clone(&handle.shelf), self.clock.now());
+        let (index, now) = (Arc::clone(&handle.index), self.clock.now());
         let run = move || {
-            let view = shelf.survey(survey.binding.space, survey.draft.filter.as_ref(), now);
+            let view = index.survey(survey.binding.space, survey.draft.filter.as_ref(), now);
             survey.run(view.as_ref(), &mut |JoinProgress { done, total }| {
                 control.progress.set(OperationProgress { done, total });
                 // Give the core to a search that waits.
@@ -142,11 +142,11 @@ impl Matcher {
         if !(weigh_each_other || grouped) {
             return self.judging.in_force(handle, binding.space, WaitLimits::Survey).await;
         }
-        let (shelf, space) = (Arc::clone(&handle.shelf), binding.space);
+        let (index, space) = (Arc::clone(&handle.index), binding.space);
         let trials_max = self.judging.options().rehearsal_trials_max;
         let package = self.recognition.package_calibration(space).cloned();
         let rehearse = move || {
-            let rehearsal = shelf.rehearse(space, Pooling::Best, trials_max, SEED);
+            let rehearsal = index.rehearse(space, Pooling::Best, trials_max, SEED);
             let calibration = Calibration::from_rehearsal(&rehearsal, package.as_ref());
             calibration.or_else(|| Calibration::from_package(package.as_ref()?))
         };

@@ -151,7 +151,7 @@ fn short() -> Context {
 }
 
 async fn templates(matcher: &Matcher) -> u64 {
-    matcher.replica.open(&staff()).await.expect("open").shelf.stats().templates
+    matcher.replica.open(&staff()).await.expect("open").index.stats().templates
 }
 
 #[tokio::test]

@@ -45,12 +45,12 @@ impl Matcher {
         let now = self.clock.now();
         let UsableModalities { view, fusion, thresholds } = self.judging.usable_modalities(&handle, &probe).await;
         // On the pool: reading the gallery may wait behind a change that waits for a search to end.
-        let (shelf, id) = (Arc::clone(&handle.shelf), identity.clone());
+        let (index, id) = (Arc::clone(&handle.index), identity.clone());
         let compare = move || {
-            let is_current = shelf.identity(&id).is_some_and(|i| i.expire_time.is_none_or(|at| at > now));
+            let is_current = index.identity(&id).is_some_and(|i| i.expire_time.is_none_or(|at| at > now));
             is_current.then(|| match fusion {
-                Some(fusion) => fusion.weigh_one(&shelf, &id, WeighingSettings { pooling: policy.pooling, now }),
-                None => shelf.nearest_of(&view.embedding, &id, policy.pooling, now),
+                Some(fusion) => fusion.weigh_one(&index, &id, WeighingSettings { pooling: policy.pooling, now }),
+                None => index.nearest_of(&view.embedding, &id, policy.pooling, now),
             })
         };
         let Some(best) = self.scans.run(compare).await? else {

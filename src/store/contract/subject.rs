@@ -34,7 +34,7 @@ impl Subject {
 
     /// Runs a part on a database of its own, which is dropped afterwards.
     pub(crate) async fn on_postgres(part: impl AsyncFnOnce(&Self)) {
-        let Some(server) = postgres_url() else { return };
+        let server = testing::postgres_url();
         let name = create_database(&server).await;
         let url = with_database(&server, &name);
         let options = options(url.clone());
@@ -107,15 +107,6 @@ impl Subject {
 
 fn options(url: String) -> StoreOptions {
     StoreOptions { url, connections_max: 4, acquire_timeout: Duration::from_secs(30) }
-}
-
-#[expect(clippy::disallowed_methods, clippy::print_stderr, reason = "tests have no configuration and no log")]
-fn postgres_url() -> Option<String> {
-    let url = std::env::var("SEMBLANCE_TEST_POSTGRES_URL").ok();
-    if url.is_none() {
-        eprintln!("skipped: SEMBLANCE_TEST_POSTGRES_URL is not set");
-    }
-    url
 }
 
 /// The same server, another database.

@@ -10,7 +10,8 @@ fn collection() -> Collection {
 }
 
 #[tokio::test]
-async fn decisions_do_not_wait_for_a_turn() {
+#[ignore = "needs SEMBLANCE_TEST_POSTGRES_URL"]
+async fn decisions_do_not_wait_for_a_turn_on_postgres() {
     Subject::on_postgres(async |subject: &Subject| {
         let uid = collection().uid;
         subject.store.create_collection(&collection(), None).await.expect("created");
@@ -28,7 +29,8 @@ async fn decisions_do_not_wait_for_a_turn() {
 }
 
 #[tokio::test]
-async fn a_turn_whose_connection_is_lost_is_unavailable_and_leaves_no_trace() {
+#[ignore = "needs SEMBLANCE_TEST_POSTGRES_URL"]
+async fn a_turn_whose_connection_is_lost_is_unavailable_and_leaves_no_trace_on_postgres() {
     Subject::on_postgres(async |subject: &Subject| {
         let uid = collection().uid;
         subject.store.create_collection(&collection(), None).await.expect("created");
@@ -57,7 +59,8 @@ async fn next(watch: &mut Box<dyn LogWatch>) -> LogNotice {
 }
 
 #[tokio::test]
-async fn a_watch_notices_what_another_replica_commits_and_nothing_else() {
+#[ignore = "needs SEMBLANCE_TEST_POSTGRES_URL"]
+async fn a_watch_notices_what_another_replica_commits_and_nothing_else_on_postgres() {
     Subject::on_postgres(async |subject: &Subject| {
         let replica = subject.replica().await;
         let mut watch = replica.watch();
@@ -89,7 +92,8 @@ async fn a_watch_notices_what_another_replica_commits_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_watch_that_reconnects_reports_that_notices_may_be_lost() {
+#[ignore = "needs SEMBLANCE_TEST_POSTGRES_URL"]
+async fn a_watch_that_reconnects_reports_that_notices_may_be_lost_on_postgres() {
     Subject::on_postgres(async |subject: &Subject| {
         let mut watch = subject.store.watch();
         assert_eq!(next(&mut watch).await, LogNotice::Anything);

@@ -67,8 +67,9 @@ fn most_central<'a>(faces: &'a [Detection], picture: &RgbImage) -> Option<&'a De
 /// All 1549 pictures have a detected face; the mean landmark error is 4.5 pixels in the median, 9.5 at the 95th and
 /// 17.5 at the 99th percentile: funneling does not rotate heads out of plane.
 #[test]
-fn every_lfw_picture_has_a_face_where_funneling_put_it() {
-    let Some(data) = testing::folder() else { return };
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+fn every_lfw_picture_has_a_face_where_funneling_put_it_on_real_data() {
+    let data = testing::data();
     let _inference = runtime::prepare_thread();
     let detector = detector(&data, 50.0);
     let paths: Vec<PathBuf> = lfw(&data).into_iter().step_by(4).collect();
@@ -88,8 +89,9 @@ fn every_lfw_picture_has_a_face_where_funneling_put_it() {
 }
 
 #[test]
-fn faces_come_back_as_they_did() {
-    let Some(data) = testing::folder() else { return };
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+fn faces_come_back_as_they_did_on_real_data() {
+    let data = testing::data();
     let _inference = runtime::prepare_thread();
     let picture = read(&lfw(&data)[0]);
     let found = detector(&data, 50.0).detect(&[pixels(&picture)]).expect("runs").remove(0);
@@ -114,8 +116,9 @@ fn mosaic(paths: &[PathBuf], [columns, rows]: [u32; 2], cell: u32) -> RgbImage {
 }
 
 #[test]
-fn two_hundred_faces_are_found_in_one_photo() {
-    let Some(data) = testing::folder() else { return };
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+fn two_hundred_faces_are_found_in_one_photo_on_real_data() {
+    let data = testing::data();
     let _inference = runtime::prepare_thread();
     let photo = mosaic(&lfw(&data), [20, 10], 64);
     let detector = detector(&data, 20.0);
@@ -133,8 +136,9 @@ fn two_hundred_faces_are_found_in_one_photo() {
 }
 
 #[test]
-fn a_picture_twice_as_large_shows_the_same_face_twice_as_large() {
-    let Some(data) = testing::folder() else { return };
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+fn a_picture_twice_as_large_shows_the_same_face_twice_as_large_on_real_data() {
+    let data = testing::data();
     let _inference = runtime::prepare_thread();
     let detector = detector(&data, 50.0);
     for path in lfw(&data).iter().step_by(300) {
@@ -150,8 +154,9 @@ fn a_picture_twice_as_large_shows_the_same_face_twice_as_large() {
 
 /// A face that is half outside of the border is still found; its box exceeds the picture.
 #[test]
-fn a_face_that_the_border_cuts_has_a_box_beyond_it() {
-    let Some(data) = testing::folder() else { return };
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+fn a_face_that_the_border_cuts_has_a_box_beyond_it_on_real_data() {
+    let data = testing::data();
     let _inference = runtime::prepare_thread();
     let whole = read(&lfw(&data)[0]);
     let cut = imageops::crop_imm(&whole, 85, 40, 165, 170).to_image();
@@ -160,8 +165,9 @@ fn a_face_that_the_border_cuts_has_a_box_beyond_it() {
 }
 
 #[test]
-fn pictures_of_many_sizes_answer_together_as_they_do_alone() {
-    let Some(data) = testing::folder() else { return };
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+fn pictures_of_many_sizes_answer_together_as_they_do_alone_on_real_data() {
+    let data = testing::data();
     let _inference = runtime::prepare_thread();
     let detector = detector(&data, 40.0);
     let mut pictures: Vec<RgbImage> = lfw(&data).iter().step_by(200).map(|path| read(path)).collect();
@@ -181,8 +187,9 @@ fn pictures_of_many_sizes_answer_together_as_they_do_alone() {
 }
 
 #[test]
-fn published_weights_have_the_layout_that_is_asked_for() {
-    let Some(data) = testing::folder() else { return };
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+fn published_weights_have_the_layout_that_is_asked_for_on_real_data() {
+    let data = testing::data();
     let shapes = |weights: StateDict| -> Vec<_> {
         weights.iter().map(|(key, tensor)| (key.to_owned(), tensor.shape().to_vec())).collect()
     };
@@ -217,8 +224,9 @@ fn candidates_stay_within_their_bounds() {
 }
 
 #[test]
-fn noise_and_patterns_show_no_crowd() {
-    let Some(data) = testing::folder() else { return };
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+fn noise_and_patterns_show_no_crowd_on_real_data() {
+    let data = testing::data();
     let _inference = runtime::prepare_thread();
     let detector = detector(&data, 20.0);
     let noise = RgbImage::from_fn(640, 480, |x, y| {

@@ -23,8 +23,9 @@ fn crop(seed: f32) -> Vec<f32> {
 }
 
 #[test]
-fn published_weights_have_the_layout_that_is_asked_for() {
-    let Some(data) = testing::folder() else { return };
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+fn published_weights_have_the_layout_that_is_asked_for_on_real_data() {
+    let data = testing::data();
     let shapes = |weights: StateDict| -> Vec<_> {
         let served = weights.iter().filter(|(key, _)| !key.ends_with("num_batches_tracked"));
         served.map(|(key, tensor)| (key.to_owned(), tensor.shape().to_vec())).collect()
@@ -34,18 +35,24 @@ fn published_weights_have_the_layout_that_is_asked_for() {
 
 #[test]
 fn folding_changes_no_answer() {
+    folding_keeps_the_answers(&synthetic::minifasnet());
+}
+
+#[test]
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+fn folding_changes_no_answer_of_the_published_nets_on_real_data() {
+    folding_keeps_the_answers(&published(&testing::data()));
+}
+
+fn folding_keeps_the_answers(weights: &StateDict) {
     let _inference = runtime::prepare_thread();
-    let weights: Vec<StateDict> = testing::folder().map(|data| published(&data)).into_iter().collect();
-    for weights in weights.into_iter().chain([synthetic::minifasnet()]) {
-        let built =
-            |folding| minifasnet::build(weights.clone(), minifasnet::PUBLISHED, folding).expect("its own layout");
-        let crops = [crop(0.37), crop(0.05)];
-        let answers = |nets: &[MiniFasNet; 2]| -> Vec<f32> {
-            nets.iter().flat_map(|net| bona_fide(net, crops.iter().map(Vec::as_slice)).expect("runs")).collect()
-        };
-        let (folded, unfolded) = (answers(&built(Folding::Folded)), answers(&built(Folding::Unfolded)));
-        assert!(folded.iter().zip(&unfolded).all(|(a, b)| (a - b).abs() < 1e-4), "{folded:?} {unfolded:?}");
-    }
+    let built = |folding| minifasnet::build(weights.clone(), minifasnet::PUBLISHED, folding).expect("its own layout");
+    let crops = [crop(0.37), crop(0.05)];
+    let answers = |nets: &[MiniFasNet; 2]| -> Vec<f32> {
+        nets.iter().flat_map(|net| bona_fide(net, crops.iter().map(Vec::as_slice)).expect("runs")).collect()
+    };
+    let (folded, unfolded) = (answers(&built(Folding::Folded)), answers(&built(Folding::Unfolded)));
+    assert!(folded.iter().zip(&unfolded).all(|(a, b)| (a - b).abs() < 1e-4), "{folded:?} {unfolded:?}");
 }
 
 #[test]

@@ -77,7 +77,7 @@ async fn waiting_enrolls_share_a_commit_and_each_has_its_own_answer() {
             .expect("read");
         assert_eq!(stored.as_ref(), Some(template), "the answer says what the store holds");
     }
-    assert_eq!((testbed.handle.position(), testbed.handle.shelf.stats().templates), (Position(6), 4));
+    assert_eq!((testbed.handle.position(), testbed.handle.index.stats().templates), (Position(6), 4));
 }
 
 #[tokio::test]

@@ -258,8 +258,9 @@ fn tensors_of_training_are_ignored() {
 }
 
 #[test]
-fn published_weights_fit_and_nothing_else_does() {
-    let Some(data) = testing::folder() else { return };
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+fn published_weights_fit_and_nothing_else_does_on_real_data() {
+    let data = testing::data();
     for (name, file, entry) in PUBLISHED {
         let architecture = name.parse().expect("built in");
         let weights = StateDict::read(&data.join(file), entry).expect("a checkpoint");

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use tonic::Status;
 use tonic_types::StatusExt;
 
-use crate::api::status;
+use super::status;
 
 /// The response for a refused request. `instance` is the path of the request.
-pub(in crate::api) fn problem(refused: &Status, instance: &str) -> Response {
+pub(super) fn problem(refused: &Status, instance: &str) -> Response {
     let code = status::http(refused);
     let details = refused.get_error_details();
     let reason =
