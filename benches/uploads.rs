@@ -56,17 +56,17 @@ fn main() {
         "uploads",
         "CPU ms an upload",
     ]);
-    let first = measured[0].beside.at(99.0);
+    let first = measured[0].beside.at(99);
     for ((name, _), measured) in servers.iter().zip(&measured) {
-        let ms = |took: &Latencies, percent: f64| format!("{:.2}", took.at(percent) * 1e3);
+        let ms = |took: &Latencies, percent: usize| format!("{:.2}", took.at(percent) * 1e3);
         table.row([
             name.clone(),
-            ms(&measured.alone, 50.0),
-            ms(&measured.alone, 99.0),
-            ms(&measured.beside, 50.0),
-            ms(&measured.beside, 99.0),
-            ms(&measured.beside, 100.0),
-            format!("{:.2}", measured.beside.at(99.0) / first),
+            ms(&measured.alone, 50),
+            ms(&measured.alone, 99),
+            ms(&measured.beside, 50),
+            ms(&measured.beside, 99),
+            ms(&measured.beside, 100),
+            format!("{:.2}", measured.beside.at(99) / first),
             measured.uploads.to_string(),
             format!("{:.1}", (measured.cpu_beside - measured.cpu_alone) * 1e3 / measured.uploads as f64),
         ]);
@@ -84,10 +84,10 @@ fn main() {
 struct Latencies(Vec<f64>);
 
 impl Latencies {
-    fn at(&self, percent: f64) -> f64 {
+    fn at(&self, percent: usize) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_unstable_by(f64::total_cmp);
-        sorted[((sorted.len() - 1) as f64 * percent / 100.0) as usize]
+        sorted[(sorted.len() - 1) * percent / 100]
     }
 }
 
@@ -191,7 +191,7 @@ fn multipart_body() -> Bytes {
     )
     .into_bytes();
     let mut random = Random::new(3);
-    body.extend(std::iter::repeat_with(|| random.normal().to_bits() as u8).take(PICTURE_BYTES));
+    body.extend(std::iter::repeat_with(|| random.bits().to_le_bytes()[0]).take(PICTURE_BYTES));
     body.extend_from_slice(format!("\r\n--{BOUNDARY}--\r\n").as_bytes());
     body.into()
 }

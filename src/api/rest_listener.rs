@@ -54,7 +54,7 @@ pub(super) async fn serve(
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_max);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(super::KEEPALIVE);
-    let server = Server { builder, router, idle_max: limits.idle_max };
+    let server = ConnectionServer { builder, router, idle_max: limits.idle_max };
     let open = GracefulShutdown::new();
     let free = Arc::new(Semaphore::new(limits.connections_max));
     let mut stop = pin!(stop);
@@ -96,14 +96,15 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
+/// Serves connections, one task each.
 #[derive(Clone)]
-struct Server {
+struct ConnectionServer {
     builder: Builder<TokioExecutor>,
     router: Router,
     idle_max: Duration,
 }
 
-impl Server {
+impl ConnectionServer {
     async fn serve_one(self, accepted: Accepted, watcher: Watcher) {
         let Accepted { stream, peer, place } = accepted;
         // Nagle's algorithm holds an answer back until the peer's delayed acknowledgement, 40 ms later.

@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn pictures_and_frames_become_samples_beside_path_query_and_headers() {
-        let picture: Vec<u8> = (0..70_000_u32).map(|at| (at * 7) as u8).collect();
+        let picture: Vec<u8> = (0..70_000_u32).map(|at| (at * 7).to_le_bytes()[0]).collect();
         let frames = br#"[{"keypoints": [1, 2, 0.5], "category_id": 1}]"#;
         let parts =
             vec![Part::Picture(segments(&picture)), Part::Frames(segments(frames)), Part::Picture(Segments::default())];

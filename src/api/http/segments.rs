@@ -73,7 +73,7 @@ mod tests {
             let mut segments = Segments::default();
             let mut whole = Vec::new();
             for (number, length) in lengths.into_iter().enumerate() {
-                let chunk: Vec<u8> = (0..length).map(|at| (at * 31 + number) as u8).collect();
+                let chunk: Vec<u8> = (0..length).map(|at| (at * 31 + number).to_le_bytes()[0]).collect();
                 whole.extend_from_slice(&chunk);
                 segments.push(chunk.into());
             }
@@ -89,7 +89,7 @@ mod tests {
     fn single_bytes_share_a_segment() {
         let mut segments = Segments::default();
         for byte in 0..100_000_u32 {
-            segments.push(Bytes::copy_from_slice(&[byte as u8]));
+            segments.push(Bytes::copy_from_slice(&byte.to_le_bytes()[..1]));
         }
         assert_eq!(segments.into_list().len(), 100_000_usize.div_ceil(SEGMENT_BYTES));
     }
