@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # cargo uses every core by itself, and the quick checks are to fail before the slow ones start
-.PHONY: help run build test check fmt typos shellcheck clippy doc lint-extra deny notices docs findings bench bench-enroll bench-graph bench-onnx \
+.PHONY: help run build test check fmt typos shellcheck clippy doc lint-extra deny notices docs grpcurl findings bench bench-enroll bench-graph bench-onnx \
 	promises chart libtorch
 
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/semblance
@@ -48,6 +48,11 @@ deny: ## check licences, sources and bans of the dependencies, and advisories wh
 NOTICES := target/notices/THIRD_PARTY.md
 notices: libtorch ## write the licences of everything of others in the program to target/notices
 	@tools/notices.sh $(NOTICES)
+
+# The documentation's test uses it; a machine without Go does without, and the test reports the blocks that it did not run.
+test: grpcurl
+grpcurl:
+	@if command -v go >/dev/null; then tools/install.sh grpcurl; fi
 
 docs: ## build the book of docs/ into target/book
 	@tools/install.sh mdbook

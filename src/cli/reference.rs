@@ -69,6 +69,10 @@ fn default_of(arg: &Arg) -> String {
 fn meaning_of(arg: &Arg) -> String {
     let help = arg.get_long_help().or_else(|| arg.get_help()).map(ToString::to_string).unwrap_or_default();
     let mut meaning = help.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|");
+    // clap takes the last full stop away.
+    if !meaning.ends_with('.') {
+        meaning.push('.');
+    }
     let values: Vec<String> = arg.get_possible_values().iter().map(|value| format!("`{}`", value.get_name())).collect();
     let truths = ["`true`", "`false`"];
     if !values.is_empty() && values != truths {

@@ -11,6 +11,7 @@ mod bad_input;
 mod batch;
 mod calibrations;
 mod cluster;
+mod docs;
 mod doctor;
 mod evaluate;
 mod faults;
