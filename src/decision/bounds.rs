@@ -1,6 +1,6 @@
 //! Confidence bounds of error rates, and the constants of the decision rules.
 
-use domain::Estimate;
+use domain::IntervalEstimate;
 
 /// 97.5 % quantile of the standard normal distribution, for two-sided 95 % intervals.
 const Z: f64 = 1.959_964;
@@ -22,18 +22,18 @@ pub(super) const ENROLLED_SHARE_MAX: f64 = 0.02;
 
 /// Error rate with its 95 % interval: Wilson's interval (1927), or the rule of three when no trial or every trial is an
 /// error. `errors` and `trials` count independent trials; fractions stand for dependent ones.
-pub(super) fn share(errors: f64, trials: f64) -> Estimate {
+pub(super) fn share(errors: f64, trials: f64) -> IntervalEstimate {
     let value = errors / trials;
     if errors <= 0.0 {
-        return Estimate { value: 0.0, lower: 0.0, upper: (NONE_SEEN / trials).min(1.0) };
+        return IntervalEstimate { value: 0.0, lower: 0.0, upper: (NONE_SEEN / trials).min(1.0) };
     }
     if errors >= trials {
-        return Estimate { value: 1.0, lower: (1.0 - NONE_SEEN / trials).max(0.0), upper: 1.0 };
+        return IntervalEstimate { value: 1.0, lower: (1.0 - NONE_SEEN / trials).max(0.0), upper: 1.0 };
     }
     let spread = Z * Z / trials;
     let middle = (value + spread / 2.0) / (1.0 + spread);
     let half = Z / (1.0 + spread) * (value * (1.0 - value) / trials + spread / (4.0 * trials)).sqrt();
-    Estimate { value, lower: (middle - half).max(0.0), upper: (middle + half).min(1.0) }
+    IntervalEstimate { value, lower: (middle - half).max(0.0), upper: (middle + half).min(1.0) }
 }
 
 /// Whether the trials prove with 95 % confidence that the error rate is at most `most`: one-sided test of Clopper and
@@ -56,8 +56,8 @@ pub(super) fn shows_at_most(most: f64, errors: u64, trials: u64) -> bool {
 }
 
 /// Applies a monotone function to an estimate and its bounds.
-pub(super) fn map(estimate: Estimate, to: impl Fn(f64) -> f64) -> Estimate {
-    Estimate { value: to(estimate.value), lower: to(estimate.lower), upper: to(estimate.upper) }
+pub(super) fn map(estimate: IntervalEstimate, to: impl Fn(f64) -> f64) -> IntervalEstimate {
+    IntervalEstimate { value: to(estimate.value), lower: to(estimate.lower), upper: to(estimate.upper) }
 }
 
 #[cfg(test)]
@@ -82,8 +82,8 @@ mod tests {
             let found = share(errors, trials);
             assert!((found.lower - lower).abs() < 1e-4 && (found.upper - upper).abs() < 1e-4, "{found:?}");
         }
-        assert_eq!(share(0.0, 300.0), Estimate { value: 0.0, lower: 0.0, upper: 0.01 });
-        assert_eq!(share(300.0, 300.0), Estimate { value: 1.0, lower: 0.99, upper: 1.0 });
+        assert_eq!(share(0.0, 300.0), IntervalEstimate { value: 0.0, lower: 0.0, upper: 0.01 });
+        assert_eq!(share(300.0, 300.0), IntervalEstimate { value: 1.0, lower: 0.99, upper: 1.0 });
         assert!((share(0.0, 2.0).upper - 1.0).abs() < 1e-12, "two trials show nothing");
     }
 }

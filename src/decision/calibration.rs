@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{bounds, llr::Llr, table::RateTable, tail::ParetoTail};
 use domain::{
-    Estimate, KeptCalibration, OperatingPoint, PackageCalibration, Policy, Reason, Rehearsal, Reviewed, Similarity,
-    ThresholdSource, has_moved,
+    IntervalEstimate, OperatingPoint, PackageCalibration, Policy, Reason, Rehearsal, ReviewedSimilarities, Similarity,
+    StoredCalibration, ThresholdSource, has_moved,
 };
 
 /// Minimum number of non-mated trials. Fewer prove nothing at the error rates that operators ask for.
@@ -82,7 +82,7 @@ impl Calibration {
     }
 
     /// From a stored calibration. `None` as with [`Calibration::from_trials`].
-    pub fn from_kept(kept: &KeptCalibration, package: Option<&PackageCalibration>) -> Option<Self> {
+    pub fn from_kept(kept: &StoredCalibration, package: Option<&PackageCalibration>) -> Option<Self> {
         Self::from_trials(&kept.rehearsal, &kept.outsiders, package)
     }
 
@@ -106,7 +106,7 @@ impl Calibration {
             return None;
         };
         let values = |trials: &[Similarity]| trials.iter().map(|s| s.0.into()).collect::<Vec<f64>>();
-        let Reviewed { right, wrong } = &rehearsal.reviewed;
+        let ReviewedSimilarities { right, wrong } = &rehearsal.reviewed;
         let impostors = values(&rehearsal.impostor);
         let llr = Llr::fit(&values(&rehearsal.mated_best), &impostors);
         let llr = llr.map(|llr| llr.with_verdicts(&values(right), &values(wrong)));
@@ -251,7 +251,7 @@ impl NonmatedScores {
     }
 
     /// Share of non-mated probes that reach the similarity with at least one of `identities` identities.
-    pub(super) fn fpir(&self, similarity: f64, identities: u64) -> Estimate {
+    pub(super) fn fpir(&self, similarity: f64, identities: u64) -> IntervalEstimate {
         let identities = identities.max(1) as f64;
         match self {
             Self::Trials { nonmated, .. } => {
@@ -262,7 +262,7 @@ impl NonmatedScores {
     }
 
     /// Share of impostors that reach the similarity with one identity.
-    pub(super) fn fmr(&self, similarity: f64) -> Estimate {
+    pub(super) fn fmr(&self, similarity: f64) -> IntervalEstimate {
         match self {
             Self::Trials { impostor: Some(impostor), .. } => impostor.share(similarity),
             Self::Trials { nonmated, .. } => {
@@ -344,7 +344,7 @@ impl TailTrials {
     }
 
     /// Share of trials that reach the similarity: the fitted tail, within the bounds of counting.
-    fn share(&self, similarity: f64) -> Estimate {
+    fn share(&self, similarity: f64) -> IntervalEstimate {
         let errors = self.tail.reached(similarity) * self.independent / self.tail.trials() as f64;
         within(self.tail.rate_at(similarity), bounds::share(errors, self.independent))
     }
@@ -412,7 +412,7 @@ impl MatedScores {
     }
 
     /// Share below the similarity with its bounds.
-    pub(super) fn missed(&self, similarity: f64) -> Estimate {
+    pub(super) fn missed(&self, similarity: f64) -> IntervalEstimate {
         let (Self::Trials(_, independent) | Self::Table(_, independent)) = self;
         let share = self.share_below(similarity);
         within(share, bounds::share(share * independent, *independent))
@@ -431,8 +431,8 @@ fn share_of_power(share: f64, power: f64) -> f64 {
 }
 
 /// Limits a better estimate than counting to the bounds of counting.
-fn within(value: f64, bounds: Estimate) -> Estimate {
-    Estimate { value: value.clamp(bounds.lower, bounds.upper), ..bounds }
+fn within(value: f64, bounds: IntervalEstimate) -> IntervalEstimate {
+    IntervalEstimate { value: value.clamp(bounds.lower, bounds.upper), ..bounds }
 }
 
 fn read(table: &RateTable, rate: f64, pairs: u64) -> Threshold {

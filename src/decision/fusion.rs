@@ -7,7 +7,8 @@ use super::{
     outcome::Decision,
 };
 use domain::{
-    Candidate, DecisionKind, OperatingPoint, Policy, Reason, Rehearsal, Reviewed, Similarity, ThresholdSource,
+    Candidate, DecisionKind, OperatingPoint, Policy, Reason, Rehearsal, ReviewedSimilarities, Similarity,
+    ThresholdSource,
 };
 
 /// Minimum number of joint trials of each kind for estimating the dependence of modalities.
@@ -107,7 +108,7 @@ impl Fusion {
             nonmated_best: nonmated_best.iter().map(|ratio| limited(ratio / UNIT)).collect(),
             impostor: trials.nonmated.iter().map(sum).collect(),
             mated_best: trials.mated.iter().map(sum).collect(),
-            reviewed: Reviewed::default(),
+            reviewed: ReviewedSimilarities::default(),
         };
         Self { sums: Calibration::from_rehearsal(&rehearsal, None), ..self }
     }
@@ -269,7 +270,7 @@ mod tests {
     use super::*;
     use crate::{Llr, cllr, decide as decide_any};
     use domain::{
-        Fused, IdentityId, Modality, ModalityEvidence, OpenSetRule, PackageCalibration, Similarity, SpaceName,
+        FusedEvidence, IdentityId, Modality, ModalityEvidence, OpenSetRule, PackageCalibration, Similarity, SpaceName,
         TemplateId,
     };
 
@@ -434,7 +435,7 @@ mod tests {
             identity: IdentityId::new("p").expect("valid"),
             template: TemplateId(Uuid::nil()),
             similarity: Similarity(0.5),
-            fused: Some(Fused {
+            fused: Some(FusedEvidence {
                 log_likelihood_ratio: ratios.iter().sum(),
                 posterior,
                 evidence: ratios.map(one).to_vec(),

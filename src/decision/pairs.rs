@@ -4,7 +4,7 @@
 //! comparisons; at the same rate nearly all reported pairs would be false.
 
 use super::calibration::{Calibration, limited};
-use domain::{Estimate, Policy, Reason, Similarity};
+use domain::{IntervalEstimate, Policy, Reason, Similarity};
 
 const HALF: f64 = 0.5;
 
@@ -41,9 +41,9 @@ impl Calibration {
 
     /// Expected number of false matches among `comparisons` non-mated comparisons: FMR times their number.
     #[must_use]
-    pub fn false_pairs(&self, similarity: Similarity, comparisons: f64) -> Estimate {
-        let Estimate { value, lower, upper } = self.nonmated_scores.fmr(similarity.0.into());
-        Estimate { value: value * comparisons, lower: lower * comparisons, upper: upper * comparisons }
+    pub fn false_pairs(&self, similarity: Similarity, comparisons: f64) -> IntervalEstimate {
+        let IntervalEstimate { value, lower, upper } = self.nonmated_scores.fmr(similarity.0.into());
+        IntervalEstimate { value: value * comparisons, lower: lower * comparisons, upper: upper * comparisons }
     }
 }
 
@@ -63,7 +63,7 @@ mod tests {
             nonmated_best: trials.clone(),
             impostor: trials,
             mated_best: Vec::new(),
-            reviewed: domain::Reviewed::default(),
+            reviewed: domain::ReviewedSimilarities::default(),
         };
         Calibration::from_rehearsal(&rehearsal, None).expect("enough trials")
     }

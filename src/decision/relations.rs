@@ -16,7 +16,7 @@ mod tests;
 pub use measured::{GalleryTrials, MeasuredGallery, OpenSetTrial, ProbeMeasurement, Scores, best_threshold};
 pub use summary::{SUMMARY, SUMMARY_NAMES};
 
-pub use domain::{Neighbour, Own, Spread, Surroundings};
+pub use domain::{GalleryStatistics, Neighbour, OwnCosines, Spread};
 
 /// Maximum number of neighbours: the templates most similar to the probe.
 pub const NEIGHBOURS_MAX: usize = 16;
@@ -43,7 +43,7 @@ impl Relations {
     /// From the probe's most similar templates in any order, and the statistics of the gallery. Only the
     /// [`NEIGHBOURS_MAX`] most similar are used.
     #[must_use]
-    pub fn new(neighbours: &[Neighbour], surroundings: &Surroundings) -> Self {
+    pub fn new(neighbours: &[Neighbour], surroundings: &GalleryStatistics) -> Self {
         let mut nearest = neighbours.to_vec();
         nearest.sort_by(nearer_first);
         nearest.truncate(NEIGHBOURS_MAX);
@@ -90,7 +90,7 @@ fn nearer_first(one: &Neighbour, other: &Neighbour) -> std::cmp::Ordering {
     unequal.unwrap_or_else(|| rest(one).cmp(&rest(other)))
 }
 
-fn item(neighbour: &Neighbour, best: &Neighbour, surroundings: &Surroundings) -> [f32; ITEM] {
+fn item(neighbour: &Neighbour, best: &Neighbour, surroundings: &GalleryStatistics) -> [f32; ITEM] {
     let cosine = neighbour.cosine;
     let above = |other: Option<f32>| other.map_or(0.0, |other| cosine - other);
     [
@@ -109,8 +109,8 @@ fn item(neighbour: &Neighbour, best: &Neighbour, surroundings: &Surroundings) ->
     .map(limited)
 }
 
-fn globals(surroundings: &Surroundings) -> [f32; GLOBALS] {
-    let Surroundings { templates, identities, impostor, genuine, nearest_impostors, probe } = *surroundings;
+fn globals(surroundings: &GalleryStatistics) -> [f32; GLOBALS] {
+    let GalleryStatistics { templates, identities, impostor, genuine, nearest_impostors, probe } = *surroundings;
     let unknown = Spread { mean: 0.0, deviation: 0.0 };
     let (nonmated, mated) = (impostor.unwrap_or(unknown), genuine.unwrap_or(unknown));
     let [middle, high, highest] = nearest_impostors.unwrap_or_default();

@@ -19,7 +19,7 @@ use rand_xoshiro::{
 };
 
 use super::bounds::{self, MARGIN_MIN};
-use domain::{ReviewTrial, Selection};
+use domain::{CaseSelection, ReviewTrial};
 
 /// Minimum share of right answers for acceptance, proven with 95 % confidence.
 pub const PRECISION_MIN: f64 = 0.99;
@@ -57,7 +57,7 @@ pub enum ReviewAction {
     /// Accept the best candidate.
     Accept,
     /// Open a review case.
-    Ask(Selection),
+    Ask(CaseSelection),
     /// Leave it uncertain.
     Leave,
 }
@@ -154,13 +154,13 @@ impl ReviewBudget {
         let has_budget = (self.reviewed.len() + 1) as f64 <= allowance;
         if accept.is_some_and(|level| answer.reaches(level)) {
             return if has_budget && random < AUDIT_SHARE {
-                self.ask(Selection::ByPosterior)
+                self.ask(CaseSelection::ByPosterior)
             } else {
                 ReviewAction::Accept
             };
         }
         // With an acceptance level, the remaining answers are selected by their low posterior.
-        let drawn = if accept.is_none() { Selection::Blind } else { Selection::ByPosterior };
+        let drawn = if accept.is_none() { CaseSelection::Blind } else { CaseSelection::ByPosterior };
         let selection = self.selection(answer.distance(), allowance, random, drawn);
         self.uncertain.push_back((self.seen, answer.distance()));
         match selection {
@@ -169,16 +169,16 @@ impl ReviewBudget {
         }
     }
 
-    fn selection(&self, distance: f64, allowance: f64, random: f64, drawn: Selection) -> Option<Selection> {
+    fn selection(&self, distance: f64, allowance: f64, random: f64, drawn: CaseSelection) -> Option<CaseSelection> {
         let uncertain = (self.uncertain.len() + 1) as f64;
         if uncertain <= allowance || random < BLIND_SHARE * allowance / uncertain {
             return Some(drawn);
         }
         let nearer = self.uncertain.iter().filter(|(_, other)| *other < distance).count();
-        ((nearer as f64) < (1.0 - BLIND_SHARE) * allowance).then_some(Selection::ByPosterior)
+        ((nearer as f64) < (1.0 - BLIND_SHARE) * allowance).then_some(CaseSelection::ByPosterior)
     }
 
-    fn ask(&mut self, selection: Selection) -> ReviewAction {
+    fn ask(&mut self, selection: CaseSelection) -> ReviewAction {
         self.reviewed.push_back(self.seen);
         ReviewAction::Ask(selection)
     }

@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::*;
 use domain::{
-    Candidate, DecisionKind, IdentityId, OpenSetRule, PackageCalibration, Policy, Reason, Rehearsal, Reviewed,
-    Similarity, TemplateId, ThresholdSource,
+    Candidate, DecisionKind, IdentityId, OpenSetRule, PackageCalibration, Policy, Reason, Rehearsal,
+    ReviewedSimilarities, Similarity, TemplateId, ThresholdSource,
 };
 
 fn policy(target_fpir: f64, target_fmr: f64) -> Policy {
@@ -36,7 +36,7 @@ fn rehearsal(trials: u16) -> Rehearsal {
         nonmated_best: spread(0.1, 0.3),
         impostor: spread(-0.2, 0.2),
         mated_best: spread(0.5, 0.9),
-        reviewed: Reviewed::default(),
+        reviewed: ReviewedSimilarities::default(),
     }
 }
 

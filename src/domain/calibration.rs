@@ -24,12 +24,12 @@ pub struct Rehearsal {
     /// Mated trials: the highest similarity of a template to the other templates of its identity.
     pub mated_best: Vec<Similarity>,
     /// Trials from the verdicts of reviewers, not from the gallery.
-    pub reviewed: Reviewed,
+    pub reviewed: ReviewedSimilarities,
 }
 
 /// Similarities of the best candidates of review cases, by verdict.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Reviewed {
+pub struct ReviewedSimilarities {
     /// The candidate was the person.
     pub right: Vec<Similarity>,
     /// The candidate was another person, or the person was not enrolled.

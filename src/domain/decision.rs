@@ -13,12 +13,12 @@ pub struct Candidate {
     /// The fused evidence of a probe with several modalities. Template and similarity are then those of the modality
     /// with the most evidence for the identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fused: Option<Fused>,
+    pub fused: Option<FusedEvidence>,
 }
 
 /// The evidence of several modalities that a probe is of an identity.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Fused {
+pub struct FusedEvidence {
     /// Natural logarithm of the likelihood ratio: all similarities given the identity, against given another person.
     pub log_likelihood_ratio: f64,
     /// The posterior probability of the identity at a prior of 0.5 that the probe is of an enrolled person.

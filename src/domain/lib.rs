@@ -15,7 +15,6 @@ mod error_chain;
 mod filter;
 mod id;
 mod identity;
-mod kept_calibration;
 mod labels;
 mod log;
 pub mod metric;
@@ -27,14 +26,15 @@ mod report;
 mod review;
 mod sample;
 mod space;
+mod stored_calibration;
 
-pub use calibration::{PackageCalibration, PackageCalibrationError, Rehearsal, Reviewed, SAME_IMAGE};
+pub use calibration::{PackageCalibration, PackageCalibrationError, Rehearsal, ReviewedSimilarities, SAME_IMAGE};
 pub use clock::{Clock, IdSource, Timestamp};
 pub use collection::{
     Collection, CollectionStats, PadMode, PadPolicy, Policy, PolicyError, Pooling, Revision, SpaceBinding, SpaceRole,
 };
 pub use decision::{
-    Candidate, DecisionKind, Fused, ModalityEvidence, OpenSetRule, OperatingPoint, Reason, ThresholdSource,
+    Candidate, DecisionKind, FusedEvidence, ModalityEvidence, OpenSetRule, OperatingPoint, Reason, ThresholdSource,
 };
 pub use device::{Device, UnknownDevice};
 pub use embedding::{DIMENSION_MAX, Embedding, EmbeddingError, Similarity, similarity_by_parts};
@@ -46,21 +46,27 @@ pub use id::{
     ReviewCaseId, SpaceName, TemplateId,
 };
 pub use identity::{Assignment, Certificate, Identity, Template, TemplateOrigin};
-pub use kept_calibration::has_moved;
-pub use kept_calibration::{Estimate, GALLERY_MOVE_MAX, KeptCalibration, Level, Moved, QUALITY_DRIFT_MAX, Standing};
 pub use labels::{LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, Labels, LabelsError};
 pub use log::{Change, Entry, EntryKind, Position, StoredTemplate};
-pub use neighbourhood::{COHORT_MAX, Neighbour, Own, Spread, Surroundings};
+pub use neighbourhood::{COHORT_MAX, GalleryStatistics, Neighbour, OwnCosines, Spread};
 pub use operation::{
-    Operation, OperationFailure, OperationKind, OperationOutcome, OperationState, OperationSummary, Owned, Progress,
-    SurveyFinding,
+    Operation, OperationFailure, OperationKind, OperationOutcome, OperationProgress, OperationState, OperationSummary,
+    SurveyFinding, TemplateOwner,
 };
 pub use quality::{Quality, QualityPolicy};
 pub use ranking::{Ranking, Reranking};
 pub use report::{Face, Pad, PadVerdict, SampleReport, TrackReport};
-pub use review::{Doubt, Outcome, ReviewCase, ReviewPolicy, ReviewStage, ReviewState, ReviewTrial, Selection, Verdict};
+pub use review::{
+    CandidateEvidence, CaseSelection, ReviewCase, ReviewOutcome, ReviewPolicy, ReviewStage, ReviewState, ReviewTrial,
+    Verdict,
+};
 pub use sample::{
     Alignment, FaceSelection, Frame, Geometry, ImageBytes, JOINTS, Joint, Landmarks, Picture, PixelBox, Prompt,
     PromptRole, Sample, SampleContent, Skeleton,
 };
 pub use space::{EmbeddingSpace, Modality, ModelDigest};
+pub use stored_calibration::has_moved;
+pub use stored_calibration::{
+    GALLERY_MOVE_MAX, GalleryState, IntervalEstimate, QUALITY_DRIFT_MAX, StaleReason, StoredCalibration,
+    ThresholdEstimate,
+};

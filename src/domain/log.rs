@@ -94,7 +94,7 @@ impl Entry {
     /// CRC-32 over position, kind, identity, template and time. It distinguishes entries of different logs at the same
     /// position.
     #[must_use]
-    pub fn mark(&self) -> u32 {
+    pub fn checksum(&self) -> u32 {
         let mut sum = crc32fast::Hasher::new();
         sum.update(&self.position.0.to_le_bytes());
         sum.update(self.kind.as_str().as_bytes());

@@ -13,7 +13,7 @@ pub struct Spread {
 
 /// The cosines of a template to the other templates of its identity.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Own {
+pub struct OwnCosines {
     /// The highest cosine.
     pub nearest: f32,
     /// The mean cosine.
@@ -36,7 +36,7 @@ pub struct Neighbour {
     /// identity.
     pub nearest_impostor: Option<f32>,
     /// `None` for the only template of an identity.
-    pub own: Option<Own>,
+    pub own: Option<OwnCosines>,
     /// The cosines of this template to cohort templates of other identities (the statistics of Z-norm); `None` in a
     /// gallery of one identity.
     pub others: Option<Spread>,
@@ -44,7 +44,7 @@ pub struct Neighbour {
 
 /// Statistics of the gallery and of the probe's cosines to it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Surroundings {
+pub struct GalleryStatistics {
     pub templates: u64,
     pub identities: u64,
     /// Cosines between cohort templates of different identities; `None` in a gallery of one identity.

@@ -12,7 +12,7 @@ pub struct Operation {
     pub id: OperationId,
     pub kind: OperationKind,
     pub state: OperationState,
-    pub progress: Progress,
+    pub progress: OperationProgress,
     pub create_time: Timestamp,
     /// The time of the worker's last heartbeat.
     pub update_time: Timestamp,
@@ -96,7 +96,7 @@ impl OperationFailure {
 
 /// Progress of an operation, in pairs of templates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct OperationProgress {
     pub done: u64,
     /// 0 while unknown.
     pub total: u64,
@@ -142,7 +142,7 @@ pub enum SurveyFinding<T> {
 
 /// A template and its present identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owned {
+pub struct TemplateOwner {
     pub template: TemplateId,
     pub identity: IdentityId,
 }

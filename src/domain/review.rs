@@ -33,7 +33,7 @@ pub struct ReviewCase {
     pub operating_point: OperatingPoint,
     /// The evidence for the best candidate. `None` without a candidate, and for cases stored before this field existed.
     #[serde(default)]
-    pub doubt: Option<Doubt>,
+    pub doubt: Option<CandidateEvidence>,
     pub modality: Modality,
     pub model: SpaceName,
     /// Labels for the identity if the verdict creates one.
@@ -50,7 +50,7 @@ pub struct ReviewCase {
 
 /// The evidence for the best candidate when the case was opened. It identifies neither a person nor a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Doubt {
+pub struct CandidateEvidence {
     /// The space of the probe.
     pub space: EmbeddingSpace,
     /// The pooling of the similarity.
@@ -60,13 +60,13 @@ pub struct Doubt {
     pub margin: Option<f32>,
     /// The posterior of the best candidate, 0 to 1.
     pub posterior: Option<f64>,
-    pub selection: Selection,
+    pub selection: CaseSelection,
 }
 
 /// Why a case was opened for an UNCERTAIN answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Selection {
+pub enum CaseSelection {
     /// By the similarity alone, or at random.
     Blind,
     /// The posterior had a part in it. Such trials are biased given the similarity: those chosen near even odds are
@@ -79,7 +79,7 @@ pub enum Selection {
 pub struct ReviewTrial {
     /// The decided case; it may have been deleted.
     pub case: ReviewCaseId,
-    pub doubt: Doubt,
+    pub doubt: CandidateEvidence,
     /// The probe was of the best candidate.
     pub was_right: bool,
     /// The time of the verdict.
@@ -97,7 +97,7 @@ pub enum ReviewState {
         reviewer: String,
         until: Timestamp,
     },
-    Decided(Outcome),
+    Decided(ReviewOutcome),
 }
 
 /// The stages by which cases are listed.
@@ -132,7 +132,7 @@ pub enum Verdict {
 
 /// A verdict and its effects.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
+pub struct ReviewOutcome {
     pub verdict: Verdict,
     /// The identity of the samples; `None` if they were discarded.
     pub identity: Option<IdentityId>,
@@ -163,7 +163,7 @@ impl ReviewCase {
 
     /// The next revision of the case, in a new state.
     #[must_use]
-    pub fn moved(self, state: ReviewState, now: Timestamp) -> Self {
+    pub fn with_state(self, state: ReviewState, now: Timestamp) -> Self {
         Self { state, revision: self.revision.next(), update_time: now, ..self }
     }
 

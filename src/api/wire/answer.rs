@@ -14,9 +14,9 @@ use crate::{
     },
 };
 use domain::{
-    Assignment, Candidate, Certificate, Collection, CollectionId, CollectionStats, DecisionKind, Fused, Identity,
-    Modality, ModalityEvidence, OperatingPoint, Ranking, Reason, Similarity, SpaceBinding, SpaceRole, Template,
-    TemplateOrigin, ThresholdSource,
+    Assignment, Candidate, Certificate, Collection, CollectionId, CollectionStats, DecisionKind, FusedEvidence,
+    Identity, Modality, ModalityEvidence, OperatingPoint, Ranking, Reason, Similarity, SpaceBinding, SpaceRole,
+    Template, TemplateOrigin, ThresholdSource,
 };
 
 pub(super) fn modality(modality: Modality) -> i32 {
@@ -120,7 +120,7 @@ pub(in crate::api) fn enrolled(of: &IdentityName, enrolled: &EnrollResult) -> pr
     }
 }
 
-fn fused(of: &IdentityName, fused: &Fused) -> proto::FusedEvidence {
+fn fused(of: &IdentityName, fused: &FusedEvidence) -> proto::FusedEvidence {
     let one = |evidence: &ModalityEvidence| proto::ModalityEvidence {
         modality: modality(evidence.modality),
         model: ModelName(evidence.model.clone()).to_string(),

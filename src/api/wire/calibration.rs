@@ -11,18 +11,18 @@ use crate::{
     api::proto,
     matcher::{CalibrationState, CalibrationView},
 };
-use domain::{CollectionId, Estimate, Level, Moved};
+use domain::{CollectionId, IntervalEstimate, StaleReason, ThresholdEstimate};
 
 pub(in crate::api) fn calibrated(of: &CollectionId, calibrated: &CalibrationView) -> proto::Calibration {
     use proto::calibration::{Moved as Wire, State};
     let kept = &calibrated.kept;
     let trials = &kept.rehearsal;
     let length = |trials: usize| count(trials as u64);
-    let moved = |moved: &Moved| match moved {
-        Moved::GallerySize => Wire::GallerySize,
-        Moved::Model => Wire::Model,
-        Moved::Quality => Wire::Quality,
-        Moved::Pooling => Wire::Pooling,
+    let moved = |moved: &StaleReason| match moved {
+        StaleReason::GallerySize => Wire::GallerySize,
+        StaleReason::Model => Wire::Model,
+        StaleReason::Quality => Wire::Quality,
+        StaleReason::Pooling => Wire::Pooling,
     };
     proto::Calibration {
         name: CalibrationName { collection: of.clone(), calibration: kept.id }.to_string(),
@@ -51,7 +51,7 @@ pub(in crate::api) fn calibrated(of: &CollectionId, calibrated: &CalibrationView
     }
 }
 
-fn level(level: &Level) -> proto::calibration::Level {
+fn level(level: &ThresholdEstimate) -> proto::calibration::Level {
     proto::calibration::Level {
         target_fpir: level.target_fpir,
         threshold: level.threshold.0,
@@ -64,6 +64,6 @@ fn level(level: &Level) -> proto::calibration::Level {
     }
 }
 
-fn estimate(estimate: Estimate) -> proto::calibration::Estimate {
+fn estimate(estimate: IntervalEstimate) -> proto::calibration::Estimate {
     proto::calibration::Estimate { value: estimate.value, lower: estimate.lower, upper: estimate.upper }
 }

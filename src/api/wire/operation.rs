@@ -15,7 +15,8 @@ use crate::{
     matcher::OperationView,
 };
 use domain::{
-    CollectionId, Operation, OperationKind, OperationOutcome, OperationState, OperationSummary, Owned, SurveyFinding,
+    CollectionId, Operation, OperationKind, OperationOutcome, OperationState, OperationSummary, SurveyFinding,
+    TemplateOwner,
 };
 
 /// Without findings.
@@ -77,7 +78,7 @@ fn survey(of: &CollectionId, summary: &OperationSummary) -> proto::SurveySummary
 }
 
 /// The resource names of an identity and its template.
-fn names(of: &CollectionId, owned: &Owned) -> (String, String) {
+fn names(of: &CollectionId, owned: &TemplateOwner) -> (String, String) {
     let identity = CollectionName(of.clone()).identity(&owned.identity);
     (identity.to_string(), identity.template(owned.template).to_string())
 }
@@ -85,9 +86,9 @@ fn names(of: &CollectionId, owned: &Owned) -> (String, String) {
 fn duplicates(
     of: &CollectionId,
     summary: &OperationSummary,
-    findings: &[SurveyFinding<Owned>],
+    findings: &[SurveyFinding<TemplateOwner>],
 ) -> proto::DuplicatesResult {
-    let pair = |finding: &SurveyFinding<Owned>| match finding {
+    let pair = |finding: &SurveyFinding<TemplateOwner>| match finding {
         SurveyFinding::Pair { templates, similarity, llr, same_image } => {
             let mut named = templates.each_ref().map(|owned| names(of, owned));
             named.sort_unstable();
@@ -106,7 +107,11 @@ fn duplicates(
 }
 
 /// Mixed clusters and split identities count only members that still exist.
-fn clusters(of: &CollectionId, summary: &OperationSummary, findings: &[SurveyFinding<Owned>]) -> proto::ClustersResult {
+fn clusters(
+    of: &CollectionId,
+    summary: &OperationSummary,
+    findings: &[SurveyFinding<TemplateOwner>],
+) -> proto::ClustersResult {
     let mut clusters: BTreeMap<i32, Vec<clusters_result::Member>> = BTreeMap::new();
     let mut clusters_of: BTreeMap<String, Vec<i32>> = BTreeMap::new();
     for finding in findings {

@@ -11,7 +11,7 @@ use crate::{
     api::proto::{self, review_case},
     matcher::{DecisionReplay, Fault, PastDecision, ResolveMode, ReviewedCase},
 };
-use domain::{CollectionId, IdentityId, Outcome, ReviewCase, ReviewStage, ReviewState, Timestamp, Verdict};
+use domain::{CollectionId, IdentityId, ReviewCase, ReviewOutcome, ReviewStage, ReviewState, Timestamp, Verdict};
 
 /// The longest name of a reviewer.
 const REVIEWER_CHARS_MAX: usize = 128;
@@ -78,7 +78,7 @@ pub(in crate::api) fn review_case(of: &CollectionId, case: &ReviewCase, now: Tim
     }
 }
 
-fn outcome(of: &CollectionId, outcome: &Outcome) -> review_case::Outcome {
+fn outcome(of: &CollectionId, outcome: &ReviewOutcome) -> review_case::Outcome {
     let identity = outcome.identity.as_ref().map(|id| CollectionName(of.clone()).identity(id));
     let verdict = match outcome.verdict {
         Verdict::SameAs(_) => review_case::Verdict::SameAs,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::relations::{MeasuredGallery, Neighbour, ProbeMeasurement, Spread, Surroundings};
+use crate::relations::{GalleryStatistics, MeasuredGallery, Neighbour, ProbeMeasurement, Spread};
 use torch::learn::{OpenSetBatch, OpenSetLearner, OpenSetNetwork};
 use weights::StateDict;
 
@@ -44,7 +44,7 @@ fn relations_in_galleries(people: u32) -> Vec<Relations> {
 }
 
 fn empty_relations() -> Relations {
-    let surroundings = Surroundings {
+    let surroundings = GalleryStatistics {
         templates: 0,
         identities: 0,
         impostor: None,
@@ -118,7 +118,7 @@ fn the_order_of_neighbours_does_not_matter() {
         own: None,
         others: Some(spread),
     };
-    let surroundings = Surroundings {
+    let surroundings = GalleryStatistics {
         templates: 9,
         identities: 3,
         impostor: Some(spread),

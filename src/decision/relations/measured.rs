@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{NEIGHBOURS_MAX, Relations};
-use domain::{COHORT_MAX, Neighbour, Own, Spread, Surroundings};
+use domain::{COHORT_MAX, GalleryStatistics, Neighbour, OwnCosines, Spread};
 
 /// Number of class means in the NAC score.
 const NAC_CLASSES: usize = 16;
@@ -22,7 +22,7 @@ pub struct MeasuredGallery {
     cohort: Vec<usize>,
     statistics: Vec<TemplateStatistics>,
     /// Statistics of the gallery, without the probe's distribution.
-    surroundings: Surroundings,
+    surroundings: GalleryStatistics,
 }
 
 #[derive(Debug)]
@@ -36,7 +36,7 @@ struct IdentityTemplates {
 #[derive(Debug, Clone, Copy)]
 struct TemplateStatistics {
     nearest_impostor: Option<f32>,
-    own: Option<Own>,
+    own: Option<OwnCosines>,
     others: Option<Spread>,
     /// Mean and standard deviation of its highest non-mated cosines.
     highest_others: Option<Spread>,
@@ -134,7 +134,7 @@ impl MeasuredGallery {
         order.sort_by(|one, other| cosines[*other].total_cmp(&cosines[*one]));
         let neighbours: Vec<Neighbour> =
             order.iter().take(NEIGHBOURS_MAX).map(|template| self.neighbour(*template, &cosines, &centroids)).collect();
-        let surroundings = Surroundings { probe: spread, ..self.surroundings };
+        let surroundings = GalleryStatistics { probe: spread, ..self.surroundings };
         let scores = self.scores(&cosines, &centroids, &order);
         Some(ProbeMeasurement { relations: Relations::new(&neighbours, &surroundings), scores })
     }
@@ -181,14 +181,14 @@ impl MeasuredGallery {
             .collect();
         TemplateStatistics {
             nearest_impostor: others.first().copied(),
-            own: own.iter().copied().max_by(f32::total_cmp).map(|nearest| Own { nearest, mean: mean(&own) }),
+            own: own.iter().copied().max_by(f32::total_cmp).map(|nearest| OwnCosines { nearest, mean: mean(&own) }),
             others: all,
             highest_others: spread(others.iter().take(AS_NORM_TOP).copied()),
         }
     }
 
     /// Statistics of the gallery alone.
-    fn surroundings_of(&self) -> Surroundings {
+    fn surroundings_of(&self) -> GalleryStatistics {
         let mut nearest: Vec<f32> =
             self.statistics.iter().filter_map(|statistics| statistics.nearest_impostor).collect();
         nearest.sort_unstable_by(f32::total_cmp);
@@ -197,7 +197,7 @@ impl MeasuredGallery {
             let pairs = one.templates.iter().enumerate();
             pairs.flat_map(|(place, first)| one.templates[place + 1..].iter().map(move |second| (*first, *second)))
         });
-        Surroundings {
+        GalleryStatistics {
             templates: self.owners.len() as u64,
             identities: self.identities.len() as u64,
             impostor: pooled(self.statistics.iter().filter_map(|statistics| statistics.others)),
@@ -228,7 +228,7 @@ impl MeasuredGallery {
 }
 
 /// Statistics of an empty gallery.
-const EMPTY: Surroundings = Surroundings {
+const EMPTY: GalleryStatistics = GalleryStatistics {
     templates: 0,
     identities: 0,
     impostor: None,

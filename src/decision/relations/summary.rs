@@ -1,6 +1,6 @@
 //! Summary of relations: few named values, for models that can be interpreted.
 
-use super::{NEIGHBOURS_MAX, Neighbour, Surroundings, flag, limited, logarithm, normalised};
+use super::{GalleryStatistics, NEIGHBOURS_MAX, Neighbour, flag, limited, logarithm, normalised};
 
 /// Number of values in a summary.
 pub const SUMMARY: usize = 18;
@@ -28,7 +28,7 @@ pub const SUMMARY_NAMES: [&str; SUMMARY] = [
 ];
 
 /// `nearest` are sorted by falling similarity.
-pub(super) fn summary(nearest: &[Neighbour], surroundings: &Surroundings) -> [f32; SUMMARY] {
+pub(super) fn summary(nearest: &[Neighbour], surroundings: &GalleryStatistics) -> [f32; SUMMARY] {
     let Some(best) = nearest.first() else {
         return [0.0; SUMMARY];
     };

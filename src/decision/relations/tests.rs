@@ -46,8 +46,14 @@ fn relations_equal_those_computed_by_hand() {
 fn an_empty_gallery_has_no_relations() {
     assert_eq!(MeasuredGallery::new(Vec::new(), &[]).measure(&[1.0]), None);
     let probe = Spread { mean: 0.0, deviation: 0.0 };
-    let surroundings =
-        Surroundings { templates: 0, identities: 0, impostor: None, genuine: None, nearest_impostors: None, probe };
+    let surroundings = GalleryStatistics {
+        templates: 0,
+        identities: 0,
+        impostor: None,
+        genuine: None,
+        nearest_impostors: None,
+        probe,
+    };
     let relations = Relations::new(&[], &surroundings);
     assert!(relations.is_empty() && finite(&relations));
 }
@@ -104,7 +110,7 @@ prop_compose! {
         others in some_spread(),
     ) -> Neighbour {
         let [cosine, centroid] = numbers;
-        let own = own.map(|(nearest, mean)| Own { nearest, mean });
+        let own = own.map(|(nearest, mean)| OwnCosines { nearest, mean });
         Neighbour { identity, identity_templates, cosine, centroid, nearest_impostor, own, others }
     }
 }
@@ -121,7 +127,7 @@ proptest! {
     ) {
         let probe = Spread { mean: 0.1, deviation: 0.0 };
         let (templates, identities) = counts;
-        let around = Surroundings { templates, identities, impostor, genuine, nearest_impostors: nearest, probe };
+        let around = GalleryStatistics { templates, identities, impostor, genuine, nearest_impostors: nearest, probe };
         let relations = Relations::new(&neighbours, &around);
         prop_assert!(finite(&relations), "{relations:?}");
         let turn = by % neighbours.len().max(1);

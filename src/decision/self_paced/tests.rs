@@ -2,18 +2,18 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use domain::{Doubt, EmbeddingSpace, Modality, ModelDigest, Pooling, ReviewCaseId, Similarity, Timestamp};
+use domain::{CandidateEvidence, EmbeddingSpace, Modality, ModelDigest, Pooling, ReviewCaseId, Similarity, Timestamp};
 
 fn trial(posterior: f64, was_right: bool) -> ReviewTrial {
     ReviewTrial {
         case: ReviewCaseId(Uuid::nil()),
-        doubt: Doubt {
+        doubt: CandidateEvidence {
             space: EmbeddingSpace::whole(Modality::Face, ModelDigest([1; 32]), 4),
             pooling: Pooling::Best,
             similarity: Similarity(0.5),
             margin: Some(0.1),
             posterior: Some(posterior),
-            selection: Selection::Blind,
+            selection: CaseSelection::Blind,
         },
         was_right,
         time: Timestamp::UNIX_EPOCH,
@@ -99,10 +99,13 @@ fn answers_nearest_to_even_odds_are_reviewed() {
         }
     }
     let of = |selection| asked.iter().filter(move |(_, s)| *s == selection).map(|(distance, _)| *distance);
-    let (chosen, drawn) = (of(Selection::ByPosterior).count(), of(Selection::Blind).count());
+    let (chosen, drawn) = (of(CaseSelection::ByPosterior).count(), of(CaseSelection::Blind).count());
     assert!((600..800).contains(&chosen) && (150..350).contains(&drawn), "{chosen} {drawn}");
-    assert!(of(Selection::ByPosterior).filter(|distance| *distance > 0.1).count() < 50, "15 % are nearer than .075");
-    let mean = of(Selection::Blind).sum::<f64>() / drawn as f64;
+    assert!(
+        of(CaseSelection::ByPosterior).filter(|distance| *distance > 0.1).count() < 50,
+        "15 % are nearer than .075"
+    );
+    let mean = of(CaseSelection::Blind).sum::<f64>() / drawn as f64;
     assert!((0.2..0.3).contains(&mean), "random selection is uniform: {mean}");
 }
 

@@ -14,7 +14,7 @@ use crate::{
     report::{Results, Slice},
 };
 use decision::Calibration;
-use domain::{Policy, Rehearsal, Reviewed, Similarity};
+use domain::{Policy, Rehearsal, ReviewedSimilarities, Similarity};
 
 /// Target FPIRs for which the server sets thresholds.
 const PROMISED: [f64; 4] = [0.03, 0.01, 0.003, 0.001];
@@ -143,7 +143,7 @@ fn promises(set: &Labelled, templates: &[usize]) -> Vec<(f64, f32)> {
         nonmated_best: templates.par_iter().enumerate().map(best).collect(),
         impostor: neighbours.map(|(one, other)| Similarity(set.similarity(*one, *other))).collect(),
         mated_best: Vec::new(),
-        reviewed: Reviewed::default(),
+        reviewed: ReviewedSimilarities::default(),
     };
     let Some(calibration) = Calibration::from_rehearsal(&rehearsal, None) else { return Vec::new() };
     let threshold = |target_fpir: f64| {

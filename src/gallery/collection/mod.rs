@@ -35,8 +35,8 @@ use crate::{
     survey::Survey,
 };
 use domain::{
-    Candidate, CollectionStats, CollectionUid, Embedding, EmbeddingSpace, Entry, Filter, IdentityId, Labels, Neighbour,
-    Pooling, Position, Rehearsal, Similarity, Surroundings, Timestamp,
+    Candidate, CollectionStats, CollectionUid, Embedding, EmbeddingSpace, Entry, Filter, GalleryStatistics, IdentityId,
+    Labels, Neighbour, Pooling, Position, Rehearsal, Similarity, Timestamp,
 };
 
 /// Parameters of a search.
@@ -126,7 +126,7 @@ impl CollectionIndex {
     }
 
     /// Starts loading the collection from the store's tables as of `head`, instead of applying the log from its start.
-    /// `mark` is the checksum of the log entry at the head, see [`Entry::mark`]; 0 for an empty log.
+    /// `mark` is the checksum of the log entry at the head, see [`Entry::checksum`]; 0 for an empty log.
     pub fn restore(&self, head: Position, mark: u32) -> Restore<'_> {
         Restore::new(self, head, mark)
     }
@@ -198,7 +198,7 @@ impl CollectionIndex {
         probe: &Embedding,
         identities: &[IdentityId],
         most: usize,
-    ) -> Option<(Vec<Neighbour>, Surroundings)> {
+    ) -> Option<(Vec<Neighbour>, GalleryStatistics)> {
         let state = self.state.read();
         let owners: Vec<Slot> = identities.iter().filter_map(|id| state.roster.slot(id)).collect();
         let space = state.spaces.get(&probe.space())?;

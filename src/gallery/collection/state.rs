@@ -103,7 +103,7 @@ impl IndexState {
             (EntryKind::Forget | EntryKind::Expire, None) => self.forget_identity(&entry.identity),
         }
         self.head = entry.position;
-        self.mark = entry.mark();
+        self.mark = entry.checksum();
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use crate::{
         weights::{self, WeightedPooling},
     },
 };
-use domain::{Pooling, Rehearsal, Reviewed, SAME_IMAGE, Similarity};
+use domain::{Pooling, Rehearsal, ReviewedSimilarities, SAME_IMAGE, Similarity};
 use ranking::{Accumulators, TemplateSimilarity};
 
 pub use joint::JointRehearsal;
@@ -51,7 +51,7 @@ pub(crate) fn rehearse(rows: &Rows, pooling: Pooling, trials_max: usize, seed: u
         nonmated_best,
         impostor,
         mated_best,
-        reviewed: Reviewed::default(),
+        reviewed: ReviewedSimilarities::default(),
     }
 }
 

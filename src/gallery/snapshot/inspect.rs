@@ -45,7 +45,7 @@ impl SnapshotInspection {
         self.recalled.content.position
     }
 
-    /// Checksum of the log entry at that position; see [`domain::Entry::mark`].
+    /// Checksum of the log entry at that position; see [`domain::Entry::checksum`].
     #[must_use]
     pub fn mark(&self) -> u32 {
         self.recalled.content.mark

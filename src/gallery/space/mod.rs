@@ -26,7 +26,7 @@ use crate::{
     },
     space::cohort::Cohort,
 };
-use domain::{Embedding, EmbeddingSpace, Neighbour, Own, Pooling, Spread, Surroundings, TemplateId};
+use domain::{Embedding, EmbeddingSpace, GalleryStatistics, Neighbour, OwnCosines, Pooling, Spread, TemplateId};
 
 /// Maximum factor by which a search widens the graph search. Beyond it the scan is faster.
 const WIDTHS_MAX: usize = 8;
@@ -212,7 +212,7 @@ impl SpaceIndex {
         probe: &Embedding,
         owners: &[Slot],
         most: usize,
-    ) -> (Vec<Neighbour>, Surroundings) {
+    ) -> (Vec<Neighbour>, GalleryStatistics) {
         let mut nearest: Vec<NearTemplate> = Vec::new();
         for owner in owners {
             let rows = self.rows_of(*owner);
@@ -240,7 +240,7 @@ impl SpaceIndex {
             }
         };
         let (impostor, genuine) = self.cohort.spreads();
-        let surroundings = Surroundings {
+        let surroundings = GalleryStatistics {
             templates: self.rows.len() as u64,
             identities: self.owned.len() as u64,
             impostor,
@@ -271,12 +271,12 @@ impl SpaceIndex {
     }
 
     /// Similarity of a row to the other rows of its identity.
-    fn own(&self, owner: Slot, row: usize) -> Option<Own> {
+    fn own(&self, owner: Slot, row: usize) -> Option<OwnCosines> {
         let others = self.rows_of(owner).into_iter().filter(|other| *other != row);
         let cosines: Vec<f32> =
             others.map(|other| self.rows.measure().of(self.rows.values(row), self.rows.values(other))).collect();
         let nearest = cosines.iter().copied().max_by(f32::total_cmp)?;
-        Some(Own { nearest, mean: cosines.iter().sum::<f32>() / cosines.len() as f32 })
+        Some(OwnCosines { nearest, mean: cosines.iter().sum::<f32>() / cosines.len() as f32 })
     }
 
     pub(crate) fn rows_of(&self, owner: Slot) -> Vec<usize> {

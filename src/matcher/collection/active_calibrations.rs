@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 
 use crate::matcher::request::fault::Fault;
 use decision::Calibration;
-use domain::{CollectionUid, EmbeddingSpace, KeptCalibration, Modality, PackageCalibration, Revision};
+use domain::{CollectionUid, EmbeddingSpace, Modality, PackageCalibration, Revision, StoredCalibration};
 use store::Store;
 
 /// The active calibrations of a collection as of a revision of its record.
@@ -26,7 +26,7 @@ struct AsRead {
 /// A calibration that an operator activated, fitted.
 #[derive(Debug)]
 pub(crate) struct ActiveCalibration {
-    pub(crate) kept: KeptCalibration,
+    pub(crate) kept: StoredCalibration,
     /// `None` when this version of the program needs more trials than were kept.
     pub(crate) calibration: Option<Arc<Calibration>>,
 }
@@ -55,7 +55,7 @@ impl ActiveCalibrations {
         package: impl Fn(EmbeddingSpace) -> Option<PackageCalibration> + Send + 'static,
     ) -> Result<(), Fault> {
         let kept = store.in_collection(uid).active_calibrations().await?;
-        let fit = move |kept: KeptCalibration| {
+        let fit = move |kept: StoredCalibration| {
             let calibration = Calibration::from_kept(&kept, package(kept.space).as_ref()).map(Arc::new);
             Arc::new(ActiveCalibration { kept, calibration })
         };

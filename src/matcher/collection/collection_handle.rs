@@ -13,7 +13,7 @@ use crate::matcher::{
     request::fault::Fault,
 };
 use decision::ReviewBudget;
-use domain::{Collection, EmbeddingSpace, Entry, Position, Standing};
+use domain::{Collection, EmbeddingSpace, Entry, GalleryState, Position};
 use gallery::CollectionIndex;
 
 /// An open collection. Clones share all state but the record, which is the one at the time of the clone.
@@ -78,8 +78,8 @@ impl CollectionHandle {
     }
 
     /// The present state of the gallery of a space; a calibration is stale when it has moved too far from its own.
-    pub(crate) fn gallery_state(&self, space: EmbeddingSpace) -> Standing {
-        Standing {
+    pub(crate) fn gallery_state(&self, space: EmbeddingSpace) -> GalleryState {
+        GalleryState {
             space: self.collection.active_space(space.modality).map(|active| active.space),
             identities: self.index.identities_in(space),
             quality_mean: self.index.quality_mean_in(space),

@@ -19,8 +19,8 @@ use crate::matcher::{
 };
 use decision::{Calibration, Fusion, JointTrials, TRIALS_MIN, Thresholds};
 use domain::{
-    CalibrationId, EmbeddingSpace, ErrorChain, Modality, Reason, Rehearsal, ReviewTrial, Reviewed, Selection,
-    Similarity,
+    CalibrationId, CaseSelection, EmbeddingSpace, ErrorChain, Modality, Reason, Rehearsal, ReviewTrial,
+    ReviewedSimilarities, Similarity,
 };
 use gallery::JointRehearsal;
 
@@ -137,7 +137,7 @@ impl Judging {
                     judging.reviewed(&handle, space).await.unwrap_or_else(|fault| {
                         let error = ErrorChain(&fault);
                         tracing::warn!(%error, "review trials cannot be read; a rehearsal continues without them");
-                        Reviewed::default()
+                        ReviewedSimilarities::default()
                     })
                 }
             };
@@ -205,12 +205,16 @@ impl Judging {
 
     /// The best similarities of decided review cases, by whether that candidate was right. Only cases that were selected
     /// by similarity alone: others are no fair sample of the answers at that similarity.
-    pub(crate) async fn reviewed(&self, handle: &CollectionHandle, space: EmbeddingSpace) -> Result<Reviewed, Fault> {
+    pub(crate) async fn reviewed(
+        &self,
+        handle: &CollectionHandle,
+        space: EmbeddingSpace,
+    ) -> Result<ReviewedSimilarities, Fault> {
         let pooling = handle.collection.policy.pooling;
-        let mut reviewed = Reviewed::default();
+        let mut reviewed = ReviewedSimilarities::default();
         let trials = self.store.in_collection(handle.collection.uid).review_trials().await?;
         for ReviewTrial { doubt, was_right, .. } in trials {
-            if doubt.space == space && doubt.pooling == pooling && doubt.selection == Selection::Blind {
+            if doubt.space == space && doubt.pooling == pooling && doubt.selection == CaseSelection::Blind {
                 let kind = if was_right { &mut reviewed.right } else { &mut reviewed.wrong };
                 kind.push(doubt.similarity);
             }
@@ -242,7 +246,7 @@ impl Judging {
 
 /// Whether the gallery has changed too much since the calibration was made.
 fn has_moved(handle: &CollectionHandle, active: &ActiveCalibration) -> bool {
-    !active.kept.moved(&handle.gallery_state(active.kept.space)).is_empty()
+    !active.kept.stale_reasons(&handle.gallery_state(active.kept.space)).is_empty()
 }
 
 /// Fits the fusion of several modalities on a joint rehearsal, with mated and non-mated trials. Each calibration gives

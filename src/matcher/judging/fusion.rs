@@ -9,7 +9,7 @@ use crate::matcher::{
     request::fault::Fault,
 };
 use decision::{Calibration, Fusion};
-use domain::{Candidate, Filter, Fused, IdentityId, ModalityEvidence, Pooling, TemplateId, Timestamp};
+use domain::{Candidate, Filter, FusedEvidence, IdentityId, ModalityEvidence, Pooling, TemplateId, Timestamp};
 use gallery::CollectionIndex;
 
 /// The candidates that each modality contributes. The next width follows while an identity outside all scans could rank
@@ -96,7 +96,7 @@ impl FusionInput {
             identity,
             template,
             similarity,
-            fused: Some(Fused { log_likelihood_ratio, posterior: 0.0, evidence }),
+            fused: Some(FusedEvidence { log_likelihood_ratio, posterior: 0.0, evidence }),
         })
     }
 

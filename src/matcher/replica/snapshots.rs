@@ -74,7 +74,7 @@ impl Replica {
             return Ok(0);
         };
         let entries = self.store.in_collection(uid).entries_after(Position(before), 1).await?;
-        Ok(entries.first().filter(|entry| entry.position == position).map_or(0, Entry::mark))
+        Ok(entries.first().filter(|entry| entry.position == position).map_or(0, Entry::checksum))
     }
 
     /// Takes snapshots of the collections that changed. The failure of one does not stop the others; the next interval

@@ -17,8 +17,8 @@ use crate::matcher::{
 };
 use decision::{Calibration, TRIALS_MIN};
 use domain::{
-    CalibrationId, Clock, CollectionId, Embedding, EmbeddingSpace, IdSource, KeptCalibration, Level, Modality, Moved,
-    Rehearsal, SAME_IMAGE, Sample, Similarity, SpaceBinding, SpaceName, ThresholdSource,
+    CalibrationId, Clock, CollectionId, Embedding, EmbeddingSpace, IdSource, Modality, Rehearsal, SAME_IMAGE, Sample,
+    Similarity, SpaceBinding, SpaceName, StaleReason, StoredCalibration, ThresholdEstimate, ThresholdSource,
 };
 use gallery::Query;
 use store::Store;
@@ -47,17 +47,17 @@ struct GalleryTrials {
 /// A stored calibration, compared with the gallery as it is now.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CalibrationView {
-    pub kept: KeptCalibration,
+    pub kept: StoredCalibration,
     pub source: ThresholdSource,
     /// The number of non-mated trials.
     pub trials: u64,
     pub state: CalibrationState,
     /// What has changed since, when it is stale.
-    pub moved: Vec<Moved>,
+    pub moved: Vec<StaleReason>,
     /// The identities of its space now.
     pub gallery_identities: u64,
     /// Its error rates by level, at that size.
-    pub levels: Vec<Level>,
+    pub levels: Vec<ThresholdEstimate>,
 }
 
 /// Whether a calibration shall apply.
@@ -126,7 +126,7 @@ impl Calibrations {
         self.calibration(&collection, id).await
     }
 
-    async fn calibrate(&self, context: &Context, draft: CalibrationDraft) -> Result<KeptCalibration, Fault> {
+    async fn calibrate(&self, context: &Context, draft: CalibrationDraft) -> Result<StoredCalibration, Fault> {
         let most = self.options.outsiders_max;
         if draft.outsiders.len() > most {
             return Err(Fault::invalid("outsiders", format!("a calibration takes at most {most} outsiders")));
@@ -141,7 +141,7 @@ impl Calibrations {
             let trials = rehearsal.nonmated_best.len().min(rehearsal.impostor.len());
             return Err(Fault::TooFewTrials { model: binding.name, trials, needed: TRIALS_MIN });
         }
-        Ok(KeptCalibration {
+        Ok(StoredCalibration {
             id: CalibrationId(self.ids.fresh()),
             quality_mean: handle.index.quality_mean_in(binding.space),
             model: binding.name,
@@ -261,16 +261,16 @@ impl Calibrations {
     async fn views(
         &self,
         handle: &CollectionHandle,
-        kept: Vec<KeptCalibration>,
+        kept: Vec<StoredCalibration>,
     ) -> Result<Vec<CalibrationView>, Fault> {
         let (calibrations, handle) = (self.clone(), handle.clone());
         let all = move || kept.into_iter().map(|kept| calibrations.view(&handle, kept)).collect();
         tokio::task::spawn_blocking(all).await.map_err(Fault::internal)
     }
 
-    fn view(&self, handle: &CollectionHandle, kept: KeptCalibration) -> CalibrationView {
+    fn view(&self, handle: &CollectionHandle, kept: StoredCalibration) -> CalibrationView {
         let now = handle.gallery_state(kept.space);
-        let moved = kept.moved(&now);
+        let moved = kept.stale_reasons(&now);
         let calibration = Calibration::from_kept(&kept, self.recognition.package_calibration(kept.space));
         CalibrationView {
             source: calibration.as_ref().map_or(ThresholdSource::None, Calibration::source),
@@ -288,7 +288,7 @@ impl Calibrations {
     }
 }
 
-async fn keep_in_turn(turn: &mut CollectionTurn, kept: KeptCalibration, most: u64) -> Result<CalibrationId, Fault> {
+async fn keep_in_turn(turn: &mut CollectionTurn, kept: StoredCalibration, most: u64) -> Result<CalibrationId, Fault> {
     let is_kept = turn.store().put_calibration(&kept, most).await?;
     if is_kept { Ok(kept.id) } else { Err(Fault::TooManyCalibrations(most)) }
 }

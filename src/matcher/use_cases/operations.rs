@@ -24,7 +24,8 @@ use crate::matcher::{
 };
 use domain::{
     Clock, CollectionId, CollectionUid, ErrorChain, IdSource, Operation, OperationFailure, OperationId, OperationKind,
-    OperationOutcome, OperationState, OperationSummary, Owned, Progress, SurveyFinding, TemplateId, Timestamp,
+    OperationOutcome, OperationProgress, OperationState, OperationSummary, SurveyFinding, TemplateId, TemplateOwner,
+    Timestamp,
 };
 use store::{HeartbeatReply, Store};
 
@@ -63,7 +64,7 @@ pub(crate) struct OperationParts {
 pub struct OperationView {
     pub operation: Operation,
     /// Only of templates that still exist.
-    pub findings: Vec<SurveyFinding<Owned>>,
+    pub findings: Vec<SurveyFinding<TemplateOwner>>,
 }
 
 /// The progress of a job, shared between threads.
@@ -74,13 +75,13 @@ pub(crate) struct JobProgress {
 }
 
 impl JobProgress {
-    pub(crate) fn set(&self, progress: Progress) {
+    pub(crate) fn set(&self, progress: OperationProgress) {
         self.done.store(progress.done, Ordering::Relaxed);
         self.total.store(progress.total, Ordering::Relaxed);
     }
 
-    fn progress(&self) -> Progress {
-        Progress { done: self.done.load(Ordering::Relaxed), total: self.total.load(Ordering::Relaxed) }
+    fn progress(&self) -> OperationProgress {
+        OperationProgress { done: self.done.load(Ordering::Relaxed), total: self.total.load(Ordering::Relaxed) }
     }
 }
 
@@ -147,7 +148,7 @@ impl Operations {
             id: OperationId(self.ids.fresh()),
             kind,
             state: OperationState::Running { cancelled: false },
-            progress: Progress::default(),
+            progress: OperationProgress::default(),
             create_time: now,
             update_time: now,
             expire_time: now.checked_add(self.options.kept).map_err(Fault::internal)?,

@@ -20,8 +20,8 @@ use crate::matcher::{
 };
 use decision::AcceptanceLevels;
 use domain::{
-    Assignment, Candidate, Certificate, Change, Clock, CollectionId, Doubt, IdentityId, Labels, Outcome, Reason,
-    ReviewCase, ReviewCaseId, ReviewStage, ReviewState, ReviewTrial, Revision, Timestamp, Verdict,
+    Assignment, Candidate, CandidateEvidence, Certificate, Change, Clock, CollectionId, IdentityId, Labels, Reason,
+    ReviewCase, ReviewCaseId, ReviewOutcome, ReviewStage, ReviewState, ReviewTrial, Revision, Timestamp, Verdict,
 };
 use store::{AcceptedTemplate, ReviewCasePage, Store};
 
@@ -81,7 +81,7 @@ pub struct Reviews {
 /// The content of a new case.
 pub(crate) struct CaseDraft<'d> {
     pub(crate) candidates: &'d [Candidate],
-    pub(crate) doubt: Option<Doubt>,
+    pub(crate) doubt: Option<CandidateEvidence>,
     pub(crate) probe: &'d Probe,
     pub(crate) labels: &'d Labels,
 }
@@ -129,7 +129,7 @@ impl Reviews {
             return Err(Fault::CaseHeld(case.id));
         }
         let until = now.checked_add(lease).map_err(Fault::internal)?;
-        let claimed = case.moved(ReviewState::Claimed { reviewer, until }, now);
+        let claimed = case.with_state(ReviewState::Claimed { reviewer, until }, now);
         let uid = self.replica.open(&collection).await?.collection.uid;
         self.store.in_collection(uid).put_review_case(&claimed).await?;
         Ok(claimed)
@@ -260,9 +260,15 @@ impl Reviews {
         if let Some((doubt, was_right)) = case.doubt.zip(case.was_right(&request.verdict)) {
             self.learn(turn, ReviewTrial { case: case.id, doubt, was_right, time: now }).await?;
         }
-        let outcome =
-            Outcome { verdict: request.verdict, identity, made, templates, reviewer: request.reviewer, time: now };
-        let decided = case.moved(ReviewState::Decided(outcome), now);
+        let outcome = ReviewOutcome {
+            verdict: request.verdict,
+            identity,
+            made,
+            templates,
+            reviewer: request.reviewer,
+            time: now,
+        };
+        let decided = case.with_state(ReviewState::Decided(outcome), now);
         turn.store().put_review_case(&decided).await?;
         Ok(ReviewedCase { case: decided, token: turn.token() })
     }
@@ -300,7 +306,7 @@ async fn reopen_in_turn(
     let ReviewState::Decided(outcome) = case.state.clone() else {
         return Err(Fault::CaseUndecided(id));
     };
-    let reopened = case.moved(ReviewState::Open, turn.now());
+    let reopened = case.with_state(ReviewState::Open, turn.now());
     // Before the identity is removed: that also removes the cases that name it.
     turn.store().put_review_case(&reopened).await?;
     turn.store().delete_review_trial(id).await?;

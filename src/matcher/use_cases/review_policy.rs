@@ -16,7 +16,7 @@ use crate::matcher::{
     },
 };
 use decision::{AcceptanceLevels, ReviewAction, UncertainAnswer, uniform_from_id};
-use domain::{Assignment, DecisionKind, Doubt, Labels, OpenSetRule, Reason, ReviewPolicy, Selection};
+use domain::{Assignment, CandidateEvidence, CaseSelection, DecisionKind, Labels, OpenSetRule, Reason, ReviewPolicy};
 use store::EnrolledIdentity;
 
 /// The answer of a resolve inside its turn, and what its effects need.
@@ -38,7 +38,7 @@ impl Reviews {
         let is_fused = answer.probe.is_fused();
         let step = match policy.review {
             ReviewPolicy::Off => return Ok(()),
-            ReviewPolicy::Uncertain => ReviewAction::Ask(Selection::Blind),
+            ReviewPolicy::Uncertain => ReviewAction::Ask(CaseSelection::Blind),
             ReviewPolicy::SelfPaced => {
                 let trials = turn.store().review_trials().await?;
                 let levels = AcceptanceLevels::of(trials.iter().filter(|trial| trial.doubt.space == space));
@@ -58,13 +58,13 @@ impl Reviews {
                 // A posterior policy has already selected the answer by its posterior.
                 let by_posterior = policy.open_set == OpenSetRule::Posterior;
                 let best = answer.evidence.candidates.first().filter(|_| !is_fused);
-                let doubt = best.map(|best| Doubt {
+                let doubt = best.map(|best| CandidateEvidence {
                     space,
                     pooling: policy.pooling,
                     similarity: best.similarity,
                     margin: answer.resolved.margin,
                     posterior: answer.resolved.posterior,
-                    selection: if by_posterior { Selection::ByPosterior } else { drawn },
+                    selection: if by_posterior { CaseSelection::ByPosterior } else { drawn },
                 });
                 let AnswerInTurn { resolved, evidence, probe, labels } = answer;
                 let draft = CaseDraft { candidates: &evidence.candidates, doubt, probe, labels };

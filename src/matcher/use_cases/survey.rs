@@ -16,8 +16,8 @@ use crate::matcher::{
 };
 use decision::{Calibration, TRIALS_MIN};
 use domain::{
-    CollectionId, Filter, Modality, Operation, OperationFailure, OperationKind, OperationSummary, Policy, Pooling,
-    Progress, Reason, SAME_IMAGE, Similarity, SpaceBinding, SurveyFinding, TemplateId, ThresholdSource,
+    CollectionId, Filter, Modality, Operation, OperationFailure, OperationKind, OperationProgress, OperationSummary,
+    Policy, Pooling, Reason, SAME_IMAGE, Similarity, SpaceBinding, SurveyFinding, TemplateId, ThresholdSource,
 };
 use gallery::{ClusterMember, JoinError, JoinProgress, PairCriteria, Survey};
 
@@ -119,7 +119,7 @@ impl Matcher {
         let run = move || {
             let view = index.survey(survey.binding.space, survey.draft.filter.as_ref(), now);
             survey.run(view.as_ref(), &mut |JoinProgress { done, total }| {
-                control.progress.set(Progress { done, total });
+                control.progress.set(OperationProgress { done, total });
                 // Give the core to a search that waits.
                 std::thread::yield_now();
                 if control.stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

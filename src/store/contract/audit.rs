@@ -1,4 +1,4 @@
-//! What the store finds when it is compared with itself, and what it mends.
+//! Consistency checks and repairs.
 
 use super::*;
 use crate::{Audited, FindingKind, Repairs, StoreError};
@@ -6,9 +6,9 @@ use crate::{Audited, FindingKind, Repairs, StoreError};
 on_both_databases!(
     a_sound_store_has_no_findings,
     each_kind_of_damage_is_found,
-    rows_that_belong_to_nothing_are_found,
-    what_follows_from_the_rest_is_mended,
-    numbers_without_their_checksum_are_not_read,
+    rows_without_their_owner_are_found,
+    derived_values_are_repaired,
+    a_payload_with_a_wrong_checksum_is_an_error,
     templates_come_with_the_labels_of_their_owner,
 );
 
@@ -36,7 +36,7 @@ async fn a_sound_store_has_no_findings(subject: &Subject) {
     assert_eq!(audited(subject).await, Audited::default());
     let uid = people(subject, 1).await;
     people(subject, 2).await;
-    // Whoever left does so by an entry; whoever comes again has entries of their own.
+    // Each removal has its entry, and an identity that returns has new entries.
     append(&subject.store, uid, &[forget_template(10, "alice"), admit(12, "bob")]).await;
     append(&subject.store, uid, &[Change::ForgetIdentity(identity_id("alice"))]).await;
     append(&subject.store, uid, &[put("alice"), admit(13, "alice")]).await;
@@ -114,10 +114,10 @@ async fn each_kind_of_damage_is_found(subject: &Subject) {
     let mismatch = named(Kind::ChecksumMismatch);
     assert_eq!(mismatch.template.as_deref(), Some(template_id(50).to_string().as_str()));
     assert_eq!((mismatch.identity.as_deref(), mismatch.position), (Some("alice"), Some(2)));
-    assert!(!format!("{found:?}").contains("secret"), "what a label says is nobody's business");
+    assert!(!format!("{found:?}").contains("secret"), "labels stay out of findings");
 }
 
-async fn rows_that_belong_to_nothing_are_found(subject: &Subject) {
+async fn rows_without_their_owner_are_found(subject: &Subject) {
     use FindingKind as Kind;
     people(subject, 1).await;
     people(subject, 2).await;
@@ -147,7 +147,7 @@ async fn rows_that_belong_to_nothing_are_found(subject: &Subject) {
     assert_eq!(outside, [own, &[Kind::PayloadWithoutTemplate]].concat());
 }
 
-async fn what_follows_from_the_rest_is_mended(subject: &Subject) {
+async fn derived_values_are_repaired(subject: &Subject) {
     for number in 1..=3 {
         people(subject, number).await;
     }
@@ -175,7 +175,7 @@ async fn what_follows_from_the_rest_is_mended(subject: &Subject) {
     assert_eq!(audited(subject).await.findings.len(), 1);
 }
 
-async fn numbers_without_their_checksum_are_not_read(subject: &Subject) {
+async fn a_payload_with_a_wrong_checksum_is_an_error(subject: &Subject) {
     let uid = people(subject, 1).await;
     assert_eq!(subject.store.in_collection(uid).stored_templates(Position::START, 10).await.expect("read").len(), 2);
     assert_eq!(subject.execute("UPDATE template_payloads SET crc32 = 4294967295 - crc32").await, 2);

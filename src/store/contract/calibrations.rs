@@ -1,19 +1,19 @@
 use super::*;
 use crate::StoreError;
-use domain::{CalibrationId, KeptCalibration, Pooling, Rehearsal, Reviewed, Similarity};
+use domain::{CalibrationId, Pooling, Rehearsal, ReviewedSimilarities, Similarity, StoredCalibration};
 
 on_both_databases!(
-    a_calibration_is_read_as_it_was_kept,
+    a_calibration_is_read_as_it_was_stored,
     calibrations_come_in_pages_and_no_more_than_allowed,
-    one_calibration_of_a_modality_is_in_force,
-    what_is_pinned_is_as_the_turn_that_pinned_it,
-    trials_that_are_none_are_not_read,
+    one_calibration_of_a_modality_is_active,
+    a_calibration_is_active_when_its_turn_commits,
+    damaged_trials_of_a_calibration_are_errors,
 );
 
 /// Trials that differ with the number, and are not the same backwards.
-pub(super) fn kept(number: u128) -> KeptCalibration {
+pub(super) fn kept(number: u128) -> StoredCalibration {
     let trials = |many: u8| (0..many).map(|n| Similarity(f32::from(n) / 255.0 - 0.5)).collect::<Vec<_>>();
-    KeptCalibration {
+    StoredCalibration {
         id: CalibrationId(Uuid::from_u128(number)),
         model: SpaceName::new("face-test").expect("a name"),
         space: EmbeddingSpace { parts: 2, ..space(Modality::Face, 4) },
@@ -27,13 +27,13 @@ pub(super) fn kept(number: u128) -> KeptCalibration {
             nonmated_best: trials(200),
             impostor: vec![Similarity(-1.0), Similarity(1.0), Similarity(0.1)],
             mated_best: Vec::new(),
-            reviewed: Reviewed { right: trials(4), wrong: trials(2) },
+            reviewed: ReviewedSimilarities { right: trials(4), wrong: trials(2) },
         },
         outsiders: trials(3),
     }
 }
 
-async fn put(subject: &Subject, uid: CollectionUid, calibration: &KeptCalibration, most: u64) -> bool {
+async fn put(subject: &Subject, uid: CollectionUid, calibration: &StoredCalibration, most: u64) -> bool {
     let mut turn = subject.store.take_turn(uid).await.expect("the turn");
     let is_kept = turn.put_calibration(calibration, most).await.expect("answered");
     turn.commit().await.expect("committed");
@@ -52,9 +52,9 @@ async fn active(subject: &Subject, uid: CollectionUid) -> Vec<u128> {
     active.iter().map(|calibration| calibration.id.0.as_u128()).collect()
 }
 
-async fn a_calibration_is_read_as_it_was_kept(subject: &Subject) {
+async fn a_calibration_is_read_as_it_was_stored(subject: &Subject) {
     let uid = created(&subject.store).await;
-    let bare = KeptCalibration { quality_mean: None, pooling: Pooling::Best, outsiders: Vec::new(), ..kept(2) };
+    let bare = StoredCalibration { quality_mean: None, pooling: Pooling::Best, outsiders: Vec::new(), ..kept(2) };
     for calibration in [kept(1), bare.clone()] {
         assert!(put(subject, uid, &calibration, 9).await);
     }
@@ -83,9 +83,9 @@ async fn calibrations_come_in_pages_and_no_more_than_allowed(subject: &Subject) 
     assert_eq!(subject.store.in_collection(uid).calibration(kept(1).id).await.expect("read"), None);
 }
 
-async fn one_calibration_of_a_modality_is_in_force(subject: &Subject) {
+async fn one_calibration_of_a_modality_is_active(subject: &Subject) {
     let uid = created(&subject.store).await;
-    let gait = KeptCalibration { space: space(Modality::Gait, 4), ..kept(3) };
+    let gait = StoredCalibration { space: space(Modality::Gait, 4), ..kept(3) };
     for calibration in [kept(1), kept(2), gait] {
         assert!(put(subject, uid, &calibration, 9).await);
     }
@@ -99,7 +99,7 @@ async fn one_calibration_of_a_modality_is_in_force(subject: &Subject) {
     assert_eq!(active(subject, uid).await, [3]);
 }
 
-async fn what_is_pinned_is_as_the_turn_that_pinned_it(subject: &Subject) {
+async fn a_calibration_is_active_when_its_turn_commits(subject: &Subject) {
     let uid = created(&subject.store).await;
     assert!(put(subject, uid, &kept(1), 9).await);
     let mut turn = subject.store.take_turn(uid).await.expect("the turn");
@@ -108,15 +108,15 @@ async fn what_is_pinned_is_as_the_turn_that_pinned_it(subject: &Subject) {
     drop(turn);
     assert_eq!(active(subject, uid).await, []);
     // A second one in force is refused by the schema itself.
-    let second = KeptCalibration { is_active: true, ..kept(2) };
+    let second = StoredCalibration { is_active: true, ..kept(2) };
     assert!(put(subject, uid, &second, 9).await);
-    let third = KeptCalibration { is_active: true, ..kept(3) };
+    let third = StoredCalibration { is_active: true, ..kept(3) };
     let mut turn = subject.store.take_turn(uid).await.expect("the turn");
     let refused = turn.put_calibration(&third, 9).await;
     assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
 }
 
-async fn trials_that_are_none_are_not_read(subject: &Subject) {
+async fn damaged_trials_of_a_calibration_are_errors(subject: &Subject) {
     let uid = created(&subject.store).await;
     assert!(put(subject, uid, &kept(1), 9).await);
     // A digest is 32 bytes of 255: eight numbers that are none.

@@ -6,18 +6,18 @@ use domain::{PadMode, PadPolicy, Pooling, QualityPolicy};
 
 on_both_databases!(
     a_collection_is_read_as_it_was_created,
-    a_collection_and_the_key_of_its_request_are_made_together,
+    a_collection_and_its_answer_are_stored_together,
     an_id_is_taken_once_and_free_again_after_deletion,
     collections_come_bytewise_and_in_pages,
     an_update_replaces_record_and_spaces,
     an_update_of_a_moved_revision_is_refused,
     a_modality_has_one_active_space,
-    heads_tell_where_every_collection_stands,
+    heads_show_position_and_revision_of_every_collection,
     deletion_leaves_no_row_in_any_table,
     deletion_leaves_other_collections_alone,
 );
 
-async fn a_collection_and_the_key_of_its_request_are_made_together(subject: &Subject) {
+async fn a_collection_and_its_answer_are_stored_together(subject: &Subject) {
     let key = IdempotencyKey {
         principal: "ops".to_owned(),
         method: "CreateCollection",
@@ -37,7 +37,7 @@ async fn a_collection_and_the_key_of_its_request_are_made_together(subject: &Sub
     for maker in makers {
         before.extend(maker.await.expect("no panic"));
     }
-    assert_eq!(before.len(), 7, "one is made, the others are told of it");
+    assert_eq!(before.len(), 7, "one is created, the others get its answer");
     let there = subject.store.collections(None, 10).await.expect("read");
     assert_eq!(there.len(), 1);
     assert!(before.iter().all(|record| there[0].id.as_str() == format!("c{}", record.answer[0])));
@@ -150,7 +150,7 @@ async fn a_modality_has_one_active_space(subject: &Subject) {
     assert_eq!(subject.store.collection(&staff.id).await.expect("read"), None);
 }
 
-async fn heads_tell_where_every_collection_stands(subject: &Subject) {
+async fn heads_show_position_and_revision_of_every_collection(subject: &Subject) {
     let (busy, idle) = (collection(1, "busy"), collection(2, "idle"));
     for created in [&idle, &busy] {
         subject.store.create_collection(created, None).await.expect("created");

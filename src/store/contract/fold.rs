@@ -120,7 +120,7 @@ impl Fold {
     }
 }
 
-async fn replays_to_the_same(turns: Vec<Vec<ProposedChange>>) {
+async fn log_leads_to_the_tables(turns: Vec<Vec<ProposedChange>>) {
     let url = "sqlite::memory:".to_owned();
     let options = StoreOptions { url, connections_max: 1, acquire_timeout: Duration::from_secs(30) };
     let store = connect(&options).await.expect("connected");
@@ -147,8 +147,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn replaying_the_log_gives_what_the_tables_hold(turns in prop::collection::vec(prop::collection::vec(proposal(), 0..8), 1..8)) {
+    fn applying_the_log_gives_what_the_tables_hold(turns in prop::collection::vec(prop::collection::vec(proposal(), 0..8), 1..8)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(replays_to_the_same(turns));
+        runtime.block_on(log_leads_to_the_tables(turns));
     }
 }

@@ -6,10 +6,10 @@ on_both_databases!(
     putting_again_replaces_the_record,
     identities_come_bytewise_and_in_pages,
     identities_of_one_id_in_two_collections_are_two,
-    identities_expire_when_their_time_has_come,
+    expired_identities_are_found,
     forgetting_an_identity_removes_its_templates_and_their_bytes,
-    expiring_is_forgetting_under_another_word,
-    a_change_of_an_identity_that_is_not_there_is_refused,
+    expiring_removes_as_forgetting_does,
+    a_change_of_a_missing_identity_is_refused,
 );
 
 async fn an_identity_is_read_as_it_was_put(subject: &Subject) {
@@ -79,7 +79,7 @@ async fn identities_of_one_id_in_two_collections_are_two(subject: &Subject) {
     );
 }
 
-async fn identities_expire_when_their_time_has_come(subject: &Subject) {
+async fn expired_identities_are_found(subject: &Subject) {
     let uid = created(&subject.store).await;
     let expiring = |id: &str, time| Change::PutIdentity(Identity { expire_time: time, ..identity(id) });
     let changes =
@@ -109,7 +109,7 @@ async fn forgetting_an_identity_removes_its_templates_and_their_bytes(subject: &
     }
 }
 
-async fn expiring_is_forgetting_under_another_word(subject: &Subject) {
+async fn expiring_removes_as_forgetting_does(subject: &Subject) {
     let uid = created(&subject.store).await;
     append(&subject.store, uid, &[put("alice"), admit(1, "alice")]).await;
     append(&subject.store, uid, &[Change::ExpireIdentity(identity_id("alice"))]).await;
@@ -122,7 +122,7 @@ async fn expiring_is_forgetting_under_another_word(subject: &Subject) {
     assert_eq!((&entries[0].identity, entries[0].template), (&identity_id("alice"), None));
 }
 
-async fn a_change_of_an_identity_that_is_not_there_is_refused(subject: &Subject) {
+async fn a_change_of_a_missing_identity_is_refused(subject: &Subject) {
     let uid = created(&subject.store).await;
     append(&subject.store, uid, &[put("alice")]).await;
     let nobody = identity_id("nobody");
@@ -136,7 +136,7 @@ async fn a_change_of_an_identity_that_is_not_there_is_refused(subject: &Subject)
         let refused = turn.append(&[put("bob"), change], at(1)).await;
         assert!(matches!(refused, Err(StoreError::IdentityGone)), "{refused:?}");
         let refused = turn.commit().await;
-        assert!(matches!(refused, Err(StoreError::Refused(_))), "half a turn is no turn: {refused:?}");
+        assert!(matches!(refused, Err(StoreError::Refused(_))), "a failed turn does not commit: {refused:?}");
     }
     assert_eq!(subject.store.in_collection(uid).identities(None, 10).await.expect("a page"), [identity("alice")]);
     assert_eq!(subject.store.heads().await.expect("heads")[0].position, Position(1));

@@ -6,13 +6,13 @@ use domain::DecisionId;
 
 on_both_databases!(
     the_first_answer_under_a_key_stays,
-    a_key_is_one_callers_for_one_method_and_collection,
-    an_expired_answer_is_none_and_gives_way,
+    a_key_belongs_to_one_caller_method_and_collection,
+    an_expired_answer_is_replaced,
     the_sweep_removes_what_has_expired,
-    an_answer_is_kept_if_its_turn_is,
-    decisions_are_kept_as_they_were,
-    decisions_of_a_collection_that_is_gone_are_dropped,
-    a_decision_is_kept_if_its_turn_is,
+    an_answer_is_stored_when_its_turn_commits,
+    decisions_are_stored_unchanged,
+    decisions_of_deleted_collections_are_dropped,
+    a_decision_is_stored_when_its_turn_commits,
     decisions_are_swept_by_their_age,
 );
 
@@ -36,7 +36,7 @@ async fn the_first_answer_under_a_key_stays(subject: &Subject) {
     );
 }
 
-async fn a_key_is_one_callers_for_one_method_and_collection(subject: &Subject) {
+async fn a_key_belongs_to_one_caller_method_and_collection(subject: &Subject) {
     let store = &subject.store;
     store.idempotency_keys().put_idempotency_record(&key("a"), &record(1, 100), at(1)).await.expect("kept");
     for other in [
@@ -49,7 +49,7 @@ async fn a_key_is_one_callers_for_one_method_and_collection(subject: &Subject) {
     }
 }
 
-async fn an_expired_answer_is_none_and_gives_way(subject: &Subject) {
+async fn an_expired_answer_is_replaced(subject: &Subject) {
     let store = &subject.store;
     store.idempotency_keys().put_idempotency_record(&key("a"), &record(1, 100), at(1)).await.expect("kept");
     assert_eq!(
@@ -81,7 +81,7 @@ async fn the_sweep_removes_what_has_expired(subject: &Subject) {
     );
 }
 
-async fn an_answer_is_kept_if_its_turn_is(subject: &Subject) {
+async fn an_answer_is_stored_when_its_turn_commits(subject: &Subject) {
     let uid = created(&subject.store).await;
     let mut turn = subject.store.take_turn(uid).await.expect("the turn");
     turn.put_idempotency_record(&key("a"), &record(1, 100), at(1)).await.expect("kept");
@@ -110,7 +110,7 @@ fn decision(number: u128) -> DecisionRecord {
     DecisionRecord { id: DecisionId(Uuid::from_u128(number)), time: at(77), body }
 }
 
-async fn decisions_are_kept_as_they_were(subject: &Subject) {
+async fn decisions_are_stored_unchanged(subject: &Subject) {
     let uid = created(&subject.store).await;
     subject.store.put_decisions(&[(uid, decision(1)), (uid, decision(2))]).await.expect("kept");
     subject.store.put_decisions(&[(uid, decision(2)), (uid, decision(3))]).await.expect("repeating does no harm");
@@ -123,7 +123,7 @@ async fn decisions_are_kept_as_they_were(subject: &Subject) {
     assert_eq!(subject.store.in_collection(elsewhere).decision(decision(1).id).await.expect("read"), None);
 }
 
-async fn decisions_of_a_collection_that_is_gone_are_dropped(subject: &Subject) {
+async fn decisions_of_deleted_collections_are_dropped(subject: &Subject) {
     let uid = created(&subject.store).await;
     let gone = collection(8, "gone").uid;
     subject.store.put_decisions(&[(gone, decision(1)), (uid, decision(2))]).await.expect("kept");
@@ -141,7 +141,7 @@ async fn decisions_are_swept_by_their_age(subject: &Subject) {
     assert_eq!(subject.store.in_collection(uid).decision(late.id).await.expect("read"), Some(late));
 }
 
-async fn a_decision_is_kept_if_its_turn_is(subject: &Subject) {
+async fn a_decision_is_stored_when_its_turn_commits(subject: &Subject) {
     let uid = created(&subject.store).await;
     let mut turn = subject.store.take_turn(uid).await.expect("the turn");
     turn.put_decision(&decision(1)).await.expect("kept");

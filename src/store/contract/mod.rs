@@ -1,7 +1,7 @@
-//! What a store must do, written once and run on both databases.
+//! The contract of a store, written once and run on both databases.
 //!
 //! Each part is a function of a [`Subject`]: a store with an empty schema of its own, further stores on the same
-//! database (other replicas), and a raw connection for what the door does not show.
+//! database (other replicas), and a raw connection for what the store does not show.
 
 mod audit;
 mod calibrations;

@@ -1,8 +1,8 @@
 use super::*;
 use crate::HeartbeatReply;
 use domain::{
-    Operation, OperationFailure, OperationId, OperationKind, OperationOutcome, OperationState, OperationSummary, Owned,
-    Progress, Reason, Similarity, SurveyFinding, ThresholdSource,
+    Operation, OperationFailure, OperationId, OperationKind, OperationOutcome, OperationProgress, OperationState,
+    OperationSummary, Reason, Similarity, SurveyFinding, TemplateOwner, ThresholdSource,
 };
 
 on_both_databases!(
@@ -20,7 +20,7 @@ fn operation(number: u128) -> Operation {
         id: OperationId(Uuid::from_u128(number)),
         kind: OperationKind::FindDuplicates,
         state: OperationState::Running { cancelled: false },
-        progress: Progress::default(),
+        progress: OperationProgress::default(),
         create_time: at(5),
         update_time: at(5),
         expire_time: at(100),
@@ -51,8 +51,8 @@ fn pair(one: u16, other: u16, llr: Option<f64>) -> SurveyFinding<TemplateId> {
     SurveyFinding::Pair { templates, similarity: Similarity(0.7), llr, same_image: llr.is_none() }
 }
 
-fn owned(number: u16, identity: &str) -> Owned {
-    Owned { template: template_id(number), identity: identity_id(identity) }
+fn owned(number: u16, identity: &str) -> TemplateOwner {
+    TemplateOwner { template: template_id(number), identity: identity_id(identity) }
 }
 
 async fn begun(store: &Arc<dyn Store>, uid: CollectionUid, operation: &Operation) -> bool {
@@ -104,28 +104,31 @@ async fn a_heartbeat_replies_whether_to_continue(subject: &Subject) {
     let (store, uid) = (&subject.store, created(&subject.store).await);
     let id = operation(1).id;
     assert!(begun(store, uid, &operation(1)).await);
-    let progress = Progress { done: 7, total: 1 << 50 };
-    assert_eq!(store.in_collection(uid).heartbeat(id, progress, at(6)).await.expect("heard"), HeartbeatReply::Continue);
+    let progress = OperationProgress { done: 7, total: 1 << 50 };
+    assert_eq!(
+        store.in_collection(uid).heartbeat(id, progress, at(6)).await.expect("recorded"),
+        HeartbeatReply::Continue
+    );
     let seen = store.in_collection(uid).operation(id).await.expect("read").expect("there");
     assert_eq!((seen.progress, seen.update_time), (progress, at(6)));
     store.in_collection(uid).cancel_operation(id).await.expect("cancelled");
     let seen = store.in_collection(uid).operation(id).await.expect("read").expect("there");
     assert_eq!(seen.state, OperationState::Running { cancelled: true });
     assert_eq!(
-        store.in_collection(uid).heartbeat(id, progress, at(7)).await.expect("heard"),
+        store.in_collection(uid).heartbeat(id, progress, at(7)).await.expect("recorded"),
         HeartbeatReply::Cancelled
     );
     finished(store, uid, id, &[]).await;
     store.in_collection(uid).cancel_operation(id).await.expect("passed over");
-    assert_eq!(store.in_collection(uid).heartbeat(id, progress, at(8)).await.expect("heard"), HeartbeatReply::Gone);
+    assert_eq!(store.in_collection(uid).heartbeat(id, progress, at(8)).await.expect("recorded"), HeartbeatReply::Gone);
     assert!(store.in_collection(uid).delete_operation(id).await.expect("deleted"));
-    assert_eq!(store.in_collection(uid).heartbeat(id, progress, at(9)).await.expect("heard"), HeartbeatReply::Gone);
+    assert_eq!(store.in_collection(uid).heartbeat(id, progress, at(9)).await.expect("recorded"), HeartbeatReply::Gone);
 }
 
 async fn an_operation_without_heartbeats_is_ended(subject: &Subject) {
     let (store, uid) = (&subject.store, created(&subject.store).await);
     assert!(begun(store, uid, &operation(1)).await && begun(store, uid, &operation(2)).await);
-    store.in_collection(uid).heartbeat(operation(2).id, Progress::default(), at(30)).await.expect("heard");
+    store.in_collection(uid).heartbeat(operation(2).id, OperationProgress::default(), at(30)).await.expect("recorded");
     let gone = OperationOutcome::Failed { failure: OperationFailure::ServerStopped, message: "gone".to_owned() };
     store.in_collection(uid).end_stale_operations(at(5), &gone).await.expect("ended");
     store.in_collection(uid).end_stale_operations(at(30), &gone).await.expect("ended");
@@ -177,7 +180,7 @@ async fn findings_are_erased_with_the_templates_they_name(subject: &Subject) {
     assert_eq!(
         store.in_collection(uid).findings(id, at(50)).await.expect("read"),
         [],
-        "whose time has come is not shown"
+        "an expired identity is not shown"
     );
 }
 

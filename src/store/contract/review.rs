@@ -2,15 +2,17 @@ use serde_json::json;
 
 use super::*;
 use crate::{ReviewCasePage, StoreError};
-use domain::{Encoded, IdentityId, Outcome, ReviewCase, ReviewCaseId, ReviewStage, ReviewState, SampleReport, Verdict};
+use domain::{
+    Encoded, IdentityId, ReviewCase, ReviewCaseId, ReviewOutcome, ReviewStage, ReviewState, SampleReport, Verdict,
+};
 
 on_both_databases!(
-    cases_and_their_samples_are_kept_as_they_were,
-    a_case_is_opened_if_its_turn_is,
-    a_case_that_moved_is_not_written,
-    cases_are_listed_by_where_they_stand,
-    a_case_goes_with_the_identity_that_it_names,
-    cases_are_swept_when_their_time_has_come,
+    cases_and_their_samples_are_stored_unchanged,
+    a_case_is_stored_when_its_turn_commits,
+    a_case_of_an_old_revision_is_not_written,
+    cases_are_listed_by_stage,
+    deleting_an_identity_deletes_the_cases_that_name_it,
+    expired_cases_are_swept,
 );
 
 /// Written in the form that is kept, and read back, so that the test names what matters alone.
@@ -35,7 +37,7 @@ fn claimed(until: i64) -> ReviewState {
 pub(super) fn decided(identity: Option<IdentityId>) -> ReviewState {
     let verdict = Verdict::New(None);
     let reviewer = "ann".to_owned();
-    ReviewState::Decided(Outcome { verdict, identity, made: true, templates: Vec::new(), reviewer, time: at(9) })
+    ReviewState::Decided(ReviewOutcome { verdict, identity, made: true, templates: Vec::new(), reviewer, time: at(9) })
 }
 
 pub(super) fn sample(number: u16) -> Encoded {
@@ -50,7 +52,7 @@ pub(super) async fn opened(store: &Arc<dyn Store>, uid: CollectionUid, case: &Re
     turn.commit().await.expect("committed");
 }
 
-async fn cases_and_their_samples_are_kept_as_they_were(subject: &Subject) {
+async fn cases_and_their_samples_are_stored_unchanged(subject: &Subject) {
     let (store, uid) = (&subject.store, created(&subject.store).await);
     let (mut case, samples) = (case(1, &ReviewState::Open), [sample(3), sample(4)]);
     assert_eq!(case.doubt, None, "a case from before doubts were kept is read");
@@ -69,7 +71,7 @@ async fn cases_and_their_samples_are_kept_as_they_were(subject: &Subject) {
     assert_eq!(turn.review_samples(case.id).await.expect("read"), []);
 }
 
-async fn a_case_is_opened_if_its_turn_is(subject: &Subject) {
+async fn a_case_is_stored_when_its_turn_commits(subject: &Subject) {
     let (store, uid) = (&subject.store, created(&subject.store).await);
     let mut turn = store.take_turn(uid).await.expect("the turn");
     turn.open_review_case(&case(1, &ReviewState::Open), &[sample(1)]).await.expect("opened");
@@ -77,13 +79,13 @@ async fn a_case_is_opened_if_its_turn_is(subject: &Subject) {
     assert_eq!(store.in_collection(uid).review_case(ReviewCaseId(Uuid::from_u128(1))).await.expect("read"), None);
 }
 
-async fn a_case_that_moved_is_not_written(subject: &Subject) {
+async fn a_case_of_an_old_revision_is_not_written(subject: &Subject) {
     let (store, uid) = (&subject.store, created(&subject.store).await);
     let first = case(1, &ReviewState::Open);
     opened(store, uid, &first, &[]).await;
-    let second = first.clone().moved(claimed(50), at(6));
+    let second = first.clone().with_state(claimed(50), at(6));
     store.in_collection(uid).put_review_case(&second).await.expect("written");
-    let late = first.moved(decided(None), at(7));
+    let late = first.with_state(decided(None), at(7));
     assert!(matches!(store.in_collection(uid).put_review_case(&late).await, Err(StoreError::RevisionMoved)));
     let mut turn = store.take_turn(uid).await.expect("the turn");
     assert!(matches!(turn.put_review_case(&late).await, Err(StoreError::RevisionMoved)));
@@ -91,7 +93,7 @@ async fn a_case_that_moved_is_not_written(subject: &Subject) {
     assert_eq!(store.in_collection(uid).review_case(second.id).await.expect("read"), Some(second));
 }
 
-async fn cases_are_listed_by_where_they_stand(subject: &Subject) {
+async fn cases_are_listed_by_stage(subject: &Subject) {
     let (store, uid) = (&subject.store, created(&subject.store).await);
     let states = [ReviewState::Open, claimed(20), claimed(60), decided(None)];
     for (number, state) in (1..).zip(&states) {
@@ -117,7 +119,7 @@ async fn cases_are_listed_by_where_they_stand(subject: &Subject) {
     assert_eq!(turn.count_undecided_review_cases().await.expect("counted"), 3);
 }
 
-async fn a_case_goes_with_the_identity_that_it_names(subject: &Subject) {
+async fn deleting_an_identity_deletes_the_cases_that_name_it(subject: &Subject) {
     let (store, uid) = (&subject.store, created(&subject.store).await);
     append(store, uid, &[put("ann"), put("bob")]).await;
     opened(store, uid, &case(1, &decided(Some(identity_id("ann")))), &[sample(1)]).await;
@@ -135,7 +137,7 @@ async fn a_case_goes_with_the_identity_that_it_names(subject: &Subject) {
     assert!(store.delete_collection(uid).await.expect("deleted"), "and with its collection");
 }
 
-async fn cases_are_swept_when_their_time_has_come(subject: &Subject) {
+async fn expired_cases_are_swept(subject: &Subject) {
     let (store, uid) = (&subject.store, created(&subject.store).await);
     let late = ReviewCase { expire_time: at(101), ..case(2, &ReviewState::Open) };
     opened(store, uid, &case(1, &ReviewState::Open), &[sample(1)]).await;

@@ -1,27 +1,27 @@
 use super::*;
 use crate::{AcceptedTemplate, StoreError};
-use domain::{Doubt, Pooling, ReviewTrial, Selection, Similarity};
+use domain::{CandidateEvidence, CaseSelection, Pooling, ReviewTrial, Similarity};
 
 on_both_databases!(
-    trials_are_kept_in_order_and_the_latest_of_them,
-    a_trial_is_as_its_turn,
-    a_trial_is_taken_back_alone,
-    a_case_shows_one_thing,
-    trials_outlive_whom_they_were_about,
-    what_was_accepted_is_found_by_its_posterior,
+    the_latest_trials_are_stored_in_order,
+    a_trial_is_stored_when_its_turn_commits,
+    deleting_a_trial_keeps_the_others,
+    a_case_has_one_trial,
+    trials_outlive_their_case_and_identity,
+    accepted_templates_are_found_by_posterior,
     a_template_is_not_certified_and_accepted,
 );
 
 pub(super) fn trial(number: u128) -> ReviewTrial {
     ReviewTrial {
         case: ReviewCaseId(Uuid::from_u128(number)),
-        doubt: Doubt {
+        doubt: CandidateEvidence {
             space: space(Modality::Face, 4),
             pooling: Pooling::MeanOfBest(std::num::NonZeroU32::MIN),
             similarity: Similarity(0.1),
             margin: number.is_multiple_of(2).then_some(0.3),
             posterior: (!number.is_multiple_of(3)).then_some(0.375),
-            selection: if number.is_multiple_of(2) { Selection::Blind } else { Selection::ByPosterior },
+            selection: if number.is_multiple_of(2) { CaseSelection::Blind } else { CaseSelection::ByPosterior },
         },
         was_right: number.is_multiple_of(2),
         time: at(1_700_000_005),
@@ -38,7 +38,7 @@ async fn numbers(store: &Arc<dyn Store>, uid: CollectionUid) -> Vec<u128> {
     store.in_collection(uid).review_trials().await.expect("read").iter().map(|trial| trial.case.0.as_u128()).collect()
 }
 
-async fn trials_are_kept_in_order_and_the_latest_of_them(subject: &Subject) {
+async fn the_latest_trials_are_stored_in_order(subject: &Subject) {
     let (store, uid) = (&subject.store, created(&subject.store).await);
     for number in [6, 2, 5, 3] {
         put(store, uid, number, 10).await;
@@ -49,7 +49,7 @@ async fn trials_are_kept_in_order_and_the_latest_of_them(subject: &Subject) {
     assert_eq!(store.in_collection(collection(8, "elsewhere").uid).review_trials().await.expect("read"), []);
 }
 
-async fn a_trial_is_as_its_turn(subject: &Subject) {
+async fn a_trial_is_stored_when_its_turn_commits(subject: &Subject) {
     let (store, uid) = (&subject.store, created(&subject.store).await);
     let mut turn = store.take_turn(uid).await.expect("the turn");
     turn.put_review_trial(&trial(1), 10).await.expect("kept");
@@ -58,7 +58,7 @@ async fn a_trial_is_as_its_turn(subject: &Subject) {
     assert_eq!(numbers(store, uid).await, []);
 }
 
-async fn a_trial_is_taken_back_alone(subject: &Subject) {
+async fn deleting_a_trial_keeps_the_others(subject: &Subject) {
     let (store, uid) = (&subject.store, created(&subject.store).await);
     for number in 1..=3 {
         put(store, uid, number, 10).await;
@@ -72,7 +72,7 @@ async fn a_trial_is_taken_back_alone(subject: &Subject) {
     assert_eq!(numbers(store, uid).await, [1, 3, 2], "and may be shown again");
 }
 
-async fn a_case_shows_one_thing(subject: &Subject) {
+async fn a_case_has_one_trial(subject: &Subject) {
     let (store, uid) = (&subject.store, created(&subject.store).await);
     put(store, uid, 1, 10).await;
     let mut turn = store.take_turn(uid).await.expect("the turn");
@@ -80,7 +80,7 @@ async fn a_case_shows_one_thing(subject: &Subject) {
     assert!(matches!(again, Err(StoreError::Refused(_))), "{again:?}");
 }
 
-async fn trials_outlive_whom_they_were_about(subject: &Subject) {
+async fn trials_outlive_their_case_and_identity(subject: &Subject) {
     let (store, uid) = (&subject.store, created(&subject.store).await);
     append(store, uid, &[super::put("ann")]).await;
     let case = review::case(1, &review::decided(Some(identity_id("ann"))));
@@ -91,10 +91,10 @@ async fn trials_outlive_whom_they_were_about(subject: &Subject) {
     let left = store.in_collection(uid).review_trials().await.expect("read");
     assert_eq!(left, [trial(1)]);
     let words = serde_json::to_string(&left).expect("words");
-    assert!(!words.contains("ann"), "a trial names nobody: {words}");
+    assert!(!words.contains("ann"), "a trial contains no identity: {words}");
 }
 
-async fn what_was_accepted_is_found_by_its_posterior(subject: &Subject) {
+async fn accepted_templates_are_found_by_posterior(subject: &Subject) {
     let (store, uid) = (&subject.store, created(&subject.store).await);
     let at_posterior = |number: u16, posterior: f64, space: EmbeddingSpace| {
         let mut stored = template(number, "ann");

@@ -10,7 +10,7 @@ on_both_databases!(
     a_closed_store_is_unavailable,
 );
 
-fn said(outcome: Result<()>) -> String {
+fn schema_error(outcome: Result<()>) -> String {
     let Err(StoreError::Schema(what)) = outcome else { panic!("not noticed: {outcome:?}") };
     what
 }
@@ -24,9 +24,9 @@ async fn a_migrated_schema_is_this_programs(subject: &Subject) {
 
 async fn an_empty_database_asks_for_migration(subject: &Subject) {
     subject.execute("DELETE FROM _sqlx_migrations").await;
-    assert!(said(subject.store.check_schema().await).contains("`semblance migrate`"));
+    assert!(schema_error(subject.store.check_schema().await).contains("`semblance migrate`"));
     subject.execute("DROP TABLE _sqlx_migrations").await;
-    assert!(said(subject.store.check_schema().await).contains("`semblance migrate`"));
+    assert!(schema_error(subject.store.check_schema().await).contains("`semblance migrate`"));
 }
 
 async fn a_newer_schema_is_recognised(subject: &Subject) {
@@ -36,8 +36,8 @@ async fn a_newer_schema_is_recognised(subject: &Subject) {
              SELECT 9999, description, success, checksum, execution_time FROM _sqlx_migrations WHERE version = 1",
         )
         .await;
-    assert!(said(subject.store.check_schema().await).contains("newer semblance"));
-    assert!(said(subject.store.migrate().await).contains("newer semblance"));
+    assert!(schema_error(subject.store.check_schema().await).contains("newer semblance"));
+    assert!(schema_error(subject.store.migrate().await).contains("newer semblance"));
 }
 
 async fn an_altered_schema_is_recognised(subject: &Subject) {
@@ -53,8 +53,8 @@ async fn an_altered_schema_is_recognised(subject: &Subject) {
         subject.execute("UPDATE _sqlx_migrations SET checksum = (SELECT digest FROM collection_spaces)").await,
         7
     );
-    assert!(said(subject.store.check_schema().await).contains("another build"));
-    assert!(said(subject.store.migrate().await).contains("another build"));
+    assert!(schema_error(subject.store.check_schema().await).contains("another build"));
+    assert!(schema_error(subject.store.migrate().await).contains("another build"));
 }
 
 async fn replicas_may_migrate_at_once(subject: &Subject) {

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::super::{Store, StoreOptions, connect};
 
-/// A store to try, alone on its database.
+/// A store under test, alone on its database.
 #[derive(Debug)]
 pub(crate) struct Subject {
     pub(crate) store: Arc<dyn Store>,
@@ -32,7 +32,7 @@ impl Subject {
         part(&subject).await;
     }
 
-    /// On a database that is made for this part and dropped after it.
+    /// Runs a part on a database of its own, which is dropped afterwards.
     pub(crate) async fn on_postgres(part: impl AsyncFnOnce(&Self)) {
         let server = testing::postgres_url();
         let name = create_database(&server).await;
@@ -55,13 +55,13 @@ impl Subject {
         connect(&self.options).await.expect("connected")
     }
 
-    /// A replica that loses patience soon.
+    /// A replica with a short timeout.
     pub(super) async fn impatient_replica(&self) -> Arc<dyn Store> {
         let options = StoreOptions { acquire_timeout: Duration::from_millis(200), ..self.options.clone() };
         connect(&options).await.expect("connected")
     }
 
-    /// Does to the database what the door would not; answers how many rows it changed.
+    /// Executes a statement past the store. Returns how many rows it changed.
     pub(crate) async fn execute(&self, sql: &'static str) -> u64 {
         match &self.raw {
             Raw::Sqlite(pool) => pool.execute(sql).await.expect("executed").rows_affected(),
@@ -69,7 +69,7 @@ impl Subject {
         }
     }
 
-    /// Asks for what a constraint of the schema forbids.
+    /// Executes a statement that a constraint of the schema must refuse.
     pub(super) async fn refuses(&self, sql: &'static str) {
         let refused = match &self.raw {
             Raw::Sqlite(pool) => pool.execute(sql).await.is_err(),
@@ -116,7 +116,7 @@ fn with_database(server: &str, name: &str) -> String {
     parameters.map_or_else(|| format!("{host}/{name}"), |parameters| format!("{host}/{name}?{parameters}"))
 }
 
-#[expect(clippy::disallowed_methods, reason = "test runs share a server, so the name must be nobody else's")]
+#[expect(clippy::disallowed_methods, reason = "test runs share a server, so the name must be unique")]
 async fn create_database(server: &str) -> String {
     let name = format!("semblance_test_{}", Uuid::now_v7().simple());
     let mut connection = PgConnection::connect(server).await.expect("connected");

@@ -4,24 +4,24 @@ use domain::{Entry, EntryKind};
 
 on_both_databases!(
     a_template_is_read_as_it_was_admitted,
-    numbers_come_back_bit_for_bit,
+    embeddings_are_stored_bit_for_bit,
     templates_of_an_identity_come_in_pages,
-    a_walk_through_many_templates_misses_none,
+    pages_of_many_templates_miss_none,
     forgetting_a_template_twice_appends_nothing_the_second_time,
     another_identitys_template_is_not_forgotten,
     entries_show_their_subjects_as_they_are_now,
-    an_append_answers_what_a_follower_reads,
+    an_append_returns_what_a_follower_reads,
     a_client_may_ask_for_any_position,
-    damaged_numbers_are_noticed,
-    a_payload_of_an_unknown_form_is_noticed,
-    an_entry_of_an_unknown_kind_is_noticed,
+    damaged_payloads_are_errors,
+    a_payload_of_an_unknown_format_is_an_error,
+    an_entry_of_an_unknown_kind_is_an_error,
 );
 
 async fn a_template_is_read_as_it_was_admitted(subject: &Subject) {
     let uid = created(&subject.store).await;
     let mut given = template(1, "alice");
     given.template.origin = TemplateOrigin::Embedding;
-    given.template.position = Position(99); // the store knows better
+    given.template.position = Position(99); // the store assigns it
     append(&subject.store, uid, &[put("alice"), Change::Admit(given.clone())]).await;
 
     given.template.position = Position(2);
@@ -33,7 +33,7 @@ async fn a_template_is_read_as_it_was_admitted(subject: &Subject) {
     assert_eq!(subject.store.in_collection(uid).template(template_id(2)).await.expect("read"), None);
 }
 
-async fn numbers_come_back_bit_for_bit(subject: &Subject) {
+async fn embeddings_are_stored_bit_for_bit(subject: &Subject) {
     let uid = created(&subject.store).await;
     let space = space(Modality::Gait, 512);
     let mut given = template(1, "alice");
@@ -74,7 +74,7 @@ async fn templates_of_an_identity_come_in_pages(subject: &Subject) {
     assert_eq!(turn.enrolled_identities(&[]).await.expect("nobody"), []);
 }
 
-async fn a_walk_through_many_templates_misses_none(subject: &Subject) {
+async fn pages_of_many_templates_miss_none(subject: &Subject) {
     const COUNT: u16 = 2_500;
     let uid = created(&subject.store).await;
     let mut changes = vec![put("alice"), put("bob")];
@@ -151,7 +151,7 @@ async fn entries_show_their_subjects_as_they_are_now(subject: &Subject) {
     assert_eq!(middle, entries[2..5]);
 }
 
-async fn an_append_answers_what_a_follower_reads(subject: &Subject) {
+async fn an_append_returns_what_a_follower_reads(subject: &Subject) {
     let uid = created(&subject.store).await;
     append(&subject.store, uid, &[put("zoe")]).await;
     let mut turn = subject.store.take_turn(uid).await.expect("the turn");
@@ -181,7 +181,7 @@ async fn a_client_may_ask_for_any_position(subject: &Subject) {
     }
 }
 
-async fn damaged_numbers_are_noticed(subject: &Subject) {
+async fn damaged_payloads_are_errors(subject: &Subject) {
     let uid = created(&subject.store).await;
     let mut eight = template(1, "alice");
     eight.template.space = space(Modality::Person, 8);
@@ -203,7 +203,7 @@ async fn damaged_numbers_are_noticed(subject: &Subject) {
     noticed(template_id(2), Position(2)).await;
 }
 
-async fn a_payload_of_an_unknown_form_is_noticed(subject: &Subject) {
+async fn a_payload_of_an_unknown_format_is_an_error(subject: &Subject) {
     let uid = created(&subject.store).await;
     append(&subject.store, uid, &[put("alice"), admit(1, "alice")]).await;
     for damage in
@@ -217,7 +217,7 @@ async fn a_payload_of_an_unknown_form_is_noticed(subject: &Subject) {
 }
 
 /// The schema still allows the kind `move`, which this program neither writes nor knows.
-async fn an_entry_of_an_unknown_kind_is_noticed(subject: &Subject) {
+async fn an_entry_of_an_unknown_kind_is_an_error(subject: &Subject) {
     let uid = created(&subject.store).await;
     append(&subject.store, uid, &[put("alice")]).await;
     assert_eq!(subject.execute("UPDATE log_entries SET kind = 'move'").await, 1);

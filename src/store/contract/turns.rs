@@ -10,7 +10,7 @@ on_both_databases!(
     a_turn_whose_caller_hung_up_is_rolled_back,
     turns_come_one_after_the_other,
     a_turn_of_a_deleted_collection_is_refused,
-    who_waits_too_long_for_a_turn_is_told,
+    a_turn_that_does_not_come_in_time_is_unavailable,
     turns_of_two_collections_do_not_lose_each_other,
     a_turn_puts_the_next_revision_of_its_collection,
     a_limited_write_outside_a_turn_waits_for_the_turn,
@@ -129,7 +129,7 @@ async fn a_turn_of_a_deleted_collection_is_refused(subject: &Subject) {
     assert!(subject.row_counts().await.iter().all(|(_, rows)| *rows == 0));
 }
 
-async fn who_waits_too_long_for_a_turn_is_told(subject: &Subject) {
+async fn a_turn_that_does_not_come_in_time_is_unavailable(subject: &Subject) {
     let uid = created(&subject.store).await;
     let replica = subject.impatient_replica().await;
     let turn = subject.store.take_turn(uid).await.expect("the turn");

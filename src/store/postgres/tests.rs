@@ -21,8 +21,8 @@ async fn decisions_do_not_wait_for_a_turn_on_postgres() {
             time: Timestamp::UNIX_EPOCH,
             body: serde_json::json!({}),
         };
-        // If it waited it would wait for the turn below, in vain, until the lock's time is up.
-        subject.store.put_decisions(&[(uid, record)]).await.expect("kept meanwhile");
+        // If it waited for the turn, which is still open, it would fail when the lock times out.
+        subject.store.put_decisions(&[(uid, record)]).await.expect("stored beside the turn");
         turn.commit().await.expect("committed");
     })
     .await;

@@ -4,7 +4,9 @@ use async_trait::async_trait;
 
 use super::Page;
 use crate::Result;
-use domain::{Operation, OperationId, OperationOutcome, Owned, Progress, SurveyFinding, TemplateId, Timestamp};
+use domain::{
+    Operation, OperationId, OperationOutcome, OperationProgress, SurveyFinding, TemplateId, TemplateOwner, Timestamp,
+};
 
 /// What a worker learns from its heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,14 +28,19 @@ pub trait Operations {
 
     /// The findings of an operation, in order, except those that name an identity that has expired at `now`. Erasing a
     /// template erases the findings that name it.
-    async fn findings(&mut self, id: OperationId, now: Timestamp) -> Result<Vec<SurveyFinding<Owned>>>;
+    async fn findings(&mut self, id: OperationId, now: Timestamp) -> Result<Vec<SurveyFinding<TemplateOwner>>>;
 
     /// Stores a new operation unless `running_max` of the collection's are running. Returns whether it is stored. Takes
     /// the collection's lock.
     async fn begin_operation(&mut self, operation: &Operation, running_max: u64) -> Result<bool>;
 
     /// Records the progress of a running operation.
-    async fn heartbeat(&mut self, id: OperationId, progress: Progress, now: Timestamp) -> Result<HeartbeatReply>;
+    async fn heartbeat(
+        &mut self,
+        id: OperationId,
+        progress: OperationProgress,
+        now: Timestamp,
+    ) -> Result<HeartbeatReply>;
 
     /// Marks an operation as cancelled if it is running.
     async fn cancel_operation(&mut self, id: OperationId) -> Result<()>;

@@ -3,7 +3,7 @@ use uuid::Uuid;
 
 use super::{SpaceColumns, Table};
 use crate::Result;
-use domain::{CalibrationId, KeptCalibration, Pooling, Rehearsal, Reviewed, Similarity};
+use domain::{CalibrationId, Pooling, Rehearsal, ReviewedSimilarities, Similarity, StoredCalibration};
 
 const CALIBRATIONS: Table = Table("calibrations");
 
@@ -33,8 +33,8 @@ pub(crate) struct CalibrationRow {
 }
 
 impl CalibrationRow {
-    pub(crate) fn read(self) -> Result<KeptCalibration> {
-        Ok(KeptCalibration {
+    pub(crate) fn read(self) -> Result<StoredCalibration> {
+        Ok(StoredCalibration {
             id: CalibrationId(self.id),
             model: CALIBRATIONS.space_name(&self.model)?,
             space: CALIBRATIONS.space(&self.space)?,
@@ -48,7 +48,7 @@ impl CalibrationRow {
                 nonmated_best: trials("nonmated_best", &self.nonmated_best)?,
                 impostor: trials("impostor", &self.impostor)?,
                 mated_best: trials("mated_best", &self.mated_best)?,
-                reviewed: Reviewed {
+                reviewed: ReviewedSimilarities {
                     right: trials("reviewed_right", &self.reviewed_right)?,
                     wrong: trials("reviewed_wrong", &self.reviewed_wrong)?,
                 },

@@ -4,8 +4,8 @@ use uuid::Uuid;
 use super::{Table, narrow};
 use crate::{Result, fault::corrupt};
 use domain::{
-    Operation, OperationId, OperationKind, OperationOutcome, OperationState, Owned, Progress, Similarity,
-    SurveyFinding, TemplateId,
+    Operation, OperationId, OperationKind, OperationOutcome, OperationProgress, OperationState, Similarity,
+    SurveyFinding, TemplateId, TemplateOwner,
 };
 
 const OPERATIONS: Table = Table("operations");
@@ -33,7 +33,7 @@ impl OperationRow {
                 Some(Json(outcome)) => OperationState::Ended(outcome),
                 None => OperationState::Running { cancelled: self.cancelled },
             },
-            progress: Progress { done: self.done.unsigned_abs(), total: self.total.unsigned_abs() },
+            progress: OperationProgress { done: self.done.unsigned_abs(), total: self.total.unsigned_abs() },
             create_time: OPERATIONS.time(self.create_time)?,
             update_time: OPERATIONS.time(self.update_time)?,
             expire_time: OPERATIONS.time(self.expire_time)?,
@@ -55,7 +55,7 @@ pub(crate) struct FindingRow {
 }
 
 impl FindingRow {
-    pub(crate) fn read(self) -> Result<SurveyFinding<Owned>> {
+    pub(crate) fn read(self) -> Result<SurveyFinding<TemplateOwner>> {
         let template = owned(self.template_id, &self.identity_id)?;
         match (self.other_template_id, self.other_identity_id, self.similarity, self.group_number) {
             (Some(other), Some(identity), Some(similarity), None) => Ok(SurveyFinding::Pair {
@@ -73,6 +73,6 @@ impl FindingRow {
     }
 }
 
-fn owned(template: Uuid, identity: &str) -> Result<Owned> {
-    Ok(Owned { template: TemplateId(template), identity: FINDINGS.identity_id(identity)? })
+fn owned(template: Uuid, identity: &str) -> Result<TemplateOwner> {
+    Ok(TemplateOwner { template: TemplateId(template), identity: FINDINGS.identity_id(identity)? })
 }

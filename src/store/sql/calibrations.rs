@@ -6,7 +6,7 @@ use crate::{
     Calibrations, Page, Result,
     rows::{CalibrationRow, bigint, micros, trial_bytes},
 };
-use domain::{CalibrationId, KeptCalibration, Modality, Pooling};
+use domain::{CalibrationId, Modality, Pooling, StoredCalibration};
 
 macro_rules! select {
     ($rest:literal) => {
@@ -22,7 +22,7 @@ macro_rules! select {
 
 #[async_trait]
 impl<A: CollectionAccess> Calibrations for Session<A> {
-    async fn calibration(&mut self, id: CalibrationId) -> Result<Option<KeptCalibration>> {
+    async fn calibration(&mut self, id: CalibrationId) -> Result<Option<StoredCalibration>> {
         let uid = self.0.uid();
         let mut step = self.0.read().await?;
         let row: Option<CalibrationRow> =
@@ -30,7 +30,7 @@ impl<A: CollectionAccess> Calibrations for Session<A> {
         step.finish(row.map(CalibrationRow::read).transpose()?).await
     }
 
-    async fn calibrations(&mut self, after: Option<CalibrationId>, limit: u32) -> Result<Page<KeptCalibration>> {
+    async fn calibrations(&mut self, after: Option<CalibrationId>, limit: u32) -> Result<Page<StoredCalibration>> {
         let uid = self.0.uid();
         let mut step = self.0.read().await?;
         let rows: Vec<CalibrationRow> = sqlx::query_as(select!("AND id > $2 ORDER BY id LIMIT $3"))
@@ -42,7 +42,7 @@ impl<A: CollectionAccess> Calibrations for Session<A> {
         step.finish(rows.into_iter().map(CalibrationRow::read).collect::<Result<_>>()?).await
     }
 
-    async fn active_calibrations(&mut self) -> Result<Vec<KeptCalibration>> {
+    async fn active_calibrations(&mut self) -> Result<Vec<StoredCalibration>> {
         let uid = self.0.uid();
         let mut step = self.0.read().await?;
         let rows: Vec<CalibrationRow> =
@@ -50,7 +50,7 @@ impl<A: CollectionAccess> Calibrations for Session<A> {
         step.finish(rows.into_iter().map(CalibrationRow::read).collect::<Result<_>>()?).await
     }
 
-    async fn put_calibration(&mut self, calibration: &KeptCalibration, calibrations_max: u64) -> Result<bool> {
+    async fn put_calibration(&mut self, calibration: &StoredCalibration, calibrations_max: u64) -> Result<bool> {
         let uid = self.0.uid();
         let mut step = self.0.write_locked().await?;
         let count: i64 = sqlx::query_scalar("SELECT count(*) FROM calibrations WHERE collection_uid = $1")

@@ -14,8 +14,8 @@ use crate::{
     rows::{FindingRow, OperationRow, bigint, micros},
 };
 use domain::{
-    CollectionUid, Operation, OperationId, OperationOutcome, OperationState, Owned, Progress, SurveyFinding,
-    TemplateId, Timestamp,
+    CollectionUid, Operation, OperationId, OperationOutcome, OperationProgress, OperationState, SurveyFinding,
+    TemplateId, TemplateOwner, Timestamp,
 };
 
 macro_rules! select {
@@ -52,7 +52,7 @@ impl<A: CollectionAccess> Operations for Session<A> {
         step.finish(rows.into_iter().map(OperationRow::read).collect::<Result<_>>()?).await
     }
 
-    async fn findings(&mut self, id: OperationId, now: Timestamp) -> Result<Vec<SurveyFinding<Owned>>> {
+    async fn findings(&mut self, id: OperationId, now: Timestamp) -> Result<Vec<SurveyFinding<TemplateOwner>>> {
         let uid = self.0.uid();
         let mut step = self.0.read().await?;
         let rows: Vec<FindingRow> = sqlx::query_as(
@@ -111,7 +111,12 @@ impl<A: CollectionAccess> Operations for Session<A> {
         step.finish(true).await
     }
 
-    async fn heartbeat(&mut self, id: OperationId, progress: Progress, now: Timestamp) -> Result<HeartbeatReply> {
+    async fn heartbeat(
+        &mut self,
+        id: OperationId,
+        progress: OperationProgress,
+        now: Timestamp,
+    ) -> Result<HeartbeatReply> {
         let uid = self.0.uid();
         let mut step = self.0.write().await?;
         let cancelled: Option<bool> = sqlx::query_scalar(

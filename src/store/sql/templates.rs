@@ -175,7 +175,7 @@ async fn insert(
             .push_bind(micros(template.create_time));
     });
     insert.build().execute(connection).await.map_err(|error| match error.as_database_error() {
-        Some(said) if said.is_foreign_key_violation() => StoreError::IdentityGone,
+        Some(database) if database.is_foreign_key_violation() => StoreError::IdentityGone,
         _ => error.into(),
     })?;
     Ok(())

@@ -66,6 +66,9 @@ fn wrong_reason(attribute: &str, path: &[String]) -> Option<String> {
 /// The line of the test that returns where something is not there.
 fn early_return(test: &[&str]) -> Option<usize> {
     let start = test.iter().position(|line| word_after(line, "fn ").is_some())?;
+    if test[start].ends_with('}') {
+        return None;
+    }
     let indent = test[start].len() - test[start].trim_start().len();
     let closing = format!("{:indent$}}}", "");
     let end = test.iter().skip(start).position(|line| *line == closing).map_or(test.len(), |end| start + end);

@@ -66,7 +66,7 @@ async fn duplicates_are_found_and_a_deleted_identity_leaves_the_findings() {
     };
     assert_eq!(templates.each_ref().map(|owned| owned.identity.as_str()), ["alice", "bob"]);
     assert!(*same_image && similarity.0 > 0.999);
-    assert_eq!(shown.operation.progress, Progress { done: 1, total: 1 });
+    assert_eq!(shown.operation.progress, OperationProgress { done: 1, total: 1 });
 
     let bob = IdentityId::new("bob").expect("an id");
     testbed.matcher.delete_identity(&context(None), staff, &bob, None).await.expect("erased");
@@ -122,7 +122,7 @@ async fn the_next_reader_ends_an_operation_without_a_heartbeat() {
         id: OperationId(testbed.matcher.ids.fresh()),
         kind: OperationKind::ClusterTemplates,
         state: OperationState::Running { cancelled: false },
-        progress: Progress { done: 3, total: 9 },
+        progress: OperationProgress { done: 3, total: 9 },
         create_time: now,
         update_time: now.checked_sub(SILENCE_MAX + HEARTBEAT_INTERVAL).expect("within the calendar"),
         expire_time: now.checked_add(SILENCE_MAX).expect("within the calendar"),

@@ -18,9 +18,9 @@ use crate::matcher::{
     testbed::{self, NoEncoders, Testbed, context},
 };
 use domain::{
-    Assignment, CollectionId, DecisionKind, Doubt, EmbeddingSpace, IdentityId, Labels, Modality, Policy, Pooling,
-    Reason, ReviewCaseId, ReviewPolicy, ReviewState, ReviewTrial, Sample, SampleContent, Selection, Similarity,
-    SpaceName, TemplateId, Timestamp, Verdict,
+    Assignment, CandidateEvidence, CaseSelection, CollectionId, DecisionKind, EmbeddingSpace, IdentityId, Labels,
+    Modality, Policy, Pooling, Reason, ReviewCaseId, ReviewPolicy, ReviewState, ReviewTrial, Sample, SampleContent,
+    Similarity, SpaceName, TemplateId, Timestamp, Verdict,
 };
 
 /// The person of a sighting, and its embedding values.
@@ -318,13 +318,13 @@ async fn a_stream_of_faces_keeps_its_review_share_and_accepts_the_right_identity
 fn verdict(number: u128, posterior: f64, was_right: bool) -> ReviewTrial {
     ReviewTrial {
         case: ReviewCaseId(Uuid::from_u128(1 << 100 | number)),
-        doubt: Doubt {
+        doubt: CandidateEvidence {
             space: external(),
             pooling: Pooling::Best,
             similarity: Similarity(0.5),
             margin: None,
             posterior: Some(posterior),
-            selection: if number.is_multiple_of(2) { Selection::Blind } else { Selection::ByPosterior },
+            selection: if number.is_multiple_of(2) { CaseSelection::Blind } else { CaseSelection::ByPosterior },
         },
         was_right,
         time: Timestamp::UNIX_EPOCH,

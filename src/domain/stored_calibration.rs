@@ -11,7 +11,7 @@ pub const QUALITY_DRIFT_MAX: f64 = 0.1;
 
 /// A calibration of one embedding space of one collection: the similarities of trials. It contains no embedding.
 #[derive(Debug, Clone, PartialEq)]
-pub struct KeptCalibration {
+pub struct StoredCalibration {
     pub id: CalibrationId,
     /// The name of the space.
     pub model: SpaceName,
@@ -31,7 +31,7 @@ pub struct KeptCalibration {
 
 /// The present state of the gallery that a calibration is compared with.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Standing {
+pub struct GalleryState {
     /// The active space of the modality.
     pub space: Option<EmbeddingSpace>,
     /// Number of identities in the calibration's space.
@@ -43,7 +43,7 @@ pub struct Standing {
 
 /// Why a calibration is stale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Moved {
+pub enum StaleReason {
     /// The gallery has grown or shrunk by more than [`GALLERY_MOVE_MAX`].
     GallerySize,
     /// The active space is of another model.
@@ -54,17 +54,17 @@ pub enum Moved {
     Pooling,
 }
 
-impl KeptCalibration {
+impl StoredCalibration {
     /// What has changed since the trials; empty while the calibration is valid.
     #[must_use]
-    pub fn moved(&self, now: &Standing) -> Vec<Moved> {
+    pub fn stale_reasons(&self, now: &GalleryState) -> Vec<StaleReason> {
         let before = self.rehearsal.identities;
         let drift = self.quality_mean.zip(now.quality_mean).map_or(0.0, |(then, now)| (then - now).abs());
         let all = [
-            (Moved::GallerySize, has_moved(before, now.identities)),
-            (Moved::Model, now.space != Some(self.space)),
-            (Moved::Quality, drift > QUALITY_DRIFT_MAX),
-            (Moved::Pooling, now.pooling != self.pooling),
+            (StaleReason::GallerySize, has_moved(before, now.identities)),
+            (StaleReason::Model, now.space != Some(self.space)),
+            (StaleReason::Quality, drift > QUALITY_DRIFT_MAX),
+            (StaleReason::Pooling, now.pooling != self.pooling),
         ];
         all.into_iter().filter_map(|(moved, has)| has.then_some(moved)).collect()
     }
@@ -84,7 +84,7 @@ pub fn has_moved(before: u64, now: u64) -> bool {
 
 /// A number with its 95 % confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Estimate {
+pub struct IntervalEstimate {
     pub value: f64,
     pub lower: f64,
     pub upper: f64,
@@ -92,20 +92,20 @@ pub struct Estimate {
 
 /// A possible threshold and its error rates at the present gallery size.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Level {
+pub struct ThresholdEstimate {
     /// The FPIR that the threshold was computed for.
     pub target_fpir: f64,
     pub threshold: Similarity,
     /// FMR: the share of impostors whose similarity to the claimed identity reaches the threshold.
-    pub fmr: Estimate,
+    pub fmr: IntervalEstimate,
     /// FPIR: the share of non-mated probes whose similarity to any identity reaches the threshold.
-    pub fpir: Estimate,
+    pub fpir: IntervalEstimate,
     /// FNIR, and also FNMR, because an exact search misses no identity: the share of mated probes below the threshold.
     /// `None` if mated trials are too few.
-    pub fnir: Option<Estimate>,
+    pub fnir: Option<IntervalEstimate>,
     /// Natural logarithm of the likelihood ratio, genuine against impostor, at this similarity. `None` if trials of
     /// either kind are too few.
-    pub llr: Option<Estimate>,
+    pub llr: Option<IntervalEstimate>,
     /// As [`super::Reason::Extrapolated`].
     pub extrapolated: bool,
     /// As [`super::Reason::Unsupported`].
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_calibration_is_stale_when_its_gallery_has_changed() {
-        let kept = KeptCalibration {
+        let stored = StoredCalibration {
             id: CalibrationId(Uuid::nil()),
             model: SpaceName::new("mine").expect("valid"),
             space: space(1),
@@ -136,22 +136,26 @@ mod tests {
             rehearsal: Rehearsal { identities: 100, ..Rehearsal::default() },
             outsiders: Vec::new(),
         };
-        let same = Standing { space: Some(space(1)), identities: 100, quality_mean: Some(0.7), pooling: Pooling::Best };
+        let same =
+            GalleryState { space: Some(space(1)), identities: 100, quality_mean: Some(0.7), pooling: Pooling::Best };
         for (now, moved) in [
             (same, vec![]),
-            (Standing { identities: 120, ..same }, vec![]),
-            (Standing { identities: 80, ..same }, vec![]),
-            (Standing { identities: 121, ..same }, vec![Moved::GallerySize]),
-            (Standing { identities: 79, ..same }, vec![Moved::GallerySize]),
-            (Standing { quality_mean: Some(0.62), ..same }, vec![]),
-            (Standing { quality_mean: Some(0.59), ..same }, vec![Moved::Quality]),
-            (Standing { quality_mean: None, ..same }, vec![]),
-            (Standing { space: Some(space(2)), ..same }, vec![Moved::Model]),
-            (Standing { space: None, pooling: Pooling::ByQuality, ..same }, vec![Moved::Model, Moved::Pooling]),
+            (GalleryState { identities: 120, ..same }, vec![]),
+            (GalleryState { identities: 80, ..same }, vec![]),
+            (GalleryState { identities: 121, ..same }, vec![StaleReason::GallerySize]),
+            (GalleryState { identities: 79, ..same }, vec![StaleReason::GallerySize]),
+            (GalleryState { quality_mean: Some(0.62), ..same }, vec![]),
+            (GalleryState { quality_mean: Some(0.59), ..same }, vec![StaleReason::Quality]),
+            (GalleryState { quality_mean: None, ..same }, vec![]),
+            (GalleryState { space: Some(space(2)), ..same }, vec![StaleReason::Model]),
+            (
+                GalleryState { space: None, pooling: Pooling::ByQuality, ..same },
+                vec![StaleReason::Model, StaleReason::Pooling],
+            ),
         ] {
-            assert_eq!(kept.moved(&now), moved, "{now:?}");
+            assert_eq!(stored.stale_reasons(&now), moved, "{now:?}");
         }
-        assert!(kept.fits(space(1), Pooling::Best));
-        assert!(!kept.fits(space(2), Pooling::Best) && !kept.fits(space(1), Pooling::ByQuality));
+        assert!(stored.fits(space(1), Pooling::Best));
+        assert!(!stored.fits(space(2), Pooling::Best) && !stored.fits(space(1), Pooling::ByQuality));
     }
 }
