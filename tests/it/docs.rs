@@ -14,13 +14,17 @@ use crate::support::{Database, Home, Server, Start, program};
 /// The README must fit on three screens.
 const README_LINES_MAX: usize = 150;
 
+fn has_extension(path: &str, extension: &str) -> bool {
+    Path::new(path).extension().is_some_and(|found| found == extension)
+}
+
 fn pages() -> Vec<Page> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut paths = vec!["README.md".to_owned()];
     for folder in ["docs", "docs/results"] {
         let entries = fs::read_dir(root.join(folder)).expect("the folder is there");
         let names = entries.map(|entry| entry.expect("readable").file_name().into_string().expect("UTF-8"));
-        paths.extend(names.filter(|name| name.ends_with(".md")).map(|name| format!("{folder}/{name}")));
+        paths.extend(names.filter(|name| has_extension(name, "md")).map(|name| format!("{folder}/{name}")));
     }
     paths.sort();
     paths.iter().map(|path| Page::read(root, path)).collect()
@@ -75,7 +79,7 @@ fn every_source_file_that_a_page_names_exists() {
     let is_path = |letter: char| letter.is_alphanumeric() || "/_.-".contains(letter);
     for page in pages() {
         let words = page.text.split(|letter| !is_path(letter));
-        for path in words.filter(|word| word.starts_with("src/") && word.ends_with(".rs")) {
+        for path in words.filter(|word| word.starts_with("src/") && has_extension(word, "rs")) {
             assert!(root.join(path).is_file(), "{} names {path}, which does not exist", page.path);
         }
     }

@@ -2,7 +2,6 @@
 
 #![expect(
     clippy::print_stdout,
-    clippy::print_stderr,
     clippy::disallowed_methods,
     reason = "tests have no configuration and no log: they read the environment, say what they skip, and wait"
 )]

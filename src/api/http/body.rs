@@ -125,7 +125,7 @@ async fn read_parts(request: Request, bytes_max: usize) -> Result<Vec<Part>, Sta
 }
 
 fn part_fault(error: &MultipartError, bytes_max: usize) -> Status {
-    if ErrorChain(error).errors().any(|cause| cause.is::<LengthLimitError>()) {
+    if ErrorChain(error).errors().any(<dyn std::error::Error>::is::<LengthLimitError>) {
         return too_large(bytes_max);
     }
     status(&Fault::invalid("body", error.body_text()))

@@ -296,7 +296,7 @@ impl CollectionIndex {
                 GraphTask::Build => report.built += usize::from(self.build(space)),
                 GraphTask::Insert => report.inserted += self.insert_waiting(space),
                 GraphTask::Drop => {
-                    report.dropped += usize::from(self.with_space(space, SpaceIndex::drop_graph).is_some())
+                    report.dropped += usize::from(self.with_space(space, SpaceIndex::drop_graph).is_some());
                 }
             }
         }
