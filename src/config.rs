@@ -465,7 +465,7 @@ mod tests {
         assert_eq!(threads.0[&name("face")].get(), 2);
         for (text, sentence) in [
             ("face", "not MODEL=VALUE"),
-            ("face=gpu", "face: \"gpu\" is no device"),
+            ("face=gpu", "face: \"gpu\" is not a device"),
             ("face=cpu,face=cpu", "named twice"),
             ("fa ce=cpu", "not a model name"),
             ("=cpu", "not a model name"),
