@@ -86,7 +86,7 @@ fn wrong_requests() -> Vec<Wrong> {
         wrong(SEARCH, json!({"samples": [embedding([1.0; 4])], "topK": 100_000}), 400, "topK is 1 to 1000"),
         wrong(SEARCH, json!({"samples": [embedding([1.0; 4])], "minSimilarity": 7}), 400, "between -1 and 1"),
         wrong(SEARCH, json!({"samples": [embedding([1.0; 4])], "filter": "site = north"}), 400, "labels.<key>"),
-        wrong(SEARCH, json!({"samples": [embedding([1.0; 4])], "consistencyToken": "zzz"}), 400, "no token"),
+        wrong(SEARCH, json!({"samples": [embedding([1.0; 4])], "consistencyToken": "zzz"}), 400, "not a token"),
         wrong(SEARCH, json!({"sampels": []}), 400, "no such field"),
         wrong(
             "/v1/collections/nobody/identities:search",
@@ -122,7 +122,7 @@ fn wrong_requests() -> Vec<Wrong> {
             "/v1/collections/staff/identities?identityId=alice",
             json!({}),
             409,
-            "there is an identity alice already",
+            "identity alice already exists",
         ),
         wrong("/v1/collections?collectionId=no/slash", json!({}), 400, "letters, digits"),
         wrong("/v1/nothing", json!({}), 404, "/openapi.json"),
