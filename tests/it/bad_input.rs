@@ -118,12 +118,7 @@ fn wrong_requests() -> Vec<Wrong> {
             400,
             "label key",
         ),
-        wrong(
-            "/v1/collections/staff/identities?identityId=alice",
-            json!({}),
-            409,
-            "identity alice already exists",
-        ),
+        wrong("/v1/collections/staff/identities?identityId=alice", json!({}), 409, "identity alice already exists"),
         wrong("/v1/collections?collectionId=no/slash", json!({}), 400, "letters, digits"),
         wrong("/v1/nothing", json!({}), 404, "/openapi.json"),
     ]
