@@ -148,7 +148,7 @@ mod tests {
         let error = sqlx::Error::ColumnDecode { index: "labels".to_owned(), source: "alice lives here".into() };
         assert_eq!(
             StoreError::from(error).to_string(),
-            "the database holds an unreadable value: column labels does not hold what it should"
+            "the database holds an unreadable value: column labels holds a value of another type"
         );
     }
 }

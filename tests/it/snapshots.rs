@@ -108,7 +108,7 @@ async fn a_damaged_snapshot_is_told_and_the_store_read() {
 
     let server = Server::start(&home, &Start::default());
     assert!((outcomes(&server, "damaged").await - 1.0).abs() < 0.5);
-    assert!(server.log().contains("row 4 is not what was written"), "{}", server.log());
+    assert!(server.log().contains("the checksum of row 4 does not match"), "{}", server.log());
     assert_eq!(answers(&server).await, before);
     stop(server);
     let server = Server::start(&home, &Start::default());

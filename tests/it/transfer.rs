@@ -187,7 +187,7 @@ async fn rows_that_are_refused_are_listed_and_end_nothing_unless_told_to() {
     assert!(!output.status.success() && said.contains("--strict stops the import"), "{said}");
     for (server, says) in [
         ("http://127.0.0.1:1", "does not answer"),
-        ("127.0.0.1:1", "is no server's address"),
+        ("127.0.0.1:1", "is not the URL of a server"),
         (server.grpc.as_str(), "the server refuses"),
     ] {
         let (output, said) = run(import(&file, "staff", server).arg("--progress").arg(home.path().join("other")));
