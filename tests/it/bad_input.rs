@@ -1,5 +1,7 @@
 //! What must be refused, with a sentence that says what to do, while the server goes on.
 
+use std::path::Path;
+
 use reqwest::{Method, StatusCode};
 use semblance::api::proto::{SearchRequest, recognition_service_client::RecognitionServiceClient};
 use serde_json::{Value, json};
@@ -210,7 +212,12 @@ async fn wrong_protobuf_is_refused() {
 #[tokio::test]
 #[ignore = "needs SEMBLANCE_TEST_DATA"]
 async fn wrong_pictures_and_walks_are_refused_on_real_data() {
-    let models = models();
+    let photo = std::fs::read(testing::data().join("face/sets/antispoof_samples/image_T1.jpg"));
+    refuses_wrong_pictures_and_walks(models(), &photo.expect("it is in the data")).await;
+}
+
+/// `jpeg` is a whole photo.
+pub(crate) async fn refuses_wrong_pictures_and_walks(models: &Path, jpeg: &[u8]) {
     let home = Home::new(&Database::Sqlite).await;
     let server =
         Server::start(&home, &Start { models: Some(models), env: &[("SEMBLANCE_IMAGE_PIXELS_MAX", "1000000")] });
@@ -223,22 +230,20 @@ async fn wrong_pictures_and_walks_are_refused_on_real_data() {
         bytes.extend([8, 2, 0, 0, 0, 0, 0, 0, 0]);
         bytes
     };
-    let jpeg = std::fs::read(testing::data().join("face/sets/antispoof_samples/image_T1.jpg"));
-    let jpeg = jpeg.expect("it is in the data");
     let walk = |frames: usize| serde_json::to_vec(&vec![json!({"keypoints": vec![100.0; 51]}); frames]).expect("json");
     for (what, query, kind, body) in [
         ("nothing", "face&alignment=aligned", "image/jpeg", Vec::new()),
         ("noise", "face&alignment=aligned", "image/jpeg", vec![7; 1000]),
         ("a text", "face&alignment=aligned", "image/png", b"not a picture".to_vec()),
-        ("a whole photo said to be aligned", "face&alignment=aligned", "image/jpeg", jpeg.clone()),
+        ("a whole photo said to be aligned", "face&alignment=aligned", "image/jpeg", jpeg.to_vec()),
         ("frames beyond all reason", "gait", "application/json", walk(100_000)),
         ("half a picture", "face&alignment=aligned", "image/jpeg", jpeg[..jpeg.len() / 2].to_vec()),
         ("a bomb", "face&alignment=aligned", "image/png", png(30_000, 30_000)),
         ("a header alone", "person", "image/png", png(64, 64)),
         ("no face", "face", "image/png", png(64, 64)),
-        ("no landmarks", "face&alignment=landmarks", "image/jpeg", jpeg.clone()),
-        ("another size", "face&alignment=lfw_funneled", "image/jpeg", jpeg.clone()),
-        ("a picture of a walk", "gait", "image/jpeg", jpeg.clone()),
+        ("no landmarks", "face&alignment=landmarks", "image/jpeg", jpeg.to_vec()),
+        ("another size", "face&alignment=lfw_funneled", "image/jpeg", jpeg.to_vec()),
+        ("a picture of a walk", "gait", "image/jpeg", jpeg.to_vec()),
         ("no frames", "gait", "application/json", b"[]".to_vec()),
         ("too many frames", "gait", "application/json", walk(4000)),
         ("one point for all joints", "gait", "application/json", walk(10)),

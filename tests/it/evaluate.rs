@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::{models, program};
 
-fn evaluate(protocol: &str, data: &Path, more: &[&str]) -> Value {
+pub(crate) fn evaluate(models: &Path, protocol: &str, data: &Path, more: &[&str]) -> Value {
     let folder = tempfile::tempdir().expect("a folder");
     let json = folder.path().join("report.json");
     let ended = program()
@@ -15,7 +15,7 @@ fn evaluate(protocol: &str, data: &Path, more: &[&str]) -> Value {
         .arg("--json")
         .arg(&json)
         .args(more)
-        .env("SEMBLANCE_MODELS_DIR", models())
+        .env("SEMBLANCE_MODELS_DIR", models)
         .output()
         .expect("the program runs");
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
@@ -23,7 +23,7 @@ fn evaluate(protocol: &str, data: &Path, more: &[&str]) -> Value {
     serde_json::from_slice(&std::fs::read(json).expect("written")).expect("a report")
 }
 
-fn number(report: &Value, kind: &str, measure: &str) -> f64 {
+pub(crate) fn number(report: &Value, kind: &str, measure: &str) -> f64 {
     report["results"][kind][measure].as_f64().unwrap_or_else(|| panic!("{report} has no {measure}"))
 }
 
@@ -32,11 +32,11 @@ fn number(report: &Value, kind: &str, measure: &str) -> f64 {
 fn faces_of_lfw_on_real_data() {
     let data = testing::data();
     let set = data.join("face/lfw_devtest");
-    let one_view = evaluate("lfw-pairs", &set, &[]);
+    let one_view = evaluate(models(), "lfw-pairs", &set, &[]);
     assert_eq!((one_view["samples"].as_u64(), one_view["refused"].as_u64()), (Some(1549), Some(0)));
     assert!(number(&one_view, "verification", "accuracy") >= 0.968, "{one_view}");
     assert!(number(&one_view, "verification", "auc") >= 0.990, "{one_view}");
-    let mirrored = evaluate("lfw-pairs", &set, &["--mirror"]);
+    let mirrored = evaluate(models(), "lfw-pairs", &set, &["--mirror"]);
     assert!(number(&mirrored, "verification", "accuracy") >= 0.971, "{mirrored}");
     assert!(number(&mirrored, "verification", "auc") >= 0.990, "{mirrored}");
     assert_ne!(mirrored["model_digest"], one_view["model_digest"], "mirroring makes another space");
@@ -46,7 +46,7 @@ fn faces_of_lfw_on_real_data() {
 #[ignore = "needs SEMBLANCE_TEST_DATA"]
 fn people_of_market_on_real_data() {
     let data = testing::data();
-    let report = evaluate("market", &data.join("person/market1501_query_subset"), &[]);
+    let report = evaluate(models(), "market", &data.join("person/market1501_query_subset"), &[]);
     assert!((number(&report, "retrieval", "rank_1") - 0.883).abs() <= 0.003, "{report}");
     assert!((number(&report, "retrieval", "map") - 0.817).abs() <= 0.003, "{report}");
 }
@@ -70,7 +70,7 @@ fn psymo(data: &Path) -> tempfile::TempDir {
 fn walks_of_psymo_on_real_data() {
     let data = testing::data();
     let folder = psymo(&data);
-    let report = evaluate("psymo", &folder.path().join("skeletons"), &["--model", "gait-graph"]);
+    let report = evaluate(models(), "psymo", &folder.path().join("skeletons"), &["--model", "gait-graph"]);
     assert_eq!(report["samples"].as_u64(), Some(480), "{report}");
     // Chance is 10 %; the published weights transfer weakly to these poses.
     assert!(number(&report, "retrieval", "rank_1") >= 0.45, "{report}");
@@ -81,20 +81,10 @@ fn walks_of_psymo_on_real_data() {
 fn walks_of_psymo_by_the_walker_that_ships_on_real_data() {
     let data = testing::data();
     let folder = psymo(&data);
-    let json = folder.path().join("report.json");
-    let ended = program()
-        .args(["evaluate", "--protocol", "psymo", "--model", "gait-walker", "--data"])
-        .arg(folder.path().join("skeletons"))
-        .arg("--silhouettes")
-        .arg(data.join("gait/psymo_subset/gei"))
-        .arg("--json")
-        .arg(&json)
-        .env("SEMBLANCE_MODELS_DIR", Path::new(env!("CARGO_MANIFEST_DIR")).join("models"))
-        .output()
-        .expect("the program runs");
-    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
-    println!("{}", String::from_utf8_lossy(&ended.stdout));
-    let report: Value = serde_json::from_slice(&std::fs::read(json).expect("written")).expect("a report");
+    let (shipped, silhouettes) =
+        (Path::new(env!("CARGO_MANIFEST_DIR")).join("models"), data.join("gait/psymo_subset/gei"));
+    let more = ["--model", "gait-walker", "--silhouettes", silhouettes.to_str().expect("plain")];
+    let report = evaluate(&shipped, "psymo", &folder.path().join("skeletons"), &more);
     assert!(number(&report, "retrieval", "rank_1") >= 0.5, "{report}");
     let beside = |method: &str, gallery: &str| {
         let rows = report["beside"].as_array().expect("rows");
@@ -136,7 +126,7 @@ fn open_set_reads_people_from_a_file_and_refuses_one_of_few() {
 }
 
 /// Runs the command on files alone, without a model.
-fn on_files(words: &[&str]) -> std::process::Output {
+pub(crate) fn on_files(words: &[&str]) -> std::process::Output {
     program().arg("evaluate").args(words).output().expect("the program runs")
 }
 

@@ -18,6 +18,7 @@ mod fusion;
 mod grpc;
 mod house;
 mod life;
+mod made_up;
 mod observability;
 mod operations;
 mod people;

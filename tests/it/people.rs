@@ -155,42 +155,14 @@ async fn many_sightings_of_one_stranger_make_one_identity_on_real_data(database:
 #[tokio::test]
 #[ignore = "needs SEMBLANCE_TEST_DATA"]
 async fn each_modality_is_served_in_each_form_on_real_data() {
-    let (data, models) = (testing::data(), models());
-    let home = Home::new(&crate::support::Database::Sqlite).await;
-    let server = Server::start(&home, &Start { models: Some(models), ..Start::default() });
-    server.expect(Method::POST, "/v1/collections?collectionId=c", None).await;
-    let crop =
-        |name: &str| std::fs::read(data.join("person/market1501_query_subset").join(name)).expect("it is in the data");
-    let mut crops: Vec<String> = std::fs::read_dir(data.join("person/market1501_query_subset"))
+    let data = testing::data();
+    let mut crops: Vec<PathBuf> = std::fs::read_dir(data.join("person/market1501_query_subset"))
         .expect("it is in the data")
-        .map(|e| e.expect("readable").file_name().to_string_lossy().into_owned())
-        .filter(|n| Path::new(n).extension().is_some_and(|e| e == "jpg"))
+        .map(|entry| entry.expect("readable").path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "jpg"))
         .collect();
     crops.sort();
-
-    // A person: as a raw body, then as a part of a form, then as base64.
-    let raw = server
-        .request(Method::POST, "/v1/collections/c/identities/p1:enroll?modality=person")
-        .header("content-type", "image/jpeg")
-        .header("idempotency-key", "a")
-        .body(crop(&crops[0]));
-    assert!(answer(raw).await.0.is_success());
-    let part = reqwest::multipart::Part::bytes(crop(&crops[0])).mime_str("image/jpeg").expect("a type");
-    let form = reqwest::multipart::Form::new().part("sample", part);
-    let (status, verified) =
-        answer(server.request(Method::POST, "/v1/collections/c/identities/p1:verify?modality=person").multipart(form))
-            .await;
-    assert!(status.is_success(), "{verified}");
-    assert_eq!(verified["match"], true, "{verified}");
-    assert_eq!(verified["reasons"], json!(["package_calibration"]));
-    let body = json!({"probes": [{"modality": "person", "image": {"data": STANDARD.encode(crop(&crops[0]))}}],
-                      "references": [{"modality": "person", "image": {"data": STANDARD.encode(crop(&crops[0]))}},
-                                     {"modality": "person", "image": {"data": STANDARD.encode(crop(&crops[crops.len() - 1]))}}]});
-    let compared = server.expect(Method::POST, "/v1/samples:compare", Some(body)).await;
-    let row = compared["rows"][0]["similarities"].as_array().expect("a row");
-    assert!(row[0].as_f64().expect("a number") > 0.9999 && row[1].as_f64().expect("a number") < 0.9, "{row:?}");
-
-    // A walk: as pose estimators write it, and what extract says of it can be sent back as an embedding.
+    let read = |path: &Path| std::fs::read(path).expect("readable");
     let folder = tempfile::tempdir().expect("a folder");
     let unpacked = std::process::Command::new("tar")
         .args(["-xJf", &data.join("gait/psymo_subset/skeletons.tar.xz").display().to_string(), "-C"])
@@ -198,10 +170,45 @@ async fn each_modality_is_served_in_each_form_on_real_data() {
         .status()
         .expect("tar runs");
     assert!(unpacked.success());
-    let person = std::fs::read_dir(folder.path().join("skeletons/0")).expect("a person").next().expect("a walk");
-    let walk = std::fs::read(person.expect("readable").path()).expect("readable");
+    let walk = std::fs::read_dir(folder.path().join("skeletons/0")).expect("a person").next().expect("a walk");
+    let walk = read(&walk.expect("readable").path());
+    let crops = [read(&crops[0]), read(&crops[crops.len() - 1])];
+    let similarity = serves_each_modality_in_each_form(models(), &crops, &walk).await;
+    assert!(similarity < 0.9, "{similarity}");
+}
+
+/// `crops` are of two people. Answers how similar they are.
+pub(crate) async fn serves_each_modality_in_each_form(models: &Path, crops: &[Vec<u8>; 2], walk: &[u8]) -> f64 {
+    let home = Home::new(&Database::Sqlite).await;
+    let server = Server::start(&home, &Start { models: Some(models), ..Start::default() });
+    server.expect(Method::POST, "/v1/collections?collectionId=c", None).await;
+
+    // A person: as a raw body, then as a part of a form, then as base64.
+    let raw = server
+        .request(Method::POST, "/v1/collections/c/identities/p1:enroll?modality=person")
+        .header("content-type", "image/jpeg")
+        .header("idempotency-key", "a")
+        .body(crops[0].clone());
+    assert!(answer(raw).await.0.is_success());
+    let part = reqwest::multipart::Part::bytes(crops[0].clone()).mime_str("image/jpeg").expect("a type");
+    let form = reqwest::multipart::Form::new().part("sample", part);
+    let (status, verified) =
+        answer(server.request(Method::POST, "/v1/collections/c/identities/p1:verify?modality=person").multipart(form))
+            .await;
+    assert!(status.is_success(), "{verified}");
+    assert_eq!(verified["match"], true, "{verified}");
+    assert_eq!(verified["reasons"], json!(["package_calibration"]));
+    let body = json!({"probes": [{"modality": "person", "image": {"data": STANDARD.encode(&crops[0])}}],
+                      "references": [{"modality": "person", "image": {"data": STANDARD.encode(&crops[0])}},
+                                     {"modality": "person", "image": {"data": STANDARD.encode(&crops[1])}}]});
+    let compared = server.expect(Method::POST, "/v1/samples:compare", Some(body)).await;
+    let row = compared["rows"][0]["similarities"].as_array().expect("a row");
+    let [same, other] = [0, 1].map(|at| row[at].as_f64().expect("a number"));
+    assert!(same > 0.9999 && other < same, "{row:?}");
+
+    // A walk: as pose estimators write it, and what extract says of it can be sent back as an embedding.
     let post =
-        |path: &str| server.request(Method::POST, path).header("content-type", "application/json").body(walk.clone());
+        |path: &str| server.request(Method::POST, path).header("content-type", "application/json").body(walk.to_vec());
     let (status, extracted) = answer(post("/v1/templates:extract?modality=gait")).await;
     assert!(status.is_success(), "{extracted}");
     let embedding = &extracted["templates"][0]["embedding"];
@@ -215,9 +222,9 @@ async fn each_modality_is_served_in_each_form_on_real_data() {
     assert!(found["candidates"][0]["similarity"].as_f64().expect("a number") > 0.9999, "{found}");
 
     // An embedding of one space does not meet a gallery of another.
-    let mut other = embedding.clone();
-    other["model"] = json!("person-osnet-x0-25");
-    let probe = json!({"samples": [{"modality": "gait", "embedding": other}]});
+    let mut elsewhere = embedding.clone();
+    elsewhere["model"] = json!("person-osnet-x0-25");
+    let probe = json!({"samples": [{"modality": "gait", "embedding": elsewhere}]});
     let (status, problem) = server.ask(Method::POST, "/v1/collections/c/identities:search", Some(probe)).await;
     assert_eq!(status.as_u16(), 400, "{problem}");
 
@@ -233,4 +240,5 @@ async fn each_modality_is_served_in_each_form_on_real_data() {
             assert!(model[field].as_str().is_some_and(|text| !text.is_empty()), "{model} does not say its {field}");
         }
     }
+    other
 }
