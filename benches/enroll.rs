@@ -21,8 +21,8 @@ use gallery::{Gallery, GalleryOptions};
 use semblance::{
     app::{SystemClock, TimedIds},
     matcher::{
-        CollectionDraft, Context, DeclaredSpace, Enrollment, HousekeepingOptions, Matcher, MatcherOptions, Parts,
-        Principal, ReplicaOptions, WriteOptions,
+        CollectionDraft, Context, DeclaredSpace, Enrollment, HousekeepingOptions, Matcher, MatcherOptions,
+        MatcherParts, Principal, ReplicaOptions, WriteOptions,
     },
 };
 use store::{Store, StoreOptions};
@@ -94,7 +94,7 @@ async fn server(url: &str, commit_writes_max: usize) -> (Arc<dyn Store>, Matcher
         preparation_threads: 1,
         limits: SampleLimits::default(),
     };
-    let parts = Parts {
+    let parts = MatcherParts {
         store: Arc::clone(&store),
         gallery: Arc::new(Gallery::new(GalleryOptions::default())),
         encoders: Arc::new(Encoders::start(encoders).await.expect("none to start")),

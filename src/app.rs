@@ -21,12 +21,12 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::{
-    api::{AccessOptions, Api, ConnectionLimits, Parts as ApiParts, Readiness, RequestLimits},
+    api::{AccessOptions, Api, ApiParts, ConnectionLimits, Readiness, RequestLimits},
     config::{GraphFlag, PlaceFlags, ServeFlags},
     matcher::{
         CalibrationOptions, DecisionOptions, HousekeepingOptions, JudgingOptions, LoadProgress, Matcher,
-        MatcherOptions, OperationOptions, Parts as MatcherParts, RecognitionOptions, ReplicaOptions, ReviewOptions,
-        ScanLimits, WriteOptions,
+        MatcherOptions, MatcherParts, OperationOptions, RecognitionOptions, ReplicaOptions, ReviewOptions, ScanLimits,
+        WriteOptions,
     },
     telemetry::{Metrics, Page},
 };

@@ -55,7 +55,7 @@ use layers::AccessGate;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// What the API is built from.
-pub struct Parts {
+pub struct ApiParts {
     pub matcher: Matcher,
     pub access: AccessOptions,
     pub limits: RequestLimits,
@@ -104,8 +104,8 @@ impl Readiness {
 
 impl Api {
     /// Joins services, layers and the gateway. Starts not ready.
-    pub async fn new(parts: Parts) -> Self {
-        let Parts { matcher, access, limits, connections, body_threads, metrics } = parts;
+    pub async fn new(parts: ApiParts) -> Self {
+        let ApiParts { matcher, access, limits, connections, body_threads, metrics } = parts;
         let gate = Arc::new(AccessGate::new(access, limits));
         let pool = BodyPool::new(body_threads);
         let (health, health_service) = tonic_health::server::health_reporter();

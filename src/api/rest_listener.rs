@@ -271,6 +271,20 @@ mod tests {
         Router::new().route("/", get(async || "hello"))
     }
 
+    /// Answers hello after `go_on`; notifies `begun` when a request arrives.
+    fn slow_hello() -> (Router, Arc<Notify>, Arc<Notify>) {
+        let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let handler = get({
+            let (begun, go_on) = (Arc::clone(&begun), Arc::clone(&go_on));
+            async move || {
+                begun.notify_one();
+                go_on.notified().await;
+                "hello"
+            }
+        });
+        (Router::new().route("/", handler), begun, go_on)
+    }
+
     /// Everything up to the end of the connection.
     async fn read_to_end(stream: &mut TcpStream) -> String {
         let mut text = Vec::new();
@@ -301,17 +315,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_is_closed_when_it_is_idle_and_not_while_a_request_is_in_progress() {
-        let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let handler = get({
-            let (begun, go_on) = (Arc::clone(&begun), Arc::clone(&go_on));
-            async move || {
-                begun.notify_one();
-                go_on.notified().await;
-                "hello"
-            }
-        });
+        let (router, begun, go_on) = slow_hello();
         let limits = ConnectionLimits { connections_max: 4, header_max: NEVER, idle_max: SHORT };
-        let (addr, _stop) = start(Router::new().route("/", handler), limits).await;
+        let (addr, _stop) = start(router, limits).await;
         let mut slow = TcpStream::connect(addr).await.expect("it listens");
         slow.write_all(GET).await.expect("sent");
         begun.notified().await;
@@ -343,20 +349,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_stop_lets_the_request_in_progress_end() {
-        let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let handler = get({
-            let (begun, go_on) = (Arc::clone(&begun), Arc::clone(&go_on));
-            async move || {
-                begun.notify_one();
-                go_on.notified().await;
-                "hello"
-            }
-        });
+        let (router, begun, go_on) = slow_hello();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel::<()>();
         let limits = ConnectionLimits { connections_max: 4, header_max: NEVER, idle_max: NEVER };
-        let served = tokio::spawn(serve(listener, Router::new().route("/", handler), limits, async move {
+        let served = tokio::spawn(serve(listener, router, limits, async move {
             let _ = stopped.await;
         }));
         let mut stream = TcpStream::connect(addr).await.expect("it listens");

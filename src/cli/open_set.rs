@@ -60,7 +60,7 @@ const REAL_GALLERIES: u32 = 60;
 
 /// The contents of `report.json`.
 #[derive(Debug, Serialize)]
-struct Report {
+struct DeciderTrainingReport {
     command: String,
     #[serde(rename = "plan")]
     options: DeciderTrainingOptions,
@@ -81,7 +81,10 @@ pub(super) fn train(flags: &DeciderFlags) -> anyhow::Result<()> {
     let simulated = open_set::measure(&trained, &simulated(seed, trial_worlds));
     package::write_card(&flags.out, &options, &simulated.tables())?;
     print(format_args!("{} written to {}\n\n{simulated}", package::NAME, flags.out.display()));
-    write_json(&flags.out.join("report.json"), &Report { command: package::command(&options), options, simulated })
+    write_json(
+        &flags.out.join("report.json"),
+        &DeciderTrainingReport { command: package::command(&options), options, simulated },
+    )
 }
 
 pub(super) fn evaluate(flags: &OpenSetFlags<'_>, json: Option<&Path>) -> anyhow::Result<()> {

@@ -75,7 +75,7 @@ const BASELINE: &str = "gait-graph";
 
 /// The contents of `report.json`.
 #[derive(Debug, Serialize)]
-struct Report {
+struct TrainingReport {
     command: String,
     #[serde(rename = "plan")]
     options: GaitTrainingOptions,
@@ -111,7 +111,7 @@ fn train_gait(places: &PlaceFlags, flags: &GaitFlags) -> anyhow::Result<()> {
     let (command, model_digest) = (package::command(&options), package.digest.to_string());
     let people = on_people(places, flags, package)?;
     people.iter().for_each(print);
-    let report = serde_json::to_vec_pretty(&Report { command, options, model_digest, simulated, people })?;
+    let report = serde_json::to_vec_pretty(&TrainingReport { command, options, model_digest, simulated, people })?;
     let path = flags.out.join("report.json");
     fs::write(&path, report).with_context(|| format!("cannot write {}", path.display()))
 }

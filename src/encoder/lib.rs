@@ -34,7 +34,8 @@ pub use self::{
     model::{EncodeParameters, Encoder, Encoding},
     package::{
         DetectionSettings, DetectorArchitecture, DetectorManifest, EncoderArchitecture, EncoderManifest, Manifest,
-        Metric, ModelKind, Package, PackageError, PadArchitecture, PadManifest, ScriptManifest, Task, WeightsFile,
+        ModelKind, Package, PackageError, PadArchitecture, PadManifest, ScriptManifest, SimilarityMetric, Task,
+        WeightsFile,
     },
     placement::{PlacementError, Placements},
     prepare::{PrepareError, SampleLimits, SkeletonError},

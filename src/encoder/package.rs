@@ -16,7 +16,7 @@ use thiserror::Error;
 pub use self::{
     manifest::{
         DetectionSettings, DetectorArchitecture, DetectorManifest, EncoderArchitecture, EncoderManifest, Manifest,
-        Metric, ModelKind, PadArchitecture, PadManifest, ScriptManifest, Task,
+        ModelKind, PadArchitecture, PadManifest, ScriptManifest, SimilarityMetric, Task,
     },
     manifest_table::WeightsFile,
 };

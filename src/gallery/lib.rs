@@ -43,7 +43,7 @@ use thiserror::Error;
 use domain::{CollectionStats, CollectionUid, Position, Timestamp};
 
 pub use collection::{
-    CollectionIndex, EnrolledIdentity, MaintenanceReport, Query, Restore, graph_recall::RecallSample,
+    CollectionIndex, IndexedIdentity, MaintenanceReport, Query, Restore, graph_recall::RecallSample,
     snapshots::LoadedSnapshot,
 };
 pub use memory::MemoryBytes;

@@ -40,14 +40,14 @@ pub use request::{
     fault::{Fault, FaultKind},
 };
 pub use use_cases::{
-    calibrations::{Activation, CalibrationDraft, CalibrationState, CalibrationView, Calibrations},
+    calibrations::{Activation, CalibrationDraft, CalibrationState, CalibrationUseCases, CalibrationView},
     collections::{CollectionDraft, CollectionPatch, DeclaredSpace},
     compare::{CompareResult, ExtractedEmbedding, Extraction},
     decisions::{DecisionReplay, PastDecision},
     enroll::Enrollment,
     identities::{IdentityDraft, IdentityPatch},
     models::{Model, ModelTask},
-    operations::{OperationView, Operations},
+    operations::{OperationUseCases, OperationView},
     resolve::Resolution,
     resolve_result::{Evidence, ResolveMode, ResolveResult},
     review::{LEASE, LEASE_MAX, Learning, ReviewClaim, ReviewVerdict, ReviewedCase, Reviews},
@@ -68,7 +68,7 @@ use use_cases::{calibrations::CalibrationParts, decision_log::DecisionLog, opera
 
 /// What the matcher is made of.
 #[derive(Debug)]
-pub struct Parts {
+pub struct MatcherParts {
     pub store: Arc<dyn Store>,
     pub gallery: Arc<Gallery>,
     pub encoders: Arc<dyn SampleEncoders>,
@@ -81,9 +81,9 @@ pub struct Parts {
 pub struct Matcher {
     pub replica: Replica,
     pub judging: Judging,
-    pub calibrations: Calibrations,
+    pub calibrations: CalibrationUseCases,
     pub reviews: Reviews,
-    pub operations: Operations,
+    pub operations: OperationUseCases,
     recognition: Recognition,
     scans: Scans,
     writes: Writes,
@@ -100,8 +100,8 @@ pub struct Matcher {
 impl Matcher {
     /// Joins the parts. No request may be served before [`Replica::load_all`] returns.
     #[must_use]
-    pub fn new(parts: Parts, options: MatcherOptions) -> Self {
-        let Parts { store, gallery, encoders, clock, ids } = parts;
+    pub fn new(parts: MatcherParts, options: MatcherOptions) -> Self {
+        let MatcherParts { store, gallery, encoders, clock, ids } = parts;
         let tasks = TaskTracker::new();
         let recognition = Recognition::new(encoders, &options.recognition);
         let scans = Scans::new(&options.scans, Arc::clone(&clock));
@@ -136,7 +136,7 @@ impl Matcher {
             },
             options.judging,
         );
-        let calibrations = Calibrations::new(
+        let calibrations = CalibrationUseCases::new(
             CalibrationParts {
                 store: Arc::clone(&store),
                 clock: Arc::clone(&clock),
@@ -147,7 +147,7 @@ impl Matcher {
             },
             options.calibrations,
         );
-        let operations = Operations::new(
+        let operations = OperationUseCases::new(
             OperationParts {
                 store: Arc::clone(&store),
                 clock: Arc::clone(&clock),

@@ -11,7 +11,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    CollectionDraft, Context, IdempotentRequest, Matcher, MatcherOptions, Parts, Principal, Urgency,
+    CollectionDraft, Context, IdempotentRequest, Matcher, MatcherOptions, MatcherParts, Principal, Urgency,
     collection::{collection_handle::CollectionHandle, group_commit::EnrollWrite},
     options::{JudgingOptions, ReplicaOptions, WriteOptions},
     recognition::sample_encoders::{SampleEncoder, SampleEncoders},
@@ -45,7 +45,7 @@ impl Testbed {
         let store_options = StoreOptions { url, connections_max: 4, acquire_timeout: Duration::from_secs(30) };
         let store = store::connect(&store_options).await.expect("connected");
         store.migrate().await.expect("migrated");
-        let parts = Parts {
+        let parts = MatcherParts {
             store,
             gallery: Arc::new(Gallery::new(GalleryOptions::default())),
             encoders,

@@ -28,7 +28,7 @@ pub(super) struct DoctorFlags {
 /// The result of the command.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Report {
+struct DoctorReport {
     database: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     repaired: Option<Repairs>,
@@ -36,7 +36,7 @@ struct Report {
     gallery: SnapshotAudit,
 }
 
-impl Report {
+impl DoctorReport {
     fn findings(&self) -> &[Finding] {
         &self.store.findings
     }
@@ -63,7 +63,7 @@ pub(super) async fn run(places: &PlaceFlags, flags: &DoctorFlags) -> anyhow::Res
 }
 
 /// Repairs first, so that the report shows the remaining findings.
-async fn audit(store: &dyn Store, places: &PlaceFlags, flags: &DoctorFlags) -> anyhow::Result<Report> {
+async fn audit(store: &dyn Store, places: &PlaceFlags, flags: &DoctorFlags) -> anyhow::Result<DoctorReport> {
     let repaired = if flags.repair { Some(store.repair().await?) } else { None };
     let bar = std::io::stderr().is_terminal().then(ProgressBar::new_spinner);
     let watch = |templates: u64| {
@@ -82,10 +82,10 @@ async fn audit(store: &dyn Store, places: &PlaceFlags, flags: &DoctorFlags) -> a
     } else {
         SnapshotAudit::default()
     };
-    Ok(Report { database: store.kind(), repaired, store: audited, gallery })
+    Ok(DoctorReport { database: store.kind(), repaired, store: audited, gallery })
 }
 
-fn print_report(report: &Report) {
+fn print_report(report: &DoctorReport) {
     if let Some(Repairs { head_positions, checksums }) = report.repaired {
         print(format_args!("repaired: {head_positions} head positions, {checksums} checksums"));
     }

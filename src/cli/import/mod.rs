@@ -20,7 +20,7 @@ use crate::{
 };
 use domain::{CollectionId, Modality, SampleContent, SpaceName};
 use feed::{Batch, Feed};
-use report::Report;
+use report::ImportReport;
 use transfer::{ImportProgress, ImportRow, ImportSource, RowDefaults};
 
 #[derive(Debug, Args)]
@@ -95,7 +95,7 @@ pub(super) fn run(flags: &ImportFlags) -> anyhow::Result<()> {
         ));
         return Ok(());
     }
-    let report = Report::begin(rows.total, progress.settled(), flags.rejects.as_deref())?;
+    let report = ImportReport::begin(rows.total, progress.settled(), flags.rejects.as_deref())?;
     super::reactor()?.block_on(async {
         let client = Client::connect(&flags.server, flags.api_key.as_ref().map(Secret::reveal)).await?;
         if flags.declare {
@@ -159,7 +159,7 @@ struct Import {
     stream: BatchStream,
     feed: Feed,
     progress: ImportProgress,
-    report: Report,
+    report: ImportReport,
     /// Batches without an answer, oldest first.
     in_flight: VecDeque<Vec<ImportRow>>,
     is_strict: bool,

@@ -17,7 +17,7 @@ const LOGGED_MAX: u64 = 20;
 /// The interval of progress lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-pub(super) struct Report {
+pub(super) struct ImportReport {
     bar: Option<ProgressBar>,
     rejects: Option<BufWriter<File>>,
     total: u64,
@@ -29,7 +29,7 @@ pub(super) struct Report {
     logged: Instant,
 }
 
-impl Report {
+impl ImportReport {
     pub(super) fn begin(total: u64, skipped: u64, rejects: Option<&Path>) -> anyhow::Result<Self> {
         let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {per_sec} {eta}")?;
         let bar = std::io::stderr().is_terminal().then(|| ProgressBar::new(total).with_style(style));

@@ -68,7 +68,7 @@ pub struct EncoderManifest {
     pub architecture: EncoderArchitecture,
     /// Number of values in an embedding.
     pub dimension: u32,
-    pub metric: Metric,
+    pub metric: SimilarityMetric,
     pub preprocessing: Preprocessing,
     pub calibration: Option<PackageCalibration>,
 }
@@ -96,7 +96,7 @@ pub struct ScriptManifest {
 /// The similarity measure of embeddings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Metric {
+pub enum SimilarityMetric {
     Cosine,
 }
 

@@ -14,8 +14,8 @@ use thiserror::Error;
 use super::{
     FileHash, Preprocessing,
     manifest::{
-        DetectionSettings, DetectorManifest, EncoderArchitecture, EncoderManifest, Manifest, Metric, ModelKind,
-        PadManifest, ScriptManifest, TORCHSCRIPT, Task,
+        DetectionSettings, DetectorManifest, EncoderArchitecture, EncoderManifest, Manifest, ModelKind, PadManifest,
+        ScriptManifest, SimilarityMetric, TORCHSCRIPT, Task,
     },
 };
 use domain::{Modality, PackageCalibration, SpaceName};
@@ -37,7 +37,7 @@ pub(super) struct ManifestTable {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     keypoint_channels: Option<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    metric: Option<Metric>,
+    metric: Option<SimilarityMetric>,
     licence: String,
     provenance: String,
     source: String,

@@ -57,7 +57,7 @@ pub struct Query<'q> {
 
 /// An enrolled identity without its templates.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EnrolledIdentity {
+pub struct IndexedIdentity {
     pub labels: Labels,
     pub expire_time: Option<Timestamp>,
 }
@@ -231,10 +231,10 @@ impl CollectionIndex {
         state.spaces.values().map(SpaceIndex::bytes).fold(roster, std::ops::Add::add)
     }
 
-    pub fn identity(&self, id: &IdentityId) -> Option<EnrolledIdentity> {
+    pub fn identity(&self, id: &IdentityId) -> Option<IndexedIdentity> {
         let state = self.state.read();
         let entry = state.roster.entry(state.roster.slot(id)?)?;
-        Some(EnrolledIdentity { labels: entry.labels.clone(), expire_time: entry.expire_time })
+        Some(IndexedIdentity { labels: entry.labels.clone(), expire_time: entry.expire_time })
     }
 
     /// Runs comparison trials among the templates of the space: at most `trials_max`, drawn by `seed`. Works on a

@@ -61,7 +61,7 @@ impl SnapshotError {
 
 /// Content of the manifest file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Manifest {
+struct SnapshotManifest {
     version: u32,
     uid: CollectionUid,
     position: Position,

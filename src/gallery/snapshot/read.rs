@@ -10,7 +10,7 @@ use std::{
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 use super::{
-    Folder, MANIFEST, Manifest, ROSTER, RowsFile, SnapshotError, SnapshotFiles, VERSION,
+    Folder, MANIFEST, ROSTER, RowsFile, SnapshotError, SnapshotFiles, SnapshotManifest, VERSION,
     line::{decode_line, is_erased},
     write::SnapshotContent,
 };
@@ -53,7 +53,7 @@ pub(crate) fn read(folder: &Path, uid: CollectionUid, packing: Packing) -> Resul
     })
 }
 
-fn read_manifest(path: &Path, uid: CollectionUid) -> Result<Manifest, SnapshotError> {
+fn read_manifest(path: &Path, uid: CollectionUid) -> Result<SnapshotManifest, SnapshotError> {
     let bytes = fs::read(path).map_err(SnapshotError::disk(path))?;
     let line = bytes.strip_suffix(b"\n").ok_or_else(|| SnapshotError::damaged(path, "the file ends early"))?;
     // Checks the version first: another format may have other fields.
@@ -64,7 +64,7 @@ fn read_manifest(path: &Path, uid: CollectionUid) -> Result<Manifest, SnapshotEr
         let found = u32::try_from(version).unwrap_or(u32::MAX);
         return Err(SnapshotError::OtherFormat { path: path.to_owned(), found });
     }
-    let manifest: Manifest =
+    let manifest: SnapshotManifest =
         serde_json::from_value(versioned).map_err(|error| SnapshotError::damaged(path, error.to_string()))?;
     if manifest.uid != uid {
         return Err(SnapshotError::damaged(path, "it belongs to another collection"));

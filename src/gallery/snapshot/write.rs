@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Folder, MANIFEST, Manifest, ROSTER, RowsFile, SnapshotError, SpaceManifest, VERSION, folder,
+    Folder, MANIFEST, ROSTER, RowsFile, SnapshotError, SnapshotManifest, SpaceManifest, VERSION, folder,
     line::{ERASED, encode_line},
     rows_file::write_rows,
 };
@@ -88,7 +88,8 @@ fn write_files(partial: &Path, uid: CollectionUid, content: &SnapshotContent) ->
         spaces.push(SpaceManifest { space: *space, file, rows: rows.len() });
     }
     let slots = content.entries.len();
-    let manifest = Manifest { version: VERSION, uid, position: content.position, mark: content.mark, slots, spaces };
+    let manifest =
+        SnapshotManifest { version: VERSION, uid, position: content.position, mark: content.mark, slots, spaces };
     let path = partial.join(MANIFEST);
     let line = encode_line(&manifest).map_err(|error| SnapshotError::disk(&path)(error.into()))?;
     let mut file = create(&path)?;

@@ -56,17 +56,17 @@ pub(crate) struct PendingWrite {
 /// The writes that wait for the turn of a collection. The limit of requests in flight also limits them: a write leaves
 /// with its request.
 #[derive(Debug, Default)]
-pub(crate) struct GroupCommit(Mutex<Queue>);
+pub(crate) struct GroupCommit(Mutex<WriteQueue>);
 
 #[derive(Debug, Default)]
-struct Queue {
+struct WriteQueue {
     joined: u64,
     writes: Vec<PendingWrite>,
     /// The write that waits for the turn. Only one does: if all did, each would wake for a turn that it no longer needs.
     leader: Option<u64>,
 }
 
-impl Queue {
+impl WriteQueue {
     /// Chooses a leader if there is none and a write waits.
     fn choose(&mut self) {
         if self.leader.is_none()

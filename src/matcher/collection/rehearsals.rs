@@ -33,7 +33,7 @@ pub(crate) struct JointSpaces {
 
 /// The results of rehearsals, and the rehearsals that run.
 #[derive(Debug)]
-pub(crate) struct RehearsalSlots<K, T>(Mutex<HashMap<K, Slot<T>>>);
+pub(crate) struct RehearsalSlots<K, T>(Mutex<HashMap<K, RehearsalSlot<T>>>);
 
 impl<K, T> Default for RehearsalSlots<K, T> {
     fn default() -> Self {
@@ -42,7 +42,7 @@ impl<K, T> Default for RehearsalSlots<K, T> {
 }
 
 #[derive(Debug)]
-struct Slot<T> {
+struct RehearsalSlot<T> {
     made: watch::Sender<Option<Rehearsed<T>>>,
     is_rehearsing: bool,
 }
@@ -72,7 +72,9 @@ impl<K: Eq + Hash, T: Clone> RehearsalSlots<K, T> {
     /// Subscribes to the result for a subject; a missing or stale result must be made again.
     pub(crate) fn subscribe(&self, subject: K, identities: u64) -> RehearsalTicket<T> {
         let mut slots = self.0.lock();
-        let slot = slots.entry(subject).or_insert_with(|| Slot { made: watch::channel(None).0, is_rehearsing: false });
+        let slot = slots
+            .entry(subject)
+            .or_insert_with(|| RehearsalSlot { made: watch::channel(None).0, is_rehearsing: false });
         let is_fresh = slot.made.borrow().as_ref().is_some_and(|made| !made.is_stale(identities));
         let must_rehearse = !is_fresh && !slot.is_rehearsing;
         slot.is_rehearsing |= must_rehearse;

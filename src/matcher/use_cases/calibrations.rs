@@ -78,7 +78,7 @@ pub enum CalibrationState {
 
 /// The stored calibrations of all collections. Clones share all state.
 #[derive(Debug, Clone)]
-pub struct Calibrations {
+pub struct CalibrationUseCases {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
@@ -99,7 +99,7 @@ pub(crate) struct CalibrationParts {
     pub(crate) writes: Writes,
 }
 
-impl Calibrations {
+impl CalibrationUseCases {
     pub(crate) fn new(parts: CalibrationParts, options: CalibrationOptions) -> Self {
         let CalibrationParts { store, clock, ids, recognition, judging, writes } = parts;
         let replica = writes.replica().clone();

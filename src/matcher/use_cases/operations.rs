@@ -36,7 +36,7 @@ const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 /// The operations of all collections. Clones share all state.
 #[derive(Debug, Clone)]
-pub struct Operations {
+pub struct OperationUseCases {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
@@ -115,7 +115,7 @@ impl From<Fault> for JobFailure {
 
 pub(crate) type JobOutcome = Result<JobFindings, JobFailure>;
 
-impl Operations {
+impl OperationUseCases {
     pub(crate) fn new(parts: OperationParts, options: OperationOptions) -> Self {
         let OperationParts { store, clock, ids, writes, tasks } = parts;
         let replica = writes.replica().clone();
