@@ -51,7 +51,7 @@ pub(super) struct TailTrials {
 pub(super) enum MatedScores {
     /// Similarities, ascending, and the number of independent ones.
     Trials(Vec<f64>, f64),
-    /// RateTable of a model package, and its number of pairs.
+    /// Table of a model package, and its number of pairs.
     Table(RateTable, f64),
 }
 

@@ -1,4 +1,4 @@
-//! RateTable of error rates and similarities in a model package: interpolation and extrapolation.
+//! Table of error rates and similarities in a model package: interpolation and extrapolation.
 
 /// Similarity as a piecewise linear function of ln(rate): the tails of mated and non-mated similarities are about
 /// exponential.

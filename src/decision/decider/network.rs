@@ -1,5 +1,5 @@
-//! The layers of the networks in plain Rust. `torch::learn::open_set` has the same layers for training; a test compares
-//! both.
+//! The layers of the networks in plain Rust. `torch::learn::open_set` has the same layers for training; a test of `train`
+//! compares both.
 
 use super::tensors::{DeciderError, TensorReader};
 use crate::relations::{GLOBALS, ITEM, Relations, SUMMARY};

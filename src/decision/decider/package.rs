@@ -40,7 +40,7 @@ impl Platt {
     }
 }
 
-/// BaselineThresholds of the baseline [`Scores`](crate::relations::Scores).
+/// Thresholds of the baseline [`Scores`](crate::relations::Scores).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct BaselineThresholds {
     pub cosine: f32,

@@ -1,6 +1,5 @@
 use super::*;
 use crate::relations::{GalleryStatistics, MeasuredGallery, Neighbour, ProbeMeasurement, Spread};
-use torch::learn::{OpenSetBatch, OpenSetLearner, OpenSetNetwork};
 use weights::StateDict;
 
 const WEIGHTS: &[u8] = include_bytes!("../../../models/open-set-decider/weights.safetensors");
@@ -53,34 +52,6 @@ fn empty_relations() -> Relations {
         probe: Spread { mean: 0.0, deviation: 0.0 },
     };
     Relations::new(&[], &surroundings)
-}
-
-#[test]
-fn the_served_network_equals_the_trained_network() {
-    let weights = StateDict::read_bytes(WEIGHTS, None).expect("the shipped weights");
-    let shipped = Decider::shipped();
-    for relations in [1, 2, 5, 40].into_iter().flat_map(relations_in_galleries) {
-        let items = relations.items().as_flattened();
-        let present = items.len() / 11;
-        let mut batch = OpenSetBatch {
-            items: items.to_vec(),
-            present: vec![1.0; present],
-            globals: relations.globals().to_vec(),
-            summaries: relations.summary().to_vec(),
-            enrolled: vec![0.0],
-        };
-        batch.items.resize(16 * 11, 0.0);
-        batch.present.resize(16, 0.0);
-        let learnt = |network| {
-            let learner = OpenSetLearner::with_weights(network, weights.clone()).expect("its own layout");
-            learner.logits(&batch).expect("a batch")[0]
-        };
-        let close = |served: f32, learnt: f32| {
-            assert!((served - learnt).abs() < 1e-5 * learnt.abs().max(1.0), "{served} {learnt}");
-        };
-        close(shipped.network.logit(&relations), learnt(OpenSetNetwork::SetTransformer));
-        close(shipped.perceptron.logit(relations.summary()), learnt(OpenSetNetwork::Perceptron));
-    }
 }
 
 #[test]

@@ -67,7 +67,7 @@ pub struct Scores {
 #[derive(Debug, Clone, PartialEq)]
 pub struct OpenSetTrial {
     pub measurement: ProbeMeasurement,
-    /// IdentityTemplates of the probe: a number within its set of worlds.
+    /// Identity of the probe: a number within its set of worlds.
     pub person: u32,
     pub is_enrolled: bool,
 }

@@ -18,7 +18,7 @@ use crate::rows::{
 const LINKS_MAX: usize = 255;
 /// Number of layers that `hnsw_rs` supports; it cannot save and load fewer.
 const LAYERS: usize = 16;
-/// MemoryBytes of the scale after a code.
+/// Bytes of the scale after a code.
 const SCALE_BYTES: usize = size_of::<f32>();
 
 pub(super) struct HnswRs {

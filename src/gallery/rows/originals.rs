@@ -115,7 +115,7 @@ impl Originals {
         }
     }
 
-    /// MemoryBytes in memory, and bytes mapped from files.
+    /// Bytes in memory, and bytes mapped from files.
     pub(crate) fn bytes(&self) -> (usize, usize) {
         let mut bytes = (0, 0);
         for index in 0..self.chunks.len() {

@@ -22,6 +22,36 @@ fn the_loss_falls() {
     assert!(mean(&losses[losses.len() - 5..]) < mean(&losses[..5]) - 0.1, "{losses:?}");
 }
 
+/// `decision` serves in plain Rust what libtorch trains here.
+#[test]
+fn the_served_networks_equal_the_trained_networks() {
+    let shipped = include_bytes!("../../../models/open-set-decider/weights.safetensors");
+    let shipped = StateDict::read_bytes(shipped, None).expect("the shipped weights");
+    let decider = Decider::shipped();
+    let worlds = [WorldSplit::Training, WorldSplit::Shifted].into_iter().flat_map(|split| trials(split, 7, 3, &|_| {}));
+    let trials: Vec<OpenSetTrial> = worlds.flat_map(|world| world.trials).collect();
+    let trials: Vec<&OpenSetTrial> = trials.iter().filter(|trial| !trial.measurement.relations.is_empty()).collect();
+    assert!(trials.len() > 100, "{} probes", trials.len());
+    let mut batch = OpenSetBatch::default();
+    for trial in &trials {
+        add(&mut batch, trial);
+    }
+    let manifest = decider.manifest();
+    for (network, model, platt) in [
+        (OpenSetNetwork::SetTransformer, OpenSetModel::SetTransformer, manifest.set_transformer),
+        (OpenSetNetwork::Perceptron, OpenSetModel::Perceptron, manifest.perceptron),
+    ] {
+        let learner = OpenSetLearner::with_weights(network, shipped.clone()).expect("its own layout");
+        let logits = learner.logits(&batch).expect("a batch");
+        for (trial, logit) in trials.iter().zip(logits) {
+            let trained = platt.apply(logit.into());
+            let probability = decider.probability_by(model, &trial.measurement.relations, Prior::EVEN);
+            let served = (probability / (1.0 - probability)).ln();
+            assert!((served - trained).abs() < 1e-4 * trained.abs().max(1.0), "{model:?}: {served} {trained}");
+        }
+    }
+}
+
 #[test]
 fn the_seed_determines_everything() {
     assert_eq!(trained(&TINY), trained(&TINY));
