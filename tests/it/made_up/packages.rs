@@ -43,7 +43,7 @@ fn write(name: &str, folder: &Path) {
     fs::create_dir(folder).expect("a new folder");
     let file = folder.join(WEIGHTS_FILE);
     weights.write_safetensors(&file).expect("written");
-    manifest.provenance = "Synthetic weights, for tests of the path alone.".to_owned();
+    "Synthetic weights, for tests of the path alone.".clone_into(&mut manifest.provenance);
     manifest.weights = vec![WeightsFile {
         file: WEIGHTS_FILE.to_owned(),
         sha256: FileHash::of(&fs::read(&file).expect("written")),

@@ -223,7 +223,7 @@ fn energy(walk: &[Pose]) -> RgbImage {
 /// Embeddings of simulated people, once under names of LFW and once under names of Market-1501.
 fn embeddings(files: &mut Files) {
     for (set, stream) in [("lfw_made_up", 7), ("market_made_up", 8)] {
-        let (mut rows, mut names) = (Vec::new(), String::new());
+        let (mut rows, mut names) = (Vec::new(), Vec::new());
         for person in 0..EMBEDDED_PEOPLE {
             let mut random = Random::new(stream, person);
             let own: Vec<f32> = (0..DIMENSION).map(|_| random.normal()).collect();
@@ -231,14 +231,14 @@ fn embeddings(files: &mut Files) {
                 let row: Vec<f32> = own.iter().map(|value| value + 0.5 * random.normal()).collect();
                 let length = row.iter().map(|value| value * value).sum::<f32>().sqrt();
                 rows.extend(row.iter().flat_map(|value| f16::from_f32(value / length).to_le_bytes()));
-                names.push_str(&match set {
+                names.push(match set {
                     "lfw_made_up" => format!("Person_{}_{number:04}.jpg\n", letters(person)),
                     _ => format!("{person:04}_c{number}s1_{:06}_00.jpg\n", person * 10 + number),
                 });
             }
         }
         let path = |ending: &str| Path::new("embeddings").join(format!("{set}.{ending}"));
-        files.insert(path("names.txt"), names.into_bytes());
+        files.insert(path("names.txt"), names.concat().into_bytes());
         files.insert(path("npy"), npy(&rows, DIMENSION));
     }
 }
