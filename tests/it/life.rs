@@ -1,6 +1,6 @@
 //! Starting, stopping, and what a wrong setting says.
 
-use std::process::Stdio;
+use std::{process::Stdio, time::Duration};
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -24,15 +24,16 @@ async fn told_to_terminate_it_drains_and_ends_well() {
     let mut watched = health.watch(HealthCheckRequest::default()).await.expect("watched").into_inner();
     assert!(watched.next().await.is_some());
     server.signal("TERM");
-    // While balancers are given notice it is not ready, and still serves.
-    let mut ready = StatusCode::OK;
-    for _ in 0..100 {
-        ready = server.request(Method::GET, "/readyz").send().await.expect("still there").status();
+    // While balancers are given notice it is not ready, and still serves. The loop ends: after the notice no request is
+    // answered.
+    loop {
+        let ready = server.request(Method::GET, "/readyz").send().await.expect("the server still answers").status();
         if ready != StatusCode::OK {
+            assert_eq!(ready, StatusCode::SERVICE_UNAVAILABLE);
             break;
         }
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert_eq!(ready, StatusCode::SERVICE_UNAVAILABLE);
     enroll(&server, "late", [1.0, 0.0, 0.0, 0.0], json!({})).await;
     assert!(server.wait().success(), "{}", server.log());
 
