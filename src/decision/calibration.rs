@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{bounds, llr::Llr, table::RateTable, tail::ParetoTail};
+use super::{bounds, llr::Llr, posterior::PosteriorThresholds, table::RateTable, tail::ParetoTail};
 use domain::{
     IntervalEstimate, OperatingPoint, PackageCalibration, Policy, Reason, Rehearsal, ReviewedSimilarities, Similarity,
     StoredCalibration, ThresholdSource, has_moved,
@@ -12,8 +12,6 @@ use domain::{
 pub const TRIALS_MIN: usize = 300;
 /// Minimum number of mated trials. With fewer, their 2 % quantile depends on a single sample.
 const MATED_TRIALS_MIN: usize = 50;
-/// Share of mated similarities below the threshold for NEW.
-const MATED_BELOW_NEW_SHARE: f64 = 0.02;
 /// Share of non-mated probes from which the rate against the whole gallery says nothing about a single identity.
 const BULK: f64 = 0.9;
 /// Number of quantiles that represent a package's table of pairs.
@@ -177,23 +175,24 @@ impl Calibration {
         // Without mated similarities there is no basis for a band of UNCERTAIN answers. An invented band would stop all
         // enrollments or none; the operator's error rate holds without one.
         let genuine_floor =
-            self.mated.as_ref().map_or(known.similarity, |g| g.floor(policy.max_uncertain, threshold_known));
+            self.mated.as_ref().map_or(known.similarity, |mated| mated.quantile(policy.target_duplicates));
+        let threshold_new = limited(genuine_floor.min(known.similarity));
+        let missed = |threshold: Similarity| self.mated.as_ref().map(|mated| mated.share_below(threshold.0.into()));
+        let fpir = |threshold: Similarity| self.nonmated_scores.fpir(threshold.0.into(), gallery_identities);
         Thresholds {
             point: OperatingPoint {
-                target_fpir: policy.target_fpir,
-                target_fmr: policy.target_fmr,
                 threshold_known: Some(threshold_known),
-                threshold_new: Some(limited(genuine_floor.min(known.similarity))),
+                threshold_new: Some(threshold_new),
                 threshold_verify: Some(limited(verify.similarity)),
-                evidence_known: None,
-                evidence_new: None,
-                evidence_verify: None,
-                expected_fnir: self.mated.as_ref().map(|g| g.share_below(threshold_known.0.into())),
-                fpir_upper_bound: Some(self.nonmated_scores.fpir(threshold_known.0.into(), gallery_identities).upper),
+                expected_fnir: missed(threshold_known),
+                expected_uncertain_mated: missed(threshold_known)
+                    .zip(missed(threshold_new))
+                    .map(|(below_known, below_new)| (below_known - below_new).max(0.0)),
+                expected_uncertain_nonmated: Some((fpir(threshold_new).value - fpir(threshold_known).value).max(0.0)),
+                fpir_upper_bound: Some(fpir(threshold_known).upper),
                 source: self.nonmated_scores.source(),
-                calibration: None,
                 trials: self.nonmated_scores.trials(),
-                gallery_identities,
+                ..Thresholds::uncalibrated(policy, gallery_identities).point
             },
             resolve_reasons: self.nonmated_scores.reasons(&known, self.nonmated_scores.is_stale(gallery_identities)),
             verify_reasons: self.nonmated_scores.reasons(&verify, false),
@@ -207,14 +206,19 @@ impl Thresholds {
         Self {
             point: OperatingPoint {
                 target_fpir: policy.target_fpir,
+                target_duplicates: Some(policy.target_duplicates),
                 target_fmr: policy.target_fmr,
                 threshold_known: None,
                 threshold_new: None,
                 threshold_verify: None,
+                posterior_known: None,
+                posterior_new: None,
                 evidence_known: None,
                 evidence_new: None,
                 evidence_verify: None,
                 expected_fnir: None,
+                expected_uncertain_mated: None,
+                expected_uncertain_nonmated: None,
                 fpir_upper_bound: None,
                 source: ThresholdSource::None,
                 calibration: None,
@@ -223,6 +227,31 @@ impl Thresholds {
             },
             resolve_reasons: vec![Reason::NoCalibration],
             verify_reasons: vec![Reason::NoCalibration],
+        }
+    }
+
+    /// The same for resolves that the posterior decides: what concerns the thresholds for KNOWN and NEW comes from
+    /// `posterior`.
+    #[must_use]
+    pub fn by_posterior(self, posterior: PosteriorThresholds) -> Self {
+        let PosteriorThresholds { known, new, source, trials, fpir_upper_bound, expected, reasons } = posterior;
+        Self {
+            point: OperatingPoint {
+                threshold_known: None,
+                threshold_new: None,
+                posterior_known: Some(known),
+                posterior_new: Some(new),
+                expected_fnir: expected.fnir,
+                expected_uncertain_mated: expected.uncertain_mated,
+                expected_uncertain_nonmated: expected.uncertain_nonmated,
+                fpir_upper_bound,
+                source,
+                calibration: None,
+                trials,
+                ..self.point
+            },
+            resolve_reasons: reasons,
+            ..self
         }
     }
 }
@@ -371,35 +400,11 @@ impl MatedScores {
         RateTable::new(&package.genuine).map(|table| Self::Table(table, package.genuine_pairs as f64))
     }
 
-    /// Threshold for NEW: 2 % of mated similarities are below it. With `max_uncertain`, it is higher if needed, so that
-    /// at most this share of mated similarities lies between it and `known`.
-    fn floor(&self, max_uncertain: Option<f64>, known: Similarity) -> f64 {
-        let floor = self.quantile(MATED_BELOW_NEW_SHARE);
-        let spared = max_uncertain.map(|most| self.quantile_above(self.share_below(known.0.into()) - most));
-        spared.unwrap_or(floor).max(floor)
-    }
-
     /// Similarity below which the share `share` of mated similarities lies.
     pub(super) fn quantile(&self, share: f64) -> f64 {
         match self {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count")]
             Self::Trials(trials, _) => trials[(share * trials.len() as f64) as usize],
-            Self::Table(table, _) => table.similarity_at(share),
-        }
-    }
-
-    /// Lowest similarity below which at least the share `share` of mated similarities lies, also with ties.
-    fn quantile_above(&self, share: f64) -> f64 {
-        if share <= 0.0 {
-            return -1.0;
-        }
-        match self {
-            Self::Trials(trials, _) => {
-                // Tolerance, because the share is a difference of two fractions of a count.
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count")]
-                let below = (share * trials.len() as f64 - 1e-6).ceil() as usize;
-                below.checked_sub(1).map_or(-1.0, |last| narrow(trials[last]).next_up().into())
-            }
             Self::Table(table, _) => table.similarity_at(share),
         }
     }
@@ -417,6 +422,13 @@ impl MatedScores {
         let share = self.share_below(similarity);
         within(share, bounds::share(share * independent, *independent))
     }
+}
+
+/// Similarities that represent the genuine pairs of a package; empty when its table has fewer than two rows.
+#[must_use]
+pub fn genuine_similarities(package: &PackageCalibration) -> Vec<f32> {
+    let table = RateTable::new(&package.genuine);
+    table.map_or_else(Vec::new, |table| quantiles(&table).into_iter().map(narrow).collect())
 }
 
 /// Quantiles at equal distances, as a sample that represents the table.

@@ -23,14 +23,19 @@ pub fn decide(
     let (kind, reasons) = match similarity {
         // An empty gallery needs no threshold.
         None if thresholds.point.gallery_identities == 0 => (DecisionKind::New, vec![Reason::EmptyGallery]),
-        // Modalities with evidence thresholds are present, but no candidate is.
-        None if thresholds.point.evidence_known.is_some() => (DecisionKind::New, thresholds.resolve_reasons.clone()),
+        // There are thresholds, but no candidate.
+        None if thresholds.point.evidence_known.is_some() || thresholds.point.posterior_known.is_some() => {
+            (DecisionKind::New, thresholds.resolve_reasons.clone())
+        }
         Some(_) if let (true, Some(posterior)) = (candidates[0].fused.is_some(), posterior) => {
             return fusion::decide(thresholds, candidates, posterior);
         }
         Some(best) if let (OpenSetRule::Posterior, Some(posterior)) = (rule, posterior) => {
             let (kind, own) = decide_by_posterior(&thresholds.point, posterior, (best, runner_up));
-            (kind, [Reason::LearntDecision].into_iter().chain(own).collect())
+            // In records from before the rehearsal of the posterior, the reasons concern similarities.
+            let rehearsed = thresholds.point.posterior_known.map_or(&[][..], |_| &thresholds.resolve_reasons);
+            let reasons = [Reason::LearntDecision].into_iter().chain(rehearsed.iter().copied());
+            (kind, reasons.chain(own).collect())
         }
         best => {
             let (kind, own) = decide_by_thresholds(&thresholds.point, best, runner_up);
@@ -49,18 +54,19 @@ pub fn verify(point: &OperatingPoint, claimed: &Candidate) -> bool {
     }
 }
 
-/// With a calibrated posterior at even odds, the share of non-mated probes that are answered KNOWN is about 1 - bar. So
-/// the bar is 1 - target FPIR.
+/// Records from before the rehearsal of the posterior have no thresholds: the bars were 1 - target FPIR and 0.02.
 fn decide_by_posterior(
     point: &OperatingPoint,
     posterior: f64,
     (best, runner_up): (Similarity, Option<Similarity>),
 ) -> (DecisionKind, Option<Reason>) {
+    let known = point.posterior_known.unwrap_or(1.0 - point.target_fpir);
+    let is_new = point.posterior_new.map_or(posterior <= ENROLLED_SHARE_MAX, |new| posterior < new);
     let is_close = runner_up.is_some_and(|next| best.0 - next.0 < MARGIN_MIN);
-    if posterior >= 1.0 - point.target_fpir {
+    if posterior >= known {
         // The posterior says that the probe is enrolled, but not which of two candidates it is.
         if is_close { (DecisionKind::Uncertain, Some(Reason::SmallMargin)) } else { (DecisionKind::Known, None) }
-    } else if posterior <= ENROLLED_SHARE_MAX {
+    } else if is_new {
         (DecisionKind::New, None)
     } else {
         (DecisionKind::Uncertain, Some(Reason::BetweenThresholds))

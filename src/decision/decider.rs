@@ -92,6 +92,15 @@ impl Decider {
         1.0 / (1.0 + (-logit.clamp(-LOGIT_MAX, LOGIT_MAX)).exp())
     }
 
+    /// Natural log-odds that the probe is of an enrolled person, at even prior odds, -30 to 30; -30 in an empty gallery.
+    #[must_use]
+    pub fn log_odds(&self, relations: &Relations) -> f64 {
+        if relations.is_empty() {
+            return -LOGIT_MAX;
+        }
+        self.logit(OpenSetModel::SetTransformer, relations).clamp(-LOGIT_MAX, LOGIT_MAX)
+    }
+
     /// The manifest.
     #[must_use]
     pub fn manifest(&self) -> &DeciderManifest {

@@ -21,6 +21,7 @@ mod levels;
 mod llr;
 mod outcome;
 mod pairs;
+mod posterior;
 pub mod relations;
 mod self_paced;
 mod table;
@@ -28,11 +29,12 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
-pub use calibration::{Calibration, TRIALS_MIN, Thresholds};
+pub use calibration::{Calibration, TRIALS_MIN, Thresholds, genuine_similarities};
 pub use decide::{decide, verify};
 pub use decider::{Decider, DeciderError, OpenSetModel, Prior};
 pub use fusion::{Fusion, JointTrials, decayed, in_conflict, posteriors};
 pub use llr::{Llr, cllr, cost_bits};
 pub use outcome::Decision;
 pub use pairs::PairLevel;
+pub use posterior::{ExpectedShares, PosteriorCalibration, PosteriorThresholds};
 pub use self_paced::{AcceptanceLevels, PRECISION_MIN, ReviewAction, ReviewBudget, UncertainAnswer, uniform_from_id};

@@ -12,7 +12,7 @@ use domain::{
 };
 
 fn policy(target_fpir: f64, target_fmr: f64) -> Policy {
-    Policy { target_fpir, target_fmr, ..Policy::default() }
+    Policy { target_fpir, target_fmr, target_duplicates: 0.02, ..Policy::default() }
 }
 
 fn package() -> PackageCalibration {
@@ -184,31 +184,39 @@ fn overlapping() -> Rehearsal {
 }
 
 #[test]
-fn the_policy_limits_the_share_of_uncertain_mated_answers() {
+fn a_share_of_mated_similarities_as_promised_is_below_the_threshold_for_new() {
     let rehearsal = overlapping();
     let calibration = Calibration::from_rehearsal(&rehearsal, None).expect("enough trials");
-    let point = |max_uncertain| calibration.thresholds(Policy { max_uncertain, ..policy(0.1, 0.01) }, 999).point;
-    let today = point(None);
-    assert!(near(today.threshold_known, 0.28) && near(today.threshold_new, 0.12), "{today:?}");
-    let uncertain = |point: domain::OperatingPoint| {
-        let between = |s: &&Similarity| Some(**s) >= point.threshold_new && Some(**s) < point.threshold_known;
-        rehearsal.mated_best.iter().filter(between).count()
-    };
-    assert_eq!(point(Some(0.5)), today, "a limit that holds changes nothing");
-    for (most, expected) in [(0.1, 100), (0.05, 50), (0.001, 1), (0.0, 0)] {
-        let limited = point(Some(most));
-        assert_eq!(limited.threshold_known, today.threshold_known, "the threshold for KNOWN stays");
-        assert_eq!(uncertain(limited), expected, "{most}: {limited:?}");
+    let point =
+        |target_duplicates| calibration.thresholds(Policy { target_duplicates, ..policy(0.1, 0.01) }, 999).point;
+    for (target, new) in [(0.02, 0.12), (0.05, 0.15), (0.1, 0.2)] {
+        let point = point(target);
+        assert!(near(point.threshold_known, 0.28) && near(point.threshold_new, new), "{target}: {point:?}");
+        let uncertain = point.expected_uncertain_mated.expect("mated trials");
+        assert!((uncertain - (0.18 - target)).abs() < 2e-3, "{target}: {uncertain}");
     }
-    // Ten equal similarities lie on the same side of the threshold.
-    let tied = Rehearsal {
-        mated_best: (0..1000_u16).map(|n| Similarity(0.1 + f32::from(n / 10) * 1e-2)).collect(),
-        ..self::rehearsal(1000)
+    let crossed = point(0.5);
+    assert_eq!(crossed.threshold_new, crossed.threshold_known, "no answer is UNCERTAIN");
+    assert!(crossed.expected_uncertain_mated == Some(0.0) && crossed.expected_uncertain_nonmated == Some(0.0));
+}
+
+#[test]
+fn laxer_rates_never_make_answers_uncertain() {
+    let calibration = Calibration::from_rehearsal(&overlapping(), None).expect("enough trials");
+    let band = |target_fpir: f64, target_duplicates: f64| {
+        let policy = Policy { target_duplicates, ..policy(target_fpir, 0.01) };
+        let point = calibration.thresholds(policy, 999).point;
+        (point.threshold_known.expect("calibrated").0, point.threshold_new.expect("calibrated").0)
     };
-    let tied_calibration = Calibration::from_rehearsal(&tied, None).expect("enough trials");
-    let limited = tied_calibration.thresholds(Policy { max_uncertain: Some(0.015), ..policy(0.1, 0.01) }, 999).point;
-    let between = |s: &&Similarity| Some(**s) >= limited.threshold_new && Some(**s) < limited.threshold_known;
-    assert_eq!(tied.mated_best.iter().filter(between).count(), 10, "{limited:?}");
+    let rates = [0.005, 0.01, 0.02, 0.05, 0.1, 0.3];
+    for pair in rates.windows(2) {
+        for other in rates {
+            let ((known, new), (lax_known, lax_new)) = (band(pair[0], other), band(pair[1], other));
+            assert!(lax_known <= known && lax_known - lax_new <= known - new, "FPIR {pair:?} beside {other}");
+            let ((known, new), (lax_known, lax_new)) = (band(other, pair[0]), band(other, pair[1]));
+            assert!(lax_new >= new && lax_known.to_bits() == known.to_bits(), "duplicates {pair:?} beside {other}");
+        }
+    }
 }
 
 /// Person's name from an image name.

@@ -27,6 +27,30 @@ pub struct Rehearsal {
     pub reviewed: ReviewedSimilarities,
 }
 
+/// Trials of a gallery against itself with the open-set decider: natural log-odds that the probe is enrolled, at equal
+/// priors.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PosteriorTrials {
+    /// Number of identities in the gallery.
+    pub identities: u64,
+    /// Non-mated trials: a template against the gallery without its identity.
+    pub nonmated: Vec<f32>,
+    /// Mated trials: a template against the gallery without it.
+    pub mated: Vec<MatedLogit>,
+    /// Made-up mated trials: a template against the gallery without its identity, in which another identity is as similar
+    /// to it as a genuine pair of the encoder. Empty without genuine similarities.
+    pub made_up: Vec<MatedLogit>,
+}
+
+/// A mated trial of the open-set decider.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MatedLogit {
+    /// Natural log-odds that the probe is enrolled.
+    pub logit: f32,
+    /// Similarity of the probe's identity minus the highest of another identity: negative if the best candidate is wrong.
+    pub margin: f32,
+}
+
 /// Similarities of the best candidates of review cases, by verdict.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ReviewedSimilarities {

@@ -82,11 +82,10 @@ pub struct Policy {
     pub target_fpir: f64,
     /// Verify: the target FMR (ISO/IEC 19795-1), the share of impostors that match; 1e-6 to 0.5.
     pub target_fmr: f64,
-    /// Resolve: the approximate limit on the share of mated probes that return UNCERTAIN, 0 to 1. Probes above the
-    /// limit return NEW instead, so a smaller share creates more duplicate identities. `None`: no limit; NEW is
-    /// returned only below the similarities of nearly all mated probes.
-    #[serde(default)]
-    pub max_uncertain: Option<f64>,
+    /// Resolve: the target share of mated probes that return NEW, so that an enrolled person gets a second identity; 1e-6
+    /// to 0.5.
+    #[serde(default = "target_duplicates_before")]
+    pub target_duplicates: f64,
     #[serde(default)]
     pub quality: QualityPolicy,
     #[serde(default)]
@@ -95,7 +94,7 @@ pub struct Policy {
     #[serde(default)]
     pub pooling: Pooling,
     /// The rule that decides between KNOWN, NEW and UNCERTAIN.
-    #[serde(default)]
+    #[serde(default = "open_set_before")]
     pub open_set: OpenSetRule,
     /// When an UNCERTAIN answer opens a review case.
     #[serde(default)]
@@ -110,6 +109,16 @@ pub struct Policy {
     /// change clothes. Zero: evidence does not age.
     #[serde(default = "half_a_day")]
     pub person_half_life: Duration,
+}
+
+/// The target of policies from before the field: 2 % of mated similarities were below the threshold for NEW.
+fn target_duplicates_before() -> f64 {
+    0.02
+}
+
+/// The rule of policies from before the field.
+fn open_set_before() -> OpenSetRule {
+    OpenSetRule::Thresholds
 }
 
 fn half_a_day() -> Duration {
@@ -182,7 +191,7 @@ impl Default for Policy {
         Self {
             target_fpir: 0.01,
             target_fmr: 0.001,
-            max_uncertain: None,
+            target_duplicates: 0.05,
             quality: QualityPolicy::default(),
             pad: PadPolicy::default(),
             pooling: Pooling::default(),
@@ -214,10 +223,12 @@ impl Policy {
     /// When an error rate is not within 1e-6 to 0.5, a share not within 0 to 1, or a sample requirement out of its
     /// range.
     pub fn checked(self) -> Result<Self, PolicyError> {
-        let rates = [("policy.targetFpir", self.target_fpir), ("policy.targetFmr", self.target_fmr)];
+        let rates = [
+            ("policy.targetFpir", self.target_fpir),
+            ("policy.targetDuplicates", self.target_duplicates),
+            ("policy.targetFmr", self.target_fmr),
+        ];
         let rates = rates.map(|(field, value)| PolicyError { field, value, least: 1e-6, most: 0.5 });
-        let uncertain =
-            self.max_uncertain.map(|value| PolicyError { field: "policy.maxUncertain", value, least: 0.0, most: 1.0 });
         let asked = PolicyError { field: "policy.reviewShare", value: self.review_share, least: 0.0, most: 1.0 };
         let share =
             |field, value: f32, most: f32| PolicyError { field, value: value.into(), least: 0.0, most: most.into() };
@@ -232,7 +243,7 @@ impl Policy {
         let most = f64::from(Pooling::BEST_MAX);
         let best = PolicyError { field: "policy.pooling.best", value: best, least: 1.0, most };
         let wrong = |asked: &PolicyError| !(asked.least..=asked.most).contains(&asked.value);
-        match rates.into_iter().chain(uncertain).chain(demands).chain([pad, best, asked]).find(wrong) {
+        match rates.into_iter().chain(demands).chain([pad, best, asked]).find(wrong) {
             Some(wrong) => Err(wrong),
             None => Ok(self),
         }

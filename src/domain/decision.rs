@@ -175,10 +175,10 @@ impl Reason {
 #[serde(rename_all = "snake_case")]
 pub enum OpenSetRule {
     /// Compares the best similarity with thresholds from the calibration.
-    #[default]
     Thresholds,
-    /// A posterior learnt from simulated galleries. Works with a handful of enrolled people; its error rates were
-    /// measured on few real sets.
+    /// Compares the posterior of a decider, which was trained on simulated galleries, with thresholds from a rehearsal of
+    /// the gallery. Works with a handful of enrolled people.
+    #[default]
     Posterior,
 }
 
@@ -213,14 +213,23 @@ impl ThresholdSource {
 pub struct OperatingPoint {
     /// The target FPIR at this gallery size.
     pub target_fpir: f64,
+    /// The target share of mated probes that are NEW. `None` in records from before the target.
+    #[serde(default)]
+    pub target_duplicates: Option<f64>,
     /// The target FMR of a verification.
     pub target_fmr: f64,
-    /// KNOWN at or above this similarity. `None` without a calibration.
+    /// KNOWN at or above this similarity. `None` without a calibration, and if the posterior decides.
     pub threshold_known: Option<Similarity>,
     /// NEW below this similarity.
     pub threshold_new: Option<Similarity>,
     /// A verification matches at or above this similarity.
     pub threshold_verify: Option<Similarity>,
+    /// KNOWN at or above this posterior, if no other candidate comes near. `None` if the similarity decides.
+    #[serde(default)]
+    pub posterior_known: Option<f64>,
+    /// NEW below this posterior.
+    #[serde(default)]
+    pub posterior_new: Option<f64>,
     /// Several modalities: KNOWN at or above this log-likelihood ratio, if no other candidate comes near. The
     /// thresholds of similarity are then absent.
     #[serde(default)]
@@ -231,10 +240,16 @@ pub struct OperatingPoint {
     /// Several modalities: a verification matches at or above this log-likelihood ratio.
     #[serde(default)]
     pub evidence_verify: Option<f64>,
-    /// The expected FNIR at `threshold_known`: the share of mated probes that a resolve misses. `None` without mated
+    /// The expected FNIR at the threshold for KNOWN: the share of mated probes that a resolve misses. `None` without mated
     /// trials.
     pub expected_fnir: Option<f64>,
-    /// Upper bound of the FPIR at `threshold_known` with 95 % confidence, from the trials and at this gallery size.
+    /// The expected share of UNCERTAIN answers to mated probes. `None` without mated trials.
+    #[serde(default)]
+    pub expected_uncertain_mated: Option<f64>,
+    /// The expected share of UNCERTAIN answers to non-mated probes. `None` without trials.
+    #[serde(default)]
+    pub expected_uncertain_nonmated: Option<f64>,
+    /// Upper bound of the FPIR at the threshold for KNOWN with 95 % confidence, from the trials and at this gallery size.
     /// `None` without a calibration.
     #[serde(default)]
     pub fpir_upper_bound: Option<f64>,

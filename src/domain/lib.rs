@@ -28,7 +28,10 @@ mod sample;
 mod space;
 mod stored_calibration;
 
-pub use calibration::{PackageCalibration, PackageCalibrationError, Rehearsal, ReviewedSimilarities, SAME_IMAGE};
+pub use calibration::{
+    MatedLogit, PackageCalibration, PackageCalibrationError, PosteriorTrials, Rehearsal, ReviewedSimilarities,
+    SAME_IMAGE,
+};
 pub use clock::{Clock, IdSource, Timestamp};
 pub use collection::{
     Collection, CollectionStats, PadMode, PadPolicy, Policy, PolicyError, Pooling, Revision, SpaceBinding, SpaceRole,

@@ -19,7 +19,7 @@ const UPDATABLE: [&str; 14] = [
     "policy",
     "policy.target_fpir",
     "policy.target_fmr",
-    "policy.max_uncertain",
+    "policy.target_duplicates",
     "policy.quality",
     "policy.pad",
     "policy.pooling",
@@ -131,7 +131,7 @@ impl Services {
             display_name,
             target_fpir: target("policy.target_fpir", asked.target_fpir, standard.target_fpir),
             target_fmr: target("policy.target_fmr", asked.target_fmr, standard.target_fmr),
-            max_uncertain: part("policy.max_uncertain", asked.max_uncertain.is_some()).then_some(asked.max_uncertain),
+            target_duplicates: target("policy.target_duplicates", asked.target_duplicates, standard.target_duplicates),
             quality: part("policy.quality", asked.quality.is_some())
                 .then(|| wire::quality(&asked.quality.unwrap_or_default()))
                 .transpose()?,

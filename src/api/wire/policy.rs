@@ -13,7 +13,7 @@ pub(in crate::api) fn policy(asked: &proto::Policy, standing: Policy) -> Result<
     Ok(Policy {
         target_fpir: asked.target_fpir.unwrap_or(standing.target_fpir),
         target_fmr: asked.target_fmr.unwrap_or(standing.target_fmr),
-        max_uncertain: asked.max_uncertain.or(standing.max_uncertain),
+        target_duplicates: asked.target_duplicates.unwrap_or(standing.target_duplicates),
         quality: asked.quality.as_ref().map(quality).transpose()?.unwrap_or(standing.quality),
         pad: asked.pad.as_ref().map(pad).transpose()?.unwrap_or(standing.pad),
         pooling: asked.pooling.as_ref().map(pooling).transpose()?.unwrap_or(standing.pooling),
@@ -145,7 +145,7 @@ pub(in crate::api) fn to_wire(policy: &Policy) -> proto::Policy {
     proto::Policy {
         target_fpir: Some(policy.target_fpir),
         target_fmr: Some(policy.target_fmr),
-        max_uncertain: policy.max_uncertain,
+        target_duplicates: Some(policy.target_duplicates),
         quality: Some(proto::QualityPolicy {
             score_min: asked.score_min,
             face_px_min: asked.face_px_min,

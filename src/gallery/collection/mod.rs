@@ -23,7 +23,7 @@ use crate::{
         state::{IndexState, IndexStatistics},
     },
     graph::Graph,
-    rehearsal::{JointRehearsal, rehearse},
+    rehearsal::{JointRehearsal, RehearsalLimits, rehearse, rehearse_open_set},
     roster::Slot,
     rows::{Rows, kernel::Packing},
     scan::{
@@ -36,7 +36,7 @@ use crate::{
 };
 use domain::{
     Candidate, CollectionStats, CollectionUid, Embedding, EmbeddingSpace, Entry, Filter, GalleryStatistics, IdentityId,
-    Labels, Neighbour, Pooling, Position, Rehearsal, Similarity, Timestamp,
+    Labels, Neighbour, Pooling, Position, PosteriorTrials, Rehearsal, Similarity, Timestamp,
 };
 
 /// Parameters of a search.
@@ -242,6 +242,21 @@ impl CollectionIndex {
     pub fn rehearse(&self, space: EmbeddingSpace, pooling: Pooling, trials_max: usize, seed: u64) -> Rehearsal {
         let rows = self.state.read().spaces.get(&space).map(|space| space.rows().clone());
         rows.map_or_else(Rehearsal::default, |rows| rehearse(&rows, pooling, trials_max, seed))
+    }
+
+    /// Runs trials of the open-set decision among the templates of the space: each drawn template against the gallery
+    /// without it, and without its identity. `genuine` are similarities of genuine pairs of the encoder, if known, for
+    /// made-up mated trials. `log_odds` gives the log-odds of being enrolled. Works on a snapshot. Takes
+    /// as long as one scan per trial, and some milliseconds per trial at most.
+    pub fn rehearse_open_set(
+        &self,
+        space: EmbeddingSpace,
+        limits: RehearsalLimits,
+        genuine: &[f32],
+        log_odds: &dyn Fn(&[Neighbour], &GalleryStatistics) -> f64,
+    ) -> PosteriorTrials {
+        let rows = self.state.read().spaces.get(&space).map(|space| space.rows().clone());
+        rows.map_or_else(PosteriorTrials::default, |rows| rehearse_open_set(&rows, limits, genuine, log_odds))
     }
 
     /// Prepares comparison trials over several spaces: at most `trials_max`, drawn by `seed`, on a snapshot. `None`

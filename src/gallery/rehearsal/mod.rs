@@ -4,6 +4,7 @@
 //! non-mated. Without only the probe itself, it is mated.
 
 mod joint;
+mod open_set;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,10 +20,23 @@ use crate::{
         weights::{self, WeightedPooling},
     },
 };
-use domain::{Pooling, Rehearsal, ReviewedSimilarities, SAME_IMAGE, Similarity};
+use domain::{
+    GalleryStatistics, MatedLogit, Neighbour, Pooling, PosteriorTrials, Rehearsal, ReviewedSimilarities, SAME_IMAGE,
+    Similarity,
+};
+use open_set::{Mated, OpenSetRehearsal, Surroundings};
 use ranking::{Accumulators, TemplateSimilarity};
 
 pub use joint::JointRehearsal;
+
+/// Limits of a rehearsal of the open-set decision.
+#[derive(Debug, Clone, Copy)]
+pub struct RehearsalLimits {
+    pub trials_max: usize,
+    /// Maximum number of neighbours in a trial.
+    pub neighbours_max: usize,
+    pub seed: u64,
+}
 
 /// Trials that share one pass over the rows with pooling. Each needs accumulators for all identities.
 const TRIALS_AT_ONCE: usize = 16;
@@ -53,6 +67,40 @@ pub(crate) fn rehearse(rows: &Rows, pooling: Pooling, trials_max: usize, seed: u
         mated_best,
         reviewed: ReviewedSimilarities::default(),
     }
+}
+
+/// Runs at most `trials_max` trials of the open-set decision. `log_odds` gives the log-odds of being enrolled from the at
+/// most `neighbours_max` most similar templates and the statistics of the gallery. The same rows, count and seed give the
+/// same trials. `genuine` are similarities of genuine pairs of the encoder, for made-up mated trials: see
+/// [`OpenSetRehearsal::each_trial`].
+pub(crate) fn rehearse_open_set(
+    rows: &Rows,
+    RehearsalLimits { trials_max, neighbours_max, seed }: RehearsalLimits,
+    genuine: &[f32],
+    log_odds: &dyn Fn(&[Neighbour], &GalleryStatistics) -> f64,
+) -> PosteriorTrials {
+    let identities = rows_by_identity(rows);
+    let mut random = SeededRandom::new(seed);
+    let probes = draw_probes(&identities, trials_max, &mut random);
+    let mut trials = PosteriorTrials { identities: identities.len() as u64, ..PosteriorTrials::default() };
+    #[expect(clippy::cast_possible_truncation, reason = "log-odds are limited")]
+    let logit = |Surroundings { neighbours, gallery }: &Surroundings| log_odds(neighbours, gallery) as f32;
+    let highest = |neighbours: &[Neighbour], identity: u64, is_own: bool| {
+        let found = neighbours.iter().find(|one| (one.identity == identity) == is_own);
+        found.map_or(Similarity::LOWEST.0, |one| one.cosine)
+    };
+    let rehearsal = OpenSetRehearsal::new(rows, neighbours_max);
+    rehearsal.each_trial(&probes, genuine, &mut random, |trial| {
+        trials.nonmated.extend(trial.nonmated.as_ref().map(&logit));
+        let mated = |Mated { identity, surroundings }: Mated| MatedLogit {
+            logit: logit(&surroundings),
+            margin: highest(&surroundings.neighbours, identity, true)
+                - highest(&surroundings.neighbours, identity, false),
+        };
+        trials.mated.extend(trial.mated.map(mated));
+        trials.made_up.extend(trial.made_up.into_iter().map(mated));
+    });
+    trials
 }
 
 /// The rows of each identity, in the order of template ids, because the row order depends on earlier deletions.

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::{roster::Slot, rows::Rows};
-use domain::{COHORT_MAX, Spread, TemplateId};
+use domain::{COHORT_MAX, SAME_IMAGE, Spread, TemplateId};
 
 /// Sort key of the members. In a full cohort the member with the highest hash is replaced.
 type Key = (u64, TemplateId);
@@ -56,8 +56,16 @@ impl CosineSums {
         self.squares += weight * cosine * cosine;
     }
 
-    fn and(self, other: Self) -> Self {
+    pub(crate) fn subtract(&mut self, cosine: f32) {
+        self.add_weighted(cosine, -1.0);
+    }
+
+    pub(crate) fn and(self, other: Self) -> Self {
         Self { count: self.count + other.count, sum: self.sum + other.sum, squares: self.squares + other.squares }
+    }
+
+    pub(crate) fn minus(self, other: Self) -> Self {
+        Self { count: self.count - other.count, sum: self.sum - other.sum, squares: self.squares - other.squares }
     }
 
     /// Mean and population standard deviation; `None` without any cosine.
@@ -73,7 +81,11 @@ impl CosineSums {
 }
 
 impl CohortStatistics {
-    fn add(&mut self, cosine: f32, is_own: bool) {
+    /// Adds a cosine, unless both embeddings are of one image: such a pair says nothing about persons.
+    pub(crate) fn add(&mut self, cosine: f32, is_own: bool) {
+        if cosine >= SAME_IMAGE {
+            return;
+        }
         if is_own {
             self.own.add(cosine);
         } else {
@@ -160,10 +172,14 @@ impl Cohort {
     /// Median, 90 % quantile and maximum of the members' highest non-mated cosines.
     pub(crate) fn nearest_impostors(&self) -> Option<[f32; 3]> {
         let mut nearest: Vec<f32> = self.members.values().filter_map(|member| member.statistics.nearest).collect();
-        nearest.sort_unstable_by(f32::total_cmp);
-        let last = nearest.len().checked_sub(1)?;
-        let at = |tenths: usize| nearest[last * tenths / 10];
-        Some([at(5), at(9), at(10)])
+        quantiles_of_nearest(&mut nearest)
+    }
+
+    /// The rows of the members, ascending.
+    pub(crate) fn rows(&self) -> Vec<usize> {
+        let mut rows: Vec<usize> = self.members.values().map(|member| member.row as usize).collect();
+        rows.sort_unstable();
+        rows
     }
 
     /// Distribution of the probe's cosines to the members.
@@ -193,11 +209,14 @@ impl Cohort {
         let mut stale = Vec::new();
         for (key, member) in &mut self.members {
             let cosine = rows.measure().of(values, rows.values(member.row as usize));
+            if cosine >= SAME_IMAGE {
+                continue;
+            }
             let CohortStatistics { others, nearest, own } = &mut member.statistics;
             if member.owner == gone.owner {
-                own.add_weighted(cosine, -1.0);
+                own.subtract(cosine);
             } else {
-                others.add_weighted(cosine, -1.0);
+                others.subtract(cosine);
                 if nearest.is_some_and(|nearest| nearest <= cosine) {
                     stale.push(*key);
                 }
@@ -213,8 +232,16 @@ impl Cohort {
         let others = self.members.values().filter(|member| member.owner != one.owner);
         let cosine =
             |other: &CohortMember| rows.measure().of(rows.values(one.row as usize), rows.values(other.row as usize));
-        others.map(cosine).max_by(f32::total_cmp)
+        others.map(cosine).filter(|cosine| *cosine < SAME_IMAGE).max_by(f32::total_cmp)
     }
+}
+
+/// Median, 90 % quantile and maximum. Sorts its input.
+pub(crate) fn quantiles_of_nearest(nearest: &mut [f32]) -> Option<[f32; 3]> {
+    nearest.sort_unstable_by(f32::total_cmp);
+    let last = nearest.len().checked_sub(1)?;
+    let at = |tenths: usize| nearest[last * tenths / 10];
+    Some([at(5), at(9), at(10)])
 }
 
 /// Hashes all bits of the id, because ids of one batch share their first half (finalizer of SplitMix64; Steele, Lea and

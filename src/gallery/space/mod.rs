@@ -1,8 +1,12 @@
 //! One embedding space of one collection: rows, lookup tables, and the graph when the space is large.
 
-mod cohort;
+pub(crate) mod cohort;
+mod images;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use rayon::ThreadPool;
 
@@ -24,9 +28,14 @@ use crate::{
         scan_codes,
         top::{Hit, TopIdentities},
     },
-    space::cohort::Cohort,
+    space::{
+        cohort::Cohort,
+        images::{copies, is_copy},
+    },
 };
-use domain::{Embedding, EmbeddingSpace, GalleryStatistics, Neighbour, OwnCosines, Pooling, Spread, TemplateId};
+use domain::{Embedding, EmbeddingSpace, GalleryStatistics, Neighbour, Pooling, Spread, TemplateId};
+
+pub(crate) use images::{centroid_cosine, distinct_images, own_cosines};
 
 /// Maximum factor by which a search widens the graph search. Beyond it the scan is faster.
 const WIDTHS_MAX: usize = 8;
@@ -49,6 +58,8 @@ pub(crate) struct SpaceIndex {
     /// Row index of each template. 32 bits, because there is one entry per template.
     row_numbers: HashMap<TemplateId, u32>,
     owned: HashMap<Slot, Vec<TemplateId>>,
+    /// Templates with the image of an earlier template of the same identity.
+    copies: HashSet<TemplateId>,
     /// Sample that estimates the mated and non-mated distributions.
     cohort: Cohort,
     qualities: Qualities,
@@ -113,10 +124,12 @@ impl SpaceIndex {
                 (owned, cohort, qualities)
             },
         );
+        let copies = copies(&rows, &row_numbers, &owned);
         Self {
             rows,
             row_numbers,
             owned,
+            copies,
             cohort,
             qualities,
             weights: TemplateWeights::default(),
@@ -130,6 +143,9 @@ impl SpaceIndex {
         self.row_numbers.insert(record.template, row_number(row));
         self.qualities.add(record.quality, 1);
         self.owned.entry(record.owner).or_default().push(record.template);
+        if is_copy(&self.rows, &self.rows_of(record.owner), row) {
+            self.copies.insert(record.template);
+        }
         self.update_weights(record.owner);
     }
 
@@ -215,8 +231,8 @@ impl SpaceIndex {
     ) -> (Vec<Neighbour>, GalleryStatistics) {
         let mut nearest: Vec<NearTemplate> = Vec::new();
         for owner in owners {
-            let rows = self.rows_of(*owner);
-            let centroid = self.centroid_cosine(probe, &rows);
+            let rows = self.images_of(*owner);
+            let centroid = centroid_cosine(&self.rows, probe.values(), &rows);
             let cosine = |row: usize| self.rows.measure().of(probe.values(), self.rows.values(row));
             nearest.extend(rows.into_iter().map(|row| NearTemplate {
                 cosine: cosine(row),
@@ -231,17 +247,17 @@ impl SpaceIndex {
             let statistics = self.cohort.statistics(&self.rows, row);
             Neighbour {
                 identity: owner.0.into(),
-                identity_templates: u32::try_from(self.owned.get(&owner).map_or(0, Vec::len)).unwrap_or(u32::MAX),
+                identity_templates: u32::try_from(self.images_of(owner).len()).unwrap_or(u32::MAX),
                 cosine,
                 centroid,
                 nearest_impostor: statistics.nearest,
-                own: self.own(owner, row),
+                own: own_cosines(&self.rows, &self.images_of(owner), row),
                 others: statistics.others.spread(),
             }
         };
         let (impostor, genuine) = self.cohort.spreads();
         let surroundings = GalleryStatistics {
-            templates: self.rows.len() as u64,
+            templates: (self.rows.len() - self.copies.len()) as u64,
             identities: self.owned.len() as u64,
             impostor,
             genuine,
@@ -251,32 +267,27 @@ impl SpaceIndex {
         (nearest.into_iter().map(neighbour).collect(), surroundings)
     }
 
-    /// Cosine between the probe and the mean direction of some rows; 0 when the rows cancel each other out.
-    fn centroid_cosine(&self, probe: &Embedding, rows: &[usize]) -> f32 {
-        let mut sum = vec![0.0; probe.values().len()];
-        for row in rows {
-            for (sum, value) in sum.iter_mut().zip(self.rows.values(*row)) {
-                *sum += value;
-            }
+    /// The rows of an identity, one per image: two templates of one image count once.
+    fn images_of(&self, owner: Slot) -> Vec<usize> {
+        let mut rows = self.rows_of(owner);
+        if !self.copies.is_empty() {
+            rows.retain(|row| !self.copies.contains(&self.rows.template(*row)));
         }
-        let length = sum.iter().map(|value| value * value).sum::<f32>().sqrt();
-        // Templates that cancel each other out have no mean direction.
-        if length < f32::EPSILON {
-            return 0.0;
-        }
-        for value in &mut sum {
-            *value /= length;
-        }
-        self.rows.measure().of(probe.values(), &sum)
+        rows
     }
 
-    /// Similarity of a row to the other rows of its identity.
-    fn own(&self, owner: Slot, row: usize) -> Option<OwnCosines> {
-        let others = self.rows_of(owner).into_iter().filter(|other| *other != row);
-        let cosines: Vec<f32> =
-            others.map(|other| self.rows.measure().of(self.rows.values(row), self.rows.values(other))).collect();
-        let nearest = cosines.iter().copied().max_by(f32::total_cmp)?;
-        Some(OwnCosines { nearest, mean: cosines.iter().sum::<f32>() / cosines.len() as f32 })
+    /// Finds the copies among the templates of an identity anew.
+    fn update_copies(&mut self, owner: Slot) {
+        let rows = self.rows_of(owner);
+        let distinct = distinct_images(&self.rows, &rows);
+        for row in rows {
+            let template = self.rows.template(row);
+            if distinct.contains(&row) {
+                self.copies.remove(&template);
+            } else {
+                self.copies.insert(template);
+            }
+        }
     }
 
     pub(crate) fn rows_of(&self, owner: Slot) -> Vec<usize> {
@@ -314,6 +325,9 @@ impl SpaceIndex {
             }
         }
         self.remove_row(template);
+        if !self.copies.is_empty() {
+            self.update_copies(owner);
+        }
         self.update_weights(owner);
         true
     }
@@ -334,6 +348,7 @@ impl SpaceIndex {
 
     fn remove_row(&mut self, template: TemplateId) {
         let row = self.row_numbers.remove(&template).expect("every template of an identity has a row");
+        self.copies.remove(&template);
         self.cohort.forget(&self.rows, row as usize);
         self.qualities.add(self.rows.record(row as usize).quality, -1);
         self.weights.remove(row as usize);

@@ -6,7 +6,7 @@ use std::{collections::HashMap, hash::Hash, sync::Arc};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use decision::{Calibration, Fusion};
+use decision::{Calibration, Fusion, PosteriorCalibration};
 use domain::{CalibrationId, EmbeddingSpace, Pooling, has_moved};
 
 /// The rehearsals of a collection, by what they rehearse.
@@ -15,6 +15,7 @@ pub(crate) struct Rehearsals {
     /// `None` when the rehearsal had too few trials.
     pub(crate) one_space: RehearsalSlots<SpaceRehearsal, Option<Arc<Calibration>>>,
     pub(crate) joint: RehearsalSlots<JointSpaces, Arc<Fusion>>,
+    pub(crate) posterior: RehearsalSlots<EmbeddingSpace, Arc<PosteriorCalibration>>,
 }
 
 /// The subject of a rehearsal. Another pooling gives other similarities.

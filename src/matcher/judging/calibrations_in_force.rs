@@ -17,12 +17,16 @@ use crate::matcher::{
     },
     request::fault::Fault,
 };
-use decision::{Calibration, Fusion, JointTrials, TRIALS_MIN, Thresholds};
-use domain::{
-    CalibrationId, CaseSelection, EmbeddingSpace, ErrorChain, Modality, Reason, Rehearsal, ReviewTrial,
-    ReviewedSimilarities, Similarity,
+use decision::{
+    Calibration, Decider, Fusion, JointTrials, PosteriorCalibration, PosteriorThresholds, TRIALS_MIN, Thresholds,
+    genuine_similarities,
+    relations::{NEIGHBOURS_MAX, Relations},
 };
-use gallery::JointRehearsal;
+use domain::{
+    CalibrationId, CaseSelection, EmbeddingSpace, ErrorChain, GalleryStatistics, Modality, Neighbour, PosteriorTrials,
+    Reason, Rehearsal, ReviewTrial, ReviewedSimilarities, Similarity,
+};
+use gallery::{JointRehearsal, RehearsalLimits};
 
 /// The seed of every rehearsal: the same gallery always gives the same thresholds.
 pub(crate) const SEED: u64 = 1;
@@ -159,6 +163,35 @@ impl Judging {
         self.wait_for(made).await
     }
 
+    /// The thresholds on the posterior of a space for the gallery as it is now.
+    pub(crate) async fn posterior_thresholds(
+        &self,
+        handle: &CollectionHandle,
+        space: EmbeddingSpace,
+    ) -> PosteriorThresholds {
+        let identities = handle.index.identities_in(space);
+        let ticket = handle.rehearsals.posterior.subscribe(space, identities);
+        if ticket.must_rehearse {
+            let genuine = self.recognition.package_calibration(space).map_or_else(Vec::new, genuine_similarities);
+            let limits = RehearsalLimits {
+                trials_max: self.options.rehearsal_trials_max,
+                neighbours_max: NEIGHBOURS_MAX,
+                seed: SEED,
+            };
+            let rehearse = move |handle: &CollectionHandle, ()| {
+                let trials = handle.index.rehearse_open_set(space, limits, &genuine, &log_odds);
+                Rehearsed { made: Arc::new(PosteriorCalibration::from_trials(&trials)), identities: trials.identities }
+            };
+            let put = move |rehearsals: &Rehearsals, made| rehearsals.posterior.put(&space, made);
+            self.begin_rehearsal(handle, async {}, rehearse, put);
+        }
+        let policy = &handle.collection.policy;
+        match self.wait_for(ticket.made).await {
+            Some(rehearsed) => rehearsed.made.thresholds(policy, rehearsed.is_stale(identities)),
+            None => PosteriorCalibration::from_trials(&PosteriorTrials::default()).thresholds(policy, false),
+        }
+    }
+
     /// The fusion of several modalities, fitted on a joint rehearsal of the gallery; without one the modalities count as
     /// independent.
     pub(crate) async fn fusion(&self, handle: &CollectionHandle, spaces: &[CalibratedSpace]) -> Arc<Fusion> {
@@ -242,6 +275,11 @@ impl Judging {
             put(&handle.rehearsals, made.ok());
         });
     }
+}
+
+/// The log-odds of the decider that a probe with these surroundings is enrolled.
+pub(crate) fn log_odds(neighbours: &[Neighbour], surroundings: &GalleryStatistics) -> f64 {
+    Decider::shipped().log_odds(&Relations::new(neighbours, surroundings))
 }
 
 /// Whether the gallery has changed too much since the calibration was made.

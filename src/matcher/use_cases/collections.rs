@@ -39,7 +39,7 @@ pub struct CollectionPatch {
     pub target_fpir: Option<f64>,
     pub target_fmr: Option<f64>,
     /// The inner `None` removes the limit.
-    pub max_uncertain: Option<Option<f64>>,
+    pub target_duplicates: Option<f64>,
     pub quality: Option<QualityPolicy>,
     pub pad: Option<PadPolicy>,
     pub pooling: Option<Pooling>,
@@ -133,7 +133,7 @@ impl Matcher {
         collection.policy = Policy {
             target_fpir: patch.target_fpir.unwrap_or(collection.policy.target_fpir),
             target_fmr: patch.target_fmr.unwrap_or(collection.policy.target_fmr),
-            max_uncertain: patch.max_uncertain.unwrap_or(collection.policy.max_uncertain),
+            target_duplicates: patch.target_duplicates.unwrap_or(collection.policy.target_duplicates),
             quality: patch.quality.unwrap_or(collection.policy.quality),
             pad: patch.pad.unwrap_or(collection.policy.pad),
             pooling: patch.pooling.unwrap_or(collection.policy.pooling),

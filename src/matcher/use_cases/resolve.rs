@@ -24,8 +24,8 @@ use decision::{
     relations::{NEIGHBOURS_MAX, Relations},
 };
 use domain::{
-    Assignment, Candidate, CollectionId, DecisionId, DecisionKind, IdentityId, Labels, Reason, ReviewPolicy, Sample,
-    Similarity,
+    Assignment, Candidate, CollectionId, DecisionId, DecisionKind, IdentityId, Labels, OpenSetRule, Reason,
+    ReviewPolicy, Sample, Similarity,
 };
 
 /// A resolve request.
@@ -78,7 +78,11 @@ impl Matcher {
         if probe.is_fused() {
             refuse_similarity_min(min_similarity)?;
         }
-        let usable = self.judging.usable_modalities(&handle, &probe).await;
+        let mut usable = self.judging.usable_modalities(&handle, &probe).await;
+        if usable.fusion.is_none() && handle.collection.policy.open_set == OpenSetRule::Posterior {
+            let posterior = self.judging.posterior_thresholds(&handle, usable.view.embedding.space()).await;
+            usable.thresholds = usable.thresholds.by_posterior(posterior);
+        }
         let input = ResolveInput { probe, usable, limit, min_similarity, mode, labels };
         let policy = &handle.collection.policy;
         let refusals = acceptance::refusals(policy, &input.probe.modalities(), &input.probe.reports());

@@ -50,7 +50,7 @@ async fn a_collection_is_read_as_it_was_created(subject: &Subject) {
         person_half_life: std::time::Duration::from_hours(3),
         target_fpir: 0.003,
         target_fmr: 1e-6,
-        max_uncertain: Some(0.125),
+        target_duplicates: 0.125,
         quality: QualityPolicy { face_px_min: Some(60.5), frames_min: Some(20), ..QualityPolicy::default() },
         pad: PadPolicy { mode: PadMode::Require, score_min: 0.75 },
         pooling: Pooling::MeanOfBest(NonZeroU32::MIN),
