@@ -85,7 +85,7 @@ bench-onnx: build ## the encoders beside ONNX Runtime on the same weights, as ra
 		--models "$${SEMBLANCE_MODELS_DIR:-data/models}" $(ARGS)
 
 promises: libtorch ## realised error rates beside their targets, on the real embeddings of the test data
-	cargo test --release --workspace --lib -- --ignored --nocapture realised_error_rates ratios_are_calibrated
+	cargo test --release --workspace --lib -- --ignored --nocapture realised_error_rates three_way_rates ratios_are_calibrated
 
 chart: ## lint and render the Helm chart, where helm is installed
 	@tools/chart.sh

@@ -234,7 +234,8 @@ impl Thresholds {
     /// `posterior`.
     #[must_use]
     pub fn by_posterior(self, posterior: PosteriorThresholds) -> Self {
-        let PosteriorThresholds { known, new, source, trials, fpir_upper_bound, expected, reasons } = posterior;
+        let PosteriorThresholds { known, new, source, calibration, trials, fpir_upper_bound, expected, reasons } =
+            posterior;
         Self {
             point: OperatingPoint {
                 threshold_known: None,
@@ -246,7 +247,7 @@ impl Thresholds {
                 expected_uncertain_nonmated: expected.uncertain_nonmated,
                 fpir_upper_bound,
                 source,
-                calibration: None,
+                calibration,
                 trials,
                 ..self.point
             },

@@ -5,10 +5,11 @@
 //! KNOWN, and the share `targetDuplicates` of mated trials stays below the threshold for NEW.
 
 use super::{
+    TRIALS_MIN,
     bounds::{self, MARGIN_MIN},
     tail::ParetoTail,
 };
-use domain::{MatedLogit, Policy, PosteriorTrials, Reason, ThresholdSource};
+use domain::{CalibrationId, MatedLogit, Policy, PosteriorTrials, Reason, ThresholdSource};
 
 /// Number of expected errors among the independent trials up to which the odds of the decider limit the threshold for KNOWN,
 /// and from which they no longer count. Between both their part falls evenly.
@@ -20,10 +21,11 @@ const MATED_TRIALS_MIN: usize = 50;
 /// Distributions of the decider's log-odds in one space of one collection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PosteriorCalibration {
-    /// Number of identities in the rehearsed gallery.
-    identities: u64,
     /// `None` with too few trials.
     nonmated: Option<ParetoTail>,
+    /// Number of independent non-mated trials: trials of one person are not independent.
+    independent: f64,
+    source: ThresholdSource,
     mated: MatedLogits,
 }
 
@@ -46,6 +48,8 @@ pub struct PosteriorThresholds {
     /// NEW below this.
     pub new: f64,
     pub source: ThresholdSource,
+    /// The stored calibration that an operator activated; `None` for an automatic one.
+    pub calibration: Option<CalibrationId>,
     /// Number of non-mated trials.
     pub trials: u64,
     /// Upper bound of the FPIR with 95 % confidence; `None` with too few trials.
@@ -77,7 +81,13 @@ impl PosteriorCalibration {
             by_logit.sort_by(|one, other| one.logit.total_cmp(&other.logit));
             by_logit
         };
-        let nonmated = ParetoTail::fit(trials.nonmated.iter().copied());
+        let (source, nonmated, people) = if trials.outsiders.len() >= TRIALS_MIN {
+            (ThresholdSource::Outsiders, &trials.outsiders, trials.outsiders.len() as u64)
+        } else {
+            (ThresholdSource::Rehearsal, &trials.nonmated, trials.identities)
+        };
+        let independent = people.min(nonmated.len() as u64) as f64;
+        let nonmated = ParetoTail::fit(nonmated.iter().copied());
         let mated = if trials.mated.len() >= MATED_TRIALS_MIN {
             MatedLogits::Trials { by_logit: sorted(&trials.mated), is_made_up: false }
         } else if trials.made_up.len() >= MATED_TRIALS_MIN {
@@ -89,20 +99,13 @@ impl PosteriorCalibration {
         } else {
             MatedLogits::Odds
         };
-        Self { identities: trials.identities, nonmated, mated }
-    }
-
-    /// Number of identities in the rehearsed gallery.
-    #[must_use]
-    pub fn identities(&self) -> u64 {
-        self.identities
+        Self { nonmated, independent, source, mated }
     }
 
     /// The thresholds for a policy. `is_stale` says that the gallery has changed too much since the rehearsal.
     #[must_use]
     pub fn thresholds(&self, policy: &Policy, is_stale: bool) -> PosteriorThresholds {
-        let people = self.identities.max(1) as f64;
-        let independent = self.nonmated.as_ref().map_or(0.0, |tail| people.min(tail.trials() as f64));
+        let independent = if self.nonmated.is_some() { self.independent } else { 0.0 };
         let errors = policy.target_fpir * independent;
         // At equal priors, at most a share 1 / odds of non-mated probes reaches calibrated odds.
         let odds = -log_odds(policy.target_fpir);
@@ -127,7 +130,8 @@ impl PosteriorCalibration {
         PosteriorThresholds {
             known: probability(known),
             new: probability(new),
-            source: if has_trials { ThresholdSource::Rehearsal } else { ThresholdSource::None },
+            source: if has_trials { self.source } else { ThresholdSource::None },
+            calibration: None,
             trials: self.nonmated.as_ref().map_or(0, |tail| tail.trials() as u64),
             fpir_upper_bound: self.nonmated.as_ref().map(|tail| {
                 let errors = tail.reached(known) * independent / tail.trials() as f64;
@@ -174,17 +178,17 @@ impl MatedLogits {
     }
 
     /// Share of the trials; `None` without trials.
-    fn share(&self, holds: impl Fn(&MatedLogit) -> bool) -> Option<f64> {
+    fn share(&self, holds: impl Fn(MatedLogit) -> bool) -> Option<f64> {
         match self {
             Self::Trials { by_logit, .. } => {
-                Some(by_logit.iter().filter(|mated| holds(mated)).count() as f64 / by_logit.len() as f64)
+                Some(by_logit.iter().filter(|mated| holds(**mated)).count() as f64 / by_logit.len() as f64)
             }
             Self::Weighted(_) | Self::Odds => None,
         }
     }
 }
 
-fn is_above(mated: &MatedLogit, logit: f64) -> bool {
+fn is_above(mated: MatedLogit, logit: f64) -> bool {
     f64::from(mated.logit) >= logit
 }
 
@@ -207,7 +211,7 @@ mod tests {
             identities: count.into(),
             nonmated: (0..count).map(|number| at(number) - 10.0).collect(),
             mated: (0..count).map(|number| MatedLogit { logit: at(number) - 2.0, margin: 0.1 }).collect(),
-            made_up: Vec::new(),
+            ..PosteriorTrials::default()
         }
     }
 
@@ -279,6 +283,21 @@ mod tests {
         let scale = 10.0 / total;
         let thresholds = calibration.thresholds(&policy(1e-6, 0.1 * scale), false);
         assert!((log_odds(thresholds.new) + 4.0).abs() < 0.05, "{}", log_odds(thresholds.new));
+    }
+
+    #[test]
+    fn three_hundred_outsiders_replace_the_nonmated_trials() {
+        let own = trials(1000);
+        let outsiders: Vec<f32> = own.nonmated.iter().map(|logit| logit + 1.0).collect();
+        let few = PosteriorTrials { outsiders: outsiders[..299].to_vec(), ..own.clone() };
+        let known = |trials: &PosteriorTrials| {
+            let thresholds = PosteriorCalibration::from_trials(trials).thresholds(&policy(0.05, 0.1), false);
+            (thresholds.source, log_odds(thresholds.known))
+        };
+        assert_eq!(known(&few), known(&own), "too few outsiders are ignored");
+        let (source, threshold) = known(&PosteriorTrials { outsiders, ..own.clone() });
+        assert_eq!(source, ThresholdSource::Outsiders);
+        assert!((threshold - known(&own).1 - 1.0).abs() < 1e-3, "{threshold}");
     }
 
     #[test]

@@ -40,6 +40,16 @@ pub struct PosteriorTrials {
     /// Made-up mated trials: a template against the gallery without its identity, in which another identity is as similar
     /// to it as a genuine pair of the encoder. Empty without genuine similarities.
     pub made_up: Vec<MatedLogit>,
+    /// People who are not enrolled against the gallery, in a stored calibration with outsiders.
+    pub outsiders: Vec<f32>,
+}
+
+impl PosteriorTrials {
+    /// Whether there is no trial of any kind, as in calibrations from before these trials.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nonmated.is_empty() && self.mated.is_empty() && self.made_up.is_empty() && self.outsiders.is_empty()
+    }
 }
 
 /// A mated trial of the open-set decider.

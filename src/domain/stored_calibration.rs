@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CalibrationId, EmbeddingSpace, Pooling, Rehearsal, Similarity, SpaceName, Timestamp};
+use super::{CalibrationId, EmbeddingSpace, Pooling, PosteriorTrials, Rehearsal, Similarity, SpaceName, Timestamp};
 
 /// Maximum change of the number of identities, as a share of the old number, before thresholds are recomputed.
 pub const GALLERY_MOVE_MAX: f64 = 0.2;
@@ -27,6 +27,8 @@ pub struct StoredCalibration {
     pub rehearsal: Rehearsal,
     /// The highest similarity to any identity, for each person of a cohort that is not enrolled. May be empty.
     pub outsiders: Vec<Similarity>,
+    /// Trials of the open-set decider. May be empty.
+    pub posterior: PosteriorTrials,
 }
 
 /// The present state of the gallery that a calibration is compared with.
@@ -135,6 +137,7 @@ mod tests {
             create_time: Timestamp::UNIX_EPOCH,
             rehearsal: Rehearsal { identities: 100, ..Rehearsal::default() },
             outsiders: Vec::new(),
+            posterior: PosteriorTrials::default(),
         };
         let same =
             GalleryState { space: Some(space(1)), identities: 100, quality_mean: Some(0.7), pooling: Pooling::Best };

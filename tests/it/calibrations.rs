@@ -250,20 +250,29 @@ async fn what_cannot_be_calibrated_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_limit_on_the_uncertain_is_set_told_and_taken_away() {
+async fn rates_that_are_no_rates_are_refused_and_change_nothing() {
     let home = Home::new(&Database::Sqlite).await;
     let server = start(&home);
     make(&server).await;
     let path = "/v1/collections/staff";
-    let limited = server.expect(Method::PATCH, path, Some(json!({"policy": {"maxUncertain": 0.1}}))).await;
-    assert_eq!(limited["policy"]["maxUncertain"], 0.1);
-    let kept = server.expect(Method::PATCH, path, Some(json!({"policy": {"targetFpir": 0.05}}))).await;
-    assert_eq!(kept["policy"]["maxUncertain"], 0.1);
-    let mask = format!("{path}?updateMask=policy.maxUncertain");
-    let free = server.expect(Method::PATCH, &mask, Some(json!({"policy": {}}))).await;
-    assert_eq!(free["policy"].get("maxUncertain"), None, "{free}");
-    let (status, problem) = server.ask(Method::PATCH, path, Some(json!({"policy": {"maxUncertain": 1.5}}))).await;
-    assert_eq!((status, &problem["violations"][0]["field"]), (StatusCode::BAD_REQUEST, &json!("policy.maxUncertain")));
+    let set = server.expect(Method::PATCH, path, Some(json!({"policy": {"targetDuplicates": 0.1}}))).await;
+    assert_eq!(set["policy"]["targetDuplicates"], 0.1);
+    for field in ["targetDuplicates", "targetFpir", "targetFmr"] {
+        for wrong in [json!(0), json!(1), json!(-0.1), json!("NaN"), json!(0.6)] {
+            let (status, problem) = server.ask(Method::PATCH, path, Some(json!({"policy": {field: wrong}}))).await;
+            let violation = &problem["violations"][0]["field"];
+            assert_eq!((status, violation), (StatusCode::BAD_REQUEST, &json!(format!("policy.{field}"))), "{problem}");
+        }
+    }
+    let kept = server.expect(Method::GET, path, None).await;
+    assert_eq!(kept["policy"], set["policy"]);
+    let mask = format!("{path}?updateMask=policy.targetDuplicates");
+    let (status, problem) = server.ask(Method::PATCH, path, Some(json!({"policy": {"maxUncertain": 0.1}}))).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{problem}");
+    // Rates that leave no band between known and new are a policy like any other.
+    let lax = json!({"policy": {"targetDuplicates": 0.5, "targetFpir": 0.5}});
+    let lax = server.expect(Method::PATCH, &format!("{mask},policy.targetFpir"), Some(lax)).await;
+    assert_eq!((&lax["policy"]["targetDuplicates"], &lax["policy"]["targetFpir"]), (&json!(0.5), &json!(0.5)));
 }
 
 #[tokio::test]

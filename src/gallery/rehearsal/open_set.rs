@@ -157,7 +157,9 @@ impl<'r> OpenSetRehearsal<'r> {
                     let without = same.iter().copied().chain(self.with_copies(owner, &surplus)).collect();
                     let without = LeftOut::new(self, without);
                     let mut nearest = others.clone();
-                    own.iter().for_each(|near| nearest.offer(*near));
+                    for near in &own {
+                        nearest.offer(*near);
+                    }
                     let surroundings = self.surroundings(*probe, &nearest, &without, &mut known);
                     Mated { identity: owner.0.into(), surroundings }
                 });

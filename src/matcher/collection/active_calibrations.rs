@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use crate::matcher::request::fault::Fault;
-use decision::Calibration;
+use decision::{Calibration, PosteriorCalibration};
 use domain::{CollectionUid, EmbeddingSpace, Modality, PackageCalibration, Revision, StoredCalibration};
 use store::Store;
 
@@ -29,6 +29,8 @@ pub(crate) struct ActiveCalibration {
     pub(crate) kept: StoredCalibration,
     /// `None` when this version of the program needs more trials than were kept.
     pub(crate) calibration: Option<Arc<Calibration>>,
+    /// `None` in calibrations from before the trials of the decider.
+    pub(crate) posterior: Option<Arc<PosteriorCalibration>>,
 }
 
 impl ActiveCalibrations {
@@ -57,7 +59,9 @@ impl ActiveCalibrations {
         let kept = store.in_collection(uid).active_calibrations().await?;
         let fit = move |kept: StoredCalibration| {
             let calibration = Calibration::from_kept(&kept, package(kept.space).as_ref()).map(Arc::new);
-            Arc::new(ActiveCalibration { kept, calibration })
+            let trials = &kept.posterior;
+            let posterior = (!trials.is_empty()).then(|| Arc::new(PosteriorCalibration::from_trials(trials)));
+            Arc::new(ActiveCalibration { kept, calibration, posterior })
         };
         // A fit takes milliseconds, so it runs on a blocking thread.
         let fitted = tokio::task::spawn_blocking(move || kept.into_iter().map(fit).collect());

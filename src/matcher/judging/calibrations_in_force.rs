@@ -169,15 +169,17 @@ impl Judging {
         handle: &CollectionHandle,
         space: EmbeddingSpace,
     ) -> PosteriorThresholds {
+        let policy = &handle.collection.policy;
+        if let Some(active) = self.active(handle, space.modality).await.filter(|a| a.kept.fits(space, policy.pooling))
+            && let Some(posterior) = &active.posterior
+        {
+            let thresholds = posterior.thresholds(policy, has_moved(handle, &active));
+            return PosteriorThresholds { calibration: Some(active.kept.id), ..thresholds };
+        }
         let identities = handle.index.identities_in(space);
         let ticket = handle.rehearsals.posterior.subscribe(space, identities);
         if ticket.must_rehearse {
-            let genuine = self.recognition.package_calibration(space).map_or_else(Vec::new, genuine_similarities);
-            let limits = RehearsalLimits {
-                trials_max: self.options.rehearsal_trials_max,
-                neighbours_max: NEIGHBOURS_MAX,
-                seed: SEED,
-            };
+            let (limits, genuine) = (self.open_set_limits(), self.genuine_similarities(space));
             let rehearse = move |handle: &CollectionHandle, ()| {
                 let trials = handle.index.rehearse_open_set(space, limits, &genuine, &log_odds);
                 Rehearsed { made: Arc::new(PosteriorCalibration::from_trials(&trials)), identities: trials.identities }
@@ -185,11 +187,20 @@ impl Judging {
             let put = move |rehearsals: &Rehearsals, made| rehearsals.posterior.put(&space, made);
             self.begin_rehearsal(handle, async {}, rehearse, put);
         }
-        let policy = &handle.collection.policy;
         match self.wait_for(ticket.made).await {
             Some(rehearsed) => rehearsed.made.thresholds(policy, rehearsed.is_stale(identities)),
             None => PosteriorCalibration::from_trials(&PosteriorTrials::default()).thresholds(policy, false),
         }
+    }
+
+    pub(crate) fn open_set_limits(&self) -> RehearsalLimits {
+        let trials_max = self.options.rehearsal_trials_max;
+        RehearsalLimits { trials_max, neighbours_max: NEIGHBOURS_MAX, seed: SEED }
+    }
+
+    /// Similarities of genuine pairs that the package of a space was measured with; empty without a package.
+    pub(crate) fn genuine_similarities(&self, space: EmbeddingSpace) -> Vec<f32> {
+        self.recognition.package_calibration(space).map_or_else(Vec::new, genuine_similarities)
     }
 
     /// The fusion of several modalities, fitted on a joint rehearsal of the gallery; without one the modalities count as

@@ -6,6 +6,8 @@ pub(crate) mod calibrations_in_force;
 pub(crate) mod fusion;
 #[cfg(test)]
 mod realised_error_rates;
+#[cfg(test)]
+mod three_way_rates;
 pub(crate) mod usable_modalities;
 
 use std::sync::Arc;

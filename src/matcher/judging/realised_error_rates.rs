@@ -35,16 +35,16 @@ const TARGETS: [f64; 3] = [0.05, 0.01, 0.001];
 const EXCESS_MAX: f64 = 1.3;
 
 /// The person on an image of that name.
-type PersonOn = fn(&str) -> &str;
+pub(super) type PersonOn = fn(&str) -> &str;
 
 /// The pictures of each person.
-type People = Vec<Vec<Embedding>>;
+pub(super) type People = Vec<Vec<Embedding>>;
 
-fn people(set: &str, person: PersonOn, modality: Modality) -> People {
+pub(super) fn people(set: &str, person: PersonOn, modality: Modality, pictures_max: usize) -> People {
     let mut people: BTreeMap<String, Vec<Embedding>> = BTreeMap::new();
     for (image, values) in testing::embeddings(set) {
         let pictures = people.entry(person(&image).to_owned()).or_default();
-        if pictures.len() < PICTURES_MAX {
+        if pictures.len() < pictures_max {
             pictures.push(Embedding::new(space(modality, values.len()), &values).expect("the set holds embeddings"));
         }
     }
@@ -56,7 +56,7 @@ fn space(modality: Modality, dimension: usize) -> EmbeddingSpace {
 }
 
 /// The log of a collection in which these were enrolled one after the other.
-fn log<'p>(people: impl IntoIterator<Item = &'p Vec<Embedding>>) -> Vec<Entry> {
+pub(super) fn log<'p>(people: impl IntoIterator<Item = &'p Vec<Embedding>>) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
     for (number, pictures) in people.into_iter().enumerate() {
         let id = IdentityId::new(&format!("p{number}")).expect("valid");
@@ -82,7 +82,7 @@ fn log<'p>(people: impl IntoIterator<Item = &'p Vec<Embedding>>) -> Vec<Entry> {
     entries
 }
 
-fn shuffled(count: usize, random: &mut Xoshiro256PlusPlus) -> Vec<usize> {
+pub(super) fn shuffled(count: usize, random: &mut Xoshiro256PlusPlus) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
     for last in (1..count).rev() {
         order.swap(last, below(last + 1, random));
@@ -90,7 +90,7 @@ fn shuffled(count: usize, random: &mut Xoshiro256PlusPlus) -> Vec<usize> {
     order
 }
 
-fn below(bound: usize, random: &mut Xoshiro256PlusPlus) -> usize {
+pub(super) fn below(bound: usize, random: &mut Xoshiro256PlusPlus) -> usize {
     usize::try_from(random.next_u64() % bound as u64).expect("below the bound, which is one")
 }
 
@@ -151,7 +151,7 @@ fn realised_fpir_of_non_enrolled_people_meets_its_target_on_real_data() {
     let sets: [(&str, PersonOn); 2] =
         [("lfw_mobilefacenet", testing::lfw_person), ("market_osnet", testing::market_person)];
     for (set, person) in sets {
-        let people = people(set, person, Modality::Face);
+        let people = people(set, person, Modality::Face, PICTURES_MAX);
         let mut random = Xoshiro256PlusPlus::seed_from_u64(11);
         let mut seen = vec![Trials::default(); people.len()];
         let mut extrapolated = [false; TARGETS.len()];
@@ -265,8 +265,8 @@ fn try_chimeras(chimeras: &[Chimera], trials: &mut ChimeraTrials, random: &mut X
 #[ignore = "needs SEMBLANCE_TEST_DATA"]
 #[expect(clippy::print_stderr, reason = "the realised rates are what the test is for")]
 fn fused_face_and_body_meet_the_target_and_miss_fewer_than_either_alone_on_real_data() {
-    let faces = people("lfw_mobilefacenet", testing::lfw_person, Modality::Face);
-    let bodies = people("market_osnet", testing::market_person, Modality::Person);
+    let faces = people("lfw_mobilefacenet", testing::lfw_person, Modality::Face, PICTURES_MAX);
+    let bodies = people("market_osnet", testing::market_person, Modality::Person, PICTURES_MAX);
     let several = |people: People| people.into_iter().filter(|pictures| pictures.len() >= 3);
     let chimeras: Vec<Chimera> =
         several(faces).zip(several(bodies)).map(|(face, body)| Chimera { views: [face, body] }).collect();

@@ -7,7 +7,10 @@ use tokio::time::timeout_at;
 
 use crate::matcher::{
     collection::collection_handle::CollectionHandle,
-    judging::{Judging, calibrations_in_force::SEED},
+    judging::{
+        Judging,
+        calibrations_in_force::{SEED, log_odds},
+    },
     options::CalibrationOptions,
     recognition::Recognition,
     replica::Replica,
@@ -15,10 +18,11 @@ use crate::matcher::{
     request::fault::Fault,
     turn::{Writes, collection_turn::CollectionTurn},
 };
-use decision::{Calibration, TRIALS_MIN};
+use decision::{Calibration, TRIALS_MIN, relations::NEIGHBOURS_MAX};
 use domain::{
-    CalibrationId, Clock, CollectionId, Embedding, EmbeddingSpace, IdSource, Modality, Rehearsal, SAME_IMAGE, Sample,
-    Similarity, SpaceBinding, SpaceName, StaleReason, StoredCalibration, ThresholdEstimate, ThresholdSource,
+    CalibrationId, Clock, CollectionId, Embedding, EmbeddingSpace, IdSource, IdentityId, Modality, PosteriorTrials,
+    Rehearsal, SAME_IMAGE, Sample, Similarity, SpaceBinding, SpaceName, StaleReason, StoredCalibration,
+    ThresholdEstimate, ThresholdSource,
 };
 use gallery::Query;
 use store::Store;
@@ -38,6 +42,7 @@ pub struct CalibrationDraft {
 /// The trials of a gallery.
 struct GalleryTrials {
     rehearsal: Rehearsal,
+    posterior: PosteriorTrials,
     /// The highest similarity of each outsider.
     outsiders: Vec<Similarity>,
     /// Enough trials for a calibration.
@@ -134,7 +139,7 @@ impl CalibrationUseCases {
         let handle = self.replica.open(&draft.collection).await?;
         let binding = calibrated_space(&handle, draft.modality, draft.model.as_ref())?;
         let embeddings = self.outsiders(context, &handle, &binding, draft.outsiders).await?;
-        let GalleryTrials { mut rehearsal, outsiders, is_enough } =
+        let GalleryTrials { mut rehearsal, posterior, outsiders, is_enough } =
             self.try_out(&handle, binding.space, embeddings).await?;
         rehearsal.reviewed = self.judging.reviewed(&handle, binding.space).await?;
         if !is_enough {
@@ -151,6 +156,7 @@ impl CalibrationUseCases {
             create_time: self.clock.now(),
             rehearsal,
             outsiders,
+            posterior,
         })
     }
 
@@ -193,16 +199,27 @@ impl CalibrationUseCases {
     ) -> Result<GalleryTrials, Fault> {
         let (index, pooling, now) = (Arc::clone(&handle.index), handle.collection.policy.pooling, self.clock.now());
         let trials_max = self.judging.options().rehearsal_trials_max;
+        let limits = self.judging.open_set_limits();
+        let genuine = self.judging.genuine_similarities(space);
         let try_out = move || {
             let began = Instant::now();
             let rehearsal = index.rehearse(space, pooling, trials_max, SEED);
-            let query = Query { limit: 1, filter: None, now, pooling, similarity_min: None };
-            let nearest = |embedding: &Embedding| index.search(embedding, &query).first().map(|best| best.similarity);
-            let outsiders: Vec<Similarity> =
-                outsiders.iter().filter_map(nearest).filter(|best| best.0 < SAME_IMAGE).collect();
+            let mut posterior = index.rehearse_open_set(space, limits, &genuine, &log_odds);
+            let query = Query { limit: NEIGHBOURS_MAX, filter: None, now, pooling, similarity_min: None };
+            let mut best = Vec::with_capacity(outsiders.len());
+            for outsider in &outsiders {
+                let nearest = index.search(outsider, &query);
+                let similarity = nearest.first().map(|best| best.similarity).filter(|best| best.0 < SAME_IMAGE);
+                best.extend(similarity);
+                let identities: Vec<IdentityId> = nearest.into_iter().map(|candidate| candidate.identity).collect();
+                let surroundings = similarity.and_then(|_| index.neighbourhood(outsider, &identities, NEIGHBOURS_MAX));
+                #[expect(clippy::cast_possible_truncation, reason = "log-odds are limited")]
+                posterior.outsiders.extend(surroundings.map(|(near, gallery)| log_odds(&near, &gallery) as f32));
+            }
+            let outsiders = best;
             tracing::debug!(took = ?began.elapsed(), "rehearsed a gallery");
             let is_enough = Calibration::from_trials(&rehearsal, &outsiders, None).is_some();
-            GalleryTrials { rehearsal, outsiders, is_enough }
+            GalleryTrials { rehearsal, posterior, outsiders, is_enough }
         };
         self.judging.rehearse_alone(try_out).await.map_err(Fault::internal)
     }

@@ -1,6 +1,8 @@
 use super::*;
 use crate::StoreError;
-use domain::{CalibrationId, Pooling, Rehearsal, ReviewedSimilarities, Similarity, StoredCalibration};
+use domain::{
+    CalibrationId, MatedLogit, Pooling, PosteriorTrials, Rehearsal, ReviewedSimilarities, Similarity, StoredCalibration,
+};
 
 on_both_databases!(
     a_calibration_is_read_as_it_was_stored,
@@ -30,6 +32,13 @@ pub(super) fn kept(number: u128) -> StoredCalibration {
             reviewed: ReviewedSimilarities { right: trials(4), wrong: trials(2) },
         },
         outsiders: trials(3),
+        posterior: PosteriorTrials {
+            identities: 17,
+            nonmated: vec![-7.5, 2.25, -30.0],
+            mated: vec![MatedLogit { logit: 4.5, margin: 0.25 }, MatedLogit { logit: -1.5, margin: -0.125 }],
+            made_up: vec![MatedLogit { logit: 30.0, margin: 1.5 }],
+            outsiders: vec![0.5],
+        },
     }
 }
 

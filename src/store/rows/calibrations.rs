@@ -3,13 +3,27 @@ use uuid::Uuid;
 
 use super::{SpaceColumns, Table};
 use crate::Result;
-use domain::{CalibrationId, Pooling, Rehearsal, ReviewedSimilarities, Similarity, StoredCalibration};
+use domain::{
+    CalibrationId, MatedLogit, Pooling, PosteriorTrials, Rehearsal, ReviewedSimilarities, Similarity, StoredCalibration,
+};
 
 const CALIBRATIONS: Table = Table("calibrations");
+/// The decider limits its log-odds to 30.
+const LOGIT_MAX: f32 = 31.0;
 
 /// Similarities as 32-bit floats, little endian.
 pub(crate) fn trial_bytes(trials: &[Similarity]) -> Vec<u8> {
     trials.iter().flat_map(|similarity| similarity.0.to_le_bytes()).collect()
+}
+
+/// Log-odds as 32-bit floats, little endian.
+pub(crate) fn logit_bytes(logits: &[f32]) -> Vec<u8> {
+    logits.iter().flat_map(|logit| logit.to_le_bytes()).collect()
+}
+
+/// Log-odds and margins in turns, as 32-bit floats, little endian.
+pub(crate) fn mated_logit_bytes(trials: &[MatedLogit]) -> Vec<u8> {
+    trials.iter().flat_map(|trial| [trial.logit, trial.margin]).flat_map(f32::to_le_bytes).collect()
 }
 
 #[derive(Debug, FromRow)]
@@ -29,6 +43,10 @@ pub(crate) struct CalibrationRow {
     outsiders: Vec<u8>,
     reviewed_right: Vec<u8>,
     reviewed_wrong: Vec<u8>,
+    posterior_nonmated: Vec<u8>,
+    posterior_mated: Vec<u8>,
+    posterior_made_up: Vec<u8>,
+    posterior_outsiders: Vec<u8>,
     create_time: i64,
 }
 
@@ -54,14 +72,37 @@ impl CalibrationRow {
                 },
             },
             outsiders: trials("outsiders", &self.outsiders)?,
+            posterior: PosteriorTrials {
+                identities: CALIBRATIONS.count(self.identities)?,
+                nonmated: logits("posterior_nonmated", &self.posterior_nonmated)?,
+                mated: mated_logits("posterior_mated", &self.posterior_mated)?,
+                made_up: mated_logits("posterior_made_up", &self.posterior_made_up)?,
+                outsiders: logits("posterior_outsiders", &self.posterior_outsiders)?,
+            },
         })
     }
 }
 
 fn trials(column: &str, bytes: &[u8]) -> Result<Vec<Similarity>> {
-    let (numbers, rest) = bytes.as_chunks();
-    let trials: Vec<Similarity> = numbers.iter().map(|number| Similarity(f32::from_le_bytes(*number))).collect();
     // The product of two unit vectors may exceed one by rounding.
-    let is_sound = rest.is_empty() && trials.iter().all(|trial| trial.0.abs() < 1.01);
-    if is_sound { Ok(trials) } else { Err(CALIBRATIONS.unreadable(column)) }
+    Ok(numbers(column, bytes, 1.01)?.into_iter().map(Similarity).collect())
+}
+
+fn logits(column: &str, bytes: &[u8]) -> Result<Vec<f32>> {
+    numbers(column, bytes, LOGIT_MAX)
+}
+
+fn mated_logits(column: &str, bytes: &[u8]) -> Result<Vec<MatedLogit>> {
+    let numbers = numbers(column, bytes, LOGIT_MAX)?;
+    let (pairs, rest) = numbers.as_chunks();
+    let trials = pairs.iter().map(|[logit, margin]| MatedLogit { logit: *logit, margin: *margin }).collect();
+    if rest.is_empty() { Ok(trials) } else { Err(CALIBRATIONS.unreadable(column)) }
+}
+
+/// Numbers with an absolute value below `limit`.
+fn numbers(column: &str, bytes: &[u8], limit: f32) -> Result<Vec<f32>> {
+    let (numbers, rest) = bytes.as_chunks();
+    let numbers: Vec<f32> = numbers.iter().map(|number| f32::from_le_bytes(*number)).collect();
+    let is_sound = rest.is_empty() && numbers.iter().all(|number| number.abs() < limit);
+    if is_sound { Ok(numbers) } else { Err(CALIBRATIONS.unreadable(column)) }
 }

@@ -16,7 +16,7 @@ mod templates;
 
 use sqlx::FromRow;
 
-pub(super) use calibrations::{CalibrationRow, trial_bytes};
+pub(super) use calibrations::{CalibrationRow, logit_bytes, mated_logit_bytes, trial_bytes};
 pub(super) use collections::{CollectionRow, HeadRow, role_word};
 pub(super) use decisions::DecisionRow;
 pub(super) use idempotency::IdempotencyRow;

@@ -4,7 +4,7 @@ use sqlx::types::Json;
 use super::session::{CollectionAccess, Session};
 use crate::{
     Calibrations, Page, Result,
-    rows::{CalibrationRow, bigint, micros, trial_bytes},
+    rows::{CalibrationRow, bigint, logit_bytes, mated_logit_bytes, micros, trial_bytes},
 };
 use domain::{CalibrationId, Modality, Pooling, StoredCalibration};
 
@@ -12,7 +12,8 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, model, modality, digest, dimension, parts, pooling, quality_mean, active, identities, templates,
-                    nonmated_best, impostor, mated_best, outsiders, reviewed_right, reviewed_wrong, create_time
+                    nonmated_best, impostor, mated_best, outsiders, reviewed_right, reviewed_wrong,
+                    posterior_nonmated, posterior_mated, posterior_made_up, posterior_outsiders, create_time
              FROM calibrations
              WHERE collection_uid = $1 ",
             $rest
@@ -64,8 +65,10 @@ impl<A: CollectionAccess> Calibrations for Session<A> {
             "INSERT INTO calibrations
                  (id, collection_uid, model, modality, digest, dimension, parts, pooling, quality_mean, active,
                   identities, templates, nonmated_best, impostor, mated_best, outsiders, reviewed_right,
-                  reviewed_wrong, create_time)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
+                  reviewed_wrong, posterior_nonmated, posterior_mated, posterior_made_up, posterior_outsiders,
+                  create_time)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
+                     $23)",
         )
         .bind(calibration.id.0)
         .bind(uid.0)
@@ -85,6 +88,10 @@ impl<A: CollectionAccess> Calibrations for Session<A> {
         .bind(trial_bytes(&calibration.outsiders))
         .bind(trial_bytes(&calibration.rehearsal.reviewed.right))
         .bind(trial_bytes(&calibration.rehearsal.reviewed.wrong))
+        .bind(logit_bytes(&calibration.posterior.nonmated))
+        .bind(mated_logit_bytes(&calibration.posterior.mated))
+        .bind(mated_logit_bytes(&calibration.posterior.made_up))
+        .bind(logit_bytes(&calibration.posterior.outsiders))
         .bind(micros(calibration.create_time))
         .execute(&mut *step)
         .await?;
