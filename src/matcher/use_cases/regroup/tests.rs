@@ -1,13 +1,15 @@
 //! Merges, splits and reverts on an in-memory database: random sequences that are undone, and what is refused.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::matcher::{
     collection::group_commit::EnrollWrite,
-    testbed::{Testbed, context, enroll_write},
+    options::{MatcherOptions, WriteOptions},
+    testbed::{self, NoEncoders, Testbed, context, enroll_write},
+    use_cases::collections::CollectionDraft,
     use_cases::identities::{IdentityDraft, IdentityPatch},
     use_cases::revert::{RevertDraft, RevertExtent},
 };
@@ -178,8 +180,16 @@ async fn carried_out(testbed: &Testbed, proposal: &Proposal) -> Option<IdentityI
     Some(first)
 }
 
+/// A testbed in which every merge has room.
+async fn roomy() -> Testbed {
+    let options = testbed::options(8);
+    let writes = WriteOptions { templates_per_identity_max: 100, ..options.writes.clone() };
+    let options = MatcherOptions { writes, ..options };
+    Box::pin(Testbed::with(options, CollectionDraft::default(), Arc::new(NoEncoders))).await
+}
+
 async fn regroupings_are_undone(proposals: Vec<Proposal>) {
-    let testbed = Testbed::new(8).await;
+    let testbed = roomy().await;
     for (person, number) in ["ann", "bob", "carl", "dora"].into_iter().zip(0_u16..) {
         let numbers: Vec<u16> = (0..=number % 3).map(|at| number * 5 + at).collect();
         testbed.enrolled(person, &numbers, &[("name", person), (person, "yes")]).await;
