@@ -47,7 +47,7 @@ impl RegroupingKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RegroupingState {
-    InForce(Lineage),
+    InForce(Box<Lineage>),
     /// Reverted at this time. The lineage is gone.
     Reverted(Timestamp),
 }

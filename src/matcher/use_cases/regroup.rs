@@ -178,7 +178,7 @@ pub(crate) async fn merge_in_turn(
         identity,
         position,
         time: now,
-        state: RegroupingState::InForce(Lineage { before, after, others, others_then, moves }),
+        state: RegroupingState::InForce(Box::new(Lineage { before, after, others, others_then, moves })),
     };
     keep(turn, regrouping, identities).await
 }
@@ -237,7 +237,13 @@ async fn split_in_turn(turn: &mut CollectionTurn, draft: SplitDraft) -> Result<R
         identity: identity.clone(),
         position,
         time: now,
-        state: RegroupingState::InForce(Lineage { before, after, others: vec![other], others_then: 1, moves }),
+        state: RegroupingState::InForce(Box::new(Lineage {
+            before,
+            after,
+            others: vec![other],
+            others_then: 1,
+            moves,
+        })),
     };
     keep(turn, regrouping, vec![record]).await
 }

@@ -74,7 +74,7 @@ async fn revert_in_turn(
     let blocked = |problems| Fault::RevertBlocked { kind: regrouping.kind.as_str(), id: regrouping.id, problems };
     let lineage = match &regrouping.state {
         RegroupingState::Reverted(_) => return Err(Fault::AlreadyReverted(regrouping.id)),
-        RegroupingState::InForce(lineage) => lineage.clone(),
+        RegroupingState::InForce(lineage) => (**lineage).clone(),
     };
     if regrouping.holder != regrouping.identity {
         let (kept, holder) = (&regrouping.identity, &regrouping.holder);
@@ -95,7 +95,7 @@ async fn revert_in_turn(
     };
     turn.store().mark_reverted(regrouping.id, now).await?;
     regrouping.state =
-        RegroupingState::InForce(Lineage { others: undoing.others, moves: undoing.moves, ..undoing.lineage });
+        RegroupingState::InForce(Box::new(Lineage { others: undoing.others, moves: undoing.moves, ..undoing.lineage }));
     let mut summary = RegroupingSummary::of(&regrouping, |one| one.from.clone());
     summary.revert_time = Some(now);
     Ok(Regrouped { regrouping: summary, identities, token: turn.token() })
@@ -104,12 +104,11 @@ async fn revert_in_turn(
 /// The regrouping of the request.
 async fn chosen(turn: &mut CollectionTurn, draft: &RevertDraft) -> Result<Regrouping, Fault> {
     let RevertDraft { identity, regrouping, .. } = draft;
-    let id = match regrouping {
-        Some(named) => *named,
-        None => {
-            let latest = turn.store().latest_regrouping(identity).await?;
-            latest.ok_or_else(|| Fault::NothingToRevert(identity.clone()))?
-        }
+    let id = if let Some(named) = regrouping {
+        *named
+    } else {
+        let latest = turn.store().latest_regrouping(identity).await?;
+        latest.ok_or_else(|| Fault::NothingToRevert(identity.clone()))?
     };
     let found = turn.store().regrouping(id).await?.ok_or(Fault::NoRegrouping(id))?;
     let made_it = match &found.state {
@@ -171,7 +170,7 @@ async fn of_merge(turn: &mut CollectionTurn, lineage: Lineage) -> Result<Undoing
     }
     let restored: HashSet<&IdentityId> = others.iter().map(|other| &other.record.id).collect();
     moves.retain(|one| restored.contains(&one.from));
-    Ok(Undoing { others, moves, problems, lineage })
+    Ok(Undoing { lineage, others, moves, problems })
 }
 
 async fn of_split(turn: &mut CollectionTurn, lineage: Lineage) -> Result<Undoing, Fault> {
@@ -187,7 +186,7 @@ async fn of_split(turn: &mut CollectionTurn, lineage: Lineage) -> Result<Undoing
             problems.push(format!("identity {id} was merged into {into} since; revert that first"));
         }
     }
-    Ok(Undoing { others, moves, problems, lineage })
+    Ok(Undoing { lineage, others, moves, problems })
 }
 
 /// Restores the sources, moves their templates back, and takes back what the merge changed of the target's record.

@@ -56,7 +56,7 @@ fn merge(number: u128, sources: &[(&str, &[u16])]) -> Regrouping {
         holder: alice,
         position: Position(number.try_into().expect("small")),
         time,
-        state: RegroupingState::InForce(lineage),
+        state: RegroupingState::InForce(Box::new(lineage)),
     }
 }
 
@@ -72,7 +72,7 @@ async fn read(store: &Arc<dyn Store>, uid: CollectionUid, number: u128) -> Optio
 
 async fn lineage(store: &Arc<dyn Store>, uid: CollectionUid, number: u128) -> Lineage {
     match read(store, uid, number).await.expect("there").state {
-        RegroupingState::InForce(lineage) => lineage,
+        RegroupingState::InForce(lineage) => *lineage,
         RegroupingState::Reverted(_) => panic!("it is in force"),
     }
 }

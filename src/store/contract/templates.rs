@@ -187,7 +187,9 @@ async fn a_move_changes_the_owner_and_nothing_else(subject: &Subject) {
     turn.commit().await.expect("committed");
 
     stored.truncate(2);
-    stored.iter_mut().for_each(|one| one.template.identity = identity_id("bob"));
+    for one in &mut stored {
+        one.template.identity = identity_id("bob");
+    }
     assert_eq!(store.in_collection(uid).stored_templates(Position::START, 10).await.expect("a page"), stored);
     assert_eq!(store.in_collection(uid).templates_of(&identity_id("bob"), None, 9).await.expect("a page").len(), 2);
     assert_eq!(

@@ -48,9 +48,12 @@ pub(crate) struct OtherRow {
 
 #[derive(Debug, FromRow)]
 pub(crate) struct TemplateMoveRow {
-    template_id: Uuid,
-    from_id: String,
-    to_id: String,
+    #[sqlx(rename = "template_id")]
+    template: Uuid,
+    #[sqlx(rename = "from_id")]
+    from: String,
+    #[sqlx(rename = "to_id")]
+    to: String,
 }
 
 impl RegroupingRow {
@@ -60,7 +63,7 @@ impl RegroupingRow {
             (None, Some(Json(LineageRecords { before, after, others_then }))) => {
                 let others = others.into_iter().map(OtherRow::read).collect::<Result<_>>()?;
                 let moves = moves.into_iter().map(TemplateMoveRow::read).collect::<Result<_>>()?;
-                RegroupingState::InForce(Lineage { before, after, others, others_then, moves })
+                RegroupingState::InForce(Box::new(Lineage { before, after, others, others_then, moves }))
             }
             (Some(_), Some(_)) | (None, None) => {
                 return Err(corrupt("a row of regroupings is neither in force nor reverted"));
@@ -88,9 +91,9 @@ impl OtherRow {
 impl TemplateMoveRow {
     fn read(self) -> Result<TemplateMove> {
         Ok(TemplateMove {
-            template: TemplateId(self.template_id),
-            from: MOVES.identity_id(&self.from_id)?,
-            to: MOVES.identity_id(&self.to_id)?,
+            template: TemplateId(self.template),
+            from: MOVES.identity_id(&self.from)?,
+            to: MOVES.identity_id(&self.to)?,
         })
     }
 }

@@ -80,7 +80,7 @@ impl<A: CollectionAccess> Regroupings for Session<A> {
         let uid = self.0.uid();
         let mut step = self.0.write().await?;
         let (revert_time, lineage) = match &regrouping.state {
-            RegroupingState::InForce(lineage) => (None, Some(lineage)),
+            RegroupingState::InForce(lineage) => (None, Some(lineage.as_ref())),
             RegroupingState::Reverted(time) => (Some(micros(*time)), None),
         };
         let body = lineage.map(|Lineage { before, after, others_then, .. }| {

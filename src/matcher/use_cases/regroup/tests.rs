@@ -1,6 +1,6 @@
 //! Merges, splits and reverts on an in-memory database: random sequences that are undone, and what is refused.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 
@@ -100,7 +100,9 @@ impl Testbed {
     async fn state(&self) -> State {
         let uid = self.handle.collection.uid;
         let mut identities = self.matcher.store.in_collection(uid).identities(None, 1000).await.expect("a page");
-        identities.iter_mut().for_each(|identity| identity.revision = Revision::FIRST);
+        for identity in &mut identities {
+            identity.revision = Revision::FIRST;
+        }
         let templates =
             self.matcher.store.in_collection(uid).stored_templates(Position::START, 1000).await.expect("a page");
         State { identities, templates, answers: answers(&self.handle.index, self.matcher.now()) }
@@ -166,9 +168,9 @@ async fn carried_out(testbed: &Testbed, proposal: &Proposal) -> Option<IdentityI
         let draft = SplitDraft { identity: first.clone(), templates, made: None, labels: Labels::default() };
         testbed.divided(draft).await
     } else {
-        let sources: BTreeMap<_, _> =
-            proposal.others.iter().map(|at| (all[at.index(all.len())].id.clone(), ())).collect();
-        let sources: Vec<IdentityId> = sources.into_keys().filter(|source| *source != first).collect();
+        let others = proposal.others.iter().map(|at| &all[at.index(all.len())].id);
+        let sources: BTreeSet<&IdentityId> = others.filter(|source| **source != first).collect();
+        let sources: Vec<IdentityId> = sources.into_iter().cloned().collect();
         if sources.is_empty() {
             return None;
         }
