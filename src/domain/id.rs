@@ -152,6 +152,10 @@ server_id! {
     /// The id of a long-running operation.
     OperationId
 }
+server_id! {
+    /// The id of a regrouping: a merge or a split of identities.
+    RegroupingId
+}
 
 #[cfg(test)]
 mod tests {

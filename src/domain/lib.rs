@@ -22,6 +22,7 @@ mod neighbourhood;
 mod operation;
 mod quality;
 mod ranking;
+mod regrouping;
 mod report;
 mod review;
 mod sample;
@@ -46,7 +47,7 @@ pub use error_chain::ErrorChain;
 pub use filter::{FILTER_BYTES_MAX, FILTER_DEPTH_MAX, Filter, FilterError};
 pub use id::{
     CalibrationId, CollectionId, CollectionUid, DecisionId, ID_CHARS_MAX, IdError, IdentityId, OperationId,
-    ReviewCaseId, SpaceName, TemplateId,
+    RegroupingId, ReviewCaseId, SpaceName, TemplateId,
 };
 pub use identity::{Assignment, Certificate, Identity, Template, TemplateOrigin};
 pub use labels::{LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, Labels, LabelsError};
@@ -58,6 +59,9 @@ pub use operation::{
 };
 pub use quality::{Quality, QualityPolicy};
 pub use ranking::{Ranking, Reranking};
+pub use regrouping::{
+    HandedOver, Lineage, MERGE_SOURCES_MAX, OtherIdentity, Regrouping, RegroupingKind, RegroupingState, TemplateMove,
+};
 pub use report::{Face, Pad, PadVerdict, SampleReport, TrackReport};
 pub use review::{
     CandidateEvidence, CaseSelection, ReviewCase, ReviewOutcome, ReviewPolicy, ReviewStage, ReviewState, ReviewTrial,

@@ -38,6 +38,8 @@ pub enum Change {
     PutIdentity(Identity),
     /// Adds a template to an identity that exists; the store fills in its position.
     Admit(StoredTemplate),
+    /// Moves a template from one identity to another. Nothing else of the template changes.
+    MoveTemplate { template: TemplateId, from: IdentityId, to: IdentityId },
     /// Removes a template and its embedding.
     ForgetTemplate { identity: IdentityId, template: TemplateId },
     /// Removes an identity, its templates and their embeddings.
@@ -58,10 +60,12 @@ pub enum EntryKind {
     Label,
     /// An identity was removed because it had expired.
     Expire,
+    /// A template moved to the identity of the entry.
+    Move,
 }
 
 impl EntryKind {
-    pub const ALL: [Self; 4] = [Self::Admit, Self::Forget, Self::Label, Self::Expire];
+    pub const ALL: [Self; 5] = [Self::Admit, Self::Forget, Self::Label, Self::Expire, Self::Move];
 
     /// The word in the log.
     #[must_use]
@@ -71,6 +75,7 @@ impl EntryKind {
             Self::Forget => "forget",
             Self::Label => "label",
             Self::Expire => "expire",
+            Self::Move => "move",
         }
     }
 }
@@ -81,13 +86,16 @@ pub struct Entry {
     pub position: Position,
     pub kind: EntryKind,
     pub identity: IdentityId,
-    /// The template that was added or removed; `None` if the entry concerns the whole identity.
+    /// The template that was added, removed or moved; `None` if the entry concerns the whole identity.
     pub template: Option<TemplateId>,
     pub time: Timestamp,
     /// `Admit`: the template, unless a later entry removed it.
     pub admitted: Option<StoredTemplate>,
     /// `Label`: the present record of the identity, unless a later entry removed it.
     pub labelled: Option<Identity>,
+    /// `Move`: the template with its present identity, unless a later entry removed it. With its embedding, because a
+    /// follower that comes late may have dropped the template with its former identity.
+    pub moved: Option<StoredTemplate>,
 }
 
 impl Entry {

@@ -133,7 +133,7 @@ pub enum SurveyFinding<T> {
         /// Natural logarithm of the likelihood ratio of the similarity, genuine against impostor; `None` if trials are
         /// too few.
         llr: Option<f64>,
-        /// Both templates are from one image ([`SAME_IMAGE`](super::SAME_IMAGE)).
+        /// The cosine of both templates is at least [`SAME_IMAGE`](super::SAME_IMAGE), as that of one image is.
         same_image: bool,
     },
     /// A template in a group.
@@ -141,7 +141,7 @@ pub enum SurveyFinding<T> {
 }
 
 /// A template and its present identity.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TemplateOwner {
     pub template: TemplateId,
     pub identity: IdentityId,

@@ -149,9 +149,26 @@ impl LogWriter {
         vec![self.entry(EntryKind::Forget, name, Some(template))]
     }
 
+    /// The template as `stored` has it, of another identity.
+    pub(crate) fn move_template(&mut self, stored: &StoredTemplate, to: &str) -> Vec<Entry> {
+        let mut entry = self.entry(EntryKind::Move, to, Some(stored.template.id));
+        let template = Template { identity: id(to), ..stored.template.clone() };
+        entry.moved = Some(StoredTemplate { template, embedding: stored.embedding.clone() });
+        vec![entry]
+    }
+
     pub(crate) fn entry(&mut self, kind: EntryKind, name: &str, template: Option<TemplateId>) -> Entry {
         self.head = self.head.next();
         let identity = id(name);
-        Entry { position: self.head, kind, identity, template, time: now(), admitted: None, labelled: None }
+        Entry {
+            position: self.head,
+            kind,
+            identity,
+            template,
+            time: now(),
+            admitted: None,
+            labelled: None,
+            moved: None,
+        }
     }
 }

@@ -92,6 +92,59 @@ fn deleted_templates_are_never_found() {
 }
 
 #[test]
+fn a_moved_template_answers_for_its_new_owner() {
+    let index = index(GalleryOptions::default());
+    let mut writer = LogWriter::new(2);
+    let probe = embedding(&[1.0, 0.1]);
+    let enrolled = writer.enroll("alice", &[1.0, 0.0]);
+    let stored = enrolled[1].admitted.clone().expect("admitted");
+    index.apply(&enrolled).expect("in order");
+    index.apply(&writer.enroll("alice", &[0.0, 1.0])).expect("in order");
+    index.apply(&writer.enroll("bob", &[0.0, 1.0])).expect("in order");
+    let before = index.search(&probe, &Query::top(5));
+    assert_eq!(names(&before), ["alice", "bob"]);
+
+    index.apply(&writer.move_template(&stored, "bob")).expect("in order");
+    let moved = index.search(&probe, &Query::top(5));
+    assert_eq!(names(&moved), ["bob", "alice"]);
+    assert_eq!((moved[0].template, moved[0].similarity), (before[0].template, before[0].similarity));
+    assert_eq!((index.identities_in(space(2)), index.templates_in(space(2))), (2, 3));
+    // What moved stays when the former owner goes, and goes with the new one.
+    index.apply(&writer.forget_identity("alice")).expect("in order");
+    assert_eq!(index.search(&probe, &Query::top(5)), moved[..1]);
+    index.apply(&writer.label("alice", &[], None)).expect("in order");
+    index.apply(&writer.move_template(&stored, "alice")).expect("in order");
+    assert_eq!(index.search(&probe, &Query::top(1)), before[..1]);
+    index.apply(&writer.forget_identity("alice")).expect("in order");
+    assert_eq!(names(&index.search(&probe, &Query::top(5))), ["bob"]);
+    assert_eq!(index.templates_in(space(2)), 1);
+}
+
+/// A follower that reads late sees templates with their present owners, which may be created further on in the log.
+#[test]
+fn a_template_that_moved_on_is_found_once_its_owner_is_there() {
+    let index = index(GalleryOptions::default());
+    let mut writer = LogWriter::new(2);
+    let probe = embedding(&[1.0, 0.1]);
+    let enrolled = writer.enroll("alice", &[1.0, 0.0]);
+    let stored = enrolled[1].admitted.clone().expect("admitted");
+    index.apply(&enrolled).expect("in order");
+    index.apply(&writer.label("bob", &[], None)).expect("in order");
+    let mut to_bob = writer.move_template(&stored, "carl");
+    to_bob[0].identity = id("bob");
+    index.apply(&to_bob).expect("in order");
+    assert_eq!(index.search(&probe, &Query::top(5)), [], "Carl is not there yet");
+    index.apply(&writer.forget_identity("alice")).expect("in order");
+    index.apply(&writer.label("carl", &[], None)).expect("in order");
+    index.apply(&writer.move_template(&stored, "carl")).expect("in order");
+    assert_eq!(names(&index.search(&probe, &Query::top(5))), ["carl"]);
+    let mut erased = writer.move_template(&stored, "bob");
+    erased[0].moved = None;
+    index.apply(&erased).expect("in order");
+    assert_eq!((index.search(&probe, &Query::top(5)), index.templates_in(space(2))), (vec![], 0));
+}
+
+#[test]
 fn expired_identities_are_hidden_before_they_are_deleted() {
     let index = index(GalleryOptions::default());
     let mut writer = LogWriter::new(2);

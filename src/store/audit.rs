@@ -79,6 +79,8 @@ pub enum FindingKind {
     UnreadableIdentity,
     IdentityWithoutEntry,
     TemplateWithoutEntry,
+    OtherOwner,
+    MoveWithoutEntry,
     EntryWithoutTemplate,
     TemplateWithoutIdentity,
     TemplateWithoutPayload,
@@ -89,7 +91,7 @@ pub enum FindingKind {
 }
 
 impl FindingKind {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Database,
         Self::UnreadableCollection,
         Self::LogGap,
@@ -97,6 +99,8 @@ impl FindingKind {
         Self::UnreadableIdentity,
         Self::IdentityWithoutEntry,
         Self::TemplateWithoutEntry,
+        Self::OtherOwner,
+        Self::MoveWithoutEntry,
         Self::EntryWithoutTemplate,
         Self::TemplateWithoutIdentity,
         Self::TemplateWithoutPayload,
@@ -126,6 +130,13 @@ impl FindingKind {
             Self::IdentityWithoutEntry => "write its labels again with PATCH, which appends the entry",
             Self::TemplateWithoutEntry => {
                 "replicas may not know it: delete the template over the API and enroll it again"
+            }
+            Self::OtherOwner => {
+                "replicas that followed the log answer with another identity than the database: delete the template over \
+                 the API and enroll it again"
+            }
+            Self::MoveWithoutEntry => {
+                "its merge or split cannot be reverted for this template; if that is not needed, leave it"
             }
             Self::EntryWithoutTemplate => {
                 "the template is lost: delete the identity over the API and enroll the person again, or restore a backup"

@@ -31,8 +31,8 @@ pub use audit::{Audit, Audited, Finding, FindingKind, OwnedTemplate, Repairs};
 pub use records::{
     AcceptedTemplate, Calibrations, CollectionHead, CollectionRecords, Collections, DecisionRecord, Decisions,
     EnrolledIdentity, ExpiredIdentity, HeartbeatReply, Housekeeping, IdempotencyKey, IdempotencyKeys,
-    IdempotencyRecord, Identities, KeyedAnswer, Log, Operations, Page, ReviewCasePage, ReviewCases, ReviewTrials,
-    Templates,
+    IdempotencyRecord, Identities, KeyedAnswer, Log, Operations, Page, Regroupings, ReviewCasePage, ReviewCases,
+    ReviewTrials, Templates,
 };
 pub use watch::{LogNotice, LogWatch};
 
@@ -53,6 +53,9 @@ pub enum StoreError {
     /// A change names an identity that does not exist.
     #[error("the identity no longer exists")]
     IdentityGone,
+    /// A change names a template that the identity does not have.
+    #[error("the identity does not have the template")]
+    TemplateGone,
     /// Another writer changed the record after it was read.
     #[error("the record was changed since it was read")]
     RevisionMoved,
@@ -170,8 +173,8 @@ pub trait Turn: CollectionRecords + IdempotencyKeys + Debug {
     /// Appends changes in order and returns their entries as a follower would read them.
     ///
     /// # Errors
-    /// [`StoreError::IdentityGone`] when a change names an identity that does not exist. Forgetting a template that
-    /// does not exist appends nothing.
+    /// [`StoreError::IdentityGone`] when a change names an identity that does not exist; [`StoreError::TemplateGone`]
+    /// when a move names a template that is not there. Forgetting a template that does not exist appends nothing.
     async fn append(&mut self, changes: &[Change], now: Timestamp) -> Result<Vec<Entry>>;
 
     /// Writes the collection's record; its revision must be the next one.

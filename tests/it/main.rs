@@ -24,6 +24,7 @@ mod operations;
 mod people;
 mod photos;
 mod posterior;
+mod regroup;
 mod replicas;
 mod rest;
 mod review;

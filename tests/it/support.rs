@@ -129,6 +129,18 @@ impl Home {
         sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut connection).await.expect(statement);
     }
 
+    /// The rows of a query with one text column.
+    pub(crate) async fn rows(&self, on_sqlite: &str, on_postgres: &str) -> Vec<String> {
+        use sqlx::Connection;
+        if self.postgres.is_some() {
+            let mut connection = sqlx::PgConnection::connect(&self.database_url).await.expect("the database opens");
+            let rows = sqlx::query_scalar(sqlx::AssertSqlSafe(on_postgres)).fetch_all(&mut connection).await;
+            return rows.expect(on_postgres);
+        }
+        let mut connection = sqlx::SqliteConnection::connect(&self.database_url).await.expect("the database opens");
+        sqlx::query_scalar(sqlx::AssertSqlSafe(on_sqlite)).fetch_all(&mut connection).await.expect(on_sqlite)
+    }
+
     /// Removes what a folder does not remove by itself.
     pub(crate) async fn tidy(self) {
         if let Some((server, name)) = &self.postgres {

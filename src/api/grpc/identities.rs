@@ -50,6 +50,27 @@ impl IdentityService for Services {
         respond(self.answer_enroll(request).await)
     }
 
+    async fn merge_identities(
+        &self,
+        request: Request<proto::MergeIdentitiesRequest>,
+    ) -> Result<Response<proto::MergeIdentitiesResponse>, Status> {
+        respond(self.answer_merge_identities(request).await)
+    }
+
+    async fn split_identity(
+        &self,
+        request: Request<proto::SplitIdentityRequest>,
+    ) -> Result<Response<proto::SplitIdentityResponse>, Status> {
+        respond(self.answer_split_identity(request).await)
+    }
+
+    async fn revert_identity(
+        &self,
+        request: Request<proto::RevertIdentityRequest>,
+    ) -> Result<Response<proto::RevertIdentityResponse>, Status> {
+        respond(self.answer_revert_identity(request).await)
+    }
+
     type BatchEnrollStream = Outcomes;
 
     async fn batch_enroll(
@@ -133,6 +154,48 @@ impl Services {
         let proto::DeleteIdentityRequest { name, etag } = request.get_ref();
         let name = IdentityName::parse("name", name)?;
         self.matcher.delete_identity(&context, &name.collection, &name.identity, wire::expected(etag)?).await
+    }
+
+    async fn answer_merge_identities(
+        &self,
+        request: Request<proto::MergeIdentitiesRequest>,
+    ) -> Result<proto::MergeIdentitiesResponse, Fault> {
+        let (context, request) = self.once(request).await?;
+        let (collection, draft) = wire::merge(&request)?;
+        let merged = self.matcher.merge_identities(&context, &collection, draft).await?;
+        Ok(proto::MergeIdentitiesResponse {
+            regrouping: Some(wire::regrouping(&collection, &merged.regrouping)),
+            identity: merged.identities.first().map(|target| wire::identity(&collection, target)),
+            consistency_token: merged.token.to_string(),
+        })
+    }
+
+    async fn answer_split_identity(
+        &self,
+        request: Request<proto::SplitIdentityRequest>,
+    ) -> Result<proto::SplitIdentityResponse, Fault> {
+        let (context, request) = self.once(request).await?;
+        let (collection, draft) = wire::split(request)?;
+        let split = self.matcher.split_identity(&context, &collection, draft).await?;
+        Ok(proto::SplitIdentityResponse {
+            regrouping: Some(wire::regrouping(&collection, &split.regrouping)),
+            identity: split.identities.first().map(|made| wire::identity(&collection, made)),
+            consistency_token: split.token.to_string(),
+        })
+    }
+
+    async fn answer_revert_identity(
+        &self,
+        request: Request<proto::RevertIdentityRequest>,
+    ) -> Result<proto::RevertIdentityResponse, Fault> {
+        let (context, request) = self.once(request).await?;
+        let (collection, draft) = wire::revert(&request)?;
+        let reverted = self.matcher.revert_regrouping(&context, &collection, draft).await?;
+        Ok(proto::RevertIdentityResponse {
+            regrouping: Some(wire::regrouping(&collection, &reverted.regrouping)),
+            identities: reverted.identities.iter().map(|one| wire::identity(&collection, one)).collect(),
+            consistency_token: reverted.token.to_string(),
+        })
     }
 
     async fn answer_enroll(&self, request: Request<proto::EnrollRequest>) -> Result<proto::EnrollResponse, Fault> {

@@ -37,7 +37,10 @@ idempotent! {
     // An entry of a batch too: a request under one id is the same on both ways.
     EnrollRequest is "Enroll",
     FindDuplicatesRequest is "FindDuplicates",
+    MergeIdentitiesRequest is "MergeIdentities",
     ResolveRequest is "Resolve",
+    RevertIdentityRequest is "RevertIdentity",
+    SplitIdentityRequest is "SplitIdentity",
     UpdateIdentityRequest is "UpdateIdentity",
 }
 

@@ -9,6 +9,7 @@ mod name;
 mod operation;
 mod page;
 mod policy;
+mod regrouping;
 mod report;
 mod review;
 mod sample;
@@ -21,11 +22,13 @@ pub(super) use calibration::calibrated;
 pub(super) use enrollment::enrollment;
 pub(super) use idempotency::{Idempotent, body_hash, check_request_id};
 pub(super) use name::{
-    CalibrationName, CollectionName, DecisionName, IdentityName, ModelName, OperationName, ReviewCaseName, TemplateName,
+    CalibrationName, CollectionName, DecisionName, IdentityName, ModelName, OperationName, RegroupingName,
+    ReviewCaseName, TemplateName,
 };
 pub(super) use operation::{operation, shown_operation};
 pub(super) use page::{PageRequest, token};
 pub(super) use policy::{half_life, open_set, pad, policy, pooling, quality, reranking, review};
+pub(super) use regrouping::{merge, regrouping, revert, split};
 pub(super) use review::{decided, replayed, review_case, reviewed, reviewer, stage, verdict};
 pub(super) use sample::{SampleDefaults, modality, samples};
 pub(super) use time::{from_wire, to_wire};

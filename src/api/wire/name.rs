@@ -3,7 +3,9 @@
 use std::fmt;
 
 use crate::matcher::Fault;
-use domain::{CalibrationId, CollectionId, DecisionId, IdentityId, OperationId, ReviewCaseId, SpaceName, TemplateId};
+use domain::{
+    CalibrationId, CollectionId, DecisionId, IdentityId, OperationId, RegroupingId, ReviewCaseId, SpaceName, TemplateId,
+};
 
 /// The ids in a name. Each `*` of the pattern stands for an id.
 fn split<const N: usize>(field: &str, name: &str, pattern: &str) -> Result<[String; N], Fault> {
@@ -26,6 +28,7 @@ fn with_placeholders(pattern: &str) -> String {
         .replacen("calibrations/*", "calibrations/{calibration}", 1)
         .replacen("decisions/*", "decisions/{decision}", 1)
         .replacen("reviewCases/*", "reviewCases/{review_case}", 1)
+        .replacen("regroupings/*", "regroupings/{regrouping}", 1)
         .replacen("operations/*", "operations/{operation}", 1)
 }
 
@@ -191,6 +194,29 @@ impl OperationName {
 impl fmt::Display for OperationName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "collections/{}/operations/{}", self.collection, self.operation)
+    }
+}
+
+/// `collections/{c}/regroupings/{g}`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::api) struct RegroupingName {
+    pub collection: CollectionId,
+    pub regrouping: RegroupingId,
+}
+
+impl RegroupingName {
+    pub(in crate::api) fn parse(field: &str, name: &str) -> Result<Self, Fault> {
+        let [collection, regrouping] = split(field, name, "collections/*/regroupings/*")?;
+        Ok(Self {
+            collection: in_field(field, CollectionId::new(&collection))?,
+            regrouping: in_field(field, regrouping.parse())?,
+        })
+    }
+}
+
+impl fmt::Display for RegroupingName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "collections/{}/regroupings/{}", self.collection, self.regrouping)
     }
 }
 

@@ -123,7 +123,7 @@ async fn compare(store: &dyn Store, root: &Path, of: &Collection, gallery: &mut 
         }
     }
     let mut unseen: HashMap<TemplateId, IdentityId> = inspection.templates().collect();
-    let mut findings = Vec::new();
+    let mut differing = Vec::new();
     let mut after = Position::START;
     while after < inspection.position() {
         let page = store.in_collection(of.uid).stored_templates(after, PAGE).await?;
@@ -132,14 +132,22 @@ async fn compare(store: &dyn Store, root: &Path, of: &Collection, gallery: &mut 
         for stored in page.iter().filter(|stored| stored.template.position <= inspection.position()) {
             unseen.remove(&stored.template.id);
             if !inspection.holds(stored) {
-                let detail = "the snapshot lacks the template or has another embedding".to_owned();
-                findings.push(finding(SnapshotFindingKind::Differs, Some(stored.template.id), detail));
+                differing.push(stored.template.id);
             }
         }
     }
-    let removed = removed_after(store, of, inspection.position()).await?;
+    let later = changed_after(store, of, inspection.position()).await?;
+    // A template that moved since may have been erased from the snapshot with its former identity, or be gone with its
+    // present one.
+    let is_explained = |template: &TemplateId| later.moved.contains(template);
+    let mut findings = Vec::new();
+    for template in differing.into_iter().filter(|template| !is_explained(template)) {
+        let detail = "the snapshot lacks the template or has another embedding".to_owned();
+        findings.push(finding(SnapshotFindingKind::Differs, Some(template), detail));
+    }
     for (template, identity) in unseen {
-        if !removed.templates.contains(&template) && !removed.identities.contains(&identity) {
+        let is_removed = later.templates.contains(&template) || later.identities.contains(&identity);
+        if !is_removed && !is_explained(&template) {
             let detail = "the database does not have the template".to_owned();
             findings.push(finding(SnapshotFindingKind::Orphan, Some(template), detail));
         }
@@ -149,24 +157,27 @@ async fn compare(store: &dyn Store, root: &Path, of: &Collection, gallery: &mut 
     Ok(())
 }
 
-/// The templates and identities that the log removed after a position; a snapshot of that position may hold them.
+/// The templates and identities that the log removed or moved after a position; a snapshot of that position may hold
+/// them as they were.
 #[derive(Default)]
-struct RemovedLater {
+struct ChangedLater {
     templates: HashSet<TemplateId>,
     identities: HashSet<IdentityId>,
+    moved: HashSet<TemplateId>,
 }
 
-async fn removed_after(store: &dyn Store, of: &Collection, mut after: Position) -> anyhow::Result<RemovedLater> {
-    let mut removed = RemovedLater::default();
+async fn changed_after(store: &dyn Store, of: &Collection, mut after: Position) -> anyhow::Result<ChangedLater> {
+    let mut later = ChangedLater::default();
     loop {
         let page = store.in_collection(of.uid).entries_after(after, PAGE).await?;
-        let Some(last) = page.last() else { return Ok(removed) };
+        let Some(last) = page.last() else { return Ok(later) };
         after = last.position;
         for entry in page {
             match (entry.kind, entry.template) {
-                (EntryKind::Forget | EntryKind::Expire, Some(template)) => drop(removed.templates.insert(template)),
-                (EntryKind::Forget | EntryKind::Expire, None) => drop(removed.identities.insert(entry.identity)),
-                (EntryKind::Admit | EntryKind::Label, _) => {}
+                (EntryKind::Forget | EntryKind::Expire, Some(template)) => drop(later.templates.insert(template)),
+                (EntryKind::Forget | EntryKind::Expire, None) => drop(later.identities.insert(entry.identity)),
+                (EntryKind::Move, Some(template)) => drop(later.moved.insert(template)),
+                (EntryKind::Admit | EntryKind::Label | EntryKind::Move, _) => {}
             }
         }
     }

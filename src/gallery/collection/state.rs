@@ -99,12 +99,30 @@ impl IndexState {
         match (entry.kind, entry.template) {
             (EntryKind::Admit, _) => entry.admitted.iter().for_each(|stored| self.admit(stored)),
             (EntryKind::Label, _) => entry.labelled.iter().for_each(|identity| self.put(identity)),
+            (EntryKind::Move, Some(template)) => match &entry.moved {
+                Some(stored) => self.move_template(stored),
+                None => self.forget_template(template),
+            },
+            (EntryKind::Move, None) => {}
             (EntryKind::Forget | EntryKind::Expire, Some(template)) => self.forget_template(template),
             (EntryKind::Forget | EntryKind::Expire, None) => self.forget_identity(&entry.identity),
         }
         self.head = entry.position;
         self.mark = entry.checksum();
         Ok(())
+    }
+
+    /// Gives the template to its present owner. An owner that is missing was created later, and a later entry moves the
+    /// template there; until then no search finds it.
+    fn move_template(&mut self, stored: &StoredTemplate) {
+        let template = stored.template.id;
+        let Some(owner) = self.roster.slot(&stored.template.identity) else {
+            return self.forget_template(template);
+        };
+        let space = self.spaces.get_mut(&stored.embedding.space());
+        if !space.is_some_and(|space| space.change_owner(template, owner)) {
+            self.admit(stored);
+        }
     }
 
     fn forget_template(&mut self, template: TemplateId) {

@@ -116,6 +116,11 @@ impl Rows {
         self.templates[row]
     }
 
+    /// Makes another identity the owner of a row.
+    pub(crate) fn set_owner(&mut self, row: usize, owner: Slot) {
+        self.owners[row] = owner;
+    }
+
     /// 0 to 1; NaN when unknown.
     pub(crate) fn quality(&self, row: usize) -> f32 {
         self.qualities[row]

@@ -153,6 +153,9 @@ mod tests {
             for ((number, (owner, index, way)), values) in (0..).zip(&changes).zip(&values) {
                 match way {
                     0 => drop(stored.forget_owner(Slot(*owner))),
+                    8.. if stored.rows().len() > 0 => {
+                        stored.change_owner(stored.rows().template(index.index(stored.rows().len())), Slot(*owner));
+                    }
                     1..3 if stored.rows().len() > 0 => {
                         stored.forget_template(stored.rows().template(index.index(stored.rows().len())));
                     }

@@ -145,6 +145,37 @@ fn deleted_data_is_overwritten_on_disk() {
     assert_same_answers(&fixture.index, &again, &fixture.rows);
 }
 
+/// The snapshot has the template under an identity that is erased from it; the log since brings it back.
+#[test]
+fn a_template_that_moved_after_the_snapshot_is_there_after_a_restart() {
+    let mut fixture = SnapshotFixture::new(30);
+    assert!(fixture.index.write_snapshot().expect("written"));
+    let numbers = little_endian(embedding(&fixture.rows[8]).values());
+    let enrolled = |name: &str, log: &[Entry]| -> StoredTemplate {
+        let admitted = log.iter().filter_map(|entry| entry.admitted.clone());
+        admitted.into_iter().find(|stored| stored.template.identity == id(name)).expect("enrolled")
+    };
+    let stored = enrolled("p4", &fixture.log);
+    let tail = [fixture.writer.move_template(&stored, "p5"), fixture.writer.forget_identity("p4")].concat();
+    fixture.append(tail);
+    assert!(!fixture.holds(b"\"p4\""));
+    let answers = |index: &CollectionIndex, rows: &[Vec<f32>]| -> Vec<_> {
+        rows.iter().map(|row| index.search(&embedding(row), &Query::top(7))).collect()
+    };
+    let expected = answers(&fixture.index, &fixture.rows);
+    assert_eq!(names(&expected[8][..1]), ["p5"]);
+    for _ in 0..2 {
+        // One process at a time has the folder: the first start erases the row from the file.
+        fixture.index = open(fixture.root.path());
+        fixture.index.load_snapshot().expect("whole").expect("there").install();
+        fixture.index.apply(&fixture.log).expect("in order");
+        assert_eq!(answers(&fixture.index, &fixture.rows), expected);
+    }
+    let gone = fixture.writer.forget_identity("p5");
+    fixture.append(gone);
+    assert!(!fixture.holds(&numbers), "erased with its new identity");
+}
+
 #[test]
 fn replaced_and_incomplete_snapshots_are_deleted() {
     let mut fixture = SnapshotFixture::new(10);

@@ -143,6 +143,15 @@ impl Cohort {
         }
     }
 
+    /// Updates the cohort after the owner of a row changed.
+    pub(crate) fn change_owner(&mut self, rows: &Rows, row: usize) {
+        let key = key(rows.template(row));
+        if self.members.contains_key(&key) {
+            self.leave(rows, key);
+            self.join(rows, key, row);
+        }
+    }
+
     /// Cosines of a row to the members: stored for a member, computed for any other row.
     pub(crate) fn statistics(&self, rows: &Rows, row: usize) -> CohortStatistics {
         if let Some(member) = self.members.get(&key(rows.template(row))) {
@@ -275,14 +284,18 @@ mod tests {
     }
 
     proptest! {
-        /// After any additions and removals, the updated statistics equal those computed anew.
+        /// After any additions, removals and changes of owners, the updated statistics equal those computed anew.
         #[test]
         fn updated_statistics_equal_those_computed_anew(changes in prop::collection::vec((0_u32..12, any::<prop::sample::Index>(), 0..10), 1..120)) {
             let values = unit_rows(changes.len(), 8, 3);
             let mut rows = Rows::new(8, Measure::Whole, Packing::Bytes);
             let mut cohort = Cohort::default();
             for ((number, (owner, index, removes)), values) in (0..).zip(&changes).zip(&values) {
-                if *removes < 3 && rows.len() > 0 {
+                if *removes >= 8 && rows.len() > 0 {
+                    let row = index.index(rows.len());
+                    rows.set_owner(row, Slot(*owner));
+                    cohort.change_owner(&rows, row);
+                } else if *removes < 3 && rows.len() > 0 {
                     let row = index.index(rows.len());
                     cohort.forget(&rows, row);
                     rows.remove(row);

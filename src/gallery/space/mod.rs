@@ -318,18 +318,46 @@ impl SpaceIndex {
             return false;
         };
         let owner = self.rows.owner(*row as usize);
-        if let Some(left) = self.owned.get_mut(&owner) {
-            left.retain(|t| *t != template);
-            if left.is_empty() {
-                self.owned.remove(&owner);
-            }
-        }
+        self.leave(owner, template);
         self.remove_row(template);
         if !self.copies.is_empty() {
             self.update_copies(owner);
         }
         self.update_weights(owner);
         true
+    }
+
+    /// Makes another identity the owner of a template. Returns whether the template exists.
+    pub(crate) fn change_owner(&mut self, template: TemplateId, owner: Slot) -> bool {
+        let Some(row) = self.row_numbers.get(&template).map(|row| *row as usize) else {
+            return false;
+        };
+        let former = self.rows.owner(row);
+        if former != owner {
+            self.leave(former, template);
+            self.rows.set_owner(row, owner);
+            // By id, which is the order of enrollment: a template that moves there and back stands where it stood, so
+            // that sums over the templates of an identity come out the same.
+            let owned = self.owned.entry(owner).or_default();
+            owned.insert(owned.partition_point(|other| *other < template), template);
+            self.cohort.change_owner(&self.rows, row);
+            // It may be the original of a copy there, or a copy of an original here.
+            self.copies.remove(&template);
+            self.update_copies(former);
+            self.update_copies(owner);
+            self.update_weights(former);
+            self.update_weights(owner);
+        }
+        true
+    }
+
+    fn leave(&mut self, owner: Slot, template: TemplateId) {
+        if let Some(left) = self.owned.get_mut(&owner) {
+            left.retain(|t| *t != template);
+            if left.is_empty() {
+                self.owned.remove(&owner);
+            }
+        }
     }
 
     /// Returns the removed templates.

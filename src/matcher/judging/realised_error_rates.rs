@@ -69,6 +69,7 @@ pub(super) fn log<'p>(people: impl IntoIterator<Item = &'p Vec<Embedding>>) -> V
             time: Timestamp::UNIX_EPOCH,
             admitted: None,
             labelled: None,
+            moved: None,
         };
         let labelled = Some(testing::identity(id.as_str()));
         entries.push(Entry { labelled, ..entry(next(&entries), EntryKind::Label, None) });

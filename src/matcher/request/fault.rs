@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use domain::{
     CalibrationId, CollectionId, DecisionId, EmbeddingError, FilterError, IdError, IdentityId, LabelsError, Modality,
-    OperationId, PolicyError, Reason, ReviewCaseId, SpaceName, TemplateId,
+    OperationId, PolicyError, Reason, RegroupingId, ReviewCaseId, SpaceName, TemplateId,
 };
 use encoder::EncoderError;
 use gallery::GalleryError;
@@ -40,6 +40,26 @@ pub enum Fault {
     NoCalibration(CalibrationId),
     #[error("there is no operation {0} in this collection; old operations are removed")]
     NoOperation(OperationId),
+    #[error("there is no identity {identity} in this collection: it was merged into {into}")]
+    IdentityMerged { identity: IdentityId, into: IdentityId },
+    #[error("identity {0} has expired")]
+    IdentityExpired(IdentityId),
+    #[error("there is no merge or split {0} in this collection; its record goes with its identity")]
+    NoRegrouping(RegroupingId),
+    #[error("identity {0} has no merge or split that can be reverted")]
+    NothingToRevert(IdentityId),
+    #[error("the merge or split {0} is already reverted")]
+    AlreadyReverted(RegroupingId),
+    #[error("{kind} {id} cannot be reverted as a whole: {}", .problems.join("; "))]
+    RevertBlocked { kind: &'static str, id: RegroupingId, problems: Vec<String> },
+    #[error("a split leaves at least one template with identity {0}; name fewer templates")]
+    SplitLeavesNothing(IdentityId),
+    #[error(
+        "identity {identity} would have {templates} templates, and {limit} are the maximum of this server; delete some first"
+    )]
+    WouldBeTooMany { identity: IdentityId, templates: u64, limit: u64 },
+    #[error("template {0} is certified by a reviewer, and no policy moves it")]
+    TemplateCertified(TemplateId),
     #[error("collection {0} already exists")]
     CollectionExists(CollectionId),
     #[error("identity {0} already exists; enroll adds templates to it")]
@@ -197,7 +217,10 @@ impl Fault {
             | Self::NoReviewCase(_)
             | Self::NoModel(_)
             | Self::NoCalibration(_)
-            | Self::NoOperation(_) => FaultKind::NotFound,
+            | Self::NoOperation(_)
+            | Self::IdentityMerged { .. }
+            | Self::IdentityExpired(_)
+            | Self::NoRegrouping(_) => FaultKind::NotFound,
             Self::CollectionExists(_) | Self::IdentityExists(_) | Self::RequestIdReused => FaultKind::AlreadyExists,
             Self::NoEncoder(_)
             | Self::EncoderGone { .. }
@@ -214,6 +237,12 @@ impl Fault {
             | Self::GalleryFull(_)
             | Self::CaseDecided(_)
             | Self::CaseUndecided(_)
+            | Self::NothingToRevert(_)
+            | Self::AlreadyReverted(_)
+            | Self::RevertBlocked { .. }
+            | Self::SplitLeavesNothing(_)
+            | Self::WouldBeTooMany { .. }
+            | Self::TemplateCertified(_)
             | Self::NotCaughtUp => FaultKind::FailedPrecondition,
             Self::EtagMoved | Self::CaseHeld(_) => FaultKind::Aborted,
             Self::Busy { .. } | Self::TooManyOperations(_) => FaultKind::ResourceExhausted,
@@ -247,13 +276,21 @@ impl Fault {
             Self::NothingToCompare(_) => "EMPTY_GALLERY",
             Self::NoLevel(_) => "NO_CALIBRATION",
             Self::TooManyOperations(_) => "TOO_MANY_OPERATIONS",
+            Self::IdentityMerged { .. } => "IDENTITY_MERGED",
+            Self::IdentityExpired(_) => "IDENTITY_EXPIRED",
+            Self::NoRegrouping(_) => "REGROUPING_NOT_FOUND",
+            Self::NothingToRevert(_) => "NOTHING_TO_REVERT",
+            Self::AlreadyReverted(_) => "ALREADY_REVERTED",
+            Self::RevertBlocked { .. } => "REVERT_BLOCKED",
+            Self::SplitLeavesNothing(_) => "SPLIT_LEAVES_NOTHING",
+            Self::TemplateCertified(_) => "TEMPLATE_CERTIFIED",
             Self::CollectionExists(_) | Self::IdentityExists(_) => "ALREADY_EXISTS",
             Self::RequestIdReused => "REQUEST_ID_REUSED",
             Self::EtagMoved => "ETAG_MOVED",
             Self::NoEncoder(_) => "NO_MODEL",
             Self::EncoderGone { .. } => "MODEL_GONE",
             Self::ExternalSpace { .. } | Self::OtherSpace { .. } | Self::SpaceNameTaken(_) => "OTHER_EMBEDDING_SPACE",
-            Self::TooManyTemplates { .. } => "TOO_MANY_TEMPLATES",
+            Self::TooManyTemplates { .. } | Self::WouldBeTooMany { .. } => "TOO_MANY_TEMPLATES",
             Self::TooManyCalibrations(_) => "TOO_MANY_CALIBRATIONS",
             Self::TooFewTrials { .. } | Self::NothingToCalibrate(_) | Self::NothingToWeigh => "TOO_FEW_TRIALS",
             Self::GalleryFull(_) => "GALLERY_FULL",
@@ -298,6 +335,15 @@ impl Fault {
             | Self::TooManyTemplates { .. }
             | Self::NoCalibration(_)
             | Self::NoOperation(_)
+            | Self::IdentityMerged { .. }
+            | Self::IdentityExpired(_)
+            | Self::NoRegrouping(_)
+            | Self::NothingToRevert(_)
+            | Self::AlreadyReverted(_)
+            | Self::RevertBlocked { .. }
+            | Self::SplitLeavesNothing(_)
+            | Self::WouldBeTooMany { .. }
+            | Self::TemplateCertified(_)
             | Self::NothingToCompare(_)
             | Self::NoLevel(_)
             | Self::TooManyCalibrations(_)
@@ -325,6 +371,7 @@ impl From<StoreError> for Fault {
             StoreError::CollectionExists
             | StoreError::CollectionGone
             | StoreError::IdentityGone
+            | StoreError::TemplateGone
             | StoreError::Corrupt(_)
             | StoreError::Schema(_)
             | StoreError::BadUrl(_)

@@ -312,19 +312,18 @@ async fn reopen_in_turn(
     turn.store().delete_review_trial(id).await?;
     if let Some(identity) = outcome.identity {
         let enrolled = turn.store().enrolled_identities(std::slice::from_ref(&identity)).await?;
-        let mut own = Vec::new();
+        let (mut own, mut changes) = (0, Vec::new());
         for template in outcome.templates {
-            if turn.store().template(template).await?.is_some_and(|kept| kept.identity == identity) {
-                own.push(template);
+            // A merge or a split may have moved it to another identity since.
+            if let Some(kept) = turn.store().template(template).await? {
+                own += u64::from(kept.identity == identity);
+                changes.push(Change::ForgetTemplate { identity: kept.identity, template });
             }
         }
-        let has_others = enrolled.first().is_some_and(|enrolled| enrolled.templates > own.len() as u64);
-        let changes: Vec<Change> = if outcome.made && !has_others && !enrolled.is_empty() {
-            vec![Change::ForgetIdentity(identity)]
-        } else {
-            let forget = |template| Change::ForgetTemplate { identity: identity.clone(), template };
-            own.into_iter().map(forget).collect()
-        };
+        if outcome.made && enrolled.first().is_some_and(|enrolled| enrolled.templates <= own) {
+            changes.retain(|one| !matches!(one, Change::ForgetTemplate { identity: of, .. } if *of == identity));
+            changes.push(Change::ForgetIdentity(identity));
+        }
         turn.append(&changes).await?;
     }
     Ok(ReviewedCase { case: reopened, token: turn.token() })

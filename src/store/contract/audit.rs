@@ -7,6 +7,7 @@ on_both_databases!(
     a_sound_store_has_no_findings,
     each_kind_of_damage_is_found,
     rows_without_their_owner_are_found,
+    lineage_that_the_log_does_not_know_is_found,
     derived_values_are_repaired,
     a_payload_with_a_wrong_checksum_is_an_error,
     templates_come_with_the_labels_of_their_owner,
@@ -41,6 +42,16 @@ async fn a_sound_store_has_no_findings(subject: &Subject) {
     append(&subject.store, uid, &[Change::ForgetIdentity(identity_id("alice"))]).await;
     append(&subject.store, uid, &[put("alice"), admit(13, "alice")]).await;
     append(&subject.store, uid, &[Change::ExpireIdentity(identity_id("bob"))]).await;
+    // A template that moved belongs to its new owner: it stays when the former one goes, and goes with the new one.
+    append(
+        &subject.store,
+        uid,
+        &[put("carl"), admit(14, "carl"), admit(15, "carl"), move_template(14, "carl", "alice")],
+    )
+    .await;
+    append(&subject.store, uid, &[Change::ForgetIdentity(identity_id("carl")), put("dora")]).await;
+    append(&subject.store, uid, &[move_template(13, "alice", "dora"), Change::ForgetIdentity(identity_id("dora"))])
+        .await;
     let found = audited(subject).await;
     assert_eq!((found.collections, found.identities, found.templates), (2, 3, 3));
     assert_eq!((found.checksums_missing, found.findings), (0, vec![]));
@@ -58,7 +69,7 @@ async fn each_kind_of_damage_is_found(subject: &Subject) {
          WHERE template_id = (SELECT t.id FROM templates AS t JOIN collections AS c ON c.uid = t.collection_uid
                               WHERE c.id = 'c5' AND t.position = 2)"
     };
-    let damages: [(&'static str, &[Kind]); 10] = [
+    let damages: [(&'static str, &[Kind]); 11] = [
         (
             "DELETE FROM log_entries WHERE position = 1 AND collection_uid = (SELECT uid FROM collections WHERE id = 'c1')",
             &[Kind::LogGap, Kind::IdentityWithoutEntry],
@@ -97,15 +108,20 @@ async fn each_kind_of_damage_is_found(subject: &Subject) {
             &[Kind::UnreadableIdentity],
         ),
         ("UPDATE collections SET policy = '{\"target_fpir\": \"x\"}' WHERE id = 'c10'", &[Kind::UnreadableCollection]),
+        (
+            "UPDATE templates SET identity_id = 'bob'
+             WHERE position = 3 AND collection_uid = (SELECT uid FROM collections WHERE id = 'c11')",
+            &[Kind::OtherOwner],
+        ),
     ];
-    for number in 1..=10 {
+    for number in 1..=11 {
         people(subject, number).await;
     }
     for (damage, _) in damages {
         assert!(subject.execute(damage).await > 0, "{damage}");
     }
     let found = audited(subject).await;
-    assert_eq!((found.collections, found.identities, found.checksums_missing), (10, 20, 1));
+    assert_eq!((found.collections, found.identities, found.checksums_missing), (11, 22, 1));
     for ((damage, expected), number) in damages.iter().zip(1..) {
         assert_eq!(kinds(&found, Some(&format!("c{number}"))), *expected, "{damage}: {found:?}");
     }
@@ -145,6 +161,14 @@ async fn rows_without_their_owner_are_found(subject: &Subject) {
     outside.dedup();
     let own: &[Kind] = if subject.store.kind() == "sqlite" { &[Kind::Database] } else { &[] };
     assert_eq!(outside, [own, &[Kind::PayloadWithoutTemplate]].concat());
+}
+
+async fn lineage_that_the_log_does_not_know_is_found(subject: &Subject) {
+    let uid = people(subject, 1).await;
+    let mut turn = subject.store.take_turn(uid).await.expect("the turn");
+    turn.put_regrouping(&super::regroupings::merged(1, 10)).await.expect("kept");
+    turn.commit().await.expect("committed");
+    assert_eq!(kinds(&audited(subject).await, Some("c1")), [FindingKind::MoveWithoutEntry]);
 }
 
 async fn derived_values_are_repaired(subject: &Subject) {

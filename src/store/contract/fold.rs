@@ -19,6 +19,7 @@ const PEOPLE: [&str; 3] = ["alice", "bob", "carol"];
 enum ProposedChange {
     Put { person: usize, label: u8 },
     Admit { person: usize },
+    MoveTemplate { template: u16, to: usize },
     ForgetTemplate { person: usize, template: u16 },
     ForgetIdentity { person: usize },
     ExpireIdentity { person: usize },
@@ -29,6 +30,7 @@ fn proposal() -> impl Strategy<Value = ProposedChange> {
     prop_oneof![
         3 => (person.clone(), 0..4_u8).prop_map(|(person, label)| ProposedChange::Put { person, label }),
         4 => person.clone().prop_map(|person| ProposedChange::Admit { person }),
+        4 => (0..12_u16, person.clone()).prop_map(|(template, to)| ProposedChange::MoveTemplate { template, to }),
         2 => (person.clone(), 0..12_u16).prop_map(|(person, template)| ProposedChange::ForgetTemplate { person, template }),
         1 => person.clone().prop_map(|person| ProposedChange::ForgetIdentity { person }),
         1 => person.prop_map(|person| ProposedChange::ExpireIdentity { person }),
@@ -40,12 +42,15 @@ fn proposal() -> impl Strategy<Value = ProposedChange> {
 struct ChangeGenerator {
     present: BTreeSet<usize>,
     admitted: u16,
+    /// The person of each template.
+    owners: BTreeMap<u16, usize>,
 }
 
 impl ChangeGenerator {
     fn change(&mut self, proposal: &ProposedChange) -> Option<Change> {
         let (ProposedChange::Put { person, .. }
         | ProposedChange::Admit { person }
+        | ProposedChange::MoveTemplate { to: person, .. }
         | ProposedChange::ForgetTemplate { person, .. }
         | ProposedChange::ForgetIdentity { person }
         | ProposedChange::ExpireIdentity { person }) = *proposal;
@@ -59,13 +64,26 @@ impl ChangeGenerator {
             }
             ProposedChange::Admit { .. } => is_present.then(|| {
                 self.admitted += 1;
+                self.owners.insert(self.admitted, person);
                 admit(self.admitted, name)
             }),
-            ProposedChange::ForgetTemplate { template, .. } => is_present.then(|| forget_template(*template, name)),
+            ProposedChange::MoveTemplate { template, to } => {
+                let from = self.owners.get_mut(template).filter(|_| is_present)?;
+                let from = PEOPLE[std::mem::replace(from, *to)];
+                Some(move_template(*template, from, name))
+            }
+            ProposedChange::ForgetTemplate { template, .. } => is_present.then(|| {
+                if self.owners.get(template) == Some(&person) {
+                    self.owners.remove(template);
+                }
+                forget_template(*template, name)
+            }),
             ProposedChange::ForgetIdentity { .. } => {
+                self.owners.retain(|_, owner| *owner != person);
                 self.present.remove(&person).then(|| Change::ForgetIdentity(identity_id(name)))
             }
             ProposedChange::ExpireIdentity { .. } => {
+                self.owners.retain(|_, owner| *owner != person);
                 self.present.remove(&person).then(|| Change::ExpireIdentity(identity_id(name)))
             }
         }
@@ -85,6 +103,11 @@ impl Fold {
             (EntryKind::Label | EntryKind::Admit, _) => {
                 self.identities.extend(entry.labelled.map(|identity| (identity.id.clone(), identity)));
                 self.templates.extend(entry.admitted.map(|stored| (stored.template.position, stored)));
+            }
+            (EntryKind::Move, template) => {
+                self.templates.retain(|_, stored| Some(stored.template.id) != template);
+                let moved = entry.moved.filter(|stored| self.identities.contains_key(&stored.template.identity));
+                self.templates.extend(moved.map(|stored| (stored.template.position, stored)));
             }
             (EntryKind::Forget | EntryKind::Expire, Some(template)) => {
                 self.templates.retain(|_, stored| stored.template.id != template);

@@ -10,6 +10,7 @@ mod fold;
 mod identities;
 mod keys_and_decisions;
 mod operations;
+mod regroupings;
 mod review;
 mod review_trials;
 mod schema;
@@ -121,6 +122,10 @@ fn admit(number: u16, identity: &str) -> Change {
 
 fn forget_template(number: u16, identity: &str) -> Change {
     Change::ForgetTemplate { identity: identity_id(identity), template: template_id(number) }
+}
+
+fn move_template(number: u16, from: &str, to: &str) -> Change {
+    Change::MoveTemplate { template: template_id(number), from: identity_id(from), to: identity_id(to) }
 }
 
 /// Creates an empty collection and answers its uid.

@@ -11,6 +11,7 @@ mod idempotency;
 mod identities;
 mod log;
 mod operations;
+mod regroupings;
 mod review_cases;
 mod review_trials;
 mod templates;
@@ -23,6 +24,7 @@ pub use idempotency::{IdempotencyKey, IdempotencyKeys, IdempotencyRecord};
 pub use identities::{EnrolledIdentity, Identities};
 pub use log::Log;
 pub use operations::{HeartbeatReply, Operations};
+pub use regroupings::Regroupings;
 pub use review_cases::{ReviewCasePage, ReviewCases};
 pub use review_trials::ReviewTrials;
 pub use templates::{AcceptedTemplate, Templates};
@@ -35,11 +37,20 @@ pub type Page<T> = Vec<T>;
 /// Outside a turn each method is atomic by itself. A method that depends on other rows of the collection takes the
 /// collection's lock for its own duration; its documentation says so.
 pub trait CollectionRecords:
-    Identities + Templates + Log + Decisions + Calibrations + ReviewCases + ReviewTrials + Operations + Send
+    Identities + Templates + Log + Decisions + Calibrations + ReviewCases + ReviewTrials + Operations + Regroupings + Send
 {
 }
 
 impl<T> CollectionRecords for T where
-    T: Identities + Templates + Log + Decisions + Calibrations + ReviewCases + ReviewTrials + Operations + Send
+    T: Identities
+        + Templates
+        + Log
+        + Decisions
+        + Calibrations
+        + ReviewCases
+        + ReviewTrials
+        + Operations
+        + Regroupings
+        + Send
 {
 }

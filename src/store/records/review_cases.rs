@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::Page;
 use crate::Result;
-use domain::{Encoded, ReviewCase, ReviewCaseId, ReviewStage, Timestamp};
+use domain::{Encoded, IdentityId, ReviewCase, ReviewCaseId, ReviewStage, Timestamp};
 
 /// Which review cases a page holds.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +27,10 @@ pub trait ReviewCases {
 
     /// How many cases are not decided.
     async fn count_undecided_review_cases(&mut self) -> Result<u64>;
+
+    /// The cases that are not decided and have this identity among their candidates, in the order in which they were
+    /// opened.
+    async fn undecided_cases_naming(&mut self, identity: &IdentityId) -> Result<Vec<ReviewCase>>;
 
     /// The samples of a case, in order.
     async fn review_samples(&mut self, id: ReviewCaseId) -> Result<Vec<Encoded>>;

@@ -11,6 +11,7 @@ mod identities;
 mod log;
 mod operations;
 mod payload;
+mod regroupings;
 mod review_samples;
 mod templates;
 
@@ -24,6 +25,7 @@ pub(super) use identities::{EnrolledRow, ExpiredRow, IdentityRow};
 pub(super) use log::{LogEntry, LogRow};
 pub(super) use operations::{FindingRow, OperationRow};
 pub(super) use payload::{ChecksumState, F32LE_UNIT, StoredTemplateRow, checksum, payload_bytes};
+pub(super) use regroupings::{LineageRecords, OtherBody, OtherRow, RegroupingRow, TemplateMoveRow};
 pub(super) use review_samples::{SampleDescription, SampleRow};
 pub(super) use templates::{AcceptedRow, OwnedTemplateRow, TemplateRow, origin_word};
 

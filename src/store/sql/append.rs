@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{DbConnection, identities, log, templates};
+use super::{DbConnection, identities, log, regroupings, templates};
 use crate::{
     Result, StoreError,
     rows::{LogEntry, to_micros},
@@ -31,8 +31,8 @@ pub(super) async fn append(
         let (batch, after) = rest.split_at(additions(rest));
         add(connection, uid, batch, &mut pending).await?;
         rest = after;
-        if let Some((removal, after)) = rest.split_first().filter(|(change, _)| !is_addition(change)) {
-            remove(connection, uid, removal, &mut pending).await?;
+        if let Some((other, after)) = rest.split_first().filter(|(change, _)| !is_addition(change)) {
+            move_or_remove(connection, uid, other, &mut pending).await?;
             rest = after;
         }
     }
@@ -55,7 +55,7 @@ impl PendingEntries {
     fn push(&mut self, kind: EntryKind, identity: &IdentityId, change: &Change) -> Position {
         let template = match change {
             Change::Admit(stored) => Some(stored.template.id),
-            Change::ForgetTemplate { template, .. } => Some(*template),
+            Change::MoveTemplate { template, .. } | Change::ForgetTemplate { template, .. } => Some(*template),
             Change::PutIdentity(_) | Change::ForgetIdentity(_) | Change::ExpireIdentity(_) => None,
         };
         self.head = self.head.next();
@@ -68,7 +68,10 @@ impl PendingEntries {
 fn is_addition(change: &Change) -> bool {
     match change {
         Change::PutIdentity(_) | Change::Admit(_) => true,
-        Change::ForgetTemplate { .. } | Change::ForgetIdentity(_) | Change::ExpireIdentity(_) => false,
+        Change::MoveTemplate { .. }
+        | Change::ForgetTemplate { .. }
+        | Change::ForgetIdentity(_)
+        | Change::ExpireIdentity(_) => false,
     }
 }
 
@@ -83,7 +86,10 @@ fn additions(changes: &[Change]) -> usize {
             Change::Admit(stored) => {
                 admitted_to.insert(&stored.template.identity);
             }
-            Change::ForgetTemplate { .. } | Change::ForgetIdentity(_) | Change::ExpireIdentity(_) => return at,
+            Change::MoveTemplate { .. }
+            | Change::ForgetTemplate { .. }
+            | Change::ForgetIdentity(_)
+            | Change::ExpireIdentity(_) => return at,
         }
     }
     changes.len()
@@ -108,7 +114,10 @@ async fn add(
                 let position = pending.push(EntryKind::Admit, &stored.template.identity, change);
                 admitted.push((stored, position));
             }
-            Change::ForgetTemplate { .. } | Change::ForgetIdentity(_) | Change::ExpireIdentity(_) => {}
+            Change::MoveTemplate { .. }
+            | Change::ForgetTemplate { .. }
+            | Change::ForgetIdentity(_)
+            | Change::ExpireIdentity(_) => {}
         }
     }
     let put: Vec<&Identity> = put.into_values().collect();
@@ -116,15 +125,22 @@ async fn add(
     templates::admit(connection, uid, &admitted).await
 }
 
-async fn remove(
+async fn move_or_remove(
     connection: &mut DbConnection,
     uid: CollectionUid,
     change: &Change,
     pending: &mut PendingEntries,
 ) -> Result<()> {
     let (kind, identity) = match change {
+        Change::MoveTemplate { template, from, to } => {
+            templates::change_owner(connection, uid, *template, [from, to]).await?;
+            pending.push(EntryKind::Move, to, change);
+            return Ok(());
+        }
         Change::ForgetTemplate { identity, template } => {
+            let moving = regroupings::moving(connection, uid, identity, Some(*template)).await?;
             if templates::delete(connection, uid, identity, *template).await? {
+                regroupings::erase_records_without_templates(connection, &moving).await?;
                 pending.push(EntryKind::Forget, identity, change);
             } else {
                 identities::by_id(connection, uid, identity).await?.ok_or(StoreError::IdentityGone)?;
@@ -135,14 +151,16 @@ async fn remove(
         Change::ExpireIdentity(identity) => (EntryKind::Expire, identity),
         Change::PutIdentity(_) | Change::Admit(_) => return Ok(()),
     };
+    let moving = regroupings::moving(connection, uid, identity, None).await?;
     if !identities::delete(connection, uid, identity).await? {
         return Err(StoreError::IdentityGone);
     }
+    regroupings::erase_records_without_templates(connection, &moving).await?;
     pending.push(kind, identity, change);
     Ok(())
 }
 
-/// The entries of changes that remove nothing, composed here instead of read back: each with its subject as it is after
+/// The entries of additions alone, composed here instead of read back: each with its subject as it is after
 /// all changes.
 fn entries(pending: Vec<LogEntry>, changes: &[Change]) -> Vec<Entry> {
     let mut labelled: HashMap<&IdentityId, Identity> = HashMap::new();
@@ -164,7 +182,7 @@ fn entries(pending: Vec<LogEntry>, changes: &[Change]) -> Vec<Entry> {
             None
         };
         let labelled = (kind == EntryKind::Label).then(|| labelled.get(&identity).cloned()).flatten();
-        Entry { position, kind, identity, template, time: to_micros(time), admitted, labelled }
+        Entry { position, kind, identity, template, time: to_micros(time), admitted, labelled, moved: None }
     };
     pending.into_iter().zip(changes).map(entry).collect()
 }

@@ -52,10 +52,18 @@ pub(super) async fn entries_after(
         labelled.extend(found.into_iter().map(|identity| (identity.id.clone(), identity)));
     }
 
+    let mut moved = HashMap::new();
+    if any(EntryKind::Move) {
+        let found = templates::moved_between(connection, uid, after, through).await?;
+        moved.extend(found.into_iter().map(|stored| (stored.template.id, stored)));
+    }
+
     let entries = page.into_iter().map(|LogEntry { position, kind, identity, template, time }| Entry {
         admitted: admitted.remove(&position),
         // Not removed: an identity may be labelled several times.
         labelled: (kind == EntryKind::Label).then(|| labelled.get(&identity).cloned()).flatten(),
+        // Nor a template: it may move several times.
+        moved: template.filter(|_| kind == EntryKind::Move).and_then(|id| moved.get(&id).cloned()),
         position,
         kind,
         identity,

@@ -20,6 +20,7 @@ mod identities;
 mod log;
 mod many;
 mod operations;
+mod regroupings;
 mod review_cases;
 mod review_trials;
 mod session;

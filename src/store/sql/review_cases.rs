@@ -77,6 +77,23 @@ impl<A: CollectionAccess> ReviewCases for Session<A> {
         step.finish(count.unsigned_abs()).await
     }
 
+    async fn undecided_cases_naming(&mut self, identity: &IdentityId) -> Result<Vec<ReviewCase>> {
+        let uid = self.0.uid();
+        let mut step = self.0.read().await?;
+        // An id may hold the wildcard `_`, so the pattern finds too many; the filter below decides.
+        let cases: Vec<Json<ReviewCase>> = sqlx::query_scalar(
+            "SELECT body FROM review_cases
+             WHERE collection_uid = $1 AND state <> 'decided' AND CAST(body AS TEXT) LIKE $2
+             ORDER BY id",
+        )
+        .bind(uid.0)
+        .bind(format!("%\"{identity}\"%"))
+        .fetch_all(&mut *step)
+        .await?;
+        let names = |case: &ReviewCase| case.candidates.iter().any(|candidate| candidate.identity == *identity);
+        step.finish(cases.into_iter().map(|case| case.0).filter(names).collect()).await
+    }
+
     async fn review_samples(&mut self, id: ReviewCaseId) -> Result<Vec<Encoded>> {
         let uid = self.0.uid();
         let mut step = self.0.read().await?;

@@ -122,6 +122,53 @@ pub(super) async fn stored_between(
     rows.into_iter().map(StoredTemplateRow::read).collect()
 }
 
+/// Templates with their embeddings that log entries in a range of positions moved, and that still exist.
+pub(super) async fn moved_between(
+    connection: &mut DbConnection,
+    uid: CollectionUid,
+    after: Position,
+    through: Position,
+) -> Result<Vec<StoredTemplate>> {
+    let rows: Vec<StoredTemplateRow> = sqlx::query_as(select_stored!(
+        "AND t.id IN (
+             SELECT template_id
+             FROM log_entries
+             WHERE collection_uid = $1 AND position > $2 AND position <= $3 AND kind = 'move'
+         )"
+    ))
+    .bind(uid.0)
+    .bind(bigint(after.0))
+    .bind(bigint(through.0))
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(StoredTemplateRow::read).collect()
+}
+
+/// Makes another identity the owner of a template.
+///
+/// # Errors
+/// [`StoreError::TemplateGone`], [`StoreError::IdentityGone`].
+pub(super) async fn change_owner(
+    connection: &mut DbConnection,
+    uid: CollectionUid,
+    id: TemplateId,
+    [from, to]: [&IdentityId; 2],
+) -> Result<()> {
+    let moved =
+        sqlx::query("UPDATE templates SET identity_id = $4 WHERE collection_uid = $1 AND identity_id = $3 AND id = $2")
+            .bind(uid.0)
+            .bind(id.0)
+            .bind(from.as_str())
+            .bind(to.as_str())
+            .execute(connection)
+            .await
+            .map_err(|error| match error.as_database_error() {
+                Some(database) if database.is_foreign_key_violation() => StoreError::IdentityGone,
+                _ => error.into(),
+            })?;
+    if moved.rows_affected() == 0 { Err(StoreError::TemplateGone) } else { Ok(()) }
+}
+
 /// Inserts templates, each at its log position.
 ///
 /// # Errors

@@ -39,6 +39,8 @@ impl InconsistentRow {
 pub(super) enum MissingCounterpart {
     IdentityWithoutEntry,
     TemplateWithoutEntry,
+    OtherOwner,
+    MoveWithoutEntry,
     EntryWithoutTemplate,
     TemplateWithoutIdentity,
     TemplateWithoutPayload,
@@ -64,9 +66,35 @@ impl MissingCounterpart {
                  FROM templates AS t
                  LEFT JOIN log_entries AS e
                      ON e.collection_uid = t.collection_uid AND e.position = t.position AND e.kind = 'admit'
-                     AND e.template_id = t.id AND e.identity_id = t.identity_id
+                     AND e.template_id = t.id
                  WHERE t.collection_uid = $1 AND e.position IS NULL
                  ORDER BY t.position
+                 LIMIT $2"
+            }
+            Self::OtherOwner => {
+                "WITH placed AS MATERIALIZED (
+                     SELECT template_id, max(position) AS position
+                     FROM log_entries
+                     WHERE collection_uid = $1 AND kind IN ('admit', 'move')
+                     GROUP BY template_id
+                 )
+                 SELECT t.id AS template, t.identity_id AS identity, e.position
+                 FROM placed
+                 JOIN log_entries AS e ON e.collection_uid = $1 AND e.position = placed.position
+                 JOIN templates AS t ON t.id = placed.template_id
+                 WHERE t.collection_uid = $1 AND t.identity_id <> e.identity_id
+                 ORDER BY e.position
+                 LIMIT $2"
+            }
+            Self::MoveWithoutEntry => {
+                "SELECT m.template_id AS template, m.to_id AS identity, r.position
+                 FROM regroupings AS r
+                 JOIN template_moves AS m ON m.regrouping_id = r.id
+                 LEFT JOIN log_entries AS e
+                     ON e.collection_uid = $1 AND e.position > r.position AND e.kind = 'move'
+                     AND e.template_id = m.template_id AND e.identity_id = m.to_id
+                 WHERE r.collection_uid = $1 AND e.position IS NULL
+                 ORDER BY r.position
                  LIMIT $2"
             }
             Self::EntryWithoutTemplate => {
@@ -75,15 +103,21 @@ impl MissingCounterpart {
                      FROM log_entries
                      WHERE collection_uid = $1 AND kind IN ('forget', 'expire')
                      GROUP BY identity_id, template_id
+                 ),
+                 placed AS MATERIALIZED (
+                     SELECT template_id, max(position) AS position
+                     FROM log_entries
+                     WHERE collection_uid = $1 AND kind IN ('admit', 'move')
+                     GROUP BY template_id
                  )
                  SELECT e.template_id AS template, e.identity_id AS identity, e.position
-                 FROM log_entries AS e
+                 FROM placed
+                 JOIN log_entries AS e ON e.collection_uid = $1 AND e.position = placed.position
                  LEFT JOIN templates AS t ON t.id = e.template_id
                  LEFT JOIN gone AS whole
                      ON whole.identity_id = e.identity_id AND whole.template_id IS NULL AND whole.position > e.position
                  LEFT JOIN gone AS one ON one.template_id = e.template_id AND one.position > e.position
-                 WHERE e.collection_uid = $1 AND e.kind = 'admit' AND t.id IS NULL AND whole.position IS NULL
-                     AND one.position IS NULL
+                 WHERE t.id IS NULL AND whole.position IS NULL AND one.position IS NULL
                  ORDER BY e.position
                  LIMIT $2"
             }

@@ -148,9 +148,19 @@ impl Auditor<'_> {
                 "it has no log entry at its position",
             ),
             (
+                FindingKind::OtherOwner,
+                MissingCounterpart::OtherOwner,
+                "the log says that it belongs to another identity",
+            ),
+            (
+                FindingKind::MoveWithoutEntry,
+                MissingCounterpart::MoveWithoutEntry,
+                "the lineage of a merge or split has its move, and the log does not",
+            ),
+            (
                 FindingKind::EntryWithoutTemplate,
                 MissingCounterpart::EntryWithoutTemplate,
-                "the log admits it and no entry removes it, but it does not exist",
+                "the log has it and no entry removes it, but it does not exist",
             ),
             (
                 FindingKind::TemplateWithoutIdentity,
