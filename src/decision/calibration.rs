@@ -251,8 +251,12 @@ impl Thresholds {
                 trials,
                 ..self.point
             },
-            resolve_reasons: reasons,
-            ..self
+            // What was ignored concerns the probe and not the thresholds.
+            resolve_reasons: reasons
+                .into_iter()
+                .chain(self.resolve_reasons.into_iter().filter(|reason| *reason == Reason::ModalityUncalibrated))
+                .collect(),
+            verify_reasons: self.verify_reasons,
         }
     }
 }

@@ -174,6 +174,8 @@ async fn a_decision_is_given_once_for_a_key_and_collections_are_made_once() {
     let home = Home::new(&Database::Sqlite).await;
     let server = Server::start(&home, &Start::default());
     make_collection(&server, "staff").await;
+    let thresholds = json!({"policy": {"openSet": "thresholds"}});
+    server.expect(Method::PATCH, "/v1/collections/staff", Some(thresholds)).await;
     enroll(&server, "alice", [1.0, 0.0, 0.0, 0.0], json!({})).await;
     let resolve = async |values: [f32; 4]| {
         let request = server

@@ -14,7 +14,8 @@ const CASES: &str = "/v1/collections/staff/reviewCases";
 /// A collection that asks humans, with Alice in it.
 async fn prepare(server: &Server) {
     make_collection(server, "staff").await;
-    let asks = json!({"policy": {"review": "uncertain"}});
+    // Without a calibration, thresholds make every answer uncertain.
+    let asks = json!({"policy": {"review": "uncertain", "openSet": "thresholds"}});
     let updated = server.expect(Method::PATCH, "/v1/collections/staff", Some(asks)).await;
     assert_eq!(updated["policy"]["review"], "uncertain");
     enroll(server, "alice", [1.0, 0.0, 0.0, 0.0], json!({})).await;
