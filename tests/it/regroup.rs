@@ -308,7 +308,8 @@ async fn findings_are_applied_or_dismissed_and_stay_so(database: &Database) {
     };
     assert_eq!((state(&found, &ann), state(&found, &bob)), (Some(json!("open")), Some(json!("open"))));
 
-    let act = async |verb: &str, body: Value| server.ask(Method::POST, &format!("{operation}:{verb}"), Some(body)).await;
+    let act =
+        async |verb: &str, body: Value| server.ask(Method::POST, &format!("{operation}:{verb}"), Some(body)).await;
     let field = |problem: &Value| problem["violations"][0]["field"].clone();
     let (status, problem) = act("applyFinding", json!({"identities": [name("ann")]})).await;
     assert_eq!((status, field(&problem)), (StatusCode::BAD_REQUEST, json!("identities")));

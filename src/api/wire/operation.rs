@@ -25,10 +25,8 @@ pub(in crate::api) fn found_pair(name: &str, identities: &[String]) -> Result<(C
     let [one, other] = identities else {
         return Err(Fault::invalid("identities", "name the two identities of the pair"));
     };
-    let identities = [
-        identity_in(&collection, "identities[0]", one)?,
-        identity_in(&collection, "identities[1]", other)?,
-    ];
+    let identities =
+        [identity_in(&collection, "identities[0]", one)?, identity_in(&collection, "identities[1]", other)?];
     Ok((collection, FoundPair { operation, identities }))
 }
 

@@ -4,7 +4,8 @@ use super::{CollectionName, IdentityName, RegroupingName, TemplateName, identity
 use crate::{
     api::proto,
     matcher::{
-        Fault, MergeCause, MergeDraft, MergedLabels, Regrouped, RegroupingSummary, RevertDraft, RevertExtent, SplitDraft,
+        Fault, MergeCause, MergeDraft, MergedLabels, Regrouped, RegroupingSummary, RevertDraft, RevertExtent,
+        SplitDraft,
     },
 };
 use domain::{CollectionId, IdentityId, RegroupingKind};

@@ -48,6 +48,7 @@ async fn a_collection_is_read_as_it_was_created(subject: &Subject) {
     staff.display_name = "Größe, \"quoted\", 'single', 名前, \\ and %".to_owned();
     staff.policy = Policy {
         person_half_life: std::time::Duration::from_hours(3),
+        identity_ttl: Some(std::time::Duration::from_hours(48)),
         target_fpir: 0.003,
         target_fmr: 1e-6,
         max_uncertain: Some(0.125),

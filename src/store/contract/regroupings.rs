@@ -1,6 +1,7 @@
 use super::*;
 use domain::{
-    DismissedWith, HandedOver, Lineage, OtherIdentity, Regrouping, RegroupingId, RegroupingKind, RegroupingState, TemplateMove,
+    DismissedWith, HandedOver, Lineage, OtherIdentity, Regrouping, RegroupingId, RegroupingKind, RegroupingState,
+    TemplateMove,
 };
 
 on_both_databases!(
@@ -170,7 +171,10 @@ async fn what_is_handed_over_outlives_the_identity_and_is_handed_back(subject: &
     let (alice, bob) = (identity_id("alice"), identity_id("bob"));
     let mut turn = store.take_turn(uid).await.expect("the turn");
     let records = turn.hand_over(&alice, &bob).await.expect("handed over");
-    assert_eq!(records, HandedOver { regroupings: vec![regrouping_id(3)], cases: vec![case.id], dismissed: Vec::new() });
+    assert_eq!(
+        records,
+        HandedOver { regroupings: vec![regrouping_id(3)], cases: vec![case.id], dismissed: Vec::new() }
+    );
     let moved: Vec<Change> = (1..=4).map(|number| move_template(number, "alice", "bob")).collect();
     turn.append(&moved, at(9)).await.expect("moved");
     turn.append(&[Change::ForgetIdentity(alice.clone())], at(9)).await.expect("forgotten");

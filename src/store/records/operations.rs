@@ -5,7 +5,8 @@ use async_trait::async_trait;
 use super::Page;
 use crate::Result;
 use domain::{
-    IdentityId, Operation, OperationId, OperationOutcome, OperationProgress, SurveyFinding, TemplateId, TemplateOwner, Timestamp,
+    IdentityId, Operation, OperationId, OperationOutcome, OperationProgress, SurveyFinding, TemplateId, TemplateOwner,
+    Timestamp,
 };
 
 /// What a worker learns from its heartbeat.

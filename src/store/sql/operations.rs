@@ -14,8 +14,8 @@ use crate::{
     rows::{FindingRow, OperationRow, bigint, micros},
 };
 use domain::{
-    CollectionUid, IdentityId, Operation, OperationId, OperationOutcome, OperationProgress, OperationState, SurveyFinding,
-    TemplateId, TemplateOwner, Timestamp,
+    CollectionUid, IdentityId, Operation, OperationId, OperationOutcome, OperationProgress, OperationState,
+    SurveyFinding, TemplateId, TemplateOwner, Timestamp,
 };
 
 macro_rules! select {

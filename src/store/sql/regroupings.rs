@@ -11,8 +11,8 @@ use crate::{
     rows::{LineageRecords, OtherBody, OtherRow, RegroupingRow, TemplateMoveRow, bigint, micros},
 };
 use domain::{
-    CollectionUid, DismissedWith, HandedOver, IdentityId, Lineage, Regrouping, RegroupingId, RegroupingState, ReviewCaseId,
-    TemplateId, Timestamp,
+    CollectionUid, DismissedWith, HandedOver, IdentityId, Lineage, Regrouping, RegroupingId, RegroupingState,
+    ReviewCaseId, TemplateId, Timestamp,
 };
 
 #[async_trait]
