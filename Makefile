@@ -20,7 +20,7 @@ build: libtorch ## build target/release/semblance
 test: libtorch ## run all tests, with a PostgreSQL of their own; ARGS="a test's name"
 	tools/postgres.sh run tools/test.sh $(ARGS)
 
-check: fmt typos shellcheck clippy doc test ## what CI runs: formatting, spelling, lints, docs, tests
+check: fmt typos shellcheck docs clippy doc test ## what CI runs: formatting, spelling, the book, lints, docs, tests
 
 fmt: ## fail on code that cargo fmt would change
 	cargo fmt --all --check
