@@ -1,9 +1,9 @@
 """The cost of spans: CPU time of the server per request, at three log filters.
 
 `make bench-spans`. Each filter has a server of its own. The servers take turns of a few requests, so that other work on the
-machine falls on all of them, and the time is that of the server's threads, not of the clock. `of off` is the median of the ratios of
-the rounds, between its quartiles. The samples are
-embeddings, so no model runs and the spans are as large a share of a request as they can be.
+machine falls on all of them, and the time is that of the server's threads, not of the clock. `of off` is the median of the
+ratios of the rounds; `lower` and `upper` are their quartiles. The samples are embeddings, so no model runs and the share of
+the spans in a request is at its largest.
 """
 
 import argparse
