@@ -110,6 +110,9 @@ pub struct Policy {
     /// change clothes. Zero: evidence does not age.
     #[serde(default = "half_a_day")]
     pub person_half_life: Duration,
+    /// How long after its creation an identity without an expire time of its own expires. `None`: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_ttl: Option<Duration>,
 }
 
 fn half_a_day() -> Duration {
@@ -189,6 +192,7 @@ impl Default for Policy {
             open_set: OpenSetRule::default(),
             review: ReviewPolicy::default(),
             person_half_life: half_a_day(),
+            identity_ttl: None,
             reranking: Reranking::default(),
             review_share: Self::review_share(),
         }
@@ -206,6 +210,13 @@ pub struct PolicyError {
 }
 
 impl Policy {
+    /// The expire time of an identity that is created at this time without one of its own.
+    #[must_use]
+    pub fn expire_time(&self, create_time: Timestamp) -> Option<Timestamp> {
+        // Beyond the end of the calendar is never.
+        self.identity_ttl.and_then(|ttl| create_time.checked_add(ttl).ok())
+    }
+
     fn review_share() -> f64 {
         0.2
     }

@@ -57,7 +57,8 @@ pub use operation::{
 pub use quality::{Quality, QualityPolicy};
 pub use ranking::{Ranking, Reranking};
 pub use regrouping::{
-    HandedOver, Lineage, MERGE_SOURCES_MAX, OtherIdentity, Regrouping, RegroupingKind, RegroupingState, TemplateMove,
+    DismissedWith, HandedOver, Lineage, MERGE_SOURCES_MAX, OtherIdentity, Regrouping, RegroupingKind, RegroupingState,
+    TemplateMove,
 };
 pub use report::{Face, Pad, PadVerdict, SampleReport, TrackReport};
 pub use review::{

@@ -135,6 +135,8 @@ pub enum SurveyFinding<T> {
         llr: Option<f64>,
         /// The cosine of both templates is at least [`SAME_IMAGE`](super::SAME_IMAGE), as that of one image is.
         same_image: bool,
+        /// Somebody dismissed the pair. It is read with the findings, and not stored with them.
+        dismissed: bool,
     },
     /// A template in a group.
     Member { group: u32, template: T },

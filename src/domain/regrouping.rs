@@ -86,6 +86,17 @@ pub struct HandedOver {
     pub regroupings: Vec<RegroupingId>,
     /// Review cases whose verdict named it.
     pub cases: Vec<ReviewCaseId>,
+    /// Dismissed pairs of duplicates that it was in.
+    #[serde(default)]
+    pub dismissed: Vec<DismissedWith>,
+}
+
+/// A dismissed pair, by the identity beside the one that was merged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DismissedWith {
+    pub identity: IdentityId,
+    /// The merge dismissed the target beside that identity too, and a revert takes that back.
+    pub added: bool,
 }
 
 /// The move of a template from one identity to another.

@@ -45,6 +45,7 @@ pub use use_cases::{
     compare::{CompareResult, ExtractedEmbedding, Extraction},
     decisions::{DecisionReplay, PastDecision},
     enroll::Enrollment,
+    findings::FoundPair,
     identities::{IdentityDraft, IdentityPatch},
     models::{Model, ModelTask},
     operations::{OperationUseCases, OperationView},

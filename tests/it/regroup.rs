@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     rest::{embedding, enroll, make_collection},
-    support::{Database, Home, Server, Start, answer, number, on_both_databases, postgres},
+    support::{Database, Home, Server, Start, answer, eventually, number, on_both_databases, postgres, program},
 };
 
 const IDENTITIES: &str = "/v1/collections/staff/identities";
@@ -119,6 +119,7 @@ async fn regroup(server: &Server, draw: &mut impl FnMut(usize) -> usize) -> Stri
 on_both_databases! {
     reverts_in_reverse_order_restore_the_store_to_the_byte_also_after_a_restart,
     what_is_refused_says_why_and_changes_nothing,
+    findings_are_applied_or_dismissed_and_stay_so,
 }
 
 async fn reverts_in_reverse_order_restore_the_store_to_the_byte_also_after_a_restart(database: &Database) {
@@ -145,6 +146,7 @@ async fn reverts_in_reverse_order_restore_the_store_to_the_byte_also_after_a_res
             server.signal("TERM");
             assert!(server.wait().success(), "{}", server.log());
         }
+        assert_sound(&home);
         server = Server::start(&home, &Start::default());
         let now = (stored(&home).await, answers(&server, &Value::Null).await);
         assert_eq!(&now, before.last().expect("the last state"), "round {round}: a restart changes nothing");
@@ -155,8 +157,17 @@ async fn reverts_in_reverse_order_restore_the_store_to_the_byte_also_after_a_res
             assert_eq!(&now, before.last().expect("one more than done"), "round {round}, {} left", done.len());
         }
     }
-    drop(server);
+    server.kill();
+    assert_sound(&home);
     home.tidy().await;
+}
+
+/// The doctor finds nothing in the database, nor in a snapshot from before the latest moves.
+fn assert_sound(home: &Home) {
+    let mut doctor = program();
+    doctor.arg("doctor").env("DATABASE_URL", &home.database_url).env("SEMBLANCE_DATA_DIR", home.path());
+    let output = doctor.output().expect("the program runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 async fn what_is_refused_says_why_and_changes_nothing(database: &Database) {
@@ -258,5 +269,78 @@ async fn what_one_replica_merges_the_other_answers_and_reverts_on_postgres() {
     assert_eq!((done.0, refused.0), (StatusCode::OK, StatusCode::NOT_FOUND), "{done:?} {refused:?}");
     assert_eq!(refused.1["code"], "IDENTITY_MERGED");
     drop((one, other));
+    home.tidy().await;
+}
+
+/// The states of the pairs that a new operation finds.
+async fn states(server: &Server) -> (String, Vec<(Value, Value)>) {
+    let find = "/v1/collections/staff/identities:findDuplicates";
+    let body = json!({"modality": "face", "minSimilarity": 0.9});
+    let begun = server.expect(Method::POST, find, Some(body)).await;
+    let operation = format!("/v1/{}", begun["name"].as_str().expect("a name"));
+    let shown = async || server.expect(Method::GET, &operation, None).await;
+    eventually("the operation ends", async || shown().await["done"] == true).await;
+    (operation.clone(), pairs(server, &operation).await)
+}
+
+async fn pairs(server: &Server, operation: &str) -> Vec<(Value, Value)> {
+    let shown = server.expect(Method::GET, operation, None).await;
+    let pairs = shown["duplicates"]["pairs"].as_array().expect("a list").clone();
+    pairs.iter().map(|pair| (pair["identities"].clone(), pair["state"].clone())).collect()
+}
+
+async fn findings_are_applied_or_dismissed_and_stay_so(database: &Database) {
+    let home = Home::new(database).await;
+    let server = Server::start(&home, &Start::default());
+    make_collection(&server, "staff").await;
+    for (id, values) in [
+        ("ann", [1.0, 0.0, 0.0, 0.0]),
+        ("ann-again", [1.0, 0.1, 0.0, 0.0]),
+        ("bob", [0.0, 0.0, 1.0, 0.0]),
+        ("bob-brother", [0.0, 0.0, 1.0, 0.1]),
+    ] {
+        enroll(&server, id, values, json!({})).await;
+    }
+    let (operation, found) = states(&server).await;
+    let (ann, bob) = (json!([name("ann"), name("ann-again")]), json!([name("bob"), name("bob-brother")]));
+    let state = |found: &[(Value, Value)], pair: &Value| {
+        found.iter().find(|(identities, _)| identities == pair).map(|(_, state)| state.clone())
+    };
+    assert_eq!((state(&found, &ann), state(&found, &bob)), (Some(json!("open")), Some(json!("open"))));
+
+    let act =
+        async |verb: &str, body: Value| server.ask(Method::POST, &format!("{operation}:{verb}"), Some(body)).await;
+    let field = |problem: &Value| problem["violations"][0]["field"].clone();
+    let (status, problem) = act("applyFinding", json!({"identities": [name("ann")]})).await;
+    assert_eq!((status, field(&problem)), (StatusCode::BAD_REQUEST, json!("identities")));
+    let (status, problem) = act("applyFinding", json!({"identities": ann, "target": name("bob")})).await;
+    assert_eq!((status, field(&problem)), (StatusCode::BAD_REQUEST, json!("target")));
+    let (status, problem) = act("dismissFinding", json!({"identities": [name("ann"), name("bob")]})).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::NOT_FOUND, &json!("FINDING_NOT_FOUND")));
+
+    let (status, merged) = act("applyFinding", json!({"identities": ann})).await;
+    assert_eq!((status, &merged["regrouping"]["identity"]), (StatusCode::OK, &json!(name("ann"))), "the first created");
+    let (status, _) = act("dismissFinding", json!({"identities": bob})).await;
+    assert_eq!(status, StatusCode::OK);
+    let shown = pairs(&server, &operation).await;
+    assert_eq!(state(&shown, &bob), Some(json!("dismissed")));
+    assert_eq!(state(&shown, &json!([name("ann"), name("ann")])), Some(json!("applied")));
+    assert_eq!(act("applyFinding", json!({"identities": ann})).await.0, StatusCode::NOT_FOUND, "it is applied");
+
+    server.kill();
+    let server = Server::start(&home, &Start::default());
+    let (later, found) = states(&server).await;
+    assert_eq!(found, [(bob.clone(), json!("dismissed"))], "a later operation knows");
+    revert(&server, "ann").await;
+    assert_eq!(state(&pairs(&server, &operation).await, &ann), Some(json!("open")));
+    server.expect(Method::POST, &format!("{later}:restoreFinding"), Some(json!({"identities": bob}))).await;
+    assert_eq!(state(&pairs(&server, &later).await, &bob), Some(json!("open")));
+    server.expect(Method::POST, &format!("{later}:dismissFinding"), Some(json!({"identities": bob}))).await;
+    // Whoever comes back under an erased id is another person.
+    server.expect(Method::DELETE, &format!("{IDENTITIES}/bob"), None).await;
+    enroll(&server, "bob", [0.0, 0.0, 1.0, 0.0], json!({})).await;
+    let (_, found) = states(&server).await;
+    assert_eq!(state(&found, &bob), Some(json!("open")));
+    drop(server);
     home.tidy().await;
 }

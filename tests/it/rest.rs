@@ -4,7 +4,7 @@ use reqwest::{Method, StatusCode};
 use semblance::api::proto::{ListModelsRequest, model_service_client::ModelServiceClient};
 use serde_json::{Value, json};
 
-use crate::support::{Database, Home, Server, Start, answer, eventually, on_both_databases, postgres};
+use crate::support::{Database, Home, Server, Start, answer, eventually, on_both_databases, postgres, program};
 
 /// A client's own space of 4 numbers.
 pub(crate) async fn make_collection(server: &Server, id: &str) -> Value {
@@ -326,6 +326,110 @@ async fn a_restart_loses_nothing_and_a_deleted_collection_comes_back_empty(datab
     assert_eq!(found["candidates"], json!([]));
     drop(server);
     home.tidy().await;
+}
+
+/// Nothing sweeps here: what an expired identity was is gone from the answers by itself.
+#[tokio::test]
+async fn an_expired_identity_is_gone_at_once_and_not_only_after_the_sweep() {
+    let home = Home::new(&Database::Sqlite).await;
+    let server = Server::start(&home, &Start { env: &[("SEMBLANCE_SWEEP_INTERVAL_SECONDS", "0")], ..Start::default() });
+    make_collection(&server, "staff").await;
+    let guest = enroll(&server, "guest", [1.0, 0.0, 0.0, 0.0], json!({})).await;
+    enroll(&server, "twin", [1.0, 0.0, 0.0, 0.0], json!({})).await;
+    let (path, template) = ("/v1/collections/staff/identities/guest", guest["templates"][0]["name"].clone());
+    let template = format!("/v1/{}", template.as_str().expect("a name"));
+    server.expect(Method::PATCH, path, Some(json!({"expireTime": "2020-01-01T00:00:00Z"}))).await;
+
+    let probe = json!({"samples": [embedding([1.0, 0.0, 0.0, 0.0])]});
+    for request in ["search", "resolve"] {
+        let asked = format!("/v1/collections/staff/identities:{request}");
+        let found = server.expect(Method::POST, &asked, Some(probe.clone())).await;
+        let candidates = found["candidates"].as_array().expect("a list");
+        assert_eq!(candidates.len(), 1, "{request}: {found}");
+        assert_eq!(candidates[0]["identity"], "collections/staff/identities/twin");
+    }
+    let listed = server.expect(Method::GET, "/v1/collections/staff/identities", None).await;
+    assert_eq!(names(&listed["identities"]), ["collections/staff/identities/twin"]);
+    for (method, path, body) in [
+        (Method::GET, path.to_owned(), None),
+        (Method::GET, format!("{path}/templates"), None),
+        (Method::GET, template, None),
+        (Method::PATCH, path.to_owned(), Some(json!({"labels": {"site": "north"}}))),
+        (Method::POST, format!("{path}:verify"), Some(probe)),
+        (Method::POST, format!("{path}:split"), Some(json!({"templates": [guest["templates"][0]["name"]]}))),
+    ] {
+        let (status, problem) = server.ask(method.clone(), &path, body).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{method} {path}: {problem}");
+    }
+    let find = json!({"modality": "face", "minSimilarity": 0.9});
+    let begun = server.expect(Method::POST, "/v1/collections/staff/identities:findDuplicates", Some(find)).await;
+    let operation = format!("/v1/{}", begun["name"].as_str().expect("a name"));
+    let shown = async || server.expect(Method::GET, &operation, None).await;
+    eventually("the operation ends", async || shown().await["done"] == true).await;
+    let duplicates = &shown().await["duplicates"];
+    assert_eq!((&duplicates["pairs"], &duplicates["survey"]["identityCount"]), (&json!([]), &json!(1)));
+
+    let exported = home.path().join("people.jsonl");
+    let export = program()
+        .args(["export", "--collection", "staff", "--embeddings", "--out"])
+        .arg(&exported)
+        .env("DATABASE_URL", &home.database_url)
+        .output()
+        .expect("the program runs");
+    assert!(export.status.success(), "{}", String::from_utf8_lossy(&export.stderr));
+    let lines = std::fs::read_to_string(&exported).expect("written");
+    assert!(lines.contains("twin") && !lines.contains("guest"), "{lines}");
+    // Whoever wants it gone now need not wait.
+    server.expect(Method::DELETE, path, None).await;
+    assert_eq!(server.expect(Method::GET, "/v1/collections/staff", None).await["identityCount"], 1);
+}
+
+#[tokio::test]
+async fn identities_expire_by_the_time_to_live_of_their_collection() {
+    let home = Home::new(&Database::Sqlite).await;
+    let server = Server::start(&home, &Start { env: &[("SEMBLANCE_SWEEP_INTERVAL_SECONDS", "1")], ..Start::default() });
+    make_collection(&server, "staff").await;
+    let (collection, identities) = ("/v1/collections/staff", "/v1/collections/staff/identities");
+    for wrong in [-1, 1_000_000_000_000_i64] {
+        let body = json!({"policy": {"identityTtlSeconds": wrong}});
+        let (status, problem) = server.ask(Method::PATCH, collection, Some(body)).await;
+        let field = &problem["violations"][0]["field"];
+        assert_eq!((status, field), (StatusCode::BAD_REQUEST, &json!("policy.identityTtlSeconds")), "{problem}");
+    }
+    enroll(&server, "before", [1.0, 0.0, 0.0, 0.0], json!({})).await;
+    let updated =
+        server.expect(Method::PATCH, collection, Some(json!({"policy": {"identityTtlSeconds": 86400}}))).await;
+    assert_eq!(updated["policy"]["identityTtlSeconds"], 86400, "{updated}");
+
+    let shown = async |id: &str| server.expect(Method::GET, &format!("{identities}/{id}"), None).await;
+    let seconds = |time: &Value| -> String { time.as_str().expect("a time")[11..].to_owned() };
+    let lives_a_day = |identity: &Value| {
+        // The same time of another day.
+        let (made, expires) = (&identity["createTime"], &identity["expireTime"]);
+        made != expires && seconds(made) == seconds(expires)
+    };
+    server.expect(Method::POST, &format!("{identities}?identityId=made"), Some(json!({}))).await;
+    enroll(&server, "enrolled", [0.0, 1.0, 0.0, 0.0], json!({})).await;
+    let first = shown("enrolled").await;
+    assert!(lives_a_day(&first) && lives_a_day(&shown("made").await), "{first}");
+    assert_eq!(shown("before").await.get("expireTime"), None, "it was there before the limit");
+    enroll(&server, "enrolled", [0.0, 1.0, 0.1, 0.0], json!({})).await;
+    assert_eq!(shown("enrolled").await, first, "a template prolongs nothing");
+    let own = json!({"expireTime": "2100-01-01T00:00:00Z"});
+    let own = server.expect(Method::POST, &format!("{identities}?identityId=own"), Some(own)).await;
+    assert_eq!(own["expireTime"], "2100-01-01T00:00:00Z");
+
+    server.expect(Method::PATCH, collection, Some(json!({"policy": {"identityTtlSeconds": 1}}))).await;
+    enroll(&server, "brief", [0.0, 0.0, 1.0, 0.0], json!({})).await;
+    let is_gone =
+        async || server.ask(Method::GET, &format!("{identities}/brief"), None).await.0 == StatusCode::NOT_FOUND;
+    eventually("it expires", is_gone).await;
+    let is_swept = async || server.expect(Method::GET, collection, None).await["identityCount"] == 4;
+    eventually("the sweep removes it", is_swept).await;
+    let log = home.rows("SELECT kind FROM log_entries WHERE identity_id = 'brief' ORDER BY position", "").await;
+    assert_eq!(log, ["label", "admit", "expire"]);
+    let off = server.expect(Method::PATCH, collection, Some(json!({"policy": {"identityTtlSeconds": 0}}))).await;
+    assert_eq!(off["policy"].get("identityTtlSeconds"), None);
 }
 
 #[tokio::test]

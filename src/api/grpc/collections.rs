@@ -14,7 +14,7 @@ use domain::{CollectionId, Policy, SpaceName};
 
 const LIST: &str = "collections";
 /// The fields that an update mask may name.
-const UPDATABLE: [&str; 14] = [
+const UPDATABLE: [&str; 15] = [
     "display_name",
     "policy",
     "policy.target_fpir",
@@ -26,6 +26,7 @@ const UPDATABLE: [&str; 14] = [
     "policy.open_set",
     "policy.review",
     "policy.person_half_life_seconds",
+    "policy.identity_ttl_seconds",
     "policy.reranking",
     "policy.review_share",
     "spaces",
@@ -153,6 +154,9 @@ impl Services {
                 .then(|| wire::half_life(asked.person_half_life_seconds))
                 .transpose()?
                 .map(|asked| asked.unwrap_or(standard.person_half_life)),
+            identity_ttl: part("policy.identity_ttl_seconds", asked.identity_ttl_seconds.is_some())
+                .then(|| wire::identity_ttl(asked.identity_ttl_seconds))
+                .transpose()?,
             reranking: part("policy.reranking", asked.reranking != 0)
                 .then(|| wire::reranking(asked.reranking))
                 .transpose()?

@@ -163,11 +163,7 @@ impl Services {
         let (context, request) = self.once(request).await?;
         let (collection, draft) = wire::merge(&request)?;
         let merged = self.matcher.merge_identities(&context, &collection, draft).await?;
-        Ok(proto::MergeIdentitiesResponse {
-            regrouping: Some(wire::regrouping(&collection, &merged.regrouping)),
-            identity: merged.identities.first().map(|target| wire::identity(&collection, target)),
-            consistency_token: merged.token.to_string(),
-        })
+        Ok(wire::merged(&collection, &merged))
     }
 
     async fn answer_split_identity(

@@ -49,6 +49,21 @@ impl OperationService for Services {
         respond(self.answer_cancel_operation(&request.into_inner().name).await)
     }
 
+    async fn apply_finding(
+        &self,
+        request: Request<proto::ApplyFindingRequest>,
+    ) -> Result<Response<proto::MergeIdentitiesResponse>, Status> {
+        respond(self.answer_apply_finding(request).await)
+    }
+
+    async fn dismiss_finding(&self, request: Request<proto::DismissFindingRequest>) -> Result<Response<()>, Status> {
+        respond(self.answer_dismiss_finding(&request).await)
+    }
+
+    async fn restore_finding(&self, request: Request<proto::RestoreFindingRequest>) -> Result<Response<()>, Status> {
+        respond(self.answer_restore_finding(&request).await)
+    }
+
     async fn delete_operation(&self, request: Request<proto::DeleteOperationRequest>) -> Result<Response<()>, Status> {
         respond(self.answer_delete_operation(&request.into_inner().name).await)
     }
@@ -118,6 +133,34 @@ impl Services {
     async fn answer_cancel_operation(&self, name: &str) -> Result<proto::Operation, Fault> {
         let OperationName { collection, operation } = OperationName::parse("name", name)?;
         Ok(wire::operation(&collection, &self.matcher.operations.cancel_operation(&collection, operation).await?))
+    }
+
+    async fn answer_apply_finding(
+        &self,
+        request: Request<proto::ApplyFindingRequest>,
+    ) -> Result<proto::MergeIdentitiesResponse, Fault> {
+        let (context, request) = self.once(request).await?;
+        let (collection, pair) = wire::found_pair(&request.name, &request.identities)?;
+        let target = match request.target.as_str() {
+            "" => None,
+            name => Some(wire::identity_in(&collection, "target", name)?),
+        };
+        let merged = self.matcher.apply_finding(&context, &collection, pair, target).await?;
+        Ok(wire::merged(&collection, &merged))
+    }
+
+    async fn answer_dismiss_finding(&self, request: &Request<proto::DismissFindingRequest>) -> Result<(), Fault> {
+        let context = wire::context(request);
+        let proto::DismissFindingRequest { name, identities } = request.get_ref();
+        let (collection, pair) = wire::found_pair(name, identities)?;
+        self.matcher.dismiss_finding(&context, &collection, pair).await
+    }
+
+    async fn answer_restore_finding(&self, request: &Request<proto::RestoreFindingRequest>) -> Result<(), Fault> {
+        let context = wire::context(request);
+        let proto::RestoreFindingRequest { name, identities } = request.get_ref();
+        let (collection, pair) = wire::found_pair(name, identities)?;
+        self.matcher.restore_finding(&context, &collection, pair).await
     }
 
     async fn answer_delete_operation(&self, name: &str) -> Result<(), Fault> {

@@ -29,6 +29,7 @@ macro_rules! idempotent {
 }
 
 idempotent! {
+    ApplyFindingRequest is "ApplyFinding",
     ClusterTemplatesRequest is "ClusterTemplates",
     CreateCalibrationRequest is "CreateCalibration",
     CreateCollectionRequest is "CreateCollection",

@@ -25,10 +25,10 @@ pub(super) use name::{
     CalibrationName, CollectionName, DecisionName, IdentityName, ModelName, OperationName, RegroupingName,
     ReviewCaseName, TemplateName,
 };
-pub(super) use operation::{operation, shown_operation};
+pub(super) use operation::{found_pair, operation, shown_operation};
 pub(super) use page::{PageRequest, token};
-pub(super) use policy::{half_life, open_set, pad, policy, pooling, quality, reranking, review};
-pub(super) use regrouping::{merge, regrouping, revert, split};
+pub(super) use policy::{half_life, identity_ttl, open_set, pad, policy, pooling, quality, reranking, review};
+pub(super) use regrouping::{identity_in, merge, merged, regrouping, revert, split};
 pub(super) use review::{decided, replayed, review_case, reviewed, reviewer, stage, verdict};
 pub(super) use sample::{SampleDefaults, modality, samples};
 pub(super) use time::{from_wire, to_wire};

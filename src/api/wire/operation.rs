@@ -5,19 +5,30 @@ use std::collections::BTreeMap;
 use super::{
     CalibrationName, CollectionName, ModelName, OperationName,
     answer::{reasons, source},
-    count, to_wire,
+    count, identity_in, to_wire,
 };
 use crate::{
     api::{
         proto::{self, clusters_result, duplicates_result, operation::Result as Ended},
         status::operation_code,
     },
-    matcher::OperationView,
+    matcher::{Fault, FoundPair, OperationView},
 };
 use domain::{
     CollectionId, Operation, OperationKind, OperationOutcome, OperationState, OperationSummary, SurveyFinding,
     TemplateOwner,
 };
+
+/// A pair that an operation found, by the names of its two identities.
+pub(in crate::api) fn found_pair(name: &str, identities: &[String]) -> Result<(CollectionId, FoundPair), Fault> {
+    let OperationName { collection, operation } = OperationName::parse("name", name)?;
+    let [one, other] = identities else {
+        return Err(Fault::invalid("identities", "name the two identities of the pair"));
+    };
+    let identities =
+        [identity_in(&collection, "identities[0]", one)?, identity_in(&collection, "identities[1]", other)?];
+    Ok((collection, FoundPair { operation, identities }))
+}
 
 /// Without findings.
 pub(in crate::api) fn operation(of: &CollectionId, operation: &Operation) -> proto::Operation {
@@ -89,7 +100,13 @@ fn duplicates(
     findings: &[SurveyFinding<TemplateOwner>],
 ) -> proto::DuplicatesResult {
     let pair = |finding: &SurveyFinding<TemplateOwner>| match finding {
-        SurveyFinding::Pair { templates, similarity, llr, same_image } => {
+        SurveyFinding::Pair { templates, similarity, llr, same_image, dismissed } => {
+            use duplicates_result::pair::State;
+            let state = match templates {
+                [one, other] if one.identity == other.identity => State::Applied,
+                _ if *dismissed => State::Dismissed,
+                _ => State::Open,
+            };
             let mut named = templates.each_ref().map(|owned| names(of, owned));
             named.sort_unstable();
             let (identities, templates) = named.into_iter().unzip();
@@ -99,6 +116,7 @@ fn duplicates(
                 similarity: similarity.0,
                 log_likelihood_ratio: *llr,
                 same_image: *same_image,
+                state: state.into(),
             })
         }
         SurveyFinding::Member { .. } => None,

@@ -8,6 +8,9 @@ use domain::{OpenSetRule, PadMode, PadPolicy, Policy, Pooling, QualityPolicy, Re
 /// Far longer than a person wears the same clothes.
 const HALF_LIFE_MAX: Duration = Duration::from_hours(24 * 366);
 
+/// A hundred years, longer than anybody is enrolled.
+const IDENTITY_TTL_MAX: Duration = Duration::from_hours(24 * 36_525);
+
 /// A policy from a request; absent fields keep the value of `standing`.
 pub(in crate::api) fn policy(asked: &proto::Policy, standing: Policy) -> Result<Policy, Fault> {
     Ok(Policy {
@@ -20,6 +23,7 @@ pub(in crate::api) fn policy(asked: &proto::Policy, standing: Policy) -> Result<
         open_set: open_set(asked.open_set)?.unwrap_or(standing.open_set),
         review: review(asked.review)?.unwrap_or(standing.review),
         person_half_life: half_life(asked.person_half_life_seconds)?.unwrap_or(standing.person_half_life),
+        identity_ttl: identity_ttl(asked.identity_ttl_seconds)?.or(standing.identity_ttl),
         reranking: reranking(asked.reranking)?.unwrap_or(standing.reranking),
         review_share: asked.review_share.unwrap_or(standing.review_share),
     })
@@ -31,6 +35,15 @@ pub(in crate::api) fn half_life(seconds: Option<i32>) -> Result<Option<Duration>
     let checked = |seconds| u64::try_from(seconds).ok().filter(|seconds| *seconds <= most).map(Duration::from_secs);
     let problem = || Fault::invalid("policy.personHalfLifeSeconds", format!("a half-life is 0 to {most} seconds"));
     seconds.map(|seconds| checked(seconds).ok_or_else(problem)).transpose()
+}
+
+/// The time to live of identities; none when absent or 0.
+pub(in crate::api) fn identity_ttl(seconds: Option<i64>) -> Result<Option<Duration>, Fault> {
+    let most = IDENTITY_TTL_MAX.as_secs();
+    let checked = |seconds| u64::try_from(seconds).ok().filter(|seconds| *seconds <= most).map(Duration::from_secs);
+    let problem = || Fault::invalid("policy.identityTtlSeconds", format!("a time to live is 0 to {most} seconds"));
+    let ttl = seconds.map(|seconds| checked(seconds).ok_or_else(problem)).transpose()?;
+    Ok(ttl.filter(|ttl| !ttl.is_zero()))
 }
 
 /// The rule of open-set decisions; none when absent.
@@ -183,5 +196,6 @@ pub(in crate::api) fn to_wire(policy: &Policy) -> proto::Policy {
         }
         .into(),
         review_share: Some(policy.review_share),
+        identity_ttl_seconds: policy.identity_ttl.and_then(|ttl| i64::try_from(ttl.as_secs()).ok()),
     }
 }

@@ -1,14 +1,17 @@
 //! Merges, splits and reverts: requests, and regroupings in responses.
 
-use super::{CollectionName, IdentityName, RegroupingName, TemplateName, labels, to_wire};
+use super::{CollectionName, IdentityName, RegroupingName, TemplateName, identity, labels, to_wire};
 use crate::{
     api::proto,
-    matcher::{Fault, MergeCause, MergeDraft, MergedLabels, RegroupingSummary, RevertDraft, RevertExtent, SplitDraft},
+    matcher::{
+        Fault, MergeCause, MergeDraft, MergedLabels, Regrouped, RegroupingSummary, RevertDraft, RevertExtent,
+        SplitDraft,
+    },
 };
 use domain::{CollectionId, IdentityId, RegroupingKind};
 
 /// The id of an identity that must be of this collection.
-fn identity_in(collection: &CollectionId, field: &str, name: &str) -> Result<IdentityId, Fault> {
+pub(in crate::api) fn identity_in(collection: &CollectionId, field: &str, name: &str) -> Result<IdentityId, Fault> {
     let name = IdentityName::parse(field, name)?;
     if name.collection == *collection {
         return Ok(name.identity);
@@ -72,6 +75,14 @@ pub(in crate::api) fn revert(request: &proto::RevertIdentityRequest) -> Result<(
     };
     let extent = if request.partial { RevertExtent::Possible } else { RevertExtent::Whole };
     Ok((name.collection, RevertDraft { identity: name.identity, regrouping, extent }))
+}
+
+pub(in crate::api) fn merged(of: &CollectionId, merged: &Regrouped) -> proto::MergeIdentitiesResponse {
+    proto::MergeIdentitiesResponse {
+        regrouping: Some(regrouping(of, &merged.regrouping)),
+        identity: merged.identities.first().map(|target| identity(of, target)),
+        consistency_token: merged.token.to_string(),
+    }
 }
 
 pub(in crate::api) fn regrouping(of: &CollectionId, summary: &RegroupingSummary) -> proto::Regrouping {

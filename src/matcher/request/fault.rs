@@ -60,6 +60,10 @@ pub enum Fault {
     WouldBeTooMany { identity: IdentityId, templates: u64, limit: u64 },
     #[error("template {0} is certified by a reviewer, and no policy moves it")]
     TemplateCertified(TemplateId),
+    #[error(
+        "operation {operation} found no pair of {} and {}; one may be merged or erased since", identities[0], identities[1]
+    )]
+    NoFinding { operation: OperationId, identities: [IdentityId; 2] },
     #[error("collection {0} already exists")]
     CollectionExists(CollectionId),
     #[error("identity {0} already exists; enroll adds templates to it")]
@@ -220,6 +224,7 @@ impl Fault {
             | Self::NoOperation(_)
             | Self::IdentityMerged { .. }
             | Self::IdentityExpired(_)
+            | Self::NoFinding { .. }
             | Self::NoRegrouping(_) => FaultKind::NotFound,
             Self::CollectionExists(_) | Self::IdentityExists(_) | Self::RequestIdReused => FaultKind::AlreadyExists,
             Self::NoEncoder(_)
@@ -278,6 +283,7 @@ impl Fault {
             Self::TooManyOperations(_) => "TOO_MANY_OPERATIONS",
             Self::IdentityMerged { .. } => "IDENTITY_MERGED",
             Self::IdentityExpired(_) => "IDENTITY_EXPIRED",
+            Self::NoFinding { .. } => "FINDING_NOT_FOUND",
             Self::NoRegrouping(_) => "REGROUPING_NOT_FOUND",
             Self::NothingToRevert(_) => "NOTHING_TO_REVERT",
             Self::AlreadyReverted(_) => "ALREADY_REVERTED",
@@ -337,6 +343,7 @@ impl Fault {
             | Self::NoOperation(_)
             | Self::IdentityMerged { .. }
             | Self::IdentityExpired(_)
+            | Self::NoFinding { .. }
             | Self::NoRegrouping(_)
             | Self::NothingToRevert(_)
             | Self::AlreadyReverted(_)

@@ -78,7 +78,8 @@ impl Plan {
             None => {
                 let (labels, revision) = (labels.clone(), Revision::FIRST);
                 let (id, create_time, update_time) = (id.clone(), now, now);
-                (Identity { id, labels, expire_time: None, revision, create_time, update_time }, true)
+                let expire_time = self.collection.policy.expire_time(now);
+                (Identity { id, labels, expire_time, revision, create_time, update_time }, true)
             }
             Some(PlannedIdentity { identity: known, .. }) => {
                 let merged = known.labels.merged(labels)?;

@@ -46,6 +46,8 @@ pub struct CollectionPatch {
     pub open_set: Option<OpenSetRule>,
     pub review: Option<ReviewPolicy>,
     pub person_half_life: Option<Duration>,
+    /// The inner `None` removes the limit. Only identities that are created later get another expire time.
+    pub identity_ttl: Option<Option<Duration>>,
     pub reranking: Option<Reranking>,
     pub review_share: Option<f64>,
     /// External spaces to declare beside the existing ones; none is ever removed.
@@ -140,6 +142,7 @@ impl Matcher {
             open_set: patch.open_set.unwrap_or(collection.policy.open_set),
             review: patch.review.unwrap_or(collection.policy.review),
             person_half_life: patch.person_half_life.unwrap_or(collection.policy.person_half_life),
+            identity_ttl: patch.identity_ttl.unwrap_or(collection.policy.identity_ttl),
             reranking: patch.reranking.unwrap_or(collection.policy.reranking),
             review_share: patch.review_share.unwrap_or(collection.policy.review_share),
         }

@@ -37,7 +37,7 @@ impl Matcher {
             Some(id) => id,
             None => IdentityId::new(&self.ids.fresh().to_string())?,
         };
-        let identity = Identity {
+        let mut identity = Identity {
             id: id.clone(),
             labels: draft.labels,
             expire_time: draft.expire_time,
@@ -48,6 +48,8 @@ impl Matcher {
         self.writes
             .change(context, collection, move |turn| {
                 async move {
+                    let policy = turn.handle().collection.policy;
+                    identity.expire_time = identity.expire_time.or_else(|| policy.expire_time(identity.create_time));
                     let mut changes = Vec::new();
                     match turn.store().identity(&id).await? {
                         Some(known) if !known.is_expired(now) => return Err(Fault::IdentityExists(id)),
@@ -118,6 +120,9 @@ impl Matcher {
             .change(context, collection, move |turn| {
                 async move {
                     let mut identity = present(turn, &id, patch.expected).await?;
+                    if identity.is_expired(turn.now()) {
+                        return Err(Fault::NoIdentity(id));
+                    }
                     if let Some(labels) = patch.labels {
                         identity.labels = labels;
                     }

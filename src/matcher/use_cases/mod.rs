@@ -8,6 +8,7 @@ pub(crate) mod compare;
 pub(crate) mod decision_log;
 pub(crate) mod decisions;
 pub(crate) mod enroll;
+pub(crate) mod findings;
 pub(crate) mod housekeeping;
 pub(crate) mod identities;
 pub(crate) mod models;

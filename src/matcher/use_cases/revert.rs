@@ -148,7 +148,7 @@ async fn movable(
     }
     let erased = lineage.others_then.saturating_sub(lineage.others.len() as u64);
     if erased > 0 {
-        problems.push(format!("{erased} identities were erased with all their templates"));
+        problems.push(format!("identities that were erased with all their templates: {erased}"));
     }
     Ok(moves)
 }

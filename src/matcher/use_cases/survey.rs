@@ -178,7 +178,8 @@ impl PreparedSurvey {
                 let found = survey.duplicates(alike, self.policy.pooling, watch)?.into_iter().map(|found| {
                     let llr = llr.map(|llr| llr.of(found.similarity.0.into()));
                     let same_image = found.best.0 >= SAME_IMAGE;
-                    SurveyFinding::Pair { templates: found.templates, similarity: found.similarity, llr, same_image }
+                    let (templates, similarity) = (found.templates, found.similarity);
+                    SurveyFinding::Pair { templates, similarity, llr, same_image, dismissed: false }
                 });
                 (found.collect(), 0)
             }

@@ -12,6 +12,7 @@ impl Matcher {
         identity: &IdentityId,
         id: TemplateId,
     ) -> Result<Template, Fault> {
+        self.identity(collection, identity).await?;
         let uid = self.replica.open(collection).await?.collection.uid;
         let found = self.store.in_collection(uid).template(id).await?;
         found.filter(|t| t.identity == *identity).ok_or(Fault::NoTemplate(id))

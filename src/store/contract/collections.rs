@@ -48,6 +48,7 @@ async fn a_collection_is_read_as_it_was_created(subject: &Subject) {
     staff.display_name = "Größe, \"quoted\", 'single', 名前, \\ and %".to_owned();
     staff.policy = Policy {
         person_half_life: std::time::Duration::from_hours(3),
+        identity_ttl: Some(std::time::Duration::from_hours(48)),
         target_fpir: 0.003,
         target_fmr: 1e-6,
         max_uncertain: Some(0.125),
@@ -172,7 +173,7 @@ async fn filled(subject: &Subject, number: u128, id: &str) -> CollectionUid {
     filled.spaces = vec![binding("one", Modality::Face, SpaceRole::Active)];
     subject.store.create_collection(&filled, None).await.expect("created");
     let template_number = u16::try_from(number).expect("small");
-    append(&subject.store, filled.uid, &[put("alice"), admit(template_number, "alice")]).await;
+    append(&subject.store, filled.uid, &[put("alice"), admit(template_number, "alice"), put("bob")]).await;
 
     let id = domain::DecisionId(Uuid::from_u128(number));
     let decision = DecisionRecord { id, time: at(5), body: serde_json::json!({"decision": "new"}) };
@@ -186,6 +187,7 @@ async fn filled(subject: &Subject, number: u128, id: &str) -> CollectionUid {
     let (operation, found) = super::operations::ended(number, template_id(template_number));
     assert!(turn.begin_operation(&operation, 1).await.expect("begun"));
     turn.finish_operation(operation.id, &super::operations::succeeded(), at(6), &found).await.expect("ended");
+    turn.dismiss_pair([&identity_id("bob"), &identity_id("alice")]).await.expect("dismissed");
     turn.put_regrouping(&super::regroupings::merged(number, template_number)).await.expect("kept");
     turn.commit().await.expect("committed");
 
@@ -203,7 +205,7 @@ async fn filled(subject: &Subject, number: u128, id: &str) -> CollectionUid {
 async fn deletion_leaves_no_row_in_any_table(subject: &Subject) {
     let uid = filled(subject, 1, "staff").await;
     let before = subject.row_counts().await;
-    assert_eq!(before.len(), 17, "a new table belongs into this test: {before:?}");
+    assert_eq!(before.len(), 18, "a new table belongs into this test: {before:?}");
     assert!(before.iter().all(|(_, rows)| *rows > 0), "{before:?}");
 
     assert!(subject.store.delete_collection(uid).await.expect("deleted"));

@@ -11,6 +11,7 @@ on_both_databases!(
     a_heartbeat_replies_whether_to_continue,
     an_operation_without_heartbeats_is_ended,
     findings_are_erased_with_the_templates_they_name,
+    a_pair_shows_the_present_owners_and_whether_they_are_dismissed,
     findings_of_removed_templates_are_not_stored,
     operations_are_listed_deleted_and_swept,
 );
@@ -48,7 +49,7 @@ pub(super) fn ended(number: u128, template: TemplateId) -> (Operation, [SurveyFi
 
 fn pair(one: u16, other: u16, llr: Option<f64>) -> SurveyFinding<TemplateId> {
     let templates = [template_id(one), template_id(other)];
-    SurveyFinding::Pair { templates, similarity: Similarity(0.7), llr, same_image: llr.is_none() }
+    SurveyFinding::Pair { templates, similarity: Similarity(0.7), llr, same_image: llr.is_none(), dismissed: false }
 }
 
 fn owned(number: u16, identity: &str) -> TemplateOwner {
@@ -155,13 +156,19 @@ async fn findings_are_erased_with_the_templates_they_name(subject: &Subject) {
     finished(store, uid, id, &found).await;
     let similarity = Similarity(0.7);
     let group = |number, name| SurveyFinding::Member { group: 7, template: owned(number, name) };
-    let second =
-        SurveyFinding::Pair { templates: [owned(2, "bob"), owned(3, "cy")], similarity, llr: None, same_image: true };
+    let second = SurveyFinding::Pair {
+        templates: [owned(2, "bob"), owned(3, "cy")],
+        similarity,
+        llr: None,
+        same_image: true,
+        dismissed: false,
+    };
     let first = SurveyFinding::Pair {
         templates: [owned(1, "ann"), owned(2, "bob")],
         similarity,
         llr: Some(2.5),
         same_image: false,
+        dismissed: false,
     };
     let all = [first, second.clone(), group(1, "ann"), group(3, "cy"), group(4, "cy")];
     assert_eq!(store.in_collection(uid).findings(id, at(10)).await.expect("read"), all);
@@ -182,6 +189,33 @@ async fn findings_are_erased_with_the_templates_they_name(subject: &Subject) {
         [],
         "an expired identity is not shown"
     );
+}
+
+async fn a_pair_shows_the_present_owners_and_whether_they_are_dismissed(subject: &Subject) {
+    let (store, uid) = (&subject.store, created(&subject.store).await);
+    let changes = ["ann", "bob", "cy"].map(put).into_iter().chain([admit(1, "ann"), admit(2, "bob"), admit(3, "cy")]);
+    append(store, uid, &changes.collect::<Vec<_>>()).await;
+    let id = operation(1).id;
+    assert!(begun(store, uid, &operation(1)).await);
+    finished(store, uid, id, &[pair(1, 2, None), pair(3, 1, None)]).await;
+    let [ann, bob, cy] = ["ann", "bob", "cy"].map(identity_id);
+    let shown = async || -> Vec<(String, bool)> {
+        let findings = store.in_collection(uid).findings(id, at(10)).await.expect("read");
+        let named = |finding: &SurveyFinding<TemplateOwner>| match finding {
+            SurveyFinding::Pair { templates: [one, other], dismissed, .. } => {
+                (format!("{} {}", one.identity, other.identity), *dismissed)
+            }
+            SurveyFinding::Member { .. } => panic!("pairs were found"),
+        };
+        findings.iter().map(named).collect()
+    };
+    store.in_collection(uid).dismiss_pair([&ann, &cy]).await.expect("dismissed");
+    assert_eq!(shown().await, [("ann bob".to_owned(), false), ("cy ann".to_owned(), true)]);
+    let found = async |pair| store.in_collection(uid).finds_pair(id, pair).await.expect("read");
+    assert!(found([&ann, &bob]).await && found([&ann, &cy]).await && !found([&bob, &cy]).await);
+    append(store, uid, &[move_template(1, "ann", "bob")]).await;
+    assert_eq!(shown().await, [("bob bob".to_owned(), false), ("cy bob".to_owned(), false)]);
+    assert!(!found([&ann, &bob]).await && found([&bob, &cy]).await);
 }
 
 async fn findings_of_removed_templates_are_not_stored(subject: &Subject) {

@@ -1,6 +1,7 @@
 use super::*;
 use domain::{
-    HandedOver, Lineage, OtherIdentity, Regrouping, RegroupingId, RegroupingKind, RegroupingState, TemplateMove,
+    DismissedWith, HandedOver, Lineage, OtherIdentity, Regrouping, RegroupingId, RegroupingKind, RegroupingState,
+    TemplateMove,
 };
 
 on_both_databases!(
@@ -11,6 +12,7 @@ on_both_databases!(
     erasing_an_identity_erases_what_it_holds,
     what_is_handed_over_outlives_the_identity_and_is_handed_back,
     cases_that_name_an_identity_are_found,
+    dismissed_pairs_follow_a_merge_and_its_revert,
 );
 
 fn regrouping_id(number: u128) -> RegroupingId {
@@ -31,6 +33,7 @@ fn merge(number: u128, sources: &[(&str, &[u16])]) -> Regrouping {
         handed_over: HandedOver {
             regroupings: vec![regrouping_id(900)],
             cases: vec![ReviewCaseId(Uuid::from_u128(901))],
+            dismissed: vec![DismissedWith { identity: identity_id("yan"), added: true }],
         },
     };
     let moves = sources.iter().flat_map(|(name, templates)| {
@@ -168,7 +171,10 @@ async fn what_is_handed_over_outlives_the_identity_and_is_handed_back(subject: &
     let (alice, bob) = (identity_id("alice"), identity_id("bob"));
     let mut turn = store.take_turn(uid).await.expect("the turn");
     let records = turn.hand_over(&alice, &bob).await.expect("handed over");
-    assert_eq!(records, HandedOver { regroupings: vec![regrouping_id(3)], cases: vec![case.id] });
+    assert_eq!(
+        records,
+        HandedOver { regroupings: vec![regrouping_id(3)], cases: vec![case.id], dismissed: Vec::new() }
+    );
     let moved: Vec<Change> = (1..=4).map(|number| move_template(number, "alice", "bob")).collect();
     turn.append(&moved, at(9)).await.expect("moved");
     turn.append(&[Change::ForgetIdentity(alice.clone())], at(9)).await.expect("forgotten");
@@ -201,4 +207,34 @@ async fn cases_that_name_an_identity_are_found(subject: &Subject) {
     }
     let found = store.in_collection(uid).undecided_cases_naming(&identity_id("a_n")).await.expect("read");
     assert_eq!(found.iter().map(|case| case.id.0.as_u128()).collect::<Vec<_>>(), [1]);
+}
+
+async fn dismissed_pairs_follow_a_merge_and_its_revert(subject: &Subject) {
+    let (store, uid) = (&subject.store, created(&subject.store).await);
+    append(store, uid, &["ann", "bob", "carl", "dora"].map(put)).await;
+    let [ann, bob, carl, dora] = ["ann", "bob", "carl", "dora"].map(identity_id);
+    for pair in [[&bob, &ann], [&bob, &carl], [&bob, &dora], [&ann, &dora]] {
+        store.in_collection(uid).dismiss_pair(pair).await.expect("dismissed");
+        store.in_collection(uid).dismiss_pair(pair).await.expect("dismissed already");
+    }
+    let dismissed = async |[one, other]: [&IdentityId; 2]| {
+        // Read by taking it back, in a turn that is dropped.
+        let mut turn = store.take_turn(uid).await.expect("the turn");
+        turn.restore_pair([one, other]).await.expect("read")
+    };
+    let mut turn = store.take_turn(uid).await.expect("the turn");
+    let records = turn.hand_over(&bob, &ann).await.expect("handed over");
+    turn.append(&[Change::ForgetIdentity(bob.clone())], at(9)).await.expect("forgotten");
+    turn.commit().await.expect("committed");
+    let with = |identity: &IdentityId, added| DismissedWith { identity: identity.clone(), added };
+    assert_eq!(records.dismissed, [with(&ann, false), with(&carl, true), with(&dora, false)]);
+    assert!(dismissed([&carl, &ann]).await && dismissed([&dora, &ann]).await && !dismissed([&ann, &bob]).await);
+
+    append(store, uid, &[put("bob"), Change::ForgetIdentity(dora.clone())]).await;
+    store.in_collection(uid).hand_back(&records, &ann, &bob).await.expect("handed back");
+    assert!(dismissed([&ann, &bob]).await && dismissed([&bob, &carl]).await && !dismissed([&ann, &carl]).await);
+    assert!(!dismissed([&bob, &dora]).await, "erased since");
+    assert!(store.in_collection(uid).restore_pair([&bob, &ann]).await.expect("taken back"));
+    assert!(!store.in_collection(uid).restore_pair([&bob, &ann]).await.expect("not there"));
+    subject.refuses("INSERT INTO dismissed_pairs SELECT uid, 'carl', 'bob' FROM collections").await;
 }

@@ -5,7 +5,8 @@ use async_trait::async_trait;
 use super::Page;
 use crate::Result;
 use domain::{
-    Operation, OperationId, OperationOutcome, OperationProgress, SurveyFinding, TemplateId, TemplateOwner, Timestamp,
+    IdentityId, Operation, OperationId, OperationOutcome, OperationProgress, SurveyFinding, TemplateId, TemplateOwner,
+    Timestamp,
 };
 
 /// What a worker learns from its heartbeat.
@@ -27,8 +28,12 @@ pub trait Operations {
     async fn operations(&mut self, after: Option<OperationId>, limit: u32) -> Result<Page<Operation>>;
 
     /// The findings of an operation, in order, except those that name an identity that has expired at `now`. Erasing a
-    /// template erases the findings that name it.
+    /// template erases the findings that name it. A pair shows the present identities of its templates, and whether
+    /// these are dismissed.
     async fn findings(&mut self, id: OperationId, now: Timestamp) -> Result<Vec<SurveyFinding<TemplateOwner>>>;
+
+    /// Whether an operation found this pair, by the present identities of its templates.
+    async fn finds_pair(&mut self, id: OperationId, identities: [&IdentityId; 2]) -> Result<bool>;
 
     /// Stores a new operation unless `running_max` of the collection's are running. Returns whether it is stored. Takes
     /// the collection's lock.
@@ -60,6 +65,12 @@ pub trait Operations {
 
     /// Ends the running operations whose last heartbeat is before an instant.
     async fn end_stale_operations(&mut self, before: Timestamp, outcome: &OperationOutcome) -> Result<()>;
+
+    /// Marks two identities as two people, for all operations. They exist.
+    async fn dismiss_pair(&mut self, identities: [&IdentityId; 2]) -> Result<()>;
+
+    /// Takes a dismissal back. Returns whether there was one.
+    async fn restore_pair(&mut self, identities: [&IdentityId; 2]) -> Result<bool>;
 
     /// Deletes an operation and its findings. Returns whether it existed.
     async fn delete_operation(&mut self, id: OperationId) -> Result<bool>;

@@ -26,7 +26,7 @@ pub trait Regroupings {
     async fn mark_reverted(&mut self, id: RegroupingId, now: Timestamp) -> Result<()>;
 
     /// Makes `to` the holder of what `from` holds, so that the removal of `from` does not delete it: its regroupings,
-    /// and the review cases whose verdict named it.
+    /// the review cases whose verdict named it, and its dismissed pairs.
     async fn hand_over(&mut self, from: &IdentityId, to: &IdentityId) -> Result<HandedOver>;
 
     /// Makes `to` the holder of those records again that `from` still holds.

@@ -52,6 +52,7 @@ pub(crate) struct FindingRow {
     similarity: Option<f64>,
     llr: Option<f64>,
     same_image: bool,
+    dismissed: bool,
 }
 
 impl FindingRow {
@@ -63,6 +64,7 @@ impl FindingRow {
                 similarity: Similarity(narrow(similarity)),
                 llr: self.llr,
                 same_image: self.same_image,
+                dismissed: self.dismissed,
             }),
             (None, None, None, Some(group)) => Ok(SurveyFinding::Member {
                 group: u32::try_from(group).map_err(|_| FINDINGS.unreadable("group_number"))?,

@@ -14,8 +14,8 @@ use crate::{
     rows::{FindingRow, OperationRow, bigint, micros},
 };
 use domain::{
-    CollectionUid, Operation, OperationId, OperationOutcome, OperationProgress, OperationState, SurveyFinding,
-    TemplateId, TemplateOwner, Timestamp,
+    CollectionUid, IdentityId, Operation, OperationId, OperationOutcome, OperationProgress, OperationState,
+    SurveyFinding, TemplateId, TemplateOwner, Timestamp,
 };
 
 macro_rules! select {
@@ -57,12 +57,16 @@ impl<A: CollectionAccess> Operations for Session<A> {
         let mut step = self.0.read().await?;
         let rows: Vec<FindingRow> = sqlx::query_as(
             "SELECT f.template_id, t.identity_id, f.other_template_id, o.identity_id AS other_identity_id,
-                    f.group_number, f.similarity, f.llr, f.same_image
+                    f.group_number, f.similarity, f.llr, f.same_image, d.one_id IS NOT NULL AS dismissed
              FROM operation_findings AS f
              JOIN templates AS t ON t.id = f.template_id
              JOIN identities AS ti ON ti.collection_uid = t.collection_uid AND ti.id = t.identity_id
              LEFT JOIN templates AS o ON o.id = f.other_template_id
              LEFT JOIN identities AS oi ON oi.collection_uid = o.collection_uid AND oi.id = o.identity_id
+             LEFT JOIN dismissed_pairs AS d
+                 ON d.collection_uid = t.collection_uid
+                 AND d.one_id = CASE WHEN t.identity_id < o.identity_id THEN t.identity_id ELSE o.identity_id END
+                 AND d.other_id = CASE WHEN t.identity_id < o.identity_id THEN o.identity_id ELSE t.identity_id END
              WHERE f.operation_id = $1 AND t.collection_uid = $3
                AND (ti.expire_time IS NULL OR ti.expire_time > $2) AND (oi.expire_time IS NULL OR oi.expire_time > $2)
              ORDER BY f.ordinal",
@@ -73,6 +77,27 @@ impl<A: CollectionAccess> Operations for Session<A> {
         .fetch_all(&mut *step)
         .await?;
         step.finish(rows.into_iter().map(FindingRow::read).collect::<Result<_>>()?).await
+    }
+
+    async fn finds_pair(&mut self, id: OperationId, [one, other]: [&IdentityId; 2]) -> Result<bool> {
+        let uid = self.0.uid();
+        let mut step = self.0.read().await?;
+        let found: Option<i64> = sqlx::query_scalar(
+            "SELECT f.ordinal
+             FROM operation_findings AS f
+             JOIN templates AS t ON t.id = f.template_id
+             JOIN templates AS o ON o.id = f.other_template_id
+             WHERE f.operation_id = $1 AND t.collection_uid = $2
+               AND ((t.identity_id = $3 AND o.identity_id = $4) OR (t.identity_id = $4 AND o.identity_id = $3))
+             LIMIT 1",
+        )
+        .bind(id.0)
+        .bind(uid.0)
+        .bind(one.as_str())
+        .bind(other.as_str())
+        .fetch_optional(&mut *step)
+        .await?;
+        step.finish(found.is_some()).await
     }
 
     async fn begin_operation(&mut self, operation: &Operation, running_max: u64) -> Result<bool> {
@@ -187,6 +212,20 @@ impl<A: CollectionAccess> Operations for Session<A> {
         step.finish(()).await
     }
 
+    async fn dismiss_pair(&mut self, identities: [&IdentityId; 2]) -> Result<()> {
+        let uid = self.0.uid();
+        let mut step = self.0.write().await?;
+        dismiss(&mut step, uid, identities).await?;
+        step.finish(()).await
+    }
+
+    async fn restore_pair(&mut self, identities: [&IdentityId; 2]) -> Result<bool> {
+        let uid = self.0.uid();
+        let mut step = self.0.write().await?;
+        let restored = restore(&mut step, uid, identities).await?;
+        step.finish(restored).await
+    }
+
     async fn delete_operation(&mut self, id: OperationId) -> Result<bool> {
         let uid = self.0.uid();
         let mut step = self.0.write().await?;
@@ -197,6 +236,45 @@ impl<A: CollectionAccess> Operations for Session<A> {
             .await?;
         step.finish(deleted.rows_affected() > 0).await
     }
+}
+
+/// Stores a dismissed pair. Returns whether it is a new one.
+pub(super) async fn dismiss(
+    connection: &mut DbConnection,
+    uid: CollectionUid,
+    identities: [&IdentityId; 2],
+) -> Result<bool> {
+    let [one, other] = in_order(identities);
+    let dismissed = sqlx::query(
+        "INSERT INTO dismissed_pairs (collection_uid, one_id, other_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+    )
+    .bind(uid.0)
+    .bind(one.as_str())
+    .bind(other.as_str())
+    .execute(connection)
+    .await?;
+    Ok(dismissed.rows_affected() > 0)
+}
+
+/// Deletes a dismissed pair. Returns whether there was one.
+pub(super) async fn restore(
+    connection: &mut DbConnection,
+    uid: CollectionUid,
+    identities: [&IdentityId; 2],
+) -> Result<bool> {
+    let [one, other] = in_order(identities);
+    let restored =
+        sqlx::query("DELETE FROM dismissed_pairs WHERE collection_uid = $1 AND one_id = $2 AND other_id = $3")
+            .bind(uid.0)
+            .bind(one.as_str())
+            .bind(other.as_str())
+            .execute(connection)
+            .await?;
+    Ok(restored.rows_affected() > 0)
+}
+
+fn in_order([one, other]: [&IdentityId; 2]) -> [&IdentityId; 2] {
+    if one < other { [one, other] } else { [other, one] }
 }
 
 /// Ends a running operation. Returns whether it was running.
@@ -239,7 +317,7 @@ async fn put_findings(
         insert.push_values(piece, |mut row, (ordinal, finding)| {
             row.push_bind(id.0).push_bind(*ordinal);
             match finding {
-                SurveyFinding::Pair { templates: [one, other], similarity, llr, same_image } => row
+                SurveyFinding::Pair { templates: [one, other], similarity, llr, same_image, .. } => row
                     .push_bind(one.0)
                     .push_bind(Some(other.0))
                     .push_bind(None::<i64>)

@@ -3,7 +3,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{
-    DbConnection,
+    DbConnection, identities, operations,
     session::{CollectionAccess, Session},
 };
 use crate::{
@@ -11,8 +11,8 @@ use crate::{
     rows::{LineageRecords, OtherBody, OtherRow, RegroupingRow, TemplateMoveRow, bigint, micros},
 };
 use domain::{
-    CollectionUid, HandedOver, IdentityId, Lineage, Regrouping, RegroupingId, RegroupingState, ReviewCaseId,
-    TemplateId, Timestamp,
+    CollectionUid, DismissedWith, HandedOver, IdentityId, Lineage, Regrouping, RegroupingId, RegroupingState,
+    ReviewCaseId, TemplateId, Timestamp,
 };
 
 #[async_trait]
@@ -146,6 +146,7 @@ impl<A: CollectionAccess> Regroupings for Session<A> {
         let records = HandedOver {
             regroupings: regroupings.into_iter().map(RegroupingId).collect(),
             cases: cases.into_iter().map(ReviewCaseId).collect(),
+            dismissed: dismiss_beside(&mut step, uid, [from, to]).await?,
         };
         give(&mut step, uid, &records, [from, to]).await?;
         step.finish(records).await
@@ -155,6 +156,15 @@ impl<A: CollectionAccess> Regroupings for Session<A> {
         let uid = self.0.uid();
         let mut step = self.0.write().await?;
         give(&mut step, uid, records, [from, to]).await?;
+        for DismissedWith { identity, added } in &records.dismissed {
+            if *added {
+                operations::restore(&mut step, uid, [identity, from]).await?;
+            }
+            // One that was erased or merged since is in no pair.
+            if identities::by_id(&mut step, uid, identity).await?.is_some() {
+                operations::dismiss(&mut step, uid, [identity, to]).await?;
+            }
+        }
         step.finish(()).await
     }
 }
@@ -210,6 +220,33 @@ async fn put_lineage(
         .await?;
     }
     Ok(())
+}
+
+/// Dismisses `to` beside every identity that `from` is dismissed beside: who is another person than one is another than the
+/// other. Returns these identities. The pairs of `from` go with it.
+async fn dismiss_beside(
+    connection: &mut DbConnection,
+    uid: CollectionUid,
+    [from, to]: [&IdentityId; 2],
+) -> Result<Vec<DismissedWith>> {
+    let beside: Vec<String> = sqlx::query_scalar(
+        "SELECT CASE WHEN one_id = $2 THEN other_id ELSE one_id END
+         FROM dismissed_pairs
+         WHERE collection_uid = $1 AND (one_id = $2 OR other_id = $2)
+         ORDER BY one_id, other_id",
+    )
+    .bind(uid.0)
+    .bind(from.as_str())
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut dismissed = Vec::with_capacity(beside.len());
+    for id in beside {
+        let unreadable = |_| StoreError::Corrupt("the identity's id in a row of dismissed_pairs".to_owned());
+        let identity = IdentityId::new(&id).map_err(unreadable)?;
+        let added = identity != *to && operations::dismiss(connection, uid, [&identity, to]).await?;
+        dismissed.push(DismissedWith { identity, added });
+    }
+    Ok(dismissed)
 }
 
 /// Makes `to` the holder of records that `from` holds. A case that was reopened meanwhile may name another identity.
