@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # cargo uses every core by itself, and the quick checks are to fail before the slow ones start
-.PHONY: help run build test check fmt typos shellcheck clippy doc lint-extra deny notices docs grpcurl findings bench bench-enroll bench-graph bench-onnx \
+.PHONY: help run build test check fmt typos shellcheck clippy doc lint-extra deny notices docs grpcurl findings bench bench-enroll bench-graph bench-onnx bench-spans \
 	promises chart libtorch
 
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/semblance
@@ -20,7 +20,7 @@ build: libtorch ## build target/release/semblance
 test: libtorch ## run all tests, with a PostgreSQL of their own; ARGS="a test's name"
 	tools/postgres.sh run tools/test.sh $(ARGS)
 
-check: fmt typos shellcheck clippy doc test ## what CI runs: formatting, spelling, lints, docs, tests
+check: fmt typos shellcheck docs clippy doc test ## what CI runs: formatting, spelling, the book, lints, docs, tests
 
 fmt: ## fail on code that cargo fmt would change
 	cargo fmt --all --check
@@ -83,6 +83,9 @@ bench-onnx: build ## the encoders beside ONNX Runtime on the same weights, as ra
 	cargo bench --bench onnx --no-run
 	$(ONNX_VENV)/bin/python benches/onnx/compare.py --ours "cargo bench --quiet --bench onnx" \
 		--models "$${SEMBLANCE_MODELS_DIR:-data/models}" $(ARGS)
+
+bench-spans: build ## CPU time per request without spans, with the default and with all; ARGS="--rounds 25"
+	python3 benches/spans/compare.py --program $(BINARY) $(ARGS)
 
 promises: libtorch ## realised error rates beside their targets, on the real embeddings of the test data
 	cargo test --release --workspace --lib -- --ignored --nocapture realised_error_rates three_way_rates ratios_are_calibrated

@@ -1,7 +1,7 @@
-//! Semblance, the open identity-matching server: the program's own rooms.
+//! Semblance, the open identity-matching server: the modules of the program itself.
 //!
-//! The other rooms are packages of their own below `src/`; their `Cargo.toml` says who may import whom.
-//! `tests/it/house.rs` holds the imports between the rooms that stand here.
+//! The other code is in packages below `src/`; their `Cargo.toml` lists the allowed imports. `tests/it/house.rs` checks
+//! the imports between the modules of this package.
 
 pub mod config;
 pub mod telemetry;

@@ -45,7 +45,11 @@ case $name in
 typos) if [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ]; then download_typos; else name=typos-cli build default; fi ;;
 cargo-deny) build default ;;
 cargo-about) build cli ;;
-mdbook) build search --no-default-features ;;
+# Fast to build, because a book takes a second at any speed of the program. The one wheel of it is by a third party.
+mdbook)
+    CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_DEBUG=false CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+        CARGO_PROFILE_RELEASE_LTO=off build search --no-default-features
+    ;;
 # From its sources by the module proxy; a machine without Go does without.
 grpcurl) GOBIN=$tools/bin go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@v$version" ;;
 esac

@@ -32,7 +32,7 @@ quoted() { # FILE
 }
 {
     cargo about generate --locked --fail --workspace about.hbs
-    printf '\n## libtorch %s\n\nUnchanged but for its symbol table. It contains:\n' "$(cat "$libtorch/build-version")"
+    printf '\n## libtorch %s\n\nUnchanged; libtorch.so is a small library of this project that loads it. It contains:\n' "$(cat "$libtorch/build-version")"
     # The wheel repeats a text for every project that contains the project: each text once, with all who use it.
     declare -A users=() texts=()
     while IFS= read -r file; do

@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq;
 use super::status::WireFault;
 use crate::matcher::Principal;
 
-/// Who may send requests; filled from the configuration.
+/// Access rules, from the configuration.
 #[derive(Clone, Default)]
 pub struct AccessOptions {
     /// The bearer key of every request. Without one, only requests of this machine are admitted.

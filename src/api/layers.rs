@@ -63,7 +63,7 @@ pub struct RequestLimits {
     pub json_values_max: usize,
 }
 
-/// Who may send requests, and how many may be in flight.
+/// Access rules and the limits of requests in flight.
 #[derive(Debug)]
 pub(super) struct AccessGate {
     pub(super) access: AccessOptions,

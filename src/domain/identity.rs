@@ -35,7 +35,7 @@ pub struct Template {
     /// The name of the space when the template was enrolled.
     pub model: SpaceName,
     pub origin: TemplateOrigin,
-    /// Who assigned the template to the identity.
+    /// The authority that assigned the template to the identity.
     #[serde(default)]
     pub assignment: Assignment,
     /// The quality score of the sample, 0 to 1; `None` for embeddings that a client sent.
@@ -59,7 +59,7 @@ pub enum TemplateOrigin {
     Embedding,
 }
 
-/// Who assigned a template to its identity.
+/// The authority that assigned a template to its identity.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Assignment {

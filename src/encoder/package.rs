@@ -97,7 +97,9 @@ pub enum PackageError {
     WrongInput { architecture: String, expected: [usize; 3], found: [usize; 3] },
     #[error("the program's declaration in {MANIFEST_FILE} is invalid: {0}")]
     Script(&'static str),
-    #[error("{0} is a program, and the catalogue must have none: the operator who trusts its author installs it")]
+    #[error(
+        "{0} is a program, and the catalogue must not contain programs: install it from a folder if you trust its author"
+    )]
     ProgramInCatalogue(SpaceName),
     #[error("the preprocessing is invalid: {0}")]
     Preprocessing(#[from] PreprocessingError),

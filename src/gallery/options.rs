@@ -53,17 +53,18 @@ impl CodeBits {
     }
 }
 
+/// Without a graph and without a limit of templates: the settings of the program own these numbers.
 impl Default for GalleryOptions {
     fn default() -> Self {
         Self {
-            graph_templates_min: 200_000,
+            graph_templates_min: usize::MAX,
             graph: GraphKind::Compact,
             graph_links: 16,
             graph_build_width: 200,
             graph_search_width: 128,
             graph_build_threads: 1,
             rebuild_share: 0.15,
-            templates_max: 5_000_000,
+            templates_max: u64::MAX,
             code_bits: CodeBits::Eight,
             scan_threads: 1,
             snapshots_dir: None,

@@ -12,7 +12,7 @@ use reqwest::{Method, StatusCode, header::RETRY_AFTER};
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::Cluster,
+    database_server::Cluster,
     rest::{embedding, enroll, make_collection},
     support::{Database, Home, Server, Start, eventually, number, on_both_databases},
 };

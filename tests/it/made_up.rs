@@ -19,7 +19,7 @@ use self::packages::models;
 use crate::{
     bad_input::refuses_wrong_pictures_and_walks,
     evaluate::{evaluate, number, on_files},
-    people::serves_each_modality_in_each_form,
+    recognition::serves_each_modality_in_each_form,
     support::{Database, Home, Server, Start, answer, on_both_databases},
 };
 

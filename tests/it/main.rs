@@ -1,4 +1,4 @@
-//! The one integration binary: the house from outside.
+//! The one integration binary: tests of the whole program from outside.
 
 #![expect(
     clippy::print_stdout,
@@ -9,7 +9,7 @@
 mod bad_input;
 mod batch;
 mod calibrations;
-mod cluster;
+mod database_server;
 mod docs;
 mod doctor;
 mod evaluate;
@@ -17,18 +17,18 @@ mod faults;
 mod fusion;
 mod grpc;
 mod house;
-mod life;
 mod made_up;
 mod observability;
 mod operations;
-mod people;
 mod photos;
 mod posterior;
+mod recognition;
 mod regroup;
 mod replicas;
 mod rest;
 mod review;
 mod snapshots;
+mod start_and_stop;
 mod support;
 mod templates;
 mod train;

@@ -116,7 +116,10 @@ async fn compare(store: &dyn Store, root: &Path, of: &Collection, gallery: &mut 
     gallery.snapshots += 1;
     if let Some(before) = inspection.position().0.checked_sub(1) {
         let entries = store.in_collection(of.uid).entries_after(Position(before), 1).await?;
-        if entries.first().is_none_or(|e| e.position != inspection.position() || e.checksum() != inspection.mark()) {
+        if entries
+            .first()
+            .is_none_or(|e| e.position != inspection.position() || e.checksum() != inspection.entry_checksum())
+        {
             let detail = format!("the log has another entry at position {}", inspection.position().0);
             gallery.findings.push(finding(SnapshotFindingKind::Foreign, None, detail));
             return Ok(());

@@ -218,7 +218,7 @@ impl ImagePreprocessing {
     }
 
     /// An aligned face has the input's aspect ratio. Any other photo would be distorted, and embeddings of distorted
-    /// faces are similar to each other whoever they show.
+    /// faces of different people are similar.
     fn check_shape(&self, picture: &RgbImage) -> Result<(), AlignError> {
         let (width, height) = picture.dimensions();
         let off = (width as f32 * self.height as f32) / (height as f32 * self.width as f32) - 1.0;

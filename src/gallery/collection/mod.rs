@@ -126,9 +126,9 @@ impl CollectionIndex {
     }
 
     /// Starts loading the collection from the store's tables as of `head`, instead of applying the log from its start.
-    /// `mark` is the checksum of the log entry at the head, see [`Entry::checksum`]; 0 for an empty log.
-    pub fn restore(&self, head: Position, mark: u32) -> Restore<'_> {
-        Restore::new(self, head, mark)
+    /// `entry_checksum` is the checksum of the log entry at the head, see [`Entry::checksum`]; 0 for an empty log.
+    pub fn restore(&self, head: Position, entry_checksum: u32) -> Restore<'_> {
+        Restore::new(self, head, entry_checksum)
     }
 
     /// Replaces the state with a loaded one, unless the index applied the log beyond it meanwhile.

@@ -14,12 +14,12 @@ pub struct Restore<'s> {
     index: &'s CollectionIndex,
     state: IndexState,
     head: Position,
-    mark: u32,
+    entry_checksum: u32,
 }
 
 impl<'s> Restore<'s> {
-    pub(crate) fn new(index: &'s CollectionIndex, head: Position, mark: u32) -> Self {
-        Self { index, state: IndexState::new(index.packing()), head, mark }
+    pub(crate) fn new(index: &'s CollectionIndex, head: Position, entry_checksum: u32) -> Self {
+        Self { index, state: IndexState::new(index.packing()), head, entry_checksum }
     }
 
     pub fn identities(&mut self, page: &[Identity]) {
@@ -40,7 +40,7 @@ impl<'s> Restore<'s> {
     /// Replaces the index's state. Entries after the head are applied as usual.
     pub fn finish(mut self) {
         self.state.head = self.head;
-        self.state.mark = self.mark;
+        self.state.entry_checksum = self.entry_checksum;
         self.index.replace(self.state);
     }
 }

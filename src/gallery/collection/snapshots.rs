@@ -144,8 +144,8 @@ impl LoadedSnapshot {
     }
 
     /// Checksum of the log entry at that position.
-    pub fn mark(&self) -> u32 {
-        self.state.mark
+    pub fn entry_checksum(&self) -> u32 {
+        self.state.entry_checksum
     }
 
     /// Replaces the index's state. Entries after its position are applied as usual.

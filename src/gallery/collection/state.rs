@@ -20,7 +20,7 @@ use domain::{
 pub(crate) struct IndexState {
     pub(crate) head: Position,
     /// Checksum of the log entry at the head.
-    pub(crate) mark: u32,
+    pub(crate) entry_checksum: u32,
     /// Packing of the codes in all spaces.
     packing: Packing,
     pub(crate) roster: Roster,
@@ -48,12 +48,12 @@ impl IndexState {
     }
 
     pub(crate) fn of(content: SnapshotContent, files: SnapshotFiles, packing: Packing) -> Self {
-        let SnapshotContent { position, mark, entries, spaces } = content;
+        let SnapshotContent { position, entry_checksum, entries, spaces } = content;
         let (roster, spaces) = rayon::join(
             || Roster::of(entries),
             || spaces.into_iter().map(|(key, rows)| (key, SpaceIndex::of(rows))).collect(),
         );
-        Self { packing, head: position, mark, roster, spaces, snapshot: Some(files), pending_erasures: None }
+        Self { packing, head: position, entry_checksum, roster, spaces, snapshot: Some(files), pending_erasures: None }
     }
 
     pub(crate) fn put(&mut self, identity: &Identity) {
@@ -108,7 +108,7 @@ impl IndexState {
             (EntryKind::Forget | EntryKind::Expire, None) => self.forget_identity(&entry.identity),
         }
         self.head = entry.position;
-        self.mark = entry.checksum();
+        self.entry_checksum = entry.checksum();
         Ok(())
     }
 
@@ -171,7 +171,7 @@ impl IndexState {
     pub(crate) fn content(&self) -> SnapshotContent {
         SnapshotContent {
             position: self.head,
-            mark: self.mark,
+            entry_checksum: self.entry_checksum,
             entries: self.roster.shared(),
             spaces: self.spaces.iter().map(|(key, space)| (*key, space.rows().clone())).collect(),
         }

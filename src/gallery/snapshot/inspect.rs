@@ -47,8 +47,8 @@ impl SnapshotInspection {
 
     /// Checksum of the log entry at that position; see [`domain::Entry::checksum`].
     #[must_use]
-    pub fn mark(&self) -> u32 {
-        self.recalled.content.mark
+    pub fn entry_checksum(&self) -> u32 {
+        self.recalled.content.entry_checksum
     }
 
     /// Its templates and their identities.

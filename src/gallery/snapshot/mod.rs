@@ -66,8 +66,9 @@ struct SnapshotManifest {
     uid: CollectionUid,
     position: Position,
     /// Checksum of the log entry at `position`. It detects a log that was restored to an earlier state and continued
-    /// differently.
-    mark: u32,
+    /// differently. Format 1 calls it `mark`.
+    #[serde(rename = "mark")]
+    entry_checksum: u32,
     /// Number of lines in the roster file.
     slots: usize,
     spaces: Vec<SpaceManifest>,

@@ -46,7 +46,8 @@ pub(crate) fn read(folder: &Path, uid: CollectionUid, packing: Packing) -> Resul
         files.insert(space_manifest.space, file);
     }
     let roster = Arc::new(OpenOptions::new().write(true).open(&path).map_err(SnapshotError::disk(&path))?);
-    let content = SnapshotContent { position: manifest.position, mark: manifest.mark, entries, spaces };
+    let content =
+        SnapshotContent { position: manifest.position, entry_checksum: manifest.entry_checksum, entries, spaces };
     Ok(ReadSnapshot {
         files: SnapshotFiles { position: content.position, folder, files, roster, lines, is_synced: true },
         content,

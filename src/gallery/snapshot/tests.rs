@@ -109,7 +109,7 @@ fn a_restart_reads_the_snapshot_and_applies_the_log_from_there() {
     let again = open(fixture.root.path());
     let recall = again.load_snapshot().expect("whole").expect("there");
     assert_eq!(
-        (recall.position(), recall.mark()),
+        (recall.position(), recall.entry_checksum()),
         (at, fixture.log[usize::try_from(at.0).expect("short") - 1].checksum())
     );
     recall.install();
@@ -307,7 +307,7 @@ fn an_inspection_lists_the_content_of_a_snapshot() {
     assert!(fixture.index.write_snapshot().expect("written"));
     let found = SnapshotInspection::of(fixture.root.path(), uid()).expect("whole").expect("there");
     let last = fixture.log.last().expect("entries");
-    assert_eq!((found.position(), found.mark()), (last.position, last.checksum()));
+    assert_eq!((found.position(), found.entry_checksum()), (last.position, last.checksum()));
     let admitted: Vec<StoredTemplate> = fixture.log.iter().filter_map(|entry| entry.admitted.clone()).collect();
     let owners: std::collections::BTreeSet<String> = found.templates().map(|(_, owner)| owner.to_string()).collect();
     assert_eq!((found.templates().count(), owners.len()), (admitted.len(), 4));

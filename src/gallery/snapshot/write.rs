@@ -23,7 +23,7 @@ use domain::{CollectionUid, EmbeddingSpace, Position, TemplateId};
 #[derive(Debug)]
 pub(crate) struct SnapshotContent {
     pub(crate) position: Position,
-    pub(crate) mark: u32,
+    pub(crate) entry_checksum: u32,
     /// The identity of each slot.
     pub(crate) entries: RosterEntries,
     pub(crate) spaces: Vec<(EmbeddingSpace, Rows)>,
@@ -88,8 +88,14 @@ fn write_files(partial: &Path, uid: CollectionUid, content: &SnapshotContent) ->
         spaces.push(SpaceManifest { space: *space, file, rows: rows.len() });
     }
     let slots = content.entries.len();
-    let manifest =
-        SnapshotManifest { version: VERSION, uid, position: content.position, mark: content.mark, slots, spaces };
+    let manifest = SnapshotManifest {
+        version: VERSION,
+        uid,
+        position: content.position,
+        entry_checksum: content.entry_checksum,
+        slots,
+        spaces,
+    };
     let path = partial.join(MANIFEST);
     let line = encode_line(&manifest).map_err(|error| SnapshotError::disk(&path)(error.into()))?;
     let mut file = create(&path)?;

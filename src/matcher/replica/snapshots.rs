@@ -65,7 +65,7 @@ impl Replica {
         head: Position,
     ) -> Result<bool, Fault> {
         let position = snapshot.position();
-        Ok(position <= head && self.checksum_at(uid, position).await? == snapshot.mark())
+        Ok(position <= head && self.checksum_at(uid, position).await? == snapshot.entry_checksum())
     }
 
     /// The checksum of the log entry at a position; 0 where there is none.

@@ -124,7 +124,7 @@ impl Plan {
         Ok(templates)
     }
 
-    /// Sets the assignment of all planned templates: who assigned them to their identities.
+    /// Sets the assignment of all planned templates.
     pub(crate) fn assign(&mut self, assignment: &Assignment) {
         for change in &mut self.changes {
             if let Change::Admit(stored) = change {

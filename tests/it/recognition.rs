@@ -1,4 +1,4 @@
-//! Real people through the real server: encoders, both wires, a kill -9, and strangers seen many times at once.
+//! Recognition of real people: encoders, both interfaces, a kill -9, and simultaneous samples of one new person.
 
 use std::{
     collections::BTreeMap,

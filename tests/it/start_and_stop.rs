@@ -1,4 +1,4 @@
-//! Starting, stopping, and what a wrong setting says.
+//! Start, stop, and the errors of wrong settings.
 
 use std::{process::Stdio, time::Duration};
 

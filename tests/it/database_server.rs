@@ -1,4 +1,4 @@
-//! A PostgreSQL of a test's own, for tests that stop and start it.
+//! A PostgreSQL server of one test, for tests that stop and start it.
 
 use std::{
     path::{Path, PathBuf},
