@@ -66,8 +66,8 @@ async fn enroll_search_verify_delete(database: &Database) {
     assert_eq!(verified["reasons"], json!(["no_calibration"]));
     assert_eq!(verified["operatingPoint"]["source"], "none");
     let resolved = server.expect(Method::POST, "/v1/collections/staff/identities:resolve", Some(probe.clone())).await;
-    assert_eq!(resolved["decision"], "uncertain");
-    assert_eq!(resolved["enrolled"], false);
+    assert_eq!((&resolved["decision"], &resolved["enrolled"]), (&json!("known"), &json!(false)), "{resolved}");
+    assert_eq!(resolved["reasons"], json!(["learnt_decision", "unsupported"]));
 
     let template = alice["templates"][0]["name"].as_str().expect("a name");
     assert_eq!(server.expect(Method::GET, &format!("/v1/{template}"), None).await["name"], template);

@@ -190,7 +190,7 @@ fn most_strangers_are_new_and_most_mates_known_on_real_data() {
                 percent(mate.3),
             );
             assert!(known.1 <= 0.013, "{size:?}: FPIR of {known:?} at a promise of .01");
-            assert!(mate.2.1 <= 0.065, "{size:?}: duplicates of {:?} at a promise of .05", mate.2);
+            assert!(mate.2.1 <= 0.08, "{size:?}: duplicates of {:?} at a promise of .05", mate.2);
             assert!(new.0 >= 0.45, "{size:?}: {new:?} of strangers are new");
             if set == "lfw_mobilefacenet" && size == (300, 4) {
                 assert!(known.0 <= 0.015 && new.0 >= 0.7, "{known:?} {new:?}");

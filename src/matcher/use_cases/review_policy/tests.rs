@@ -19,8 +19,8 @@ use crate::matcher::{
 };
 use domain::{
     Assignment, CandidateEvidence, CaseSelection, CollectionId, DecisionKind, EmbeddingSpace, IdentityId, Labels,
-    Modality, Policy, Pooling, Reason, ReviewCaseId, ReviewPolicy, ReviewState, ReviewTrial, Sample, SampleContent,
-    Similarity, SpaceName, TemplateId, Timestamp, Verdict,
+    Modality, OpenSetRule, Policy, Pooling, Reason, ReviewCaseId, ReviewPolicy, ReviewState, ReviewTrial, Sample,
+    SampleContent, Similarity, SpaceName, TemplateId, Timestamp, Verdict,
 };
 
 /// The person of a sighting, and its embedding values.
@@ -129,7 +129,9 @@ impl ReviewTestbed {
 }
 
 fn self_paced(review_share: f64) -> Policy {
-    Policy { review: ReviewPolicy::SelfPaced, review_share, ..Policy::default() }
+    // Without a calibration, thresholds make every answer uncertain.
+    let open_set = OpenSetRule::Thresholds;
+    Policy { review: ReviewPolicy::SelfPaced, review_share, open_set, ..Policy::default() }
 }
 
 /// The outcome of a stream.
