@@ -49,7 +49,7 @@ pub use use_cases::{
     identities::{IdentityDraft, IdentityPatch},
     models::{Model, ModelTask},
     operations::{OperationUseCases, OperationView},
-    regroup::{MergeCause, MergeDraft, MergedLabels, Regrouped, RegroupingSummary, SplitDraft},
+    regroup::{MergeDraft, MergedLabels, Regrouped, RegroupingSummary, SplitDraft},
     resolve::Resolution,
     resolve_result::{Evidence, ResolveMode, ResolveResult},
     revert::{RevertDraft, RevertExtent},

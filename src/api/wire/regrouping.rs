@@ -3,10 +3,7 @@
 use super::{CollectionName, IdentityName, RegroupingName, TemplateName, identity, labels, to_wire};
 use crate::{
     api::proto,
-    matcher::{
-        Fault, MergeCause, MergeDraft, MergedLabels, Regrouped, RegroupingSummary, RevertDraft, RevertExtent,
-        SplitDraft,
-    },
+    matcher::{Fault, MergeDraft, MergedLabels, Regrouped, RegroupingSummary, RevertDraft, RevertExtent, SplitDraft},
 };
 use domain::{CollectionId, IdentityId, RegroupingKind};
 
@@ -34,7 +31,6 @@ pub(in crate::api) fn merge(request: &proto::MergeIdentitiesRequest) -> Result<(
             Ok(Labels::Keep) => MergedLabels::Keep,
             Err(_) => return Err(Fault::invalid("labels", "labels is fill or keep")),
         },
-        cause: MergeCause::Request,
     };
     Ok((collection, draft))
 }

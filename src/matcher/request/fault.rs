@@ -58,8 +58,6 @@ pub enum Fault {
         "identity {identity} would have {templates} templates, and {limit} are the maximum of this server; delete some first"
     )]
     WouldBeTooMany { identity: IdentityId, templates: u64, limit: u64 },
-    #[error("template {0} is certified by a reviewer, and no policy moves it")]
-    TemplateCertified(TemplateId),
     #[error(
         "operation {operation} found no pair of {} and {}; one may be merged or erased since", identities[0], identities[1]
     )]
@@ -247,7 +245,6 @@ impl Fault {
             | Self::RevertBlocked { .. }
             | Self::SplitLeavesNothing(_)
             | Self::WouldBeTooMany { .. }
-            | Self::TemplateCertified(_)
             | Self::NotCaughtUp => FaultKind::FailedPrecondition,
             Self::EtagMoved | Self::CaseHeld(_) => FaultKind::Aborted,
             Self::Busy { .. } | Self::TooManyOperations(_) => FaultKind::ResourceExhausted,
@@ -289,7 +286,6 @@ impl Fault {
             Self::AlreadyReverted(_) => "ALREADY_REVERTED",
             Self::RevertBlocked { .. } => "REVERT_BLOCKED",
             Self::SplitLeavesNothing(_) => "SPLIT_LEAVES_NOTHING",
-            Self::TemplateCertified(_) => "TEMPLATE_CERTIFIED",
             Self::CollectionExists(_) | Self::IdentityExists(_) => "ALREADY_EXISTS",
             Self::RequestIdReused => "REQUEST_ID_REUSED",
             Self::EtagMoved => "ETAG_MOVED",
@@ -350,7 +346,6 @@ impl Fault {
             | Self::RevertBlocked { .. }
             | Self::SplitLeavesNothing(_)
             | Self::WouldBeTooMany { .. }
-            | Self::TemplateCertified(_)
             | Self::NothingToCompare(_)
             | Self::NoLevel(_)
             | Self::TooManyCalibrations(_)

@@ -2,11 +2,11 @@
 
 use futures::FutureExt;
 
-use super::regroup::{MergeCause, MergeDraft, MergedLabels, Regrouped, living, merge_in_turn};
+use super::regroup::{MergeDraft, MergedLabels, Regrouped, living, merge_in_turn};
 use crate::matcher::{
     Matcher, request::context::Context, request::fault::Fault, turn::collection_turn::CollectionTurn,
 };
-use domain::{CollectionId, IdentityId, OperationId};
+use domain::{CollectionId, Identity, IdentityId, OperationId};
 
 /// A pair that an operation found.
 #[derive(Debug, Clone)]
@@ -34,14 +34,12 @@ impl Matcher {
         self.writes
             .change(context, collection, move |turn| {
                 async move {
-                    found(turn, &pair).await?;
-                    let [one, other] = &pair.identities;
-                    let [first, second] = [living(turn, one).await?, living(turn, other).await?];
-                    let default = if second.create_time < first.create_time { other } else { one };
-                    let target = target.as_ref().unwrap_or(default).clone();
+                    let [one, other] = living_pair(turn, &pair).await?;
+                    let older = if other.create_time < one.create_time { other } else { one };
+                    let target = target.unwrap_or(older.id);
                     let sources = pair.identities.iter().filter(|id| **id != target).cloned().collect();
-                    let (labels, cause) = (MergedLabels::Fill, MergeCause::Request);
-                    merge_in_turn(turn, &MergeDraft { target, sources, labels, cause }, templates_max).await
+                    let draft = MergeDraft { target, sources, labels: MergedLabels::Fill };
+                    merge_in_turn(turn, &draft, templates_max).await
                 }
                 .boxed()
             })
@@ -61,11 +59,8 @@ impl Matcher {
         self.writes
             .change(context, collection, move |turn| {
                 async move {
-                    found(turn, &pair).await?;
-                    let [one, other] = &pair.identities;
-                    living(turn, one).await?;
-                    living(turn, other).await?;
-                    Ok(turn.store().dismiss_pair([one, other]).await?)
+                    let [one, other] = living_pair(turn, &pair).await?;
+                    Ok(turn.store().dismiss_pair([&one.id, &other.id]).await?)
                 }
                 .boxed()
             })
@@ -94,6 +89,16 @@ impl Matcher {
             })
             .await
     }
+}
+
+/// The two identities of a found pair.
+///
+/// # Errors
+/// [`Fault::NoOperation`], [`Fault::NoFinding`], and those of [`living`].
+async fn living_pair(turn: &mut CollectionTurn, pair: &FoundPair) -> Result<[Identity; 2], Fault> {
+    found(turn, pair).await?;
+    let [one, other] = &pair.identities;
+    Ok([living(turn, one).await?, living(turn, other).await?])
 }
 
 /// # Errors

@@ -10,9 +10,9 @@ use crate::matcher::{
     turn::collection_turn::CollectionTurn,
 };
 use domain::{
-    Assignment, Change, CollectionId, HandedOver, Identity, IdentityId, Labels, Lineage, MERGE_SOURCES_MAX,
-    OtherIdentity, Regrouping, RegroupingId, RegroupingKind, RegroupingState, Revision, Template, TemplateId,
-    TemplateMove, TemplateOwner, Timestamp,
+    Change, CollectionId, HandedOver, Identity, IdentityId, Labels, Lineage, MERGE_SOURCES_MAX, OtherIdentity,
+    Regrouping, RegroupingId, RegroupingKind, RegroupingState, Revision, Template, TemplateId, TemplateMove,
+    TemplateOwner, Timestamp,
 };
 
 /// A request to merge identities.
@@ -23,7 +23,6 @@ pub struct MergeDraft {
     /// The identities whose templates move to the target; each once, and not the target.
     pub sources: Vec<IdentityId>,
     pub labels: MergedLabels,
-    pub cause: MergeCause,
 }
 
 /// The labels of a merged identity.
@@ -34,15 +33,6 @@ pub enum MergedLabels {
     Fill,
     /// Those of the target alone.
     Keep,
-}
-
-/// Who wants a merge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MergeCause {
-    /// A client.
-    Request,
-    /// A policy of the collection. It moves no template that a reviewer certified.
-    Policy,
 }
 
 /// A request to split an identity.
@@ -133,12 +123,6 @@ pub(crate) async fn merge_in_turn(
             labels = record.labels.merged(&labels)?;
         }
         let templates = all_templates(turn, source).await?;
-        let certified = |one: &&Template| matches!(one.assignment, Assignment::Certified(_));
-        if draft.cause == MergeCause::Policy
-            && let Some(certified) = templates.iter().find(certified)
-        {
-            return Err(Fault::TemplateCertified(certified.id));
-        }
         moves.extend(templates.iter().map(|one| TemplateMove {
             template: one.id,
             from: source.clone(),

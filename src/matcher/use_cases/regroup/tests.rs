@@ -14,8 +14,8 @@ use crate::matcher::{
     use_cases::revert::{RevertDraft, RevertExtent},
 };
 use domain::{
-    Candidate, DecisionId, Embedding, IdentityId, OperatingPoint, Pooling, Position, ReviewCase, ReviewCaseId,
-    ReviewState, Similarity, StoredTemplate, ThresholdSource, Timestamp,
+    Assignment, Candidate, DecisionId, Embedding, IdentityId, Pooling, Position, ReviewCase, ReviewCaseId, ReviewState,
+    Similarity, StoredTemplate, Timestamp,
 };
 use gallery::{Gallery, GalleryOptions, Query};
 use store::Store;
@@ -29,7 +29,6 @@ fn merge(target: &str, sources: &[&str]) -> MergeDraft {
         target: id(target),
         sources: sources.iter().map(|name| id(name)).collect(),
         labels: MergedLabels::Fill,
-        cause: MergeCause::Request,
     }
 }
 
@@ -174,7 +173,7 @@ async fn carried_out(testbed: &Testbed, proposal: &Proposal) -> Option<IdentityI
         if sources.is_empty() {
             return None;
         }
-        let draft = MergeDraft { target: first.clone(), sources, labels: proposal.labels, cause: MergeCause::Request };
+        let draft = MergeDraft { target: first.clone(), sources, labels: proposal.labels };
         testbed.merged(draft).await
     };
     let done = done.expect("it makes sense");
@@ -428,7 +427,7 @@ async fn what_was_enrolled_since_a_split_keeps_the_new_identity() {
 }
 
 #[tokio::test]
-async fn no_policy_moves_a_certified_template() {
+async fn a_certified_template_moves_with_its_certificate() {
     let testbed = Testbed::new(8).await;
     testbed.enrolled("ann", &[1], &[]).await;
     let certificate = domain::Certificate {
@@ -444,9 +443,7 @@ async fn no_policy_moves_a_certified_template() {
         .await
         .expect("admitted");
     turn.commit().await.expect("committed");
-    let refused = testbed.merged(MergeDraft { cause: MergeCause::Policy, ..merge("ann", &["bob"]) }).await;
-    assert!(matches!(refused, Err(Fault::TemplateCertified(id)) if id == admitted[0].id), "{refused:?}");
-    testbed.merged(merge("ann", &["bob"])).await.expect("a request may");
+    testbed.merged(merge("ann", &["bob"])).await.expect("merged");
     let uid = testbed.handle.collection.uid;
     let moved = testbed.matcher.store.in_collection(uid).template(admitted[0].id).await.expect("read").expect("there");
     assert_eq!((moved.identity, moved.assignment), (id("ann"), assignment), "the certificate stays");
@@ -460,28 +457,12 @@ fn case(number: u128, candidates: &[(&str, TemplateId)], state: ReviewState) -> 
         similarity: Similarity(0.5),
         fused: None,
     };
-    let point = OperatingPoint {
-        target_fpir: 0.01,
-        target_fmr: 0.001,
-        threshold_known: None,
-        threshold_new: None,
-        threshold_verify: None,
-        evidence_known: None,
-        evidence_new: None,
-        evidence_verify: None,
-        expected_fnir: None,
-        fpir_upper_bound: None,
-        source: ThresholdSource::None,
-        calibration: None,
-        trials: 0,
-        gallery_identities: 2,
-    };
     ReviewCase {
         id: ReviewCaseId(uuid::Uuid::from_u128(number)),
         decision: DecisionId(uuid::Uuid::from_u128(number)),
         reasons: Vec::new(),
         candidates: candidates.iter().map(candidate).collect(),
-        operating_point: point,
+        operating_point: decision::Thresholds::uncalibrated(domain::Policy::default(), 2).point,
         doubt: None,
         modality: domain::Modality::Face,
         model: domain::SpaceName::new("mine").expect("a name"),
