@@ -229,11 +229,18 @@ async fn sixteen_sightings_of_one_stranger_on_two_replicas_make_one_identity_rou
     let (one, other) = (replica(&home, &[]), replica(&home, &[]));
     let spaces = json!([{"model": "mine", "modality": "face", "dimension": STRANGER_DIMENSION, "external": true}]);
     one.expect(Method::POST, "/v1/collections?collectionId=staff", Some(json!({"spaces": spaces}))).await;
-    // A crowd that is large enough to tell how alike strangers are.
+    // A crowd that is large enough to tell how alike strangers are, each with two images that tell how alike mates are.
     let mut state = 7;
     let mut people: Vec<Vec<f32>> = (0..CROWD).map(|_| drawn(&mut state)).collect();
-    let enrolling = people.iter().enumerate().map(|(at, values)| {
-        let body = json!({"samples": [sample(values)]});
+    let images: Vec<[Vec<f32>; 2]> = people
+        .iter()
+        .map(|values| {
+            let noise = drawn(&mut state);
+            [values.clone(), values.iter().zip(noise).map(|(value, noise)| value + 0.5 * noise).collect()]
+        })
+        .collect();
+    let enrolling = images.iter().enumerate().map(|(at, images)| {
+        let body = json!({"samples": [sample(&images[0]), sample(&images[1])]});
         let server = &one;
         async move {
             let path = format!("/v1/collections/staff/identities/crowd-{at}:enroll");

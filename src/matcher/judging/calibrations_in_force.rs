@@ -170,10 +170,12 @@ impl Judging {
         space: EmbeddingSpace,
     ) -> PosteriorThresholds {
         let policy = &handle.collection.policy;
-        if let Some(active) = self.active(handle, space.modality).await.filter(|a| a.kept.fits(space, policy.pooling))
+        let active = self.active(handle, space.modality).await;
+        let has_moved = active.as_ref().is_some_and(|active| has_moved(handle, active));
+        if let Some(active) = active.filter(|active| active.kept.fits(space, policy.pooling))
             && let Some(posterior) = &active.posterior
         {
-            let thresholds = posterior.thresholds(policy, has_moved(handle, &active));
+            let thresholds = posterior.thresholds(policy, has_moved);
             return PosteriorThresholds { calibration: Some(active.kept.id), ..thresholds };
         }
         let identities = handle.index.identities_in(space);
@@ -188,8 +190,8 @@ impl Judging {
             self.begin_rehearsal(handle, async {}, rehearse, put);
         }
         match self.wait_for(ticket.made).await {
-            Some(rehearsed) => rehearsed.made.thresholds(policy, rehearsed.is_stale(identities)),
-            None => PosteriorCalibration::from_trials(&PosteriorTrials::default()).thresholds(policy, false),
+            Some(rehearsed) => rehearsed.made.thresholds(policy, has_moved || rehearsed.is_stale(identities)),
+            None => PosteriorCalibration::from_trials(&PosteriorTrials::default()).thresholds(policy, has_moved),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Some people are enrolled with their first pictures, and their last picture is the mated probe; people who are not
 //! enrolled give one non-mated probe each. Genuine similarities come from people of the other half, as from a package
-//! that was measured elsewhere. Shares are means over random galleries; intervals are bootstrapped by person.
+//! that was measured elsewhere; or there are none, as for embeddings of the user's own encoder. Shares are means over random galleries; intervals are bootstrapped by person.
 
 use std::collections::BTreeMap;
 
@@ -79,6 +79,15 @@ fn resampled(by_person: &BTreeMap<usize, Answers>, random: &mut Xoshiro256PlusPl
     })
 }
 
+/// A gallery of at most so many identities, with at most so many templates each.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    identities: usize,
+    templates: usize,
+    /// Whether a package tells genuine similarities.
+    has_package: bool,
+}
+
 /// The people of one half, and genuine similarities of the other.
 struct HalfOfPeople<'p> {
     people: Vec<(usize, &'p Vec<Embedding>)>,
@@ -116,13 +125,9 @@ fn answer(index: &CollectionIndex, thresholds: &Thresholds, probe: &Embedding) -
     (decision.kind, identities[0].clone())
 }
 
-/// Enrolls at most `identities` people with at most `templates` pictures each, and asks about all others.
-fn try_out(
-    half: &HalfOfPeople<'_>,
-    (identities, templates): (usize, usize),
-    table: &mut Table,
-    random: &mut Xoshiro256PlusPlus,
-) {
+/// Enrolls a gallery, and asks about all other people and the last pictures of those enrolled.
+fn try_out(half: &HalfOfPeople<'_>, size: Size, table: &mut Table, random: &mut Xoshiro256PlusPlus) {
+    let Size { identities, templates, has_package } = size;
     let several: Vec<usize> = (0..half.people.len()).filter(|at| half.people[*at].1.len() >= 2).collect();
     let order = shuffled(several.len(), random);
     // A third of the people with several pictures stays out, in sets that are too small.
@@ -136,7 +141,7 @@ fn try_out(
     index.apply(&log(&pictures)).expect("a log without gaps");
     let space = pictures[0][0].space();
     let limits = RehearsalLimits { trials_max: 2000, neighbours_max: NEIGHBOURS_MAX, seed: SEED };
-    let trials = index.rehearse_open_set(space, limits, &half.genuine, &log_odds);
+    let trials = index.rehearse_open_set(space, limits, if has_package { &half.genuine } else { &[] }, &log_odds);
     let policy = Policy::default();
     let posterior = PosteriorCalibration::from_trials(&trials).thresholds(&policy, false);
     let thresholds = Thresholds::uncalibrated(policy, index.identities_in(space)).by_posterior(posterior);
@@ -162,7 +167,11 @@ fn most_strangers_are_new_and_most_mates_known_on_real_data() {
         [("lfw_mobilefacenet", testing::lfw_person), ("market_osnet", testing::market_person)];
     for (set, person) in sets {
         let people = people(set, person, Modality::Face, usize::MAX);
-        for size in [(10, 1), (50, 1), (100, 1), (300, 1), (10, 4), (50, 4), (100, 4), (300, 4)] {
+        let sizes = [(10, 1), (50, 1), (100, 1), (300, 1), (10, 4), (50, 4), (100, 4), (300, 4)];
+        let packaged = sizes.map(|(identities, templates)| Size { identities, templates, has_package: true });
+        let own = [50, 100, 300].map(|identities| Size { identities, templates: 1, has_package: false });
+        for size in packaged.into_iter().chain(own) {
+            let Size { identities, templates, has_package } = size;
             let mut table = Table::default();
             let mut random = Xoshiro256PlusPlus::seed_from_u64(17);
             for of in [0, 1] {
@@ -178,9 +187,8 @@ fn most_strangers_are_new_and_most_mates_known_on_real_data() {
             };
             let [(_, known, new, unsure), mate] = [&strangers, &mates].map(|of| (of[0], of[1], of[2], of[3]));
             eprintln!(
-                "| {set} | {} x {} | {} | {} | {} | {} | {} | {} | {} |",
-                size.0,
-                size.1,
+                "| {set} | {identities} x {templates}{} | {} | {} | {} | {} | {} | {} | {} |",
+                if has_package { "" } else { ", no package" },
                 percent(known),
                 percent(new),
                 percent(unsure),
@@ -191,8 +199,9 @@ fn most_strangers_are_new_and_most_mates_known_on_real_data() {
             );
             assert!(known.1 <= 0.013, "{size:?}: FPIR of {known:?} at a promise of .01");
             assert!(mate.2.1 <= 0.08, "{size:?}: duplicates of {:?} at a promise of .05", mate.2);
-            assert!(new.0 >= 0.45, "{size:?}: {new:?} of strangers are new");
-            if set == "lfw_mobilefacenet" && size == (300, 4) {
+            let new_min = if has_package { 0.45 } else { 0.35 };
+            assert!(new.0 >= new_min, "{size:?}: {new:?} of strangers are new");
+            if set == "lfw_mobilefacenet" && (identities, templates) == (300, 4) {
                 assert!(known.0 <= 0.015 && new.0 >= 0.7, "{known:?} {new:?}");
                 assert!(mate.0.0 >= 0.8 && mate.1.0 <= 0.005 && mate.2.0 <= 0.07, "{mate:?}");
             }
