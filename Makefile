@@ -88,7 +88,7 @@ bench-spans: build ## CPU time per request without spans, with the default and w
 	python3 benches/spans/compare.py --program $(BINARY) $(ARGS)
 
 promises: libtorch ## realised error rates beside their targets, on the real embeddings of the test data
-	cargo test --release --workspace --lib -- --ignored --nocapture realised_error_rates three_way_rates ratios_are_calibrated
+	SEMBLANCE_TEST_DRAWS=6 cargo test --release --workspace --lib -- --ignored --nocapture realised_error_rates three_way_rates verify_rates ratios_are_calibrated
 
 chart: ## lint and render the Helm chart, where helm is installed
 	@tools/chart.sh

@@ -94,7 +94,8 @@ impl Calibration {
     ) -> Option<Self> {
         let enough = |trials: &[Similarity]| trials.len() >= TRIALS_MIN;
         let people = rehearsal.identities;
-        let impostor = enough(&rehearsal.impostor).then(|| TailTrials::of(&rehearsal.impostor, people, 1)).flatten();
+        let impostor = TailTrials::of_impostors(&rehearsal.impostor, rehearsal.impostor_independent)
+            .filter(|_| enough(&rehearsal.impostor));
         let (source, nonmated) = if enough(outsiders) {
             (ThresholdSource::Outsiders, TailTrials::of(outsiders, outsiders.len() as u64, people)?)
         } else if enough(&rehearsal.nonmated_best) && impostor.is_some() {
@@ -105,7 +106,9 @@ impl Calibration {
         };
         let values = |trials: &[Similarity]| trials.iter().map(|s| s.0.into()).collect::<Vec<f64>>();
         let ReviewedSimilarities { right, wrong } = &rehearsal.reviewed;
-        let impostors = values(&rehearsal.impostor);
+        // One per probe, as there is one mated trial per probe.
+        let mut impostors = values(&rehearsal.impostor);
+        impostors.truncate(rehearsal.mated_best.len().max(TRIALS_MIN));
         let llr = Llr::fit(&values(&rehearsal.mated_best), &impostors);
         let llr = llr.map(|llr| llr.with_verdicts(&values(right), &values(wrong)));
         let packaged = || Llr::fit(&quantiles(&RateTable::new(&package?.genuine)?), &impostors);
@@ -190,6 +193,8 @@ impl Calibration {
                     .map(|(below_known, below_new)| (below_known - below_new).max(0.0)),
                 expected_uncertain_nonmated: Some((fpir(threshold_new).value - fpir(threshold_known).value).max(0.0)),
                 fpir_upper_bound: Some(fpir(threshold_known).upper),
+                fmr_upper_bound: Some(self.nonmated_scores.fmr(verify.similarity).upper),
+                impostor_trials: self.nonmated_scores.impostor_trials(),
                 source: self.nonmated_scores.source(),
                 trials: self.nonmated_scores.trials(),
                 ..Thresholds::uncalibrated(policy, gallery_identities).point
@@ -220,6 +225,8 @@ impl Thresholds {
                 expected_uncertain_mated: None,
                 expected_uncertain_nonmated: None,
                 fpir_upper_bound: None,
+                fmr_upper_bound: None,
+                impostor_trials: 0,
                 source: ThresholdSource::None,
                 calibration: None,
                 trials: 0,
@@ -340,6 +347,14 @@ impl NonmatedScores {
         }
     }
 
+    /// Number of impostor trials or pairs.
+    fn impostor_trials(&self) -> u64 {
+        match self {
+            Self::Trials { impostor, .. } => impostor.as_ref().map_or(0, |impostor| impostor.tail.trials() as u64),
+            Self::Package { pairs, .. } => *pairs,
+        }
+    }
+
     pub(super) fn source(&self) -> ThresholdSource {
         match self {
             Self::Trials { source, .. } => *source,
@@ -368,6 +383,11 @@ impl TailTrials {
             independent,
             others: others.max(1) as f64,
         })
+    }
+
+    fn of_impostors(similarities: &[Similarity], independent: f64) -> Option<Self> {
+        let tail = ParetoTail::fit(similarities.iter().map(|s| s.0))?;
+        Some(Self { tail, independent: independent.max(1.0), others: 1.0 })
     }
 
     fn reach(&self, rate: f64) -> Threshold {

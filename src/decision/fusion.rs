@@ -107,6 +107,8 @@ impl Fusion {
             templates: nonmated_best.len() as u64,
             nonmated_best: nonmated_best.iter().map(|ratio| limited(ratio / UNIT)).collect(),
             impostor: trials.nonmated.iter().map(sum).collect(),
+            // One per probe, and so the probes are independent.
+            impostor_independent: trials.nonmated.len().min(usize::try_from(identities).unwrap_or(usize::MAX)) as f64,
             mated_best: trials.mated.iter().map(sum).collect(),
             reviewed: ReviewedSimilarities::default(),
         };

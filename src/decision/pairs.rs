@@ -62,6 +62,7 @@ mod tests {
             templates: 500,
             nonmated_best: trials.clone(),
             impostor: trials,
+            impostor_independent: 500.0,
             mated_best: Vec::new(),
             reviewed: domain::ReviewedSimilarities::default(),
         };

@@ -1,7 +1,10 @@
 //! Upper tail of a sample of similarities, extrapolated beyond the sample.
 
-/// The tail is fitted to the highest 1/10 of the sample.
+/// The tail is fitted to the highest 1/10 of the sample; of a large sample, to the highest 1/100, but no fewer than
+/// [`TAIL_ENOUGH`]: the farther out, the closer the tail follows its limiting distribution.
 const TAIL_PART: usize = 10;
+const LARGE_TAIL_PART: usize = 100;
+const TAIL_ENOUGH: usize = 300;
 /// Limits of the shape. Values beyond them come from too few trials: an end just above the largest trial, or none at
 /// all.
 const SHAPE_MIN: f64 = -0.5;
@@ -32,7 +35,7 @@ impl ParetoTail {
     pub(super) fn fit(trials: impl Iterator<Item = f32>) -> Option<Self> {
         let mut trials: Vec<f64> = trials.map(f64::from).collect();
         trials.sort_by(|a, b| b.total_cmp(a));
-        let beyond = trials.len() / TAIL_PART;
+        let beyond = (trials.len() / TAIL_PART).min((trials.len() / LARGE_TAIL_PART).max(TAIL_ENOUGH));
         if beyond < 2 {
             return None;
         }

@@ -35,6 +35,7 @@ fn rehearsal(trials: u16) -> Rehearsal {
         templates: 2000,
         nonmated_best: spread(0.1, 0.3),
         impostor: spread(-0.2, 0.2),
+        impostor_independent: trials.min(1000).into(),
         mated_best: spread(0.5, 0.9),
         reviewed: ReviewedSimilarities::default(),
     }
@@ -333,7 +334,7 @@ proptest! {
     ) {
         let trials: Vec<Similarity> = nonmated.into_iter().map(Similarity).collect();
         let rehearsal = Rehearsal {
-            identities: 500, templates: 500, impostor: trials.clone(), mated_best: trials.clone(), nonmated_best: trials,
+            identities: 500, templates: 500, impostor: trials.clone(), impostor_independent: 300.0, mated_best: trials.clone(), nonmated_best: trials,
             ..Rehearsal::default()
         };
         let (strict, loose) = (targets[0].min(targets[1]), targets[0].max(targets[1]));
@@ -379,6 +380,7 @@ fn rehearse(gallery: &People) -> Rehearsal {
             rehearsal.mated_best.extend(own.max_by(Similarity::total_cmp));
         }
     }
+    rehearsal.impostor_independent = gallery.len() as f64;
     rehearsal
 }
 

@@ -19,8 +19,11 @@ pub struct Rehearsal {
     pub templates: u64,
     /// Non-mated 1:N trials: the highest similarity of a template to any *other* identity.
     pub nonmated_best: Vec<Similarity>,
-    /// Impostor 1:1 trials: the similarity of a template to another identity drawn at random, as in a verification.
+    /// Impostor 1:1 trials: the similarity of a template, or of an outsider, to a random identity of another person, as in
+    /// a verification. The first ones are one per probe.
     pub impostor: Vec<Similarity>,
+    /// Number of independent impostor trials that tell as much: trials with a person in common are not independent.
+    pub impostor_independent: f64,
     /// Mated trials: the highest similarity of a template to the other templates of its identity.
     pub mated_best: Vec<Similarity>,
     /// Trials from the verdicts of reviewers, not from the gallery.

@@ -253,6 +253,12 @@ pub struct OperatingPoint {
     /// `None` without a calibration.
     #[serde(default)]
     pub fpir_upper_bound: Option<f64>,
+    /// Upper bound of the FMR at the threshold of verify with 95 % confidence. `None` without a calibration.
+    #[serde(default)]
+    pub fmr_upper_bound: Option<f64>,
+    /// Number of impostor trials behind the threshold of verify.
+    #[serde(default)]
+    pub impostor_trials: u64,
     pub source: ThresholdSource,
     /// The pinned calibration; `None` for an automatic one.
     #[serde(default)]

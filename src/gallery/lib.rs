@@ -48,7 +48,7 @@ pub use collection::{
 };
 pub use memory::MemoryBytes;
 pub use options::{CodeBits, GalleryOptions, GraphKind};
-pub use rehearsal::{JointRehearsal, RehearsalLimits};
+pub use rehearsal::{ImpostorTrials, JointRehearsal, RehearsalLimits};
 pub use scan::query::SCAN_BATCH_MAX;
 pub use snapshot::{SnapshotDirLock, SnapshotError, SnapshotInspection};
 pub use survey::{

@@ -201,6 +201,8 @@ pub(super) fn operating_point(of: &CollectionId, point: &OperatingPoint) -> prot
         expected_uncertain_mated: point.expected_uncertain_mated,
         expected_uncertain_nonmated: point.expected_uncertain_nonmated,
         fpir_upper_bound: point.fpir_upper_bound,
+        fmr_upper_bound: point.fmr_upper_bound,
+        impostor_trials: count(point.impostor_trials),
         source: source(point.source),
         calibration: point.calibration.map(name).unwrap_or_default(),
         trials: count(point.trials),

@@ -142,6 +142,7 @@ fn promises(set: &Labelled, templates: &[usize]) -> Vec<(f64, f32)> {
         templates: templates.len() as u64,
         nonmated_best: templates.par_iter().enumerate().map(best).collect(),
         impostor: neighbours.map(|(one, other)| Similarity(set.similarity(*one, *other))).collect(),
+        impostor_independent: templates.len() as f64,
         mated_best: Vec::new(),
         reviewed: ReviewedSimilarities::default(),
     };

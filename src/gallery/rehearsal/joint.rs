@@ -82,7 +82,7 @@ impl JointRehearsal {
     }
 
     fn spaces(&self) -> Vec<PooledSpace<'_>> {
-        self.spaces.iter().map(|rows| PooledSpace::new(rows, self.pooling)).collect()
+        self.spaces.iter().map(|rows| PooledSpace::new(rows, self.pooling, rows_by_identity(rows))).collect()
     }
 
     /// Highest score of each probe against all other identities: the score of a non-enrolled person. `score` takes one

@@ -3,6 +3,7 @@
 //! Each trial uses an enrolled template as the probe. Without the probe's identity in the gallery, the trial is
 //! non-mated. Without only the probe itself, it is mated.
 
+mod impostor;
 mod joint;
 mod open_set;
 
@@ -24,9 +25,11 @@ use domain::{
     GalleryStatistics, MatedLogit, Neighbour, Pooling, PosteriorTrials, Rehearsal, ReviewedSimilarities, SAME_IMAGE,
     Similarity,
 };
+use impostor::{ImpostorProbe, impostor_trials};
 use open_set::{Mated, OpenSetRehearsal, Surroundings};
 use ranking::{Accumulators, TemplateSimilarity};
 
+pub use impostor::ImpostorTrials;
 pub use joint::JointRehearsal;
 
 /// Limits of a rehearsal of the open-set decision.
@@ -44,29 +47,46 @@ const TRIALS_AT_ONCE: usize = 16;
 /// Runs at most `trials_max` trials. The same rows, count and seed give the same trials.
 pub(crate) fn rehearse(rows: &Rows, pooling: Pooling, trials_max: usize, seed: u64) -> Rehearsal {
     let identities = rows_by_identity(rows);
-    let pooling = weights::pooling_in_space(rows.measure(), pooling);
     let mut random = SeededRandom::new(seed);
     let probes = draw_probes(&identities, trials_max, &mut random);
-    // One random other identity per probe, as in a verification.
-    let impostor_of = |probe: &usize| {
-        let other = draw_other(rows, &identities, *probe, &mut random)?;
-        similarity_without_copies(rows, pooling, *probe, &identities[other]).map(Similarity)
-    };
-    let impostor = probes.iter().filter_map(impostor_of).collect();
-    let (nonmated_best, mated_best) = match pooling {
+    let persons: BTreeMap<Slot, usize> =
+        identities.iter().enumerate().map(|(person, its_rows)| (rows.owner(its_rows[0]), person)).collect();
+    let space = PooledSpace::new(rows, pooling, identities);
+    let impostors: Vec<ImpostorProbe<'_>> = probes
+        .iter()
+        .map(|probe| ImpostorProbe { person: persons[&rows.owner(*probe)], values: rows.values(*probe) })
+        .collect();
+    let impostor = impostor_trials(&space, &impostors, trials_max, &mut random);
+    let (nonmated_best, mated_best) = match space.pooling {
         Pooling::Best => best_of(rows, &probes),
         Pooling::MeanOfBest(_) | Pooling::ByQuality | Pooling::Prototype | Pooling::Centralised => {
-            pooled_of(&PooledSpace::new(rows, pooling), &probes)
+            pooled_of(&space, &probes)
         }
     };
     Rehearsal {
-        identities: identities.len() as u64,
+        identities: space.order.len() as u64,
         templates: rows.len() as u64,
         nonmated_best,
-        impostor,
+        impostor: impostor.similarities,
+        impostor_independent: impostor.independent,
         mated_best,
         reviewed: ReviewedSimilarities::default(),
     }
+}
+
+/// Compares people who are not enrolled with random identities of the space; see [`impostor_trials`].
+pub(crate) fn outsider_trials(
+    rows: &Rows,
+    pooling: Pooling,
+    outsiders: &[&[f32]],
+    trials_max: usize,
+    seed: u64,
+) -> ImpostorTrials {
+    let space = PooledSpace::new(rows, pooling, rows_by_identity(rows));
+    // Their numbers follow those of the gallery.
+    let numbered = (space.order.len()..).zip(outsiders);
+    let probes: Vec<ImpostorProbe<'_>> = numbered.map(|(person, values)| ImpostorProbe { person, values }).collect();
+    impostor_trials(&space, &probes, trials_max, &mut SeededRandom::new(seed))
 }
 
 /// Runs at most `trials_max` trials of the open-set decision. `log_odds` gives the log-odds of being enrolled from the at
@@ -132,16 +152,6 @@ fn draw_probes(identities: &[Vec<usize>], trials_max: usize, random: &mut Seeded
     turns.take(trials_max).copied().collect()
 }
 
-/// Index of a random identity other than the probe's own; `None` when there is none.
-fn draw_other(rows: &Rows, identities: &[Vec<usize>], probe: usize, random: &mut SeededRandom) -> Option<usize> {
-    if identities.len() < 2 {
-        return None;
-    }
-    let drawn = random.below(identities.len());
-    let is_own = rows.owner(identities[drawn][0]) == rows.owner(probe);
-    Some(if is_own { (drawn + 1) % identities.len() } else { drawn })
-}
-
 /// Pooled similarity of a probe and one identity, without the probe itself and copies of its image. `None` when no
 /// template is left.
 fn similarity_without_copies(rows: &Rows, pooling: Pooling, probe: usize, its_rows: &[usize]) -> Option<f32> {
@@ -194,6 +204,8 @@ struct PooledSpace<'r> {
     rows: &'r Rows,
     pooling: Pooling,
     identities: BTreeMap<Slot, Vec<usize>>,
+    /// The identities by their first templates: an order that does not depend on earlier deletions.
+    order: Vec<Slot>,
     weights: Vec<f32>,
 }
 
@@ -208,12 +220,14 @@ struct ProbeSimilarities<'c> {
 }
 
 impl<'r> PooledSpace<'r> {
-    fn new(rows: &'r Rows, pooling: Pooling) -> Self {
+    /// `identities` are those of [`rows_by_identity`].
+    fn new(rows: &'r Rows, pooling: Pooling, identities: Vec<Vec<usize>>) -> Self {
         let pooling = weights::pooling_in_space(rows.measure(), pooling);
+        let order = identities.iter().map(|its_rows| rows.owner(its_rows[0])).collect();
         let identities: BTreeMap<Slot, Vec<usize>> =
-            rows_by_identity(rows).into_iter().map(|its_rows| (rows.owner(its_rows[0]), its_rows)).collect();
+            identities.into_iter().map(|its_rows| (rows.owner(its_rows[0]), its_rows)).collect();
         let weights = weights::all_template_weights(rows, pooling, identities.values().cloned());
-        Self { rows, pooling, identities, weights }
+        Self { rows, pooling, identities, order, weights }
     }
 
     fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
@@ -327,7 +341,7 @@ mod tests {
         let rows = gallery(20);
         let rehearsal = rehearse(&rows, Pooling::Best, 1000, 3);
         assert_eq!((rehearsal.identities, rehearsal.templates), (20, 40));
-        assert_eq!(rehearsal.impostor.len(), 40);
+        assert_eq!(rehearsal.impostor.len(), 40 * 19, "each template with each other identity");
         let best = |row: usize, own: bool| {
             let others = (0..40).filter(|other| *other != row && (rows.owner(*other) == rows.owner(row)) == own);
             others.map(|other| similarity_of(rows.values(row), rows.values(other))).fold(-2.0, f32::max)

@@ -9,6 +9,8 @@ mod realised_error_rates;
 #[cfg(test)]
 mod three_way_rates;
 pub(crate) mod usable_modalities;
+#[cfg(test)]
+mod verify_rates;
 
 use std::sync::Arc;
 

@@ -203,7 +203,7 @@ impl CalibrationUseCases {
         let genuine = self.judging.genuine_similarities(space);
         let try_out = move || {
             let began = Instant::now();
-            let rehearsal = index.rehearse(space, pooling, trials_max, SEED);
+            let mut rehearsal = index.rehearse(space, pooling, trials_max, SEED);
             let mut posterior = index.rehearse_open_set(space, limits, &genuine, &log_odds);
             let query = Query { limit: NEIGHBOURS_MAX, filter: None, now, pooling, similarity_min: None };
             let mut best = Vec::with_capacity(outsiders.len());
@@ -215,6 +215,11 @@ impl CalibrationUseCases {
                 let surroundings = similarity.and_then(|_| index.neighbourhood(outsider, &identities, NEIGHBOURS_MAX));
                 #[expect(clippy::cast_possible_truncation, reason = "log-odds are limited")]
                 posterior.outsiders.extend(surroundings.map(|(near, gallery)| log_odds(&near, &gallery) as f32));
+            }
+            if best.len() >= TRIALS_MIN {
+                let impostors = index.outsider_trials(pooling, &outsiders, trials_max, SEED);
+                rehearsal.impostor = impostors.similarities;
+                rehearsal.impostor_independent = impostors.independent;
             }
             let outsiders = best;
             tracing::debug!(took = ?began.elapsed(), "rehearsed a gallery");

@@ -28,6 +28,7 @@ pub(super) fn kept(number: u128) -> StoredCalibration {
             templates: 34,
             nonmated_best: trials(200),
             impostor: vec![Similarity(-1.0), Similarity(1.0), Similarity(0.1)],
+            impostor_independent: 2.5,
             mated_best: Vec::new(),
             reviewed: ReviewedSimilarities { right: trials(4), wrong: trials(2) },
         },

@@ -49,10 +49,9 @@ async fn an_altered_schema_is_recognised(subject: &Subject) {
         )
         .await
         .expect("created");
-    assert_eq!(
-        subject.execute("UPDATE _sqlx_migrations SET checksum = (SELECT digest FROM collection_spaces)").await,
-        9
-    );
+    let altered =
+        subject.execute("UPDATE _sqlx_migrations SET checksum = (SELECT digest FROM collection_spaces)").await;
+    assert!(altered > 0);
     assert!(schema_error(subject.store.check_schema().await).contains("another build"));
     assert!(schema_error(subject.store.migrate().await).contains("another build"));
 }

@@ -39,6 +39,7 @@ pub(crate) struct CalibrationRow {
     templates: i64,
     nonmated_best: Vec<u8>,
     impostor: Vec<u8>,
+    impostor_independent: Option<f64>,
     mated_best: Vec<u8>,
     outsiders: Vec<u8>,
     reviewed_right: Vec<u8>,
@@ -52,6 +53,10 @@ pub(crate) struct CalibrationRow {
 
 impl CalibrationRow {
     pub(crate) fn read(self) -> Result<StoredCalibration> {
+        let identities = CALIBRATIONS.count(self.identities)?;
+        let impostor = trials("impostor", &self.impostor)?;
+        // Older calibrations have one trial per probe.
+        let independent = self.impostor_independent.unwrap_or((impostor.len() as u64).min(identities) as f64);
         Ok(StoredCalibration {
             id: CalibrationId(self.id),
             model: CALIBRATIONS.space_name(&self.model)?,
@@ -61,10 +66,11 @@ impl CalibrationRow {
             is_active: self.active,
             create_time: CALIBRATIONS.time(self.create_time)?,
             rehearsal: Rehearsal {
-                identities: CALIBRATIONS.count(self.identities)?,
+                identities,
                 templates: CALIBRATIONS.count(self.templates)?,
                 nonmated_best: trials("nonmated_best", &self.nonmated_best)?,
-                impostor: trials("impostor", &self.impostor)?,
+                impostor,
+                impostor_independent: independent,
                 mated_best: trials("mated_best", &self.mated_best)?,
                 reviewed: ReviewedSimilarities {
                     right: trials("reviewed_right", &self.reviewed_right)?,
@@ -73,7 +79,7 @@ impl CalibrationRow {
             },
             outsiders: trials("outsiders", &self.outsiders)?,
             posterior: PosteriorTrials {
-                identities: CALIBRATIONS.count(self.identities)?,
+                identities,
                 nonmated: logits("posterior_nonmated", &self.posterior_nonmated)?,
                 mated: mated_logits("posterior_mated", &self.posterior_mated)?,
                 made_up: mated_logits("posterior_made_up", &self.posterior_made_up)?,

@@ -12,8 +12,8 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, model, modality, digest, dimension, parts, pooling, quality_mean, active, identities, templates,
-                    nonmated_best, impostor, mated_best, outsiders, reviewed_right, reviewed_wrong,
-                    posterior_nonmated, posterior_mated, posterior_made_up, posterior_outsiders, create_time
+                    nonmated_best, impostor, impostor_independent, mated_best, outsiders, reviewed_right,
+                    reviewed_wrong, posterior_nonmated, posterior_mated, posterior_made_up, posterior_outsiders, create_time
              FROM calibrations
              WHERE collection_uid = $1 ",
             $rest
@@ -64,11 +64,11 @@ impl<A: CollectionAccess> Calibrations for Session<A> {
         sqlx::query(
             "INSERT INTO calibrations
                  (id, collection_uid, model, modality, digest, dimension, parts, pooling, quality_mean, active,
-                  identities, templates, nonmated_best, impostor, mated_best, outsiders, reviewed_right,
-                  reviewed_wrong, posterior_nonmated, posterior_mated, posterior_made_up, posterior_outsiders,
+                  identities, templates, nonmated_best, impostor, impostor_independent, mated_best, outsiders,
+                  reviewed_right, reviewed_wrong, posterior_nonmated, posterior_mated, posterior_made_up, posterior_outsiders,
                   create_time)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
-                     $23)",
+                     $23, $24)",
         )
         .bind(calibration.id.0)
         .bind(uid.0)
@@ -84,6 +84,7 @@ impl<A: CollectionAccess> Calibrations for Session<A> {
         .bind(bigint(calibration.rehearsal.templates))
         .bind(trial_bytes(&calibration.rehearsal.nonmated_best))
         .bind(trial_bytes(&calibration.rehearsal.impostor))
+        .bind(calibration.rehearsal.impostor_independent)
         .bind(trial_bytes(&calibration.rehearsal.mated_best))
         .bind(trial_bytes(&calibration.outsiders))
         .bind(trial_bytes(&calibration.rehearsal.reviewed.right))
