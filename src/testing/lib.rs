@@ -32,6 +32,15 @@ pub fn postgres_url() -> String {
     url.expect("SEMBLANCE_TEST_POSTGRES_URL is not set; tools/postgres.sh run COMMAND sets it for COMMAND")
 }
 
+/// How often a test repeats itself: as the variable says, and otherwise so often that it takes seconds.
+///
+/// # Panics
+/// When the variable holds no number.
+#[expect(clippy::disallowed_methods, reason = "tests have no configuration")]
+pub fn number(variable: &str, otherwise: usize) -> usize {
+    env::var(variable).map_or(otherwise, |text| text.parse().expect("the variable holds a number"))
+}
+
 /// Real embeddings with the name of the image that each was made from.
 pub type NamedEmbeddings = Vec<(String, Vec<f32>)>;
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     database_server::Cluster,
     rest::{embedding, enroll, make_collection},
-    support::{Database, Home, Server, Start, eventually, number, on_both_databases},
+    support::{Database, Home, Server, Start, eventually, on_both_databases},
 };
 
 const SEARCH: &str = "/v1/collections/staff/identities:search";
@@ -152,7 +152,7 @@ on_both_databases! {
 }
 
 async fn killed_amid_enrolls_a_server_comes_back_with_every_acknowledged_template_and_none_twice(database: &Database) {
-    let rounds = number("SEMBLANCE_TEST_KILLS", 4);
+    let rounds = testing::number("SEMBLANCE_TEST_KILLS", 4);
     let home = Home::new(database).await;
     let server = Server::start(&home, &Start::default());
     make_collection(&server, "staff").await;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     rest::{embedding, enroll, make_collection},
-    support::{Database, Home, Server, Start, answer, eventually, number, on_both_databases, postgres, program},
+    support::{Database, Home, Server, Start, answer, eventually, on_both_databases, postgres, program},
 };
 
 const IDENTITIES: &str = "/v1/collections/staff/identities";
@@ -132,7 +132,7 @@ async fn reverts_in_reverse_order_restore_the_store_to_the_byte_also_after_a_res
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(state >> 33).expect("31 bits") % below
     };
-    for round in 0..number("SEMBLANCE_TEST_ROUNDS", 4) {
+    for round in 0..testing::number("SEMBLANCE_TEST_ROUNDS", 4) {
         let mut before = vec![(stored(&home).await, answers(&server, &Value::Null).await)];
         let mut done = Vec::new();
         for _ in 0..STEPS {

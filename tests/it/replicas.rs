@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::{
     rest::{embedding, enroll, make_collection},
-    support::{Home, Server, Start, eventually, number, postgres},
+    support::{Home, Server, Start, eventually, postgres},
 };
 
 const SEARCH: &str = "/v1/collections/staff/identities:search";
@@ -224,7 +224,7 @@ async fn sighting(server: &Server, values: &[f32], mode: &str) -> Value {
 #[ignore = "needs SEMBLANCE_TEST_POSTGRES_URL"]
 async fn sixteen_sightings_of_one_stranger_on_two_replicas_make_one_identity_round_after_round_on_postgres() {
     const CROWD: usize = 320;
-    let rounds = number("SEMBLANCE_TEST_ROUNDS", 60);
+    let rounds = testing::number("SEMBLANCE_TEST_ROUNDS", 60);
     let home = Home::new(&postgres()).await;
     let (one, other) = (replica(&home, &[]), replica(&home, &[]));
     let spaces = json!([{"model": "mine", "modality": "face", "dimension": STRANGER_DIMENSION, "external": true}]);

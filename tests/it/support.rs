@@ -303,11 +303,6 @@ pub(crate) fn direction(seed: u64) -> Vec<f32> {
     (0..16).map(|_| (0..4).map(|_| even()).sum()).collect()
 }
 
-/// How often a test repeats itself: as the variable says, and otherwise so often that it takes seconds.
-pub(crate) fn number(variable: &str, otherwise: usize) -> usize {
-    std::env::var(variable).map_or(otherwise, |text| text.parse().expect("the variable holds a number"))
-}
-
 /// Status and JSON body of an answer.
 pub(crate) async fn answer(request: reqwest::RequestBuilder) -> (StatusCode, Value) {
     let response = request.send().await.expect("the server answers");

@@ -166,7 +166,7 @@ fn try_out(half: &HalfOfPeople<'_>, size: Size, table: &mut Table, random: &mut 
 fn most_strangers_are_new_and_most_mates_known_on_real_data() {
     let sets: [(&str, PersonOn); 2] =
         [("lfw_mobilefacenet", testing::lfw_person), ("market_osnet", testing::market_person)];
-    let draws = std::env::var("SEMBLANCE_TEST_DRAWS").map_or(DRAWS, |text| text.parse().expect("a number"));
+    let draws = testing::number("SEMBLANCE_TEST_DRAWS", DRAWS);
     for (set, person) in sets {
         let people = people(set, person, Modality::Face, usize::MAX);
         let sizes = [(10, 1), (50, 1), (100, 1), (300, 1), (10, 4), (50, 4), (100, 4), (300, 4)];
