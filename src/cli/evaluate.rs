@@ -16,7 +16,7 @@ use super::{
 use crate::config::PlaceFlags;
 use domain::{Device, Modality};
 use encoder::{EncoderOptions, Encoders, Package, Placements, SampleLimits};
-use evaluate::{EvaluationSet, LabelledProtocol, Meaning, PersonRule, Protocol, ProtocolOptions, SampleFilter};
+use evaluate::{EvaluationSet, LabelledProtocol, Meaning, PersonRule, Protocol, ProtocolOptions, SampleFilter, StreamOptions};
 
 #[derive(Debug, Args)]
 pub(super) struct EvaluateFlags {
@@ -78,6 +78,15 @@ pub(super) struct EvaluateFlags {
     /// For open-set-identification: share of the eligible persons to enroll.
     #[arg(long, default_value_t = 0.5)]
     enrolled_share: f64,
+    /// For stream: only persons with at least so many samples.
+    #[arg(long, default_value_t = 1)]
+    samples_min: usize,
+    /// For stream: only persons with at most so many samples; default: any number.
+    #[arg(long)]
+    samples_max: Option<usize>,
+    /// For stream: number of sightings, of persons drawn at random; default: all.
+    #[arg(long)]
+    sightings: Option<usize>,
     /// Seed of the enrolled persons and of the bootstrap intervals.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -131,6 +140,9 @@ enum ProtocolName {
     /// Open-set identification: some persons are enrolled with one sample each; their other samples and all other persons
     /// are probes.
     OpenSetIdentification,
+    /// Sightings of a labelled set in random order into an empty collection that enrolls new persons, beside clusterings of the
+    /// same sightings.
+    Stream,
     /// Scores of any system, from --scores.
     Scores,
     /// Open-set decisions: the decider and its baselines, on simulated galleries and on galleries drawn from --embeddings.
@@ -163,6 +175,7 @@ impl ProtocolName {
             Self::ClosedSet => Some(Protocol::Labelled(LabelledProtocol::ClosedSet)),
             Self::OpenSetIdentification => Some(Protocol::Labelled(LabelledProtocol::OpenSetIdentification)),
             Self::Pairwise => Some(Protocol::Labelled(LabelledProtocol::Pairwise)),
+            Self::Stream => Some(Protocol::Labelled(LabelledProtocol::Stream)),
             Self::Scores => Some(Protocol::Scores),
             Self::Detections => Some(Protocol::Detections),
             Self::OpenSet | Self::Templates => None,
@@ -179,6 +192,7 @@ impl ProtocolName {
             | Self::ClosedSet
             | Self::Pairwise
             | Self::OpenSetIdentification
+            | Self::Stream
             | Self::Scores
             | Self::Detections
             | Self::OpenSet
@@ -208,6 +222,11 @@ impl EvaluateFlags {
             slices: self.slice.clone(),
             seed: self.seed,
             enrolled_share: self.enrolled_share,
+            stream: StreamOptions {
+                samples_min: self.samples_min,
+                samples_max: self.samples_max.unwrap_or(usize::MAX),
+                sightings_max: self.sightings.unwrap_or(usize::MAX),
+            },
         }
     }
 }

@@ -106,6 +106,11 @@ impl Labelled {
         Ok(values.into_iter().cloned().collect())
     }
 
+    /// `None` if the sample could not be encoded.
+    pub(super) fn embedding(&self, sample: usize) -> Option<&Embedding> {
+        self.embeddings[sample].as_ref()
+    }
+
     /// The similarity of two samples; -1 if one could not be encoded.
     pub(super) fn similarity(&self, one: usize, other: usize) -> f32 {
         super::similarity(self.embeddings[one].as_ref(), self.embeddings[other].as_ref())
@@ -123,6 +128,17 @@ pub(super) mod fixtures {
 
     pub(crate) fn embedding(values: &[f32]) -> Embedding {
         Embedding::new(space(values.len()), values).expect("a direction")
+    }
+
+    /// Embeddings whose names tell the person.
+    pub(crate) fn named(rows: &[(String, Vec<f32>)], person: fn(&str) -> &str) -> Labelled {
+        let known = rows.iter().map(|(name, _)| SampleIdentity {
+            name: name.clone(),
+            person: person(name).to_owned(),
+            labels: BTreeMap::new(),
+        });
+        let embeddings = rows.iter().map(|(_, values)| Some(embedding(values)));
+        Labelled::new(known.collect(), embeddings.collect()).expect("a set")
     }
 
     /// Samples `(person, label "camera", direction in degrees)` in a plane.

@@ -21,6 +21,7 @@ mod psymo;
 mod report;
 mod scores;
 pub mod templates;
+mod trial_collection;
 
 use std::{
     path::{Path, PathBuf},
@@ -33,7 +34,7 @@ use thiserror::Error;
 pub use self::{
     boxes::BoxFiles,
     figure::FigureError,
-    general::{LabelledProtocol, NotASampleFilter, ProtocolOptions, SampleFilter},
+    general::{Baseline, LabelledProtocol, Moment, NotASampleFilter, ProtocolOptions, SampleFilter, Stream, StreamOptions},
     labelled::{Labelled, SampleIdentity},
     metrics::{CalibrationResults, Retrieval},
     names::PersonRule,

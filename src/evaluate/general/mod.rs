@@ -4,7 +4,10 @@
 mod closed_set;
 mod open_set_identification;
 mod pairwise;
+mod stream;
 mod verification;
+
+pub use stream::{Baseline, Moment, Stream, StreamOptions};
 
 use std::str::FromStr;
 
@@ -29,6 +32,8 @@ pub enum LabelledProtocol {
     Pairwise,
     /// Some persons are enrolled with one sample; their other samples and all other persons are probes.
     OpenSetIdentification,
+    /// Sightings in random order into an empty collection that enrolls new persons.
+    Stream,
 }
 
 /// Options of the protocols.
@@ -51,6 +56,7 @@ pub struct ProtocolOptions {
     pub seed: u64,
     /// Enrolled share of the persons with two or more samples.
     pub enrolled_share: f64,
+    pub stream: StreamOptions,
 }
 
 impl Default for ProtocolOptions {
@@ -64,6 +70,7 @@ impl Default for ProtocolOptions {
             slices: Vec::new(),
             seed: 1,
             enrolled_share: 0.5,
+            stream: StreamOptions::default(),
         }
     }
 }
@@ -128,7 +135,7 @@ pub(super) fn measure(
         set.values_of(label)?;
     }
     let has_parts = options.probes.is_some() || options.gallery.is_some();
-    if has_parts && matches!(trials, LabelledProtocol::Verification | LabelledProtocol::OpenSetIdentification) {
+    if has_parts && !matches!(trials, LabelledProtocol::ClosedSet | LabelledProtocol::Pairwise) {
         let problem = "only the closed-set and pairwise protocols have separate probes and gallery";
         return Err(EvaluateError::Unusable(problem.to_owned()));
     }
@@ -137,6 +144,7 @@ pub(super) fn measure(
         LabelledProtocol::ClosedSet => closed_set::measure(set, options),
         LabelledProtocol::Pairwise => pairwise::measure(set, options),
         LabelledProtocol::OpenSetIdentification => open_set_identification::measure(set, options),
+        LabelledProtocol::Stream => stream::measure(set, options),
     }
 }
 

@@ -10,10 +10,11 @@ use super::{ProtocolOptions, ProtocolResults, compares};
 use crate::{
     EvaluateError,
     labelled::Labelled,
-    metrics::{self, Share},
+    metrics::{self, AnswerRate, AnswerRates, Decided, Rate, Share},
     report::{Results, Slice},
+    trial_collection::{Answer, TrialCollection},
 };
-use decision::Calibration;
+use decision::{Calibration, Thresholds};
 use domain::{Policy, Rehearsal, ReviewedSimilarities, Similarity};
 
 /// Target FPIRs for which the server sets thresholds.
@@ -43,6 +44,7 @@ pub(super) fn measure(set: &Labelled, options: &ProtocolOptions) -> Result<Proto
     };
     let (mated, nonmated) = (search(&gallery.mated), search(&gallery.nonmated));
     let promised = promises(set, &gallery.templates);
+    let decided = Decisions::of(set, &gallery);
     let enrolled = gallery.templates.len();
     let measured = |admits: &dyn Fn(usize) -> bool| {
         let of = |probes: &[usize], found: &[BestMatch]| -> Vec<(usize, BestMatch)> {
@@ -63,6 +65,7 @@ pub(super) fn measure(set: &Labelled, options: &ProtocolOptions) -> Result<Proto
                 }
                 at.fnir_by_person = Some(metrics::people(&shares, options.seed));
             }
+            results.decided = decided.as_ref().map(|decided| decided.measured(set, options, &admits));
             Results::Identification(Box::new(results))
         })
     };
@@ -110,6 +113,76 @@ impl OpenSetGallery {
             return Err(EvaluateError::Unusable(problem.to_owned()));
         }
         Ok(Self { templates, mated, nonmated })
+    }
+}
+
+/// The answers of a collection with the default policy.
+struct Decisions {
+    thresholds: Thresholds,
+    /// Each mated probe, its answer, and whether the identity of the answer is its person's.
+    mated: Vec<(usize, Answer, bool)>,
+    nonmated: Vec<(usize, Answer, bool)>,
+}
+
+impl Decisions {
+    /// `None` if no enrolled sample could be encoded.
+    fn of(set: &Labelled, gallery: &OpenSetGallery) -> Option<Self> {
+        let mut collection = TrialCollection::new(Policy::default());
+        let mut enrolled: Vec<u32> = Vec::new();
+        for template in &gallery.templates {
+            if let Some(embedding) = set.embedding(*template) {
+                collection.enroll(&[embedding]);
+                enrolled.push(set.person(*template));
+            }
+        }
+        let space = gallery.templates.iter().find_map(|template| set.embedding(*template))?.space();
+        let thresholds = collection.thresholds(space);
+        let answers = |probes: &[usize]| -> Vec<(usize, Answer, bool)> {
+            let answer = |probe: &usize| {
+                // A photo that cannot be encoded is refused, and nobody is enrolled.
+                let answer = set
+                    .embedding(*probe)
+                    .map_or(Answer::Uncertain, |embedding| collection.answer(&thresholds, embedding));
+                let is_right = matches!(answer, Answer::Known(identity) if enrolled[identity] == set.person(*probe));
+                (*probe, answer, is_right)
+            };
+            probes.par_iter().map(answer).collect()
+        };
+        let (mated, nonmated) = (answers(&gallery.mated), answers(&gallery.nonmated));
+        Some(Self { thresholds, mated, nonmated })
+    }
+
+    /// The shares of the answers to the admitted probes; there is one of either kind.
+    fn measured(&self, set: &Labelled, options: &ProtocolOptions, admits: &dyn Fn(usize) -> bool) -> Decided {
+        let rates = |answers: &[(usize, Answer, bool)]| {
+            let rate = |counts: &dyn Fn(Answer, bool) -> bool| {
+                let mut by_person: Vec<Share> = vec![(0.0, 0.0); set.people().len()];
+                let (mut counted, mut trials) = (0, 0);
+                for (probe, answer, is_right) in answers.iter().filter(|(probe, ..)| admits(*probe)) {
+                    let share = &mut by_person[set.person(*probe) as usize];
+                    let is_counted = counts(*answer, *is_right);
+                    share.0 += f64::from(u8::from(is_counted));
+                    share.1 += 1.0;
+                    counted += usize::from(is_counted);
+                    trials += 1;
+                }
+                AnswerRate { rate: Rate::of(counted, trials), by_person: metrics::people(&by_person, options.seed) }
+            };
+            AnswerRates {
+                known_right: rate(&|answer, is_right| matches!(answer, Answer::Known(_)) && is_right),
+                known_wrong: rate(&|answer, is_right| matches!(answer, Answer::Known(_)) && !is_right),
+                new: rate(&|answer, _| answer == Answer::New),
+                uncertain: rate(&|answer, _| answer == Answer::Uncertain),
+            }
+        };
+        let point = &self.thresholds.point;
+        Decided {
+            target_fpir: point.target_fpir,
+            target_duplicates: Policy::default().target_duplicates,
+            fpir_upper_bound: point.fpir_upper_bound,
+            mated: rates(&self.mated),
+            nonmated: rates(&self.nonmated),
+        }
     }
 }
 

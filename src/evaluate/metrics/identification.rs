@@ -22,6 +22,9 @@ pub struct Identification {
     /// Thresholds that the server derives from this gallery alone, and the observed FPIR.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub promised: Vec<PromisedRate>,
+    /// The answers of resolve under the default policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decided: Option<Decided>,
     /// FPIR against FNIR. Probes with a wrong first identity are missed at every threshold, so the curve may not reach
     /// 0.
     pub curve: Vec<CurvePoint>,
@@ -53,6 +56,40 @@ pub struct PromisedRate {
     pub threshold: f32,
     pub fpir: Rate,
     pub fnir: Rate,
+}
+
+/// The answers of resolve, with the rates that the policy promises.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Decided {
+    /// Promised share of nonmated probes that are known.
+    pub target_fpir: f64,
+    /// Promised share of mated probes that are new.
+    pub target_duplicates: f64,
+    /// Upper bound of the FPIR that the operating point tells; `None` with too few trials.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fpir_upper_bound: Option<f64>,
+    pub mated: AnswerRates,
+    pub nonmated: AnswerRates,
+}
+
+/// Shares of the answers to one kind of probe.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AnswerRates {
+    /// With the identity of the probe.
+    pub known_right: AnswerRate,
+    /// With another identity.
+    pub known_wrong: AnswerRate,
+    pub new: AnswerRate,
+    pub uncertain: AnswerRate,
+}
+
+/// The share of an answer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AnswerRate {
+    #[serde(flatten)]
+    pub rate: Rate,
+    /// Interval over persons instead of probes.
+    pub by_person: Interval,
 }
 
 /// The scores of identification.
@@ -96,6 +133,7 @@ pub fn identification(
         rank_1: found.len() as f64 / mated.len() as f64,
         at_fpir: FPIR_TARGETS.map(at_fpir).into(),
         promised: promised.iter().map(promise).collect(),
+        decided: None,
         curve: sorted.curve().into_iter().filter(|point| point.threshold > f32::MIN).collect(),
         histogram: (!found.is_empty()).then(|| Sorted::new(&found, nonmated).histogram()),
     }

@@ -12,7 +12,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    EvaluateError, Protocol,
+    EvaluateError, Protocol, Stream,
     figure::png,
     metrics::{CalibrationResults, Detection, Identification, Pairwise, Retrieval, Verification},
 };
@@ -70,6 +70,7 @@ pub enum Results {
     Identification(Box<Identification>),
     Pairwise(Pairwise),
     Detection(Detection),
+    Stream(Box<Stream>),
 }
 
 /// Results of a part of the trials.

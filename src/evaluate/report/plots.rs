@@ -32,7 +32,7 @@ pub(super) fn of(report: &Report) -> Vec<Figure> {
         }
         Results::Retrieval(r) => figures.push(cmc(&r.cmc, &slices)),
         Results::Pairwise(p) => figures.extend(by_value(p, &slices)),
-        Results::Detection(_) => {}
+        Results::Detection(_) | Results::Stream(_) => {}
         Results::Identification(i) => {
             let marks = i.at_fpir.iter().filter(|at| at.support.is_enough()).map(|at| (at.fpir.rate, at.fnir.rate));
             let curves = ErrorCurves {
@@ -68,7 +68,7 @@ fn curves<'r>(whole: &'r [CurvePoint], slices: &[(String, &'r Results)]) -> Vec<
     let slices = slices.iter().filter_map(|(name, results)| match results {
         Results::Verification(v) => Some((name.clone(), &*v.curve)),
         Results::Identification(i) => Some((name.clone(), &*i.curve)),
-        Results::Retrieval(_) | Results::Pairwise(_) | Results::Detection(_) => None,
+        Results::Retrieval(_) | Results::Pairwise(_) | Results::Detection(_) | Results::Stream(_) => None,
     });
     std::iter::once(("all".to_owned(), whole)).chain(slices).collect()
 }

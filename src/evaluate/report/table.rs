@@ -2,9 +2,9 @@
 
 use std::fmt::{self, Write};
 
-use super::{Comparison, Report, Results, Slice};
+use super::{Comparison, Report, Results, Slice, Stream};
 use crate::metrics::{
-    CalibrationResults, Detection, Folds, Identification, Interval, Pairwise, Rate, Retrieval, Support, Verification,
+    AnswerRate, AnswerRates, CalibrationResults, ClusterAgreement, Decided, Detection, Folds, Identification, Interval, Pairwise, Rate, Retrieval, Support, Verification,
 };
 
 /// Rows and a header, which may be empty.
@@ -26,9 +26,11 @@ pub(super) fn of(report: &Report) -> Vec<ReportTable> {
         Results::Identification(i) => {
             tables.extend([identification(i), at_fpir(i)]);
             tables.extend(promised(i));
+            tables.extend(i.decided.as_ref().map(decided));
         }
         Results::Pairwise(p) => tables.extend(pairwise(p)),
         Results::Detection(d) => tables.push(detection(d)),
+        Results::Stream(s) => tables.extend(stream(s)),
     }
     tables.extend(report.calibration.as_ref().map(calibration));
     tables.extend(slices(&report.slices));
@@ -201,6 +203,52 @@ fn promised(i: &Identification) -> Option<ReportTable> {
     (!i.promised.is_empty()).then(|| table("FPIR targets from this gallery and observed FPIR", &head, rows))
 }
 
+fn decided(d: &Decided) -> ReportTable {
+    let row = |kind: &str, rates: &AnswerRates, promise: String| {
+        let cell = |rate: &AnswerRate| format!("{} ({})", percent(rate.rate.rate), between(rate.by_person));
+        let AnswerRates { known_right, known_wrong, new, uncertain } = rates;
+        vec![kind.to_owned(), cell(known_right), cell(known_wrong), cell(new), cell(uncertain), promise]
+    };
+    let bound = d.fpir_upper_bound.map(|bound| format!(", upper bound {}", scarce(bound))).unwrap_or_default();
+    let promises = [
+        format!("new at most {}", scarce(d.target_duplicates)),
+        format!("known at most {}{bound}", scarce(d.target_fpir)),
+    ];
+    let [duplicates, fpir] = promises;
+    let rows = [row("mated", &d.mated, duplicates), row("nonmated", &d.nonmated, fpir)];
+    let head = ["probes", "known, right", "known, wrong", "new", "uncertain", "promised"];
+    table("Answers of resolve with the default policy, 95 % over people", &head, rows.into_iter())
+}
+
+/// The result, its course, and the baselines.
+fn stream(s: &Stream) -> [ReportTable; 3] {
+    let agreement = |a: &ClusterAgreement| [percent(a.precision), percent(a.recall), format!("{:.4}", a.f1)];
+    let result = [
+        ("sightings", format!("{} of {} people", s.sightings, s.persons)),
+        ("identities", format!("{}, {:.2} per person", s.agreement.clusters, s.identities_per_person)),
+        ("people split", format!("{} have several identities", s.agreement.persons_split)),
+        ("identities mixed", format!("{} have sightings of several people", s.agreement.clusters_mixed)),
+        ("uncertain", format!("{} sightings, without an identity", s.uncertain)),
+        ("wrong", format!("{} sightings known as another person", s.wrong)),
+    ];
+    let moments = s.over_time.iter().map(|moment| {
+        let counts = [moment.sightings, moment.persons, moment.agreement.clusters, moment.uncertain];
+        counts.iter().map(usize::to_string).chain(agreement(&moment.agreement)).collect()
+    });
+    let baselines = s.baselines.iter().map(|of| {
+        let chosen = [of.method.to_owned(), of.chosen.to_owned(), format!("{:.2}", of.similarity)];
+        let identities = [format!("{:.2}", of.agreement.clusters as f64 / s.persons as f64)];
+        chosen.into_iter().chain(identities).chain(agreement(&of.agreement)).collect()
+    });
+    let head = ["sightings", "people", "identities", "uncertain", "precision", "recall", "F1"];
+    let beside = ["method", "threshold chosen", "threshold", "identities per person", "precision", "recall", "F1"];
+    [
+        named("Stream into an empty collection, default policy", result),
+        table("Over time, agreement by pairs of sightings", &head, moments),
+        table("Baselines on the same sightings", &beside, baselines),
+    ]
+}
+
 fn calibration(c: &CalibrationResults) -> ReportTable {
     let d = &c.decisions;
     let counted = |rate: &Rate| format!("{} ({} of {})", percent(rate.rate), rate.errors, rate.trials);
@@ -242,6 +290,10 @@ fn slices(slices: &[Slice]) -> Vec<ReportTable> {
             }
             Results::Detection(d) => {
                 (&["boxes", "AP with identities"], vec![d.boxes.to_string(), percent(d.average_precision)])
+            }
+            Results::Stream(s) => {
+                let row = [s.sightings.to_string(), s.persons.to_string(), s.agreement.clusters.to_string()];
+                (&["sightings", "people", "identities", "F1"], row.into_iter().chain([format!("{:.4}", s.agreement.f1)]).collect())
             }
         };
         let title = format!("By {}", slice.label);
