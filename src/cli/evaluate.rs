@@ -16,7 +16,9 @@ use super::{
 use crate::config::PlaceFlags;
 use domain::{Device, Modality};
 use encoder::{EncoderOptions, Encoders, Package, Placements, SampleLimits};
-use evaluate::{EvaluationSet, LabelledProtocol, Meaning, PersonRule, Protocol, ProtocolOptions, SampleFilter, StreamOptions};
+use evaluate::{
+    EvaluationSet, LabelledProtocol, Meaning, PersonRule, Protocol, ProtocolOptions, SampleFilter, StreamOptions,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct EvaluateFlags {

@@ -4,7 +4,7 @@
 /// [`TAIL_ENOUGH`]: the farther out, the closer the tail follows its limiting distribution.
 const TAIL_PART: usize = 10;
 const LARGE_TAIL_PART: usize = 100;
-const TAIL_ENOUGH: usize = 300;
+const TAIL_ENOUGH: usize = 1000;
 /// Limits of the shape. Values beyond them come from too few trials: an end just above the largest trial, or none at
 /// all.
 const SHAPE_MIN: f64 = -0.5;

@@ -34,7 +34,9 @@ use thiserror::Error;
 pub use self::{
     boxes::BoxFiles,
     figure::FigureError,
-    general::{Baseline, LabelledProtocol, Moment, NotASampleFilter, ProtocolOptions, SampleFilter, Stream, StreamOptions},
+    general::{
+        Baseline, LabelledProtocol, Moment, NotASampleFilter, ProtocolOptions, SampleFilter, Stream, StreamOptions,
+    },
     labelled::{Labelled, SampleIdentity},
     metrics::{CalibrationResults, Retrieval},
     names::PersonRule,

@@ -10,8 +10,8 @@ use decision::{
     relations::{NEIGHBOURS_MAX, Relations},
 };
 use domain::{
-    Assignment, CollectionUid, DecisionKind, Embedding, EmbeddingSpace, Entry, EntryKind, GalleryStatistics, Identity, IdentityId,
-    Labels, Neighbour, OpenSetRule, Policy, Pooling, Position, PosteriorTrials, Revision, SpaceName,
+    Assignment, CollectionUid, DecisionKind, Embedding, EmbeddingSpace, Entry, EntryKind, GalleryStatistics, Identity,
+    IdentityId, Labels, Neighbour, OpenSetRule, Policy, Pooling, Position, PosteriorTrials, Revision, SpaceName,
     StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp, has_moved,
 };
 use gallery::{CollectionIndex, Gallery, GalleryOptions, Query, RehearsalLimits};

@@ -209,7 +209,7 @@ async fn a_calibrated_gallery_chooses_its_level() {
     let found = done(&server, &operation).await;
     let survey = &found["duplicates"]["survey"];
     assert_eq!(survey["source"], "rehearsal", "{found}");
-    assert_eq!(survey["reasons"], json!(["extrapolated", "unsupported"]));
+    assert_eq!(survey["reasons"], json!(["unsupported"]));
     assert!(survey["level"].as_f64().is_some_and(|level| level > 0.9), "{survey}");
     // Four numbers cannot tell hundreds apart at any level, and that is said.
     assert!(survey["expectedFalsePairs"].as_f64().is_some_and(|pairs| pairs > 1.0), "{survey}");

@@ -4,7 +4,8 @@ use std::fmt::{self, Write};
 
 use super::{Comparison, Report, Results, Slice, Stream};
 use crate::metrics::{
-    AnswerRate, AnswerRates, CalibrationResults, ClusterAgreement, Decided, Detection, Folds, Identification, Interval, Pairwise, Rate, Retrieval, Support, Verification,
+    AnswerRate, AnswerRates, CalibrationResults, ClusterAgreement, Decided, Detection, Folds, Identification, Interval,
+    Pairwise, Rate, Retrieval, Support, Verification,
 };
 
 /// Rows and a header, which may be empty.
@@ -293,7 +294,10 @@ fn slices(slices: &[Slice]) -> Vec<ReportTable> {
             }
             Results::Stream(s) => {
                 let row = [s.sightings.to_string(), s.persons.to_string(), s.agreement.clusters.to_string()];
-                (&["sightings", "people", "identities", "F1"], row.into_iter().chain([format!("{:.4}", s.agreement.f1)]).collect())
+                (
+                    &["sightings", "people", "identities", "F1"],
+                    row.into_iter().chain([format!("{:.4}", s.agreement.f1)]).collect(),
+                )
             }
         };
         let title = format!("By {}", slice.label);

