@@ -10,6 +10,9 @@ use domain::{
 
 /// Minimum number of non-mated trials. Fewer prove nothing at the error rates that operators ask for.
 pub const TRIALS_MIN: usize = 300;
+/// Minimum number of identities from which the posterior decides although a model package states thresholds: below, a
+/// rehearsal says less than the pairs of the package. Measured on faces and pedestrians (`docs/results/three-way.md`).
+const REHEARSED_IDENTITIES_MIN: u64 = 50;
 /// Minimum number of mated trials. With fewer, their 2 % quantile depends on a single sample.
 const MATED_TRIALS_MIN: usize = 50;
 /// Share of non-mated probes from which the rate against the whole gallery says nothing about a single identity.
@@ -235,6 +238,13 @@ impl Thresholds {
             resolve_reasons: vec![Reason::NoCalibration],
             verify_reasons: vec![Reason::NoCalibration],
         }
+    }
+
+    /// Whether similarities decide, even under a policy by posterior: the gallery is too small for a rehearsal of its own,
+    /// and a model package states thresholds.
+    #[must_use]
+    pub fn are_of_package(&self) -> bool {
+        self.point.source == ThresholdSource::Package && self.point.gallery_identities < REHEARSED_IDENTITIES_MIN
     }
 
     /// The same for resolves that the posterior decides: what concerns the thresholds for KNOWN and NEW comes from

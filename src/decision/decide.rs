@@ -30,7 +30,10 @@ pub fn decide(
         Some(_) if let (true, Some(posterior)) = (candidates[0].fused.is_some(), posterior) => {
             return fusion::decide(thresholds, candidates, posterior);
         }
-        Some(best) if let (OpenSetRule::Posterior, Some(posterior)) = (rule, posterior) => {
+        Some(best)
+            if let (OpenSetRule::Posterior, Some(posterior)) = (rule, posterior)
+                && is_by_posterior(&thresholds.point) =>
+        {
             let (kind, own) = decide_by_posterior(&thresholds.point, posterior, (best, runner_up));
             // In records from before the rehearsal of the posterior, the reasons concern similarities.
             let rehearsed = thresholds.point.posterior_known.map_or(&[][..], |_| &thresholds.resolve_reasons);
@@ -43,6 +46,12 @@ pub fn decide(
         }
     };
     Decision { kind, reasons, similarity, margin }
+}
+
+/// Whether the posterior decides under its rule. In a gallery that is too small for a rehearsal, the similarity thresholds of
+/// a model package decide instead. Records from before the rehearsal of the posterior have neither of both rates.
+fn is_by_posterior(point: &OperatingPoint) -> bool {
+    point.posterior_known.is_some() || point.target_duplicates.is_none()
 }
 
 /// Verifies a claimed identity by its similarity, or by the evidence of several modalities. False without a

@@ -18,6 +18,9 @@ const TRIALS_ALONE: f64 = 2.0;
 /// On real people, a share of mated trials below a low threshold is at most this part of the share that the odds of non-mated
 /// trials tell: of faces and of pedestrians, 3 % instead of 10 % (`docs/results/three-way.md`).
 const WEIGHTED_PART: f64 = 0.5;
+/// With few trials, a share of mated log-odds lies below the odds of this multiple of the share. In larger galleries, the
+/// weighted trials give such odds.
+const FEW_MULTIPLE: f64 = 4.0;
 /// Minimum number of mated trials.
 const MATED_TRIALS_MIN: usize = 50;
 
@@ -176,8 +179,7 @@ impl MatedLogits {
                 }
                 f64::INFINITY
             }
-            // At equal priors, at most a share of mated probes equal to the odds stays below calibrated odds.
-            Self::Odds => log_odds(share),
+            Self::Odds => log_odds((FEW_MULTIPLE * share).min(0.5)),
         }
     }
 
@@ -308,7 +310,7 @@ mod tests {
     fn with_few_trials_the_odds_decide_and_are_unsupported() {
         let none = PosteriorCalibration::from_trials(&PosteriorTrials::default());
         let thresholds = none.thresholds(&policy(0.01, 0.05), false);
-        assert!((thresholds.known - 0.99).abs() < 1e-12 && (thresholds.new - 0.05).abs() < 1e-12, "{thresholds:?}");
+        assert!((thresholds.known - 0.99).abs() < 1e-12 && (thresholds.new - 0.2).abs() < 1e-12, "{thresholds:?}");
         assert_eq!((thresholds.source, thresholds.trials), (ThresholdSource::None, 0));
         assert_eq!(thresholds.reasons, [Reason::Unsupported]);
         let stale = none.thresholds(&policy(0.01, 0.05), true);

@@ -102,7 +102,37 @@ pub enum PackageCalibrationError {
     Unordered { table: &'static str, row: usize },
 }
 
+/// Rates of the quantiles of a measured calibration.
+const IMPOSTOR_RATES: [f64; 10] = [0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6];
+const GENUINE_RATES: [f64; 8] = [0.5, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 5e-3];
+
 impl PackageCalibration {
+    /// From the similarities of genuine and impostor pairs: the quantiles that at least one pair shows.
+    ///
+    /// # Errors
+    /// As [`PackageCalibration::checked`]; there are too few rows with fewer than 30 impostor or 5 genuine pairs.
+    pub fn measured(
+        measured_on: &str,
+        mut genuine: Vec<f32>,
+        mut impostor: Vec<f32>,
+    ) -> Result<Self, PackageCalibrationError> {
+        genuine.sort_by(f32::total_cmp);
+        impostor.sort_by(|one, other| other.total_cmp(one));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count")]
+        let quantiles = |values: &[f32], rates: &[f64]| -> Vec<(f64, f32)> {
+            let place = |rate: &f64| (rate * values.len() as f64) as usize;
+            rates.iter().filter(|rate| place(rate) > 0).map(|rate| (*rate, values[place(rate)])).collect()
+        };
+        Self {
+            measured_on: measured_on.to_owned(),
+            genuine_pairs: genuine.len() as u64,
+            impostor_pairs: impostor.len() as u64,
+            impostor: quantiles(&impostor, &IMPOSTOR_RATES),
+            genuine: quantiles(&genuine, &GENUINE_RATES),
+        }
+        .checked()
+    }
+
     /// # Errors
     /// When a table has fewer than two rows, or a row is out of range or out of order.
     pub fn checked(self) -> Result<Self, PackageCalibrationError> {

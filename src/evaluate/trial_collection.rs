@@ -6,13 +6,13 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use decision::{
-    Decider, PosteriorCalibration, Thresholds, decide,
+    Calibration, Decider, PosteriorCalibration, Thresholds, decide, genuine_similarities,
     relations::{NEIGHBOURS_MAX, Relations},
 };
 use domain::{
     Assignment, CollectionUid, DecisionKind, Embedding, EmbeddingSpace, Entry, EntryKind, GalleryStatistics, Identity,
-    IdentityId, Labels, Neighbour, OpenSetRule, Policy, Pooling, Position, PosteriorTrials, Revision, SpaceName,
-    StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp, has_moved,
+    IdentityId, Labels, Neighbour, OpenSetRule, PackageCalibration, Policy, Pooling, Position, PosteriorTrials,
+    Revision, SpaceName, StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp, has_moved,
 };
 use gallery::{CollectionIndex, Gallery, GalleryOptions, Query, RehearsalLimits};
 
@@ -28,6 +28,7 @@ pub(crate) struct TrialCollection {
     identities: usize,
     /// The last rehearsal, and the number of identities then.
     rehearsed: Option<(u64, PosteriorCalibration)>,
+    package: Option<PackageCalibration>,
 }
 
 /// The answer of resolve.
@@ -39,9 +40,10 @@ pub(crate) enum Answer {
 }
 
 impl TrialCollection {
-    pub(crate) fn new(policy: Policy) -> Self {
+    /// `package` is the calibration of the encoder's package, if there is one.
+    pub(crate) fn new(policy: Policy, package: Option<PackageCalibration>) -> Self {
         let index = Gallery::new(GalleryOptions::default()).open(CollectionUid(Uuid::nil()));
-        Self { index, policy, head: Position::START, identities: 0, rehearsed: None }
+        Self { index, policy, head: Position::START, identities: 0, rehearsed: None, package }
     }
 
     /// Enrolls a new identity and returns its number.
@@ -124,11 +126,17 @@ impl TrialCollection {
     /// The thresholds for the gallery as it is now. Rehearses if it has grown by a fifth since the last time.
     pub(crate) fn thresholds(&mut self, space: EmbeddingSpace) -> Thresholds {
         let identities = self.index.identities_in(space);
+        let packaged = self.package.as_ref().and_then(Calibration::from_package);
+        let packaged = packaged.map(|packaged| packaged.thresholds(self.policy, identities));
+        if let Some(thresholds) = packaged.filter(Thresholds::are_of_package) {
+            return thresholds;
+        }
         let calibration = match self.rehearsed.take() {
             Some((then, calibration)) if !has_moved(then, identities) => (then, calibration),
             _ => {
                 let limits = RehearsalLimits { trials_max: TRIALS_MAX, neighbours_max: NEIGHBOURS_MAX, seed: SEED };
-                let trials: PosteriorTrials = self.index.rehearse_open_set(space, limits, &[], &log_odds);
+                let genuine = self.package.as_ref().map_or_else(Vec::new, genuine_similarities);
+                let trials: PosteriorTrials = self.index.rehearse_open_set(space, limits, &genuine, &log_odds);
                 (identities, PosteriorCalibration::from_trials(&trials))
             }
         };
@@ -157,7 +165,7 @@ mod tests {
 
     #[test]
     fn the_first_sighting_is_new_and_its_copy_is_known() {
-        let mut collection = TrialCollection::new(Policy::default());
+        let mut collection = TrialCollection::new(Policy::default(), None);
         let person = embedding(&[1.0, 0.0, 0.0]);
         assert_eq!(collection.resolve(&person), Answer::New);
         let number = collection.enroll(&[&person]);

@@ -127,7 +127,7 @@ struct Decisions {
 impl Decisions {
     /// `None` if no enrolled sample could be encoded.
     fn of(set: &Labelled, gallery: &OpenSetGallery) -> Option<Self> {
-        let mut collection = TrialCollection::new(Policy::default());
+        let mut collection = TrialCollection::new(Policy::default(), None);
         let mut enrolled: Vec<u32> = Vec::new();
         for template in &gallery.templates {
             if let Some(embedding) = set.embedding(*template) {

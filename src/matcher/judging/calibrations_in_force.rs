@@ -23,8 +23,8 @@ use decision::{
     relations::{NEIGHBOURS_MAX, Relations},
 };
 use domain::{
-    CalibrationId, CaseSelection, EmbeddingSpace, ErrorChain, GalleryStatistics, Modality, Neighbour, PosteriorTrials,
-    Reason, Rehearsal, ReviewTrial, ReviewedSimilarities, Similarity,
+    CalibrationId, CaseSelection, EmbeddingSpace, ErrorChain, GalleryStatistics, Modality, Neighbour, Pooling,
+    PosteriorTrials, Reason, Rehearsal, ReviewTrial, ReviewedSimilarities, Similarity, ThresholdSource,
 };
 use gallery::{JointRehearsal, RehearsalLimits};
 
@@ -69,7 +69,12 @@ impl Judging {
         let Some(in_force) = self.in_force(handle, space, WaitLimits::Request).await else {
             return Thresholds::uncalibrated(policy, identities);
         };
-        let mut thresholds = in_force.calibration.thresholds(policy, identities);
+        // A package was measured on pairs of single templates, and several templates of one identity are as many chances.
+        let is_best_of_pairs =
+            policy.pooling == Pooling::Best && in_force.calibration.source() == ThresholdSource::Package;
+        let chances = if is_best_of_pairs { handle.index.templates_in(space) } else { identities };
+        let mut thresholds = in_force.calibration.thresholds(policy, chances);
+        thresholds.point.gallery_identities = identities;
         thresholds.point.calibration = in_force.active;
         if in_force.is_stale && !thresholds.resolve_reasons.contains(&Reason::CalibrationStale) {
             thresholds.resolve_reasons.push(Reason::CalibrationStale);

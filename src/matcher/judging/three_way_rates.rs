@@ -11,8 +11,13 @@ use uuid::Uuid;
 
 use super::realised_error_rates::{People, PersonOn, below, log, people, shuffled};
 use crate::matcher::judging::calibrations_in_force::{SEED, log_odds};
-use decision::{PosteriorCalibration, Thresholds, decide, relations::NEIGHBOURS_MAX};
-use domain::{CollectionUid, DecisionKind, Embedding, IdentityId, Modality, OpenSetRule, Policy, Pooling, Timestamp};
+use decision::{
+    Calibration, PosteriorCalibration, Thresholds, decide, genuine_similarities, relations::NEIGHBOURS_MAX,
+};
+use domain::{
+    CollectionUid, DecisionKind, Embedding, IdentityId, Modality, OpenSetRule, OperatingPoint, PackageCalibration,
+    Policy, Pooling, Timestamp,
+};
 use gallery::{CollectionIndex, Gallery, GalleryOptions, Query, RehearsalLimits};
 
 /// Random galleries in each half, without `SEMBLANCE_TEST_DRAWS`; `make promises` asks for six.
@@ -89,24 +94,28 @@ struct Size {
     has_package: bool,
 }
 
-/// The people of one half, and genuine similarities of the other.
+/// The people of one half, and the calibration of a package that was measured on the other.
 struct HalfOfPeople<'p> {
     people: Vec<(usize, &'p Vec<Embedding>)>,
-    genuine: Vec<f32>,
+    package: PackageCalibration,
 }
 
 fn half(people: &People, half: usize) -> HalfOfPeople<'_> {
     let cosine = |one: &Embedding, other: &Embedding| -> f32 {
         one.values().iter().zip(other.values()).map(|(one, other)| one * other).sum()
     };
-    let mut genuine = Vec::new();
+    let (mut genuine, mut impostor) = (Vec::new(), Vec::new());
+    let mut firsts: Vec<&Embedding> = Vec::new();
     for pictures in people.iter().skip(1 - half).step_by(2) {
+        impostor.extend(firsts.iter().map(|other| cosine(&pictures[0], other)));
+        firsts.push(&pictures[0]);
         let pictures = &pictures[..pictures.len().min(PAIRED_PICTURES_MAX)];
         for (place, one) in pictures.iter().enumerate() {
             genuine.extend(pictures[..place].iter().map(|other| cosine(one, other)));
         }
     }
-    HalfOfPeople { people: people.iter().enumerate().skip(half).step_by(2).collect(), genuine }
+    let package = PackageCalibration::measured("the other half", genuine, impostor).expect("thousands of pairs");
+    HalfOfPeople { people: people.iter().enumerate().skip(half).step_by(2).collect(), package }
 }
 
 fn answer(index: &CollectionIndex, thresholds: &Thresholds, probe: &Embedding) -> (DecisionKind, IdentityId) {
@@ -142,10 +151,19 @@ fn try_out(half: &HalfOfPeople<'_>, size: Size, table: &mut Table, random: &mut 
     index.apply(&log(&pictures)).expect("a log without gaps");
     let space = pictures[0][0].space();
     let limits = RehearsalLimits { trials_max: 2000, neighbours_max: NEIGHBOURS_MAX, seed: SEED };
-    let trials = index.rehearse_open_set(space, limits, if has_package { &half.genuine } else { &[] }, &log_odds);
-    let policy = Policy::default();
-    let posterior = PosteriorCalibration::from_trials(&trials).thresholds(&policy, false);
-    let thresholds = Thresholds::uncalibrated(policy, index.identities_in(space)).by_posterior(posterior);
+    let package = has_package.then_some(&half.package);
+    let (policy, identities) = (Policy::default(), index.identities_in(space));
+    let chances = index.templates_in(space);
+    let of_package = package.and_then(Calibration::from_package).map(|package| Thresholds {
+        point: OperatingPoint { gallery_identities: identities, ..package.thresholds(policy, chances).point },
+        ..package.thresholds(policy, chances)
+    });
+    let thresholds = of_package.filter(Thresholds::are_of_package).unwrap_or_else(|| {
+        let genuine = package.map_or_else(Vec::new, genuine_similarities);
+        let trials = index.rehearse_open_set(space, limits, &genuine, &log_odds);
+        let posterior = PosteriorCalibration::from_trials(&trials).thresholds(&policy, false);
+        Thresholds::uncalibrated(policy, identities).by_posterior(posterior)
+    });
     for (number, at) in enrolled.iter().enumerate() {
         let (person, pictures) = half.people[*at];
         let (kind, found) = answer(&index, &thresholds, pictures.last().expect("two pictures"));
@@ -169,9 +187,9 @@ fn most_strangers_are_new_and_most_mates_known_on_real_data() {
     let draws = testing::number("SEMBLANCE_TEST_DRAWS", DRAWS);
     for (set, person) in sets {
         let people = people(set, person, Modality::Face, usize::MAX);
-        let sizes = [(10, 1), (50, 1), (100, 1), (300, 1), (10, 4), (50, 4), (100, 4), (300, 4)];
+        let sizes = [(2, 1), (10, 1), (50, 1), (100, 1), (300, 1), (2, 4), (10, 4), (50, 4), (100, 4), (300, 4)];
         let packaged = sizes.map(|(identities, templates)| Size { identities, templates, has_package: true });
-        let own = [50, 100, 300].map(|identities| Size { identities, templates: 1, has_package: false });
+        let own = [2, 10, 50, 100, 300].map(|identities| Size { identities, templates: 1, has_package: false });
         for size in packaged.into_iter().chain(own) {
             let Size { identities, templates, has_package } = size;
             let mut table = Table::default();

@@ -79,7 +79,8 @@ impl Matcher {
             refuse_similarity_min(min_similarity)?;
         }
         let mut usable = self.judging.usable_modalities(&handle, &probe).await;
-        if usable.fusion.is_none() && handle.collection.policy.open_set == OpenSetRule::Posterior {
+        let by_posterior = handle.collection.policy.open_set == OpenSetRule::Posterior;
+        if by_posterior && usable.fusion.is_none() && !usable.thresholds.are_of_package() {
             let posterior = self.judging.posterior_thresholds(&handle, usable.view.embedding.space()).await;
             usable.thresholds = usable.thresholds.by_posterior(posterior);
         }

@@ -16,7 +16,7 @@ use crate::{
 };
 pub use baselines::Baseline;
 use baselines::{Sightings, baselines};
-use domain::Policy;
+use domain::{PackageCalibration, Policy};
 
 /// Number of moments at which the agreement is told.
 const MOMENTS: usize = 10;
@@ -68,7 +68,7 @@ pub struct Moment {
 pub(super) fn measure(set: &Labelled, options: &ProtocolOptions) -> Result<ProtocolResults, EvaluateError> {
     let Drawn { sightings, others } = draw(set, options)?;
     let persons: Vec<u32> = sightings.iter().map(|sample| set.person(*sample)).collect();
-    let mut collection = TrialCollection::new(Policy::default());
+    let mut collection = TrialCollection::new(Policy::default(), package(set, &others));
     let mut identities: Vec<Option<usize>> = Vec::with_capacity(sightings.len());
     // The person of the sighting that each identity was made from.
     let mut founders: Vec<u32> = Vec::new();
@@ -117,6 +117,18 @@ pub(super) fn measure(set: &Labelled, options: &ProtocolOptions) -> Result<Proto
         baselines: baselines(&of(&sightings), others.as_ref()),
     };
     Ok(ProtocolResults { results: Results::Stream(Box::new(results)), slices: Vec::new(), notes: Vec::new() })
+}
+
+/// The calibration that a package of this encoder would have, measured on other people; `None` without enough of them.
+fn package(set: &Labelled, samples: &[usize]) -> Option<PackageCalibration> {
+    let (mut genuine, mut impostor) = (Vec::new(), Vec::new());
+    for (place, one) in samples.iter().enumerate() {
+        for other in &samples[place + 1..] {
+            let pairs = if set.person(*one) == set.person(*other) { &mut genuine } else { &mut impostor };
+            pairs.push(set.similarity(*one, *other));
+        }
+    }
+    PackageCalibration::measured("other people of the set", genuine, impostor).ok()
 }
 
 fn distinct(persons: &[u32]) -> usize {
@@ -199,15 +211,13 @@ mod tests {
         assert!(matches!(measure(&set, &options), Err(EvaluateError::Unusable(_))));
     }
 
-    /// Faces seen from an empty collection on: few identities hold two people, and few people have several identities.
+    /// Whoever is not enrolled while answers are uncertain never becomes known.
     #[test]
     #[ignore = "needs SEMBLANCE_TEST_DATA"]
-    fn strangers_who_come_back_are_recognised_on_real_data() {
+    fn a_stream_into_an_empty_collection_does_not_stay_uncertain_on_real_data() {
         let rows = testing::embeddings("lfw_mobilefacenet");
         let set = crate::labelled::fixtures::named(&rows, testing::lfw_person);
-        let options = StreamOptions { samples_min: 2, samples_max: 20, sightings_max: 500 };
-        let seen = stream(&set, options);
-        assert!(seen.agreement.precision >= 0.98, "{seen:?}");
-        assert!((0.8..=1.25).contains(&seen.identities_per_person), "{seen:?}");
+        let seen = stream(&set, StreamOptions { samples_min: 2, samples_max: 20, sightings_max: 1000 });
+        assert!(seen.uncertain < seen.sightings / 3 && seen.agreement.f1 >= 0.65, "{seen:?}");
     }
 }
