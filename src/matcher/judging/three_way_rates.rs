@@ -217,6 +217,10 @@ fn most_strangers_are_new_and_most_mates_known_on_real_data() {
                 percent(mate.2),
                 percent(mate.3),
             );
+            if identities < 50 {
+                // The rates of so few galleries of so few people are chance.
+                continue;
+            }
             assert!(known.1 <= 0.013, "{size:?}: FPIR of {known:?} at a promise of .01");
             assert!(mate.2.1 <= 0.08, "{size:?}: duplicates of {:?} at a promise of .05", mate.2);
             let new_min = if has_package { 0.45 } else { 0.35 };
