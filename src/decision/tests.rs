@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::*;
 use domain::{
-    Candidate, DecisionKind, IdentityId, OpenSetRule, PackageCalibration, Policy, Reason, Rehearsal,
+    Candidate, DecisionKind, IdentityId, OpenSetRule, OperatingPoint, PackageCalibration, Policy, Reason, Rehearsal,
     ReviewedSimilarities, Similarity, TemplateId, ThresholdSource,
 };
 
@@ -426,8 +426,12 @@ fn the_realised_false_positive_rate_is_near_its_target_on_real_data() {
 }
 
 #[test]
-fn in_posterior_mode_thresholds_are_not_used() {
-    let uncalibrated = Thresholds::uncalibrated(policy(0.01, 0.001), 3);
+fn records_of_before_the_rehearsal_of_the_posterior_are_decided_by_its_bars() {
+    let recorded = |policy| {
+        let uncalibrated = Thresholds::uncalibrated(policy, 3);
+        Thresholds { point: OperatingPoint { target_duplicates: None, ..uncalibrated.point }, ..uncalibrated }
+    };
+    let uncalibrated = recorded(policy(0.01, 0.001));
     let by = |posterior, similarities: &[f32]| {
         let decided = decide(&uncalibrated, OpenSetRule::Posterior, &candidates(similarities), posterior);
         (decided.kind, decided.reasons)
@@ -439,8 +443,18 @@ fn in_posterior_mode_thresholds_are_not_used() {
     let between = vec![Reason::LearntDecision, Reason::BetweenThresholds];
     assert_eq!(by(Some(0.5), &[0.9, 0.2]), (DecisionKind::Uncertain, between));
     // A higher target FPIR answers KNOWN more often.
-    let loose = Thresholds::uncalibrated(policy(0.5, 0.001), 3);
+    let loose = recorded(policy(0.5, 0.001));
     assert_eq!(decide(&loose, OpenSetRule::Posterior, &candidates(&[0.9]), Some(0.5)).kind, DecisionKind::Known);
     // Without a posterior the thresholds decide, and here there are none.
     assert_eq!(by(None, &[0.9]), (DecisionKind::Uncertain, vec![Reason::NoCalibration]));
+}
+
+#[test]
+fn the_package_decides_in_galleries_of_less_than_fifty_people_also_in_posterior_mode() {
+    let calibration = Calibration::from_package(&package()).expect("two rows and more");
+    assert!(calibration.thresholds(policy(0.01, 0.001), 49).are_of_package());
+    assert!(!calibration.thresholds(policy(0.01, 0.001), 50).are_of_package());
+    let thresholds = calibration.thresholds(policy(0.01, 0.001), 10);
+    let by = |similarity: f32| decide(&thresholds, OpenSetRule::Posterior, &candidates(&[similarity]), Some(0.5)).kind;
+    assert_eq!((by(0.9), by(0.0)), (DecisionKind::Known, DecisionKind::New), "and the posterior says neither");
 }
