@@ -95,7 +95,7 @@ fn prototypes_withstand_one_bad_sample_of_four_on_real_data() {
         let qualities = vec![f32::NAN; rows.len()];
         let embeddings = rows.into_iter().map(|(_, row)| unit(row)).collect();
         let set = SampleSet { name: name.to_owned(), embeddings, people, qualities };
-        let measured = measure(&set, 1, 1).expect("many people of five samples");
+        let measured = measure(&set, 3, 1).expect("many people of five samples");
         withstands_a_swap(&measured, 0.02);
         leaves_single_templates_alone(&measured);
     }
