@@ -247,7 +247,7 @@ impl Thresholds {
         self.point.source == ThresholdSource::Package && self.point.gallery_identities < REHEARSED_IDENTITIES_MIN
     }
 
-    /// The same for resolves that the posterior decides: what concerns the thresholds for KNOWN and NEW comes from
+    /// These thresholds for resolves that the posterior decides: what concerns the thresholds for KNOWN and NEW comes from
     /// `posterior`.
     #[must_use]
     pub fn by_posterior(self, posterior: PosteriorThresholds) -> Self {

@@ -15,8 +15,9 @@ use domain::{CalibrationId, MatedLogit, Policy, PosteriorTrials, Reason, Thresho
 /// and from which they no longer count. Between both their part falls evenly.
 const ODDS_ALONE: f64 = 1.0;
 const TRIALS_ALONE: f64 = 2.0;
-/// On real people, a share of mated trials below a low threshold is at most this part of the share that the odds of non-mated
-/// trials tell: of faces and of pedestrians, 3 % instead of 10 % (`docs/results/three-way.md`).
+/// The part of the odds that counts. At low similarities the odds are too high: below a threshold where the non-mated trials
+/// tell 10 % of the mated ones, there are 2 to 5 % of faces and of pedestrians. Chosen on these people
+/// (`docs/results/three-way.md`).
 const WEIGHTED_PART: f64 = 0.5;
 /// With few trials, a share of mated log-odds lies below the odds of this multiple of the share. In larger galleries, the
 /// weighted trials give such odds.

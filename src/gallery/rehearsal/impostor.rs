@@ -9,7 +9,7 @@ use ranking::Accumulators;
 
 /// Impostor trials per trial of another kind: comparisons of two people cost far less than a scan of the gallery.
 const IMPOSTORS_PER_TRIAL: usize = 50;
-/// Share of the trials from whose similarity the independence of the trials is measured.
+/// One in so many trials is an error where the independence of the trials is measured.
 const REFERENCE: usize = 200;
 
 /// Similarities of impostor trials.
