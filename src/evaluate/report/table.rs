@@ -221,8 +221,8 @@ fn decided(d: &Decided) -> ReportTable {
     table("Answers of resolve with the default policy, 95 % over people", &head, rows.into_iter())
 }
 
-/// The result, its course, and the baselines.
-fn stream(s: &Stream) -> [ReportTable; 3] {
+/// The result, its course, and the baselines if there are any.
+fn stream(s: &Stream) -> Vec<ReportTable> {
     let agreement = |a: &ClusterAgreement| [percent(a.precision), percent(a.recall), format!("{:.4}", a.f1)];
     let result = [
         ("sightings", format!("{} of {} people", s.sightings, s.persons)),
@@ -243,11 +243,14 @@ fn stream(s: &Stream) -> [ReportTable; 3] {
     });
     let head = ["sightings", "people", "identities", "uncertain", "precision", "recall", "F1"];
     let beside = ["method", "threshold chosen", "threshold", "identities per person", "precision", "recall", "F1"];
-    [
+    let mut tables = vec![
         named("Stream into an empty collection, default policy", result),
         table("Over time, agreement by pairs of sightings", &head, moments),
-        table("Baselines on the same sightings", &beside, baselines),
-    ]
+    ];
+    if !s.baselines.is_empty() {
+        tables.push(table("Baselines on the same sightings", &beside, baselines));
+    }
+    tables
 }
 
 fn calibration(c: &CalibrationResults) -> ReportTable {

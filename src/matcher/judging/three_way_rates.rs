@@ -154,9 +154,9 @@ fn try_out(half: &HalfOfPeople<'_>, size: Size, table: &mut Table, random: &mut 
     let package = has_package.then_some(&half.package);
     let (policy, identities) = (Policy::default(), index.identities_in(space));
     let chances = index.templates_in(space);
-    let of_package = package.and_then(Calibration::from_package).map(|package| Thresholds {
-        point: OperatingPoint { gallery_identities: identities, ..package.thresholds(policy, chances).point },
-        ..package.thresholds(policy, chances)
+    let of_package = package.and_then(Calibration::from_package).map(|package| {
+        let thresholds = package.thresholds(policy, chances);
+        Thresholds { point: OperatingPoint { gallery_identities: identities, ..thresholds.point }, ..thresholds }
     });
     let thresholds = of_package.filter(Thresholds::are_of_package).unwrap_or_else(|| {
         let genuine = package.map_or_else(Vec::new, genuine_similarities);
@@ -190,6 +190,8 @@ fn most_strangers_are_new_and_most_mates_known_on_real_data() {
         let sizes = [(2, 1), (10, 1), (50, 1), (100, 1), (300, 1), (2, 4), (10, 4), (50, 4), (100, 4), (300, 4)];
         let packaged = sizes.map(|(identities, templates)| Size { identities, templates, has_package: true });
         let own = [2, 10, 50, 100, 300].map(|identities| Size { identities, templates: 1, has_package: false });
+        // Shares of new strangers and of mates that are known, of galleries with one template per identity.
+        let mut single: BTreeMap<usize, [(f64, f64, f64); 2]> = BTreeMap::new();
         for size in packaged.into_iter().chain(own) {
             let Size { identities, templates, has_package } = size;
             let mut table = Table::default();
@@ -225,6 +227,17 @@ fn most_strangers_are_new_and_most_mates_known_on_real_data() {
             assert!(mate.2.1 <= 0.08, "{size:?}: duplicates of {:?} at a promise of .05", mate.2);
             let new_min = if has_package { 0.45 } else { 0.35 };
             assert!(new.2 >= new_min, "{size:?}: {new:?} of strangers are new");
+            let shares = [new, mate.0];
+            if templates == 1 && has_package {
+                single.insert(identities, shares);
+            } else if has_package {
+                for (several, one) in shares.iter().zip(&single[&identities]) {
+                    assert!(
+                        several.2 >= one.1,
+                        "{size:?}: more templates make the answer vaguer, {several:?} after {one:?}"
+                    );
+                }
+            }
             if set == "lfw_mobilefacenet" && (identities, templates) == (300, 4) {
                 // The goals, beyond chance.
                 assert!(known.1 <= 0.015 && new.2 >= 0.7, "{known:?} {new:?}");

@@ -218,10 +218,11 @@ mod tests {
 
     #[test]
     fn a_border_sample_of_dbscan_does_not_join_two_clusters() {
-        // With three within 11 degrees, the samples at 10 and 30 are cores, those at 0, 20 and 40 borders of one of them.
-        let sightings = circle(&[(0, 0.0), (0, 10.0), (0, 20.0), (1, 30.0), (1, 40.0), (2, 100.0)]);
-        let clusters = sightings.dbscan(10.5_f32.to_radians().cos(), 3);
-        assert_eq!(clusters[0], clusters[1]);
-        assert_eq!(clusters[5], Some(5), "noise is alone");
+        // With four within 10.5 degrees, only the samples at 6 and 22 are cores. The sample at 14 is near both.
+        let sightings = circle(&[(0, 0.0), (0, 3.0), (0, 6.0), (0, 14.0), (1, 22.0), (1, 25.0), (1, 28.0), (2, 100.0)]);
+        let clusters = sightings.dbscan(10.5_f32.to_radians().cos(), 4);
+        assert_eq!(clusters[..4], [Some(2); 4], "the border sample belongs to the first core");
+        assert_eq!(clusters[4..7], [Some(4); 3]);
+        assert_eq!(clusters[7], Some(7), "noise is alone");
     }
 }

@@ -18,6 +18,10 @@ pub use baselines::Baseline;
 use baselines::{Sightings, baselines};
 use domain::{PackageCalibration, Policy};
 
+/// Baselines compare all pairs of sightings: beyond this number they are left out.
+const BASELINE_SIGHTINGS_MAX: usize = 5000;
+/// Maximum sightings of other persons, who tell the similarities of a package.
+const OTHERS_MAX: usize = 2000;
 /// Number of moments at which the agreement is told.
 const MOMENTS: usize = 10;
 
@@ -104,7 +108,15 @@ pub(super) fn measure(set: &Labelled, options: &ProtocolOptions) -> Result<Proto
         persons: samples.iter().map(|sample| set.person(*sample)).collect(),
         similarities: samples.iter().flat_map(|one| samples.iter().map(|other| set.similarity(*one, *other))).collect(),
     };
-    let others = (!others.is_empty()).then(|| of(&others));
+    let has_baselines = sightings.len() <= BASELINE_SIGHTINGS_MAX;
+    let baselines = if has_baselines {
+        baselines(&of(&sightings), (!others.is_empty()).then(|| of(&others)).as_ref())
+    } else {
+        Vec::new()
+    };
+    let notes = (!has_baselines).then(|| {
+        format!("{} sightings are too many for the baselines: at most {BASELINE_SIGHTINGS_MAX}", sightings.len())
+    });
     let agreement = cluster_agreement(&persons, &identities);
     let results = Stream {
         sightings: sightings.len(),
@@ -114,9 +126,13 @@ pub(super) fn measure(set: &Labelled, options: &ProtocolOptions) -> Result<Proto
         wrong,
         agreement,
         over_time,
-        baselines: baselines(&of(&sightings), others.as_ref()),
+        baselines,
     };
-    Ok(ProtocolResults { results: Results::Stream(Box::new(results)), slices: Vec::new(), notes: Vec::new() })
+    Ok(ProtocolResults {
+        results: Results::Stream(Box::new(results)),
+        slices: Vec::new(),
+        notes: notes.into_iter().collect(),
+    })
 }
 
 /// The calibration that a package of this encoder would have, measured on other people; `None` without enough of them.
@@ -138,7 +154,7 @@ fn distinct(persons: &[u32]) -> usize {
 /// Samples in the order of their sightings.
 struct Drawn {
     sightings: Vec<usize>,
-    /// At most as many of persons that were not drawn.
+    /// Of persons that were not drawn: at most as many, and at most [`OTHERS_MAX`].
     others: Vec<usize>,
 }
 
@@ -154,17 +170,17 @@ fn draw(set: &Labelled, options: &ProtocolOptions) -> Result<Drawn, EvaluateErro
     let mut random = SeededDraw::new(options.seed, 0);
     random.shuffle(&mut order);
     let mut left = order.into_iter();
-    let mut take = || -> Vec<usize> {
+    let mut take = |most: usize| -> Vec<usize> {
         let mut taken = Vec::new();
-        while taken.len() < sightings_max {
+        while taken.len() < most {
             let Some(person) = left.next() else { break };
             taken.extend_from_slice(&people[person]);
         }
-        taken.truncate(sightings_max);
+        taken.truncate(most);
         random.shuffle(&mut taken);
         taken
     };
-    let (sightings, others) = (take(), take());
+    let (sightings, others) = (take(sightings_max), take(sightings_max.min(OTHERS_MAX)));
     if sightings.len() < 2 {
         let problem = "a stream needs two sightings of persons with as many samples as asked for";
         return Err(EvaluateError::Unusable(problem.to_owned()));
