@@ -13,7 +13,7 @@ use std::{
 };
 
 use domain::{CollectionUid, Embedding, EmbeddingSpace, Modality, ModelDigest, Pooling, Position, Timestamp};
-use gallery::{CollectionIndex, Gallery, GalleryOptions, GraphKind, Query};
+use gallery::{CollectionIndex, Gallery, GalleryOptions, GraphKind, Query, Searched};
 use uuid::Uuid;
 
 const DIMENSION: usize = 512;
@@ -77,6 +77,7 @@ fn search(index: &CollectionIndex, probes: &[Embedding], nearest: &[u32]) -> Str
         now: Timestamp::UNIX_EPOCH,
         similarity_min: None,
         pooling: Pooling::Best,
+        searched: Searched::Enrolled,
     };
     let (mut first, mut found, mut took) = (0, 0, Vec::new());
     for (probe, nearest) in probes.iter().zip(nearest.chunks_exact(NEAREST)) {

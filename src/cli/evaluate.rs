@@ -14,7 +14,7 @@ use super::{
     templates::{self, TemplatesFlags},
 };
 use crate::config::PlaceFlags;
-use domain::{Device, Modality};
+use domain::{Device, Modality, UncertainRule};
 use encoder::{EncoderOptions, Encoders, Package, Placements, SampleLimits};
 use evaluate::{
     EvaluationSet, LabelledProtocol, Meaning, PersonRule, Protocol, ProtocolOptions, SampleFilter, StreamOptions,
@@ -89,6 +89,9 @@ pub(super) struct EvaluateFlags {
     /// For stream: number of sightings, of persons drawn at random; default: all.
     #[arg(long)]
     sightings: Option<usize>,
+    /// For stream: sightings that are not decided make provisional identities.
+    #[arg(long)]
+    provisional: bool,
     /// Seed of the enrolled persons and of the bootstrap intervals.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -228,6 +231,7 @@ impl EvaluateFlags {
                 samples_min: self.samples_min,
                 samples_max: self.samples_max.unwrap_or(usize::MAX),
                 sightings_max: self.sightings.unwrap_or(usize::MAX),
+                uncertain: if self.provisional { UncertainRule::Provisional } else { UncertainRule::Off },
             },
         }
     }

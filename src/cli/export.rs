@@ -59,6 +59,9 @@ pub(super) async fn run(places: &PlaceFlags, flags: &ExportFlags) -> anyhow::Res
     if written.expired > 0 {
         print(format_args!("{} templates of expired identities left out", written.expired));
     }
+    if written.provisional > 0 {
+        print(format_args!("{} templates of provisional identities left out", written.provisional));
+    }
     Ok(())
 }
 
@@ -67,6 +70,8 @@ pub(super) async fn run(places: &PlaceFlags, flags: &ExportFlags) -> anyhow::Res
 struct ExportCounts {
     templates: u64,
     expired: u64,
+    /// An import would enroll them.
+    provisional: u64,
 }
 
 /// Writes in the order of enrollment, up to the head at the start of the export: an export beside a writing server must end.
@@ -94,6 +99,10 @@ async fn write(
             }
             if identity.is_expired(now) {
                 written.expired += 1;
+                continue;
+            }
+            if identity.provisional {
+                written.provisional += 1;
                 continue;
             }
             rows.push(exported(stored, identity));

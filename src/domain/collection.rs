@@ -112,6 +112,27 @@ pub struct Policy {
     /// How long after its creation an identity without an expire time of its own expires. `None`: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity_ttl: Option<Duration>,
+    /// What a sighting that is not decided leaves.
+    #[serde(default)]
+    pub uncertain: UncertainRule,
+    /// How long after its latest sighting a provisional identity expires.
+    #[serde(default = "thirty_days")]
+    pub provisional_ttl: Duration,
+}
+
+/// What a resolve that may enroll leaves of a sighting that it does not decide.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UncertainRule {
+    /// Nothing, unless a review case is opened.
+    #[default]
+    Off,
+    /// A provisional identity. Later sightings join it, until all of them together are decided or it expires.
+    Provisional,
+}
+
+fn thirty_days() -> Duration {
+    Duration::from_hours(24 * 30)
 }
 
 /// The target of policies from before the field: 2 % of mated similarities were below the threshold for NEW.
@@ -202,6 +223,8 @@ impl Default for Policy {
             review: ReviewPolicy::default(),
             person_half_life: half_a_day(),
             identity_ttl: None,
+            uncertain: UncertainRule::default(),
+            provisional_ttl: thirty_days(),
             reranking: Reranking::default(),
             review_share: Self::review_share(),
         }
@@ -266,4 +289,11 @@ impl Policy {
 pub struct CollectionStats {
     pub identities: u64,
     pub templates: u64,
+}
+
+/// The records of a collection in memory: what is enrolled, and what is provisional.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CollectionCounts {
+    pub enrolled: CollectionStats,
+    pub provisional: CollectionStats,
 }

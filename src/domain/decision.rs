@@ -132,6 +132,10 @@ pub enum Reason {
     AutoAccepted,
     /// A human should decide, but the review budget is spent or reserved for less certain answers: no case was opened.
     ReviewShareSpent,
+    /// The answer is about several sightings of the person, not about this one alone.
+    SeveralSightings,
+    /// The sightings together are similar enough to an identity, but not each of them points to it.
+    SightingsDisagree,
 }
 
 impl Reason {
@@ -166,6 +170,8 @@ impl Reason {
             Self::ModalityUncalibrated => "modality_uncalibrated",
             Self::AutoAccepted => "auto_accepted",
             Self::ReviewShareSpent => "review_share_spent",
+            Self::SeveralSightings => "several_sightings",
+            Self::SightingsDisagree => "sightings_disagree",
         }
     }
 }

@@ -6,6 +6,9 @@ use super::{
     EmbeddingSpace, IdentityId, Labels, Position, ReviewCaseId, Revision, SpaceName, TemplateId, Timestamp, TrackReport,
 };
 
+/// Maximum number of templates that a provisional identity keeps. Later sightings are decided with them and leave none.
+pub const SIGHTINGS_MAX: u64 = 16;
+
 /// The record of an enrolled person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
@@ -13,6 +16,10 @@ pub struct Identity {
     pub labels: Labels,
     /// From this instant no search finds the identity, and a sweep removes it.
     pub expire_time: Option<Timestamp>,
+    /// The identity stands for sightings of a person that no answer has decided yet. Searches do not find it, and no
+    /// promised rate counts it.
+    #[serde(default)]
+    pub provisional: bool,
     pub revision: Revision,
     pub create_time: Timestamp,
     pub update_time: Timestamp,

@@ -35,7 +35,7 @@ pub use calibration::{
 };
 pub use clock::{Clock, IdSource, Timestamp};
 pub use collection::{
-    Collection, CollectionStats, PadMode, PadPolicy, Policy, PolicyError, Pooling, Revision, SpaceBinding, SpaceRole,
+    Collection, CollectionCounts, CollectionStats, PadMode, PadPolicy, Policy, PolicyError, Pooling, Revision, SpaceBinding, SpaceRole, UncertainRule,
 };
 pub use decision::{
     Candidate, DecisionKind, FusedEvidence, ModalityEvidence, OpenSetRule, OperatingPoint, Reason, ThresholdSource,
@@ -49,7 +49,7 @@ pub use id::{
     CalibrationId, CollectionId, CollectionUid, DecisionId, ID_CHARS_MAX, IdError, IdentityId, OperationId,
     RegroupingId, ReviewCaseId, SpaceName, TemplateId,
 };
-pub use identity::{Assignment, Certificate, Identity, Template, TemplateOrigin};
+pub use identity::{Assignment, Certificate, Identity, SIGHTINGS_MAX, Template, TemplateOrigin};
 pub use labels::{LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, Labels, LabelsError};
 pub use log::{Change, Entry, EntryKind, Position, StoredTemplate};
 pub use neighbourhood::{COHORT_MAX, GalleryStatistics, Neighbour, OwnCosines, Spread};

@@ -166,6 +166,7 @@ mod tests {
             id: IdentityId::new("ann").expect("valid"),
             labels: labels(pairs),
             expire_time: None,
+            provisional: false,
             revision: Revision(revision),
             create_time: Timestamp::UNIX_EPOCH,
             update_time: time,

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use decision::{
-    Calibration, Decider, PosteriorCalibration, Thresholds, decide, genuine_similarities,
+    Calibration, Decider, Decision, PosteriorCalibration, SightingAnswer, Thresholds, decide, decide_sightings,
+    genuine_similarities, joins,
     relations::{NEIGHBOURS_MAX, Relations},
 };
 use domain::{
-    Assignment, CollectionUid, DecisionKind, Embedding, EmbeddingSpace, Entry, EntryKind, GalleryStatistics, Identity,
+    Assignment, Candidate, CollectionUid, DecisionKind, Embedding, EmbeddingSpace, Entry, EntryKind, GalleryStatistics, Identity,
     IdentityId, Labels, Neighbour, OpenSetRule, PackageCalibration, Policy, Pooling, Position, PosteriorTrials,
-    Revision, SpaceName, StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp, has_moved,
+    Revision, SIGHTINGS_MAX, SpaceName, StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp, UncertainRule, has_moved,
 };
-use gallery::{CollectionIndex, Gallery, GalleryOptions, Query, RehearsalLimits};
+use gallery::{CollectionIndex, Gallery, GalleryOptions, Query, RehearsalLimits, Searched};
 
 /// Trials of a rehearsal, as the server's default.
 const TRIALS_MAX: usize = 2000;
@@ -29,6 +30,22 @@ pub(crate) struct TrialCollection {
     /// The last rehearsal, and the number of identities then.
     rehearsed: Option<(u64, PosteriorCalibration)>,
     package: Option<PackageCalibration>,
+}
+
+/// What became of a sighting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sighting {
+    pub(crate) kind: DecisionKind,
+    /// The identity of the sighting; provisional after an uncertain answer.
+    pub(crate) identity: Option<usize>,
+    /// The provisional identity that is part of `identity` from now on.
+    pub(crate) merged: Option<usize>,
+}
+
+/// A decision, and the most similar enrolled identity.
+struct Decided {
+    decision: Decision,
+    best: Option<usize>,
 }
 
 /// The answer of resolve.
@@ -48,17 +65,40 @@ impl TrialCollection {
 
     /// Enrolls a new identity and returns its number.
     pub(crate) fn enroll(&mut self, embeddings: &[&Embedding]) -> usize {
+        self.add(embeddings, false)
+    }
+
+    /// Whether the identity is provisional.
+    pub(crate) fn is_provisional(&self, identity: usize) -> bool {
+        self.index.identity(&id(identity)).is_some_and(|found| found.provisional)
+    }
+
+    fn add(&mut self, embeddings: &[&Embedding], provisional: bool) -> usize {
         let number = self.identities;
+        self.identities += 1;
+        self.label(number, provisional);
+        self.admit(number, embeddings);
+        number
+    }
+
+    fn label(&mut self, number: usize, provisional: bool) {
         let identity = id(number);
-        let mut entries = vec![self.entry(EntryKind::Label, &identity)];
-        entries[0].labelled = Some(Identity {
-            id: identity.clone(),
+        let mut entry = self.entry(EntryKind::Label, &identity);
+        entry.labelled = Some(Identity {
+            id: identity,
             labels: Labels::default(),
             expire_time: None,
+            provisional,
             revision: Revision::FIRST,
             create_time: Timestamp::UNIX_EPOCH,
             update_time: Timestamp::UNIX_EPOCH,
         });
+        self.index.apply(&[entry]).expect("a log without gaps");
+    }
+
+    fn admit(&mut self, number: usize, embeddings: &[&Embedding]) {
+        let identity = id(number);
+        let mut entries = Vec::new();
         for embedding in embeddings {
             let mut entry = self.entry(EntryKind::Admit, &identity);
             let template = Template {
@@ -78,8 +118,66 @@ impl TrialCollection {
             entries.push(entry);
         }
         self.index.apply(&entries).expect("a log without gaps");
-        self.identities += 1;
-        number
+    }
+
+    /// Resolves a sighting and enrolls whoever is new, as the server does under the policy.
+    pub(crate) fn sighting(&mut self, probe: &Embedding) -> Sighting {
+        let thresholds = self.thresholds(probe.space());
+        let alone = self.decide(&thresholds, probe);
+        if let Some(joined) = self.seen_before(probe, &alone.decision) {
+            return self.join(&thresholds, alone, joined, probe);
+        }
+        match alone.decision.kind {
+            DecisionKind::Known => Sighting { kind: DecisionKind::Known, identity: alone.best, merged: None },
+            DecisionKind::New => {
+                let identity = Some(self.enroll(&[probe]));
+                Sighting { kind: DecisionKind::New, identity, merged: None }
+            }
+            kind => {
+                let identity = (self.policy.uncertain == UncertainRule::Provisional).then(|| self.add(&[probe], true));
+                Sighting { kind, identity, merged: None }
+            }
+        }
+    }
+
+    /// The provisional identity that a sighting joins.
+    fn seen_before(&self, probe: &Embedding, decision: &Decision) -> Option<usize> {
+        let provisional = self.index.provisional_in(probe.space());
+        if provisional == 0 {
+            return None;
+        }
+        let nearest = self.nearest(probe, 1, Searched::Provisional).into_iter().next()?;
+        let calibration = Calibration::from_package(self.package.as_ref()?)?;
+        let threshold = calibration.thresholds(self.policy, provisional).point.threshold_known;
+        joins(threshold, &nearest, decision.kind, decision.similarity).then(|| number(&nearest.identity))
+    }
+
+    /// Decides about a sighting together with those that it joins, and carries the decision out.
+    fn join(&mut self, thresholds: &Thresholds, alone: Decided, joined: usize, probe: &Embedding) -> Sighting {
+        let mut all = self.index.provisional_embeddings(&id(joined), probe.space());
+        let earlier: Vec<Decided> = all.iter().map(|one| self.decide(thresholds, one)).collect();
+        all.push(probe.clone());
+        let mean = self.decide(thresholds, &Embedding::mean(&all).expect("embeddings of one space"));
+        let answer = |one: Decided| SightingAnswer { kind: one.decision.kind, best: one.best.map(id) };
+        let answers: Vec<SightingAnswer> = earlier.into_iter().chain([alone]).map(answer).collect();
+        let decision = decide_sightings(mean.decision, mean.best.map(id).as_ref(), &answers);
+        match (decision.kind, mean.best) {
+            (DecisionKind::Known, Some(known)) => {
+                let forget = self.entry(EntryKind::Forget, &id(joined));
+                self.index.apply(&[forget]).expect("a log without gaps");
+                self.admit(known, &all.iter().collect::<Vec<_>>());
+                Sighting { kind: decision.kind, identity: Some(known), merged: Some(joined) }
+            }
+            (kind, _) => {
+                if kind == DecisionKind::New {
+                    self.label(joined, false);
+                }
+                if all.len() as u64 <= SIGHTINGS_MAX {
+                    self.admit(joined, &[probe]);
+                }
+                Sighting { kind, identity: Some(joined), merged: None }
+            }
+        }
     }
 
     fn entry(&mut self, kind: EntryKind, identity: &IdentityId) -> Entry {
@@ -96,31 +194,37 @@ impl TrialCollection {
         }
     }
 
-    /// Whether the probe is an enrolled person, by the present thresholds.
-    pub(crate) fn resolve(&mut self, probe: &Embedding) -> Answer {
-        let thresholds = self.thresholds(probe.space());
-        self.answer(&thresholds, probe)
+    /// The decision about a probe under these thresholds.
+    pub(crate) fn answer(&self, thresholds: &Thresholds, probe: &Embedding) -> Answer {
+        let Decided { decision, best } = self.decide(thresholds, probe);
+        match (decision.kind, best) {
+            (DecisionKind::Known, Some(best)) => Answer::Known(best),
+            (DecisionKind::New, _) => Answer::New,
+            _ => Answer::Uncertain,
+        }
     }
 
-    pub(crate) fn answer(&self, thresholds: &Thresholds, probe: &Embedding) -> Answer {
+    fn decide(&self, thresholds: &Thresholds, probe: &Embedding) -> Decided {
+        let candidates = self.nearest(probe, NEIGHBOURS_MAX, Searched::Enrolled);
+        let identities: Vec<IdentityId> = candidates.iter().map(|candidate| candidate.identity.clone()).collect();
+        let surroundings = self.index.neighbourhood(probe, &identities, NEIGHBOURS_MAX);
+        let posterior = surroundings
+            .filter(|_| !candidates.is_empty())
+            .map(|(neighbours, statistics)| 1.0 / (1.0 + (-log_odds(&neighbours, &statistics)).exp()));
+        let decision = decide(thresholds, OpenSetRule::Posterior, &candidates, posterior);
+        Decided { decision, best: identities.first().map(number) }
+    }
+
+    fn nearest(&self, probe: &Embedding, limit: usize, searched: Searched) -> Vec<Candidate> {
         let query = Query {
-            limit: NEIGHBOURS_MAX,
+            limit,
             filter: None,
             now: Timestamp::UNIX_EPOCH,
             pooling: Pooling::Best,
             similarity_min: None,
+            searched,
         };
-        let candidates = self.index.search(probe, &query);
-        let identities: Vec<IdentityId> = candidates.iter().map(|candidate| candidate.identity.clone()).collect();
-        let Some((neighbours, surroundings)) = self.index.neighbourhood(probe, &identities, NEIGHBOURS_MAX) else {
-            return Answer::New;
-        };
-        let posterior = 1.0 / (1.0 + (-log_odds(&neighbours, &surroundings)).exp());
-        match decide(thresholds, OpenSetRule::Posterior, &candidates, Some(posterior)).kind {
-            DecisionKind::Known => Answer::Known(number(&identities[0])),
-            DecisionKind::New => Answer::New,
-            DecisionKind::Uncertain | DecisionKind::Rejected => Answer::Uncertain,
-        }
+        self.index.search(probe, &query)
     }
 
     /// The thresholds for the gallery as it is now. Rehearses if it has grown by a fifth since the last time.
@@ -167,8 +271,9 @@ mod tests {
     fn the_first_sighting_is_new_and_its_copy_is_known() {
         let mut collection = TrialCollection::new(Policy::default(), None);
         let person = embedding(&[1.0, 0.0, 0.0]);
-        assert_eq!(collection.resolve(&person), Answer::New);
-        let number = collection.enroll(&[&person]);
-        assert_eq!(collection.resolve(&person), Answer::Known(number));
+        let first = collection.sighting(&person);
+        assert_eq!(first, Sighting { kind: DecisionKind::New, identity: Some(0), merged: None });
+        let again = collection.sighting(&person);
+        assert_eq!(again, Sighting { kind: DecisionKind::Known, identity: Some(0), merged: None });
     }
 }

@@ -43,7 +43,7 @@ use thiserror::Error;
 use domain::{CollectionStats, CollectionUid, Position, Timestamp};
 
 pub use collection::{
-    CollectionIndex, IndexedIdentity, MaintenanceReport, Query, Restore, graph_recall::RecallSample,
+    CollectionIndex, IndexedIdentity, MaintenanceReport, Query, Restore, Searched, graph_recall::RecallSample,
     snapshots::LoadedSnapshot,
 };
 pub use memory::MemoryBytes;
@@ -140,7 +140,7 @@ impl Gallery {
         snapshot::prune(root, &open)
     }
 
-    /// Identities and templates of all collections together.
+    /// Enrolled identities and their templates in all collections together.
     #[must_use]
     pub fn totals(&self) -> CollectionStats {
         self.indexes().iter().map(|(_, index)| index.stats()).fold(CollectionStats::default(), |sum, one| {
@@ -170,7 +170,8 @@ impl Gallery {
     /// # Errors
     /// [`GalleryError::Full`].
     pub fn check_capacity(&self, more: u64) -> Result<(), GalleryError> {
-        let held = self.totals().templates;
+        let provisional = self.indexes().iter().map(|(_, index)| index.counts().provisional.templates).sum::<u64>();
+        let held = self.totals().templates + provisional;
         let templates_max = self.runtime.options.templates_max;
         if held.saturating_add(more) > templates_max {
             return Err(GalleryError::Full { held, templates_max });

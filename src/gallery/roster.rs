@@ -16,6 +16,7 @@ pub(crate) struct RosterEntry {
     pub(crate) id: IdentityId,
     pub(crate) labels: Labels,
     pub(crate) expire_time: Option<Timestamp>,
+    pub(crate) provisional: bool,
 }
 
 /// The identity of each slot; `None` for a free slot.
@@ -27,6 +28,8 @@ pub(crate) struct Roster {
     entries: RosterEntries,
     slots: HashMap<IdentityId, Slot>,
     free: Vec<Slot>,
+    /// Number of provisional identities.
+    provisional: usize,
 }
 
 impl Roster {
@@ -35,7 +38,10 @@ impl Roster {
         let mut roster = Self::default();
         for (slot, entry) in (0..).map(Slot).zip(entries) {
             match &entry {
-                Some(entry) => drop(roster.slots.insert(entry.id.clone(), slot)),
+                Some(entry) => {
+                    roster.slots.insert(entry.id.clone(), slot);
+                    roster.provisional += usize::from(entry.provisional);
+                }
                 None => roster.free.push(slot),
             }
             roster.entries.push(entry);
@@ -53,8 +59,23 @@ impl Roster {
         self.entries.iter().map(Option::as_deref)
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// Number of identities, provisional ones included.
+    pub(crate) fn all(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Number of identities that are not provisional.
+    pub(crate) fn enrolled(&self) -> usize {
+        self.slots.len() - self.provisional
+    }
+
+    /// Number of provisional identities.
+    pub(crate) fn provisional(&self) -> usize {
+        self.provisional
+    }
+
+    pub(crate) fn is_provisional(&self, slot: Slot) -> bool {
+        self.entry(slot).is_some_and(|entry| entry.provisional)
     }
 
     /// Estimated memory in bytes. Each identity counts with the same label size, because reading all labels would take
@@ -74,20 +95,26 @@ impl Roster {
         self.entries.get(slot.0 as usize)?.as_deref()
     }
 
-    /// Adds an identity or replaces its labels and expiry time.
-    pub(crate) fn put(&mut self, identity: &Identity) {
+    /// Adds an identity or replaces what searches need of it. Returns its slot.
+    pub(crate) fn put(&mut self, identity: &Identity) -> Slot {
         let slot = self.slot(&identity.id).unwrap_or_else(|| self.take_slot(&identity.id));
-        self.entries[slot.0 as usize] = Some(Arc::new(RosterEntry {
+        let entry = Arc::new(RosterEntry {
             id: identity.id.clone(),
             labels: identity.labels.clone(),
             expire_time: identity.expire_time,
-        }));
+            provisional: identity.provisional,
+        });
+        self.provisional += usize::from(entry.provisional);
+        let former = self.entries[slot.0 as usize].replace(entry);
+        self.provisional -= usize::from(former.is_some_and(|former| former.provisional));
+        slot
     }
 
     /// Frees the slot of an identity. The caller removes its rows.
     pub(crate) fn forget(&mut self, id: &IdentityId) -> Option<Slot> {
         let slot = self.slots.remove(id)?;
-        self.entries[slot.0 as usize] = None;
+        let former = self.entries[slot.0 as usize].take();
+        self.provisional -= usize::from(former.is_some_and(|former| former.provisional));
         self.free.push(slot);
         Some(slot)
     }

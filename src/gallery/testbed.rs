@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use uuid::Uuid;
 
 use crate::{
-    Gallery, GalleryOptions, Query,
+    Gallery, GalleryOptions, Query, Searched,
     collection::CollectionIndex,
     roster::{Roster, Slot},
     rows::RowRecord,
@@ -46,6 +46,7 @@ pub(super) fn roster(people: usize) -> Roster {
             id: id(&format!("p{person}")),
             labels: Labels::try_from(BTreeMap::from(labels)).expect("valid"),
             expire_time: (person % 7 == 3).then_some(Timestamp::UNIX_EPOCH),
+            provisional: false,
             revision: Revision::FIRST,
             create_time: now(),
             update_time: now(),
@@ -64,7 +65,7 @@ pub(crate) fn names(candidates: &[Candidate]) -> Vec<&str> {
 
 impl Query<'_> {
     pub(crate) fn top(limit: usize) -> Self {
-        Query { limit, filter: None, now: now(), pooling: Pooling::Best, similarity_min: None }
+        Query { limit, filter: None, now: now(), pooling: Pooling::Best, similarity_min: None, searched: Searched::Enrolled }
     }
 }
 
@@ -130,6 +131,7 @@ impl LogWriter {
             id: id(name),
             labels: Labels::try_from(map).expect("valid"),
             expire_time,
+            provisional: false,
             revision: Revision::FIRST,
             create_time: now(),
             update_time: now(),
@@ -138,6 +140,13 @@ impl LogWriter {
         let mut entry = self.entry(EntryKind::Label, name, None);
         entry.labelled = Some(identity);
         vec![entry]
+    }
+
+    /// The identity as it is known, provisional or not.
+    pub(crate) fn label_provisional(&mut self, name: &str, provisional: bool) -> Vec<Entry> {
+        let mut entries = self.label(name, &[], None);
+        entries[0].labelled.iter_mut().for_each(|identity| identity.provisional = provisional);
+        entries
     }
 
     pub(crate) fn forget_identity(&mut self, name: &str) -> Vec<Entry> {

@@ -145,6 +145,54 @@ fn a_template_that_moved_on_is_found_once_its_owner_is_there() {
 }
 
 #[test]
+fn provisional_identities_have_no_part_in_what_is_said_of_the_enrolled() {
+    let index = index(GalleryOptions::default());
+    let mut writer = LogWriter::new(2);
+    let (probe, space) = (embedding(&[1.0, 0.0]), space(2));
+    index.apply(&writer.enroll("alice", &[0.6, 0.8])).expect("in order");
+    let before = (index.stats(), index.identities_in(space), index.rehearse(space, Pooling::Best, 100, 1));
+    index.apply(&writer.label_provisional("seen", true)).expect("in order");
+    index.apply(&writer.enroll("seen", &[1.0, 0.0])).expect("in order");
+    let searched = |searched| index.search(&probe, &Query { searched, ..Query::top(5) });
+    assert_eq!(names(&searched(Searched::Enrolled)), ["alice"]);
+    assert_eq!(names(&searched(Searched::Provisional)), ["seen"]);
+    assert_eq!(names(&searched(Searched::Both)), ["seen", "alice"]);
+    assert_eq!((index.stats(), index.identities_in(space), index.rehearse(space, Pooling::Best, 100, 1)), before);
+    assert_eq!(index.nearest_of(&probe, &id("seen"), Pooling::Best, now()), None);
+    assert_eq!(index.provisional_embeddings(&id("seen"), space), std::slice::from_ref(&probe));
+    let provisional = CollectionStats { identities: 1, templates: 1 };
+    assert_eq!((index.counts().provisional, index.provisional_in(space)), (provisional, 1));
+
+    index.apply(&writer.label_provisional("seen", false)).expect("in order");
+    assert_eq!(names(&searched(Searched::Enrolled)), ["seen", "alice"], "enrolled");
+    assert_eq!((index.stats(), index.provisional_in(space)), (CollectionStats { identities: 2, templates: 2 }, 0));
+    index.apply(&writer.label_provisional("seen", true)).expect("in order");
+    assert_eq!(names(&searched(Searched::Enrolled)), ["alice"], "a merge was reverted");
+    index.apply(&writer.forget_identity("seen")).expect("in order");
+    assert_eq!((searched(Searched::Both).len(), index.counts().provisional), (1, CollectionStats::default()));
+}
+
+#[test]
+fn a_template_moves_between_a_provisional_and_an_enrolled_identity() {
+    let index = index(GalleryOptions::default());
+    let mut writer = LogWriter::new(2);
+    let probe = embedding(&[1.0, 0.0]);
+    index.apply(&writer.enroll("alice", &[0.0, 1.0])).expect("in order");
+    index.apply(&writer.label_provisional("seen", true)).expect("in order");
+    let enrolled = writer.enroll("seen", &[1.0, 0.0]);
+    let stored = enrolled[0].admitted.clone().expect("admitted");
+    index.apply(&enrolled).expect("in order");
+    for (to, found) in [("alice", Searched::Enrolled), ("seen", Searched::Provisional)] {
+        index.apply(&writer.move_template(&stored, to)).expect("in order");
+        let nearest = |searched| index.search(&probe, &Query { searched, ..Query::top(1) });
+        let all = nearest(Searched::Both);
+        assert_eq!((names(&all), all[0].similarity.0 > 0.99), (vec![to], true));
+        assert_eq!(nearest(found), all);
+    }
+    assert_eq!(index.counts().enrolled.templates + index.counts().provisional.templates, 2);
+}
+
+#[test]
 fn expired_identities_are_hidden_before_they_are_deleted() {
     let index = index(GalleryOptions::default());
     let mut writer = LogWriter::new(2);

@@ -46,7 +46,7 @@ pub use use_cases::{
     decisions::{DecisionReplay, PastDecision},
     enroll::Enrollment,
     findings::FoundPair,
-    identities::{IdentityDraft, IdentityPatch},
+    identities::{IdentityDraft, IdentityPatch, ListedIdentities},
     models::{Model, ModelTask},
     operations::{OperationUseCases, OperationView},
     regroup::{MergeDraft, MergedLabels, Regrouped, RegroupingSummary, SplitDraft},

@@ -48,6 +48,7 @@ pub fn identity(id: &str) -> Identity {
         id: identity_id(id),
         labels: Labels::default(),
         expire_time: None,
+        provisional: false,
         revision: Revision::FIRST,
         create_time: Timestamp::UNIX_EPOCH,
         update_time: Timestamp::UNIX_EPOCH,

@@ -5,7 +5,7 @@ use decision::relations::{MeasuredGallery, NEIGHBOURS_MAX, Relations};
 use domain::{
     CollectionUid, Embedding, EmbeddingSpace, IdentityId, Modality, ModelDigest, Pooling, Position, Timestamp,
 };
-use gallery::{Gallery, GalleryOptions, Query};
+use gallery::{Gallery, GalleryOptions, Query, Searched};
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -117,6 +117,7 @@ fn the_gallery_tells_what_the_learnt_decision_was_taught_with() {
             now: Timestamp::UNIX_EPOCH,
             pooling: Pooling::Best,
             similarity_min: None,
+            searched: Searched::Enrolled,
         };
         let nearest: Vec<IdentityId> = index.search(&probe, &query).into_iter().map(|c| c.identity).collect();
         let (neighbours, surroundings) =

@@ -220,50 +220,80 @@ async fn sighting(server: &Server, values: &[f32], mode: &str) -> Value {
     server.expect(Method::POST, "/v1/collections/staff/identities:resolve", Some(body)).await
 }
 
+/// Two replicas with a crowd that is large enough to tell how alike strangers are. Each person has two images that tell how
+/// alike mates are: `noise` of a number from 0 to 1 says how much the second one differs.
+struct Crowd {
+    home: Home,
+    servers: [Server; 2],
+    people: Vec<Vec<f32>>,
+    /// Somebody who is not enrolled.
+    nobody: Vec<f32>,
+    state: u64,
+}
+
+impl Crowd {
+    async fn new(policy: Value, noise: impl Fn(f32) -> f32) -> Self {
+        const SIZE: usize = 320;
+        let home = Home::new(&postgres()).await;
+        let servers = [replica(&home, &[]), replica(&home, &[])];
+        let spaces = json!([{"model": "mine", "modality": "face", "dimension": STRANGER_DIMENSION, "external": true}]);
+        let collection = json!({"spaces": spaces, "policy": policy});
+        servers[0].expect(Method::POST, "/v1/collections?collectionId=staff", Some(collection)).await;
+        let mut state = 7;
+        let people: Vec<Vec<f32>> = (0..SIZE).map(|_| drawn(&mut state)).collect();
+        let images: Vec<[Vec<f32>; 2]> = people
+            .iter()
+            .enumerate()
+            .map(|(at, values)| {
+                let (beside, share) = (drawn(&mut state), noise(at as f32 / SIZE as f32));
+                [values.clone(), values.iter().zip(beside).map(|(value, beside)| value + share * beside).collect()]
+            })
+            .collect();
+        let enrolling = images.iter().enumerate().map(|(at, images)| {
+            let body = json!({"samples": [sample(&images[0]), sample(&images[1])]});
+            let server = &servers[0];
+            async move {
+                let path = format!("/v1/collections/staff/identities/crowd-{at}:enroll");
+                server.expect(Method::POST, &path, Some(body)).await
+            }
+        });
+        futures::future::join_all(enrolling).await;
+        let nobody = drawn(&mut state);
+        for server in &servers {
+            let calibrated = async || {
+                let source = sighting(server, &nobody, "dry_run").await["operatingPoint"]["source"].clone();
+                source.is_string() && source != "none"
+            };
+            eventually("it has thresholds", calibrated).await;
+        }
+        Self { home, servers, people, nobody, state }
+    }
+
+    /// A person who resembles nobody of the crowd.
+    fn stranger(&mut self) -> Vec<f32> {
+        let (people, state) = (&self.people, &mut self.state);
+        std::iter::repeat_with(|| drawn(state))
+            .find(|drawn| people.iter().all(|person| alike(person, drawn) < ALIKE_MAX))
+            .expect("an endless supply")
+    }
+
+    /// The answers to sixteen simultaneous sightings, half of them by each server.
+    async fn sixteen_sightings(&self, stranger: &[f32]) -> Vec<Value> {
+        let sightings = (0..16).map(|at| sighting(&self.servers[at % 2], stranger, "enroll_if_new"));
+        futures::future::join_all(sightings).await
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs SEMBLANCE_TEST_POSTGRES_URL"]
 async fn sixteen_sightings_of_one_stranger_on_two_replicas_make_one_identity_round_after_round_on_postgres() {
-    const CROWD: usize = 320;
     let rounds = testing::number("SEMBLANCE_TEST_ROUNDS", 60);
-    let home = Home::new(&postgres()).await;
-    let (one, other) = (replica(&home, &[]), replica(&home, &[]));
-    let spaces = json!([{"model": "mine", "modality": "face", "dimension": STRANGER_DIMENSION, "external": true}]);
-    one.expect(Method::POST, "/v1/collections?collectionId=staff", Some(json!({"spaces": spaces}))).await;
-    // A crowd that is large enough to tell how alike strangers are, each with two images that tell how alike mates are.
-    let mut state = 7;
-    let mut people: Vec<Vec<f32>> = (0..CROWD).map(|_| drawn(&mut state)).collect();
-    let images: Vec<[Vec<f32>; 2]> = people
-        .iter()
-        .map(|values| {
-            let noise = drawn(&mut state);
-            [values.clone(), values.iter().zip(noise).map(|(value, noise)| value + 0.5 * noise).collect()]
-        })
-        .collect();
-    let enrolling = images.iter().enumerate().map(|(at, images)| {
-        let body = json!({"samples": [sample(&images[0]), sample(&images[1])]});
-        let server = &one;
-        async move {
-            let path = format!("/v1/collections/staff/identities/crowd-{at}:enroll");
-            server.expect(Method::POST, &path, Some(body)).await
-        }
-    });
-    futures::future::join_all(enrolling).await;
-    let nobody = drawn(&mut state);
-    for server in [&one, &other] {
-        let calibrated = async || {
-            let source = sighting(server, &nobody, "dry_run").await["operatingPoint"]["source"].clone();
-            source.is_string() && source != "none"
-        };
-        eventually("it has thresholds", calibrated).await;
-    }
+    let mut crowd = Crowd::new(json!({}), |_| 0.5).await;
 
     let began = std::time::Instant::now();
     for round in 0..rounds {
-        let stranger = std::iter::repeat_with(|| drawn(&mut state))
-            .find(|drawn| people.iter().all(|person| alike(person, drawn) < ALIKE_MAX))
-            .expect("an endless supply");
-        let sightings = (0..16).map(|at| sighting(if at % 2 == 0 { &one } else { &other }, &stranger, "enroll_if_new"));
-        let answers = futures::future::join_all(sightings).await;
+        let stranger = crowd.stranger();
+        let answers = crowd.sixteen_sightings(&stranger).await;
         let enrolled: Vec<&Value> = answers.iter().filter(|answer| answer["enrolled"] == true).collect();
         assert_eq!(enrolled.len(), 1, "round {round}: {answers:?}");
         for answer in &answers {
@@ -271,18 +301,49 @@ async fn sixteen_sightings_of_one_stranger_on_two_replicas_make_one_identity_rou
             let is_new = answer["enrolled"] == true;
             assert_eq!(answer["decision"], if is_new { "new" } else { "known" }, "round {round}: {answer}");
         }
-        people.push(stranger);
+        crowd.people.push(stranger);
     }
     println!("{rounds} rounds of 16 sightings on two replicas in {:?}", began.elapsed());
     let everybody = async || {
-        let body = json!({"samples": [sample(&nobody)], "topK": 1});
+        let body = json!({"samples": [sample(&crowd.nobody)], "topK": 1});
         let mut sizes = Vec::new();
-        for server in [&one, &other] {
+        for server in &crowd.servers {
             sizes.push(server.expect(Method::POST, SEARCH, Some(body.clone())).await["gallerySize"].as_u64());
         }
-        sizes.iter().all(|size| *size == Some(people.len() as u64))
+        sizes.iter().all(|size| *size == Some(crowd.people.len() as u64))
     };
     eventually("both hold the crowd and one for each round", everybody).await;
-    drop((one, other));
+    let Crowd { home, servers, .. } = crowd;
+    drop(servers);
+    home.tidy().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs SEMBLANCE_TEST_POSTGRES_URL"]
+async fn sixteen_undecided_sightings_on_two_replicas_make_one_provisional_identity_on_postgres() {
+    let rounds = testing::number("SEMBLANCE_TEST_ROUNDS", 20);
+    let policy = json!({"uncertain": "provisional", "openSet": "thresholds"});
+    // From nearly equal to hardly similar: much is uncertain.
+    let mut crowd = Crowd::new(policy, |at| 0.2 + 10.0 * at * at).await;
+    for round in 0..rounds {
+        let stranger = crowd.stranger();
+        let answers = crowd.sixteen_sightings(&stranger).await;
+        let first = &answers[0]["provisionalIdentity"];
+        assert!(first.is_string(), "round {round}: {answers:?}");
+        for answer in &answers {
+            assert_eq!((&answer["decision"], &answer["provisionalIdentity"]), (&json!("uncertain"), first), "{answer}");
+        }
+        let mut counts: Vec<i64> = answers.iter().filter_map(|answer| answer["sightingCount"].as_i64()).collect();
+        counts.sort_unstable();
+        assert_eq!(counts, (1..=16).collect::<Vec<_>>(), "round {round}");
+        crowd.people.push(stranger);
+    }
+    let path = "/v1/collections/staff/identities?provisional=true&pageSize=1000";
+    for server in &crowd.servers {
+        let listed = server.expect(Method::GET, path, None).await;
+        assert_eq!(listed["identities"].as_array().map(Vec::len), Some(rounds), "{listed}");
+    }
+    let Crowd { home, servers, .. } = crowd;
+    drop(servers);
     home.tidy().await;
 }

@@ -14,7 +14,7 @@ use domain::{CollectionId, Policy, SpaceName};
 
 const LIST: &str = "collections";
 /// The fields that an update mask may name.
-const UPDATABLE: [&str; 15] = [
+const UPDATABLE: [&str; 17] = [
     "display_name",
     "policy",
     "policy.target_fpir",
@@ -29,6 +29,8 @@ const UPDATABLE: [&str; 15] = [
     "policy.identity_ttl_seconds",
     "policy.reranking",
     "policy.review_share",
+    "policy.uncertain",
+    "policy.provisional_ttl_seconds",
     "spaces",
 ];
 
@@ -162,6 +164,14 @@ impl Services {
                 .transpose()?
                 .map(Option::unwrap_or_default),
             review_share: target("policy.review_share", asked.review_share, standard.review_share),
+            uncertain: part("policy.uncertain", asked.uncertain != 0)
+                .then(|| wire::uncertain(asked.uncertain))
+                .transpose()?
+                .map(Option::unwrap_or_default),
+            provisional_ttl: part("policy.provisional_ttl_seconds", asked.provisional_ttl_seconds.is_some())
+                .then(|| wire::provisional_ttl(asked.provisional_ttl_seconds))
+                .transpose()?
+                .map(|asked| asked.unwrap_or(standard.provisional_ttl)),
             spaces: if wire::writes(mask, "spaces", true) { declared(&given.spaces)? } else { Vec::new() },
             expected: wire::expected(&given.etag)?,
         };

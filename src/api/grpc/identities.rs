@@ -8,7 +8,7 @@ use crate::{
         proto::{self, identity_service_server::IdentityService},
         wire::{self, CollectionName, IdentityName, PageRequest},
     },
-    matcher::{Fault, IdentityDraft, IdentityPatch},
+    matcher::{Fault, IdentityDraft, IdentityPatch, ListedIdentities},
 };
 use domain::IdentityId;
 
@@ -90,6 +90,9 @@ impl Services {
         let proto::CreateIdentityRequest { parent, identity_id, identity, .. } = request;
         let CollectionName(collection) = CollectionName::parse("parent", &parent)?;
         let given = identity.unwrap_or_default();
+        if given.provisional {
+            return Err(Fault::invalid("identity.provisional", "only resolve makes provisional identities"));
+        }
         let id = match identity_id.as_str() {
             "" => None,
             id => Some(IdentityId::new(id).map_err(|e| Fault::invalid("identityId", e))?),
@@ -112,13 +115,19 @@ impl Services {
     ) -> Result<proto::ListIdentitiesResponse, Fault> {
         let CollectionName(collection) = CollectionName::parse("parent", &request.parent)?;
         let filter = wire::filter(&request.filter)?;
+        let kind = match request.provisional {
+            None => "",
+            Some(true) => " provisional",
+            Some(false) => " enrolled",
+        };
         let list = match &filter {
-            Some(filter) => format!("{} identities {filter}", request.parent),
-            None => format!("{} identities", request.parent),
+            Some(filter) => format!("{}{kind} identities {filter}", request.parent),
+            None => format!("{}{kind} identities", request.parent),
         };
         let page = PageRequest::parse(request.page_size, &request.page_token, &list)?;
         let after = page.after.as_deref().map(IdentityId::new).transpose()?;
-        let (found, next) = self.matcher.identities(&collection, after.as_ref(), page.limit, filter.as_ref()).await?;
+        let listed = ListedIdentities { filter, provisional: request.provisional };
+        let (found, next) = self.matcher.identities(&collection, after.as_ref(), page.limit, &listed).await?;
         Ok(proto::ListIdentitiesResponse {
             identities: found.iter().map(|i| wire::identity(&collection, i)).collect(),
             next_page_token: wire::token(next.map(|id| id.to_string()), &list),
@@ -133,11 +142,12 @@ impl Services {
         let proto::UpdateIdentityRequest { identity, update_mask, .. } = request;
         let given = identity.unwrap_or_default();
         let mask = update_mask.as_ref();
-        wire::check_mask(mask, &["labels", "expire_time"])?;
+        wire::check_mask(mask, &["labels", "expire_time", "provisional"])?;
         let name = IdentityName::parse("identity.name", &given.name)?;
         let expire_time = given.expire_time.map(|t| wire::from_wire("identity.expireTime", &t)).transpose()?;
         let patch = IdentityPatch {
             expire_time: wire::writes(mask, "expire_time", expire_time.is_some()).then_some(expire_time),
+            provisional: wire::writes(mask, "provisional", given.provisional).then_some(given.provisional),
             labels: if wire::writes(mask, "labels", !given.labels.is_empty()) {
                 Some(wire::labels(given.labels)?)
             } else {

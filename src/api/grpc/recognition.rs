@@ -75,6 +75,7 @@ impl Services {
             limit: wire::limit(request.top_k, SEARCH_CANDIDATES)?,
             filter: wire::filter(&request.filter)?,
             min_similarity: wire::min_similarity(request.min_similarity)?,
+            includes_provisional: request.include_provisional,
             token: wire::consistency_token(&request.consistency_token)?,
         };
         Ok(wire::found(&collection, &self.matcher.search(&context, search).await?))

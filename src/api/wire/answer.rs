@@ -14,7 +14,7 @@ use crate::{
     },
 };
 use domain::{
-    Assignment, Candidate, Certificate, Collection, CollectionId, CollectionStats, DecisionKind, FusedEvidence,
+    Assignment, Candidate, Certificate, Collection, CollectionCounts, CollectionId, DecisionKind, FusedEvidence,
     Identity, Modality, ModalityEvidence, OperatingPoint, Ranking, Reason, Similarity, SpaceBinding, SpaceRole,
     Template, TemplateOrigin, ThresholdSource,
 };
@@ -44,15 +44,16 @@ fn embedding_space(binding: &SpaceBinding) -> proto::EmbeddingSpace {
     }
 }
 
-pub(in crate::api) fn collection(collection: &Collection, stats: CollectionStats) -> proto::Collection {
+pub(in crate::api) fn collection(collection: &Collection, stats: CollectionCounts) -> proto::Collection {
     proto::Collection {
         name: CollectionName(collection.id.clone()).to_string(),
         uid: collection.uid.to_string(),
         display_name: collection.display_name.clone(),
         policy: Some(policy::to_wire(&collection.policy)),
         spaces: collection.spaces.iter().map(embedding_space).collect(),
-        identity_count: count(stats.identities),
-        template_count: count(stats.templates),
+        identity_count: count(stats.enrolled.identities),
+        template_count: count(stats.enrolled.templates),
+        provisional_identity_count: count(stats.provisional.identities),
         etag: etag(collection.revision),
         create_time: Some(to_wire(collection.create_time)),
         update_time: Some(to_wire(collection.update_time)),
@@ -64,6 +65,7 @@ pub(in crate::api) fn identity(of: &CollectionId, identity: &Identity) -> proto:
         name: CollectionName(of.clone()).identity(&identity.id).to_string(),
         labels: identity.labels.clone().into(),
         expire_time: identity.expire_time.map(to_wire),
+        provisional: identity.provisional,
         etag: etag(identity.revision),
         create_time: Some(to_wire(identity.create_time)),
         update_time: Some(to_wire(identity.update_time)),
@@ -240,6 +242,8 @@ pub(super) fn reasons(reasons: &[Reason]) -> Vec<i32> {
         Reason::ModalityUncalibrated => proto::Reason::ModalityUncalibrated,
         Reason::AutoAccepted => proto::Reason::AutoAccepted,
         Reason::ReviewShareSpent => proto::Reason::ReviewShareSpent,
+        Reason::SeveralSightings => proto::Reason::SeveralSightings,
+        Reason::SightingsDisagree => proto::Reason::SightingsDisagree,
     };
     reasons.iter().map(|r| wire(r).into()).collect()
 }
@@ -287,6 +291,8 @@ pub(in crate::api) fn resolved(of: &CollectionId, resolved: &ResolveResult, prob
             .map(|case| ReviewCaseName { collection: of.clone(), case }.to_string())
             .unwrap_or_default(),
         posterior: resolved.posterior,
+        provisional_identity: resolved.provisional.as_ref().map(name).unwrap_or_default(),
+        sighting_count: i32::try_from(resolved.sightings).unwrap_or(i32::MAX),
     }
 }
 

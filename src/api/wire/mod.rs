@@ -27,7 +27,9 @@ pub(super) use name::{
 };
 pub(super) use operation::{found_pair, operation, shown_operation};
 pub(super) use page::{PageRequest, token};
-pub(super) use policy::{half_life, identity_ttl, open_set, pad, policy, pooling, quality, reranking, review};
+pub(super) use policy::{
+    half_life, identity_ttl, open_set, pad, policy, pooling, provisional_ttl, quality, reranking, review, uncertain,
+};
 pub(super) use regrouping::{identity_in, merge, merged, regrouping, revert, split};
 pub(super) use review::{decided, replayed, review_case, reviewed, reviewer, stage, verdict};
 pub(super) use sample::{SampleDefaults, modality, samples};

@@ -3,7 +3,9 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use crate::{api::proto, matcher::Fault};
-use domain::{OpenSetRule, PadMode, PadPolicy, Policy, Pooling, QualityPolicy, Reranking, ReviewPolicy};
+use domain::{
+    OpenSetRule, PadMode, PadPolicy, Policy, Pooling, QualityPolicy, Reranking, ReviewPolicy, UncertainRule,
+};
 
 /// Far longer than a person wears the same clothes.
 const HALF_LIFE_MAX: Duration = Duration::from_hours(24 * 366);
@@ -26,6 +28,8 @@ pub(in crate::api) fn policy(asked: &proto::Policy, standing: Policy) -> Result<
         identity_ttl: identity_ttl(asked.identity_ttl_seconds)?.or(standing.identity_ttl),
         reranking: reranking(asked.reranking)?.unwrap_or(standing.reranking),
         review_share: asked.review_share.unwrap_or(standing.review_share),
+        uncertain: uncertain(asked.uncertain)?.unwrap_or(standing.uncertain),
+        provisional_ttl: provisional_ttl(asked.provisional_ttl_seconds)?.unwrap_or(standing.provisional_ttl),
     })
 }
 
@@ -44,6 +48,25 @@ pub(in crate::api) fn identity_ttl(seconds: Option<i64>) -> Result<Option<Durati
     let problem = || Fault::invalid("policy.identityTtlSeconds", format!("a time to live is 0 to {most} seconds"));
     let ttl = seconds.map(|seconds| checked(seconds).ok_or_else(problem)).transpose()?;
     Ok(ttl.filter(|ttl| !ttl.is_zero()))
+}
+
+/// The time to live of provisional identities; none when absent.
+pub(in crate::api) fn provisional_ttl(seconds: Option<i64>) -> Result<Option<Duration>, Fault> {
+    let most = IDENTITY_TTL_MAX.as_secs();
+    let checked = |seconds| u64::try_from(seconds).ok().filter(|seconds| (1..=most).contains(seconds));
+    let problem = || Fault::invalid("policy.provisionalTtlSeconds", format!("a time to live is 1 to {most} seconds"));
+    seconds.map(|seconds| checked(seconds).map(Duration::from_secs).ok_or_else(problem)).transpose()
+}
+
+/// What an undecided sighting leaves; none when absent.
+pub(in crate::api) fn uncertain(asked: i32) -> Result<Option<UncertainRule>, Fault> {
+    use proto::policy::Uncertain;
+    match Uncertain::try_from(asked) {
+        Ok(Uncertain::Unspecified) => Ok(None),
+        Ok(Uncertain::Off) => Ok(Some(UncertainRule::Off)),
+        Ok(Uncertain::Provisional) => Ok(Some(UncertainRule::Provisional)),
+        Err(_) => Err(Fault::invalid("policy.uncertain", "uncertain is off or provisional")),
+    }
 }
 
 /// The rule of open-set decisions; none when absent.
@@ -196,6 +219,12 @@ pub(in crate::api) fn to_wire(policy: &Policy) -> proto::Policy {
         }
         .into(),
         review_share: Some(policy.review_share),
+        uncertain: match policy.uncertain {
+            UncertainRule::Off => proto::policy::Uncertain::Off,
+            UncertainRule::Provisional => proto::policy::Uncertain::Provisional,
+        }
+        .into(),
+        provisional_ttl_seconds: i64::try_from(policy.provisional_ttl.as_secs()).ok(),
         identity_ttl_seconds: policy.identity_ttl.and_then(|ttl| i64::try_from(ttl.as_secs()).ok()),
     }
 }

@@ -7,6 +7,7 @@ use crate::metrics::{
     AnswerRate, AnswerRates, CalibrationResults, ClusterAgreement, Decided, Detection, Folds, Identification, Interval,
     Pairwise, Rate, Retrieval, Support, Verification,
 };
+use domain::UncertainRule;
 
 /// Rows and a header, which may be empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -229,7 +230,8 @@ fn stream(s: &Stream) -> Vec<ReportTable> {
         ("identities", format!("{}, {:.2} per person", s.agreement.clusters, s.identities_per_person)),
         ("people split", format!("{} have several identities", s.agreement.persons_split)),
         ("identities mixed", format!("{} have sightings of several people", s.agreement.clusters_mixed)),
-        ("uncertain", format!("{} sightings, without an identity", s.uncertain)),
+        ("uncertain", format!("{} answers", s.uncertain)),
+        ("provisional", format!("{} sightings of identities that are provisional at the end", s.provisional)),
         ("wrong", format!("{} sightings known as another person", s.wrong)),
     ];
     let moments = s.over_time.iter().map(|moment| {
@@ -243,8 +245,12 @@ fn stream(s: &Stream) -> Vec<ReportTable> {
     });
     let head = ["sightings", "people", "identities", "uncertain", "precision", "recall", "F1"];
     let beside = ["method", "threshold chosen", "threshold", "identities per person", "precision", "recall", "F1"];
+    let title = match s.policy {
+        UncertainRule::Off => "Stream into an empty collection, default policy",
+        UncertainRule::Provisional => "Stream into an empty collection, with provisional identities",
+    };
     let mut tables = vec![
-        named("Stream into an empty collection, default policy", result),
+        named(title, result),
         table("Over time, agreement by pairs of sightings", &head, moments),
     ];
     if !s.baselines.is_empty() {

@@ -31,11 +31,11 @@ use crate::{
         query::{PendingQuery, SpaceQuery},
         top::TopIdentities,
     },
-    space::{GraphTask, SpaceIndex},
+    space::{GraphTask, SpaceIndex, SpaceKey},
     survey::Survey,
 };
 use domain::{
-    Candidate, CollectionStats, CollectionUid, Embedding, EmbeddingSpace, Entry, Filter, GalleryStatistics, IdentityId,
+    Candidate, CollectionCounts, CollectionStats, CollectionUid, Embedding, EmbeddingSpace, Entry, Filter, GalleryStatistics, IdentityId,
     Labels, Neighbour, Pooling, Position, PosteriorTrials, Rehearsal, Similarity, Timestamp,
 };
 
@@ -53,11 +53,32 @@ pub struct Query<'q> {
     pub pooling: Pooling,
     /// Only identities with at least this similarity. It shortens the answer and is not a decision threshold.
     pub similarity_min: Option<Similarity>,
+    pub searched: Searched,
+}
+
+/// The identities that a search compares.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Searched {
+    #[default]
+    Enrolled,
+    Provisional,
+    Both,
+}
+
+impl Searched {
+    fn includes(self, provisional: bool) -> bool {
+        match self {
+            Self::Enrolled => !provisional,
+            Self::Provisional => provisional,
+            Self::Both => true,
+        }
+    }
 }
 
 /// An enrolled identity without its templates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexedIdentity {
+    pub provisional: bool,
     pub labels: Labels,
     pub expire_time: Option<Timestamp>,
 }
@@ -161,13 +182,17 @@ impl CollectionIndex {
             .collect();
         let mut tops: Vec<TopIdentities> =
             searches.iter().map(|(_, query)| TopIdentities::new(query.limit, query.similarity_min)).collect();
-        let mut by_space: HashMap<EmbeddingSpace, Vec<PendingQuery<'_, '_>>> = HashMap::new();
-        for (((probe, _), query), top) in searches.iter().zip(&queries).zip(&mut tops) {
-            by_space.entry(probe.space()).or_default().push(PendingQuery { query, top });
-        }
-        for (space, pending) in by_space {
-            if let Some(space) = state.spaces.get(&space) {
-                space.search(pending, self.runtime.threads.as_ref());
+        for provisional in [false, true] {
+            let mut by_space: HashMap<EmbeddingSpace, Vec<PendingQuery<'_, '_>>> = HashMap::new();
+            for (((probe, asked), query), top) in searches.iter().zip(&queries).zip(&mut tops) {
+                if asked.searched.includes(provisional) {
+                    by_space.entry(probe.space()).or_default().push(PendingQuery { query, top });
+                }
+            }
+            for (space, pending) in by_space {
+                if let Some(space) = state.spaces.get(&SpaceKey { space, provisional }) {
+                    space.search(pending, self.runtime.threads.as_ref());
+                }
             }
         }
         tops.into_iter().map(|top| top.into_hits().iter().map(|hit| state.candidate(hit)).collect()).collect()
@@ -186,7 +211,7 @@ impl CollectionIndex {
         let slot = state.roster.slot(identity)?;
         let candidate_filter = CandidateFilter::new(&state.roster, None, now);
         let query = SpaceQuery { probe: probe.values(), candidate_filter: &candidate_filter, width: 1, pooling };
-        let hit = state.spaces.get(&probe.space())?.nearest_of(&query, slot);
+        let hit = state.enrolled(probe.space())?.nearest_of(&query, slot);
         hit.filter(|_| candidate_filter.admits(slot)).map(|hit| state.candidate(&hit))
     }
 
@@ -201,7 +226,7 @@ impl CollectionIndex {
     ) -> Option<(Vec<Neighbour>, GalleryStatistics)> {
         let state = self.state.read();
         let owners: Vec<Slot> = identities.iter().filter_map(|id| state.roster.slot(id)).collect();
-        let space = state.spaces.get(&probe.space())?;
+        let space = state.enrolled(probe.space())?;
         Some(space.neighbourhood(probe, &owners, most))
     }
 
@@ -220,8 +245,30 @@ impl CollectionIndex {
         self.statistics.read().quality_means.get(&space).copied()
     }
 
+    /// Enrolled identities and their templates.
     pub fn stats(&self) -> CollectionStats {
         self.statistics.read().stats
+    }
+
+    /// All identities and templates.
+    pub fn counts(&self) -> CollectionCounts {
+        let statistics = self.statistics.read();
+        CollectionCounts { enrolled: statistics.stats, provisional: statistics.provisional }
+    }
+
+    /// Number of provisional identities with a template in the space.
+    pub fn provisional_in(&self, space: EmbeddingSpace) -> u64 {
+        self.statistics.read().provisional_spaces.get(&space).map_or(0, |stats| stats.identities)
+    }
+
+    /// The embeddings of a provisional identity in a space, in the order of their enrollment.
+    pub fn provisional_embeddings(&self, identity: &IdentityId, space: EmbeddingSpace) -> Vec<Embedding> {
+        let state = self.state.read();
+        let (Some(slot), Some(index)) = (state.roster.slot(identity), state.provisional(space)) else {
+            return Vec::new();
+        };
+        let embedding = |row: usize| Embedding::restored(space, index.rows().values(row).into());
+        index.rows_of(slot).into_iter().filter_map(embedding).collect()
     }
 
     /// Memory use of the collection.
@@ -234,13 +281,13 @@ impl CollectionIndex {
     pub fn identity(&self, id: &IdentityId) -> Option<IndexedIdentity> {
         let state = self.state.read();
         let entry = state.roster.entry(state.roster.slot(id)?)?;
-        Some(IndexedIdentity { labels: entry.labels.clone(), expire_time: entry.expire_time })
+        Some(IndexedIdentity { provisional: entry.provisional, labels: entry.labels.clone(), expire_time: entry.expire_time })
     }
 
     /// Runs comparison trials among the templates of the space: at most `trials_max`, drawn by `seed`. Works on a
     /// snapshot, so searches and changes go on. Takes as long as `trials_max` scans.
     pub fn rehearse(&self, space: EmbeddingSpace, pooling: Pooling, trials_max: usize, seed: u64) -> Rehearsal {
-        let rows = self.state.read().spaces.get(&space).map(|space| space.rows().clone());
+        let rows = self.state.read().enrolled(space).map(|space| space.rows().clone());
         rows.map_or_else(Rehearsal::default, |rows| rehearse(&rows, pooling, trials_max, seed))
     }
 
@@ -255,7 +302,7 @@ impl CollectionIndex {
         seed: u64,
     ) -> ImpostorTrials {
         let space = outsiders.first().map(Embedding::space);
-        let rows = space.and_then(|space| self.state.read().spaces.get(&space).map(|space| space.rows().clone()));
+        let rows = space.and_then(|space| self.state.read().enrolled(space).map(|space| space.rows().clone()));
         let values: Vec<&[f32]> = outsiders.iter().map(Embedding::values).collect();
         rows.map_or_else(ImpostorTrials::default, |rows| outsider_trials(&rows, pooling, &values, trials_max, seed))
     }
@@ -271,7 +318,7 @@ impl CollectionIndex {
         genuine: &[f32],
         log_odds: &dyn Fn(&[Neighbour], &GalleryStatistics) -> f64,
     ) -> PosteriorTrials {
-        let rows = self.state.read().spaces.get(&space).map(|space| space.rows().clone());
+        let rows = self.state.read().enrolled(space).map(|space| space.rows().clone());
         rows.map_or_else(PosteriorTrials::default, |rows| rehearse_open_set(&rows, limits, genuine, log_odds))
     }
 
@@ -286,7 +333,7 @@ impl CollectionIndex {
     ) -> Option<JointRehearsal> {
         let rows: Option<Vec<Rows>> = {
             let state = self.state.read();
-            spaces.iter().map(|space| Some(state.spaces.get(space)?.rows().clone())).collect()
+            spaces.iter().map(|space| Some(state.enrolled(*space)?.rows().clone())).collect()
         };
         Some(JointRehearsal::new(rows?, pooling, trials_max, seed))
     }
@@ -294,7 +341,7 @@ impl CollectionIndex {
     /// Takes a snapshot of the space for duplicate search and clustering; `None` when the space holds no template.
     pub fn survey(&self, space: EmbeddingSpace, filter: Option<&Filter>, now: Timestamp) -> Option<Survey> {
         let state = self.state.read();
-        let rows = state.spaces.get(&space)?.rows().clone();
+        let rows = state.enrolled(space)?.rows().clone();
         let candidate_filter = CandidateFilter::new(&state.roster, filter, now);
         let admitted: Vec<bool> = (0..rows.len()).map(|row| candidate_filter.admits(rows.owner(row))).collect();
         drop(state);
@@ -320,7 +367,7 @@ impl CollectionIndex {
         let Some(_alone) = self.maintenance.try_lock() else {
             return report;
         };
-        let spaces: Vec<EmbeddingSpace> = self.state.read().spaces.keys().copied().collect();
+        let spaces: Vec<SpaceKey> = self.state.read().spaces.keys().copied().collect();
         for space in spaces {
             match self.graph_task(space) {
                 GraphTask::Nothing => {}
@@ -334,11 +381,12 @@ impl CollectionIndex {
         report
     }
 
-    fn graph_task(&self, space: EmbeddingSpace) -> GraphTask {
-        self.state.read().spaces.get(&space).map_or(GraphTask::Nothing, |space| space.graph_task(&self.runtime.options))
+    fn graph_task(&self, space: SpaceKey) -> GraphTask {
+        let state = self.state.read();
+        state.spaces.get(&space).map_or(GraphTask::Nothing, |space| space.graph_task(&self.runtime.options))
     }
 
-    fn build(&self, space: EmbeddingSpace) -> bool {
+    fn build(&self, space: SpaceKey) -> bool {
         let Some((codes, templates)) = self.with_space(space, SpaceIndex::begin_build) else {
             return false;
         };
@@ -349,11 +397,11 @@ impl CollectionIndex {
     }
 
     /// Takes the lock anew for each template, so that a search waits for at most one insertion.
-    fn insert_waiting(&self, space: EmbeddingSpace) -> usize {
+    fn insert_waiting(&self, space: SpaceKey) -> usize {
         std::iter::from_fn(|| self.with_space(space, |space| space.insert_next().then_some(()))).count()
     }
 
-    fn with_space<T>(&self, space: EmbeddingSpace, change: impl FnOnce(&mut SpaceIndex) -> Option<T>) -> Option<T> {
+    fn with_space<T>(&self, space: SpaceKey, change: impl FnOnce(&mut SpaceIndex) -> Option<T>) -> Option<T> {
         self.state.write().spaces.get_mut(&space).and_then(change)
     }
 }

@@ -10,7 +10,7 @@ impl CollectionIndex {
     pub fn rerank(&self, probe: &Embedding, identities: &[IdentityId], by: Reranking) -> (Vec<usize>, Ranking) {
         let state = self.state.read();
         let owners: Vec<Option<Slot>> = identities.iter().map(|id| state.roster.slot(id)).collect();
-        match state.spaces.get(&probe.space()) {
+        match state.enrolled(probe.space()) {
             Some(space) => space.rerank(probe.values(), &owners, by),
             None => ((0..identities.len()).collect(), Ranking::Similarity),
         }

@@ -8,7 +8,7 @@ use crate::{
     rows::{RowRecord, kernel::Packing},
     scan::top::Hit,
     snapshot::{SnapshotContent, SnapshotFiles},
-    space::SpaceIndex,
+    space::{SpaceIndex, SpaceKey},
 };
 use domain::{
     Candidate, CollectionStats, EmbeddingSpace, Entry, EntryKind, Identity, IdentityId, Position, Similarity,
@@ -24,7 +24,7 @@ pub(crate) struct IndexState {
     /// Packing of the codes in all spaces.
     packing: Packing,
     pub(crate) roster: Roster,
-    pub(crate) spaces: HashMap<EmbeddingSpace, SpaceIndex>,
+    pub(crate) spaces: HashMap<SpaceKey, SpaceIndex>,
     /// Files of the newest snapshot.
     pub(crate) snapshot: Option<SnapshotFiles>,
     /// While a snapshot is being written: deletions since its start, to be erased from it.
@@ -56,8 +56,35 @@ impl IndexState {
         Self { packing, head: position, entry_checksum, roster, spaces, snapshot: Some(files), pending_erasures: None }
     }
 
+    /// The templates of enrolled identities in a space.
+    pub(crate) fn enrolled(&self, space: EmbeddingSpace) -> Option<&SpaceIndex> {
+        self.spaces.get(&SpaceKey { space, provisional: false })
+    }
+
+    /// The templates of provisional identities in a space.
+    pub(crate) fn provisional(&self, space: EmbeddingSpace) -> Option<&SpaceIndex> {
+        self.spaces.get(&SpaceKey { space, provisional: true })
+    }
+
     pub(crate) fn put(&mut self, identity: &Identity) {
-        self.roster.put(identity);
+        let slot = self.roster.put(identity);
+        self.align(slot, identity.provisional);
+    }
+
+    /// Moves the templates of an identity that is no longer provisional, or that is again, to the indexes of its kind.
+    fn align(&mut self, slot: Slot, provisional: bool) {
+        let others = self.spaces.iter_mut().filter(|(key, _)| key.provisional != provisional);
+        let removed: Vec<(SpaceKey, Vec<(RowRecord, Vec<f32>)>)> =
+            others.map(|(key, index)| (SpaceKey { provisional, ..*key }, index.take_owner(slot))).collect();
+        for (key, rows) in removed {
+            for (record, values) in rows {
+                self.index(key).admit(record, &values);
+            }
+        }
+    }
+
+    fn index(&mut self, key: SpaceKey) -> &mut SpaceIndex {
+        self.spaces.entry(key).or_insert_with(|| SpaceIndex::new(key.space, self.packing))
     }
 
     /// Skips a template whose identity is missing: the identity was deleted later, and its deletion entry follows in
@@ -66,10 +93,9 @@ impl IndexState {
         let Some(owner) = self.roster.slot(&stored.template.identity) else {
             return;
         };
-        let key = stored.embedding.space();
-        let space = self.spaces.entry(key).or_insert_with(|| SpaceIndex::new(key, self.packing));
+        let key = SpaceKey { space: stored.embedding.space(), provisional: self.roster.is_provisional(owner) };
         let quality = stored.template.quality.unwrap_or(f32::NAN);
-        space.admit(RowRecord { owner, template: stored.template.id, quality }, stored.embedding.values());
+        self.index(key).admit(RowRecord { owner, template: stored.template.id, quality }, stored.embedding.values());
     }
 
     pub(crate) fn statistics(&self) -> IndexStatistics {
@@ -77,15 +103,24 @@ impl IndexState {
             identities: space.identities() as u64,
             templates: space.rows().len() as u64,
         };
-        let spaces: HashMap<EmbeddingSpace, CollectionStats> =
-            self.spaces.iter().map(|(key, space)| (*key, of(space))).collect();
-        let templates = spaces.values().map(|stats| stats.templates).sum();
-        let mean = |(key, space): (&EmbeddingSpace, &SpaceIndex)| Some((*key, space.quality_mean()?));
+        let by_kind = |provisional: bool| -> HashMap<EmbeddingSpace, CollectionStats> {
+            let own = self.spaces.iter().filter(|(key, _)| key.provisional == provisional);
+            own.map(|(key, space)| (key.space, of(space))).collect()
+        };
+        let (spaces, provisional_spaces) = (by_kind(false), by_kind(true));
+        let enrolled = self.spaces.iter().filter(|(key, _)| !key.provisional);
+        let quality_means = enrolled.filter_map(|(key, space)| Some((key.space, space.quality_mean()?))).collect();
+        let sum = |spaces: &HashMap<EmbeddingSpace, CollectionStats>| spaces.values().map(|one| one.templates).sum();
         IndexStatistics {
             position: self.head,
-            stats: CollectionStats { identities: self.roster.len() as u64, templates },
+            stats: CollectionStats { identities: self.roster.enrolled() as u64, templates: sum(&spaces) },
+            provisional: CollectionStats {
+                identities: self.roster.provisional() as u64,
+                templates: sum(&provisional_spaces),
+            },
             spaces,
-            quality_means: self.spaces.iter().filter_map(mean).collect(),
+            provisional_spaces,
+            quality_means,
         }
     }
 
@@ -119,8 +154,11 @@ impl IndexState {
         let Some(owner) = self.roster.slot(&stored.template.identity) else {
             return self.forget_template(template);
         };
-        let space = self.spaces.get_mut(&stored.embedding.space());
-        if !space.is_some_and(|space| space.change_owner(template, owner)) {
+        let key = SpaceKey { space: stored.embedding.space(), provisional: self.roster.is_provisional(owner) };
+        if !self.index(key).change_owner(template, owner) {
+            for space in self.spaces.values_mut() {
+                space.forget_template(template);
+            }
             self.admit(stored);
         }
     }
@@ -224,8 +262,14 @@ impl Erasure {
 #[derive(Debug, Default)]
 pub(crate) struct IndexStatistics {
     pub(crate) position: Position,
+    /// Enrolled identities and their templates.
     pub(crate) stats: CollectionStats,
+    /// The same for each space.
     pub(crate) spaces: HashMap<EmbeddingSpace, CollectionStats>,
+    /// Provisional identities and their templates.
+    pub(crate) provisional: CollectionStats,
+    /// The same for each space.
+    pub(crate) provisional_spaces: HashMap<EmbeddingSpace, CollectionStats>,
     /// Mean over the templates that have a quality, per space; 0 to 1.
     pub(crate) quality_means: HashMap<EmbeddingSpace, f64>,
 }

@@ -24,7 +24,7 @@ impl<'r> CandidateFilter<'r> {
         if let Some(filter) = filter {
             let accepts = |o: Option<&RosterEntry>| o.is_some_and(|o| is_current(o, now) && filter.accepts(&o.labels));
             let accepted: Vec<bool> = roster.entries().map(accepts).collect();
-            candidate_filter.share = accepted.iter().filter(|a| **a).count() as f64 / roster.len().max(1) as f64;
+            candidate_filter.share = accepted.iter().filter(|a| **a).count() as f64 / roster.all().max(1) as f64;
             candidate_filter.accepted = Some(accepted);
         }
         candidate_filter

@@ -321,6 +321,7 @@ mod tests {
                 id: name.clone(),
                 labels: Labels::default(),
                 expire_time: None,
+                provisional: false,
                 revision: Revision::FIRST,
                 create_time: now(),
                 update_time: now(),

@@ -68,7 +68,7 @@ impl SnapshotInspection {
             let (key, rows) = &content.spaces[*space];
             let owner = content.entries.get(rows.owner(*row).0 as usize).and_then(Option::as_ref);
             let same = |(one, other): (&f32, &f32)| one.to_bits() == other.to_bits();
-            *key == stored.template.space
+            key.space == stored.template.space
                 && owner.is_some_and(|owner| owner.id == stored.template.identity)
                 && rows.values(*row).iter().zip(stored.embedding.values()).all(same)
         })

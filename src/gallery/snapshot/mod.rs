@@ -20,7 +20,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use domain::{CollectionUid, EmbeddingSpace, Position};
+use crate::space::SpaceKey;
+use domain::{CollectionUid, Position};
 
 pub use folder::SnapshotDirLock;
 pub(super) use folder::{Folder, clear, newest, prune};
@@ -31,7 +32,7 @@ pub(super) use write::{SnapshotContent, SnapshotFiles, write};
 
 /// File format that this version writes and reads. It reads no other: writing a new snapshot is cheaper than supporting
 /// old formats.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const MANIFEST: &str = "manifest";
 const ROSTER: &str = "roster";
 
@@ -66,8 +67,7 @@ struct SnapshotManifest {
     uid: CollectionUid,
     position: Position,
     /// Checksum of the log entry at `position`. It detects a log that was restored to an earlier state and continued
-    /// differently. Format 1 calls it `mark`.
-    #[serde(rename = "mark")]
+    /// differently.
     entry_checksum: u32,
     /// Number of lines in the roster file.
     slots: usize,
@@ -76,7 +76,8 @@ struct SnapshotManifest {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct SpaceManifest {
-    space: EmbeddingSpace,
+    #[serde(flatten)]
+    key: SpaceKey,
     /// File name in the directory.
     file: String,
     rows: usize,

@@ -39,11 +39,12 @@ pub(crate) fn read(folder: &Path, uid: CollectionUid, packing: Packing) -> Resul
     let mut files = HashMap::new();
     let mut spaces = Vec::new();
     for space_manifest in &manifest.spaces {
-        let file = RowsFile::open(&folder, &space_manifest.file, space_manifest.space.dimension, space_manifest.rows)?;
+        let key = space_manifest.key;
+        let file = RowsFile::open(&folder, &space_manifest.file, key.space.dimension, space_manifest.rows)?;
         let file = Arc::new(file);
         let records = read_records(&file, &entries)?;
-        spaces.push((space_manifest.space, Rows::mapped(space_manifest.space, packing, file.mapped(), &records)));
-        files.insert(space_manifest.space, file);
+        spaces.push((key, Rows::mapped(key.space, packing, file.mapped(), &records)));
+        files.insert(key, file);
     }
     let roster = Arc::new(OpenOptions::new().write(true).open(&path).map_err(SnapshotError::disk(&path))?);
     let content =

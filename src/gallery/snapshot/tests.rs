@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    Gallery, GalleryOptions, Query,
+    Gallery, GalleryOptions, Query, Searched,
     collection::CollectionIndex,
     rows::kernel::Packing,
     testbed::{LogWriter, embedding, id, names, now, unit_rows},
@@ -174,6 +174,27 @@ fn a_template_that_moved_after_the_snapshot_is_there_after_a_restart() {
     let gone = fixture.writer.forget_identity("p5");
     fixture.append(gone);
     assert!(!fixture.holds(&numbers), "erased with its new identity");
+}
+
+#[test]
+fn a_restart_knows_who_is_provisional_and_who_was_enrolled_since() {
+    let mut fixture = SnapshotFixture::new(10);
+    for (name, row) in [("seen", 3), ("promoted", 5)] {
+        let labelled = fixture.writer.label_provisional(name, true);
+        let enrolled = fixture.writer.enroll(name, &fixture.rows[row].clone());
+        fixture.append([labelled, enrolled].concat());
+    }
+    assert!(fixture.index.write_snapshot().expect("written"));
+    let promoted = fixture.writer.label_provisional("promoted", false);
+    fixture.append(promoted);
+    let again = open(fixture.root.path());
+    again.load_snapshot().expect("whole").expect("there").install();
+    again.apply(&fixture.log).expect("in order");
+    assert_eq!(again.counts(), fixture.index.counts());
+    assert_eq!((again.counts().enrolled.identities, again.counts().provisional.identities), (11, 1));
+    assert_same_answers(&fixture.index, &again, &fixture.rows);
+    let provisional = Query { searched: Searched::Provisional, ..Query::top(3) };
+    assert_eq!(names(&again.search(&embedding(&fixture.rows[3]), &provisional)), ["seen"]);
 }
 
 #[test]

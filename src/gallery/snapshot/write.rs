@@ -16,8 +16,9 @@ use super::{
 use crate::{
     roster::{RosterEntries, Slot},
     rows::{Rows, mapped::MappedRows},
+    space::SpaceKey,
 };
-use domain::{CollectionUid, EmbeddingSpace, Position, TemplateId};
+use domain::{CollectionUid, Position, TemplateId};
 
 /// Input of a snapshot: a collection's state at one position of its log.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ pub(crate) struct SnapshotContent {
     pub(crate) entry_checksum: u32,
     /// The identity of each slot.
     pub(crate) entries: RosterEntries,
-    pub(crate) spaces: Vec<(EmbeddingSpace, Rows)>,
+    pub(crate) spaces: Vec<(SpaceKey, Rows)>,
 }
 
 /// Open files of the newest snapshot, with what is needed to erase from them.
@@ -34,7 +35,7 @@ pub(crate) struct SnapshotContent {
 pub(crate) struct SnapshotFiles {
     pub(crate) position: Position,
     pub(super) folder: Arc<Folder>,
-    pub(super) files: HashMap<EmbeddingSpace, Arc<RowsFile>>,
+    pub(super) files: HashMap<SpaceKey, Arc<RowsFile>>,
     pub(super) roster: Arc<File>,
     /// Byte offset of each slot's line, and of the end.
     pub(super) lines: Vec<u64>,
@@ -82,10 +83,10 @@ fn write_files(partial: &Path, uid: CollectionUid, content: &SnapshotContent) ->
     folder::make_private(partial).map_err(SnapshotError::disk(partial))?;
     let lines = write_roster(&partial.join(ROSTER), &content.entries)?;
     let mut spaces = Vec::new();
-    for (number, (space, rows)) in content.spaces.iter().enumerate() {
+    for (number, (key, rows)) in content.spaces.iter().enumerate() {
         let file = format!("{number}.rows");
-        write_rows(&partial.join(&file), space.dimension, rows)?;
-        spaces.push(SpaceManifest { space: *space, file, rows: rows.len() });
+        write_rows(&partial.join(&file), key.space.dimension, rows)?;
+        spaces.push(SpaceManifest { key: *key, file, rows: rows.len() });
     }
     let slots = content.entries.len();
     let manifest = SnapshotManifest {
@@ -131,15 +132,15 @@ impl SnapshotFiles {
         let roster = OpenOptions::new().write(true).open(&path).map_err(SnapshotError::disk(&path))?;
         let roster = Arc::new(roster);
         let mut files = HashMap::new();
-        for (number, (space, rows)) in content.spaces.iter().enumerate() {
-            let file = RowsFile::open(&folder, &format!("{number}.rows"), space.dimension, rows.len())?;
-            files.insert(*space, Arc::new(file));
+        for (number, (key, rows)) in content.spaces.iter().enumerate() {
+            let file = RowsFile::open(&folder, &format!("{number}.rows"), key.space.dimension, rows.len())?;
+            files.insert(*key, Arc::new(file));
         }
         Ok(Self { position: content.position, folder, files, roster, lines, is_synced: true })
     }
 
-    pub(crate) fn mapped(&self, space: &EmbeddingSpace) -> Option<&Arc<MappedRows>> {
-        self.files.get(space).map(|file| file.mapped())
+    pub(crate) fn mapped(&self, key: &SpaceKey) -> Option<&Arc<MappedRows>> {
+        self.files.get(key).map(|file| file.mapped())
     }
 
     /// Overwrites the template in the files that hold it.

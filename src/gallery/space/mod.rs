@@ -9,6 +9,7 @@ use std::{
 };
 
 use rayon::ThreadPool;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     GalleryOptions, MemoryBytes,
@@ -50,6 +51,14 @@ pub(crate) enum GraphTask {
     Insert,
     /// The space has become small.
     Drop,
+}
+
+/// The templates of one space, by whether their identities are provisional. Both kinds have an index of their own, so
+/// that provisional identities have no part in searches, statistics and rehearsals of the enrolled ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct SpaceKey {
+    pub(crate) space: EmbeddingSpace,
+    pub(crate) provisional: bool,
 }
 
 #[derive(Debug)]
@@ -358,6 +367,14 @@ impl SpaceIndex {
                 self.owned.remove(&owner);
             }
         }
+    }
+
+    /// Removes the templates of an identity and returns them with their values, in the order of their enrollment.
+    pub(crate) fn take_owner(&mut self, owner: Slot) -> Vec<(RowRecord, Vec<f32>)> {
+        let taken = |row: usize| (self.rows.record(row), self.rows.values(row).to_vec());
+        let taken = self.rows_of(owner).into_iter().map(taken).collect();
+        self.forget_owner(owner);
+        taken
     }
 
     /// Returns the removed templates.

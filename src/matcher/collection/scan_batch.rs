@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tracing::Span;
 
 use domain::{Candidate, Embedding, Filter, Pooling, Similarity, Timestamp};
-use gallery::{CollectionIndex, Query, SCAN_BATCH_MAX};
+use gallery::{CollectionIndex, Query, Searched, SCAN_BATCH_MAX};
 
 /// Which candidates a scan returns.
 #[derive(Debug, Clone)]
@@ -19,6 +19,14 @@ pub(crate) struct CandidateQuery {
     pub(crate) limit: usize,
     pub(crate) filter: Option<Filter>,
     pub(crate) similarity_min: Option<Similarity>,
+    pub(crate) searched: Searched,
+}
+
+impl CandidateQuery {
+    /// The `limit` most similar enrolled identities.
+    pub(crate) fn top(limit: usize) -> Self {
+        Self { limit, filter: None, similarity_min: None, searched: Searched::Enrolled }
+    }
 }
 
 /// The scan requests that wait for a collection.
@@ -71,13 +79,14 @@ impl ScanBatch {
 
 impl ScanRequest {
     fn search(&self) -> (&Embedding, Query<'_>) {
-        let CandidateQuery { limit, filter, similarity_min } = &self.query;
+        let CandidateQuery { limit, filter, similarity_min, searched } = &self.query;
         let query = Query {
             limit: *limit,
             filter: filter.as_ref(),
             now: self.now,
             pooling: self.pooling,
             similarity_min: *similarity_min,
+            searched: *searched,
         };
         (&self.probe, query)
     }

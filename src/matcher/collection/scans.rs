@@ -15,6 +15,7 @@ use crate::matcher::{
     request::fault::Fault,
 };
 use domain::{Candidate, Clock, Embedding, IdentityId, Ranking, Reranking, Similarity};
+use gallery::Searched;
 use ranking::SHORTLIST;
 
 /// Runs gallery scans. Clones share one pool.
@@ -89,12 +90,13 @@ impl Scans {
         query: CandidateQuery,
     ) -> Result<(Vec<Candidate>, Ranking), Fault> {
         let by = handle.collection.policy.reranking;
-        if by == Reranking::Off {
+        // Re-ranking compares enrolled identities only.
+        if by == Reranking::Off || query.searched != Searched::Enrolled {
             return Ok((self.nearest(handle, probe, query).await?, Ranking::Similarity));
         }
         let (limit, least) = (query.limit, query.similarity_min.unwrap_or(Similarity::LOWEST));
         // Re-ranking also needs the neighbours that the answer does not list.
-        let wide = CandidateQuery { limit: limit.max(SHORTLIST), filter: query.filter, similarity_min: None };
+        let wide = CandidateQuery { limit: limit.max(SHORTLIST), similarity_min: None, ..query };
         let nearest = self.nearest(handle, probe, wide).await?;
         let identities: Vec<IdentityId> = nearest.iter().map(|candidate| candidate.identity.clone()).collect();
         let (index, embedding) = (Arc::clone(&handle.index), probe.clone());

@@ -82,6 +82,18 @@ impl Judging {
         thresholds
     }
 
+    /// The similarity that would be KNOWN in a gallery of the provisional identities of a space; `None` without a
+    /// calibration.
+    pub(crate) async fn provisional_threshold(
+        &self,
+        handle: &CollectionHandle,
+        space: EmbeddingSpace,
+    ) -> Option<Similarity> {
+        let in_force = self.in_force(handle, space, WaitLimits::Request).await?;
+        let identities = handle.index.provisional_in(space).max(1);
+        in_force.calibration.thresholds(handle.collection.policy, identities).point.threshold_known
+    }
+
     /// The calibration in force of a space. An active one of another space or pooling does not fit these similarities;
     /// then the rehearsal or the model package replaces it.
     pub(crate) async fn in_force(

@@ -193,7 +193,7 @@ impl Judging {
         let settings = WeighingSettings { pooling: handle.collection.policy.pooling, now: self.clock.now() };
         let mut weighed = WeighedCandidates::default();
         for width in WIDTHS.into_iter().map(|width| width.max(limit)) {
-            let query = CandidateQuery { limit: width, filter: filter.clone(), similarity_min: None };
+            let query = CandidateQuery { filter: filter.clone(), ..CandidateQuery::top(width) };
             let one = |scale: &FusionScale| self.scans.scan(handle, scale.view.embedding.clone(), query.clone());
             let found = futures::future::try_join_all(input.scales.iter().map(one)).await?;
             let unlisted = input.unlisted_ratio_max(&found, width);

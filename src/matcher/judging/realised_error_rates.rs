@@ -24,7 +24,7 @@ use domain::{
     CollectionUid, DecisionKind, Embedding, EmbeddingSpace, Entry, EntryKind, IdentityId, Modality, ModelDigest,
     Policy, Pooling, Position, Reason, SpaceName, TemplateId, Timestamp,
 };
-use gallery::{CollectionIndex, Gallery, GalleryOptions, Query};
+use gallery::{CollectionIndex, Gallery, GalleryOptions, Query, Searched};
 
 const HALVINGS: usize = 8;
 const RESAMPLES: usize = 1000;
@@ -127,7 +127,7 @@ fn halve(people: &People, seen: &mut [Trials], random: &mut Xoshiro256PlusPlus) 
 
 fn nearest(index: &CollectionIndex, probe: &Embedding) -> f32 {
     let now = Timestamp::UNIX_EPOCH;
-    let query = Query { limit: 1, filter: None, now, pooling: Pooling::Best, similarity_min: None };
+    let query = Query { limit: 1, filter: None, now, pooling: Pooling::Best, similarity_min: None, searched: Searched::Enrolled };
     index.search(probe, &query)[0].similarity.0
 }
 
@@ -231,6 +231,7 @@ fn try_chimeras(chimeras: &[Chimera], trials: &mut ChimeraTrials, random: &mut X
                 now: Timestamp::UNIX_EPOCH,
                 pooling: Pooling::Best,
                 similarity_min: None,
+                searched: Searched::Enrolled,
             };
             index.search(probe, &query)
         });

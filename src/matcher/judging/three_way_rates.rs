@@ -18,7 +18,7 @@ use domain::{
     CollectionUid, DecisionKind, Embedding, IdentityId, Modality, OpenSetRule, OperatingPoint, PackageCalibration,
     Policy, Pooling, Timestamp,
 };
-use gallery::{CollectionIndex, Gallery, GalleryOptions, Query, RehearsalLimits};
+use gallery::{CollectionIndex, Gallery, GalleryOptions, Query, RehearsalLimits, Searched};
 
 /// Random galleries in each half, without `SEMBLANCE_TEST_DRAWS`; `make promises` asks for six.
 const DRAWS: usize = 1;
@@ -125,6 +125,7 @@ fn answer(index: &CollectionIndex, thresholds: &Thresholds, probe: &Embedding) -
         now: Timestamp::UNIX_EPOCH,
         pooling: Pooling::Best,
         similarity_min: None,
+        searched: Searched::Enrolled,
     };
     let candidates = index.search(probe, &query);
     let identities: Vec<IdentityId> = candidates.iter().map(|candidate| candidate.identity.clone()).collect();

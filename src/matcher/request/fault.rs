@@ -66,6 +66,8 @@ pub enum Fault {
     CollectionExists(CollectionId),
     #[error("identity {0} already exists; enroll adds templates to it")]
     IdentityExists(IdentityId),
+    #[error("identity {0} is provisional: update it with provisional = false, or merge it into an enrolled identity")]
+    IdentityProvisional(IdentityId),
     #[error("the record has changed since it was read and has another etag; read it again")]
     EtagMoved,
     #[error("this request id belongs to another request; choose a new one")]
@@ -230,6 +232,7 @@ impl Fault {
             | Self::ExternalSpace { .. }
             | Self::OtherSpace { .. }
             | Self::SpaceNameTaken(_)
+            | Self::IdentityProvisional(_)
             | Self::TooManyTemplates { .. }
             | Self::TooManyCalibrations(_)
             | Self::TooFewTrials { .. }
@@ -287,6 +290,7 @@ impl Fault {
             Self::RevertBlocked { .. } => "REVERT_BLOCKED",
             Self::SplitLeavesNothing(_) => "SPLIT_LEAVES_NOTHING",
             Self::CollectionExists(_) | Self::IdentityExists(_) => "ALREADY_EXISTS",
+            Self::IdentityProvisional(_) => "IDENTITY_PROVISIONAL",
             Self::RequestIdReused => "REQUEST_ID_REUSED",
             Self::EtagMoved => "ETAG_MOVED",
             Self::NoEncoder(_) => "NO_MODEL",
@@ -327,6 +331,7 @@ impl Fault {
             | Self::NoModel(_)
             | Self::CollectionExists(_)
             | Self::IdentityExists(_)
+            | Self::IdentityProvisional(_)
             | Self::RequestIdReused
             | Self::EtagMoved
             | Self::NoEncoder(_)

@@ -24,6 +24,8 @@ pub(crate) struct Plan {
     known: HashMap<IdentityId, PlannedIdentity>,
     changes: Vec<Change>,
     templates: u64,
+    /// Whether templates are added to provisional identities: only those of sightings are.
+    is_of_sightings: bool,
 }
 
 /// An identity and the number of its templates.
@@ -47,13 +49,13 @@ impl Plan {
         let planned =
             |EnrolledIdentity { identity, templates }| (identity.id.clone(), PlannedIdentity { identity, templates });
         let known = known.into_iter().map(planned).collect();
-        Self { collection, head, known, changes: Vec::new(), templates: 0 }
+        Self { collection, head, known, changes: Vec::new(), templates: 0, is_of_sightings: false }
     }
 
     /// Plans to create or relabel an identity and to add its templates.
     ///
     /// # Errors
-    /// [`Fault::TooManyTemplates`], [`Fault::GalleryFull`], [`Fault::OtherSpace`], [`Fault::SpaceNameTaken`], or invalid
+    /// [`Fault::IdentityProvisional`], [`Fault::TooManyTemplates`], [`Fault::GalleryFull`], [`Fault::OtherSpace`], [`Fault::SpaceNameTaken`], or invalid
     /// labels; then the plan is unchanged.
     pub(crate) fn admit(
         &mut self,
@@ -68,6 +70,9 @@ impl Plan {
             Some(known) if known.identity.is_expired(now) => (true, None),
             known => (false, known),
         };
+        if known.is_some_and(|known| known.identity.provisional && !self.is_of_sightings) {
+            return Err(Fault::IdentityProvisional(id.clone()));
+        }
         let limit = writes.options.templates_per_identity_max;
         if known.is_some_and(|known| known.templates + more > limit) {
             return Err(Fault::TooManyTemplates { identity: id.clone(), limit });
@@ -79,7 +84,7 @@ impl Plan {
                 let (labels, revision) = (labels.clone(), Revision::FIRST);
                 let (id, create_time, update_time) = (id.clone(), now, now);
                 let expire_time = self.collection.policy.expire_time(now);
-                (Identity { id, labels, expire_time, revision, create_time, update_time }, true)
+                (Identity { id, labels, expire_time, provisional: false, revision, create_time, update_time }, true)
             }
             Some(PlannedIdentity { identity: known, .. }) => {
                 let merged = known.labels.merged(labels)?;
@@ -157,6 +162,14 @@ impl CollectionTurn {
         plan.assign(assignment);
         self.carry_out(plan).await?;
         Ok(templates)
+    }
+
+    /// Appends the templates of a sighting to the identity of sightings, which exists.
+    pub(crate) async fn admit_sighting(&mut self, id: &IdentityId, encoded: Vec<Encoded>) -> Result<(), Fault> {
+        let mut plan = self.plan(std::slice::from_ref(id)).await?;
+        plan.is_of_sightings = true;
+        plan.admit(self.writes(), id, &Labels::default(), encoded)?;
+        self.carry_out(plan).await
     }
 
     /// Begins a plan for these identities.

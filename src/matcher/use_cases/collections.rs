@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use crate::matcher::{Matcher, request::context::Context, request::fault::Fault, turn::idempotency};
 use domain::{
-    Collection, CollectionId, CollectionStats, CollectionUid, DIMENSION_MAX, EmbeddingSpace, Modality, ModelDigest,
+    Collection, CollectionCounts, CollectionId, CollectionUid, DIMENSION_MAX, EmbeddingSpace, Modality, ModelDigest,
     OpenSetRule, PadPolicy, Policy, Pooling, Position, QualityPolicy, Reranking, ReviewPolicy, Revision, SpaceBinding,
-    SpaceName, SpaceRole,
+    SpaceName, SpaceRole, UncertainRule,
 };
 use store::{KeyedAnswer, StoreError};
 
@@ -48,6 +48,8 @@ pub struct CollectionPatch {
     pub person_half_life: Option<Duration>,
     /// The inner `None` removes the limit. Only identities that are created later get another expire time.
     pub identity_ttl: Option<Option<Duration>>,
+    pub uncertain: Option<UncertainRule>,
+    pub provisional_ttl: Option<Duration>,
     pub reranking: Option<Reranking>,
     pub review_share: Option<f64>,
     /// External spaces to declare beside the existing ones; none is ever removed.
@@ -68,7 +70,7 @@ impl Matcher {
             uid,
             id,
             display_name: display_name(draft.display_name)?,
-            policy: draft.policy.checked()?,
+            policy: checked(draft.policy)?,
             spaces: Vec::new(),
             revision: Revision::FIRST,
             create_time: now,
@@ -107,8 +109,8 @@ impl Matcher {
 
     /// The identities and templates of a collection in memory.
     #[must_use]
-    pub fn stats(&self, id: &CollectionId) -> CollectionStats {
-        self.replica.directory().get(id).map(|handle| handle.index.stats()).unwrap_or_default()
+    pub fn stats(&self, id: &CollectionId) -> CollectionCounts {
+        self.replica.directory().get(id).map(|handle| handle.index.counts()).unwrap_or_default()
     }
 
     pub async fn update_collection(&self, id: &CollectionId, patch: CollectionPatch) -> Result<Collection, Fault> {
@@ -132,7 +134,7 @@ impl Matcher {
         if let Some(name) = patch.display_name {
             collection.display_name = display_name(name)?;
         }
-        collection.policy = Policy {
+        let policy = Policy {
             target_fpir: patch.target_fpir.unwrap_or(collection.policy.target_fpir),
             target_fmr: patch.target_fmr.unwrap_or(collection.policy.target_fmr),
             target_duplicates: patch.target_duplicates.unwrap_or(collection.policy.target_duplicates),
@@ -145,8 +147,10 @@ impl Matcher {
             identity_ttl: patch.identity_ttl.unwrap_or(collection.policy.identity_ttl),
             reranking: patch.reranking.unwrap_or(collection.policy.reranking),
             review_share: patch.review_share.unwrap_or(collection.policy.review_share),
-        }
-        .checked()?;
+            uncertain: patch.uncertain.unwrap_or(collection.policy.uncertain),
+            provisional_ttl: patch.provisional_ttl.unwrap_or(collection.policy.provisional_ttl),
+        };
+        collection.policy = checked(policy)?;
         self.declare(&mut collection, &patch.spaces)?;
         collection.revision = read.next();
         collection.update_time = self.clock.now();
@@ -226,4 +230,14 @@ impl Matcher {
         }
         Ok(())
     }
+}
+
+/// # Errors
+/// An invalid argument when a number is out of range, or two settings of an uncertain answer exclude each other.
+fn checked(policy: Policy) -> Result<Policy, Fault> {
+    if policy.uncertain == UncertainRule::Provisional && policy.review != ReviewPolicy::Off {
+        let problem = "provisional identities and review exclude each other: turn one of policy.uncertain and policy.review off";
+        return Err(Fault::invalid("policy.uncertain", problem));
+    }
+    Ok(policy.checked()?)
 }

@@ -38,7 +38,7 @@ impl Evidence {
         if !refusals.is_empty() {
             return (DecisionKind::Rejected, refusals);
         }
-        let decision = decision::decide(&self.thresholds, self.policy.open_set, &self.candidates, self.posterior);
+        let decision = self.open_set();
         (decision.kind, decision.reasons)
     }
 }
@@ -55,7 +55,8 @@ impl PastDecision {
             reasons.push(Reason::AutoAccepted);
         }
         // These reasons were added after the decision.
-        let is_effect = |reason: &Reason| matches!(reason, Reason::ReviewFull | Reason::ReviewShareSpent);
+        let is_effect =
+            |reason: &Reason| matches!(reason, Reason::ReviewFull | Reason::ReviewShareSpent | Reason::SeveralSightings);
         let past: Vec<Reason> = self.answer.reasons.iter().copied().filter(|reason| !is_effect(reason)).collect();
         DecisionReplay { same: kind == self.answer.kind && reasons == past, kind, reasons }
     }

@@ -21,8 +21,29 @@ pub struct IdentityPatch {
     pub labels: Option<Labels>,
     /// The inner `None` removes the expire time.
     pub expire_time: Option<Option<Timestamp>>,
+    /// False enrolls a provisional identity.
+    pub provisional: Option<bool>,
     /// Change only if the record still has this revision.
     pub expected: Option<Revision>,
+}
+
+/// Which identities a list has.
+#[derive(Debug, Clone, Default)]
+pub struct ListedIdentities {
+    pub filter: Option<Filter>,
+    /// Only provisional identities, or none of them.
+    pub provisional: Option<bool>,
+}
+
+impl ListedIdentities {
+    fn is_all(&self) -> bool {
+        self.filter.is_none() && self.provisional.is_none()
+    }
+
+    fn includes(&self, identity: &Identity) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.accepts(&identity.labels))
+            && self.provisional.is_none_or(|provisional| identity.provisional == provisional)
+    }
 }
 
 impl Matcher {
@@ -41,6 +62,7 @@ impl Matcher {
             id: id.clone(),
             labels: draft.labels,
             expire_time: draft.expire_time,
+            provisional: false,
             revision: Revision::FIRST,
             create_time: now,
             update_time: now,
@@ -79,7 +101,7 @@ impl Matcher {
         collection: &CollectionId,
         after: Option<&IdentityId>,
         limit: u32,
-        filter: Option<&Filter>,
+        listed: &ListedIdentities,
     ) -> Result<(Vec<Identity>, Option<IdentityId>), Fault> {
         /// Rows per read, and the maximum reads per page.
         const READ: u32 = 1000;
@@ -88,13 +110,13 @@ impl Matcher {
         let now = self.clock.now();
         let mut passed = Vec::new();
         let mut after = after.cloned();
-        let read = if filter.is_some() { READ } else { limit };
+        let read = if listed.is_all() { limit } else { READ };
         for _ in 0..READS_MAX {
             let page = self.store.in_collection(uid).identities(after.as_ref(), read).await?;
             let last = page.len() < read as usize;
             for identity in page {
                 after = Some(identity.id.clone());
-                if !identity.is_expired(now) && filter.is_none_or(|f| f.accepts(&identity.labels)) {
+                if !identity.is_expired(now) && listed.includes(&identity) {
                     passed.push(identity);
                 }
                 if passed.len() == limit as usize {
@@ -122,6 +144,14 @@ impl Matcher {
                     let mut identity = present(turn, &id, patch.expected).await?;
                     if identity.is_expired(turn.now()) {
                         return Err(Fault::NoIdentity(id));
+                    }
+                    if patch.provisional == Some(true) && !identity.provisional {
+                        let problem = "an enrolled identity does not become provisional";
+                        return Err(Fault::invalid("identity.provisional", problem));
+                    }
+                    if patch.provisional == Some(false) && identity.provisional {
+                        identity.provisional = false;
+                        identity.expire_time = turn.handle().collection.policy.expire_time(turn.now());
                     }
                     if let Some(labels) = patch.labels {
                         identity.labels = labels;

@@ -20,6 +20,7 @@ pub(crate) mod revert;
 pub(crate) mod review;
 pub(crate) mod review_policy;
 pub(crate) mod search;
+pub(crate) mod sightings;
 pub(crate) mod survey;
 pub(crate) mod templates;
 #[cfg(test)]

@@ -74,8 +74,8 @@ impl Matcher {
     /// Moves all templates of the sources to the target, and removes the sources.
     ///
     /// # Errors
-    /// [`Fault::NoIdentity`], [`Fault::IdentityMerged`], [`Fault::IdentityExpired`], [`Fault::WouldBeTooMany`], and
-    /// [`Fault::Invalid`] for sources that are no set of other identities.
+    /// [`Fault::NoIdentity`], [`Fault::IdentityMerged`], [`Fault::IdentityExpired`], [`Fault::WouldBeTooMany`],
+    /// [`Fault::IdentityProvisional`] if enrolled templates would become provisional, and [`Fault::Invalid`] for sources that are no set of other identities.
     pub async fn merge_identities(
         &self,
         context: &Context,
@@ -119,6 +119,9 @@ pub(crate) async fn merge_in_turn(
     let mut labels = before.labels.clone();
     for source in &draft.sources {
         let record = living(turn, source).await?;
+        if before.provisional && !record.provisional {
+            return Err(Fault::IdentityProvisional(before.id));
+        }
         if draft.labels == MergedLabels::Fill {
             labels = record.labels.merged(&labels)?;
         }
@@ -199,6 +202,7 @@ async fn split_in_turn(turn: &mut CollectionTurn, draft: SplitDraft) -> Result<R
         labels,
         // What was to be deleted at a time still is.
         expire_time: origin.expire_time,
+        provisional: origin.provisional,
         revision: Revision::FIRST,
         create_time: now,
         update_time: now,

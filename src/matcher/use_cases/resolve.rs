@@ -17,6 +17,7 @@ use crate::matcher::{
         resolve_result::{Evidence, ResolveMode, ResolveResult, StoredDecision},
         review_policy::AnswerInTurn,
         search::refuse_similarity_min,
+        sightings::makes_provisional,
     },
 };
 use decision::{
@@ -25,7 +26,7 @@ use decision::{
 };
 use domain::{
     Assignment, Candidate, CollectionId, DecisionId, DecisionKind, IdentityId, Labels, OpenSetRule, Reason,
-    ReviewPolicy, Sample, Similarity,
+    ReviewPolicy, Sample, Similarity, UncertainRule,
 };
 
 /// A resolve request.
@@ -43,19 +44,20 @@ pub struct Resolution {
 }
 
 /// An answer and its evidence.
-struct OpenSetAnswer {
-    answer: ResolveResult,
-    evidence: Evidence,
+pub(crate) struct OpenSetAnswer {
+    pub(crate) answer: ResolveResult,
+    pub(crate) evidence: Evidence,
 }
 
 /// The input of both decisions of one resolve: the first without the turn, the second inside it.
-struct ResolveInput {
-    probe: Probe,
-    usable: UsableModalities,
+#[derive(Clone)]
+pub(crate) struct ResolveInput {
+    pub(crate) probe: Probe,
+    pub(crate) usable: UsableModalities,
     limit: usize,
     min_similarity: Option<Similarity>,
     mode: ResolveMode,
-    labels: Labels,
+    pub(crate) labels: Labels,
 }
 
 /// The candidates of a resolve, and the posterior from them.
@@ -95,13 +97,17 @@ impl Matcher {
         } else {
             self.rejected(&handle, &input, refusals)
         };
+        let joined = self.seen_before(&handle, &input, &first.answer).await?;
         let changes = match first.answer.kind {
             DecisionKind::New => true,
-            DecisionKind::Uncertain => policy.review != ReviewPolicy::Off,
-            DecisionKind::Known | DecisionKind::Rejected => false,
+            DecisionKind::Uncertain => {
+                policy.review != ReviewPolicy::Off || policy.uncertain != UncertainRule::Off
+            }
+            DecisionKind::Known | DecisionKind::Rejected => joined.is_some(),
         };
         if !changes || mode == ResolveMode::DryRun {
-            let OpenSetAnswer { answer, evidence } = first;
+            let OpenSetAnswer { mut answer, evidence } = first;
+            answer.provisional = joined;
             let decision = StoredDecision { mode, answer: answer.clone(), evidence };
             self.decision_log.push(handle.collection.uid, decision.record(self.clock.now())?);
             count(&answer);
@@ -134,18 +140,19 @@ impl Matcher {
             samples: input.probe.reports(),
             review_case: None,
             posterior: None,
+            provisional: None,
+            sightings: 1,
         };
         OpenSetAnswer { answer, evidence: input.evidence(handle, Vec::new(), None) }
     }
 
-    async fn decide(&self, handle: &CollectionHandle, input: &ResolveInput) -> Result<OpenSetAnswer, Fault> {
+    pub(crate) async fn decide(&self, handle: &CollectionHandle, input: &ResolveInput) -> Result<OpenSetAnswer, Fault> {
         // The margin needs the second candidate, however few the caller lists.
         let listed = input.limit.max(2);
         let OpenSetSearch { mut candidates, posterior } = self.open_set_search(handle, input, listed).await?;
         candidates.truncate(listed);
-        let thresholds = &input.usable.thresholds;
-        let decision = decision::decide(thresholds, handle.collection.policy.open_set, &candidates, posterior);
         let evidence = input.evidence(handle, candidates.clone(), posterior);
+        let decision = evidence.open_set();
         let best = candidates.first().map(|c| c.identity.clone());
         candidates.truncate(input.limit);
         candidates.retain(|c| input.min_similarity.is_none_or(|least| c.similarity >= least));
@@ -159,13 +166,15 @@ impl Matcher {
             candidates,
             similarity: decision.similarity,
             margin: decision.margin,
-            operating_point: thresholds.point,
+            operating_point: input.usable.thresholds.point,
             model: input.usable.view.model.clone(),
             modality: Some(input.usable.view.modality()),
             token: handle.token(),
             samples: input.probe.reports(),
             review_case: None,
             posterior,
+            provisional: None,
+            sightings: 1,
         };
         Ok(OpenSetAnswer { answer, evidence })
     }
@@ -182,7 +191,7 @@ impl Matcher {
             return Ok(OpenSetSearch { candidates: weighed.candidates, posterior: weighed.posterior });
         }
         // The decider needs this many neighbours.
-        let query = CandidateQuery { limit: listed.max(NEIGHBOURS_MAX), filter: None, similarity_min: None };
+        let query = CandidateQuery::top(listed.max(NEIGHBOURS_MAX));
         let candidates = self.scans.nearest(handle, &input.usable.view.embedding, query).await?;
         let posterior = self.posterior(handle, &input.usable.view, &candidates).await?;
         Ok(OpenSetSearch { candidates, posterior })
@@ -221,14 +230,23 @@ impl Matcher {
             // A modality without templates at the first decision may have some now.
             input.usable = self.judging.usable_modalities(&handle, &input.probe).await;
         }
-        let OpenSetAnswer { answer, evidence } = self.decide(&handle, &input).await?;
+        let mut decided = self.decide(&handle, &input).await?;
+        let joined = self.seen_before(&handle, &input, &decided.answer).await?;
+        if let Some(joined) = &joined {
+            decided = self.decide_together(&handle, &input, decided, joined).await?;
+        }
+        let OpenSetAnswer { answer, evidence } = decided;
         let mut pending = AnswerInTurn { resolved: answer, evidence, probe: input.probe, labels: input.labels };
-        if pending.resolved.kind == DecisionKind::New {
+        if let Some(joined) = joined {
+            self.join(turn, &mut pending, joined).await?;
+        } else if pending.resolved.kind == DecisionKind::New {
             let id = IdentityId::new(&turn.fresh_id().to_string())?;
             let parts = std::mem::take(&mut pending.probe.parts);
             turn.admit(&id, &pending.labels, parts, &Assignment::Enrolled).await?;
             pending.resolved.identity = Some(id);
             pending.resolved.enrolled = true;
+        } else if makes_provisional(&pending) {
+            self.make_provisional(turn, &mut pending).await?;
         } else {
             self.reviews.follow_up(turn, &mut pending).await?;
         }
@@ -251,6 +269,7 @@ impl ResolveInput {
             candidates,
             posterior,
             accept_level: None,
+            sightings: Vec::new(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::matcher::{request::consistency_token::ConsistencyToken, request::fault::Fault};
-use decision::Thresholds;
+use decision::{Decision, SightingAnswer, Thresholds};
 use domain::{
     Candidate, DecisionId, DecisionKind, IdentityId, Modality, OperatingPoint, Policy, Reason, ReviewCaseId,
     SampleReport, Similarity, SpaceName, Timestamp,
@@ -50,6 +50,16 @@ pub struct ResolveResult {
     /// fusion of several modalities.
     #[serde(default)]
     pub posterior: Option<f64>,
+    /// The provisional identity that the sighting joined or made; of a dry run, the one that it would join.
+    #[serde(default)]
+    pub provisional: Option<IdentityId>,
+    /// The number of sightings that the answer is about.
+    #[serde(default = "one")]
+    pub sightings: u64,
+}
+
+fn one() -> u64 {
+    1
 }
 
 /// Everything that a decision was made from. It contains no embedding.
@@ -70,6 +80,35 @@ pub struct Evidence {
     /// The posterior from which self-paced review accepted answers at that time.
     #[serde(default)]
     pub accept_level: Option<f64>,
+    /// Several sightings that are KNOWN together: what each of them is decided from. The candidates and the posterior are
+    /// then those of their mean.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sightings: Vec<SightingEvidence>,
+}
+
+/// What one of several sightings is decided from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SightingEvidence {
+    /// The best two.
+    pub candidates: Vec<Candidate>,
+    pub posterior: Option<f64>,
+}
+
+impl Evidence {
+    /// The open-set decision from this evidence.
+    pub(crate) fn open_set(&self) -> Decision {
+        let rule = self.policy.open_set;
+        let mean = decision::decide(&self.thresholds, rule, &self.candidates, self.posterior);
+        if self.sightings.is_empty() {
+            return mean;
+        }
+        let answer = |one: &SightingEvidence| SightingAnswer {
+            kind: decision::decide(&self.thresholds, rule, &one.candidates, one.posterior).kind,
+            best: one.candidates.first().map(|best| best.identity.clone()),
+        };
+        let answers: Vec<SightingAnswer> = self.sightings.iter().map(answer).collect();
+        decision::decide_sightings(mean, self.candidates.first().map(|best| &best.identity), &answers)
+    }
 }
 
 /// The stored form of a decision.

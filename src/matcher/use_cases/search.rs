@@ -5,6 +5,7 @@ use crate::matcher::{
     request::context::Context, request::fault::Fault,
 };
 use domain::{Candidate, CollectionId, Filter, Modality, Ranking, Sample, SampleReport, Similarity, SpaceName};
+use gallery::Searched;
 
 /// A search request.
 #[derive(Debug, Clone)]
@@ -14,6 +15,8 @@ pub struct Search {
     pub limit: usize,
     pub filter: Option<Filter>,
     pub min_similarity: Option<Similarity>,
+    /// Also lists provisional identities.
+    pub includes_provisional: bool,
     pub token: Option<ConsistencyToken>,
 }
 
@@ -45,6 +48,10 @@ impl Matcher {
         let probe = self.recognition.probe(context, &handle.collection, search.samples).await?;
         let (view, fusion) = if probe.is_fused() {
             refuse_similarity_min(search.min_similarity)?;
+            if search.includes_provisional {
+                let problem = "provisional identities are of one modality; omit includeProvisional, or search one modality";
+                return Err(Fault::invalid("includeProvisional", problem));
+            }
             let usable = self.judging.usable_modalities(&handle, &probe).await;
             (usable.view, usable.fusion)
         } else {
@@ -60,8 +67,9 @@ impl Matcher {
             weighed.candidates.truncate(search.limit);
             (weighed.candidates, Ranking::Similarity, gallery_identities)
         } else {
+            let searched = if search.includes_provisional { Searched::Both } else { Searched::Enrolled };
             let query =
-                CandidateQuery { limit: search.limit, filter: search.filter, similarity_min: search.min_similarity };
+                CandidateQuery { limit: search.limit, filter: search.filter, similarity_min: search.min_similarity, searched };
             let (candidates, ranking) = self.scans.ranked(&handle, &view.embedding, query).await?;
             (candidates, ranking, handle.index.identities_in(view.embedding.space()))
         };

@@ -129,6 +129,7 @@ fn search(picture: u8) -> Search {
         limit: 2,
         filter: None,
         min_similarity: None,
+        includes_provisional: false,
         token: None,
     }
 }

@@ -2,7 +2,7 @@ use std::num::NonZeroU32;
 
 use super::*;
 use crate::{CollectionHead, DecisionRecord, IdempotencyKey, IdempotencyRecord, KeyedAnswer, StoreError};
-use domain::{PadMode, PadPolicy, Pooling, QualityPolicy};
+use domain::{PadMode, PadPolicy, Pooling, QualityPolicy, UncertainRule};
 
 on_both_databases!(
     a_collection_is_read_as_it_was_created,
@@ -49,6 +49,8 @@ async fn a_collection_is_read_as_it_was_created(subject: &Subject) {
     staff.policy = Policy {
         person_half_life: std::time::Duration::from_hours(3),
         identity_ttl: Some(std::time::Duration::from_hours(48)),
+        uncertain: UncertainRule::Provisional,
+        provisional_ttl: std::time::Duration::from_hours(72),
         target_fpir: 0.003,
         target_fmr: 1e-6,
         target_duplicates: 0.125,

@@ -18,6 +18,7 @@ async fn an_identity_is_read_as_it_was_put(subject: &Subject) {
     alice.labels =
         labels(&[("note", "it's \"quoted\" \\ %_; DROP TABLE x; --"), ("name", "Zoë 名前 🙂"), ("empty", "")]);
     alice.expire_time = Some(Timestamp::from_microsecond(1_900_000_000_123_457).expect("within the calendar"));
+    alice.provisional = true;
     alice.revision = Revision(12);
     alice.create_time = Timestamp::from_microsecond(-7).expect("within the calendar");
     append(&subject.store, uid, &[Change::PutIdentity(alice.clone())]).await;
@@ -30,9 +31,11 @@ async fn putting_again_replaces_the_record(subject: &Subject) {
     let mut alice = identity("alice");
     alice.labels = labels(&[("site", "north")]);
     alice.expire_time = Some(at(5));
+    alice.provisional = true;
     append(&subject.store, uid, &[Change::PutIdentity(alice.clone()), admit(1, "alice")]).await;
     alice.labels = labels(&[("floor", "2")]);
     alice.expire_time = None;
+    alice.provisional = false;
     alice.revision = Revision(2);
     alice.update_time = at(1_700_000_500);
     append(&subject.store, uid, &[Change::PutIdentity(alice.clone())]).await;

@@ -108,6 +108,7 @@ pub(crate) struct OwnedTemplateRow {
     stored: StoredTemplateRow,
     labels: Json<Labels>,
     expire_time: Option<i64>,
+    provisional: bool,
     revision: i64,
     identity_create_time: i64,
     update_time: i64,
@@ -115,11 +116,12 @@ pub(crate) struct OwnedTemplateRow {
 
 impl OwnedTemplateRow {
     pub(crate) fn read(self) -> Result<OwnedTemplate> {
-        let Self { stored, labels, expire_time, revision, identity_create_time, update_time } = self;
+        let Self { stored, labels, expire_time, provisional, revision, identity_create_time, update_time } = self;
         let identity = IdentityRow {
             id: stored.identity_id().to_owned(),
             labels,
             expire_time,
+            provisional,
             revision,
             create_time: identity_create_time,
             update_time,

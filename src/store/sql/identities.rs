@@ -25,7 +25,7 @@ impl<A: CollectionAccess> Identities for Session<A> {
         let uid = self.0.uid();
         let mut step = self.0.read().await?;
         let rows: Vec<IdentityRow> = sqlx::query_as(
-            "SELECT id, labels, expire_time, revision, create_time, update_time
+            "SELECT id, labels, expire_time, provisional, revision, create_time, update_time
              FROM identities
              WHERE collection_uid = $1 AND id > $2
              ORDER BY id
@@ -45,7 +45,7 @@ impl<A: CollectionAccess> Identities for Session<A> {
         let mut enrolled = Vec::with_capacity(ids.len());
         for piece in pieces(ids) {
             let mut select = QueryBuilder::<Database>::new(
-                "SELECT i.id, i.labels, i.expire_time, i.revision, i.create_time, i.update_time,
+                "SELECT i.id, i.labels, i.expire_time, i.provisional, i.revision, i.create_time, i.update_time,
                         (SELECT count(*)
                          FROM templates AS t
                          WHERE t.collection_uid = i.collection_uid AND t.identity_id = i.id) AS templates
@@ -73,7 +73,7 @@ pub(super) async fn by_id(
     id: &IdentityId,
 ) -> Result<Option<Identity>> {
     let row: Option<IdentityRow> = sqlx::query_as(
-        "SELECT id, labels, expire_time, revision, create_time, update_time
+        "SELECT id, labels, expire_time, provisional, revision, create_time, update_time
          FROM identities
          WHERE collection_uid = $1 AND id = $2",
     )
@@ -92,7 +92,7 @@ pub(super) async fn labelled_between(
     through: Position,
 ) -> Result<Vec<Identity>> {
     let rows: Vec<IdentityRow> = sqlx::query_as(
-        "SELECT id, labels, expire_time, revision, create_time, update_time
+        "SELECT id, labels, expire_time, provisional, revision, create_time, update_time
          FROM identities
          WHERE collection_uid = $1 AND id IN (
              SELECT identity_id
@@ -112,13 +112,14 @@ pub(super) async fn labelled_between(
 pub(super) async fn put(connection: &mut DbConnection, uid: CollectionUid, identities: &[&Identity]) -> Result<()> {
     for piece in pieces(identities) {
         let mut insert = QueryBuilder::<Database>::new(
-            "INSERT INTO identities (collection_uid, id, labels, expire_time, revision, create_time, update_time) ",
+            "INSERT INTO identities (collection_uid, id, labels, expire_time, provisional, revision, create_time, update_time) ",
         );
         insert.push_values(piece, |mut row, identity| {
             row.push_bind(uid.0)
                 .push_bind(identity.id.as_str())
                 .push_bind(Json::<&Labels>(&identity.labels))
                 .push_bind(identity.expire_time.map(micros))
+                .push_bind(identity.provisional)
                 .push_bind(bigint(identity.revision.0))
                 .push_bind(micros(identity.create_time))
                 .push_bind(micros(identity.update_time));
@@ -127,6 +128,7 @@ pub(super) async fn put(connection: &mut DbConnection, uid: CollectionUid, ident
             " ON CONFLICT (collection_uid, id) DO UPDATE SET
                  labels = excluded.labels,
                  expire_time = excluded.expire_time,
+                 provisional = excluded.provisional,
                  revision = excluded.revision,
                  create_time = excluded.create_time,
                  update_time = excluded.update_time",

@@ -17,7 +17,7 @@ use domain::{
     Assignment, Candidate, DecisionId, Embedding, IdentityId, Pooling, Position, ReviewCase, ReviewCaseId, ReviewState,
     Similarity, StoredTemplate, Timestamp,
 };
-use gallery::{Gallery, GalleryOptions, Query};
+use gallery::{Gallery, GalleryOptions, Query, Searched};
 use store::Store;
 
 fn id(name: &str) -> IdentityId {
@@ -65,7 +65,7 @@ fn answers(index: &gallery::CollectionIndex, now: Timestamp) -> Vec<Vec<Candidat
     let searches = poolings.into_iter().flat_map(|pooling| (0..7).map(move |number| (pooling, number)));
     searches
         .map(|(pooling, number)| {
-            index.search(&probe(number), &Query { limit: 9, filter: None, now, pooling, similarity_min: None })
+            index.search(&probe(number), &Query { limit: 9, filter: None, now, pooling, similarity_min: None, searched: Searched::Enrolled })
         })
         .collect()
 }

@@ -107,6 +107,7 @@ impl ReviewTestbed {
             limit: 1,
             filter: None,
             min_similarity: None,
+            includes_provisional: false,
             token: None,
         };
         let found = self.matcher.search(&ask(), search).await.expect("found");

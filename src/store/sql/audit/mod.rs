@@ -22,7 +22,7 @@ impl Audit for SqlStore {
             "SELECT t.id, t.identity_id, t.modality, t.digest, t.dimension, t.parts, t.model, t.origin, t.quality,
                     t.frames_used, t.frames_dropped, t.spread, t.accepted_posterior, t.certificate, t.position,
                     t.create_time, p.format, p.key_id, p.bytes, p.crc32,
-                    i.labels, i.expire_time, i.revision, i.create_time AS identity_create_time, i.update_time
+                    i.labels, i.expire_time, i.provisional, i.revision, i.create_time AS identity_create_time, i.update_time
              FROM templates AS t
              JOIN template_payloads AS p ON p.template_id = t.id
              JOIN identities AS i ON i.collection_uid = t.collection_uid AND i.id = t.identity_id
