@@ -11,7 +11,7 @@ use domain::{
     CollectionUid, Embedding, EmbeddingSpace, Identity, Modality, ModelDigest, Pooling, Position, StoredTemplate,
     Timestamp,
 };
-use gallery::{CollectionIndex, Gallery, GalleryOptions, Query, Searched, SCAN_BATCH_MAX};
+use gallery::{CollectionIndex, Gallery, GalleryOptions, Query, SCAN_BATCH_MAX, Searched};
 use table::{Random, Table, say, seconds};
 use uuid::Uuid;
 
@@ -123,8 +123,14 @@ fn search(index: &CollectionIndex, together: usize) -> f64 {
     let mut random = Random::new(99);
     let centre = direction(&mut random);
     let probes: Vec<Embedding> = (0..16).map(|_| near(&mut random, &centre)).collect();
-    let query =
-        Query { limit: 10, filter: None, now: Timestamp::UNIX_EPOCH, pooling: Pooling::Best, similarity_min: None, searched: Searched::Enrolled };
+    let query = Query {
+        limit: 10,
+        filter: None,
+        now: Timestamp::UNIX_EPOCH,
+        pooling: Pooling::Best,
+        similarity_min: None,
+        searched: Searched::Enrolled,
+    };
     let searches: Vec<(&Embedding, Query<'_>)> = probes.iter().map(|probe| (probe, query)).collect();
     let mut next = searches.chunks(together).cycle();
     seconds(24, || index.search_all(next.next().expect("it cycles"))) / together as f64

@@ -67,8 +67,7 @@ mod tests {
 
     #[test]
     fn a_known_sighting_joins_only_what_it_is_more_similar_to() {
-        let known =
-            |best| joins(Some(Similarity(0.4)), &candidate(0.6), DecisionKind::Known, Some(Similarity(best)));
+        let known = |best| joins(Some(Similarity(0.4)), &candidate(0.6), DecisionKind::Known, Some(Similarity(best)));
         assert!(known(0.55));
         assert!(!known(0.6));
     }
@@ -78,8 +77,7 @@ mod tests {
         let mean = |kind| Decision { kind, reasons: vec![Reason::LearntDecision], similarity: None, margin: None };
         let sighting = |kind, best| SightingAnswer { kind, best: Some(id(best)) };
         let (known, uncertain) = (DecisionKind::Known, DecisionKind::Uncertain);
-        let decide =
-            |kind, sightings: &[SightingAnswer]| decide_sightings(mean(kind), Some(&id("ann")), sightings);
+        let decide = |kind, sightings: &[SightingAnswer]| decide_sightings(mean(kind), Some(&id("ann")), sightings);
         let agreed = decide(known, &[sighting(known, "ann"), sighting(uncertain, "ann")]);
         assert_eq!(agreed, mean(known));
         for sightings in [

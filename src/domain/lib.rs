@@ -35,7 +35,8 @@ pub use calibration::{
 };
 pub use clock::{Clock, IdSource, Timestamp};
 pub use collection::{
-    Collection, CollectionCounts, CollectionStats, PadMode, PadPolicy, Policy, PolicyError, Pooling, Revision, SpaceBinding, SpaceRole, UncertainRule,
+    Collection, CollectionCounts, CollectionStats, PadMode, PadPolicy, Policy, PolicyError, Pooling, Revision,
+    SpaceBinding, SpaceRole, UncertainRule,
 };
 pub use decision::{
     Candidate, DecisionKind, FusedEvidence, ModalityEvidence, OpenSetRule, OperatingPoint, Reason, ThresholdSource,

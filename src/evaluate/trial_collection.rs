@@ -11,9 +11,10 @@ use decision::{
     relations::{NEIGHBOURS_MAX, Relations},
 };
 use domain::{
-    Assignment, Candidate, CollectionUid, DecisionKind, Embedding, EmbeddingSpace, Entry, EntryKind, GalleryStatistics, Identity,
-    IdentityId, Labels, Neighbour, OpenSetRule, PackageCalibration, Policy, Pooling, Position, PosteriorTrials,
-    Revision, SIGHTINGS_MAX, SpaceName, StoredTemplate, Template, TemplateId, TemplateOrigin, Timestamp, UncertainRule, has_moved,
+    Assignment, Candidate, CollectionUid, DecisionKind, Embedding, EmbeddingSpace, Entry, EntryKind, GalleryStatistics,
+    Identity, IdentityId, Labels, Neighbour, OpenSetRule, PackageCalibration, Policy, Pooling, Position,
+    PosteriorTrials, Revision, SIGHTINGS_MAX, Similarity, SpaceName, StoredTemplate, Template, TemplateId,
+    TemplateOrigin, Timestamp, UncertainRule, has_moved,
 };
 use gallery::{CollectionIndex, Gallery, GalleryOptions, Query, RehearsalLimits, Searched};
 
@@ -29,6 +30,8 @@ pub(crate) struct TrialCollection {
     identities: usize,
     /// The last rehearsal, and the number of identities then.
     rehearsed: Option<(u64, PosteriorCalibration)>,
+    /// The same of the similarities; `None` with too few trials.
+    similarities: Option<(u64, Option<Calibration>)>,
     package: Option<PackageCalibration>,
 }
 
@@ -60,7 +63,7 @@ impl TrialCollection {
     /// `package` is the calibration of the encoder's package, if there is one.
     pub(crate) fn new(policy: Policy, package: Option<PackageCalibration>) -> Self {
         let index = Gallery::new(GalleryOptions::default()).open(CollectionUid(Uuid::nil()));
-        Self { index, policy, head: Position::START, identities: 0, rehearsed: None, package }
+        Self { index, policy, head: Position::START, identities: 0, rehearsed: None, similarities: None, package }
     }
 
     /// Enrolls a new identity and returns its number.
@@ -141,15 +144,29 @@ impl TrialCollection {
     }
 
     /// The provisional identity that a sighting joins.
-    fn seen_before(&self, probe: &Embedding, decision: &Decision) -> Option<usize> {
+    fn seen_before(&mut self, probe: &Embedding, decision: &Decision) -> Option<usize> {
         let provisional = self.index.provisional_in(probe.space());
         if provisional == 0 {
             return None;
         }
         let nearest = self.nearest(probe, 1, Searched::Provisional).into_iter().next()?;
-        let calibration = Calibration::from_package(self.package.as_ref()?)?;
-        let threshold = calibration.thresholds(self.policy, provisional).point.threshold_known;
+        let threshold = self.known_among(probe.space(), provisional);
         joins(threshold, &nearest, decision.kind, decision.similarity).then(|| number(&nearest.identity))
+    }
+
+    /// The similarity that is KNOWN among so many identities; `None` without a calibration.
+    fn known_among(&mut self, space: EmbeddingSpace, identities: u64) -> Option<Similarity> {
+        let enrolled = self.index.identities_in(space);
+        let (then, calibration) =
+            self.similarities.take().filter(|(then, _)| !has_moved(*then, enrolled)).unwrap_or_else(|| {
+                let rehearsal = self.index.rehearse(space, Pooling::Best, TRIALS_MAX, SEED);
+                (enrolled, Calibration::from_rehearsal(&rehearsal, self.package.as_ref()))
+            });
+        let packaged = || self.package.as_ref().and_then(Calibration::from_package);
+        let known = |calibration: &Calibration| calibration.thresholds(self.policy, identities).point.threshold_known;
+        let threshold = calibration.as_ref().map_or_else(|| packaged().as_ref().and_then(known), known);
+        self.similarities = Some((then, calibration));
+        threshold
     }
 
     /// Decides about a sighting together with those that it joins, and carries the decision out.

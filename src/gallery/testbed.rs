@@ -65,7 +65,14 @@ pub(crate) fn names(candidates: &[Candidate]) -> Vec<&str> {
 
 impl Query<'_> {
     pub(crate) fn top(limit: usize) -> Self {
-        Query { limit, filter: None, now: now(), pooling: Pooling::Best, similarity_min: None, searched: Searched::Enrolled }
+        Query {
+            limit,
+            filter: None,
+            now: now(),
+            pooling: Pooling::Best,
+            similarity_min: None,
+            searched: Searched::Enrolled,
+        }
     }
 }
 

@@ -22,6 +22,7 @@ mod observability;
 mod operations;
 mod photos;
 mod posterior;
+mod provisional;
 mod recognition;
 mod regroup;
 mod replicas;

@@ -3,9 +3,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use crate::{api::proto, matcher::Fault};
-use domain::{
-    OpenSetRule, PadMode, PadPolicy, Policy, Pooling, QualityPolicy, Reranking, ReviewPolicy, UncertainRule,
-};
+use domain::{OpenSetRule, PadMode, PadPolicy, Policy, Pooling, QualityPolicy, Reranking, ReviewPolicy, UncertainRule};
 
 /// Far longer than a person wears the same clothes.
 const HALF_LIFE_MAX: Duration = Duration::from_hours(24 * 366);

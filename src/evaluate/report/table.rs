@@ -249,10 +249,7 @@ fn stream(s: &Stream) -> Vec<ReportTable> {
         UncertainRule::Off => "Stream into an empty collection, default policy",
         UncertainRule::Provisional => "Stream into an empty collection, with provisional identities",
     };
-    let mut tables = vec![
-        named(title, result),
-        table("Over time, agreement by pairs of sightings", &head, moments),
-    ];
+    let mut tables = vec![named(title, result), table("Over time, agreement by pairs of sightings", &head, moments)];
     if !s.baselines.is_empty() {
         tables.push(table("Baselines on the same sightings", &beside, baselines));
     }

@@ -35,8 +35,9 @@ use crate::{
     survey::Survey,
 };
 use domain::{
-    Candidate, CollectionCounts, CollectionStats, CollectionUid, Embedding, EmbeddingSpace, Entry, Filter, GalleryStatistics, IdentityId,
-    Labels, Neighbour, Pooling, Position, PosteriorTrials, Rehearsal, Similarity, Timestamp,
+    Candidate, CollectionCounts, CollectionStats, CollectionUid, Embedding, EmbeddingSpace, Entry, Filter,
+    GalleryStatistics, IdentityId, Labels, Neighbour, Pooling, Position, PosteriorTrials, Rehearsal, Similarity,
+    Timestamp,
 };
 
 /// Parameters of a search.
@@ -281,7 +282,11 @@ impl CollectionIndex {
     pub fn identity(&self, id: &IdentityId) -> Option<IndexedIdentity> {
         let state = self.state.read();
         let entry = state.roster.entry(state.roster.slot(id)?)?;
-        Some(IndexedIdentity { provisional: entry.provisional, labels: entry.labels.clone(), expire_time: entry.expire_time })
+        Some(IndexedIdentity {
+            provisional: entry.provisional,
+            labels: entry.labels.clone(),
+            expire_time: entry.expire_time,
+        })
     }
 
     /// Runs comparison trials among the templates of the space: at most `trials_max`, drawn by `seed`. Works on a

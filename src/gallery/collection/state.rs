@@ -73,12 +73,10 @@ impl IndexState {
 
     /// Moves the templates of an identity that is no longer provisional, or that is again, to the indexes of its kind.
     fn align(&mut self, slot: Slot, provisional: bool) {
-        let others = self.spaces.iter_mut().filter(|(key, _)| key.provisional != provisional);
-        let removed: Vec<(SpaceKey, Vec<(RowRecord, Vec<f32>)>)> =
-            others.map(|(key, index)| (SpaceKey { provisional, ..*key }, index.take_owner(slot))).collect();
-        for (key, rows) in removed {
-            for (record, values) in rows {
-                self.index(key).admit(record, &values);
+        let others: Vec<SpaceKey> = self.spaces.keys().copied().filter(|key| key.provisional != provisional).collect();
+        for key in others {
+            for (record, values) in self.index(key).take_owner(slot) {
+                self.index(SpaceKey { provisional, ..key }).admit(record, &values);
             }
         }
     }

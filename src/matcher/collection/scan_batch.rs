@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tracing::Span;
 
 use domain::{Candidate, Embedding, Filter, Pooling, Similarity, Timestamp};
-use gallery::{CollectionIndex, Query, Searched, SCAN_BATCH_MAX};
+use gallery::{CollectionIndex, Query, SCAN_BATCH_MAX, Searched};
 
 /// Which candidates a scan returns.
 #[derive(Debug, Clone)]

@@ -127,7 +127,14 @@ fn halve(people: &People, seen: &mut [Trials], random: &mut Xoshiro256PlusPlus) 
 
 fn nearest(index: &CollectionIndex, probe: &Embedding) -> f32 {
     let now = Timestamp::UNIX_EPOCH;
-    let query = Query { limit: 1, filter: None, now, pooling: Pooling::Best, similarity_min: None, searched: Searched::Enrolled };
+    let query = Query {
+        limit: 1,
+        filter: None,
+        now,
+        pooling: Pooling::Best,
+        similarity_min: None,
+        searched: Searched::Enrolled,
+    };
     index.search(probe, &query)[0].similarity.0
 }
 

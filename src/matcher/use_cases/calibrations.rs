@@ -205,7 +205,14 @@ impl CalibrationUseCases {
             let began = Instant::now();
             let mut rehearsal = index.rehearse(space, pooling, trials_max, SEED);
             let mut posterior = index.rehearse_open_set(space, limits, &genuine, &log_odds);
-            let query = Query { limit: NEIGHBOURS_MAX, filter: None, now, pooling, similarity_min: None, searched: Searched::Enrolled };
+            let query = Query {
+                limit: NEIGHBOURS_MAX,
+                filter: None,
+                now,
+                pooling,
+                similarity_min: None,
+                searched: Searched::Enrolled,
+            };
             let mut best = Vec::with_capacity(outsiders.len());
             for outsider in &outsiders {
                 let nearest = index.search(outsider, &query);

@@ -236,7 +236,8 @@ impl Matcher {
 /// An invalid argument when a number is out of range, or two settings of an uncertain answer exclude each other.
 fn checked(policy: Policy) -> Result<Policy, Fault> {
     if policy.uncertain == UncertainRule::Provisional && policy.review != ReviewPolicy::Off {
-        let problem = "provisional identities and review exclude each other: turn one of policy.uncertain and policy.review off";
+        let problem =
+            "provisional identities and review exclude each other: turn one of policy.uncertain and policy.review off";
         return Err(Fault::invalid("policy.uncertain", problem));
     }
     Ok(policy.checked()?)

@@ -55,8 +55,9 @@ impl PastDecision {
             reasons.push(Reason::AutoAccepted);
         }
         // These reasons were added after the decision.
-        let is_effect =
-            |reason: &Reason| matches!(reason, Reason::ReviewFull | Reason::ReviewShareSpent | Reason::SeveralSightings);
+        let is_effect = |reason: &Reason| {
+            matches!(reason, Reason::ReviewFull | Reason::ReviewShareSpent | Reason::SeveralSightings)
+        };
         let past: Vec<Reason> = self.answer.reasons.iter().copied().filter(|reason| !is_effect(reason)).collect();
         DecisionReplay { same: kind == self.answer.kind && reasons == past, kind, reasons }
     }

@@ -100,9 +100,7 @@ impl Matcher {
         let joined = self.seen_before(&handle, &input, &first.answer).await?;
         let changes = match first.answer.kind {
             DecisionKind::New => true,
-            DecisionKind::Uncertain => {
-                policy.review != ReviewPolicy::Off || policy.uncertain != UncertainRule::Off
-            }
+            DecisionKind::Uncertain => policy.review != ReviewPolicy::Off || policy.uncertain != UncertainRule::Off,
             DecisionKind::Known | DecisionKind::Rejected => joined.is_some(),
         };
         if !changes || mode == ResolveMode::DryRun {

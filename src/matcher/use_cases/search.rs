@@ -49,7 +49,8 @@ impl Matcher {
         let (view, fusion) = if probe.is_fused() {
             refuse_similarity_min(search.min_similarity)?;
             if search.includes_provisional {
-                let problem = "provisional identities are of one modality; omit includeProvisional, or search one modality";
+                let problem =
+                    "provisional identities are of one modality; omit includeProvisional, or search one modality";
                 return Err(Fault::invalid("includeProvisional", problem));
             }
             let usable = self.judging.usable_modalities(&handle, &probe).await;
@@ -68,8 +69,12 @@ impl Matcher {
             (weighed.candidates, Ranking::Similarity, gallery_identities)
         } else {
             let searched = if search.includes_provisional { Searched::Both } else { Searched::Enrolled };
-            let query =
-                CandidateQuery { limit: search.limit, filter: search.filter, similarity_min: search.min_similarity, searched };
+            let query = CandidateQuery {
+                limit: search.limit,
+                filter: search.filter,
+                similarity_min: search.min_similarity,
+                searched,
+            };
             let (candidates, ranking) = self.scans.ranked(&handle, &view.embedding, query).await?;
             (candidates, ranking, handle.index.identities_in(view.embedding.space()))
         };

@@ -13,9 +13,7 @@ use crate::matcher::{
         review_policy::AnswerInTurn,
     },
 };
-use domain::{
-    Change, DecisionKind, Embedding, Identity, IdentityId, Reason, Revision, SIGHTINGS_MAX, UncertainRule,
-};
+use domain::{Change, DecisionKind, Embedding, Identity, IdentityId, Reason, Revision, SIGHTINGS_MAX, UncertainRule};
 use gallery::Searched;
 
 impl Matcher {
@@ -78,7 +76,7 @@ impl Matcher {
     ) -> Result<(), Fault> {
         let parts = std::mem::take(&mut pending.probe.parts);
         let record = living(turn, &joined).await?;
-        let has_room = template_count(turn, &joined).await? + (parts.len() as u64) <= SIGHTINGS_MAX;
+        let has_room = template_count(turn, &joined).await? + (parts.len() as u64) <= self.sightings_max();
         let policy = turn.handle().collection.policy;
         let (now, is_new) = (turn.now(), pending.resolved.kind == DecisionKind::New);
         let expire_time = if is_new { policy.expire_time(now) } else { now.checked_add(policy.provisional_ttl).ok() };
@@ -94,7 +92,8 @@ impl Matcher {
                 let templates = template_count(turn, &known).await? + template_count(turn, &joined).await?;
                 if templates <= most {
                     let sources = vec![joined];
-                    merge_in_turn(turn, &MergeDraft { target: known, sources, labels: MergedLabels::Keep }, most).await?;
+                    merge_in_turn(turn, &MergeDraft { target: known, sources, labels: MergedLabels::Keep }, most)
+                        .await?;
                     pending.resolved.enrolled = has_room;
                 } else {
                     // The identity is full: the sightings stay provisional until they expire.
@@ -108,6 +107,11 @@ impl Matcher {
             _ => pending.resolved.provisional = Some(joined),
         }
         Ok(())
+    }
+
+    /// Maximum number of templates of a provisional identity on this server.
+    fn sightings_max(&self) -> u64 {
+        SIGHTINGS_MAX.min(self.writes.options().templates_per_identity_max)
     }
 
     /// Makes a provisional identity of an undecided sighting.
@@ -128,7 +132,8 @@ impl Matcher {
             update_time: now,
         };
         turn.append(&[Change::PutIdentity(record)]).await?;
-        let parts = std::mem::take(&mut pending.probe.parts);
+        let mut parts = std::mem::take(&mut pending.probe.parts);
+        parts.truncate(usize::try_from(self.sightings_max()).unwrap_or(usize::MAX));
         turn.admit_sighting(&id, parts).await?;
         pending.resolved.provisional = Some(id);
         Ok(())

@@ -47,7 +47,8 @@ impl Matcher {
         // On the pool: reading the gallery may wait behind a change that waits for a search to end.
         let (index, id) = (Arc::clone(&handle.index), identity.clone());
         let compare = move || {
-            let is_current = index.identity(&id).is_some_and(|i| !i.provisional && i.expire_time.is_none_or(|at| at > now));
+            let is_current =
+                index.identity(&id).is_some_and(|i| !i.provisional && i.expire_time.is_none_or(|at| at > now));
             is_current.then(|| match fusion {
                 Some(fusion) => fusion.weigh_one(&index, &id, WeighingSettings { pooling: policy.pooling, now }),
                 None => index.nearest_of(&view.embedding, &id, policy.pooling, now),
@@ -55,7 +56,11 @@ impl Matcher {
         };
         let Some(best) = self.scans.run(compare).await? else {
             let is_provisional = handle.index.identity(&identity).is_some_and(|found| found.provisional);
-            return Err(if is_provisional { Fault::IdentityProvisional(identity) } else { Fault::NoIdentity(identity) });
+            return Err(if is_provisional {
+                Fault::IdentityProvisional(identity)
+            } else {
+                Fault::NoIdentity(identity)
+            });
         };
         let refusals = acceptance::refusals(&policy, &probe.modalities(), &probe.reports());
         let is_similar = best.as_ref().is_some_and(|best| decision::verify(&thresholds.point, best));

@@ -240,7 +240,8 @@ mod tests {
     fn a_stream_into_an_empty_collection_does_not_stay_uncertain_on_real_data() {
         let rows = testing::embeddings("lfw_mobilefacenet");
         let set = crate::labelled::fixtures::named(&rows, testing::lfw_person);
-        let options = StreamOptions { samples_min: 2, samples_max: 20, sightings_max: 1000, ..StreamOptions::default() };
+        let options =
+            StreamOptions { samples_min: 2, samples_max: 20, sightings_max: 1000, ..StreamOptions::default() };
         let off = stream(&set, options);
         assert!(off.uncertain < off.sightings / 3 && off.agreement.f1 >= 0.65, "{off:?}");
         let provisional = stream(&set, StreamOptions { uncertain: UncertainRule::Provisional, ..options });

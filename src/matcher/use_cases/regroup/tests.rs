@@ -65,7 +65,10 @@ fn answers(index: &gallery::CollectionIndex, now: Timestamp) -> Vec<Vec<Candidat
     let searches = poolings.into_iter().flat_map(|pooling| (0..7).map(move |number| (pooling, number)));
     searches
         .map(|(pooling, number)| {
-            index.search(&probe(number), &Query { limit: 9, filter: None, now, pooling, similarity_min: None, searched: Searched::Enrolled })
+            index.search(
+                &probe(number),
+                &Query { limit: 9, filter: None, now, pooling, similarity_min: None, searched: Searched::Enrolled },
+            )
         })
         .collect()
 }
