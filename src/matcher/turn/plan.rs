@@ -55,8 +55,8 @@ impl Plan {
     /// Plans to create or relabel an identity and to add its templates.
     ///
     /// # Errors
-    /// [`Fault::IdentityProvisional`], [`Fault::TooManyTemplates`], [`Fault::GalleryFull`], [`Fault::OtherSpace`], [`Fault::SpaceNameTaken`], or invalid
-    /// labels; then the plan is unchanged.
+    /// [`Fault::IdentityProvisional`], [`Fault::TooManyTemplates`], [`Fault::GalleryFull`], [`Fault::OtherSpace`],
+    /// [`Fault::SpaceNameTaken`], or invalid labels; then the plan is unchanged.
     pub(crate) fn admit(
         &mut self,
         writes: &Writes,

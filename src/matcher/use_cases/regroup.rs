@@ -75,7 +75,8 @@ impl Matcher {
     ///
     /// # Errors
     /// [`Fault::NoIdentity`], [`Fault::IdentityMerged`], [`Fault::IdentityExpired`], [`Fault::WouldBeTooMany`],
-    /// [`Fault::IdentityProvisional`] if enrolled templates would become provisional, and [`Fault::Invalid`] for sources that are no set of other identities.
+    /// [`Fault::IdentityProvisional`] if enrolled templates would become provisional, and [`Fault::Invalid`] for sources
+    /// that are no set of other identities.
     pub async fn merge_identities(
         &self,
         context: &Context,
