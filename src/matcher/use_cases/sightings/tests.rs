@@ -26,6 +26,7 @@ const PERSONS: usize = 320;
 struct Gallery {
     testbed: Testbed,
     first: Vec<Vec<f32>>,
+    enrolled: Vec<Vec<f32>>,
     random: Xoshiro256PlusPlus,
 }
 
@@ -38,6 +39,10 @@ fn unit(values: &[f32]) -> Vec<f32> {
     values.iter().map(|value| value / norm).collect()
 }
 
+fn similarity(one: &[f32], other: &[f32]) -> f32 {
+    one.iter().zip(other).map(|(one, other)| one * other).sum()
+}
+
 fn direction(random: &mut Xoshiro256PlusPlus) -> Vec<f32> {
     let mut uniform = || (random.next_u32() >> 8) as f32 / 16_777_216.0;
     // The sum of twelve uniform numbers is nearly normal.
@@ -46,12 +51,12 @@ fn direction(random: &mut Xoshiro256PlusPlus) -> Vec<f32> {
 }
 
 /// A unit vector at this similarity to `of`, elsewhere in the direction of `beside`.
-fn at(similarity: f32, of: &[f32], beside: &[f32]) -> Vec<f32> {
-    let along: f32 = of.iter().zip(beside).map(|(one, other)| one * other).sum();
+fn at(cosine: f32, of: &[f32], beside: &[f32]) -> Vec<f32> {
+    let along = similarity(of, beside);
     let across: Vec<f32> = beside.iter().zip(of).map(|(other, one)| other - along * one).collect();
     let across = unit(&across);
-    let rest = (1.0 - similarity * similarity).sqrt();
-    of.iter().zip(&across).map(|(one, other)| similarity * one + rest * other).collect()
+    let rest = (1.0 - cosine * cosine).sqrt();
+    of.iter().zip(&across).map(|(one, other)| cosine * one + rest * other).collect()
 }
 
 fn sample(values: &[f32]) -> Sample {
@@ -76,11 +81,10 @@ impl Gallery {
         let draft = CollectionDraft { policy, spaces, ..CollectionDraft::default() };
         let testbed = Box::pin(Testbed::with(options, draft, Arc::new(NoEncoders))).await;
         let mut random = Xoshiro256PlusPlus::seed_from_u64(7);
-        let mut first = Vec::new();
+        let (mut first, mut enrolled) = (Vec::new(), Vec::new());
         for person in 0..PERSONS {
             let template = direction(&mut random);
-            let similarity = 0.05 + 0.9 * person as f32 / PERSONS as f32;
-            let second = at(similarity, &template, &direction(&mut random));
+            let second = at(0.05 + 0.9 * person as f32 / PERSONS as f32, &template, &direction(&mut random));
             let enrollment = Enrollment {
                 collection: testbed.handle.collection.id.clone(),
                 identity: id(&format!("p{person}")),
@@ -88,14 +92,17 @@ impl Gallery {
                 labels: Labels::default(),
             };
             testbed.matcher.enroll(&context(None), enrollment).await.expect("enrolled");
+            enrolled.extend([template.clone(), second]);
             first.push(template);
         }
-        Self { testbed, first, random }
+        Self { testbed, first, enrolled, random }
     }
 
-    /// A person who is not enrolled.
+    /// A person who is not enrolled, and whom nobody takes for one who is.
     fn stranger(&mut self) -> Vec<f32> {
-        direction(&mut self.random)
+        let (enrolled, random) = (&self.enrolled, &mut self.random);
+        let is_unlike = |drawn: &Vec<f32>| enrolled.iter().all(|template| similarity(template, drawn) < 0.4);
+        std::iter::repeat_with(|| direction(random)).find(is_unlike).expect("an endless supply")
     }
 
     async fn resolve_as(&self, mode: ResolveMode, values: &[f32]) -> ResolveResult {
