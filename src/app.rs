@@ -362,6 +362,7 @@ fn matcher_options(flags: &ServeFlags) -> MatcherOptions {
         },
         writes: WriteOptions {
             templates_per_identity_max: limits.templates_per_identity_max,
+            provisional_templates_max: limits.provisional_templates_max,
             commit_writes_max: limits.commit_writes_max,
             commit_templates_max: limits.commit_templates_max,
             bulk_in_flight_max: limits.bulk_in_flight_max,

@@ -130,6 +130,9 @@ pub struct LimitFlags {
     /// Most templates of an identity.
     #[arg(long, env = "SEMBLANCE_TEMPLATES_PER_IDENTITY_MAX", default_value_t = 100)]
     pub templates_per_identity_max: u64,
+    /// Most templates of a provisional identity; later sightings are decided with them and not kept.
+    #[arg(long, env = "SEMBLANCE_PROVISIONAL_TEMPLATES_MAX", default_value_t = domain::PROVISIONAL_TEMPLATES_MAX)]
+    pub provisional_templates_max: u64,
     /// Most templates in the memory of this server.
     #[arg(long, env = "SEMBLANCE_TEMPLATES_MAX", default_value_t = 5_000_000)]
     pub templates_max: u64,
@@ -369,6 +372,7 @@ impl ServeFlags {
             "SEMBLANCE_MODEL_THREADS must be at most {MODEL_THREADS_MAX} per model"
         );
         ensure!(matches!(limits.code_bits, 4 | 8), "SEMBLANCE_CODE_BITS must be 8 or 4");
+        ensure!(limits.provisional_templates_max > 0, "SEMBLANCE_PROVISIONAL_TEMPLATES_MAX must be at least 1");
         ensure!(limits.request_seconds_max > 0, "SEMBLANCE_REQUEST_SECONDS_MAX must be at least 1");
         ensure!(limits.rest_header_seconds_max > 0, "SEMBLANCE_REST_HEADER_SECONDS_MAX must be at least 1");
         ensure!(limits.rest_idle_seconds_max > 0, "SEMBLANCE_REST_IDLE_SECONDS_MAX must be at least 1");

@@ -112,7 +112,7 @@ pub struct Policy {
     /// How long after its creation an identity without an expire time of its own expires. `None`: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity_ttl: Option<Duration>,
-    /// What a sighting that is not decided leaves.
+    /// What a resolve keeps of an undecided sighting.
     #[serde(default)]
     pub uncertain: UncertainRule,
     /// How long after its latest sighting a provisional identity expires.
@@ -120,7 +120,7 @@ pub struct Policy {
     pub provisional_ttl: Duration,
 }
 
-/// What a resolve that may enroll leaves of a sighting that it does not decide.
+/// What a resolve that may enroll keeps of a sighting that it does not decide.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UncertainRule {

@@ -6,8 +6,8 @@ use super::{
     EmbeddingSpace, IdentityId, Labels, Position, ReviewCaseId, Revision, SpaceName, TemplateId, Timestamp, TrackReport,
 };
 
-/// Maximum number of templates that a provisional identity keeps. Later sightings are decided with them and leave none.
-pub const SIGHTINGS_MAX: u64 = 16;
+/// Default maximum of the templates that a provisional identity keeps.
+pub const PROVISIONAL_TEMPLATES_MAX: u64 = 16;
 
 /// The record of an enrolled person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

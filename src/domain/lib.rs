@@ -50,7 +50,7 @@ pub use id::{
     CalibrationId, CollectionId, CollectionUid, DecisionId, ID_CHARS_MAX, IdError, IdentityId, OperationId,
     RegroupingId, ReviewCaseId, SpaceName, TemplateId,
 };
-pub use identity::{Assignment, Certificate, Identity, SIGHTINGS_MAX, Template, TemplateOrigin};
+pub use identity::{Assignment, Certificate, Identity, PROVISIONAL_TEMPLATES_MAX, Template, TemplateOrigin};
 pub use labels::{LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, Labels, LabelsError};
 pub use log::{Change, Entry, EntryKind, Position, StoredTemplate};
 pub use neighbourhood::{COHORT_MAX, GalleryStatistics, Neighbour, OwnCosines, Spread};

@@ -12,8 +12,8 @@ use decision::{
 };
 use domain::{
     Assignment, Candidate, CollectionUid, DecisionKind, Embedding, EmbeddingSpace, Entry, EntryKind, GalleryStatistics,
-    Identity, IdentityId, Labels, Neighbour, OpenSetRule, PackageCalibration, Policy, Pooling, Position,
-    PosteriorTrials, Revision, SIGHTINGS_MAX, Similarity, SpaceName, StoredTemplate, Template, TemplateId,
+    Identity, IdentityId, Labels, Neighbour, OpenSetRule, PROVISIONAL_TEMPLATES_MAX, PackageCalibration, Policy,
+    Pooling, Position, PosteriorTrials, Revision, Similarity, SpaceName, StoredTemplate, Template, TemplateId,
     TemplateOrigin, Timestamp, UncertainRule, has_moved,
 };
 use gallery::{CollectionIndex, Gallery, GalleryOptions, Query, RehearsalLimits, Searched};
@@ -189,7 +189,7 @@ impl TrialCollection {
                 if kind == DecisionKind::New {
                     self.label(joined, false);
                 }
-                if all.len() as u64 <= SIGHTINGS_MAX {
+                if all.len() as u64 <= PROVISIONAL_TEMPLATES_MAX {
                     self.admit(joined, &[probe]);
                 }
                 Sighting { kind, identity: Some(joined), merged: None }

@@ -2,6 +2,8 @@
 
 use std::{thread, time::Duration};
 
+use domain::PROVISIONAL_TEMPLATES_MAX;
+
 const DAY: Duration = Duration::from_hours(24);
 
 /// All limits of the matcher.
@@ -91,6 +93,8 @@ impl Default for JudgingOptions {
 pub struct WriteOptions {
     /// Maximum templates per identity. Hundreds of near-duplicates degrade the graph for all identities.
     pub templates_per_identity_max: u64,
+    /// Maximum templates per provisional identity; never more than per identity.
+    pub provisional_templates_max: u64,
     /// Maximum enrolls per commit.
     pub commit_writes_max: usize,
     /// Maximum templates per commit of several enrolls.
@@ -104,6 +108,7 @@ impl Default for WriteOptions {
     fn default() -> Self {
         Self {
             templates_per_identity_max: 100,
+            provisional_templates_max: PROVISIONAL_TEMPLATES_MAX,
             commit_writes_max: 128,
             commit_templates_max: 1024,
             bulk_in_flight_max: 64,

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     rest::{embedding, enroll, make_collection},
-    support::{Database, Home, Server, Start, on_both_databases},
+    support::{Database, Home, Server, Start, eventually, on_both_databases},
 };
 
 const COLLECTION: &str = "/v1/collections/staff";
@@ -106,6 +106,13 @@ async fn a_stranger_is_provisional_until_an_operator_enrolls_or_erases_him(datab
     let erased = "SELECT identity_id FROM templates ORDER BY position";
     let left = home.rows(erased, erased).await;
     assert_eq!(left, ["alice", name.rsplit('/').next().expect("an id")], "the other is erased");
+
+    let brief = json!({"policy": {"provisionalTtlSeconds": 1}});
+    server.expect(Method::PATCH, COLLECTION, Some(brief)).await;
+    let brief = resolve(&server, [0.0, 0.0, 0.2, 1.0]).await;
+    let brief = brief["provisionalIdentity"].as_str().expect("a third").to_owned();
+    let is_gone = async || server.ask(Method::GET, &format!("/v1/{brief}"), None).await.0 == StatusCode::NOT_FOUND;
+    eventually("it expires", is_gone).await;
     drop(server);
     home.tidy().await;
 }

@@ -1,6 +1,6 @@
 //! Policies of collections: error rates and requirements of samples.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, ops::RangeInclusive, time::Duration};
 
 use crate::{api::proto, matcher::Fault};
 use domain::{OpenSetRule, PadMode, PadPolicy, Policy, Pooling, QualityPolicy, Reranking, ReviewPolicy, UncertainRule};
@@ -33,30 +33,38 @@ pub(in crate::api) fn policy(asked: &proto::Policy, standing: Policy) -> Result<
 
 /// The half-life of body templates; none when absent.
 pub(in crate::api) fn half_life(seconds: Option<i32>) -> Result<Option<Duration>, Fault> {
-    let most = HALF_LIFE_MAX.as_secs();
-    let checked = |seconds| u64::try_from(seconds).ok().filter(|seconds| *seconds <= most).map(Duration::from_secs);
-    let problem = || Fault::invalid("policy.personHalfLifeSeconds", format!("a half-life is 0 to {most} seconds"));
-    seconds.map(|seconds| checked(seconds).ok_or_else(problem)).transpose()
+    let seconds = seconds.map(i64::from);
+    duration("policy.personHalfLifeSeconds", "a half-life", Duration::ZERO..=HALF_LIFE_MAX, seconds)
 }
 
 /// The time to live of identities; none when absent or 0.
 pub(in crate::api) fn identity_ttl(seconds: Option<i64>) -> Result<Option<Duration>, Fault> {
-    let most = IDENTITY_TTL_MAX.as_secs();
-    let checked = |seconds| u64::try_from(seconds).ok().filter(|seconds| *seconds <= most).map(Duration::from_secs);
-    let problem = || Fault::invalid("policy.identityTtlSeconds", format!("a time to live is 0 to {most} seconds"));
-    let ttl = seconds.map(|seconds| checked(seconds).ok_or_else(problem)).transpose()?;
+    let ttl = duration("policy.identityTtlSeconds", "a time to live", Duration::ZERO..=IDENTITY_TTL_MAX, seconds)?;
     Ok(ttl.filter(|ttl| !ttl.is_zero()))
 }
 
 /// The time to live of provisional identities; none when absent.
 pub(in crate::api) fn provisional_ttl(seconds: Option<i64>) -> Result<Option<Duration>, Fault> {
-    let most = IDENTITY_TTL_MAX.as_secs();
-    let checked = |seconds| u64::try_from(seconds).ok().filter(|seconds| (1..=most).contains(seconds));
-    let problem = || Fault::invalid("policy.provisionalTtlSeconds", format!("a time to live is 1 to {most} seconds"));
-    seconds.map(|seconds| checked(seconds).map(Duration::from_secs).ok_or_else(problem)).transpose()
+    let range = Duration::from_secs(1)..=IDENTITY_TTL_MAX;
+    duration("policy.provisionalTtlSeconds", "a time to live", range, seconds)
 }
 
-/// What an undecided sighting leaves; none when absent.
+/// A duration of a policy in whole seconds; none when absent.
+fn duration(
+    field: &str,
+    noun: &str,
+    range: RangeInclusive<Duration>,
+    seconds: Option<i64>,
+) -> Result<Option<Duration>, Fault> {
+    let checked = |seconds| u64::try_from(seconds).ok().map(Duration::from_secs).filter(|given| range.contains(given));
+    let problem = || {
+        let (least, most) = (range.start().as_secs(), range.end().as_secs());
+        Fault::invalid(field, format!("{noun} is {least} to {most} seconds"))
+    };
+    seconds.map(|seconds| checked(seconds).ok_or_else(problem)).transpose()
+}
+
+/// What a resolve keeps of an undecided sighting; none when absent.
 pub(in crate::api) fn uncertain(asked: i32) -> Result<Option<UncertainRule>, Fault> {
     use proto::policy::Uncertain;
     match Uncertain::try_from(asked) {

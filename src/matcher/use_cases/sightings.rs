@@ -1,6 +1,8 @@
 //! Sightings of persons that a resolve does not decide: they are kept as templates of a provisional identity, until all of
 //! them together are known, new or expired.
 
+use std::sync::Arc;
+
 use crate::matcher::{
     Matcher,
     collection::{collection_handle::CollectionHandle, scan_batch::CandidateQuery},
@@ -13,7 +15,7 @@ use crate::matcher::{
         review_policy::AnswerInTurn,
     },
 };
-use domain::{Change, DecisionKind, Embedding, Identity, IdentityId, Reason, Revision, SIGHTINGS_MAX, UncertainRule};
+use domain::{Change, DecisionKind, Embedding, Identity, IdentityId, Reason, Revision, UncertainRule};
 use gallery::Searched;
 
 impl Matcher {
@@ -47,7 +49,8 @@ impl Matcher {
         joined: &IdentityId,
     ) -> Result<OpenSetAnswer, Fault> {
         let probe = &input.usable.view.embedding;
-        let earlier = handle.index.provisional_embeddings(joined, probe.space());
+        let (index, id, space) = (Arc::clone(&handle.index), joined.clone(), probe.space());
+        let earlier = self.scans.run(move || index.provisional_embeddings(&id, space)).await?;
         let all: Vec<Embedding> = earlier.iter().chain([probe]).cloned().collect();
         let mean = self.decide(handle, &with_probe(input, Embedding::mean(&all)?)).await?;
         let OpenSetAnswer { mut answer, mut evidence } = mean;
@@ -76,7 +79,7 @@ impl Matcher {
     ) -> Result<(), Fault> {
         let parts = std::mem::take(&mut pending.probe.parts);
         let record = living(turn, &joined).await?;
-        let has_room = template_count(turn, &joined).await? + (parts.len() as u64) <= self.sightings_max();
+        let has_room = template_count(turn, &joined).await? + (parts.len() as u64) <= self.provisional_templates_max();
         let policy = turn.handle().collection.policy;
         let (now, is_new) = (turn.now(), pending.resolved.kind == DecisionKind::New);
         let expire_time = if is_new { policy.expire_time(now) } else { now.checked_add(policy.provisional_ttl).ok() };
@@ -110,8 +113,9 @@ impl Matcher {
     }
 
     /// Maximum number of templates of a provisional identity on this server.
-    fn sightings_max(&self) -> u64 {
-        SIGHTINGS_MAX.min(self.writes.options().templates_per_identity_max)
+    fn provisional_templates_max(&self) -> u64 {
+        let options = self.writes.options();
+        options.provisional_templates_max.min(options.templates_per_identity_max)
     }
 
     /// Makes a provisional identity of an undecided sighting.
@@ -133,7 +137,7 @@ impl Matcher {
         };
         turn.append(&[Change::PutIdentity(record)]).await?;
         let mut parts = std::mem::take(&mut pending.probe.parts);
-        parts.truncate(usize::try_from(self.sightings_max()).unwrap_or(usize::MAX));
+        parts.truncate(usize::try_from(self.provisional_templates_max()).unwrap_or(usize::MAX));
         turn.admit_sighting(&id, parts).await?;
         pending.resolved.provisional = Some(id);
         Ok(())

@@ -45,23 +45,21 @@ impl Matcher {
         let now = self.clock.now();
         let UsableModalities { view, fusion, thresholds } = self.judging.usable_modalities(&handle, &probe).await;
         // On the pool: reading the gallery may wait behind a change that waits for a search to end.
-        let (index, id) = (Arc::clone(&handle.index), identity.clone());
+        let index = Arc::clone(&handle.index);
         let compare = move || {
-            let is_current =
-                index.identity(&id).is_some_and(|i| !i.provisional && i.expire_time.is_none_or(|at| at > now));
-            is_current.then(|| match fusion {
-                Some(fusion) => fusion.weigh_one(&index, &id, WeighingSettings { pooling: policy.pooling, now }),
-                None => index.nearest_of(&view.embedding, &id, policy.pooling, now),
-            })
+            let known = index.identity(&identity).filter(|known| known.expire_time.is_none_or(|at| at > now));
+            match known {
+                None => Err(Fault::NoIdentity(identity)),
+                Some(known) if known.provisional => Err(Fault::IdentityProvisional(identity)),
+                Some(_) => Ok(match fusion {
+                    Some(fusion) => {
+                        fusion.weigh_one(&index, &identity, WeighingSettings { pooling: policy.pooling, now })
+                    }
+                    None => index.nearest_of(&view.embedding, &identity, policy.pooling, now),
+                }),
+            }
         };
-        let Some(best) = self.scans.run(compare).await? else {
-            let is_provisional = handle.index.identity(&identity).is_some_and(|found| found.provisional);
-            return Err(if is_provisional {
-                Fault::IdentityProvisional(identity)
-            } else {
-                Fault::NoIdentity(identity)
-            });
-        };
+        let best = self.scans.run(compare).await??;
         let refusals = acceptance::refusals(&policy, &probe.modalities(), &probe.reports());
         let is_similar = best.as_ref().is_some_and(|best| decision::verify(&thresholds.point, best));
         let conflict =

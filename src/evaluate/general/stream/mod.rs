@@ -36,7 +36,7 @@ pub struct StreamOptions {
     pub samples_max: usize,
     /// Persons are drawn until they have so many sightings.
     pub sightings_max: usize,
-    /// What a sighting leaves that is not decided.
+    /// What a resolve keeps of an undecided sighting.
     pub uncertain: UncertainRule,
 }
 
@@ -53,7 +53,7 @@ pub struct Stream {
     pub persons: usize,
     /// Identities made per person.
     pub identities_per_person: f64,
-    /// What an uncertain sighting left.
+    /// What a resolve kept of an undecided sighting.
     pub policy: UncertainRule,
     /// Sightings that were answered uncertain: questions to a human, or sightings without an identity.
     pub uncertain: usize,

@@ -217,6 +217,22 @@ async fn sightings_that_are_known_together_are_merged_and_the_merge_can_be_rever
 }
 
 #[tokio::test]
+async fn sightings_of_a_person_with_the_most_templates_stay_provisional() {
+    let mut gallery = Gallery::new(policy(UncertainRule::Provisional)).await;
+    let (person, beside) = (gallery.first[200].clone(), gallery.stranger());
+    let made = gallery.resolve(&at(0.42, &person, &beside)).await.provisional.expect("a provisional identity");
+    let second = gallery.resolve(&at(0.44, &person, &beside)).await;
+    assert_eq!((second.kind, second.provisional.as_ref()), (DecisionKind::Uncertain, Some(&made)), "{second:?}");
+    // Two templates and three sightings are more than this server allows.
+    let third = gallery.resolve(&at(0.75, &person, &beside)).await;
+    assert_eq!((third.kind, third.identity.as_ref()), (DecisionKind::Known, Some(&id("p200"))), "{third:?}");
+    assert_eq!((third.enrolled, third.provisional.as_ref()), (false, Some(&made)), "{third:?}");
+    let collection = &gallery.testbed.handle.collection.id;
+    let kept = gallery.testbed.matcher.templates(collection, &made, None, 10).await.expect("a page");
+    assert_eq!(kept.len(), 3, "nothing is lost");
+}
+
+#[tokio::test]
 async fn sightings_that_are_new_together_are_enrolled() {
     let mut gallery = Gallery::new(policy(UncertainRule::Provisional)).await;
     let (stranger, beside) = (gallery.stranger(), gallery.stranger());
