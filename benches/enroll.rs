@@ -81,7 +81,7 @@ fn median(numbers: &mut [f64]) -> f64 {
 
 /// The use cases on a database, with their housekeeping, as `serve` has them.
 async fn server(url: &str, commit_writes_max: usize) -> (Arc<dyn Store>, Matcher) {
-    let options = StoreOptions { url: url.to_owned(), connections_max: 16, acquire_timeout: Duration::from_secs(5) };
+    let options = StoreOptions { connections_max: 16, ..StoreOptions::new(url) };
     let store = store::connect(&options).await.expect("the database answers");
     store.migrate().await.expect("an empty database");
     let encoders = EncoderOptions {

@@ -151,7 +151,7 @@ async fn one_client(channel: Channel, seed: u64, until: Instant) -> Vec<f64> {
 
 /// Writes a collection of face-like embeddings straight into the database.
 async fn fill(url: &str, templates: usize) {
-    let options = StoreOptions { url: url.to_owned(), connections_max: 4, acquire_timeout: Duration::from_secs(30) };
+    let options = StoreOptions { acquire_timeout: Duration::from_secs(30), ..StoreOptions::new(url) };
     let store = store::connect(&options).await.expect("a database");
     store.migrate().await.expect("a schema");
     let name = SpaceName::new(SPACE).expect("a valid name");

@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::{
     api::{AccessOptions, Api, ApiParts, ConnectionLimits, Readiness, RequestLimits},
-    config::{GraphFlag, PlaceFlags, ServeFlags},
+    config::{GraphFlag, PlaceFlags, Secret, ServeFlags},
     matcher::{
         CalibrationOptions, DecisionOptions, HousekeepingOptions, JudgingOptions, LoadProgress, Matcher,
         MatcherOptions, MatcherParts, OperationOptions, RecognitionOptions, ReplicaOptions, ReviewOptions, ScanLimits,
@@ -33,7 +33,7 @@ use crate::{
 use domain::{Clock, IdSource, Modality, Timestamp};
 use encoder::{EncoderOptions, Encoders, Placements, SampleLimits};
 use gallery::{CodeBits, Gallery, GalleryOptions, GraphKind, SnapshotDirLock};
-use store::{Store, StoreError, StoreOptions};
+use store::{ListenAddress, Store, StoreError, StoreOptions};
 
 /// The time for writes in progress, queues, threads and database connections to end after the last request.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
@@ -72,9 +72,27 @@ pub async fn open_store(places: &PlaceFlags, serve: Option<&ServeFlags>) -> anyh
     let url = places.database_url();
     let (connections_max, wait) =
         serve.map_or((4, 5000), |s| (s.limits.store_connections_max, s.limits.store_wait_ms_max));
-    let options =
-        StoreOptions { url: url.reveal().to_owned(), connections_max, acquire_timeout: Duration::from_millis(wait) };
+    let listen = match serve.and_then(|s| s.database_listen_url.as_ref()).map(Secret::reveal) {
+        None | Some("") => ListenAddress::Database,
+        Some("off") => ListenAddress::Off,
+        Some(url) => ListenAddress::Url(url.to_owned()),
+    };
+    let options = StoreOptions {
+        url: url.reveal().to_owned(),
+        listen,
+        connections_max,
+        acquire_timeout: Duration::from_millis(wait),
+        migrate_wait: Duration::from_secs(places.migrate_seconds_max),
+    };
     let store = store::connect(&options).await.map_err(unreachable_store)?;
+    let snapshots = SnapshotDirLock::count(&places.snapshots_dir());
+    if snapshots > 0 && store.is_new().await? {
+        bail!(
+            "the database of DATABASE_URL is empty, but {} holds snapshots of {snapshots} collections: the database was \
+             moved, or DATABASE_URL names another one; put it back, or move that folder away to begin empty",
+            places.snapshots_dir().display()
+        );
+    }
     if serve.is_some_and(|s| s.auto_migrate) {
         store.migrate().await.context("the database cannot be migrated to the schema of this version")?;
     }
@@ -366,6 +384,7 @@ fn matcher_options(flags: &ServeFlags) -> MatcherOptions {
             commit_writes_max: limits.commit_writes_max,
             commit_templates_max: limits.commit_templates_max,
             bulk_in_flight_max: limits.bulk_in_flight_max,
+            repeat_window: Duration::from_secs(limits.repeat_seconds_max),
         },
         calibrations: CalibrationOptions {
             calibrations_max: limits.calibrations_max,

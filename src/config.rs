@@ -43,6 +43,10 @@ pub struct ServeFlags {
     /// Migrate the database to the schema of this version at start.
     #[arg(long, env = "SEMBLANCE_AUTO_MIGRATE", default_value_t = true, action = clap::ArgAction::Set)]
     pub auto_migrate: bool,
+    /// PostgreSQL address for notices of other replicas' writes; `off` polls instead. Set it where `DATABASE_URL` leads
+    /// to a connection pooler; default: the database itself.
+    #[arg(long, env = "DATABASE_LISTEN_URL", hide_env_values = true, hide_default_value = true)]
+    pub database_listen_url: Option<Secret>,
     /// Device per model, as `MODEL=cpu` or `MODEL=cuda:N`, separated by commas; the default is the CPU. On CUDA,
     /// networks run in half precision; it needs a libtorch with CUDA.
     #[arg(long, env = "SEMBLANCE_MODEL_DEVICES", default_value = "", hide_default_value = true)]
@@ -133,6 +137,10 @@ pub struct LimitFlags {
     /// Most templates of a provisional identity; later sightings are decided with them and not kept.
     #[arg(long, env = "SEMBLANCE_PROVISIONAL_TEMPLATES_MAX", default_value_t = domain::PROVISIONAL_TEMPLATES_MAX)]
     pub provisional_templates_max: u64,
+    /// Seconds during which an enroll without a request id that repeats the pictures of an earlier one is answered as that
+    /// one; 0 stores them again.
+    #[arg(long, env = "SEMBLANCE_REPEAT_SECONDS_MAX", default_value_t = 60)]
+    pub repeat_seconds_max: u64,
     /// Most templates in the memory of this server.
     #[arg(long, env = "SEMBLANCE_TEMPLATES_MAX", default_value_t = 5_000_000)]
     pub templates_max: u64,
@@ -234,6 +242,9 @@ pub struct PlaceFlags {
     /// Database: `sqlite:PATH` or `postgres://...`; default: an embedded one in the data folder.
     #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, hide_default_value = true)]
     pub database_url: Option<Secret>,
+    /// Seconds that a start or `migrate` waits for another process that migrates the database.
+    #[arg(long, global = true, env = "SEMBLANCE_MIGRATE_SECONDS_MAX", default_value_t = 60)]
+    pub migrate_seconds_max: u64,
 }
 
 /// The settings of the log.

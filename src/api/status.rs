@@ -103,7 +103,7 @@ fn details(code: &str, kind: &str) -> ErrorDetails {
 /// The fault as a gRPC status. The causes of an internal fault are logged here, once, and not sent.
 pub(super) fn status(fault: &Fault) -> Status {
     let row = row(fault.kind());
-    if matches!(fault, Fault::Internal(_) | Fault::StoreUnavailable(_)) {
+    if matches!(fault, Fault::Internal(_) | Fault::StoreUnavailable(_) | Fault::OutcomeUnknown(_)) {
         log(fault);
     }
     let mut details = details(fault.code(), row.word);
@@ -191,6 +191,7 @@ mod tests {
 
     use super::*;
     use domain::{CollectionId, IdentityId, Modality, Reason};
+    use store::StoreError;
 
     #[test]
     fn the_codes_of_faults_do_not_change() {
@@ -206,6 +207,7 @@ mod tests {
             (Fault::Busy { retry_after: Duration::from_secs(2) }, Code::ResourceExhausted, 429),
             (Fault::TooLate, Code::DeadlineExceeded, 504),
             (Fault::ShuttingDown, Code::Unavailable, 503),
+            (Fault::OutcomeUnknown(StoreError::OutcomeUnknown("reset".into())), Code::Unavailable, 503),
             (Fault::internal("boom"), Code::Internal, 500),
         ];
         for (fault, grpc, code) in faults {

@@ -102,6 +102,10 @@ table! {
         "Templates in memory.";
     GALLERY_BYTES = "semblance_gallery_bytes", Gauge, Bytes, ["part"],
         "Size of the galleries, by part.";
+    STORE_WRITABLE = "semblance_store_writable", Gauge, Count, [],
+        "1 when the last write to the database worked, else 0.";
+    REMOVAL_PENDING = "semblance_removal_pending", Gauge, Count, [],
+        "1 while bytes of deleted records are left on disk, because a reader needs them or the disk refused; else 0.";
     GALLERY_LAG = "semblance_gallery_lag_positions", Gauge, Count, [],
         "Log entries of other replicas that this server has not read.";
     GALLERY_NOTIFICATIONS = "semblance_gallery_notifications_total", Counter, Count, [],

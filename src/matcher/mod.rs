@@ -33,7 +33,7 @@ pub use options::{
     RecognitionOptions, ReplicaOptions, ReviewOptions, ScanLimits, WriteOptions,
 };
 pub use recognition::sample_encoders::{SampleEncoder, SampleEncoders};
-pub use replica::{Replica, load::LoadProgress};
+pub use replica::{Removal, Replica, load::LoadProgress};
 pub use request::{
     consistency_token::ConsistencyToken,
     context::{Context, IdempotentRequest, Principal, Urgency},

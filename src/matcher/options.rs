@@ -102,6 +102,8 @@ pub struct WriteOptions {
     /// Maximum samples of batches in work at once, over all batches. Smaller than a model's queue, so that an
     /// interactive request finds a free slot.
     pub bulk_in_flight_max: usize,
+    /// How long an enroll without a request id is compared with earlier ones of its identity. Zero: never.
+    pub repeat_window: Duration,
 }
 
 impl Default for WriteOptions {
@@ -112,6 +114,7 @@ impl Default for WriteOptions {
             commit_writes_max: 128,
             commit_templates_max: 1024,
             bulk_in_flight_max: 64,
+            repeat_window: Duration::from_mins(1),
         }
     }
 }

@@ -42,7 +42,7 @@ impl Testbed {
         encoders: Arc<dyn SampleEncoders>,
     ) -> Self {
         let url = "sqlite::memory:".to_owned();
-        let store_options = StoreOptions { url, connections_max: 4, acquire_timeout: Duration::from_secs(30) };
+        let store_options = StoreOptions { acquire_timeout: Duration::from_secs(30), ..StoreOptions::new(url) };
         let store = store::connect(&store_options).await.expect("connected");
         store.migrate().await.expect("migrated");
         let parts = MatcherParts {
@@ -105,7 +105,12 @@ impl SampleEncoders for NoEncoders {
 /// Few templates per identity, small commits, and no waits.
 pub(super) fn options(commit_writes_max: usize) -> MatcherOptions {
     MatcherOptions {
-        writes: WriteOptions { templates_per_identity_max: 3, commit_writes_max, ..WriteOptions::default() },
+        writes: WriteOptions {
+            templates_per_identity_max: 3,
+            commit_writes_max,
+            repeat_window: Duration::ZERO,
+            ..WriteOptions::default()
+        },
         replica: ReplicaOptions { consistency_wait: Duration::ZERO, ..ReplicaOptions::default() },
         judging: JudgingOptions { rehearsal_trials_max: 1, calibration_wait: Duration::ZERO },
         ..MatcherOptions::default()

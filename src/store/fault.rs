@@ -62,6 +62,12 @@ fn from_database(error: &dyn DatabaseError) -> StoreError {
         ErrorClass::Transient => StoreError::Unavailable(message(error)),
         ErrorClass::Damage => corrupt(error.message()),
         ErrorClass::Refusal => StoreError::Refused(message(error)),
+        ErrorClass::SharedSession => StoreError::BadUrl(
+            "DATABASE_URL leads to a connection pooler that shares sessions between clients and loses their prepared \
+             statements; use PgBouncer 1.21 or later with max_prepared_statements above 0, session pooling, or a direct \
+             connection"
+                .to_owned(),
+        ),
     }
 }
 
@@ -77,6 +83,8 @@ enum ErrorClass {
     Damage,
     /// The database refuses the statement.
     Refusal,
+    /// Another client prepared a statement in this session.
+    SharedSession,
 }
 
 fn class_of(error: &dyn DatabaseError) -> ErrorClass {
@@ -98,6 +106,7 @@ fn postgres_class(state: &str) -> ErrorClass {
         // a standby, as happens in a failover.
         | (_, "40001" | "40P01" | "55P03" | "25P03" | "25006") => ErrorClass::Transient,
         ("XX", "XX001" | "XX002") => ErrorClass::Damage,
+        (_, "42P05") => ErrorClass::SharedSession,
         _ => ErrorClass::Refusal,
     }
 }
@@ -111,8 +120,9 @@ fn sqlite_class(extended_code: u32) -> ErrorClass {
     const FULL: u32 = 13;
     const CANNOT_OPEN: u32 = 14;
     const NOT_A_DATABASE: u32 = 26;
+    const READ_ONLY: u32 = 8;
     match extended_code & 0xff {
-        BUSY | LOCKED | IO_ERROR | FULL | CANNOT_OPEN => ErrorClass::Transient,
+        BUSY | LOCKED | READ_ONLY | IO_ERROR | FULL | CANNOT_OPEN => ErrorClass::Transient,
         CORRUPT | NOT_A_DATABASE => ErrorClass::Damage,
         _ => ErrorClass::Refusal,
     }
@@ -131,6 +141,7 @@ mod tests {
             assert!(matches!(postgres_class(refusal), ErrorClass::Refusal), "{refusal}");
         }
         assert!(matches!(postgres_class("XX001"), ErrorClass::Damage));
+        assert!(matches!(postgres_class("42P05"), ErrorClass::SharedSession));
         // Extended codes: busy while recovering, no memory of a shared page, disk full, a failed sync.
         for transient in [5, 261, 6, 10, 1034, 13, 14] {
             assert!(matches!(sqlite_class(transient), ErrorClass::Transient), "{transient}");

@@ -18,10 +18,12 @@ mod rows;
 mod schema;
 mod sqlite;
 mod watch;
+mod write_health;
 
 use std::{
     fmt::{self, Debug},
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -68,9 +70,15 @@ pub enum StoreError {
     /// The schema is older or newer than this program.
     #[error("{0}")]
     Schema(String),
-    /// The database URL is invalid.
+    /// The database URL is invalid, or leads to a connection pooler that this program cannot use.
     #[error("{0}")]
     BadUrl(String),
+    /// The database file is not where it was when this process opened it. Nothing is written until it is back.
+    #[error("{0}")]
+    FileMoved(String),
+    /// The connection broke during COMMIT, and the database does not tell whether it committed.
+    #[error("the database did not confirm the commit")]
+    OutcomeUnknown(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The database refused the statement.
     #[error("the database refused the statement")]
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -83,10 +91,40 @@ pub struct StoreOptions {
     /// `sqlite:PATH`, `postgres://...`, or `sqlite::memory:` for a database in a temporary folder that is removed with
     /// the store.
     pub url: String,
+    /// Where to listen for notices of other replicas. PostgreSQL only.
+    pub listen: ListenAddress,
     /// Maximum number of open connections.
     pub connections_max: u32,
     /// How long to wait for a connection or a lock before the store reports itself unavailable.
-    pub acquire_timeout: std::time::Duration,
+    pub acquire_timeout: Duration,
+    /// How long [`Store::migrate`] waits for another process that migrates.
+    pub migrate_wait: Duration,
+}
+
+/// Where a store listens for notices of other replicas.
+#[derive(Clone, Default)]
+pub enum ListenAddress {
+    /// At the database URL, if its sessions prove to belong to one client each.
+    #[default]
+    Database,
+    /// At another URL of the same database: a direct one, where the database URL leads to a pooler.
+    Url(String),
+    /// Nowhere: the replica polls.
+    Off,
+}
+
+impl StoreOptions {
+    /// A few connections and short waits, for one process.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            listen: ListenAddress::Database,
+            connections_max: 4,
+            acquire_timeout: Duration::from_secs(5),
+            migrate_wait: Duration::from_mins(1),
+        }
+    }
 }
 
 impl Debug for StoreOptions {
@@ -94,6 +132,7 @@ impl Debug for StoreOptions {
         f.debug_struct("StoreOptions")
             .field("connections_max", &self.connections_max)
             .field("acquire_timeout", &self.acquire_timeout)
+            .field("migrate_wait", &self.migrate_wait)
             .finish_non_exhaustive()
     }
 }
@@ -114,14 +153,30 @@ pub async fn connect(options: &StoreOptions) -> Result<Arc<dyn Store>> {
     }
 }
 
+/// What [`Store::scrub`] achieved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scrubbed {
+    /// No deleted bytes are left in files that a client can clean.
+    Done,
+    /// A reader still needs old pages; a later call removes them.
+    Pending,
+}
+
 /// A database. Its record traits cover all collections; [`Store::in_collection`] gives the records of one.
 #[async_trait]
 pub trait Store: Collections + Housekeeping + Audit + Send + Sync + Debug {
     /// A short name for logs and metrics: `sqlite` or `postgres`.
     fn kind(&self) -> &'static str;
 
-    /// Brings the schema to this program's version. Several replicas may call it at once.
+    /// Brings the schema to this program's version. Several replicas may call it at once: one migrates, the others
+    /// wait. Writes nothing and takes no lock when the schema is this program's already.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when another process migrates for too long.
     async fn migrate(&self) -> Result<()>;
+
+    /// Whether no schema was ever made in it.
+    async fn is_new(&self) -> Result<bool>;
 
     /// Checks that the schema is this program's.
     ///
@@ -130,8 +185,17 @@ pub trait Store: Collections + Housekeeping + Audit + Send + Sync + Debug {
     async fn check_schema(&self) -> Result<()>;
 
     /// Removes deleted bytes from the database's files where the database lets a client do so: SQLite empties its
-    /// write-ahead log. PostgreSQL removes them by its own vacuum and checkpoints.
-    async fn scrub(&self) -> Result<()>;
+    /// write-ahead log. PostgreSQL removes them by its own vacuum and checkpoints. Does not wait for readers.
+    async fn scrub(&self) -> Result<Scrubbed>;
+
+    /// Why writes do not work, if the last one failed for a reason that is not its own.
+    fn write_outage(&self) -> Option<String>;
+
+    /// After a write that failed, writes a few bytes to learn whether writes work again. Does nothing otherwise.
+    ///
+    /// # Errors
+    /// The reason of the failure.
+    async fn check_writes(&self) -> Result<()>;
 
     /// Checks that the database answers.
     async fn ping(&self) -> Result<()>;
@@ -183,6 +247,8 @@ pub trait Turn: CollectionRecords + IdempotencyKeys + Debug {
     /// [`StoreError::RevisionMoved`].
     async fn put_collection(&mut self, collection: &Collection) -> Result<()>;
 
-    /// Commits the transaction. Once this returns, a power failure loses nothing of it.
+    /// Commits the transaction. Once this returns, a power failure loses nothing of it. When the answer of the database
+    /// is lost, the store asks again over another connection; an error other than [`StoreError::OutcomeUnknown`] says
+    /// that nothing was committed.
     async fn commit(self: Box<Self>) -> Result<()>;
 }

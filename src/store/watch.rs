@@ -17,6 +17,17 @@ pub enum LogNotice {
     Anything,
 }
 
+/// Never sends a notice: its process polls, or is the only one that writes.
+#[derive(Debug)]
+pub(crate) struct NoWatch;
+
+#[async_trait]
+impl LogWatch for NoWatch {
+    async fn next(&mut self) -> LogNotice {
+        std::future::pending().await
+    }
+}
+
 /// Receives a notice of each commit of any replica, this one included. Notices arrive early and may be lost, so a
 /// follower also reads [`Collections::heads`](super::Collections::heads) from time to time.
 #[async_trait]

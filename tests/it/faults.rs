@@ -185,3 +185,87 @@ async fn killed_amid_enrolls_a_server_comes_back_with_every_acknowledged_templat
     drop(server);
     home.tidy().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs SEMBLANCE_TEST_POSTGRES_URL"]
+async fn a_server_that_restarts_while_its_database_is_read_only_searches_on_postgres() {
+    const ALICE: [f32; 4] = [1.0, 0.0, 0.0, 0.0];
+    let home = Home::new(&crate::support::postgres()).await;
+    let server = Server::start(&home, &Start::default());
+    make_collection(&server, "staff").await;
+    enroll(&server, "alice", ALICE, json!({})).await;
+    server.kill();
+    let name = home.database_url.rsplit_once('/').expect("a database").1.to_owned();
+    home.execute(&format!("ALTER DATABASE {name} SET default_transaction_read_only = on")).await;
+
+    let server = Server::start(&home, &Start::default());
+    assert!(finds(&server, ALICE, "alice").await);
+    let body = json!({"samples": [embedding(ALICE)]});
+    let path = "/v1/collections/staff/identities/bob:enroll";
+    let (status, problem) = server.ask(Method::POST, path, Some(body)).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("STORE_UNAVAILABLE")));
+    drop(server);
+    home.tidy().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_beside_a_reader_says_that_bytes_are_left_and_removes_them_when_it_ends() {
+    use sqlx::Connection;
+    const ALICE: [f32; 4] = [0.36, 0.48, 0.0, 0.8];
+    let home = Home::new(&Database::Sqlite).await;
+    let server = Server::start(&home, &Start::default());
+    make_collection(&server, "staff").await;
+    enroll(&server, "alice", ALICE, json!({})).await;
+    let bytes: Vec<u8> = ALICE.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let holds_bytes = || {
+        let files = ["semblance.db", "semblance.db-wal"].map(|name| std::fs::read(home.path().join(name)));
+        files.iter().flatten().any(|file| file.windows(bytes.len()).any(|window| window == bytes))
+    };
+    assert!(holds_bytes(), "the test knows the bytes");
+    let mut other = sqlx::SqliteConnection::connect(&home.database_url).await.expect("the database opens");
+    let mut reader = other.begin().await.expect("begun");
+    let _: i64 = sqlx::query_scalar("SELECT count(*) FROM templates").fetch_one(&mut *reader).await.expect("read");
+
+    let path = "/v1/collections/staff/identities/alice";
+    assert_eq!(server.expect(Method::DELETE, path, None).await, json!({"pendingRemoval": true}));
+    assert!(!finds(&server, ALICE, "alice").await);
+    assert!(holds_bytes());
+    enroll(&server, "bob", [0.0, 1.0, 0.0, 0.0], json!({})).await;
+
+    reader.rollback().await.expect("ended");
+    eventually("the bytes are removed", async || !holds_bytes()).await;
+    let removed = server.expect(Method::DELETE, "/v1/collections/staff/identities/bob", None).await;
+    assert_eq!(removed, json!({"pendingRemoval": false}));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_database_was_moved_away_says_so_and_does_not_begin_empty() {
+    const ALICE: [f32; 4] = [1.0, 0.0, 0.0, 0.0];
+    let home = Home::new(&Database::Sqlite).await;
+    let mut server = Server::start(&home, &Start::default());
+    make_collection(&server, "staff").await;
+    enroll(&server, "alice", ALICE, json!({})).await;
+    let (database, elsewhere) = (home.path().join("semblance.db"), home.path().join("moved.db"));
+    std::fs::rename(&database, &elsewhere).expect("moved");
+    let body = json!({"samples": [embedding(ALICE)]});
+    let path = "/v1/collections/staff/identities/bob:enroll";
+    let (status, _) = server.ask(Method::POST, path, Some(body)).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(server.log().contains("was moved, removed or replaced"), "{}", server.log());
+    assert!(finds(&server, ALICE, "alice").await, "searches go on");
+    server.signal("TERM");
+    server.wait();
+
+    let start = || {
+        let mut serve = crate::support::program();
+        serve.arg("serve").env("SEMBLANCE_DATA_DIR", home.path()).env("DATABASE_URL", &home.database_url);
+        serve.env("SEMBLANCE_NO_PULL", "true").env("SEMBLANCE_HTTP_ADDR", "127.0.0.1:0");
+        serve.env("SEMBLANCE_GRPC_ADDR", "127.0.0.1:0").output().expect("it runs")
+    };
+    let ended = start();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(!ended.status.success() && said.contains("holds snapshots of 1 collections"), "{said}");
+    std::fs::rename(&elsewhere, &database).expect("put back");
+    let server = Server::start(&home, &Start::default());
+    assert!(finds(&server, ALICE, "alice").await);
+}

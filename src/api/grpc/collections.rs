@@ -8,7 +8,7 @@ use crate::{
         proto::{self, collection_service_server::CollectionService},
         wire::{self, CollectionName, PageRequest},
     },
-    matcher::{CollectionDraft, CollectionPatch, DeclaredSpace, Fault},
+    matcher::{CollectionDraft, CollectionPatch, DeclaredSpace, Fault, Removal},
 };
 use domain::{CollectionId, Policy, SpaceName};
 
@@ -67,7 +67,7 @@ impl CollectionService for Services {
     async fn delete_collection(
         &self,
         request: Request<proto::DeleteCollectionRequest>,
-    ) -> Result<Response<()>, Status> {
+    ) -> Result<Response<proto::DeleteCollectionResponse>, Status> {
         respond(self.answer_delete_collection(request.into_inner()).await)
     }
 }
@@ -179,9 +179,13 @@ impl Services {
         Ok(wire::collection(&updated, self.matcher.stats(&id)))
     }
 
-    async fn answer_delete_collection(&self, request: proto::DeleteCollectionRequest) -> Result<(), Fault> {
+    async fn answer_delete_collection(
+        &self,
+        request: proto::DeleteCollectionRequest,
+    ) -> Result<proto::DeleteCollectionResponse, Fault> {
         let CollectionName(id) = CollectionName::parse("name", &request.name)?;
-        self.matcher.delete_collection(&id, wire::expected(&request.etag)?).await
+        let removal = self.matcher.delete_collection(&id, wire::expected(&request.etag)?).await?;
+        Ok(proto::DeleteCollectionResponse { pending_removal: removal == Removal::Pending })
     }
 }
 

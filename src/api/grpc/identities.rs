@@ -8,7 +8,7 @@ use crate::{
         proto::{self, identity_service_server::IdentityService},
         wire::{self, CollectionName, IdentityName, PageRequest},
     },
-    matcher::{Fault, IdentityDraft, IdentityPatch, ListedIdentities},
+    matcher::{Fault, IdentityDraft, IdentityPatch, ListedIdentities, Removal},
 };
 use domain::IdentityId;
 
@@ -42,7 +42,10 @@ impl IdentityService for Services {
         respond(self.answer_update_identity(request).await)
     }
 
-    async fn delete_identity(&self, request: Request<proto::DeleteIdentityRequest>) -> Result<Response<()>, Status> {
+    async fn delete_identity(
+        &self,
+        request: Request<proto::DeleteIdentityRequest>,
+    ) -> Result<Response<proto::DeleteIdentityResponse>, Status> {
         respond(self.answer_delete_identity(&request).await)
     }
 
@@ -159,11 +162,16 @@ impl Services {
         Ok(wire::identity(&name.collection, &updated))
     }
 
-    async fn answer_delete_identity(&self, request: &Request<proto::DeleteIdentityRequest>) -> Result<(), Fault> {
+    async fn answer_delete_identity(
+        &self,
+        request: &Request<proto::DeleteIdentityRequest>,
+    ) -> Result<proto::DeleteIdentityResponse, Fault> {
         let context = wire::context(request);
         let proto::DeleteIdentityRequest { name, etag } = request.get_ref();
         let name = IdentityName::parse("name", name)?;
-        self.matcher.delete_identity(&context, &name.collection, &name.identity, wire::expected(etag)?).await
+        let removal =
+            self.matcher.delete_identity(&context, &name.collection, &name.identity, wire::expected(etag)?).await?;
+        Ok(proto::DeleteIdentityResponse { pending_removal: removal == Removal::Pending })
     }
 
     async fn answer_merge_identities(

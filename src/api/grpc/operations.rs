@@ -8,7 +8,7 @@ use crate::{
         proto::{self, operation_service_server::OperationService},
         wire::{self, CollectionName, OperationName, PageRequest},
     },
-    matcher::{Context, Fault, Listing, SurveyDraft},
+    matcher::{Context, Fault, Listing, Removal, SurveyDraft},
 };
 use domain::OperationKind;
 
@@ -64,7 +64,10 @@ impl OperationService for Services {
         respond(self.answer_restore_finding(&request).await)
     }
 
-    async fn delete_operation(&self, request: Request<proto::DeleteOperationRequest>) -> Result<Response<()>, Status> {
+    async fn delete_operation(
+        &self,
+        request: Request<proto::DeleteOperationRequest>,
+    ) -> Result<Response<proto::DeleteOperationResponse>, Status> {
         respond(self.answer_delete_operation(&request.into_inner().name).await)
     }
 }
@@ -163,8 +166,9 @@ impl Services {
         self.matcher.restore_finding(&context, &collection, pair).await
     }
 
-    async fn answer_delete_operation(&self, name: &str) -> Result<(), Fault> {
+    async fn answer_delete_operation(&self, name: &str) -> Result<proto::DeleteOperationResponse, Fault> {
         let OperationName { collection, operation } = OperationName::parse("name", name)?;
-        self.matcher.operations.delete_operation(&collection, operation).await
+        let removal = self.matcher.operations.delete_operation(&collection, operation).await?;
+        Ok(proto::DeleteOperationResponse { pending_removal: removal == Removal::Pending })
     }
 }

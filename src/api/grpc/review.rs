@@ -10,7 +10,7 @@ use crate::{
         proto::{self, review_service_server::ReviewService},
         wire::{self, CollectionName, PageRequest, ReviewCaseName},
     },
-    matcher::{Fault, LEASE, LEASE_MAX, Learning, ReviewClaim, ReviewVerdict},
+    matcher::{Fault, LEASE, LEASE_MAX, Learning, Removal, ReviewClaim, ReviewVerdict},
 };
 
 #[tonic::async_trait]
@@ -53,7 +53,7 @@ impl ReviewService for Services {
     async fn delete_review_case(
         &self,
         request: Request<proto::DeleteReviewCaseRequest>,
-    ) -> Result<Response<()>, Status> {
+    ) -> Result<Response<proto::DeleteReviewCaseResponse>, Status> {
         respond(self.answer_delete_review_case(&request.into_inner().name).await)
     }
 }
@@ -132,8 +132,9 @@ impl Services {
         Ok(wire::reviewed(&collection, &reviewed, self.matcher.now()))
     }
 
-    async fn answer_delete_review_case(&self, name: &str) -> Result<(), Fault> {
+    async fn answer_delete_review_case(&self, name: &str) -> Result<proto::DeleteReviewCaseResponse, Fault> {
         let ReviewCaseName { collection, case } = ReviewCaseName::parse("name", name)?;
-        self.matcher.reviews.delete_review_case(&collection, case).await
+        let removal = self.matcher.reviews.delete_review_case(&collection, case).await?;
+        Ok(proto::DeleteReviewCaseResponse { pending_removal: removal == Removal::Pending })
     }
 }

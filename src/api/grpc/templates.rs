@@ -8,7 +8,7 @@ use crate::{
         proto::{self, template_service_server::TemplateService},
         wire::{self, IdentityName, PageRequest, TemplateName},
     },
-    matcher::Fault,
+    matcher::{Fault, Removal},
 };
 
 #[tonic::async_trait]
@@ -27,7 +27,10 @@ impl TemplateService for Services {
         respond(self.answer_list_templates(request.into_inner()).await)
     }
 
-    async fn delete_template(&self, request: Request<proto::DeleteTemplateRequest>) -> Result<Response<()>, Status> {
+    async fn delete_template(
+        &self,
+        request: Request<proto::DeleteTemplateRequest>,
+    ) -> Result<Response<proto::DeleteTemplateResponse>, Status> {
         respond(self.answer_delete_template(&request).await)
     }
 }
@@ -55,9 +58,14 @@ impl Services {
         })
     }
 
-    async fn answer_delete_template(&self, request: &Request<proto::DeleteTemplateRequest>) -> Result<(), Fault> {
+    async fn answer_delete_template(
+        &self,
+        request: &Request<proto::DeleteTemplateRequest>,
+    ) -> Result<proto::DeleteTemplateResponse, Fault> {
         let context = wire::context(request);
         let TemplateName { identity, template } = TemplateName::parse("name", &request.get_ref().name)?;
-        self.matcher.delete_template(&context, &identity.collection, &identity.identity, template).await
+        let removal =
+            self.matcher.delete_template(&context, &identity.collection, &identity.identity, template).await?;
+        Ok(proto::DeleteTemplateResponse { pending_removal: removal == Removal::Pending })
     }
 }

@@ -37,7 +37,7 @@ use crate::{
 use domain::{
     Candidate, CollectionCounts, CollectionStats, CollectionUid, Embedding, EmbeddingSpace, Entry, Filter,
     GalleryStatistics, IdentityId, Labels, Neighbour, Pooling, Position, PosteriorTrials, Rehearsal, Similarity,
-    Timestamp,
+    TemplateId, Timestamp,
 };
 
 /// Parameters of a search.
@@ -270,6 +270,15 @@ impl CollectionIndex {
         };
         let embedding = |row: usize| Embedding::restored(space, index.rows().values(row).into());
         index.rows_of(slot).into_iter().filter_map(embedding).collect()
+    }
+
+    /// The latest template of an enrolled identity with at least this cosine to an embedding.
+    pub fn template_near(&self, identity: &IdentityId, embedding: &Embedding, cosine_min: f32) -> Option<TemplateId> {
+        let state = self.state.read();
+        let (slot, index) = (state.roster.slot(identity)?, state.enrolled(embedding.space())?);
+        let rows = index.rows();
+        let is_near = |row: &usize| rows.measure().of(rows.values(*row), embedding.values()) >= cosine_min;
+        index.rows_of(slot).into_iter().rev().find(is_near).map(|row| rows.template(row))
     }
 
     /// Memory use of the collection.

@@ -8,6 +8,8 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use uuid::Uuid;
+
 use super::SnapshotError;
 use domain::{CollectionUid, Position};
 
@@ -39,6 +41,16 @@ impl SnapshotDirLock {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(SnapshotError::disk(&path)(error)),
         }
+    }
+
+    /// How many collections have a snapshot in a directory. 0 when it cannot be read.
+    #[must_use]
+    pub fn count(root: &Path) -> usize {
+        let uid = |path: &PathBuf| {
+            let name = path.file_name()?.to_str()?;
+            name.rsplit_once('-').and_then(|(uid, _)| uid.parse::<Uuid>().ok())
+        };
+        entries(root).unwrap_or_default().iter().filter_map(uid).collect::<HashSet<_>>().len()
     }
 
     /// Deletes every snapshot in the directory.

@@ -187,8 +187,12 @@ impl GroupCommit {
     }
 }
 
-/// The fault of all writes that shared a failed turn. None of them was written, and each may succeed alone, so the
-/// caller may retry.
+/// The fault of all writes that shared a failed turn. Unless the outcome is unknown, none of them was written, and each
+/// may succeed alone, so the caller may retry.
 pub(crate) fn shared_fault(fault: &Fault) -> Fault {
-    Fault::StoreUnavailable(StoreError::Unavailable(ErrorChain(fault).to_string().into()))
+    let cause = ErrorChain(fault).to_string().into();
+    match fault {
+        Fault::OutcomeUnknown(_) => Fault::OutcomeUnknown(StoreError::OutcomeUnknown(cause)),
+        _ => Fault::StoreUnavailable(StoreError::Unavailable(cause)),
+    }
 }

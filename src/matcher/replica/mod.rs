@@ -7,7 +7,10 @@ pub(crate) mod load;
 pub(crate) mod recall_sampling;
 pub(crate) mod snapshots;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
@@ -18,9 +21,9 @@ use crate::matcher::{
     collection::collection_handle::CollectionHandle, options::ReplicaOptions, recognition::Recognition,
     request::fault::Fault,
 };
-use domain::{CollectionId, CollectionStats};
+use domain::{CollectionId, CollectionStats, ErrorChain};
 use gallery::{Gallery, MemoryBytes, RecallSample};
-use store::Store;
+use store::{Scrubbed, Store};
 
 /// Entries of a log that are read at once.
 pub(crate) const LOG_PAGE: u32 = 1000;
@@ -35,6 +38,8 @@ pub struct Replica {
     directory: Arc<CollectionDirectory>,
     recall: Arc<Mutex<RecallSample>>,
     tasks: TaskTracker,
+    /// The last scrub left deleted bytes on disk.
+    is_removal_pending: Arc<AtomicBool>,
     options: ReplicaOptions,
 }
 
@@ -49,8 +54,8 @@ pub(crate) struct ReplicaParts {
 impl Replica {
     pub(crate) fn new(parts: ReplicaParts, options: ReplicaOptions) -> Self {
         let ReplicaParts { store, gallery, recognition, tasks } = parts;
-        let (directory, recall) = (Arc::default(), Arc::default());
-        Self { store, gallery, recognition, directory, recall, tasks, options }
+        let (directory, recall, is_removal_pending) = (Arc::default(), Arc::default(), Arc::default());
+        Self { store, gallery, recognition, directory, recall, tasks, is_removal_pending, options }
     }
 
     pub(crate) fn options(&self) -> &ReplicaOptions {
@@ -115,12 +120,51 @@ impl Replica {
         handle.active_calibrations.read(&*self.store, uid, revision, package).await
     }
 
-    /// Removes deleted bytes from the files of the database and the snapshots. After a failure the next sweep tries
-    /// again.
-    pub(crate) async fn scrub(&self) {
+    /// Removes deleted bytes from the files of the database and the snapshots, without waiting for readers of the
+    /// database. What is left is removed by [`Replica::retry_removal`].
+    pub(crate) async fn scrub(&self) -> Removal {
         self.scrub_snapshots().await;
-        if let Err(error) = self.store.scrub().await {
-            tracing::warn!(%error, "deleted bytes are still in the files of the database; the next sweep tries again");
+        let is_pending = match self.store.scrub().await {
+            Ok(Scrubbed::Done) => false,
+            Ok(Scrubbed::Pending) => true,
+            Err(error) => {
+                tracing::warn!(error = %ErrorChain(&error), "deleted bytes are still in the files of the database");
+                true
+            }
+        };
+        metrics::gauge!(domain::metric::REMOVAL_PENDING).set(f64::from(u8::from(is_pending)));
+        let was_pending = self.is_removal_pending.swap(is_pending, Ordering::Relaxed);
+        if is_pending && !was_pending {
+            tracing::warn!("a reader of the database keeps deleted bytes in its files; they are removed when it ends");
+        } else if was_pending && !is_pending {
+            tracing::info!("the deleted bytes that a reader kept in the files are removed");
+        }
+        self.removal()
+    }
+
+    /// Whether deleted bytes are left on disk since the last scrub.
+    pub(crate) fn removal(&self) -> Removal {
+        if self.is_removal_pending.load(Ordering::Relaxed) { Removal::Pending } else { Removal::Done }
+    }
+
+    /// Scrubs again, if the last scrub left deleted bytes.
+    pub(crate) async fn retry_removal(&self) {
+        if self.removal() == Removal::Pending {
+            self.scrub().await;
         }
     }
+
+    /// Why writes do not work, if the last one failed for a reason that is not its own.
+    #[must_use]
+    pub fn write_outage(&self) -> Option<String> {
+        self.store.write_outage()
+    }
+}
+
+/// Whether the bytes of what was deleted are gone from the files of this server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    Done,
+    /// Later requests do not find the record, but its bytes are still on disk. The server goes on removing them.
+    Pending,
 }

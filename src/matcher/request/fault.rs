@@ -137,6 +137,11 @@ pub enum Fault {
     ShuttingDown,
     #[error("the database is not available; searches work, writes must wait")]
     StoreUnavailable(#[source] StoreError),
+    #[error(
+        "the database did not confirm this write, so it may be stored or not; read the record, or repeat the request: with \
+         the same request id it is written once"
+    )]
+    OutcomeUnknown(#[source] StoreError),
     #[error("internal error; see the log of the server")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -252,7 +257,7 @@ impl Fault {
             Self::EtagMoved | Self::CaseHeld(_) => FaultKind::Aborted,
             Self::Busy { .. } | Self::TooManyOperations(_) => FaultKind::ResourceExhausted,
             Self::TooLate => FaultKind::DeadlineExceeded,
-            Self::ShuttingDown | Self::StoreUnavailable(_) => FaultKind::Unavailable,
+            Self::ShuttingDown | Self::StoreUnavailable(_) | Self::OutcomeUnknown(_) => FaultKind::Unavailable,
             Self::Internal(_) => FaultKind::Internal,
         }
     }
@@ -305,6 +310,7 @@ impl Fault {
             Self::TooLate => "DEADLINE_EXCEEDED",
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::StoreUnavailable(_) => "STORE_UNAVAILABLE",
+            Self::OutcomeUnknown(_) => "OUTCOME_UNKNOWN",
             Self::Internal(_) => "INTERNAL",
         }
     }
@@ -315,7 +321,9 @@ impl Fault {
         match self {
             Self::Busy { retry_after } => Some(*retry_after),
             Self::ShuttingDown | Self::NotCaughtUp => Some(Duration::from_secs(1)),
-            Self::StoreUnavailable(_) | Self::TooManyOperations(_) => Some(Duration::from_secs(5)),
+            Self::StoreUnavailable(_) | Self::OutcomeUnknown(_) | Self::TooManyOperations(_) => {
+                Some(Duration::from_secs(5))
+            }
             Self::Invalid { .. }
             | Self::UnknownSpace(_)
             | Self::UnusableSample { .. }
@@ -373,7 +381,8 @@ impl Fault {
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) => Self::StoreUnavailable(error),
+            StoreError::Unavailable(_) | StoreError::FileMoved(_) => Self::StoreUnavailable(error),
+            StoreError::OutcomeUnknown(_) => Self::OutcomeUnknown(error),
             StoreError::RevisionMoved => Self::EtagMoved,
             StoreError::CollectionExists
             | StoreError::CollectionGone

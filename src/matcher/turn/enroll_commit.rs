@@ -119,6 +119,15 @@ impl CollectionTurn {
                 Err(fault) => Err(fault),
                 Ok(Some(before)) => Ok(before),
                 Ok(None) => {
+                    if let Some(templates) = self.repeated(&plan, context, write).await? {
+                        answers.push(Ok(EnrollResult {
+                            identity: write.identity.clone(),
+                            templates,
+                            token: ConsistencyToken::at(self.handle().collection.uid, plan.end()),
+                            samples: std::mem::take(&mut write.samples),
+                        }));
+                        continue;
+                    }
                     let encoded = std::mem::take(&mut write.encoded);
                     let planned = plan.admit(self.writes(), &write.identity, &write.labels, encoded);
                     let answer = planned.map(|templates| EnrollResult {

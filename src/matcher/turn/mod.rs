@@ -5,6 +5,7 @@ pub(crate) mod collection_turn;
 pub(crate) mod enroll_commit;
 pub(crate) mod idempotency;
 pub(crate) mod plan;
+mod repetition;
 
 use std::{sync::Arc, time::Instant};
 

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use super::{Writes, collection_turn::CollectionTurn};
 use crate::matcher::request::fault::Fault;
 use domain::{
-    Assignment, Change, Collection, Encoded, Identity, IdentityId, Labels, Position, Revision, SpaceBinding, SpaceRole,
-    StoredTemplate, Template, TemplateId, TemplateOrigin,
+    Assignment, Change, Collection, Embedding, Encoded, Identity, IdentityId, Labels, Position, Revision, SpaceBinding,
+    SpaceRole, StoredTemplate, Template, TemplateId, TemplateOrigin,
 };
 use store::EnrolledIdentity;
 
@@ -127,6 +127,25 @@ impl Plan {
             self.changes.push(Change::Admit(StoredTemplate { template, embedding: part.embedding }));
         }
         Ok(templates)
+    }
+
+    /// Whether the identity exists and has these labels already.
+    pub(super) fn has_labels(&self, id: &IdentityId, labels: &Labels) -> bool {
+        let known = self.known.get(id).map(|known| &known.identity.labels);
+        known.is_some_and(|known| known.merged(labels).is_ok_and(|merged| merged == *known))
+    }
+
+    /// The planned template of an identity with at least this cosine to an embedding.
+    pub(super) fn template_near(&self, id: &IdentityId, embedding: &Embedding, cosine_min: f32) -> Option<&Template> {
+        self.changes.iter().rev().find_map(|change| match change {
+            Change::Admit(StoredTemplate { template, embedding: planned })
+                if template.identity == *id
+                    && planned.similarity(embedding).is_some_and(|similarity| similarity.0 >= cosine_min) =>
+            {
+                Some(template)
+            }
+            _ => None,
+        })
     }
 
     /// Sets the assignment of all planned templates.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::matcher::{Matcher, request::context::Context, request::fault::Fault, turn::idempotency};
+use crate::matcher::{Matcher, replica::Removal, request::context::Context, request::fault::Fault, turn::idempotency};
 use domain::{
     Collection, CollectionCounts, CollectionId, CollectionUid, DIMENSION_MAX, EmbeddingSpace, Modality, ModelDigest,
     OpenSetRule, PadPolicy, Policy, Pooling, Position, QualityPolicy, Reranking, ReviewPolicy, Revision, SpaceBinding,
@@ -162,7 +162,7 @@ impl Matcher {
         Ok(collection)
     }
 
-    pub async fn delete_collection(&self, id: &CollectionId, expected: Option<Revision>) -> Result<(), Fault> {
+    pub async fn delete_collection(&self, id: &CollectionId, expected: Option<Revision>) -> Result<Removal, Fault> {
         let collection = self.collection(id).await?;
         if expected.is_some_and(|expected| expected != collection.revision) {
             return Err(Fault::EtagMoved);
@@ -174,8 +174,8 @@ impl Matcher {
                 let _writer = handle.writers.lock().await;
                 let deleted = matcher.store.delete_collection(collection.uid).await?;
                 matcher.replica.close(&handle).await.map_err(Fault::internal)?;
-                matcher.replica.scrub().await;
-                if deleted { Ok(()) } else { Err(Fault::NoCollection(collection.id)) }
+                let removal = matcher.replica.scrub().await;
+                if deleted { Ok(removal) } else { Err(Fault::NoCollection(collection.id)) }
             })
             .await
     }

@@ -33,13 +33,24 @@ impl Matcher {
         let maintain = every(MAINTENANCE_INTERVAL, &stop, "upkeep", || replica.maintain().boxed());
         let snapshot = every(options.snapshot_interval, &stop, "snapshot", || replica.take_snapshots().boxed());
         let recall = every(RECALL_INTERVAL, &stop, "recall", || self.sample_recall().boxed());
-        tokio::join!(listen, follow, sweep, maintain, snapshot, recall);
+        let writes = every(MAINTENANCE_INTERVAL, &stop, "writes", || self.check_writes().boxed());
+        tokio::join!(listen, follow, sweep, maintain, snapshot, recall, writes);
     }
 
     async fn sample_recall(&self) -> Result<(), Fault> {
         // The lower half of an id is random.
         let draw = self.ids.fresh().as_u64_pair().1;
         self.replica.sample_recall(self.clock.now(), draw).await
+    }
+
+    /// After a failed write, learns whether writes work again. Removes what an erasure left on disk.
+    async fn check_writes(&self) -> Result<(), Fault> {
+        let checked = self.store.check_writes().await;
+        let works = self.store.write_outage().is_none();
+        metrics::gauge!(domain::metric::STORE_WRITABLE).set(f64::from(u8::from(works)));
+        checked?;
+        self.replica.retry_removal().await;
+        Ok(())
     }
 
     /// Removes expired identities, and answers and decisions past their retention.

@@ -3,7 +3,7 @@
 use futures::FutureExt;
 
 use crate::matcher::{
-    Matcher, request::context::Context, request::fault::Fault, turn::collection_turn::CollectionTurn,
+    Matcher, replica::Removal, request::context::Context, request::fault::Fault, turn::collection_turn::CollectionTurn,
 };
 use domain::{Change, CollectionId, Filter, Identity, IdentityId, Labels, Revision, Timestamp};
 
@@ -175,7 +175,7 @@ impl Matcher {
         collection: &CollectionId,
         id: &IdentityId,
         expected: Option<Revision>,
-    ) -> Result<(), Fault> {
+    ) -> Result<Removal, Fault> {
         let id = id.clone();
         self.writes
             .change(context, collection, move |turn| {
@@ -185,7 +185,8 @@ impl Matcher {
                 }
                 .boxed()
             })
-            .await
+            .await?;
+        Ok(self.replica.removal())
     }
 }
 

@@ -17,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::matcher::{
     collection::collection_handle::CollectionHandle,
     options::OperationOptions,
-    replica::Replica,
+    replica::{Removal, Replica},
     request::context::Context,
     request::fault::Fault,
     turn::{Writes, collection_turn::CollectionTurn},
@@ -205,13 +205,12 @@ impl OperationUseCases {
         self.operation_of(uid, id).await
     }
 
-    pub async fn delete_operation(&self, collection: &CollectionId, id: OperationId) -> Result<(), Fault> {
+    pub async fn delete_operation(&self, collection: &CollectionId, id: OperationId) -> Result<Removal, Fault> {
         let uid = self.replica.open(collection).await?.collection.uid;
         if !self.store.in_collection(uid).delete_operation(id).await? {
             return Err(Fault::NoOperation(id));
         }
-        self.replica.scrub().await;
-        Ok(())
+        Ok(self.replica.scrub().await)
     }
 
     /// Stops all operations of this process, before it ends.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::matcher::{
     options::ReviewOptions,
     recognition::probe::Probe,
-    replica::Replica,
+    replica::{Removal, Replica},
     request::consistency_token::ConsistencyToken,
     request::context::Context,
     request::fault::Fault,
@@ -173,13 +173,12 @@ impl Reviews {
     }
 
     /// Removes a case with its samples. The templates of its verdict stay.
-    pub async fn delete_review_case(&self, collection: &CollectionId, id: ReviewCaseId) -> Result<(), Fault> {
+    pub async fn delete_review_case(&self, collection: &CollectionId, id: ReviewCaseId) -> Result<Removal, Fault> {
         let uid = self.replica.open(collection).await?.collection.uid;
         if !self.store.in_collection(uid).delete_review_case(id).await? {
             return Err(Fault::NoReviewCase(id));
         }
-        self.replica.scrub().await;
-        Ok(())
+        Ok(self.replica.scrub().await)
     }
 }
 

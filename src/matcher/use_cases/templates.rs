@@ -2,7 +2,7 @@
 
 use futures::FutureExt;
 
-use crate::matcher::{Matcher, request::context::Context, request::fault::Fault};
+use crate::matcher::{Matcher, replica::Removal, request::context::Context, request::fault::Fault};
 use domain::{Change, CollectionId, IdentityId, Template, TemplateId};
 
 impl Matcher {
@@ -37,7 +37,7 @@ impl Matcher {
         collection: &CollectionId,
         identity: &IdentityId,
         id: TemplateId,
-    ) -> Result<(), Fault> {
+    ) -> Result<Removal, Fault> {
         let identity = identity.clone();
         self.writes
             .change(context, collection, move |turn| {
@@ -49,6 +49,7 @@ impl Matcher {
                 }
                 .boxed()
             })
-            .await
+            .await?;
+        Ok(self.replica.removal())
     }
 }

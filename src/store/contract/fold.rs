@@ -145,7 +145,8 @@ impl Fold {
 
 async fn log_leads_to_the_tables(turns: Vec<Vec<ProposedChange>>) {
     let url = "sqlite::memory:".to_owned();
-    let options = StoreOptions { url, connections_max: 1, acquire_timeout: Duration::from_secs(30) };
+    let options =
+        StoreOptions { connections_max: 1, acquire_timeout: Duration::from_secs(30), ..StoreOptions::new(url) };
     let store = connect(&options).await.expect("connected");
     store.migrate().await.expect("migrated");
     let uid = created(&store).await;

@@ -106,7 +106,7 @@ impl Subject {
 }
 
 fn options(url: String) -> StoreOptions {
-    StoreOptions { url, connections_max: 4, acquire_timeout: Duration::from_secs(30) }
+    StoreOptions { acquire_timeout: Duration::from_secs(30), ..StoreOptions::new(url) }
 }
 
 /// The same server, another database.

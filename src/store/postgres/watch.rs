@@ -1,8 +1,9 @@
 //! Notices of other replicas' commits, by LISTEN and NOTIFY.
 //!
 //! One channel per schema. A notice says where to look, so a lost notice costs only time. A proxy that shares one
-//! session between clients accepts the LISTEN and then delivers nothing. The watch detects that by an echo: it notifies
-//! itself over another connection, first when it connects and then after each long silence.
+//! session between clients accepts the LISTEN and delivers the notices to any of them, so the watch listens only on a
+//! session that proves to be its own. It then tests the connection by an echo: it notifies itself over another
+//! connection, first when it connects and then after each long silence.
 
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const RETRY_REFUSED: Duration = Duration::from_mins(1);
 /// Longest silence before the watch tests the connection: the peer may have vanished.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How often a session is tested. One test may miss a pooler that spreads transactions over many sessions.
+const SESSION_TESTS: usize = 4;
 /// Longest wait for the echo.
 const ECHO_MAX: Duration = Duration::from_secs(5);
 
@@ -61,20 +64,22 @@ impl LogWatch for PgWatch {
                         return LogNotice::Anything;
                     }
                 }
-                Some(connection) => match connection.next(&self.senders).await {
-                    WatchEvent::Notice(notice) => return notice,
-                    WatchEvent::Echo if self.warned => {
-                        info!("notices of other replicas' writes arrive again");
-                        self.warned = false;
+                Some(connection) => {
+                    match connection.next(&self.senders).await {
+                        WatchEvent::Notice(notice) => return notice,
+                        WatchEvent::Echo if self.warned => {
+                            info!("notices of other replicas' writes arrive again");
+                            self.warned = false;
+                        }
+                        WatchEvent::Echo => {}
+                        WatchEvent::Broken => self.connection = None,
+                        WatchEvent::EchoMissing => {
+                            self.connection = None;
+                            self.warn("the echo did not arrive; a proxy drops it, or DATABASE_LISTEN_URL names another database");
+                            tokio::time::sleep(RETRY_REFUSED).await;
+                        }
                     }
-                    WatchEvent::Echo => {}
-                    WatchEvent::Broken => self.connection = None,
-                    WatchEvent::EchoMissing => {
-                        self.connection = None;
-                        self.warn("the echo did not arrive; a proxy that shares sessions between clients drops it");
-                        tokio::time::sleep(RETRY_REFUSED).await;
-                    }
-                },
+                }
             }
         }
     }
@@ -84,9 +89,16 @@ impl PgWatch {
     /// Starts to listen. Waits after a failure. Returns whether it listens.
     async fn open(&mut self) -> bool {
         match ListenConnection::open(&self.listener, &self.senders).await {
-            Ok(connection) => {
+            Ok(Some(connection)) => {
                 self.connection = Some(connection);
                 return true;
+            }
+            Ok(None) => {
+                self.warn(
+                    "a connection pooler shares sessions between clients; set DATABASE_LISTEN_URL to a direct address, or \
+                     to off",
+                );
+                tokio::time::sleep(RETRY_REFUSED).await;
             }
             // The poll for heads already reports that the database is not available.
             Err(StoreError::Unavailable(error)) => {
@@ -120,9 +132,13 @@ enum WatchEvent {
 }
 
 impl ListenConnection {
-    async fn open(pool: &PgPool, senders: &PgPool) -> Result<Self> {
+    /// `None` when the session is shared with other clients.
+    async fn open(pool: &PgPool, senders: &PgPool) -> Result<Option<Self>> {
         let mut listener = PgListener::connect_with(pool).await?;
         listener.eager_reconnect(false); // notices sent meanwhile are lost, and the caller must learn of that
+        if !is_own_session(&mut listener, pool).await? {
+            return Ok(None);
+        }
         let (channel, echo): (String, String) = sqlx::query_as(
             "SELECT 'semblance_' || current_schema()::text::regnamespace::oid, 'echo ' || gen_random_uuid()",
         )
@@ -131,7 +147,7 @@ impl ListenConnection {
         listener.listen(&channel).await?;
         let mut connection = Self { listener, channel, echo, echo_pending: false };
         connection.send_echo(senders).await?;
-        Ok(connection)
+        Ok(Some(connection))
     }
 
     async fn send_echo(&mut self, senders: &PgPool) -> Result<()> {
@@ -163,6 +179,27 @@ impl ListenConnection {
             }
         }
     }
+}
+
+/// Whether the session belongs to this connection alone. A pooler that gives sessions out by transaction gives the one
+/// of `listener` to the next transaction, and `listener` then gets another one, or waits.
+async fn is_own_session(listener: &mut PgListener, pool: &PgPool) -> Result<bool> {
+    const BACKEND: &str = "SELECT pg_backend_pid()";
+    for _ in 0..SESSION_TESTS {
+        let before: i32 = sqlx::query_scalar(BACKEND).fetch_one(&mut *listener).await?;
+        let mut other = pool.begin().await?;
+        let taken: i32 = sqlx::query_scalar(BACKEND).fetch_one(&mut *other).await?;
+        let again = timeout(ECHO_MAX, sqlx::query_scalar(BACKEND).fetch_one(&mut *listener)).await;
+        other.rollback().await?;
+        let Ok(again) = again else {
+            return Ok(false); // the pooler has one session only, and the other transaction had it
+        };
+        let after: i32 = again?;
+        if taken == before || after != before {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The payload of a notice: the collection's uid, and the position if there is one.

@@ -1,7 +1,7 @@
 //! The store in SQL that both databases understand.
 //!
 //! This folder is compiled twice, once inside `sqlite/` and once inside `postgres/`, against the types that stand there
-//! under the same names: `Database`, `DbConnection`, `DbTransaction`, `ConnectionPools`, and the few statements in
+//! under the same names: `Database`, `DbConnection`, `CommitWitness`, `ConnectionPools`, and the few statements in
 //! which the two differ. So each statement is written once and still runs against a concrete driver. Rejected: sqlx's
 //! `Any`, which has no UUIDs; functions generic over the database, whose bounds are longer than the statements; two
 //! copies, which drift apart.
@@ -26,10 +26,12 @@ mod review_trials;
 mod session;
 mod store;
 mod templates;
+mod transaction;
 mod turn;
 
 pub(crate) use store::SqlStore;
 
 use super::{
-    ConnectionPools, Database, DbConnection, DbTransaction, announce, check_file, hold_collection, lock_collection,
+    CommitWitness, ConnectionPools, Database, DbConnection, announce, check_file, hold_collection, lock_collection,
 };
+use transaction::WriteTransaction;

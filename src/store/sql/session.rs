@@ -8,7 +8,7 @@ use std::ops::{Deref, DerefMut};
 
 use sqlx::pool::PoolConnection;
 
-use super::{ConnectionPools, Database, DbConnection, DbTransaction, lock_collection};
+use super::{ConnectionPools, Database, DbConnection, WriteTransaction, lock_collection};
 use crate::{Result, StoreError};
 use domain::{Collection, CollectionUid, Position};
 
@@ -21,9 +21,9 @@ pub(super) struct Session<A>(pub(super) A);
 /// back.
 pub(super) enum Step<'s> {
     Read(PoolConnection<Database>),
-    Write(DbTransaction),
+    Write(WriteTransaction),
     /// In a turn: its transaction, and the place that it returns to.
-    Turn(DbTransaction, &'s mut Option<DbTransaction>),
+    Turn(WriteTransaction, &'s mut Option<WriteTransaction>),
 }
 
 impl Step<'_> {
@@ -32,7 +32,10 @@ impl Step<'_> {
         match self {
             Self::Read(_) => {}
             Self::Write(transaction) => transaction.commit().await?,
-            Self::Turn(transaction, turn) => *turn = Some(transaction),
+            Self::Turn(mut transaction, turn) => {
+                transaction.end_step();
+                *turn = Some(transaction);
+            }
         }
         Ok(value)
     }
@@ -64,7 +67,7 @@ impl ConnectionPools {
     }
 
     pub(super) async fn write_step(&self) -> Result<Step<'static>> {
-        Ok(Step::Write(self.begin().await?))
+        Ok(Step::Write(self.begin().await?.in_step()))
     }
 }
 
@@ -129,20 +132,20 @@ impl CollectionAccess for OutsideTurn<'_> {
 pub(super) struct InTurn {
     /// `None` while a step holds it, and after a step that did not finish. A failed transaction must not be committed:
     /// Postgres answers its COMMIT with a rollback that looks like success.
-    pub(super) transaction: Option<DbTransaction>,
+    pub(super) transaction: Option<WriteTransaction>,
     pub(super) collection: Collection,
     pub(super) head: Position,
 }
 
 impl InTurn {
-    pub(super) fn take_transaction(&mut self) -> Result<DbTransaction> {
+    pub(super) fn take_transaction(&mut self) -> Result<WriteTransaction> {
         self.transaction
             .take()
             .ok_or_else(|| StoreError::Refused("the turn was rolled back because an earlier step failed".into()))
     }
 
     fn step(&mut self) -> Result<Step<'_>> {
-        Ok(Step::Turn(self.take_transaction()?, &mut self.transaction))
+        Ok(Step::Turn(self.take_transaction()?.in_step(), &mut self.transaction))
     }
 }
 

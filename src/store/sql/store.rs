@@ -7,12 +7,14 @@ use super::{
     session::{OutsideTurn, Session},
     turn,
 };
-use crate::{CollectionRecords, DecisionRecord, IdempotencyKeys, LogWatch, Result, Store, StoreOptions, Turn, schema};
+use crate::{
+    CollectionRecords, DecisionRecord, IdempotencyKeys, LogWatch, Result, Scrubbed, Store, StoreOptions, Turn, schema,
+};
 use domain::CollectionUid;
 
 #[derive(Debug)]
 pub(crate) struct SqlStore {
-    pub(super) pools: ConnectionPools,
+    pub(crate) pools: ConnectionPools,
 }
 
 impl SqlStore {
@@ -31,12 +33,27 @@ impl Store for SqlStore {
         self.pools.migrate().await
     }
 
+    async fn is_new(&self) -> Result<bool> {
+        Ok(self.pools.applied_migrations().await?.is_empty())
+    }
+
     async fn check_schema(&self) -> Result<()> {
         schema::check(&ConnectionPools::MIGRATIONS, &self.pools.applied_migrations().await?)
     }
 
-    async fn scrub(&self) -> Result<()> {
+    async fn scrub(&self) -> Result<Scrubbed> {
         self.pools.scrub().await
+    }
+
+    fn write_outage(&self) -> Option<String> {
+        self.pools.health.outage()
+    }
+
+    async fn check_writes(&self) -> Result<()> {
+        if !self.pools.health.is_in_doubt() {
+            return Ok(());
+        }
+        self.pools.check_writes().await.inspect_err(|error| self.pools.health.failed(error))
     }
 
     async fn ping(&self) -> Result<()> {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{
-    DbTransaction, announce,
+    WriteTransaction, announce,
     append::{self, LogTail},
     collections, lock_collection,
     session::{Access, InTurn, Session},
@@ -13,9 +13,11 @@ use domain::{Change, Collection, CollectionUid, Entry, Position, Timestamp};
 
 /// # Errors
 /// [`StoreError::CollectionGone`].
-pub(super) async fn take(mut transaction: DbTransaction, uid: CollectionUid) -> Result<Session<InTurn>> {
+pub(super) async fn take(transaction: WriteTransaction, uid: CollectionUid) -> Result<Session<InTurn>> {
+    let mut transaction = transaction.in_step();
     let head = lock_collection(&mut transaction, uid).await?.ok_or(StoreError::CollectionGone)?;
     let collection = collections::by_uid(&mut transaction, uid).await?.ok_or(StoreError::CollectionGone)?;
+    transaction.end_step();
     Ok(Session(InTurn { transaction: Some(transaction), collection, head: HeadRow::position(head)? }))
 }
 
@@ -57,6 +59,6 @@ impl Turn for Session<InTurn> {
     }
 
     async fn commit(mut self: Box<Self>) -> Result<()> {
-        Ok(self.0.take_transaction()?.commit().await?)
+        self.0.take_transaction()?.commit().await
     }
 }

@@ -2,21 +2,26 @@
 
 use std::{
     fs::{DirBuilder, OpenOptions},
-    path::Path,
+    path::{Path, PathBuf},
     str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use async_trait::async_trait;
 use sqlx::{
-    Sqlite,
+    AssertSqlSafe, Connection as _, Sqlite, Transaction,
     migrate::{AppliedMigration, Migrate, Migrator},
     pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous},
 };
 use tempfile::TempDir;
 
-use super::{LogNotice, LogWatch, Result, StoreError, StoreOptions};
+use super::{
+    LogNotice, LogWatch, Result, Scrubbed, StoreError, StoreOptions, schema, watch::NoWatch, write_health::WriteHealth,
+};
 use domain::CollectionUid;
 
 #[path = "../sql/mod.rs"]
@@ -29,7 +34,9 @@ pub(super) use sql::SqlStore;
 
 type Database = Sqlite;
 type DbConnection = sqlx::SqliteConnection;
-type DbTransaction = sqlx::Transaction<'static, Sqlite>;
+
+/// How long the first attempt to empty the write-ahead log waits for readers. Further attempts do not wait.
+const SCRUB_WAIT: Duration = Duration::from_millis(100);
 
 /// The connections to one database file.
 ///
@@ -39,6 +46,11 @@ type DbTransaction = sqlx::Transaction<'static, Sqlite>;
 struct ConnectionPools {
     writer: SqlitePool,
     readers: SqlitePool,
+    health: Arc<WriteHealth>,
+    file: DatabaseFile,
+    busy_timeout: Duration,
+    /// The last scrub left deleted bytes in the write-ahead log.
+    is_scrub_pending: AtomicBool,
     /// The folder of a `sqlite::memory:` database; it is removed with the store.
     _scratch: Option<TempDir>,
 }
@@ -49,6 +61,7 @@ impl ConnectionPools {
 
     async fn open(options: &StoreOptions) -> Result<Self> {
         let (file, scratch) = database_file(&options.url)?;
+        let path = file.get_filename().to_path_buf();
         // Deleted rows are overwritten, because they hold biometric data; by default SQLite leaves the bytes in the
         // file until it reuses the page.
         let file = file.foreign_keys(true).busy_timeout(options.acquire_timeout).pragma("secure_delete", "ON");
@@ -61,7 +74,15 @@ impl ConnectionPools {
         let readers = pool(options.connections_max, options.acquire_timeout)
             .connect_with(file.pragma("query_only", "ON"))
             .await?;
-        Ok(Self { writer, readers, _scratch: scratch })
+        Ok(Self {
+            writer,
+            readers,
+            health: Arc::default(),
+            file: DatabaseFile::at(path)?,
+            busy_timeout: options.acquire_timeout,
+            is_scrub_pending: AtomicBool::new(false),
+            _scratch: scratch,
+        })
     }
 
     async fn reader(&self) -> Result<PoolConnection<Sqlite>> {
@@ -69,28 +90,54 @@ impl ConnectionPools {
     }
 
     /// Moves the write-ahead log into the database file and truncates it: until then it holds old versions of pages,
-    /// including deleted rows. An open reader makes SQLite keep a part of it until the next call.
-    async fn scrub(&self) -> Result<()> {
-        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.writer).await?;
-        Ok(())
+    /// including deleted rows. A reader of this or another process that began before keeps SQLite from doing so.
+    async fn scrub(&self) -> Result<Scrubbed> {
+        self.file.check()?;
+        let mut writer = self.writer.acquire().await?;
+        // SQLite would wait for readers as long as for a lock, and all writes with it.
+        let wait = if self.is_scrub_pending.load(Ordering::Relaxed) { Duration::ZERO } else { SCRUB_WAIT };
+        set_busy_timeout(&mut writer, wait).await?;
+        // One row: whether it was blocked, frames in the log, frames moved.
+        let moved: std::result::Result<(i64, i64, i64), _> =
+            sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *writer).await;
+        if let Err(error) = set_busy_timeout(&mut writer, self.busy_timeout).await {
+            writer.close().await?;
+            return Err(error);
+        }
+        let is_pending = !matches!(moved, Ok((0, _, _)));
+        self.is_scrub_pending.store(is_pending, Ordering::Relaxed);
+        moved?;
+        Ok(if is_pending { Scrubbed::Pending } else { Scrubbed::Done })
     }
 
     /// Begins a write transaction. Immediate, because a transaction that begins as a reader fails instead of waiting
     /// for another process's writer.
-    async fn begin(&self) -> Result<DbTransaction> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    async fn open_transaction(&self) -> Result<(Transaction<'static, Sqlite>, CommitWitness)> {
+        self.file.check()?;
+        Ok((self.writer.begin_with("BEGIN IMMEDIATE").await?, CommitWitness))
+    }
+
+    /// Writes the number that the file keeps for its applications, unchanged.
+    async fn check_writes(&self) -> Result<()> {
+        let mut transaction = self.begin().await?;
+        let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *transaction).await?;
+        sqlx::query(AssertSqlSafe(format!("PRAGMA user_version = {version}"))).execute(&mut *transaction).await?;
+        transaction.commit().await
     }
 
     /// A read transaction. It sees the database as of its first statement.
-    async fn snapshot(&self) -> Result<DbTransaction> {
+    async fn snapshot(&self) -> Result<Transaction<'static, Sqlite>> {
         Ok(self.readers.begin().await?)
     }
 
     /// All migrations in one immediate transaction, because sqlx takes no lock on SQLite.
     async fn migrate(&self) -> Result<()> {
+        if !schema::needs_migration(&Self::MIGRATIONS, &self.applied_migrations().await?)? {
+            return Ok(());
+        }
         let mut transaction = self.begin().await?;
         Self::MIGRATIONS.run_direct(None, &mut *transaction, false).await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     async fn applied_migrations(&self) -> Result<Vec<AppliedMigration>> {
@@ -114,9 +161,79 @@ impl ConnectionPools {
     }
 }
 
+/// Learns the outcome of a commit whose answer is an error: SQLite's answer is the outcome.
+#[derive(Debug)]
+struct CommitWitness;
+
+impl CommitWitness {
+    #[expect(clippy::unused_async, reason = "the other database must ask")]
+    async fn outcome(&self, error: sqlx::Error) -> Result<()> {
+        Err(error.into())
+    }
+}
+
+async fn set_busy_timeout(connection: &mut DbConnection, timeout: Duration) -> Result<()> {
+    let set = format!("PRAGMA busy_timeout = {}", timeout.as_millis());
+    sqlx::query(AssertSqlSafe(set)).execute(connection).await?;
+    Ok(())
+}
+
+/// The file that the connections have open.
+#[derive(Debug)]
+struct DatabaseFile {
+    path: PathBuf,
+    #[cfg(unix)]
+    identity: (u64, u64),
+}
+
+impl DatabaseFile {
+    fn at(path: PathBuf) -> Result<Self> {
+        Ok(Self {
+            #[cfg(unix)]
+            identity: file_identity(&path)
+                .ok_or_else(|| StoreError::FileMoved(format!("the database file {} is gone", path.display())))?,
+            path,
+        })
+    }
+
+    /// # Errors
+    /// [`StoreError::FileMoved`] when the path names another file or none: SQLite would go on writing to the old one.
+    #[cfg(unix)]
+    fn check(&self) -> Result<()> {
+        if file_identity(&self.path) == Some(self.identity) {
+            return Ok(());
+        }
+        Err(StoreError::FileMoved(format!(
+            "the database file {} was moved, removed or replaced under the running server; put it back, or restart the \
+             server to use the file that is there now",
+            self.path.display()
+        )))
+    }
+
+    #[cfg(not(unix))]
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Device and inode.
+#[cfg(unix)]
+fn file_identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
 fn pool(connections_max: u32, acquire_timeout: Duration) -> SqlitePoolOptions {
     // Connections to a file do not become stale, and each needs a new thread.
     SqlitePoolOptions::new()
+        // SQLite ends a transaction by itself when the disk is full or fails. sqlx then counts a transaction that does
+        // not exist, and refuses every later one on the connection.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                connection.ping().await?; // the rollback of a dropped transaction comes first
+                Ok(!connection.is_in_transaction())
+            })
+        })
         .max_connections(connections_max.max(1))
         .acquire_timeout(acquire_timeout)
         .idle_timeout(None)
@@ -180,17 +297,6 @@ async fn check_file(connection: &mut DbConnection) -> Result<Vec<String>> {
 /// Does nothing: other processes on the file are rare, and they poll.
 async fn announce(_: &mut DbConnection, _: &LogNotice) -> Result<()> {
     Ok(())
-}
-
-/// Sends no notices: the one process that uses the file knows what it wrote.
-#[derive(Debug)]
-struct NoWatch;
-
-#[async_trait]
-impl LogWatch for NoWatch {
-    async fn next(&mut self) -> LogNotice {
-        std::future::pending().await
-    }
 }
 
 /// The head position; `None` if the collection does not exist. The transaction began immediate, so it already holds the

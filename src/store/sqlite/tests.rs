@@ -1,10 +1,13 @@
 use std::{sync::Arc, time::Duration};
 
-use crate::{Store, StoreError, StoreOptions, connect};
+use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
+
+use super::SqlStore;
+use crate::{Collections as _, Scrubbed, Store, StoreError, StoreOptions, connect};
 use domain::{Change, Collection, Embedding, EmbeddingSpace, Modality, ModelDigest, Position, Timestamp};
 
 fn options(url: &str) -> StoreOptions {
-    StoreOptions { url: url.to_owned(), connections_max: 3, acquire_timeout: Duration::from_secs(30) }
+    StoreOptions { connections_max: 3, acquire_timeout: Duration::from_secs(30), ..StoreOptions::new(url) }
 }
 
 fn collection() -> Collection {
@@ -126,4 +129,106 @@ async fn a_file_that_is_no_database_is_not_touched() {
     let refused = connect(&options(&format!("sqlite:{}", path.display()))).await.map(|_| ());
     assert!(matches!(refused, Err(StoreError::Corrupt(_))), "{refused:?}");
     assert_eq!(std::fs::read_to_string(&path).expect("read"), notes);
+}
+
+#[tokio::test]
+async fn a_disk_that_was_full_for_a_moment_does_not_end_all_writes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite:{}", folder.path().join("semblance.db").display());
+    let store = SqlStore::connect(&options(&url)).await.expect("connected");
+    store.migrate().await.expect("migrated");
+    store.create_collection(&collection(), None).await.expect("created");
+    // SQLite answers as on a full disk, and ends the transaction by itself. The limit goes with the connection.
+    let mut writer = store.pools.writer.acquire().await.expect("the writer");
+    let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&mut *writer).await.expect("a number");
+    let limit = AssertSqlSafe(format!("PRAGMA max_page_count = {}", pages + 2));
+    sqlx::query(limit).execute(&mut *writer).await.expect("limited");
+    drop(writer);
+
+    let mut turn = store.take_turn(collection().uid).await.expect("the turn");
+    let many: Vec<Change> =
+        (0..500).map(|number| Change::PutIdentity(testing::identity(&format!("person-{number}")))).collect();
+    let full = turn.append(&many, Timestamp::UNIX_EPOCH).await;
+    assert!(matches!(full, Err(StoreError::Unavailable(_))), "{full:?}");
+    drop(turn);
+
+    let mut turn = store.take_turn(collection().uid).await.expect("the next turn");
+    turn.append(&enrolment(), Timestamp::UNIX_EPOCH).await.expect("appended");
+    turn.commit().await.expect("committed");
+    assert_eq!(store.head(collection().uid).await.expect("read").expect("there").position, Position(2));
+    assert_eq!(store.write_outage(), None);
+}
+
+#[tokio::test]
+async fn writes_that_do_not_work_are_told_until_they_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("semblance.db");
+    let options =
+        StoreOptions { acquire_timeout: Duration::from_millis(50), ..options(&format!("sqlite:{}", path.display())) };
+    let store = SqlStore::connect(&options).await.expect("connected");
+    store.migrate().await.expect("migrated");
+    store.check_writes().await.expect("no reason to doubt");
+    let mut other = SqliteConnection::connect(&options.url).await.expect("connected");
+    let lock = other.begin_with("BEGIN IMMEDIATE").await.expect("the lock of the file");
+    store.create_collection(&collection(), None).await.expect_err("another process writes");
+    store.check_writes().await.expect_err("it still does");
+    assert!(store.write_outage().expect("told").contains("locked"), "{:?}", store.write_outage());
+    store.ping().await.expect("reads work");
+    lock.rollback().await.expect("released");
+    store.check_writes().await.expect("writes work again");
+    assert_eq!(store.write_outage(), None);
+}
+
+#[tokio::test]
+async fn an_erasure_does_not_wait_for_a_reader_and_says_what_it_left() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("semblance.db");
+    let store = connect(&options(&format!("sqlite:{}", path.display()))).await.expect("connected");
+    store.migrate().await.expect("migrated");
+    enrolled(&store).await;
+    let numbers: Vec<u8> = [0.6_f32, 0.8].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let log = folder.path().join("semblance.db-wal");
+    let log_contains_numbers = || {
+        let bytes = std::fs::read(&log).expect("the write-ahead log");
+        bytes.windows(numbers.len()).any(|window| window == numbers)
+    };
+    let mut other = SqliteConnection::connect(&format!("sqlite:{}", path.display())).await.expect("connected");
+    let mut reader = other.begin().await.expect("begun");
+    let _: i64 = sqlx::query_scalar("SELECT count(*) FROM templates").fetch_one(&mut *reader).await.expect("read");
+
+    let mut turn = store.take_turn(collection().uid).await.expect("the turn");
+    turn.append(&[Change::ForgetIdentity(testing::identity_id("alice"))], Timestamp::UNIX_EPOCH)
+        .await
+        .expect("appended");
+    turn.commit().await.expect("committed");
+    assert_eq!(store.scrub().await.expect("no error"), Scrubbed::Pending);
+    assert!(log_contains_numbers());
+    store.create_collection(&testing::collection(2, "visitors"), None).await.expect("writes go on");
+
+    reader.rollback().await.expect("ended");
+    assert_eq!(store.scrub().await.expect("no error"), Scrubbed::Done);
+    assert!(!log_contains_numbers());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn nothing_is_written_to_a_database_file_that_was_moved_away() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, elsewhere) = (folder.path().join("semblance.db"), folder.path().join("moved.db"));
+    let store = connect(&options(&format!("sqlite:{}", path.display()))).await.expect("connected");
+    store.migrate().await.expect("migrated");
+    enrolled(&store).await;
+    std::fs::rename(&path, &elsewhere).expect("moved");
+    for replaced in [false, true] {
+        if replaced {
+            std::fs::write(&path, "").expect("another file");
+        }
+        let refused = store.take_turn(collection().uid).await.map(|_| ());
+        let Err(StoreError::FileMoved(what)) = refused else { panic!("not noticed: {refused:?}") };
+        assert!(what.contains("semblance.db"), "{what}");
+        assert!(store.write_outage().is_some());
+    }
+    std::fs::rename(&elsewhere, &path).expect("put back");
+    store.check_writes().await.expect("it is there again");
+    is_enrolled(&store).await;
 }

@@ -3,7 +3,10 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::matcher::testbed::{Testbed, context, enroll_write};
+use crate::matcher::{
+    CollectionDraft,
+    testbed::{NoEncoders, Testbed, context, enroll_write, options},
+};
 use domain::{CollectionUid, Entry, EntryKind, Position, Timestamp};
 
 impl Testbed {
@@ -132,4 +135,41 @@ async fn all_waiting_enrolls_may_retry_when_the_turn_cannot_be_taken() {
         assert!(fault.retry_after().is_some());
     }
     assert_eq!(testbed.waiting(), 0);
+}
+
+#[tokio::test]
+async fn an_enroll_that_is_repeated_because_its_answer_was_lost_is_stored_once() {
+    let mut options = options(100);
+    options.writes.repeat_window = Duration::from_mins(1);
+    let testbed = Testbed::with(options, CollectionDraft::default(), Arc::new(NoEncoders)).await;
+    let enroll = async |write: EnrollWrite, request: Option<&str>| {
+        let id = testbed.handle.collection.id.clone();
+        testbed.matcher.writes.enroll(&context(request), &id, write).await.expect("enrolled").templates
+    };
+    let first = enroll(enroll_write("alice", 1), None).await;
+    assert_eq!(enroll(enroll_write("alice", 1), None).await, first);
+    assert_ne!(enroll(enroll_write("bob", 1), None).await, first, "the same picture of another identity");
+    assert_ne!(enroll(enroll_write("alice", 1), Some("another")).await, first, "its id says that it is another");
+    let labelled = EnrollWrite { labels: testing::labels(&[("site", "north")]), ..enroll_write("alice", 1) };
+    assert_ne!(enroll(labelled, None).await, first, "it changes the labels");
+
+    // Two that share a commit.
+    let turn = testbed.matcher.writes.take_turn(&testbed.handle).await.expect("the turn");
+    let sent = [testbed.send("eve", 1, None).await, testbed.send("eve", 1, None).await];
+    drop(turn);
+    let [one, other] = sent;
+    assert_eq!(answered(one).await.expect("enrolled").templates, answered(other).await.expect("enrolled").templates);
+    assert_eq!(testbed.handle.index.stats().templates, 5);
+}
+
+#[tokio::test]
+async fn an_enroll_of_the_same_picture_much_later_is_stored_again() {
+    let mut options = options(100);
+    options.writes.repeat_window = Duration::from_micros(1);
+    let testbed = Testbed::with(options, CollectionDraft::default(), Arc::new(NoEncoders)).await;
+    for _ in 0..2 {
+        let id = testbed.handle.collection.id.clone();
+        testbed.matcher.writes.enroll(&context(None), &id, enroll_write("alice", 1)).await.expect("enrolled");
+    }
+    assert_eq!(testbed.handle.index.stats().templates, 2);
 }
