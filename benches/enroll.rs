@@ -16,7 +16,7 @@ use std::{
 };
 
 use domain::{CollectionId, IdentityId, Labels, Modality, Sample, SampleContent, SpaceName};
-use encoder::{EncoderOptions, Encoders, Placements, SampleLimits, Urgency};
+use encoder::{AdmissionLimits, EncoderOptions, Encoders, Placements, SampleLimits, Urgency};
 use gallery::{Gallery, GalleryOptions};
 use semblance::{
     app::{SystemClock, TimedIds},
@@ -92,6 +92,7 @@ async fn server(url: &str, commit_writes_max: usize) -> (Arc<dyn Store>, Matcher
         workers_per_model: 1,
         placements: Placements::default(),
         preparation_threads: 1,
+        admission: AdmissionLimits { in_work_max: 256, wait_max: Duration::MAX },
         limits: SampleLimits::default(),
     };
     let parts = MatcherParts {

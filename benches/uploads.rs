@@ -4,18 +4,18 @@
 //! turns. No model is loaded: the server reads, translates and hashes a picture, then refuses it, so the figures show the
 //! request path and not an encoder.
 
+mod server;
 mod table;
 
 use std::{
-    io::{BufRead, BufReader},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::Path,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use reqwest::{Client, header::CONTENT_TYPE};
 use serde_json::json;
+use server::{Latencies, Server, servers};
 use table::{Random, Table, say};
 use tokio_util::sync::CancellationToken;
 
@@ -30,15 +30,8 @@ const PICTURE_BYTES: usize = 16_000_000;
 const DIMENSION: usize = 512;
 const BOUNDARY: &str = "a-boundary";
 
-#[expect(clippy::disallowed_methods, reason = "a benchmark has no configuration")]
 fn main() {
-    let own = format!("this build={}", env!("CARGO_BIN_EXE_semblance"));
-    let servers = std::env::var("SEMBLANCE_BENCH_SERVERS").unwrap_or(own);
-    let servers: Vec<(String, PathBuf)> = servers
-        .split(',')
-        .map(|server| server.split_once('=').expect("NAME=PATH"))
-        .map(|(name, path)| (name.to_owned(), PathBuf::from(path)))
-        .collect();
+    let servers = servers();
     let mut measured = vec![Measured::default(); servers.len()];
     for _ in 0..ROUNDS {
         for ((_, path), measured) in servers.iter().zip(&mut measured) {
@@ -79,18 +72,6 @@ fn main() {
     say(table);
 }
 
-/// Seconds of many requests.
-#[derive(Debug, Clone, Default)]
-struct Latencies(Vec<f64>);
-
-impl Latencies {
-    fn at(&self, percent: usize) -> f64 {
-        let mut sorted = self.0.clone();
-        sorted.sort_unstable_by(f64::total_cmp);
-        sorted[(sorted.len() - 1) * percent / 100]
-    }
-}
-
 #[derive(Debug, Clone, Default)]
 struct Measured {
     alone: Latencies,
@@ -113,7 +94,7 @@ impl Measured {
 
 fn round(program: &Path) -> Measured {
     let home = tempfile::tempdir().expect("a folder");
-    let server = Server::start(program, home.path());
+    let server = Server::start(program, home.path(), &[]);
     // Uploads have threads of their own, so that they do not delay the measured requests within this program.
     let small = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let large = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
@@ -218,43 +199,4 @@ async fn upload(http: String, number: usize, body: Bytes, stop: CancellationToke
         answer.bytes().await.expect("a body");
     }
     unreachable!("it counts until the stop")
-}
-
-struct Server {
-    child: Child,
-    http: String,
-}
-
-impl Server {
-    fn start(program: &Path, home: &Path) -> Self {
-        let mut child = Command::new(program)
-            .args(["serve", "--no-pull"])
-            .env("SEMBLANCE_DATA_DIR", home)
-            .env_remove("DATABASE_URL")
-            .env("SEMBLANCE_HTTP_ADDR", "127.0.0.1:0")
-            .env("SEMBLANCE_GRPC_ADDR", "127.0.0.1:0")
-            .env("SEMBLANCE_LOG", "error")
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let http = lines
-            .map_while(Result::ok)
-            .find_map(|line| Some(line.trim().strip_prefix("REST")?.split_whitespace().next()?.to_owned()))
-            .expect("it prints its address");
-        Self { child, http }
-    }
-
-    /// Seconds of processor time of all its threads.
-    fn cpu_seconds(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
-        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-        // utime and stime, in ticks of 10 ms.
-        fields[11..13].iter().map(|ticks| ticks.parse::<f64>().expect("a number") / 100.0).sum()
-    }
-
-    fn stop(mut self) {
-        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
-        let _ = self.child.wait();
-    }
 }

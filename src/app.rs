@@ -30,8 +30,8 @@ use crate::{
     },
     telemetry::{Metrics, Page},
 };
-use domain::{Clock, IdSource, Modality, Timestamp};
-use encoder::{EncoderOptions, Encoders, Placements, SampleLimits};
+use domain::{Clock, Device, IdSource, Modality, Timestamp};
+use encoder::{AdmissionLimits, EncoderOptions, Encoders, Placements, SampleLimits};
 use gallery::{CodeBits, Gallery, GalleryOptions, GraphKind, SnapshotDirLock};
 use store::{ListenAddress, Store, StoreError, StoreOptions};
 
@@ -350,6 +350,7 @@ fn encoder_options(places: &PlaceFlags, flags: &ServeFlags) -> EncoderOptions {
         workers_per_model: limits.workers_per_model,
         placements: Placements { devices: flags.model_devices.0.clone(), threads: flags.model_threads.0.clone() },
         preparation_threads: cores(),
+        admission: admission_limits(flags),
         limits: SampleLimits {
             image_bytes_max: limits.image_bytes_max,
             image_pixels_max: limits.image_pixels_max,
@@ -407,6 +408,14 @@ fn matcher_options(flags: &ServeFlags) -> MatcherOptions {
         },
         housekeeping: HousekeepingOptions { sweep_interval: Duration::from_secs(limits.sweep_interval_seconds) },
     }
+}
+
+fn admission_limits(flags: &ServeFlags) -> AdmissionLimits {
+    let limits = &flags.limits;
+    let on_cuda = flags.model_devices.0.values().any(|device| *device != Device::Cpu);
+    let automatic = if on_cuda { 2 * limits.batch_max.max(cores()) } else { 2 * cores() };
+    let in_work_max = if limits.samples_in_work_max == 0 { automatic } else { limits.samples_in_work_max };
+    AdmissionLimits { in_work_max, wait_max: Duration::from_millis(limits.wait_ms_max) }
 }
 
 fn connection_limits(flags: &ServeFlags) -> ConnectionLimits {

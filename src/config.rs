@@ -122,6 +122,14 @@ pub struct LimitFlags {
     /// Most entries that wait for one model; more are answered 429.
     #[arg(long, env = "SEMBLANCE_QUEUE_MAX", default_value_t = 256)]
     pub queue_max: usize,
+    /// Most samples in work at once, from decoding to the embedding; further ones wait, those of small requests least. 0
+    /// is twice the cores, or two batches where a model runs on CUDA.
+    #[arg(long, env = "SEMBLANCE_SAMPLES_IN_WORK_MAX", default_value_t = 0)]
+    pub samples_in_work_max: usize,
+    /// Longest expected wait of a request for others, in milliseconds; more is answered 429 before any work. A request
+    /// may wait as long as its own work takes, and never longer than half its deadline.
+    #[arg(long, env = "SEMBLANCE_WAIT_MS_MAX", default_value_t = 2000)]
+    pub wait_ms_max: u64,
     /// Most entries of an inference batch.
     #[arg(long, env = "SEMBLANCE_BATCH_MAX", default_value_t = 16)]
     pub batch_max: usize,

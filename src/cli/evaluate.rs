@@ -15,7 +15,7 @@ use super::{
 };
 use crate::config::PlaceFlags;
 use domain::{Device, Modality, UncertainRule};
-use encoder::{EncoderOptions, Encoders, Package, Placements, SampleLimits};
+use encoder::{AdmissionLimits, EncoderOptions, Encoders, Package, Placements, SampleLimits};
 use evaluate::{
     EvaluationSet, LabelledProtocol, Meaning, PersonRule, Protocol, ProtocolOptions, SampleFilter, StreamOptions,
 };
@@ -336,6 +336,7 @@ pub(super) fn measure(
         workers_per_model: workers,
         placements: Placements { devices: BTreeMap::from([(name.clone(), device)]), ..Placements::default() },
         preparation_threads: workers,
+        admission: AdmissionLimits { in_work_max: 256, wait_max: Duration::MAX },
         limits: SampleLimits::default(),
     };
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta}")?);

@@ -78,6 +78,12 @@ table! {
         "Entries that wait for a batch of a model.";
     QUEUE_WAIT = "semblance_queue_wait_seconds", Histogram, Seconds, ["model"],
         "Time that entries waited for a batch of a model.";
+    ADMISSION_WAITING = "semblance_admission_waiting", Gauge, Count, [],
+        "Samples that wait until their work begins.";
+    ADMISSION_WAIT = "semblance_admission_wait_seconds", Histogram, Seconds, [],
+        "Time that samples waited until their work began.";
+    ADMISSION_REFUSED = "semblance_admission_refused_total", Counter, Count, [],
+        "Requests refused before any work, because they would wait too long for others.";
     QUEUE_REFUSED = "semblance_queue_refused_total", Counter, Count, ["model"],
         "Samples refused because a model's queue was full.";
     QUEUE_DROPPED = "semblance_queue_dropped_total", Counter, Count, ["model", "reason"],

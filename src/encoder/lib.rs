@@ -5,6 +5,7 @@
 //! threads. This package never compares embeddings, never stores a sample, and never queues without limit: a request
 //! takes a queue slot before any work, or is refused at once.
 
+mod admission;
 mod catalogue;
 mod faces;
 pub mod fetch;
@@ -28,7 +29,17 @@ use std::{mem, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 use parking_lot::Mutex;
 use thiserror::Error;
 
+use self::{
+    admission::Admission,
+    faces::{FaceDetector, PadService, start_face_detector, start_pad_service},
+    inference::EncoderModel,
+    preparation::PreparationPool,
+    prepare::skeleton,
+    queue::QueueLimits,
+    service::{Service, ServingOptions},
+};
 pub use self::{
+    admission::{AdmissionLimits, RequestShare, ShareId, WorkRequest},
     catalogue::{BundledPackage, Catalogue, CatalogueEntry, PublishedFile, WeightsOrigin},
     hash::{FileHash, NotAHash},
     model::{EncodeParameters, Encoder, Encoding},
@@ -43,14 +54,6 @@ pub use self::{
     queue::Urgency,
     sample_error::SampleError,
 };
-use self::{
-    faces::{FaceDetector, PadService, start_face_detector, start_pad_service},
-    inference::EncoderModel,
-    preparation::PreparationPool,
-    prepare::skeleton,
-    queue::QueueLimits,
-    service::{Service, ServingOptions},
-};
 use domain::{Device, EmbeddingSpace, Modality, ModelDigest, Skeleton, SpaceName};
 use torch::{detector::DetectorOptions, network::NetworkError};
 
@@ -63,6 +66,7 @@ pub struct Encoders {
     pad_service: Option<Arc<PadService>>,
     /// Detectors and PAD models, which make no embeddings.
     others: Vec<LoadedModel>,
+    admission: Arc<Admission>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -83,6 +87,8 @@ pub struct EncoderOptions {
     pub placements: Placements,
     /// Number of samples prepared at the same time.
     pub preparation_threads: usize,
+    /// Which samples are worked on, over all models.
+    pub admission: AdmissionLimits,
     /// Maximum sample sizes.
     pub limits: SampleLimits,
 }
@@ -123,6 +129,8 @@ pub enum EncoderError {
     BadSample(#[from] SampleError),
     #[error("the queue of {model} is full; try again in {} ms", retry_after.as_millis())]
     QueueFull { model: SpaceName, retry_after: Duration },
+    #[error("the server has too much to do; try again in {} ms", retry_after.as_millis())]
+    Overloaded { retry_after: Duration },
     #[error("the deadline passed before the sample was encoded")]
     DeadlinePassed,
     #[error("the server is stopping")]
@@ -175,8 +183,14 @@ impl Encoders {
         packages.sort_by(|one, other| one.manifest.id.cmp(&other.manifest.id));
         let pool = Arc::new(PreparationPool::new(options.preparation_threads));
         // Filled step by step, so that an error stops the threads that already run.
-        let mut all =
-            Self { all: Vec::new(), detector: None, pad_service: None, others: Vec::new(), threads: Mutex::default() };
+        let mut all = Self {
+            all: Vec::new(),
+            detector: None,
+            pad_service: None,
+            others: Vec::new(),
+            admission: Admission::new(options.admission),
+            threads: Mutex::default(),
+        };
         // Detectors first: face encoders use them.
         for package in &packages {
             all.start_other(package, options)?;
@@ -252,6 +266,7 @@ impl Encoders {
             preprocessing: Arc::new(manifest.preprocessing.clone()),
             keypoint_channels: manifest.architecture.keypoint_channels(),
             pool: Arc::clone(pool),
+            admission: Arc::clone(&self.admission),
             limits: options.limits,
             service,
             device: options.placements.of(id).device,
@@ -259,6 +274,14 @@ impl Encoders {
             pad_service: self.pad_service.clone().filter(|_| of_faces),
         });
         Ok(())
+    }
+
+    /// Admits a request whose samples need models, or refuses it before any work.
+    ///
+    /// # Errors
+    /// [`EncoderError::Overloaded`].
+    pub fn admit(&self, request: WorkRequest) -> Result<RequestShare, EncoderError> {
+        self.admission.admit(request)
     }
 
     /// All encoders, sorted by name.

@@ -1,6 +1,6 @@
 //! One encoder: from the bytes of a sample to an embedding and a report.
 //!
-//! Every model that a sample needs gives it a queue slot before any work. A photo goes to the detector; the selected
+//! A sample waits for its admission; then every model that it needs gives it a queue slot before any work. A photo goes to the detector; the selected
 //! face is aligned and encoded, and scored for presentation attacks if requested. The frames of a track follow the same
 //! path and are pooled.
 
@@ -11,6 +11,7 @@ use tracing::{Instrument, debug_span, field::Empty};
 
 use super::{
     EncoderError, ModelCard, SampleError, SampleLimits,
+    admission::{Admission, ShareId},
     faces::{self, DetectorImage, FaceDetector, PadService},
     preparation::PreparationPool,
     prepare::{self, AlignError, NetworkInput, Photo, PreparedSample, Preprocessing},
@@ -39,6 +40,7 @@ pub struct Encoder {
     /// Number of keypoint heat map channels in its input.
     pub(super) keypoint_channels: usize,
     pub(super) pool: Arc<PreparationPool>,
+    pub(super) admission: Arc<Admission>,
     pub(super) limits: SampleLimits,
     pub(super) service: Service<NetworkInput, Vec<f32>>,
     pub(super) device: Device,
@@ -55,6 +57,8 @@ pub struct EncodeParameters {
     pub deadline: Instant,
     /// Minimum PAD score of a bona fide face; `None` requests no PAD score.
     pub pad_score_min: Option<f32>,
+    /// The admitted request of the sample. `None`: the sample does not wait for others.
+    pub share: Option<ShareId>,
 }
 
 impl EncodeParameters {
@@ -180,6 +184,7 @@ impl Encoder {
 
     /// Encodes a sample without face detection.
     async fn plain(&self, content: SampleContent, parameters: EncodeParameters) -> Result<Encoding, EncoderError> {
+        let _permit = self.admission.enter(parameters.share).await?;
         let slot = self.service.take_slot()?;
         let (how, limits, keypoints) = (Arc::clone(&self.preprocessing), self.limits, self.keypoint_channels);
         let work = move || prepare::prepare_prompted(&how, keypoints, &content, &limits);
@@ -191,6 +196,7 @@ impl Encoder {
 
     async fn photo(&self, picture: Picture, parameters: EncodeParameters) -> Result<Encoding, EncoderError> {
         let selection = picture.geometry.selection.unwrap_or_default();
+        let _permit = self.admission.enter(parameters.share).await?;
         let slots = self.slots(parameters)?;
         let (photo, found) = self.find(picture, parameters).await?;
         let face = faces::choose(&faces::encodable(&photo, &found)?, selection, photo.centre())?;
@@ -203,6 +209,7 @@ impl Encoder {
     }
 
     async fn all_faces(&self, picture: Picture, parameters: EncodeParameters) -> Result<Vec<Encoding>, EncoderError> {
+        let _permit = self.admission.enter(parameters.share).await?;
         let first = self.slots(parameters)?;
         let (photo, found) = self.find(picture, parameters).await?;
         let mut faces = faces::encodable(&photo, &found)?;

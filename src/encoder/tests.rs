@@ -65,6 +65,7 @@ pub(super) fn rig(packages: &[&str]) -> (tempfile::TempDir, EncoderOptions) {
         workers_per_model: 1,
         placements: Placements::default(),
         preparation_threads: 2,
+        admission: AdmissionLimits { in_work_max: 64, wait_max: Duration::from_mins(5) },
         limits: SampleLimits::default(),
     };
     (models, options)
@@ -88,7 +89,7 @@ fn soon() -> Instant {
 }
 
 fn encode_parameters(urgency: Urgency, deadline: Instant) -> EncodeParameters {
-    EncodeParameters { urgency, deadline, pad_score_min: None }
+    EncodeParameters { urgency, deadline, pad_score_min: None, share: None }
 }
 
 pub(super) fn now() -> EncodeParameters {

@@ -222,7 +222,7 @@ async fn encode_all(
     for batch in files.chunks(UNDER_WAY) {
         let one = async |path: &PathBuf| {
             let deadline = Instant::now() + SAMPLE_WAIT_MAX;
-            let parameters = EncodeParameters { urgency: Urgency::Bulk, deadline, pad_score_min: None };
+            let parameters = EncodeParameters { urgency: Urgency::Bulk, deadline, pad_score_min: None, share: None };
             match encoder.encode(sample(path)?, parameters).await {
                 Ok(encoding) => Ok(Some(encoding.embedding)),
                 Err(EncoderError::BadSample(_)) => Ok(None),

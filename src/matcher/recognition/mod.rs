@@ -14,7 +14,7 @@ use domain::{
     Collection, Embedding, EmbeddingSpace, Encoded, Modality, PackageCalibration, PadMode, PadPolicy, Sample,
     SampleContent, SampleReport, SpaceName, TemplateOrigin,
 };
-use encoder::{EncodeParameters, Encoding};
+use encoder::{EncodeParameters, Encoding, RequestShare, ShareId, WorkRequest};
 
 /// Makes embeddings of samples in the spaces of a collection. Clones share the encoders.
 #[derive(Debug, Clone)]
@@ -55,8 +55,10 @@ impl Recognition {
         self.check_count(&samples)?;
         // All start at once: samples of one model meet in its queue and make a batch.
         let is_single = samples.len() == 1;
+        let share = self.admit(context, &samples)?;
+        let id = share.id();
         let one = |(at, sample)| async move {
-            let encoded = self.encode_one(context, collection, sample).await;
+            let encoded = self.encode_one(context, collection, sample, id).await;
             encoded.map_err(|fault| if is_single { fault } else { fault.of_sample(at) })
         };
         futures::future::try_join_all(samples.into_iter().enumerate().map(one)).await
@@ -80,6 +82,7 @@ impl Recognition {
         context: &Context,
         collection: Option<&Collection>,
         sample: Sample,
+        share: Option<ShareId>,
     ) -> Result<Encoded, Fault> {
         let modality = sample.modality;
         if let SampleContent::Embedding { model, values } = sample.content {
@@ -92,8 +95,18 @@ impl Recognition {
             return Ok(Encoded { embedding, model, origin: TemplateOrigin::Embedding, external, report });
         }
         let encoder = self.encoder_for(collection, modality)?;
-        let encoding = encoder.encode(sample, parameters(context, collection)).await?;
+        let encoding = encoder.encode(sample, parameters(context, collection, share)).await?;
         Ok(encoded(encoder, encoding))
+    }
+
+    /// Admits a request with these samples, or refuses it before any work.
+    pub(crate) fn admit(&self, context: &Context, samples: &[Sample]) -> Result<RequestShare, Fault> {
+        let samples = samples.iter().map(pictures).sum();
+        if samples == 0 {
+            return Ok(RequestShare::none());
+        }
+        let (urgency, deadline) = (context.urgency, context.deadline);
+        Ok(self.encoders.admit(WorkRequest { principal: context.principal.name(), samples, urgency, deadline })?)
     }
 
     /// Encodes every face of a photo that selects none, and the one subject of any other sample.
@@ -102,7 +115,8 @@ impl Recognition {
             return self.encode(context, None, vec![sample]).await;
         }
         let encoder = self.encoder_for(None, sample.modality)?;
-        let encodings = encoder.encode_all(sample, parameters(context, None)).await?;
+        let share = self.admit(context, std::slice::from_ref(&sample))?;
+        let encodings = encoder.encode_all(sample, parameters(context, None, share.id())).await?;
         Ok(encodings.into_iter().map(|encoding| encoded(encoder, encoding)).collect())
     }
 
@@ -157,12 +171,21 @@ struct NamedSpace {
     external: bool,
 }
 
+/// How often the models work on a sample.
+fn pictures(sample: &Sample) -> usize {
+    match &sample.content {
+        SampleContent::Embedding { .. } => 0,
+        SampleContent::Track(pictures) => pictures.len(),
+        _ => 1,
+    }
+}
+
 /// The encoding parameters of a request: presentation attack detection as in the collection's policy; without a
 /// collection it is reported.
-fn parameters(context: &Context, collection: Option<&Collection>) -> EncodeParameters {
+fn parameters(context: &Context, collection: Option<&Collection>, share: Option<ShareId>) -> EncodeParameters {
     let policy = collection.map_or(PadPolicy { mode: PadMode::Report, ..PadPolicy::default() }, |c| c.policy.pad);
     let pad_score_min = (policy.mode != PadMode::Off).then_some(policy.score_min);
-    EncodeParameters { urgency: context.urgency, deadline: context.deadline, pad_score_min }
+    EncodeParameters { urgency: context.urgency, deadline: context.deadline, pad_score_min, share }
 }
 
 fn encoded(encoder: &dyn SampleEncoder, encoding: Encoding) -> Encoded {

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use futures::{FutureExt, future::BoxFuture};
 
 use domain::{EmbeddingSpace, Modality, ModelDigest, PackageCalibration, Sample, SpaceName};
-use encoder::{EncodeParameters, Encoder, EncoderError, Encoders, Encoding, LoadedModel};
+use encoder::{EncodeParameters, Encoder, EncoderError, Encoders, Encoding, LoadedModel, RequestShare, WorkRequest};
 
 /// One model that makes embeddings.
 pub trait SampleEncoder: Debug + Send + Sync {
@@ -36,6 +36,14 @@ pub trait SampleEncoders: Debug + Send + Sync {
     fn by_name(&self, name: &SpaceName) -> Option<&dyn SampleEncoder>;
 
     fn by_digest(&self, digest: ModelDigest) -> Option<&dyn SampleEncoder>;
+
+    /// Admits a request whose samples need models, or refuses it before any work.
+    ///
+    /// # Errors
+    /// [`EncoderError::Overloaded`].
+    fn admit(&self, _request: WorkRequest) -> Result<RequestShare, EncoderError> {
+        Ok(RequestShare::none())
+    }
 
     /// Every loaded model, sorted by name.
     fn models(&self) -> Vec<LoadedModel>;
@@ -78,6 +86,10 @@ impl SampleEncoders for Encoders {
 
     fn by_digest(&self, digest: ModelDigest) -> Option<&dyn SampleEncoder> {
         self.by_digest(digest).map(|encoder| encoder as &dyn SampleEncoder)
+    }
+
+    fn admit(&self, request: WorkRequest) -> Result<RequestShare, EncoderError> {
+        self.admit(request)
     }
 
     fn models(&self) -> Vec<LoadedModel> {

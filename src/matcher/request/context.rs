@@ -13,6 +13,11 @@ impl Principal {
     pub fn new(name: &str) -> Self {
         Self(name.into())
     }
+
+    #[must_use]
+    pub fn name(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
 }
 
 impl fmt::Display for Principal {

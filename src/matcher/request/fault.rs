@@ -409,7 +409,9 @@ impl From<EncoderError> for Fault {
     fn from(error: EncoderError) -> Self {
         match error {
             EncoderError::BadSample(problem) => Self::unusable(problem.code(), &problem),
-            EncoderError::QueueFull { retry_after, .. } => Self::Busy { retry_after },
+            EncoderError::QueueFull { retry_after, .. } | EncoderError::Overloaded { retry_after } => {
+                Self::Busy { retry_after }
+            }
             EncoderError::DeadlinePassed => Self::TooLate,
             EncoderError::ShuttingDown => Self::ShuttingDown,
             EncoderError::ModelFailed { .. }

@@ -173,9 +173,10 @@ impl CalibrationUseCases {
         let mut embeddings = Vec::with_capacity(samples.len());
         while !samples.is_empty() {
             let first = embeddings.len();
-            let some = samples.drain(..samples.len().min(self.recognition.samples_max()));
+            let some: Vec<Sample> = samples.drain(..samples.len().min(self.recognition.samples_max())).collect();
+            let share = self.recognition.admit(&bulk, &some)?;
             let one = |(at, sample)| {
-                let encoded = self.recognition.encode_one(&bulk, Some(collection), sample);
+                let encoded = self.recognition.encode_one(&bulk, Some(collection), sample, share.id());
                 async move { encoded.await.map_err(|fault| fault.of_sample(at)) }
             };
             let encoded = futures::future::try_join_all((first..).zip(some).map(one)).await?;

@@ -45,7 +45,7 @@ const MIGRATION_LOCK: i64 = 0x5365_6d62_6c61_6e63;
 /// Writers wait for each other's locks, and all of them may wait for one busy collection. Readers, and the health
 /// check, have connections of their own.
 #[derive(Debug)]
-struct ConnectionPools {
+pub(crate) struct ConnectionPools {
     writers: PgPool,
     readers: PgPool,
     /// The connections of the watch; `None` when it is off.

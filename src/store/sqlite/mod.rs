@@ -43,7 +43,7 @@ const SCRUB_WAIT: Duration = Duration::from_millis(100);
 /// One connection writes. Writers queue for it in this process, because waiters on SQLite's own lock poll. SQLite's
 /// busy timeout covers writers in other processes.
 #[derive(Debug)]
-struct ConnectionPools {
+pub(crate) struct ConnectionPools {
     writer: SqlitePool,
     readers: SqlitePool,
     health: Arc<WriteHealth>,
