@@ -38,11 +38,13 @@ const HONEST: usize = 20;
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark has no configuration")]
 fn main() {
-    let models = PathBuf::from(std::env::var("SEMBLANCE_MODELS_DIR").expect("SEMBLANCE_MODELS_DIR: the starter packages"));
+    let models =
+        PathBuf::from(std::env::var("SEMBLANCE_MODELS_DIR").expect("SEMBLANCE_MODELS_DIR: the starter packages"));
     let photo = std::env::var("SEMBLANCE_BENCH_PHOTO").expect("SEMBLANCE_BENCH_PHOTO: a JPEG of a face");
     let face = Bytes::from(std::fs::read(photo).expect("readable"));
     let large = twelve_megapixels();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let mut rates = Table::new([
         "server",
         "offered/s",
@@ -88,7 +90,9 @@ fn main() {
     }
     say(format_args!("photos of 12 megapixels ({} bytes), each rate for {OFFERED:?}", large.len()));
     say(rates);
-    say(format_args!("one photo of a face, alone and beside a client with requests of {TRACKS} tracks of {FRAMES} photos"));
+    say(format_args!(
+        "one photo of a face, alone and beside a client with requests of {TRACKS} tracks of {FRAMES} photos"
+    ));
     say(fairness);
 }
 

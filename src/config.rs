@@ -126,8 +126,8 @@ pub struct LimitFlags {
     /// is twice the cores, or two batches where a model runs on CUDA.
     #[arg(long, env = "SEMBLANCE_SAMPLES_IN_WORK_MAX", default_value_t = 0)]
     pub samples_in_work_max: usize,
-    /// Longest expected wait of a request for others, in milliseconds; more is answered 429 before any work. A request
-    /// may wait as long as its own work takes, and never longer than half its deadline.
+    /// Longest expected wait of a request for others while samples have waited for half a second, in milliseconds; more is
+    /// answered 429 before any work. A burst, and a request whose own work takes longer, may wait up to half the deadline.
     #[arg(long, env = "SEMBLANCE_WAIT_MS_MAX", default_value_t = 2000)]
     pub wait_ms_max: u64,
     /// Most entries of an inference batch.

@@ -5,7 +5,9 @@
 //! request that began the fewest samples goes next (least attained service): a request with one photo does not wait for
 //! the rest of a request with hundreds. Of several principals the one with the fewest samples in work goes first.
 //!
-//! A request is refused before any work when it would wait too long for others.
+//! A request is refused before any work when it would wait too long for others: half its deadline in a burst, and a
+//! configured time once the queue stands, because a queue that stands only adds to everybody's wait (the reasoning of
+//! RFC 8289, `CoDel`).
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -25,6 +27,8 @@ const SECONDS_PER_SAMPLE_UNMEASURED: f64 = 0.05;
 const NEWEST_WEIGHT: f64 = 0.05;
 /// Maximum number of consecutive interactive samples while bulk samples wait.
 const BULK_PASSED_OVER_MAX: u32 = 8;
+/// A queue that is younger is a burst.
+const BURST_MAX: Duration = Duration::from_millis(500);
 const RETRY_AFTER_MIN: Duration = Duration::from_millis(100);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
@@ -33,7 +37,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 pub struct AdmissionLimits {
     /// Samples in work at once, from decoding to the embedding.
     pub in_work_max: usize,
-    /// How long a request may wait for others, unless its own work takes longer.
+    /// How long a request may wait for others once the queue stands, unless its own work takes longer.
     pub wait_max: Duration,
 }
 
@@ -80,6 +84,8 @@ struct AdmissionState {
     bulk_in_work: usize,
     in_work_by_principal: HashMap<Arc<str>, usize>,
     bulk_passed_over: u32,
+    /// Since when interactive samples have waited without a break.
+    standing_since: Option<Instant>,
     times: MeasuredTimes,
 }
 
@@ -114,6 +120,7 @@ impl Admission {
             bulk_in_work: 0,
             in_work_by_principal: HashMap::new(),
             bulk_passed_over: 0,
+            standing_since: None,
             times,
         };
         let in_work_max = limits.in_work_max.max(1);
@@ -131,7 +138,9 @@ impl Admission {
         if urgency == Urgency::Interactive {
             let wait = state.wait_for_others(samples, self.limits.in_work_max);
             let own = Duration::from_secs_f64(state.times.between_ends * samples as f64);
-            let allowed = self.limits.wait_max.max(own).min(deadline.saturating_duration_since(Instant::now()) / 2);
+            let half = deadline.saturating_duration_since(Instant::now()) / 2;
+            let stands = state.standing_since.is_some_and(|since| since.elapsed() > BURST_MAX);
+            let allowed = if stands { self.limits.wait_max.max(own).min(half) } else { half };
             if wait > allowed {
                 counter!(domain::metric::ADMISSION_REFUSED).increment(1);
                 let retry_after = (wait - allowed).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX);
@@ -183,6 +192,8 @@ impl Admission {
                 state.free_place(&unwanted.principal, urgency);
             }
         }
+        let waits = state.first(Urgency::Interactive).is_some();
+        state.standing_since = state.standing_since.filter(|_| waits).or_else(|| waits.then(Instant::now));
         gauge!(domain::metric::ADMISSION_WAITING).set(state.waiting() as f64);
     }
 }

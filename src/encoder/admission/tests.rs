@@ -73,9 +73,15 @@ fn of_two_principals_the_one_with_less_in_work_goes_first() {
     assert!(waiting.into_iter().all(|waiting| permit(waiting).is_none()));
 }
 
+/// Makes the queue one that stands.
+fn stands(admission: &Arc<Admission>) {
+    admission.state.lock().standing_since = Some(Instant::now() - 2 * BURST_MAX);
+}
+
 #[test]
 fn a_request_that_would_wait_too_long_for_others_is_refused_before_any_work() {
     let admission = admission(1);
+    stands(&admission);
     // 2 s at 50 ms a sample.
     let admitted: Vec<RequestShare> = (0..41).map_while(|_| admission.admit(request("a", 1)).ok()).collect();
     assert_eq!(admitted.len(), 41);
@@ -87,8 +93,23 @@ fn a_request_that_would_wait_too_long_for_others_is_refused_before_any_work() {
 }
 
 #[test]
+fn a_burst_may_wait_for_half_its_deadline() {
+    let admission = admission(1);
+    let request = || WorkRequest { deadline: Instant::now() + Duration::from_secs(10), ..request("a", 1) };
+    let admitted: Vec<RequestShare> = (0..200).map_while(|_| admission.admit(request()).ok()).collect();
+    assert!((98..=101).contains(&admitted.len()), "5 s at 50 ms a sample: {}", admitted.len());
+    let running = entered(&admission, &admitted[0]);
+    let waiting = waits(&admission, &admitted[1]);
+    assert!(admission.state.lock().standing_since.is_some());
+    drop(running);
+    drop(permit(waiting));
+    assert_eq!(admission.state.lock().standing_since, None, "nobody waits");
+}
+
+#[test]
 fn a_large_request_is_not_refused_for_its_own_size_and_may_wait_as_long_as_it_works() {
     let admission = admission(1);
+    stands(&admission);
     let first = admission.admit(request("a", 300)).expect("an idle server takes what its limits allow");
     let second = admission.admit(request("b", 300)).expect("15 s of others, 15 s of its own");
     let third = admission.admit(request("c", 300));
