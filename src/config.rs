@@ -23,6 +23,10 @@ const MODEL_THREADS_MAX: u16 = 1024;
 /// case of the TOML file in `SEMBLANCE_CONFIG`.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Server")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line, and any of them may be set alone"
+)]
 pub struct ServeFlags {
     /// Address of the REST listener.
     #[arg(long, env = "SEMBLANCE_HTTP_ADDR", default_value = "127.0.0.1:8080")]

@@ -139,10 +139,7 @@ impl Activity {
     /// A write went through, or waits for the client.
     pub(super) fn wrote(&self, is_waiting: bool) {
         let mut state = self.state.lock();
-        match is_waiting {
-            false => state.unread_since = None,
-            true => _ = state.unread_since.get_or_insert_with(Instant::now),
-        }
+        state.unread_since = is_waiting.then(|| state.unread_since.unwrap_or_else(Instant::now));
     }
 
     /// The notice of the end was given: no further request is waited for.
