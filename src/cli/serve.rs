@@ -27,11 +27,7 @@ pub(super) async fn run(places: &PlaceFlags, flags: &ServeFlags) -> anyhow::Resu
     };
     app::warn_of_missing_models(&server.loaded);
     print_greeting(&server);
-    if flags.allow_anonymous && flags.api_key.is_none() {
-        warn!(
-            "every client that reaches this server may use it: SEMBLANCE_ALLOW_ANONYMOUS is set and SEMBLANCE_API_KEY is not"
-        );
-    }
+    warn_of_missing_key(flags);
     tokio::select! {
         error = server.failed() => return Err(error),
         _ = terminate.recv() => info!("received SIGTERM"),
@@ -42,6 +38,20 @@ pub(super) async fn run(places: &PlaceFlags, flags: &ServeFlags) -> anyhow::Resu
         stopped = server.stop() => stopped,
         _ = terminate.recv() => anyhow::bail!("received SIGTERM twice; requests in flight were cut off"),
         _ = interrupt.recv() => anyhow::bail!("received SIGINT twice; requests in flight were cut off"),
+    }
+}
+
+fn warn_of_missing_key(flags: &ServeFlags) {
+    match flags {
+        ServeFlags { api_key: Some(_), .. } => {}
+        ServeFlags { allow_anonymous: true, .. } => warn!(
+            "EVERYBODY who reaches this server may list, enroll and delete: SEMBLANCE_ALLOW_ANONYMOUS is set and \
+             SEMBLANCE_API_KEY is not"
+        ),
+        _ => warn!(
+            "NO KEY: every program of this machine may list, enroll and delete, and so may anybody behind a TCP forwarder \
+             or a proxy on this machine that hides itself. For more than a trial, set SEMBLANCE_API_KEY"
+        ),
     }
 }
 

@@ -56,7 +56,8 @@ macro_rules! on_both_databases {
 }
 pub(crate) use on_both_databases;
 
-/// The program itself, with nothing of this process's environment that it would read.
+/// The program itself, with nothing of this process's environment that it would read. A server of it takes requests of this
+/// machine without a key.
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_semblance"));
     for (name, _) in std::env::vars_os() {
@@ -65,7 +66,7 @@ pub(crate) fn program() -> Command {
             command.env_remove(&*name);
         }
     }
-    command.env("SEMBLANCE_LOG", "warn").env("NO_COLOR", "1");
+    command.env("SEMBLANCE_ALLOW_LOOPBACK", "true").env("SEMBLANCE_LOG", "warn").env("NO_COLOR", "1");
     command
 }
 
@@ -170,14 +171,28 @@ pub(crate) struct Server {
 pub(crate) struct Start<'s> {
     pub(crate) models: Option<&'s Path>,
     pub(crate) env: &'s [(&'s str, &'s str)],
+    /// The most open files of the process; as here when it is none.
+    pub(crate) open_files_max: Option<u32>,
 }
 
 impl Server {
     pub(crate) fn start(home: &Home, start: &Start<'_>) -> Self {
         let empty = home.path().join("no-models");
         let mut command = program();
+        command.arg("serve");
+        if let Some(files) = start.open_files_max {
+            let limited = format!("ulimit -n {files} && exec \"$0\" serve");
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &limited]).arg(command.get_program());
+            for (name, value) in command.get_envs() {
+                match value {
+                    Some(value) => shell.env(name, value),
+                    None => shell.env_remove(name),
+                };
+            }
+            command = shell;
+        }
         command
-            .arg("serve")
             .env("SEMBLANCE_DATA_DIR", home.path())
             .env("SEMBLANCE_MODELS_DIR", start.models.unwrap_or(&empty))
             .env("DATABASE_URL", &home.database_url)
