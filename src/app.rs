@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{
     net::TcpListener,
@@ -84,19 +84,23 @@ pub async fn open_store(places: &PlaceFlags, serve: Option<&ServeFlags>) -> anyh
         acquire_timeout: Duration::from_millis(wait),
         migrate_wait: Duration::from_secs(places.migrate_seconds_max),
     };
-    let store = store::connect(&options).await.map_err(unreachable_store)?;
     let snapshots = SnapshotDirLock::count(&places.snapshots_dir());
-    if snapshots > 0 && store.is_new().await? {
-        bail!(
-            "the database of DATABASE_URL is empty, but {} holds snapshots of {snapshots} collections: the database was \
-             moved, or DATABASE_URL names another one; put it back, or move that folder away to begin empty",
-            places.snapshots_dir().display()
-        );
-    }
+    // Before the connection, which creates a missing file beside the write-ahead log of the moved one.
+    ensure!(snapshots == 0 || !store::is_missing(&options.url), empty_beside_snapshots(places, snapshots));
+    let store = store::connect(&options).await.map_err(unreachable_store)?;
+    ensure!(snapshots == 0 || !store.is_new().await?, empty_beside_snapshots(places, snapshots));
     if serve.is_some_and(|s| s.auto_migrate) {
         store.migrate().await.context("the database cannot be migrated to the schema of this version")?;
     }
     Ok(store)
+}
+
+fn empty_beside_snapshots(places: &PlaceFlags, snapshots: usize) -> String {
+    format!(
+        "the database of DATABASE_URL is missing or empty, but {} holds snapshots of {snapshots} collections: the database \
+         was moved, or DATABASE_URL names another one; put it back, or move that folder away to begin empty",
+        places.snapshots_dir().display()
+    )
 }
 
 fn unreachable_store(error: StoreError) -> anyhow::Error {

@@ -24,7 +24,6 @@ mod trace;
 mod wire;
 
 use std::{
-    convert::Infallible,
     future::Future,
     sync::{
         Arc,
@@ -43,7 +42,7 @@ pub use access::AccessRule;
 pub use layers::RequestLimits;
 pub use listener::{ConnectionLimits, OpenConnections};
 
-use crate::matcher::Matcher;
+use crate::matcher::{Matcher, Replica};
 use body_pool::BodyPool;
 use grpc::Streams;
 use layers::{AccessGate, Wire};
@@ -110,6 +109,7 @@ impl Api {
         let readiness = Readiness { ready: Arc::default(), health, streams: streams.clone() };
         readiness.close().await;
 
+        let replica = matcher.replica.clone();
         let services = grpc::Services { matcher, streams, pool: pool.clone() }
             .into_router(limits.body_bytes_max)
             .layer(middleware::from_fn_with_state(Arc::clone(&gate), layers::serve));
@@ -128,7 +128,7 @@ impl Api {
         let rest = http::gateway(services, Arc::clone(&gate), pool)
             .layer(middleware::from_fn_with_state(gate, layers::admit_rest))
             .merge(http::documents())
-            .merge(operator_pages(readiness.clone(), metrics));
+            .merge(operator_pages(readiness.clone(), replica, metrics));
         Self { rest, grpc, connections: Arc::new(OpenConnections::new(connections)), readiness }
     }
 
@@ -163,19 +163,31 @@ impl Api {
 }
 
 /// Pages for operators: liveness, readiness, metrics. They need no access and show nothing about a person.
-fn operator_pages(readiness: Readiness, metrics: Arc<dyn Fn() -> String + Send + Sync>) -> Router {
-    let ready = async move || -> Result<(StatusCode, &'static str), Infallible> {
-        Ok(if readiness.ready.load(Ordering::Acquire) {
-            (StatusCode::OK, "ready\n")
-        } else {
-            (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or shutting down\n")
-        })
+fn operator_pages(readiness: Readiness, replica: Replica, metrics: Arc<dyn Fn() -> String + Send + Sync>) -> Router {
+    const NOT_READY: (StatusCode, &str) = (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or shutting down\n");
+    const NO_WRITES: &str = "ready for searches; writes fail, and the log says why\n";
+    let state = {
+        let (readiness, replica) = (readiness, replica);
+        move |without_writes: StatusCode| match (readiness.ready.load(Ordering::Acquire), replica.write_outage()) {
+            (false, _) => NOT_READY,
+            (true, Some(_)) => (without_writes, NO_WRITES),
+            (true, None) => (StatusCode::OK, "ready\n"),
+        }
     };
+    let ready = {
+        let state = state.clone();
+        async move || state(StatusCode::OK)
+    };
+    let writes = async move || state(StatusCode::SERVICE_UNAVAILABLE);
     // On a blocking thread: measures that are taken here may wait for a search to end.
     let metrics = async move || {
         let page = tokio::task::spawn_blocking(move || metrics()).await;
         let status = if page.is_ok() { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
         (status, [(header::CONTENT_TYPE, "text/plain; version=0.0.4")], page.unwrap_or_default())
     };
-    Router::new().route("/livez", get(async || "alive\n")).route("/readyz", get(ready)).route("/metrics", get(metrics))
+    Router::new()
+        .route("/livez", get(async || "alive\n"))
+        .route("/readyz", get(ready))
+        .route("/readyz/writes", get(writes))
+        .route("/metrics", get(metrics))
 }

@@ -191,7 +191,6 @@ mod tests {
 
     use super::*;
     use domain::{CollectionId, IdentityId, Modality, Reason};
-    use store::StoreError;
 
     #[test]
     fn the_codes_of_faults_do_not_change() {
@@ -207,7 +206,6 @@ mod tests {
             (Fault::Busy { retry_after: Duration::from_secs(2) }, Code::ResourceExhausted, 429),
             (Fault::TooLate, Code::DeadlineExceeded, 504),
             (Fault::ShuttingDown, Code::Unavailable, 503),
-            (Fault::OutcomeUnknown(StoreError::OutcomeUnknown("reset".into())), Code::Unavailable, 503),
             (Fault::internal("boom"), Code::Internal, 500),
         ];
         for (fault, grpc, code) in faults {

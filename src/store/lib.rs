@@ -162,6 +162,12 @@ pub enum Scrubbed {
     Pending,
 }
 
+/// Whether the URL names an embedded database whose file is missing or empty. Connecting would create it.
+#[must_use]
+pub fn is_missing(url: &str) -> bool {
+    sqlite::file_of(url).is_some_and(|file| std::fs::metadata(file).map_or(true, |found| found.len() == 0))
+}
+
 /// A database. Its record traits cover all collections; [`Store::in_collection`] gives the records of one.
 #[async_trait]
 pub trait Store: Collections + Housekeeping + Audit + Send + Sync + Debug {

@@ -253,13 +253,21 @@ async fn a_server_whose_database_was_moved_away_says_so_and_does_not_begin_empty
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(server.log().contains("was moved, removed or replaced"), "{}", server.log());
     assert!(finds(&server, ALICE, "alice").await, "searches go on");
+    let ready = server.request(Method::GET, "/readyz").send().await.expect("answered");
+    assert_eq!(ready.status(), StatusCode::OK);
+    assert!(ready.text().await.expect("text").contains("writes fail"));
+    let writes = server.request(Method::GET, "/readyz/writes").send().await.expect("answered");
+    assert_eq!(writes.status(), StatusCode::SERVICE_UNAVAILABLE);
     server.signal("TERM");
     server.wait();
 
     let start = || {
         let mut serve = crate::support::program();
         serve.arg("serve").env("SEMBLANCE_DATA_DIR", home.path()).env("DATABASE_URL", &home.database_url);
-        serve.env("SEMBLANCE_NO_PULL", "true").env("SEMBLANCE_HTTP_ADDR", "127.0.0.1:0");
+        serve
+            .env("SEMBLANCE_ALLOW_LOOPBACK", "true")
+            .env("SEMBLANCE_NO_PULL", "true")
+            .env("SEMBLANCE_HTTP_ADDR", "127.0.0.1:0");
         serve.env("SEMBLANCE_GRPC_ADDR", "127.0.0.1:0").output().expect("it runs")
     };
     let ended = start();

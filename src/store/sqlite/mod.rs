@@ -241,6 +241,15 @@ fn pool(connections_max: u32, acquire_timeout: Duration) -> SqlitePoolOptions {
         .test_before_acquire(false)
 }
 
+/// The file that the URL names; `None` if it names none, or a database in memory.
+pub(super) fn file_of(url: &str) -> Option<PathBuf> {
+    if !url.starts_with("sqlite:") || url.contains(":memory:") {
+        return None;
+    }
+    let file = SqliteConnectOptions::from_str(url).ok()?;
+    Some(file.get_filename().to_path_buf())
+}
+
 /// The file that the URL names. `sqlite::memory:` is a file too, in a temporary folder: SQLite's own in-memory
 /// databases have no write-ahead log, so a reader would wait for every open turn.
 fn database_file(url: &str) -> Result<(SqliteConnectOptions, Option<TempDir>)> {
