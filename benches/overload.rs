@@ -10,7 +10,7 @@ mod table;
 
 use std::{
     io::Cursor,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -59,9 +59,11 @@ fn main() {
         "peak MiB",
     ]);
     let mut fairness = Table::new(["server", "one photo alone p50 ms", "beside a greedy client p50", "p99", "times"]);
-    for (name, program) in servers() {
+    for (name, program, settings) in programs() {
         let home = tempfile::tempdir().expect("a folder");
-        let server = Server::start(&program, home.path(), &[("SEMBLANCE_MODELS_DIR", &models)]);
+        let env: Vec<(&str, &Path)> = settings.iter().map(|(name, value)| (*name, Path::new(*value))).collect();
+        let env = [&env[..], &[("SEMBLANCE_MODELS_DIR", models.as_path())]].concat();
+        let server = Server::start(&program, home.path(), &env);
         let [alone, beside] = runtime.block_on(honest_beside_greedy(&server, &face));
         let ms = |took: &Latencies, percent| format!("{:.0}", took.at(percent) * 1e3);
         let times = format!("{:.1}", beside.at(50) / alone.at(50));
@@ -94,6 +96,22 @@ fn main() {
         "one photo of a face, alone and beside a client with requests of {TRACKS} tracks of {FRAMES} photos"
     ));
     say(fairness);
+}
+
+/// Settings that begin every sample at once, and let the encoder queues alone refuse.
+const NO_ADMISSION: &[(&str, &str)] =
+    &[("SEMBLANCE_SAMPLES_IN_WORK_MAX", "1000000"), ("SEMBLANCE_WAIT_MS_MAX", "1000000000")];
+
+/// Name, path and settings of a server.
+type Started = (String, PathBuf, &'static [(&'static str, &'static str)]);
+
+/// Each program without and with admission.
+fn programs() -> Vec<Started> {
+    let both = |(name, path): (String, PathBuf)| {
+        let without = format!("{name}, without admission");
+        [(without, path.clone(), NO_ADMISSION), (name, path, &[][..])]
+    };
+    servers().into_iter().flat_map(both).collect()
 }
 
 /// What a phone makes: 4000 x 3000 pixels, with detail and without a face.
