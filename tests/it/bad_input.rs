@@ -219,8 +219,10 @@ async fn wrong_pictures_and_walks_are_refused_on_real_data() {
 /// `jpeg` is a whole photo.
 pub(crate) async fn refuses_wrong_pictures_and_walks(models: &Path, jpeg: &[u8]) {
     let home = Home::new(&Database::Sqlite).await;
-    let server =
-        Server::start(&home, &Start { models: Some(models), env: &[("SEMBLANCE_IMAGE_PIXELS_MAX", "1000000")] });
+    let server = Server::start(
+        &home,
+        &Start { models: Some(models), env: &[("SEMBLANCE_IMAGE_PIXELS_MAX", "1000000")], ..Start::default() },
+    );
     server.expect(Method::POST, "/v1/collections?collectionId=staff", None).await;
     let png = |width: u32, height: u32| {
         // Only the header: whoever believes it before checking allocates the picture.

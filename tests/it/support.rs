@@ -58,7 +58,18 @@ pub(crate) use on_both_databases;
 
 /// The program itself, with nothing of this process's environment that it would read.
 pub(crate) fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_semblance"));
+    without_settings(Command::new(env!("CARGO_BIN_EXE_semblance")))
+}
+
+/// The same, with a hard limit of open files.
+fn program_with_open_files(open_files_max: u32) -> Command {
+    let mut shell = without_settings(Command::new("sh"));
+    let script = format!("ulimit -n {open_files_max}; exec \"$0\" \"$@\"");
+    shell.args(["-c", &script, env!("CARGO_BIN_EXE_semblance")]);
+    shell
+}
+
+fn without_settings(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         if name.starts_with("SEMBLANCE_") || name == "DATABASE_URL" {
@@ -170,12 +181,14 @@ pub(crate) struct Server {
 pub(crate) struct Start<'s> {
     pub(crate) models: Option<&'s Path>,
     pub(crate) env: &'s [(&'s str, &'s str)],
+    /// The limit of open files, soft and hard; `None` leaves it.
+    pub(crate) open_files_max: Option<u32>,
 }
 
 impl Server {
     pub(crate) fn start(home: &Home, start: &Start<'_>) -> Self {
         let empty = home.path().join("no-models");
-        let mut command = program();
+        let mut command = start.open_files_max.map_or_else(program, program_with_open_files);
         command
             .arg("serve")
             .env("SEMBLANCE_DATA_DIR", home.path())
@@ -214,6 +227,11 @@ impl Server {
         };
         let (http, grpc) = (word_after("REST"), format!("http://{}", word_after("gRPC")));
         Self { child, http, grpc, client: reqwest::Client::new(), greeting, errors }
+    }
+
+    /// The id of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn greeting(&self) -> &str {
