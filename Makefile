@@ -12,7 +12,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build ## build, then serve on 127.0.0.1:8080 (REST) and :50051 (gRPC) with the data in ./data; ARGS="--flags of serve"
-	@exec $(BINARY) serve $(ARGS)
+	@SEMBLANCE_ALLOW_LOOPBACK=$${SEMBLANCE_ALLOW_LOOPBACK:-true} exec $(BINARY) serve $(ARGS)
 
 build: libtorch ## build target/release/semblance
 	cargo build --release --bin semblance

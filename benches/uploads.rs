@@ -231,6 +231,7 @@ impl Server {
             .args(["serve", "--no-pull"])
             .env("SEMBLANCE_DATA_DIR", home)
             .env_remove("DATABASE_URL")
+            .env("SEMBLANCE_ALLOW_LOOPBACK", "true")
             .env("SEMBLANCE_HTTP_ADDR", "127.0.0.1:0")
             .env("SEMBLANCE_GRPC_ADDR", "127.0.0.1:0")
             .env("SEMBLANCE_LOG", "error")

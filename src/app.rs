@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::{
-    api::{AccessOptions, Api, ApiParts, ConnectionLimits, Readiness, RequestLimits},
+    api::{AccessRule, Api, ApiParts, ConnectionLimits, OpenConnections, Readiness, RequestLimits},
     config::{GraphFlag, PlaceFlags, ServeFlags},
     matcher::{
         CalibrationOptions, DecisionOptions, HousekeepingOptions, JudgingOptions, LoadProgress, Matcher,
@@ -98,7 +98,8 @@ pub struct Server {
     /// Held until the last snapshot is written.
     snapshots: Option<SnapshotDirLock>,
     stop: CancellationToken,
-    listeners: Vec<JoinHandle<anyhow::Result<()>>>,
+    listeners: Vec<JoinHandle<()>>,
+    connections: Arc<OpenConnections>,
     housekeeping: JoinHandle<((), ())>,
     drain: Duration,
     drain_notice: Duration,
@@ -159,10 +160,6 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) ->
     let loaded = load(&matcher).await?;
     let load_took = began.elapsed();
 
-    let access = AccessOptions {
-        api_key: flags.api_key.as_ref().map(|key| key.reveal().to_owned()),
-        allow_anonymous: flags.allow_anonymous,
-    };
     let limits = RequestLimits {
         in_flight_max: flags.limits.requests_max,
         duration_max: Duration::from_secs(flags.limits.request_seconds_max),
@@ -173,7 +170,7 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) ->
     let metrics_page = metrics_page(matcher.clone(), Arc::clone(&encoders), metrics.clone());
     let parts = ApiParts {
         matcher: matcher.clone(),
-        access,
+        access: access_rule(flags),
         limits,
         connections: connection_limits(flags),
         body_threads: cores(),
@@ -184,13 +181,7 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) ->
     let (http_addr, grpc_addr) = (http.local_addr()?, grpc.local_addr()?);
     let rest = api.serve_rest(http, stop.clone().cancelled_owned());
     let calls = api.serve_grpc(grpc, stop.clone().cancelled_owned());
-    let listeners = vec![
-        tokio::spawn(async move {
-            rest.await;
-            Ok(())
-        }),
-        tokio::spawn(async move { calls.await.context("the gRPC listener failed") }),
-    ];
+    let listeners = vec![tokio::spawn(rest), tokio::spawn(calls)];
     let housekeeping = tokio::spawn({
         let (matcher, stop) = (matcher.clone(), stop.clone());
         async move { tokio::join!(matcher.run_housekeeping(stop.clone()), metrics.keep_up(stop)) }
@@ -218,6 +209,7 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) ->
         snapshots,
         stop,
         listeners,
+        connections: api.connections(),
         housekeeping,
         drain: flags.drain(),
         drain_notice: Duration::from_secs(flags.drain_notice_seconds),
@@ -238,11 +230,12 @@ impl Server {
         let cut: Vec<AbortHandle> = self.listeners.iter().map(JoinHandle::abort_handle).collect();
         let drained = tokio::time::timeout(self.drain, async {
             for listener in self.listeners {
-                listener.await.context("a listener panicked")??;
+                listener.await.context("a listener panicked")?;
             }
             anyhow::Ok(())
         })
         .await;
+        let requests = self.connections.requests_in_progress();
         if drained.is_err() {
             cut.iter().for_each(AbortHandle::abort);
         }
@@ -263,7 +256,11 @@ impl Server {
         })
         .await;
         match (drained, closed) {
-            (Err(_), _) => bail!("requests were still in flight after {} s; they were cut off", self.drain.as_secs()),
+            (Err(_), _) => bail!(
+                "{} still in flight after {} s; cut off",
+                if requests == 1 { "1 request was".to_owned() } else { format!("{requests} requests were") },
+                self.drain.as_secs()
+            ),
             (Ok(Err(error)), _) | (_, Ok(Err(error))) => Err(error),
             (_, Err(_)) => {
                 bail!(
@@ -282,8 +279,7 @@ impl Server {
     pub async fn failed(&mut self) -> anyhow::Error {
         let ended = futures::future::select_all(&mut self.listeners).await.0;
         match ended {
-            Ok(Ok(())) => anyhow::anyhow!("a listener ended without a stop"),
-            Ok(Err(error)) => error,
+            Ok(()) => anyhow::anyhow!("a listener ended without a stop"),
             Err(panic) => anyhow::Error::new(panic).context("a listener panicked"),
         }
     }
@@ -401,13 +397,38 @@ fn matcher_options(flags: &ServeFlags) -> MatcherOptions {
     }
 }
 
+/// [`ServeFlags::check`] refuses settings without a rule.
+fn access_rule(flags: &ServeFlags) -> AccessRule {
+    match &flags.api_key {
+        Some(key) => AccessRule::Key(key.reveal().to_owned()),
+        None if flags.allow_anonymous => AccessRule::Everybody,
+        None => AccessRule::Loopback,
+    }
+}
+
 fn connection_limits(flags: &ServeFlags) -> ConnectionLimits {
     let limits = &flags.limits;
-    ConnectionLimits {
-        connections_max: limits.rest_connections_max,
-        header_max: Duration::from_secs(limits.rest_header_seconds_max),
-        idle_max: Duration::from_secs(limits.rest_idle_seconds_max),
+    // The others are for the database, the snapshots and the models.
+    let of_open_files = open_files_max().map_or(usize::MAX, |files| (files / 4 * 3).max(1));
+    if of_open_files < limits.connections_max {
+        info!(
+            connections_max = of_open_files,
+            "fewer connections than SEMBLANCE_CONNECTIONS_MAX: three quarters of the limit of open files"
+        );
     }
+    ConnectionLimits {
+        connections_max: limits.connections_max.min(of_open_files),
+        header_max: Duration::from_secs(limits.header_seconds_max),
+        idle_max: Duration::from_secs(limits.idle_seconds_max),
+        streams_max: u32::try_from(limits.requests_max).unwrap_or(u32::MAX),
+    }
+}
+
+/// The limit of open files of this process; none where the system does not tell.
+fn open_files_max() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    soft.split_whitespace().next()?.parse().ok()
 }
 
 fn cores() -> usize {

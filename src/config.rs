@@ -23,6 +23,10 @@ const MODEL_THREADS_MAX: u16 = 1024;
 /// case of the TOML file in `SEMBLANCE_CONFIG`.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Server")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line, and any of them may be set alone"
+)]
 pub struct ServeFlags {
     /// Address of the REST listener.
     #[arg(long, env = "SEMBLANCE_HTTP_ADDR", default_value = "127.0.0.1:8080")]
@@ -30,11 +34,14 @@ pub struct ServeFlags {
     /// Address of the gRPC listener.
     #[arg(long, env = "SEMBLANCE_GRPC_ADDR", default_value = "127.0.0.1:50051")]
     pub grpc_addr: SocketAddr,
-    /// Key of every request, sent as `Authorization: Bearer <key>`; at least 8 characters. Without a key, only requests
-    /// of this machine are answered.
+    /// Key of every request, sent as `Authorization: Bearer <key>`; at least 8 characters.
     #[arg(long, env = "SEMBLANCE_API_KEY", hide_env_values = true, hide_default_value = true)]
     pub api_key: Option<Secret>,
-    /// Answer requests of other machines without a key. Only for networks that restrict access themselves.
+    /// Without a key, answer programs of this machine. Anybody may use the server through a TCP forwarder on this machine,
+    /// or through a proxy that rewrites the host and adds no header: the server cannot tell them from local programs.
+    #[arg(long, env = "SEMBLANCE_ALLOW_LOOPBACK", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub allow_loopback: bool,
+    /// Without a key, answer everybody. Only for networks that restrict access themselves.
     #[arg(long, env = "SEMBLANCE_ALLOW_ANONYMOUS", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub allow_anonymous: bool,
     /// Do not download the starter models when the models folder is empty.
@@ -78,16 +85,18 @@ pub struct LimitFlags {
     /// Largest sum of REST bodies in memory, in bytes; more are answered 429.
     #[arg(long, env = "SEMBLANCE_BODIES_BYTES_MAX", default_value_t = 512 << 20)]
     pub bodies_bytes_max: usize,
-    /// Most open REST connections; further ones wait until one ends.
-    #[arg(long, env = "SEMBLANCE_REST_CONNECTIONS_MAX", default_value_t = 4096)]
-    pub rest_connections_max: usize,
-    /// Seconds for the next header of an HTTP/1 connection, counted from the last answer; then it is closed. Keep it
-    /// above the idle time of a proxy in front.
-    #[arg(long, env = "SEMBLANCE_REST_HEADER_SECONDS_MAX", default_value_t = 75)]
-    pub rest_header_seconds_max: u64,
-    /// Seconds after which a REST connection is closed when it has no traffic and no request in progress.
-    #[arg(long, env = "SEMBLANCE_REST_IDLE_SECONDS_MAX", default_value_t = 90)]
-    pub rest_idle_seconds_max: u64,
+    /// Most open connections, both wires together; at most three quarters of the limit of open files. For a further one,
+    /// the one that is idle for longest is closed.
+    #[arg(long, env = "SEMBLANCE_CONNECTIONS_MAX", default_value_t = 4096)]
+    pub connections_max: usize,
+    /// Seconds from the start of a connection, or the first byte of a further request, to the end of its header (HTTP/1) or
+    /// of the connection's preface (HTTP/2); then it is closed.
+    #[arg(long, env = "SEMBLANCE_HEADER_SECONDS_MAX", default_value_t = 10)]
+    pub header_seconds_max: u64,
+    /// Seconds after which a connection without a request in progress is closed, and one whose client does not read its
+    /// answer. Keep it above the idle time of a proxy in front.
+    #[arg(long, env = "SEMBLANCE_IDLE_SECONDS_MAX", default_value_t = 90)]
+    pub idle_seconds_max: u64,
     /// Most values of a JSON body.
     #[arg(long, env = "SEMBLANCE_JSON_VALUES_MAX", default_value_t = 500_000)]
     pub json_values_max: usize,
@@ -345,6 +354,11 @@ impl ServeFlags {
             self.api_key.as_ref().is_none_or(|key| key.0.len() >= 8),
             "SEMBLANCE_API_KEY has fewer than 8 characters; choose a longer key, or leave it out"
         );
+        ensure!(
+            self.api_key.is_some() || self.allow_loopback || self.allow_anonymous,
+            "who may use this server? Set SEMBLANCE_API_KEY to the key of every request, SEMBLANCE_ALLOW_LOOPBACK=true to \
+             answer programs of this machine without a key, or SEMBLANCE_ALLOW_ANONYMOUS=true to answer everybody"
+        );
         for (name, value) in [
             ("SEMBLANCE_BODY_BYTES_MAX", limits.body_bytes_max),
             ("SEMBLANCE_IMAGE_BYTES_MAX", limits.image_bytes_max),
@@ -353,7 +367,7 @@ impl ServeFlags {
             ("SEMBLANCE_SAMPLES_MAX", limits.samples_max),
             ("SEMBLANCE_REQUESTS_MAX", limits.requests_max),
             ("SEMBLANCE_BULK_IN_FLIGHT_MAX", limits.bulk_in_flight_max),
-            ("SEMBLANCE_REST_CONNECTIONS_MAX", limits.rest_connections_max),
+            ("SEMBLANCE_CONNECTIONS_MAX", limits.connections_max),
             ("SEMBLANCE_QUEUE_MAX", limits.queue_max),
             ("SEMBLANCE_BATCH_MAX", limits.batch_max),
             ("SEMBLANCE_WORKERS_PER_MODEL", limits.workers_per_model),
@@ -378,8 +392,8 @@ impl ServeFlags {
         ensure!(matches!(limits.code_bits, 4 | 8), "SEMBLANCE_CODE_BITS must be 8 or 4");
         ensure!(limits.provisional_templates_max > 0, "SEMBLANCE_PROVISIONAL_TEMPLATES_MAX must be at least 1");
         ensure!(limits.request_seconds_max > 0, "SEMBLANCE_REQUEST_SECONDS_MAX must be at least 1");
-        ensure!(limits.rest_header_seconds_max > 0, "SEMBLANCE_REST_HEADER_SECONDS_MAX must be at least 1");
-        ensure!(limits.rest_idle_seconds_max > 0, "SEMBLANCE_REST_IDLE_SECONDS_MAX must be at least 1");
+        ensure!(limits.header_seconds_max > 0, "SEMBLANCE_HEADER_SECONDS_MAX must be at least 1");
+        ensure!(limits.idle_seconds_max > 0, "SEMBLANCE_IDLE_SECONDS_MAX must be at least 1");
         ensure!(limits.store_connections_max > 0, "SEMBLANCE_STORE_CONNECTIONS_MAX must be at least 1");
         if self.http_addr == self.grpc_addr && self.http_addr.port() != 0 {
             bail!("REST and gRPC cannot both listen on {}", self.http_addr);

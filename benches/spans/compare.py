@@ -35,6 +35,7 @@ class Server:
         environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
         environment |= {
             "SEMBLANCE_DATA_DIR": self.home.name,
+            "SEMBLANCE_ALLOW_LOOPBACK": "true",
             "SEMBLANCE_HTTP_ADDR": "127.0.0.1:0",
             "SEMBLANCE_GRPC_ADDR": "127.0.0.1:0",
             "SEMBLANCE_LOG": log_filter,

@@ -17,11 +17,11 @@ use axum::{
 use futures::FutureExt;
 use http::HeaderMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::{Code, Status, transport::server::TcpConnectInfo};
+use tonic::{Code, Status};
 use tracing::{Instrument, Span, field::Empty};
 
 use super::{
-    access::AccessOptions,
+    access::{AccessRule, Caller},
     problem::problem,
     status::{self, status},
     trace,
@@ -40,7 +40,7 @@ pub(super) enum Wire {
 }
 
 impl Wire {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Grpc => "grpc",
             Self::Rest => "rest",
@@ -66,23 +66,21 @@ pub struct RequestLimits {
 /// Access rules and the limits of requests in flight.
 #[derive(Debug)]
 pub(super) struct AccessGate {
-    pub(super) access: AccessOptions,
+    pub(super) access: AccessRule,
     pub(super) limits: RequestLimits,
     free: Arc<Semaphore>,
 }
 
 impl AccessGate {
-    pub(super) fn new(access: AccessOptions, limits: RequestLimits) -> Self {
+    pub(super) fn new(access: AccessRule, limits: RequestLimits) -> Self {
         Self { access, limits, free: Arc::new(Semaphore::new(limits.in_flight_max)) }
     }
 
     /// Sets the principal and the wire of a request. The permit bounds the requests in flight.
     fn admit(&self, request: &mut Request, wire: Wire) -> Result<OwnedSemaphorePermit, Status> {
-        let peer = peer(request);
-        let principal = self
-            .access
-            .admit(peer, request.uri(), request.headers())
-            .map_err(|denied| denied.fault.status(denied.sentence))?;
+        let caller =
+            Caller { peer: peer(request), version: request.version(), uri: request.uri(), headers: request.headers() };
+        let principal = self.access.admit(&caller).map_err(|denied| denied.fault.status(denied.sentence))?;
         let busy = |_| status(&Fault::busy());
         let permit = Arc::clone(&self.free).try_acquire_owned().map_err(busy)?;
         request.extensions_mut().insert(principal);
@@ -131,9 +129,7 @@ fn span(wire: Wire, request: &Request) -> Span {
 }
 
 fn peer(request: &Request) -> Option<SocketAddr> {
-    let extensions = request.extensions();
-    let rest = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-    rest.or_else(|| extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr))
+    request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0)
 }
 
 /// Sets the deadline of a call, catches its panics and records its metrics. The last layer before the services, for both

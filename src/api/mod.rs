@@ -16,9 +16,9 @@ pub mod client;
 mod grpc;
 mod http;
 mod layers;
+mod listener;
 mod problem;
 pub mod proto;
-mod rest_listener;
 mod status;
 mod trace;
 mod wire;
@@ -36,20 +36,17 @@ use std::{
 use ::http::{StatusCode, header};
 use axum::{Router, middleware, routing::get};
 use tokio::net::TcpListener;
-use tonic::{
-    service::Routes,
-    transport::{Server, server::TcpIncoming},
-};
+use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
-pub use access::AccessOptions;
+pub use access::AccessRule;
 pub use layers::RequestLimits;
-pub use rest_listener::ConnectionLimits;
+pub use listener::{ConnectionLimits, OpenConnections};
 
 use crate::matcher::Matcher;
 use body_pool::BodyPool;
 use grpc::Streams;
-use layers::AccessGate;
+use layers::{AccessGate, Wire};
 
 /// The interval of HTTP/2 pings on an idle connection. A peer that does not answer is gone.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -57,7 +54,7 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// What the API is built from.
 pub struct ApiParts {
     pub matcher: Matcher,
-    pub access: AccessOptions,
+    pub access: AccessRule,
     pub limits: RequestLimits,
     pub connections: ConnectionLimits,
     /// The threads that work on large bodies at once.
@@ -69,8 +66,8 @@ pub struct ApiParts {
 /// Both wires, ready to be bound to their sockets.
 pub struct Api {
     rest: Router,
-    connections: ConnectionLimits,
-    grpc: Routes,
+    grpc: Router,
+    connections: Arc<OpenConnections>,
     readiness: Readiness,
 }
 
@@ -132,7 +129,7 @@ impl Api {
             .layer(middleware::from_fn_with_state(gate, layers::admit_rest))
             .merge(http::documents())
             .merge(operator_pages(readiness.clone(), metrics));
-        Self { rest, connections, grpc: grpc.into(), readiness }
+        Self { rest, grpc, connections: Arc::new(OpenConnections::new(connections)), readiness }
     }
 
     #[must_use]
@@ -140,27 +137,28 @@ impl Api {
         self.readiness.clone()
     }
 
-    /// Serves REST until `stop`, then lets the requests in flight end.
-    pub fn serve_rest<S: Future<Output = ()> + Send + 'static>(
-        &self,
-        listener: TcpListener,
-        stop: S,
-    ) -> impl Future<Output = ()> + Send + use<S> {
-        rest_listener::serve(listener, self.rest.clone(), self.connections, stop)
+    /// The open connections of both wires.
+    #[must_use]
+    pub fn connections(&self) -> Arc<OpenConnections> {
+        Arc::clone(&self.connections)
     }
 
-    /// Serves gRPC until `stop`, then lets the requests in flight end.
-    ///
-    /// # Errors
-    /// When the listener fails.
+    /// Serves REST until `stop`, then lets the requests in progress end.
+    pub fn serve_rest<S: Future<Output = ()> + Send + 'static>(
+        &self,
+        socket: TcpListener,
+        stop: S,
+    ) -> impl Future<Output = ()> + Send + use<S> {
+        listener::serve(socket, self.rest.clone(), Wire::Rest, self.connections(), stop)
+    }
+
+    /// Serves gRPC until `stop`, then lets the requests in progress end.
     pub fn serve_grpc<S: Future<Output = ()> + Send + 'static>(
         &self,
-        listener: TcpListener,
+        socket: TcpListener,
         stop: S,
-    ) -> impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<S> {
-        let server = Server::builder().http2_keepalive_interval(Some(KEEPALIVE)).add_routes(self.grpc.clone());
-        // The server's own `tcp_nodelay` is for connections that it accepts by itself.
-        server.serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop)
+    ) -> impl Future<Output = ()> + Send + use<S> {
+        listener::serve(socket, self.grpc.clone(), Wire::Grpc, self.connections(), stop)
     }
 }
 

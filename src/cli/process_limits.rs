@@ -45,7 +45,9 @@ mod tests {
         forbid_core_dumps().expect("always allowed");
         assert_eq!(dumpable_behavior().expect("known"), DumpableBehavior::NotDumpable);
         assert_eq!(getrlimit(Resource::Core), Rlimit { current: Some(0), maximum: Some(0) });
-        for figures in ["/proc/self/status", "/proc/self/statm", "/proc/self/stat", "/proc/self/maps"] {
+        for figures in
+            ["/proc/self/status", "/proc/self/statm", "/proc/self/limits", "/proc/self/stat", "/proc/self/maps"]
+        {
             assert!(!fs::read_to_string(figures).expect(figures).is_empty());
         }
         assert!(fs::read_dir("/proc/self/fd").expect("listed").count() > 0);

@@ -28,11 +28,7 @@ pub(super) async fn run(places: &PlaceFlags, flags: &ServeFlags) -> anyhow::Resu
     };
     app::warn_of_missing_models(&server.loaded);
     print_greeting(&server);
-    if flags.allow_anonymous && flags.api_key.is_none() {
-        warn!(
-            "every client that reaches this server may use it: SEMBLANCE_ALLOW_ANONYMOUS is set and SEMBLANCE_API_KEY is not"
-        );
-    }
+    warn_of_missing_key(flags);
     tokio::select! {
         error = server.failed() => return Err(error),
         _ = terminate.recv() => info!("received SIGTERM"),
@@ -48,14 +44,7 @@ pub(super) async fn run(places: &PlaceFlags, flags: &ServeFlags) -> anyhow::Resu
 
 /// A system that refuses does not stop the start.
 fn set_process_limits(flags: &ServeFlags) {
-    // The connections of REST and of the database; gRPC, models and files of the galleries need some more.
-    let needed = flags.limits.rest_connections_max as u64 + 4 * u64::from(flags.limits.store_connections_max);
     match process_limits::raise_open_files() {
-        Ok(Some(open_files_max)) if open_files_max < needed => warn!(
-            open_files_max,
-            needed,
-            "few open files are allowed: raise the hard limit (ulimit -Hn), or lower SEMBLANCE_REST_CONNECTIONS_MAX"
-        ),
         Ok(Some(open_files_max)) => info!(open_files_max, "limit of open files"),
         Ok(None) => info!("no limit of open files"),
         Err(error) => warn!(%error, "the limit of open files stays as it is"),
@@ -64,6 +53,20 @@ fn set_process_limits(flags: &ServeFlags) {
         && let Err(error) = process_limits::forbid_core_dumps()
     {
         warn!(%error, "a crash may write embeddings and photos to a core dump: the system does not forbid it");
+    }
+}
+
+fn warn_of_missing_key(flags: &ServeFlags) {
+    match flags {
+        ServeFlags { api_key: Some(_), .. } => {}
+        ServeFlags { allow_anonymous: true, .. } => warn!(
+            "EVERYBODY who reaches this server may list, enroll and delete: SEMBLANCE_ALLOW_ANONYMOUS is set and \
+             SEMBLANCE_API_KEY is not"
+        ),
+        _ => warn!(
+            "NO KEY: every program of this machine may list, enroll and delete, and so may anybody behind a TCP forwarder \
+             or a proxy on this machine that hides itself. For more than a trial, set SEMBLANCE_API_KEY"
+        ),
     }
 }
 

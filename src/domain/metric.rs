@@ -60,6 +60,12 @@ table! {
         "Requests by transport, method and gRPC code.";
     REQUEST_DURATION = "semblance_request_duration_seconds", Histogram, Seconds, ["transport", "method"],
         "Duration of requests.";
+    CONNECTIONS = "semblance_connections", Gauge, Count, ["transport"],
+        "Open connections.";
+    CONNECTIONS_CLOSED = "semblance_connections_closed_total", Counter, Count, ["transport", "reason"],
+        "Connections that the server closed: header (the head took too long), idle, unread (the answer was not read), crowded (at the limit of connections).";
+    ACCEPTS_REFUSED = "semblance_accepts_refused_total", Counter, Count, ["transport"],
+        "Failures to accept a connection, such as no free file descriptor.";
     BATCH_ENTRIES = "semblance_batch_entries_total", Counter, Count, ["code"],
         "Entries of batch enrollments by gRPC code.";
     DECISIONS = "semblance_decisions_total", Counter, Count, ["decision"],

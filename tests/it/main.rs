@@ -9,6 +9,7 @@
 mod bad_input;
 mod batch;
 mod calibrations;
+mod connections;
 mod database_server;
 mod docs;
 mod doctor;

@@ -79,6 +79,10 @@ fn a_wrong_setting_is_one_clear_sentence() {
         complaint(&[("DATABASE_URL", "postgres://user:hunter2@127.0.0.1:1/x"), ("SEMBLANCE_STORE_WAIT_MS_MAX", "300")]);
     assert!(unreachable.contains("database") && !unreachable.contains("hunter2"), "{unreachable}");
     assert!(complaint(&[("SEMBLANCE_API_KEY", "short")]).contains("fewer than 8"));
+    let nobody = complaint(&[("SEMBLANCE_ALLOW_LOOPBACK", "false")]);
+    for choice in ["SEMBLANCE_API_KEY", "SEMBLANCE_ALLOW_LOOPBACK=true", "SEMBLANCE_ALLOW_ANONYMOUS=true"] {
+        assert!(nobody.contains(choice), "{nobody}");
+    }
     assert!(complaint(&[("SEMBLANCE_BATCH_MAX", "0")]).contains("SEMBLANCE_BATCH_MAX"));
 
     let models = tempfile::tempdir().expect("a folder");

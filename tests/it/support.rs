@@ -56,27 +56,17 @@ macro_rules! on_both_databases {
 }
 pub(crate) use on_both_databases;
 
-/// The program itself, with nothing of this process's environment that it would read.
+/// The program itself, with nothing of this process's environment that it would read. A server of it takes requests of this
+/// machine without a key.
 pub(crate) fn program() -> Command {
-    without_settings(Command::new(env!("CARGO_BIN_EXE_semblance")))
-}
-
-/// The same, with a hard limit of open files.
-fn program_with_open_files(open_files_max: u32) -> Command {
-    let mut shell = without_settings(Command::new("sh"));
-    let script = format!("ulimit -n {open_files_max}; exec \"$0\" \"$@\"");
-    shell.args(["-c", &script, env!("CARGO_BIN_EXE_semblance")]);
-    shell
-}
-
-fn without_settings(mut command: Command) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_semblance"));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         if name.starts_with("SEMBLANCE_") || name == "DATABASE_URL" {
             command.env_remove(&*name);
         }
     }
-    command.env("SEMBLANCE_LOG", "warn").env("NO_COLOR", "1");
+    command.env("SEMBLANCE_ALLOW_LOOPBACK", "true").env("SEMBLANCE_LOG", "warn").env("NO_COLOR", "1");
     command
 }
 
@@ -181,16 +171,28 @@ pub(crate) struct Server {
 pub(crate) struct Start<'s> {
     pub(crate) models: Option<&'s Path>,
     pub(crate) env: &'s [(&'s str, &'s str)],
-    /// The limit of open files, soft and hard; `None` leaves it.
+    /// The most open files of the process; as here when it is none.
     pub(crate) open_files_max: Option<u32>,
 }
 
 impl Server {
     pub(crate) fn start(home: &Home, start: &Start<'_>) -> Self {
         let empty = home.path().join("no-models");
-        let mut command = start.open_files_max.map_or_else(program, program_with_open_files);
+        let mut command = program();
+        command.arg("serve");
+        if let Some(files) = start.open_files_max {
+            let limited = format!("ulimit -n {files} && exec \"$0\" serve");
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &limited]).arg(command.get_program());
+            for (name, value) in command.get_envs() {
+                match value {
+                    Some(value) => shell.env(name, value),
+                    None => shell.env_remove(name),
+                };
+            }
+            command = shell;
+        }
         command
-            .arg("serve")
             .env("SEMBLANCE_DATA_DIR", home.path())
             .env("SEMBLANCE_MODELS_DIR", start.models.unwrap_or(&empty))
             .env("DATABASE_URL", &home.database_url)
