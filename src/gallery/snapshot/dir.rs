@@ -95,18 +95,18 @@ impl SnapshotDir {
     /// Removes the snapshots of a collection except those that are `kept`. A failure is remembered.
     pub(crate) fn clear(&self, uid: CollectionUid, kept: impl Fn(&Path) -> bool) -> Result<(), SnapshotError> {
         self.set_changed(uid);
-        self.remove_listed(Leftover::Collection(uid), |found, path| found == uid && !kept(path))
+        self.remove_listed(&Leftover::Collection(uid), |found, path| found == uid && !kept(path))
     }
 
     /// Removes complete and incomplete snapshots of all collections that are not open. A failure is remembered.
     pub(crate) fn prune(&self, is_open: impl Fn(CollectionUid) -> bool) -> Result<(), SnapshotError> {
         // Asks after the listing: a collection that opens meanwhile has no snapshot in the list.
-        self.remove_listed(Leftover::Closed, |found, _| !is_open(found))
+        self.remove_listed(&Leftover::Closed, |found, _| !is_open(found))
     }
 
     fn remove_listed(
         &self,
-        leftover: Leftover,
+        leftover: &Leftover,
         is_unused: impl Fn(CollectionUid, &Path) -> bool,
     ) -> Result<(), SnapshotError> {
         let listed = folder::list(&self.root, |_| true).inspect_err(|error| self.failed(leftover.clone(), error))?;
@@ -115,7 +115,7 @@ impl SnapshotDir {
             removed = self.remove(&found.path).and(removed);
         }
         // From here on, each folder that is left has an entry of its own.
-        self.done(&leftover);
+        self.done(leftover);
         removed
     }
 

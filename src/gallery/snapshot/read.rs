@@ -70,7 +70,7 @@ pub(crate) fn read(
     if has_erased {
         files.set_unsynced();
     }
-    Ok(ReadSnapshot { files, content })
+    Ok(ReadSnapshot { content, files })
 }
 
 fn read_manifest(path: &Path, uid: CollectionUid) -> Result<SnapshotManifest, SnapshotError> {
