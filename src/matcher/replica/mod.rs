@@ -13,7 +13,7 @@ use std::sync::{
 };
 
 use parking_lot::Mutex;
-use tokio::task::JoinHandle;
+use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::task::TaskTracker;
 
 use self::directory::CollectionDirectory;
@@ -28,6 +28,9 @@ use store::{Scrubbed, Store};
 /// Entries of a log that are read at once.
 pub(crate) const LOG_PAGE: u32 = 1000;
 
+/// Deleted collections whose snapshots are removed at once. Each removal takes a thread and some open files.
+const REMOVED_AT_ONCE: usize = 4;
+
 /// The open collections of this process. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Replica {
@@ -40,6 +43,8 @@ pub struct Replica {
     tasks: TaskTracker,
     /// The last scrub left deleted bytes on disk.
     is_removal_pending: Arc<AtomicBool>,
+    /// Limits the deleted collections whose snapshots are removed at once.
+    removing: Arc<Semaphore>,
     options: ReplicaOptions,
 }
 
@@ -55,7 +60,8 @@ impl Replica {
     pub(crate) fn new(parts: ReplicaParts, options: ReplicaOptions) -> Self {
         let ReplicaParts { store, gallery, recognition, tasks } = parts;
         let (directory, recall, is_removal_pending) = (Arc::default(), Arc::default(), Arc::default());
-        Self { store, gallery, recognition, directory, recall, tasks, is_removal_pending, options }
+        let removing = Arc::new(Semaphore::new(REMOVED_AT_ONCE));
+        Self { store, gallery, recognition, directory, recall, tasks, is_removal_pending, removing, options }
     }
 
     pub(crate) fn options(&self) -> &ReplicaOptions {
@@ -84,6 +90,12 @@ impl Replica {
         self.gallery.bytes()
     }
 
+    /// Snapshots on disk that hold deleted data or wait for their removal.
+    #[must_use]
+    pub fn pending_removals(&self) -> usize {
+        self.gallery.pending_removals()
+    }
+
     /// The log entries of all collections that are known and not yet in the gallery.
     #[must_use]
     pub fn lag(&self) -> u64 {
@@ -108,8 +120,11 @@ impl Replica {
     pub(crate) fn close(&self, handle: &CollectionHandle) -> JoinHandle<()> {
         self.directory.remove(&handle.collection.id, handle.collection.uid);
         self.gallery.remove(handle.collection.uid);
-        let handle = handle.clone();
-        self.tasks.spawn(async move { snapshots::remove_all(&handle).await })
+        let (handle, removing) = (handle.clone(), Arc::clone(&self.removing));
+        self.tasks.spawn(async move {
+            let _turn = removing.acquire().await;
+            snapshots::remove_all(&handle).await;
+        })
     }
 
     /// Reads the active calibrations as of the record of the handle.
@@ -123,8 +138,8 @@ impl Replica {
     /// Removes deleted bytes from the files of the database and the snapshots, without waiting for readers of the
     /// database. What is left is removed by [`Replica::retry_removal`].
     pub(crate) async fn scrub(&self) -> Removal {
-        self.scrub_snapshots().await;
-        let is_pending = match self.store.scrub().await {
+        let in_snapshots = self.scrub_snapshots().await;
+        let in_database = match self.store.scrub().await {
             Ok(Scrubbed::Done) => false,
             Ok(Scrubbed::Pending) => true,
             Err(error) => {
@@ -132,12 +147,17 @@ impl Replica {
                 true
             }
         };
+        let is_pending = in_snapshots || in_database;
         metrics::gauge!(domain::metric::REMOVAL_PENDING).set(f64::from(u8::from(is_pending)));
         let was_pending = self.is_removal_pending.swap(is_pending, Ordering::Relaxed);
         if is_pending && !was_pending {
-            tracing::warn!("a reader of the database keeps deleted bytes in its files; they are removed when it ends");
+            tracing::warn!(
+                in_snapshots,
+                in_database,
+                "deleted bytes are left on disk; the server goes on removing them"
+            );
         } else if was_pending && !is_pending {
-            tracing::info!("the deleted bytes that a reader kept in the files are removed");
+            tracing::info!("the deleted bytes that were left on disk are removed");
         }
         self.removal()
     }

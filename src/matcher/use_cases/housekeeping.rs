@@ -48,13 +48,19 @@ impl Matcher {
         let checked = self.store.check_writes().await;
         let works = self.store.write_outage().is_none();
         metrics::gauge!(domain::metric::STORE_WRITABLE).set(f64::from(u8::from(works)));
-        checked?;
         self.replica.retry_removal().await;
-        Ok(())
+        Ok(checked?)
+    }
+
+    /// Removes what has expired, and the bytes of what was deleted. The bytes also while the database fails.
+    async fn sweep(&self) -> Result<(), Fault> {
+        let swept = self.sweep_expired().await;
+        self.replica.scrub().await;
+        swept
     }
 
     /// Removes expired identities, and answers and decisions past their retention.
-    async fn sweep(&self) -> Result<(), Fault> {
+    async fn sweep_expired(&self) -> Result<(), Fault> {
         const SWEPT_AT_ONCE: u32 = 500;
         let now = self.clock.now();
         let mut failed = None;
@@ -78,7 +84,6 @@ impl Matcher {
         }
         self.store.sweep_review_cases(now).await?;
         self.store.sweep_operations(now).await?;
-        self.replica.scrub().await;
         failed.map_or(Ok(()), Err)
     }
 
