@@ -30,7 +30,7 @@ use crate::{
     },
     telemetry::{Metrics, Page},
 };
-use domain::{Clock, IdSource, MemoryBudget, Modality, Timestamp};
+use domain::{Clock, ErrorChain, IdSource, MemoryBudget, Modality, Timestamp};
 use encoder::{EncoderOptions, Encoders, Placements, SampleLimits};
 use gallery::{CodeBits, Gallery, GalleryOptions, GraphKind, SnapshotDirLock};
 use store::{Store, StoreError, StoreOptions};
@@ -130,7 +130,11 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) ->
     store.check_schema().await?;
     let encoders = Arc::new(Encoders::start(encoder_options(places, flags)).await?);
 
-    let snapshots = claim_snapshots(places, flags).await;
+    let (snapshots, abandoned_snapshots_dir) = match claim_snapshots(places, flags).await {
+        SnapshotClaim::Locked(lock) => (Some(lock), None),
+        SnapshotClaim::Unused => (None, None),
+        SnapshotClaim::Abandoned => (None, Some(places.snapshots_dir())),
+    };
     let parts = MatcherParts {
         store: Arc::clone(&store),
         gallery: Arc::new(Gallery::new(GalleryOptions {
@@ -144,6 +148,7 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) ->
             code_bits: if flags.limits.code_bits == 4 { CodeBits::Four } else { CodeBits::Eight },
             scan_threads: cores(),
             snapshots_dir: snapshots.as_ref().map(|_| places.snapshots_dir()),
+            abandoned_snapshots_dir,
             ..GalleryOptions::default()
         })),
         encoders: Arc::<Encoders>::clone(&encoders),
@@ -286,36 +291,42 @@ impl Server {
     }
 }
 
-/// The exclusive use of the snapshot folder. Without it the server runs too, and reads the whole log at each start.
-async fn claim_snapshots(places: &PlaceFlags, flags: &ServeFlags) -> Option<SnapshotDirLock> {
+/// The use of the snapshot folder. Without an exclusive one the server runs too, and reads the whole log at each start.
+enum SnapshotClaim {
+    Locked(SnapshotDirLock),
+    /// The folder holds no snapshot, or another server uses it.
+    Unused,
+    /// The folder cannot be used. It may hold snapshots of an earlier run, and no erasure reaches them.
+    Abandoned,
+}
+
+async fn claim_snapshots(places: &PlaceFlags, flags: &ServeFlags) -> SnapshotClaim {
     let folder = places.snapshots_dir();
     let path = folder.display().to_string();
     let wanted = flags.limits.snapshot_interval_seconds > 0;
-    if !wanted && !folder.exists() {
-        return None;
+    if !wanted && !folder.try_exists().unwrap_or(true) {
+        return SnapshotClaim::Unused;
     }
-    let claim = move || {
-        let claim = SnapshotDirLock::acquire(&folder)?;
-        match claim {
-            // Erasure does not reach a snapshot that is not in use, so an unused one is removed.
-            Some(claim) if !wanted => claim.delete_snapshots().map(|()| None),
-            claim => Ok(Some(claim)),
+    let claim = move || match SnapshotDirLock::acquire(&folder)? {
+        // Erasure does not reach a snapshot that is not in use, so an unused one is removed.
+        Some(lock) if !wanted => lock.delete_snapshots().map(|()| SnapshotClaim::Unused),
+        Some(lock) => Ok(SnapshotClaim::Locked(lock)),
+        None => {
+            if wanted {
+                warn!(
+                    path = %folder.display(),
+                    "another server uses this snapshot folder; this server writes no snapshots: give it its own data folder"
+                );
+            }
+            Ok(SnapshotClaim::Unused)
         }
     };
     match tokio::task::spawn_blocking(claim).await {
-        Ok(Ok(Some(Some(claim)))) => return Some(claim),
-        Ok(Ok(None)) => {}
-        Ok(Ok(Some(None))) if !wanted => {}
-        Ok(Ok(Some(None))) => {
-            warn!(
-                path,
-                "another server uses this snapshot folder; this server writes no snapshots: give it its own data folder"
-            );
-        }
-        Ok(Err(error)) => warn!(path, %error, "no snapshots: the folder cannot be used"),
+        Ok(Ok(claim)) => return claim,
+        Ok(Err(error)) => warn!(path, error = %ErrorChain(&error), "no snapshots: the folder cannot be used"),
         Err(error) => warn!(%error, "no snapshots"),
     }
-    None
+    SnapshotClaim::Abandoned
 }
 
 async fn bind(addr: SocketAddr, wire: &str, variable: &str) -> anyhow::Result<TcpListener> {
@@ -471,6 +482,7 @@ fn metrics_page(matcher: Matcher, encoders: Arc<Encoders>, memory: MemoryBudget,
         metrics::gauge!(domain::metric::GALLERY_IDENTITIES).set(totals.identities as f64);
         metrics::gauge!(domain::metric::GALLERY_TEMPLATES).set(totals.templates as f64);
         metrics::gauge!(domain::metric::GALLERY_LAG).set(matcher.replica.lag() as f64);
+        metrics::gauge!(domain::metric::GALLERY_PENDING_REMOVALS).set(matcher.replica.pending_removals() as f64);
         metrics::gauge!(domain::metric::CALIBRATION_STALE).set(matcher.judging.stale_calibrations() as f64);
         let bytes = matcher.replica.gallery_bytes();
         for (part, bytes) in bytes.by_part() {

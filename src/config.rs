@@ -50,6 +50,10 @@ pub struct ServeFlags {
     /// Migrate the database to the schema of this version at start.
     #[arg(long, env = "SEMBLANCE_AUTO_MIGRATE", default_value_t = true, action = clap::ArgAction::Set)]
     pub auto_migrate: bool,
+    /// Let the system write core dumps of the server, and let debuggers and profilers of its user attach. A core dump
+    /// contains embeddings and photos.
+    #[arg(long, env = "SEMBLANCE_ALLOW_CORE_DUMPS", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub allow_core_dumps: bool,
     /// Device per model, as `MODEL=cpu` or `MODEL=cuda:N`, separated by commas; the default is the CPU. On CUDA,
     /// networks run in half precision; it needs a libtorch with CUDA.
     #[arg(long, env = "SEMBLANCE_MODEL_DEVICES", default_value = "", hide_default_value = true)]

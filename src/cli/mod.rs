@@ -8,6 +8,7 @@ mod migrate;
 mod models;
 mod open_set;
 mod people_file;
+mod process_limits;
 mod reference;
 mod serve;
 mod templates;

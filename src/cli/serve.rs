@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
-use super::{models, print};
+use super::{models, print, process_limits};
 use crate::{
     app::{self, Server},
     config::{PlaceFlags, ServeFlags},
@@ -13,6 +13,7 @@ use crate::{
 };
 
 pub(super) async fn run(places: &PlaceFlags, flags: &ServeFlags) -> anyhow::Result<()> {
+    set_process_limits(flags);
     let metrics = telemetry::start_metrics()?;
     if !flags.no_pull {
         let places = places.clone();
@@ -38,6 +39,20 @@ pub(super) async fn run(places: &PlaceFlags, flags: &ServeFlags) -> anyhow::Resu
         stopped = server.stop() => stopped,
         _ = terminate.recv() => anyhow::bail!("received SIGTERM twice; requests in flight were cut off"),
         _ = interrupt.recv() => anyhow::bail!("received SIGINT twice; requests in flight were cut off"),
+    }
+}
+
+/// A system that refuses does not stop the start.
+fn set_process_limits(flags: &ServeFlags) {
+    match process_limits::raise_open_files() {
+        Ok(Some(open_files_max)) => info!(open_files_max, "limit of open files"),
+        Ok(None) => info!("no limit of open files"),
+        Err(error) => warn!(%error, "the limit of open files stays as it is"),
+    }
+    if !flags.allow_core_dumps
+        && let Err(error) = process_limits::forbid_core_dumps()
+    {
+        warn!(%error, "a crash may write embeddings and photos to a core dump: the system does not forbid it");
     }
 }
 

@@ -122,6 +122,8 @@ table! {
         "Snapshots of the gallery, by outcome.";
     GALLERY_SNAPSHOT_DURATION = "semblance_gallery_snapshot_duration_seconds", Histogram, Seconds, [],
         "Duration of taking a snapshot.";
+    GALLERY_PENDING_REMOVALS = "semblance_gallery_pending_removals", Gauge, Count, [],
+        "Snapshots on disk that hold deleted data or wait for their removal.";
 }
 
 #[cfg(test)]

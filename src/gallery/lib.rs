@@ -29,14 +29,16 @@ mod testbed;
 mod tests;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
+    fs, io,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use thiserror::Error;
 
@@ -50,6 +52,7 @@ pub use memory::MemoryBytes;
 pub use options::{CodeBits, GalleryOptions, GraphKind};
 pub use rehearsal::{ImpostorTrials, JointRehearsal, RehearsalLimits};
 pub use scan::query::SCAN_BATCH_MAX;
+use snapshot::{Leftover, SnapshotDir};
 pub use snapshot::{SnapshotDirLock, SnapshotError, SnapshotInspection};
 pub use survey::{
     ClusterMember, Duplicate, PairCriteria, Survey,
@@ -68,6 +71,18 @@ pub enum GalleryError {
     Full { held: u64, templates_max: u64 },
 }
 
+/// Deletes the snapshots of a directory that this process does not use. Returns whether none of them concerns it any
+/// more: they are deleted, or another process uses them.
+fn is_cleared(root: &Path) -> bool {
+    match fs::metadata(root) {
+        Ok(found) if !found.is_dir() => return true,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return true,
+        Ok(_) | Err(_) => {}
+    }
+    let deleted = SnapshotDirLock::acquire(root).and_then(|lock| lock.map_or(Ok(()), |lock| lock.delete_snapshots()));
+    deleted.is_ok()
+}
+
 /// State that all collection indexes share.
 #[derive(Debug)]
 struct GalleryRuntime {
@@ -76,6 +91,10 @@ struct GalleryRuntime {
     search_width: AtomicUsize,
     /// `None` when each scan runs on its caller's thread.
     threads: Option<ThreadPool>,
+    /// `None` when snapshots are disabled.
+    snapshots: Option<Arc<SnapshotDir>>,
+    /// See [`GalleryOptions::abandoned_snapshots_dir`]; `None` once its snapshots are deleted.
+    abandoned: Mutex<Option<PathBuf>>,
 }
 
 /// The indexes of all collections.
@@ -97,7 +116,10 @@ impl Gallery {
             None
         });
         let search_width = AtomicUsize::new(options.graph_search_width.max(1));
-        Self { runtime: Arc::new(GalleryRuntime { options, search_width, threads }), indexes: RwLock::default() }
+        let snapshots = options.snapshots_dir.clone().map(|root| Arc::new(SnapshotDir::new(root)));
+        let abandoned = Mutex::new(options.abandoned_snapshots_dir.clone());
+        let runtime = GalleryRuntime { options, search_width, threads, snapshots, abandoned };
+        Self { runtime: Arc::new(runtime), indexes: RwLock::default() }
     }
 
     /// Returns the index of the collection. Creates an empty one at the start of the log when there is none.
@@ -131,13 +153,48 @@ impl Gallery {
     /// Deletes the snapshots of collections that are not open. They were deleted while this process did not run.
     ///
     /// # Errors
-    /// [`SnapshotError`] when the file system refuses.
+    /// [`SnapshotError`] when the file system refuses. [`Gallery::scrub_snapshots`] tries again.
     pub fn prune(&self) -> Result<(), SnapshotError> {
-        let Some(root) = &self.runtime.options.snapshots_dir else {
-            return Ok(());
-        };
-        let open: HashSet<CollectionUid> = self.indexes.read().keys().copied().collect();
-        snapshot::prune(root, &open)
+        let is_open = |uid| self.indexes.read().contains_key(&uid);
+        self.runtime.snapshots.as_ref().map_or(Ok(()), |dir| dir.prune(is_open))
+    }
+
+    /// Makes erasures in snapshots durable, and repeats erasures and removals that failed. Logs failures. Returns
+    /// whether deleted data, or a snapshot in no use, may still be on disk. A replaced snapshot counts until its last
+    /// reader has ended.
+    pub fn scrub_snapshots(&self) -> bool {
+        for (_, index) in self.indexes() {
+            let _logged = index.sync_erasures();
+        }
+        self.repeat_removals();
+        self.pending_removals() > 0
+    }
+
+    /// Number of snapshots that hold deleted data or wait for their removal.
+    #[must_use]
+    pub fn pending_removals(&self) -> usize {
+        let erasures = self.indexes().iter().filter(|(_, index)| index.is_erasure_pending()).count();
+        let removals = self.runtime.snapshots.as_ref().map_or(0, |dir| dir.pending());
+        erasures + removals + usize::from(self.runtime.abandoned.lock().is_some())
+    }
+
+    fn repeat_removals(&self) {
+        if let Some(dir) = &self.runtime.snapshots {
+            for leftover in dir.failures() {
+                // The directory keeps what fails again.
+                let _remembered = match leftover {
+                    Leftover::Folder(path) => dir.repeat_removal(&path),
+                    Leftover::Collection(uid) => {
+                        self.index(uid).map_or_else(|| dir.clear(uid, |_| false), |index| index.try_clear_snapshots())
+                    }
+                    Leftover::Closed => self.prune(),
+                };
+            }
+        }
+        let mut abandoned = self.runtime.abandoned.lock();
+        if abandoned.as_deref().is_some_and(is_cleared) {
+            *abandoned = None;
+        }
     }
 
     /// Enrolled identities and their templates in all collections together.

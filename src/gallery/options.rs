@@ -31,6 +31,12 @@ pub struct GalleryOptions {
     pub scan_threads: usize,
     /// Directory of the snapshots. `None` disables snapshots.
     pub snapshots_dir: Option<PathBuf>,
+    /// Size of the values of a space, in bytes, from which they are mapped from the snapshot. Smaller ones stay in
+    /// memory: a process has a limited number of memory maps (65,530 on Linux).
+    pub mapped_bytes_min: usize,
+    /// A directory that this process does not use, and whose snapshots could not be deleted. The gallery deletes them as
+    /// soon as it can.
+    pub abandoned_snapshots_dir: Option<PathBuf>,
 }
 
 /// Bits per dimension of the scanned codes.
@@ -68,6 +74,8 @@ impl Default for GalleryOptions {
             code_bits: CodeBits::Eight,
             scan_threads: 1,
             snapshots_dir: None,
+            mapped_bytes_min: 64 << 10,
+            abandoned_snapshots_dir: None,
         }
     }
 }

@@ -70,7 +70,6 @@ async fn a_start_reads_the_snapshot_and_the_log_since(database: &Database) {
 
     let server = Server::start(&home, &Start::default());
     assert!((outcomes(&server, "recalled").await - 1.0).abs() < 0.5);
-    assert!(metric(&server, "semblance_gallery_bytes{part=\"mapped\"}").await > 0.0);
     assert_eq!(answers(&server).await, before);
     server.expect(Method::DELETE, "/v1/collections/staff/identities/p3", None).await;
     enroll(&server, "late", [0.0, 0.0, 1.0, 0.0], json!({})).await;
@@ -155,6 +154,72 @@ async fn a_snapshot_of_another_log_is_told_and_the_store_read() {
     let asked = json!({"samples": [embedding([0.0, 1.0, 0.0, 0.0])], "topK": 100});
     let found = server.expect(Method::POST, "/v1/collections/staff/identities:search", Some(asked)).await;
     assert_eq!(found["candidates"].as_array().expect("a list").len(), PEOPLE);
+}
+
+/// A start that can neither read nor remove a snapshot: the deletion of a person was answered, and the files kept the
+/// person's embedding and id for as long as the server ran.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unusable_snapshot_that_could_not_be_removed_is_removed_by_a_sweep() {
+    let home = Home::new(&Database::Sqlite).await;
+    let server = Server::start(&home, &Start::default());
+    people(&server).await;
+    stop(server);
+    let rows = files(&home).into_iter().find(|file| file.extension().is_some_and(|e| e == "rows")).expect("a space's");
+    let folder = rows.parent().expect("of the snapshot").to_owned();
+    // A folder in place of the file: nobody reads or deletes it as a file, not even root.
+    let away = home.path().join("rows");
+    fs::rename(&rows, &away).expect("moved");
+    fs::create_dir(&rows).expect("made");
+    fs::rename(&away, rows.join("held")).expect("moved");
+
+    let server = Server::start(&home, &Start { env: &[("SEMBLANCE_SWEEP_INTERVAL_SECONDS", "1")], ..Start::default() });
+    assert!((outcomes(&server, "damaged").await - 1.0).abs() < 0.5, "{}", server.log());
+    assert!(metric(&server, "semblance_gallery_pending_removals").await > 0.0);
+    assert!(server.log().contains("an unused snapshot could not be deleted"), "{}", server.log());
+    server.expect(Method::DELETE, "/v1/collections/staff/identities/p3", None).await;
+    // A sweep may come between the two.
+    fs::rename(rows.join("held"), folder.join("held")).expect("the removal leaves what is in the folder");
+    fs::remove_dir(&rows).expect("empty");
+    eventually("a sweep removes it", async || !folder.exists()).await;
+    eventually("nothing is pending", async || metric(&server, "semblance_gallery_pending_removals").await < 0.5).await;
+    stop(server);
+    assert!(files(&home).iter().all(|file| !holds(file, b"\"p3\"")), "who was deleted is in no file");
+}
+
+/// Two descriptors per collection filled the limit after the first snapshots, and no connection was accepted any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_collections_than_open_files_are_served() {
+    const OPEN_FILES_MAX: u32 = 200;
+    const COLLECTIONS: usize = 220;
+    let home = Home::new(&Database::Sqlite).await;
+    // Without core dumps, only root may list the open files of another process.
+    let env: &[(&str, &str)] = &[("SEMBLANCE_SNAPSHOT_INTERVAL_SECONDS", "1"), ("SEMBLANCE_ALLOW_CORE_DUMPS", "true")];
+    let start = Start { env, open_files_max: Some(OPEN_FILES_MAX), ..Start::default() };
+    let server = Server::start(&home, &start);
+    for number in 0..COLLECTIONS {
+        make_collection(&server, &format!("c{number}")).await;
+        let enroll = format!("/v1/collections/c{number}/identities/anna:enroll");
+        server.expect(Method::POST, &enroll, Some(json!({"samples": [embedding(person(number))]}))).await;
+    }
+    eventually("each has a snapshot", async || outcomes(&server, "taken").await >= COLLECTIONS as f64).await;
+    let open_files = |server: &Server| {
+        let listed = fs::read_dir(format!("/proc/{}/fd", server.id())).expect("this user's process");
+        listed.count()
+    };
+    assert!(open_files(&server) < COLLECTIONS / 2, "{} open files", open_files(&server));
+    stop(server);
+
+    let server = Server::start(&home, &start);
+    assert!((outcomes(&server, "recalled").await - COLLECTIONS as f64).abs() < 0.5, "{}", server.log());
+    assert!(open_files(&server) < COLLECTIONS / 2, "{} open files", open_files(&server));
+    // New connections, each of them kept.
+    let clients: Vec<reqwest::Client> = (0..20).map(|_| reqwest::Client::new()).collect();
+    for client in &clients {
+        let answered = client.get(format!("{}/livez", server.http)).send().await.expect("a connection is accepted");
+        assert!(answered.status().is_success());
+    }
+    server.expect(Method::DELETE, "/v1/collections/c7/identities/anna", None).await;
+    assert!(metric(&server, "semblance_gallery_pending_removals").await < 0.5);
 }
 
 /// Whatever the disk does to snapshots, the server serves.

@@ -102,3 +102,22 @@ fn a_database_that_is_not_migrated_says_what_to_do() {
     let again = program().arg("migrate").env("SEMBLANCE_DATA_DIR", folder.path()).output().expect("the program runs");
     assert!(again.status.success());
 }
+
+/// Core dumps contain embeddings and photos.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_leaves_no_core_dump_unless_it_is_told_to() {
+    let core_limit = |server: &Server| {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.id())).expect("Linux tells");
+        let line = limits.lines().find(|line| line.starts_with("Max core file size")).expect("listed").to_owned();
+        line.split_whitespace().skip(4).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let home = Home::new(&Database::Sqlite).await;
+    let server = Server::start(&home, &Start::default());
+    assert_eq!(core_limit(&server)[..2], ["0", "0"]);
+    drop(server);
+    let allowed = Start { env: &[("SEMBLANCE_ALLOW_CORE_DUMPS", "true")], ..Start::default() };
+    let server = Server::start(&home, &allowed);
+    let own = std::fs::read_to_string("/proc/self/limits").expect("Linux tells");
+    let own = own.lines().find(|line| line.starts_with("Max core file size")).expect("listed");
+    assert_eq!(core_limit(&server)[..2], own.split_whitespace().skip(4).take(2).collect::<Vec<_>>()[..]);
+}

@@ -231,6 +231,11 @@ impl Server {
         Self { child, http, grpc, client: reqwest::Client::new(), greeting, errors }
     }
 
+    /// The id of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn greeting(&self) -> &str {
         &self.greeting
     }

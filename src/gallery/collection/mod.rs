@@ -156,12 +156,21 @@ impl CollectionIndex {
     /// Replaces the state with a loaded one, unless the index applied the log beyond it meanwhile.
     pub(crate) fn replace(&self, restored: IndexState) {
         let mut state = self.state.write();
-        if restored.head > state.head || state.head == Position::START {
+        let unused = if restored.head > state.head || state.head == Position::START {
             let before = std::mem::replace(&mut *state, restored);
             *self.statistics.write() = state.statistics();
-            drop(state);
-            drop(before);
+            before
+        } else {
+            restored
+        };
+        // Erasures do not reach a snapshot that is in no use. Both states may have read the same one.
+        if let Some(files) = &unused.snapshot
+            && state.snapshot.as_ref().is_none_or(|used| used.path() != files.path())
+        {
+            files.retire();
         }
+        drop(state);
+        drop(unused);
     }
 
     /// The identities most similar to the probe, each with its most similar template. Sorted by falling similarity,

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use parking_lot::MutexGuard;
+
 use crate::{
     SnapshotError,
     collection::{CollectionIndex, state::IndexState},
-    snapshot::{self, ReadSnapshot, SnapshotFiles},
+    snapshot::{self, ReadOptions, ReadSnapshot, SnapshotFiles},
 };
 use domain::Position;
 
@@ -24,14 +26,15 @@ impl CollectionIndex {
     /// [`SnapshotError`] when the snapshot cannot be read or is damaged. Delete it with
     /// [`CollectionIndex::clear_snapshots`].
     pub fn load_snapshot(self: &Arc<Self>) -> Result<Option<LoadedSnapshot>, SnapshotError> {
-        let Some(root) = &self.runtime.options.snapshots_dir else {
+        let Some(dir) = &self.runtime.snapshots else {
             return Ok(None);
         };
-        let Some(folder) = snapshot::newest(root, self.uid)? else {
+        let Some(folder) = dir.newest(self.uid)? else {
             return Ok(None);
         };
+        let options = ReadOptions { packing: self.packing(), mapped_bytes_min: self.runtime.options.mapped_bytes_min };
         let read = || {
-            let ReadSnapshot { content, files } = snapshot::read(&folder, self.uid, self.packing())?;
+            let ReadSnapshot { content, files } = snapshot::read(dir, &folder, self.uid, options)?;
             Ok(IndexState::of(content, files, self.packing()))
         };
         // Uses all scan threads, because no search runs yet.
@@ -45,7 +48,7 @@ impl CollectionIndex {
     /// # Errors
     /// [`SnapshotError`] when it cannot be written. The previous snapshot stays in use.
     pub fn write_snapshot(&self) -> Result<bool, SnapshotError> {
-        let Some(root) = &self.runtime.options.snapshots_dir else {
+        let Some(dir) = &self.runtime.snapshots else {
             return Ok(false);
         };
         let policy = self.snapshot_policy.lock();
@@ -58,7 +61,7 @@ impl CollectionIndex {
         // Searches and changes go on during the write. Deletions meanwhile are recorded and erased from the new files
         // afterwards.
         let content = self.state.read().content();
-        let written = snapshot::write(root, self.uid, &content);
+        let written = snapshot::write(dir, self.uid, &content, self.runtime.options.mapped_bytes_min);
         let replaced = match written {
             Ok(files) => self.state.write().finish_snapshot(&content, files),
             Err(error) => {
@@ -71,23 +74,31 @@ impl CollectionIndex {
         Ok(true)
     }
 
-    /// Deletes snapshots that could not be installed. Does nothing when a snapshot is in use, because its files are
-    /// mapped.
+    /// Deletes snapshots that could not be installed. The one in use stays.
     ///
     /// # Errors
-    /// [`SnapshotError`] when the file system refuses.
+    /// [`SnapshotError`] when the file system refuses. [`crate::Gallery::scrub_snapshots`] tries again.
     pub fn clear_snapshots(&self) -> Result<(), SnapshotError> {
-        let _alone = self.snapshot_policy.lock();
-        if self.state.read().snapshot.is_some() {
+        self.clear_unused(self.snapshot_policy.lock())
+    }
+
+    /// As [`CollectionIndex::clear_snapshots`]; does nothing while a snapshot is written or deleted.
+    pub(crate) fn try_clear_snapshots(&self) -> Result<(), SnapshotError> {
+        self.snapshot_policy.try_lock().map_or(Ok(()), |alone| self.clear_unused(alone))
+    }
+
+    fn clear_unused(&self, _alone: MutexGuard<'_, SnapshotPolicy>) -> Result<(), SnapshotError> {
+        let Some(dir) = &self.runtime.snapshots else {
             return Ok(());
-        }
-        self.remove_snapshots()
+        };
+        let used = self.state.read().snapshot.as_ref().map(|files| files.path().to_owned());
+        dir.clear(self.uid, |path| used.as_deref() == Some(path) || dir.is_in_use(path))
     }
 
     /// Empties the index of a deleted collection, deletes all its snapshots and disables further ones.
     ///
     /// # Errors
-    /// [`SnapshotError`] when the file system refuses.
+    /// [`SnapshotError`] when the file system refuses. [`crate::Gallery::scrub_snapshots`] tries again.
     pub fn discard(&self) -> Result<(), SnapshotError> {
         let mut policy = self.snapshot_policy.lock();
         *policy = SnapshotPolicy::Disabled;
@@ -99,33 +110,36 @@ impl CollectionIndex {
             previous
         };
         drop(previous);
-        self.remove_snapshots()
+        self.runtime.snapshots.as_ref().map_or(Ok(()), |dir| dir.clear(self.uid, |_| false))
     }
 
-    fn remove_snapshots(&self) -> Result<(), SnapshotError> {
-        self.runtime.options.snapshots_dir.as_ref().map_or(Ok(()), |root| snapshot::clear(root, self.uid))
+    /// Whether deleted data may be in a snapshot on disk.
+    pub fn is_erasure_pending(&self) -> bool {
+        self.state.read().is_erasure_pending()
     }
 
-    /// Syncs erasures in the snapshot to disk, so that they survive a power loss. Searches go on meanwhile.
+    /// Repeats erasures that failed, and syncs all to disk, so that they survive a power loss. Searches go on meanwhile.
     ///
     /// # Errors
-    /// [`SnapshotError`] when the file system refuses.
+    /// [`SnapshotError`] when the file system refuses. The erasures stay pending.
     pub fn sync_erasures(&self) -> Result<(), SnapshotError> {
         // One call at a time: a call that finds nothing to sync may return only after the sync of another call is
         // complete.
         let _alone = self.erasure_sync.lock();
         // A read lock first, because most calls find nothing to sync.
-        if self.state.read().snapshot.as_ref().is_none_or(SnapshotFiles::is_synced) {
+        if self.state.read().snapshot.as_ref().is_none_or(SnapshotFiles::is_settled) {
             return Ok(());
         }
-        let unsynced = self.state.write().snapshot.as_mut().map(SnapshotFiles::take_unsynced);
-        let synced = unsynced.map_or(Ok(()), |unsynced| unsynced.sync());
-        if synced.is_err()
+        let Some(mut unsettled) = self.state.write().snapshot.as_mut().map(SnapshotFiles::take_unsettled) else {
+            return Ok(());
+        };
+        let settled = unsettled.settle();
+        if settled.is_err()
             && let Some(files) = &mut self.state.write().snapshot
         {
-            files.is_synced = false;
+            files.put_back(unsettled);
         }
-        synced
+        settled
     }
 }
 

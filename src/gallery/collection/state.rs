@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use crate::{
-    GalleryError, SnapshotError,
+    GalleryError,
     roster::{Roster, Slot},
     rows::{RowRecord, kernel::Packing},
     scan::top::Hit,
-    snapshot::{SnapshotContent, SnapshotFiles},
+    snapshot::{Erasure, SnapshotContent, SnapshotFiles},
     space::{SpaceIndex, SpaceKey},
 };
 use domain::{
@@ -25,17 +25,10 @@ pub(crate) struct IndexState {
     packing: Packing,
     pub(crate) roster: Roster,
     pub(crate) spaces: HashMap<SpaceKey, SpaceIndex>,
-    /// Files of the newest snapshot.
+    /// The newest snapshot.
     pub(crate) snapshot: Option<SnapshotFiles>,
     /// While a snapshot is being written: deletions since its start, to be erased from it.
     pub(crate) pending_erasures: Option<Vec<Erasure>>,
-}
-
-/// A deleted template or identity, to be erased from snapshot files.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Erasure {
-    Template(TemplateId),
-    Identity(Slot),
 }
 
 /// A snapshot is written when the log has grown by one hundredth of the template count. Below that, applying the
@@ -165,40 +158,40 @@ impl IndexState {
         for space in self.spaces.values_mut() {
             space.forget_template(template);
         }
-        self.erase(Erasure::Template(template));
+        self.erase(&[Erasure::Template(template)]);
     }
 
     fn forget_identity(&mut self, id: &IdentityId) {
         if let Some(slot) = self.roster.forget(id) {
-            let forgotten: Vec<TemplateId> =
-                self.spaces.values_mut().flat_map(|space| space.forget_owner(slot)).collect();
-            for template in forgotten {
-                self.erase(Erasure::Template(template));
-            }
-            self.erase(Erasure::Identity(slot));
+            let forgotten = self.spaces.values_mut().flat_map(|space| space.forget_owner(slot));
+            let mut erasures: Vec<Erasure> = forgotten.map(Erasure::Template).collect();
+            erasures.push(Erasure::Identity(slot));
+            self.erase(&erasures);
         }
     }
 
-    /// Erases it from the snapshot files. When that fails the snapshot is deleted: no snapshot is better than one that
-    /// keeps deleted data.
-    fn erase(&mut self, erasure: Erasure) {
-        if let Some(files) = &mut self.snapshot
-            && let Err(error) = erasure.erase_from(files)
-        {
-            tracing::warn!(%error, "a snapshot is deleted, because erasing from it failed");
-            files.retire();
-            self.snapshot = None;
+    fn erase(&mut self, erasures: &[Erasure]) {
+        if let Some(files) = &mut self.snapshot {
+            files.erase(erasures);
         }
         if let Some(list) = &mut self.pending_erasures {
-            list.push(erasure);
+            list.extend(erasures);
         }
     }
 
-    /// Returns whether a snapshot is needed. If so, deletions are recorded from now on.
+    /// Whether deleted data may be in the newest snapshot, or in one that is being written.
+    pub(crate) fn is_erasure_pending(&self) -> bool {
+        self.snapshot.as_ref().is_some_and(|files| !files.is_settled())
+            || self.pending_erasures.as_ref().is_some_and(|list| !list.is_empty())
+    }
+
+    /// Returns whether a snapshot is needed: the log has moved far enough, or erasing from the last one fails. If so,
+    /// deletions are recorded from now on.
     pub(crate) fn begin_snapshot(&mut self) -> bool {
         let held: u64 = self.spaces.values().map(|space| space.rows().len() as u64).sum();
         let moved = self.head.0 - self.snapshot.as_ref().map_or(0, |files| files.position.0);
-        let wanted = moved > 0 && moved >= held / MOVED_SHARE;
+        let is_failing = self.snapshot.as_ref().is_some_and(SnapshotFiles::has_failed_erasures);
+        let wanted = moved > 0 && (moved >= held / MOVED_SHARE || is_failing);
         self.pending_erasures = wanted.then(Vec::new);
         wanted
     }
@@ -219,13 +212,12 @@ impl IndexState {
         content: &SnapshotContent,
         mut files: SnapshotFiles,
     ) -> Option<SnapshotFiles> {
-        let erased =
-            self.pending_erasures.take().map(|list| list.iter().try_for_each(|one| one.erase_from(&mut files)));
-        // No recorded list means that the index was replaced during the write.
-        if !matches!(erased, Some(Ok(()))) {
+        let Some(erasures) = self.pending_erasures.take() else {
+            // The index was replaced during the write.
             files.retire();
             return Some(files);
-        }
+        };
+        files.erase(&erasures);
         for (key, written) in &content.spaces {
             if let (Some(space), Some(file)) = (self.spaces.get_mut(key), files.mapped(key)) {
                 space.adopt(written, file);
@@ -243,15 +235,6 @@ impl IndexState {
             template: hit.template,
             similarity: Similarity(hit.similarity),
             fused: None,
-        }
-    }
-}
-
-impl Erasure {
-    fn erase_from(self, files: &mut SnapshotFiles) -> Result<(), SnapshotError> {
-        match self {
-            Self::Template(template) => files.erase_template(template),
-            Self::Identity(slot) => files.erase_identity(slot),
         }
     }
 }

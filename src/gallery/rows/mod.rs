@@ -79,6 +79,22 @@ impl Rows {
         rows
     }
 
+    /// Rows whose values are copied from the file to memory. Rows without a record were erased and are left out.
+    pub(crate) fn resident(
+        of: EmbeddingSpace,
+        packing: Packing,
+        file: &Arc<MappedRows>,
+        records: &[Option<RowRecord>],
+    ) -> Self {
+        let mut rows = Self::new(of.dimension, Measure::of_parts(of.parts), packing);
+        for (row, record) in records.iter().enumerate() {
+            if let Some(record) = record {
+                rows.push(*record, file.values(row..row + 1));
+            }
+        }
+        rows
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.owners.len()
     }

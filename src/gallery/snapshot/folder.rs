@@ -1,20 +1,22 @@
-//! Directories of snapshots: `<uid>-<position>` for a complete one, `.<uid>-<position>` for one that is being written.
+//! Folders of snapshots: `<uid>-<position>` for a complete one, `.<uid>-<position>` for one that is being written.
 
 use std::{
-    collections::HashSet,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use super::SnapshotError;
+use super::{SnapshotDir, SnapshotError};
 use domain::{CollectionUid, Position};
 
 /// Lock file of the process that owns a snapshot directory.
 const LOCK_FILE: &str = "claimed";
 
-/// MemoryBytes per write when a file is overwritten.
+/// Bytes per write when a file is overwritten.
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// Exclusive use of a snapshot directory. Two processes would delete each other's snapshots.
@@ -32,7 +34,7 @@ impl SnapshotDirLock {
     pub fn acquire(root: &Path) -> Result<Option<Self>, SnapshotError> {
         make_private(root).map_err(SnapshotError::disk(root))?;
         let path = root.join(LOCK_FILE);
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        let file = private().create(true).truncate(false).open(&path);
         let file = file.map_err(SnapshotError::disk(&path))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Self { root: root.to_owned(), _locked: file })),
@@ -46,38 +48,40 @@ impl SnapshotDirLock {
     /// # Errors
     /// [`SnapshotError`] when the file system refuses.
     pub fn delete_snapshots(&self) -> Result<(), SnapshotError> {
-        prune(&self.root, &HashSet::new())
+        SnapshotDir::new(self.root.clone()).prune(|_| false)
     }
 }
 
-/// Directory of one snapshot. After [`Folder::retire`] it is overwritten and deleted when the last user of its files
-/// drops it.
+/// Folder of one complete snapshot. After [`Folder::retire`] it is overwritten and deleted when the last user of its
+/// files drops it.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
+    dir: Arc<SnapshotDir>,
     is_retired: AtomicBool,
 }
 
 impl Folder {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, is_retired: AtomicBool::new(false) }
+    pub(super) fn new(path: PathBuf, dir: &Arc<SnapshotDir>) -> Self {
+        Self { path, dir: Arc::clone(dir), is_retired: AtomicBool::new(false) }
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(crate) fn retire(&self) {
-        self.is_retired.store(true, Ordering::Relaxed);
+    pub(super) fn retire(&self) {
+        if !self.is_retired.swap(true, Ordering::Relaxed) {
+            self.dir.retire(&self.path);
+        }
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if self.is_retired.load(Ordering::Relaxed)
-            && let Err(error) = remove(&self.path)
-        {
-            tracing::warn!(path = %self.path.display(), %error, "a replaced snapshot could not be deleted");
+        if self.is_retired.load(Ordering::Relaxed) {
+            // The directory remembers a failure and tries again.
+            let _told = self.dir.remove(&self.path);
         }
     }
 }
@@ -87,81 +91,79 @@ pub(super) fn name(uid: CollectionUid, position: Position) -> String {
     format!("{uid}-{:020}", position.0)
 }
 
-/// The newest complete snapshot of a collection. Deletes older and incomplete ones.
-pub(crate) fn newest(root: &Path, uid: CollectionUid) -> Result<Option<PathBuf>, SnapshotError> {
-    let (whole, partial) = (format!("{uid}-"), format!(".{uid}-"));
+/// Name of a snapshot while it is written.
+pub(super) fn partial_name(uid: CollectionUid, position: Position) -> String {
+    format!(".{}", name(uid, position))
+}
+
+/// A folder of a snapshot directory, as its name tells.
+#[derive(Debug)]
+pub(super) struct FoundFolder {
+    pub(super) path: PathBuf,
+    pub(super) uid: CollectionUid,
+    pub(super) is_complete: bool,
+}
+
+/// The folders in a directory with snapshots of the chosen collections, in no order. None when the directory is missing.
+pub(super) fn list(root: &Path, is_chosen: impl Fn(CollectionUid) -> bool) -> Result<Vec<FoundFolder>, SnapshotError> {
+    let disk = SnapshotError::disk(root);
+    let entries = match fs::read_dir(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(&disk)?,
+    };
     let mut found = Vec::new();
-    for entry in entries(root)? {
-        let name = entry.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if name.starts_with(&partial) {
-            remove(&entry).map_err(SnapshotError::disk(&entry))?;
-        } else if name.starts_with(&whole) {
-            found.push(entry);
+    for entry in entries {
+        let entry = entry.map_err(&disk)?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        let whole = name.strip_prefix('.').unwrap_or(name);
+        let uid = whole.rsplit_once('-').and_then(|(uid, _)| uid.parse().ok()).map(CollectionUid);
+        if let Some(uid) = uid.filter(|uid| is_chosen(*uid)) {
+            found.push(FoundFolder { path: entry.path(), uid, is_complete: whole.len() == name.len() });
         }
     }
-    found.sort_unstable();
-    let newest = found.pop();
-    for older in found {
-        remove(&older).map_err(SnapshotError::disk(&older))?;
-    }
-    Ok(newest)
+    Ok(found)
 }
 
-/// Deletes every snapshot of a collection.
-pub(crate) fn clear(root: &Path, uid: CollectionUid) -> Result<(), SnapshotError> {
-    match newest(root, uid)? {
-        Some(last) => remove(&last).map_err(SnapshotError::disk(&last)),
-        None => Ok(()),
-    }
-}
-
-/// Deletes complete and incomplete snapshots of all collections that are not open.
-pub(crate) fn prune(root: &Path, open: &HashSet<CollectionUid>) -> Result<(), SnapshotError> {
-    for entry in entries(root)? {
-        let name = entry.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let uid = name.trim_start_matches('.').rsplit_once('-').and_then(|(uid, _)| uid.parse().ok());
-        if uid.is_some_and(|uid| !open.contains(&CollectionUid(uid))) {
-            remove(&entry).map_err(SnapshotError::disk(&entry))?;
-        }
-    }
-    Ok(())
-}
-
-fn entries(root: &Path) -> Result<Vec<PathBuf>, SnapshotError> {
-    match fs::read_dir(root) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(SnapshotError::disk(root)(error)),
-        Ok(entries) => entries.map(|e| e.map(|e| e.path()).map_err(SnapshotError::disk(root))).collect(),
-    }
-}
-
-/// Overwrites the files of a directory and deletes it. Does nothing when it is missing.
+/// Overwrites and deletes the files of a folder, and the folder. Does nothing when it is missing. A file that fails does
+/// not stop the others.
 pub(super) fn remove(folder: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
     };
+    let mut failed = None;
     for entry in entries {
-        overwrite(&entry?.path())?;
+        let path = entry?.path();
+        if let Err(error) = overwrite(&path).and_then(|()| fs::remove_file(&path)) {
+            failed = Some(error);
+        }
     }
-    fs::remove_dir_all(folder)
+    failed.map_or_else(|| fs::remove_dir(folder), Err)
 }
 
 fn overwrite(path: &Path) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
     let mut left = file.metadata()?.len();
     let zeros = vec![0; CHUNK_BYTES];
-    while left > 0 {
-        let chunk = zeros.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        file.write_all(&zeros[..chunk])?;
-        left -= chunk as u64;
+    let mut fill = || {
+        while left > 0 {
+            let chunk = zeros.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            file.write_all(&zeros[..chunk])?;
+            left -= chunk as u64;
+        }
+        file.sync_data()
+    };
+    match fill() {
+        // A file system that writes elsewhere instead of in place: only the deletion frees anything.
+        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => Ok(()),
+        filled => filled,
     }
-    file.sync_data()
 }
 
-/// Syncs the names in a directory to disk.
-pub(super) fn sync(folder: &Path) -> Result<(), SnapshotError> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(SnapshotError::disk(folder))
+/// Syncs a file, or the names in a folder, to disk.
+pub(super) fn sync(path: &Path) -> Result<(), SnapshotError> {
+    File::open(path).and_then(|open| open.sync_all()).map_err(SnapshotError::disk(path))
 }
 
 /// Creates a directory that only this user can read. An existing one stays as it is.
@@ -171,4 +173,13 @@ pub(super) fn make_private(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder)
+}
+
+/// Opens a file to write. A file that this creates can be read by this user only.
+pub(super) fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
 }

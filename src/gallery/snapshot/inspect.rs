@@ -1,8 +1,8 @@
 //! Inspection of a snapshot, to compare it with the store.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
-use super::{ReadSnapshot, SnapshotError, clear, newest, read};
+use super::{ReadOptions, ReadSnapshot, SnapshotDir, SnapshotError, read};
 use crate::rows::kernel::Packing;
 use domain::{CollectionUid, IdentityId, Position, StoredTemplate, TemplateId};
 
@@ -20,10 +20,12 @@ impl SnapshotInspection {
     /// # Errors
     /// [`SnapshotError`] when it cannot be read or is damaged.
     pub fn of(root: &Path, uid: CollectionUid) -> Result<Option<Self>, SnapshotError> {
-        let Some(folder) = newest(root, uid)? else {
+        let dir = Arc::new(SnapshotDir::new(root.to_owned()));
+        let Some(folder) = dir.newest(uid)? else {
             return Ok(None);
         };
-        let recalled = read(&folder, uid, Packing::Bytes)?;
+        let options = ReadOptions { packing: Packing::Bytes, mapped_bytes_min: 0 };
+        let recalled = read(&dir, &folder, uid, options)?;
         let mut places = HashMap::new();
         for (space, (_, rows)) in recalled.content.spaces.iter().enumerate() {
             places.extend((0..rows.len()).map(|row| (rows.template(row), (space, row))));
@@ -36,7 +38,7 @@ impl SnapshotInspection {
     /// # Errors
     /// [`SnapshotError`] when the file system refuses.
     pub fn remove(root: &Path, uid: CollectionUid) -> Result<(), SnapshotError> {
-        clear(root, uid)
+        SnapshotDir::new(root.to_owned()).clear(uid, |_| false)
     }
 
     /// Position of the log at which it was taken.

@@ -4,8 +4,11 @@
 //! A snapshot is a directory with `manifest`, `roster`, and one `.rows` file per space. It is written under a temporary
 //! name, synced and renamed, so a directory with a final name is complete. Checksums cover every byte, and a damaged
 //! snapshot is an error: the caller then reads the store, which is authoritative. Deleted templates and identities are
-//! overwritten in place, and a replaced snapshot is overwritten before its deletion.
+//! overwritten in place, and a replaced snapshot is overwritten before its deletion. What fails of that stays pending
+//! until it is done. Between two calls no file is open.
 
+mod dir;
+mod erase;
 mod folder;
 mod inspect;
 mod line;
@@ -23,12 +26,14 @@ use thiserror::Error;
 use crate::space::SpaceKey;
 use domain::{CollectionUid, Position};
 
+pub(super) use dir::{Leftover, SnapshotDir};
+pub(super) use erase::{Erasure, SnapshotFiles};
+use folder::Folder;
 pub use folder::SnapshotDirLock;
-pub(super) use folder::{Folder, clear, newest, prune};
 pub use inspect::SnapshotInspection;
-pub(super) use read::{ReadSnapshot, read};
+pub(super) use read::{ReadOptions, ReadSnapshot, read};
 use rows_file::RowsFile;
-pub(super) use write::{SnapshotContent, SnapshotFiles, write};
+pub(super) use write::{SnapshotContent, write};
 
 /// File format that this version writes and reads. It reads no other: writing a new snapshot is cheaper than supporting
 /// old formats.

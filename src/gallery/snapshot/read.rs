@@ -1,17 +1,13 @@
 //! Reading a snapshot, completely or not at all.
 
-use std::{
-    collections::HashMap,
-    fs::{self, OpenOptions},
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::HashMap, fs, path::Path, sync::Arc};
 
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 use super::{
-    Folder, MANIFEST, ROSTER, RowsFile, SnapshotError, SnapshotFiles, SnapshotManifest, VERSION,
+    Folder, MANIFEST, ROSTER, SnapshotDir, SnapshotError, SnapshotFiles, SnapshotManifest, VERSION,
     line::{decode_line, is_erased},
+    rows_file::OpenRows,
     write::SnapshotContent,
 };
 use crate::{
@@ -23,36 +19,58 @@ use domain::CollectionUid;
 /// Minimum number of rows or lines per parallel task.
 const CHECKED_TOGETHER: usize = 1024;
 
-/// A snapshot in memory, with its open files.
+/// A snapshot in memory, with the files to erase from.
 #[derive(Debug)]
 pub(crate) struct ReadSnapshot {
     pub(crate) content: SnapshotContent,
     pub(crate) files: SnapshotFiles,
 }
 
-/// Reads a snapshot and checks all of it.
-pub(crate) fn read(folder: &Path, uid: CollectionUid, packing: Packing) -> Result<ReadSnapshot, SnapshotError> {
-    let folder = Arc::new(Folder::new(folder.to_owned()));
+/// How a snapshot is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReadOptions {
+    pub(crate) packing: Packing,
+    /// Size of the values of a space from which they stay mapped instead of in memory.
+    pub(crate) mapped_bytes_min: usize,
+}
+
+/// Reads a snapshot and checks all of it. One file is open at a time.
+pub(crate) fn read(
+    dir: &Arc<SnapshotDir>,
+    folder: &Path,
+    uid: CollectionUid,
+    options: ReadOptions,
+) -> Result<ReadSnapshot, SnapshotError> {
+    let folder = Arc::new(Folder::new(folder.to_owned(), dir));
     let manifest = read_manifest(&folder.path().join(MANIFEST), uid)?;
     let path = folder.path().join(ROSTER);
     let (entries, lines) = read_roster(&path, manifest.slots)?;
     let mut files = HashMap::new();
     let mut spaces = Vec::new();
+    let mut has_erased = false;
     for space_manifest in &manifest.spaces {
         let key = space_manifest.key;
-        let file = RowsFile::open(&folder, &space_manifest.file, key.space.dimension, space_manifest.rows)?;
-        let file = Arc::new(file);
-        let records = read_records(&file, &entries)?;
-        spaces.push((key, Rows::mapped(key.space, packing, file.mapped(), &records)));
+        let open = OpenRows::open(&folder, &space_manifest.file, key.space.dimension, space_manifest.rows)?;
+        let ownerless = |record: &RowRecord| entries.get(record.owner.0 as usize).is_none_or(Option::is_none);
+        let mut records = read_records(&open)?;
+        // The identity was erased, but the process stopped before its rows were. Erases them now.
+        for record in records.iter_mut().filter(|record| record.as_ref().is_some_and(ownerless)) {
+            let erased = record.take().expect("the filter finds records only");
+            has_erased |= open.erase(erased.template)?;
+        }
+        let values = Arc::clone(open.mapped());
+        let file = open.close(options.mapped_bytes_min);
+        let rows = if file.mapped().is_some() { Rows::mapped } else { Rows::resident };
+        spaces.push((key, rows(key.space, options.packing, &values, &records)));
         files.insert(key, file);
     }
-    let roster = Arc::new(OpenOptions::new().write(true).open(&path).map_err(SnapshotError::disk(&path))?);
     let content =
         SnapshotContent { position: manifest.position, entry_checksum: manifest.entry_checksum, entries, spaces };
-    Ok(ReadSnapshot {
-        files: SnapshotFiles { position: content.position, folder, files, roster, lines, is_synced: true },
-        content,
-    })
+    let mut files = SnapshotFiles::new(content.position, folder, files, lines);
+    if has_erased {
+        files.set_unsynced();
+    }
+    Ok(ReadSnapshot { content, files })
 }
 
 fn read_manifest(path: &Path, uid: CollectionUid) -> Result<SnapshotManifest, SnapshotError> {
@@ -97,20 +115,7 @@ fn read_roster(path: &Path, slots: usize) -> Result<(RosterEntries, Vec<u64>), S
 }
 
 /// The record of each row; `None` for erased rows.
-fn read_records(file: &RowsFile, entries: &RosterEntries) -> Result<Vec<Option<RowRecord>>, SnapshotError> {
-    let rows = (0..file.len()).into_par_iter().with_min_len(CHECKED_TOGETHER);
-    let checked: Vec<Option<RowRecord>> = rows.map(|row| file.check(row)).collect::<Result<_, _>>()?;
-    let mut records = Vec::with_capacity(file.len());
-    for record in checked {
-        let is_enrolled = |slot: usize| entries.get(slot).is_some_and(Option::is_some);
-        match record {
-            // The identity was erased, but the process stopped before its rows were. Erases the row now.
-            Some(record) if !is_enrolled(record.owner.0 as usize) => {
-                file.erase(record.template)?;
-                records.push(None);
-            }
-            record => records.push(record),
-        }
-    }
-    Ok(records)
+fn read_records(file: &OpenRows) -> Result<Vec<Option<RowRecord>>, SnapshotError> {
+    let rows = (0..file.mapped().len()).into_par_iter().with_min_len(CHECKED_TOGETHER);
+    rows.map(|row| file.check(row)).collect()
 }

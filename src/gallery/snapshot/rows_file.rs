@@ -6,7 +6,7 @@
 #![expect(unsafe_code, reason = "maps a file")]
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, BufWriter, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::Arc,
@@ -15,7 +15,7 @@ use std::{
 use memmap2::Mmap;
 use uuid::Uuid;
 
-use super::{Folder, SnapshotError, VERSION};
+use super::{Folder, SnapshotError, VERSION, folder::private};
 use crate::{
     roster::Slot,
     rows::{
@@ -34,13 +34,25 @@ const ENTRY_BYTES: usize = 32;
 /// Owner of an erased row.
 const NOBODY: u32 = u32::MAX;
 
-/// A memory-mapped file of rows. Erasure overwrites rows while the file is mapped; nothing else changes it.
+/// The rows of a space on disk. The file is closed; it is opened for each erasure.
 #[derive(Debug)]
 pub(crate) struct RowsFile {
-    /// Keeps the directory until the last reader drops it.
-    mapped: Arc<MappedRows>,
-    file: File,
     path: PathBuf,
+    folder: Arc<Folder>,
+    layout: MappedLayout,
+    /// `None` for a file whose values are in memory.
+    mapped: Option<Arc<MappedRows>>,
+}
+
+/// A file of rows, open and memory-mapped. Erasure overwrites rows while the file is mapped; nothing else changes it.
+#[derive(Debug)]
+pub(super) struct OpenRows {
+    path: PathBuf,
+    /// The map keeps it until the last reader drops it.
+    folder: Arc<Folder>,
+    layout: MappedLayout,
+    file: File,
+    mapped: Arc<MappedRows>,
 }
 
 /// Byte offsets of the file's parts.
@@ -61,7 +73,7 @@ impl Extent {
 /// Writes rows to a new file and syncs it to disk.
 pub(super) fn write_rows(path: &Path, dimension: u32, rows: &Rows) -> Result<(), SnapshotError> {
     let disk = SnapshotError::disk(path);
-    let file = OpenOptions::new().write(true).create_new(true).open(path).map_err(&disk)?;
+    let file = private().create_new(true).open(path).map_err(&disk)?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     let order = in_order(rows);
     let mut header = [0; PAGE_BYTES];
@@ -116,24 +128,44 @@ fn sum_of(entry: &[u8], numbers: &[u8]) -> u32 {
 }
 
 impl RowsFile {
-    /// Maps a file and checks sizes, header and row order. [`RowsFile::check`] checks the rows.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The mapped values; `None` when the values of the file are in memory.
+    pub(crate) fn mapped(&self) -> Option<&Arc<MappedRows>> {
+        self.mapped.as_ref()
+    }
+
+    /// Overwrites templates. Returns whether the file held one of them.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] when the file cannot be opened, mapped or written. A repetition is safe.
+    pub(super) fn erase(&self, templates: &[TemplateId]) -> Result<bool, SnapshotError> {
+        let holds_none = |mapped: &Arc<MappedRows>| templates.iter().all(|id| RowTable(mapped).row_of(*id).is_none());
+        if templates.is_empty() || self.mapped.as_ref().is_some_and(holds_none) {
+            return Ok(false);
+        }
+        let open = OpenRows::map(&self.folder, &self.path, self.layout)?;
+        templates.iter().try_fold(false, |held, template| Ok(held | open.erase(*template)?))
+    }
+}
+
+impl OpenRows {
+    /// Maps a file and checks sizes, header and row order. [`OpenRows::check`] checks the rows.
     pub(super) fn open(folder: &Arc<Folder>, name: &str, dimension: u32, rows: usize) -> Result<Self, SnapshotError> {
-        let path = folder.path().join(name);
-        let disk = SnapshotError::disk(&path);
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(&disk)?;
-        // SAFETY: the file lies in the server's own folder and is open for as long as it is mapped. It never shrinks;
-        // its bytes change under `erase` alone, and every pattern of bytes is a number.
-        let map = unsafe { Mmap::map(&file) }.map_err(&disk)?;
-        let damaged = |what: &str| SnapshotError::damaged(&path, what);
+        let layout = MappedLayout { values_at: PAGE_BYTES, dimension: dimension as usize, rows };
+        let open = Self::map(folder, &folder.path().join(name), layout)?;
+        let damaged = |what: &str| SnapshotError::damaged(&open.path, what);
         if cfg!(target_endian = "big") {
             return Err(damaged("its values are little endian, and this machine is big endian"));
         }
-        let header = map.get(..PAGE_BYTES).ok_or_else(|| damaged("it is too short"))?;
+        let header = open.mapped.bytes().get(..PAGE_BYTES).ok_or_else(|| damaged("it is too short"))?;
         if &header[..8] != MAGIC || crc32fast::hash(&header[..32]) != u32_at(header, 32) {
             return Err(damaged("the checksum of its header does not match"));
         }
         if u32_at(header, 8) != VERSION {
-            return Err(SnapshotError::OtherFormat { path: path.clone(), found: u32_at(header, 8) });
+            return Err(SnapshotError::OtherFormat { path: open.path.clone(), found: u32_at(header, 8) });
         }
         let header_rows = u64::from_le_bytes(header[20..28].try_into().expect("eight bytes"));
         if u32_at(header, 12) != UNENCRYPTED || u32_at(header, 16) != dimension || header_rows != rows as u64 {
@@ -142,24 +174,46 @@ impl RowsFile {
         if header[HEADER_BYTES..].iter().any(|byte| *byte != 0) {
             return Err(damaged("the checksum of its header does not match"));
         }
-        let dimension = dimension as usize;
-        let extent = Extent::of(rows, dimension).filter(|extent| extent.end == map.len());
-        let extent = extent.ok_or_else(|| damaged("it is shorter or longer than its rows"))?;
-        if crc32fast::hash(&map[extent.order_at..]) != u32_at(header, 28) {
+        let extent = open.extent()?;
+        if crc32fast::hash(&open.mapped.bytes()[extent.order_at..]) != u32_at(header, 28) {
             return Err(damaged("the checksum of its row order does not match"));
         }
-        let layout = MappedLayout { values_at: PAGE_BYTES, dimension, rows };
+        Ok(open)
+    }
+
+    fn map(folder: &Arc<Folder>, path: &Path, layout: MappedLayout) -> Result<Self, SnapshotError> {
+        let disk = SnapshotError::disk(path);
+        let file = private().read(true).open(path).map_err(&disk)?;
+        // SAFETY: the file lies in the server's own folder. It never shrinks; its bytes change under `erase` alone, and
+        // every pattern of bytes is a number.
+        let map = unsafe { Mmap::map(&file) }.map_err(&disk)?;
         let owner: Arc<Folder> = Arc::clone(folder);
-        Ok(Self { mapped: Arc::new(MappedRows::new(map, layout, owner)), file, path: path.clone() })
+        let mapped = Arc::new(MappedRows::new(map, layout, owner));
+        Ok(Self { path: path.to_owned(), folder: Arc::clone(folder), layout, file, mapped })
+    }
+
+    /// The parts of the file.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Damaged`] when they are not as long as the file.
+    fn extent(&self) -> Result<Extent, SnapshotError> {
+        let extent = Extent::of(self.layout.rows, self.layout.dimension);
+        let extent = extent.filter(|extent| extent.end == self.mapped.bytes().len());
+        extent.ok_or_else(|| SnapshotError::damaged(&self.path, "it is shorter or longer than its rows"))
+    }
+
+    /// Closes the file. It stays mapped when its values take at least `mapped_bytes_min` bytes. The caller keeps smaller
+    /// values in memory: the number of maps of a process is limited (`vm.max_map_count`), and a collection has a file
+    /// per space.
+    pub(super) fn close(self, mapped_bytes_min: usize) -> RowsFile {
+        let values_bytes = self.layout.rows * self.mapped.row_bytes();
+        let mapped = (values_bytes >= mapped_bytes_min).then_some(self.mapped);
+        RowsFile { path: self.path, folder: self.folder, layout: self.layout, mapped }
     }
 
     /// The mapped values.
-    pub(crate) fn mapped(&self) -> &Arc<MappedRows> {
+    pub(super) fn mapped(&self) -> &Arc<MappedRows> {
         &self.mapped
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.mapped.len()
     }
 
     /// The record of a row; `None` for an erased row.
@@ -167,7 +221,8 @@ impl RowsFile {
     /// # Errors
     /// [`SnapshotError::Damaged`] when the row's checksum is wrong.
     pub(super) fn check(&self, row: usize) -> Result<Option<RowRecord>, SnapshotError> {
-        let entry = self.entry(row);
+        let table = RowTable(&self.mapped);
+        let entry = table.entry(row);
         let numbers = &self.mapped.bytes()[PAGE_BYTES + row * self.mapped.row_bytes()..][..self.mapped.row_bytes()];
         let damaged = || SnapshotError::damaged(&self.path, format!("the checksum of row {row} does not match"));
         if *entry == erased() {
@@ -177,7 +232,7 @@ impl RowsFile {
             return Err(damaged());
         }
         Ok(Some(RowRecord {
-            template: self.template(row),
+            template: table.template(row),
             owner: Slot(u32_at(entry, 16)),
             quality: f32::from_bits(u32_at(entry, 20)),
         }))
@@ -185,7 +240,9 @@ impl RowsFile {
 
     /// Overwrites a template's values and table entry. Returns whether the file holds the template.
     pub(super) fn erase(&self, template: TemplateId) -> Result<bool, SnapshotError> {
-        let Some(row) = self.row_of(template) else {
+        self.extent()?;
+        let table = RowTable(&self.mapped);
+        let Some(row) = table.row_of(template) else {
             return Ok(false);
         };
         let mut file = &self.file;
@@ -194,20 +251,22 @@ impl RowsFile {
             file.write_all(bytes)
         };
         write(PAGE_BYTES + row * self.mapped.row_bytes(), &vec![0; self.mapped.row_bytes()])
-            .and_then(|()| write(self.table_at() + row * ENTRY_BYTES, &erased()))
+            .and_then(|()| write(table.begin() + row * ENTRY_BYTES, &erased()))
             .map_err(SnapshotError::disk(&self.path))?;
         Ok(true)
     }
+}
 
-    pub(super) fn sync(&self) -> Result<(), SnapshotError> {
-        self.file.sync_data().map_err(SnapshotError::disk(&self.path))
-    }
+/// The table of a mapped file whose length was checked.
+struct RowTable<'m>(&'m MappedRows);
 
+impl RowTable<'_> {
     /// Binary search by template id. Erased entries have no id, so the search uses the next entry that has one.
     fn row_of(&self, template: TemplateId) -> Option<usize> {
-        let order = &self.mapped.bytes()[self.table_at() + self.len() * ENTRY_BYTES..];
+        let rows = self.0.len();
+        let order = &self.0.bytes()[self.begin() + rows * ENTRY_BYTES..];
         let row_at = |place: usize| u32_at(order, place * size_of::<u32>()) as usize;
-        let (mut low, mut high) = (0, self.len());
+        let (mut low, mut high) = (0, rows);
         while low < high {
             let middle = low + (high - low) / 2;
             let live = (middle..high).find(|place| *self.entry(row_at(*place)) != erased());
@@ -225,15 +284,15 @@ impl RowsFile {
     }
 
     fn entry(&self, row: usize) -> &[u8; ENTRY_BYTES] {
-        self.mapped.bytes()[self.table_at() + row * ENTRY_BYTES..].first_chunk().expect("the file's length was checked")
+        self.0.bytes()[self.begin() + row * ENTRY_BYTES..].first_chunk().expect("the file's length was checked")
     }
 
     fn template(&self, row: usize) -> TemplateId {
         TemplateId(Uuid::from_bytes(*self.entry(row).first_chunk().expect("an entry begins with an id")))
     }
 
-    fn table_at(&self) -> usize {
-        PAGE_BYTES + self.len() * self.mapped.row_bytes()
+    fn begin(&self) -> usize {
+        PAGE_BYTES + self.0.len() * self.0.row_bytes()
     }
 }
 

@@ -1,6 +1,13 @@
 //! Snapshots of a collection index: write, read, damage, erase.
 
-use std::{fs, path::PathBuf};
+mod many;
+mod pending;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -23,7 +30,7 @@ fn uid() -> CollectionUid {
 /// An index with a snapshot directory of its own.
 struct SnapshotFixture {
     root: TempDir,
-    index: std::sync::Arc<CollectionIndex>,
+    index: Arc<CollectionIndex>,
     writer: LogWriter,
     log: Vec<Entry>,
     rows: Vec<Vec<f32>>,
@@ -54,7 +61,7 @@ impl SnapshotFixture {
     }
 
     fn folder(&self) -> PathBuf {
-        newest(self.root.path(), uid()).expect("readable").expect("a snapshot was taken")
+        dir(self.root.path()).newest(uid()).expect("readable").expect("a snapshot was taken")
     }
 
     /// Whether any file below the root contains the bytes.
@@ -66,18 +73,32 @@ impl SnapshotFixture {
     }
 }
 
-fn files_below(root: &std::path::Path) -> Vec<PathBuf> {
-    let folders = fs::read_dir(root).expect("readable").map(|entry| entry.expect("readable").path());
-    folders.flat_map(|folder| fs::read_dir(folder).expect("a folder")).map(|e| e.expect("readable").path()).collect()
+fn files_below(root: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(root).expect("readable").map(|entry| entry.expect("readable").path());
+    paths.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
-fn files_below_folders(root: &std::path::Path) -> usize {
+fn files_below_folders(root: &Path) -> usize {
     fs::read_dir(root).expect("readable").filter(|entry| entry.as_ref().expect("readable").path().is_dir()).count()
 }
 
-fn open(root: &std::path::Path) -> std::sync::Arc<CollectionIndex> {
-    let options = GalleryOptions { snapshots_dir: Some(root.to_owned()), ..GalleryOptions::default() };
-    Gallery::new(options).open(uid())
+fn open(root: &Path) -> Arc<CollectionIndex> {
+    gallery(root, 0).open(uid())
+}
+
+/// A gallery that maps values of at least so many bytes.
+fn gallery(root: &Path, mapped_bytes_min: usize) -> Gallery {
+    let snapshots_dir = Some(root.to_owned());
+    Gallery::new(GalleryOptions { snapshots_dir, mapped_bytes_min, ..GalleryOptions::default() })
+}
+
+fn dir(root: &Path) -> Arc<SnapshotDir> {
+    Arc::new(SnapshotDir::new(root.to_owned()))
+}
+
+fn read_mapped(folder: &Path, uid: CollectionUid) -> Result<ReadSnapshot, SnapshotError> {
+    let options = ReadOptions { packing: Packing::Bytes, mapped_bytes_min: 0 };
+    read(&dir(folder.parent().expect("in a root")), folder, uid, options)
 }
 
 fn little_endian(values: &[f32]) -> Vec<u8> {
@@ -223,7 +244,7 @@ fn a_reader_keeps_a_replaced_file() {
     let fixture = SnapshotFixture::new(10);
     assert!(fixture.index.write_snapshot().expect("written"));
     let folder = fixture.folder();
-    let ReadSnapshot { content, files } = read(&folder, uid(), Packing::Bytes).expect("whole");
+    let ReadSnapshot { content, files } = read_mapped(&folder, uid()).expect("whole");
     files.retire();
     drop(files);
     let rows = content.spaces[0].1.clone();
@@ -245,7 +266,7 @@ fn every_flipped_bit_and_every_truncation_is_detected() {
     let all: u64 = sizes.iter().sum();
     let folder = fixture.folder();
     let is_found = |what: &str| {
-        let error = read(&folder, uid(), Packing::Bytes).expect_err(what);
+        let error = read_mapped(&folder, uid()).expect_err(what);
         assert!(matches!(error, SnapshotError::Damaged { .. }), "{what}: {error}");
     };
     let mut state = 77_u64;
@@ -274,9 +295,9 @@ fn every_flipped_bit_and_every_truncation_is_detected() {
         }
         fs::write(&files[file], &whole).expect("written");
     }
-    read(&folder, uid(), Packing::Bytes).expect("whole again");
+    read_mapped(&folder, uid()).expect("whole again");
     fs::remove_file(&files[0]).expect("removed");
-    assert!(matches!(read(&folder, uid(), Packing::Bytes), Err(SnapshotError::Disk { .. })));
+    assert!(matches!(read_mapped(&folder, uid()), Err(SnapshotError::Disk { .. })));
 }
 
 #[test]
@@ -285,11 +306,11 @@ fn a_snapshot_of_another_collection_or_format_is_refused() {
     assert!(fixture.index.write_snapshot().expect("written"));
     let folder = fixture.folder();
     let other = CollectionUid(Uuid::from_u128(5));
-    assert!(matches!(read(&folder, other, Packing::Bytes), Err(SnapshotError::Damaged { .. })));
+    assert!(matches!(read_mapped(&folder, other), Err(SnapshotError::Damaged { .. })));
     let later = serde_json::json!({"version": VERSION + 1, "other": "fields"});
     fs::write(folder.join(MANIFEST), line::encode_line(&later).expect("JSON")).expect("written");
     assert!(
-        matches!(read(&folder, uid(), Packing::Bytes), Err(SnapshotError::OtherFormat { found, .. }) if found == VERSION + 1)
+        matches!(read_mapped(&folder, uid()), Err(SnapshotError::OtherFormat { found, .. }) if found == VERSION + 1)
     );
 }
 
@@ -308,15 +329,14 @@ fn a_discarded_collection_has_no_snapshot() {
 fn snapshots_of_collections_that_are_not_open_are_pruned() {
     let fixture = SnapshotFixture::new(3);
     assert!(fixture.index.write_snapshot().expect("written"));
-    let options = GalleryOptions { snapshots_dir: Some(fixture.root.path().to_owned()), ..GalleryOptions::default() };
-    let gallery = Gallery::new(options);
+    let gallery = gallery(fixture.root.path(), 0);
     let open = gallery.open(uid());
     gallery.prune().expect("pruned");
     assert!(fixture.folder().exists());
     drop(gallery.remove(uid()));
     fs::write(fixture.root.path().join("another file"), b"x").expect("written");
     gallery.prune().expect("pruned");
-    assert!(newest(fixture.root.path(), uid()).expect("readable").is_none());
+    assert!(dir(fixture.root.path()).newest(uid()).expect("readable").is_none());
     assert!(fixture.root.path().join("another file").exists());
     drop(open);
 }
@@ -375,6 +395,36 @@ fn a_failing_file_system_is_an_error_and_the_index_still_answers() {
     index.apply(&gone).expect("in order");
     assert!(!names(&index.search(&embedding(&fixture.rows[2]), &Query::top(9))).contains(&"p1"));
     assert!(matches!(index.write_snapshot(), Err(SnapshotError::Disk { .. })), "and is tried again");
+}
+
+/// Small values stay in memory, because a process has a limited number of memory maps.
+#[test]
+fn values_below_the_size_for_a_map_stay_in_memory() {
+    let mut fixture = SnapshotFixture::new(30);
+    let values_bytes = 30 * 2 * DIMENSION * size_of::<f32>();
+    let small = gallery(fixture.root.path(), values_bytes + 1).open(uid());
+    small.apply(&fixture.log).expect("in order");
+    assert!(small.write_snapshot().expect("written"));
+    assert!(small.bytes().mapped == 0 && small.bytes().originals > 0);
+    let loaded = |mapped_bytes_min| {
+        let index = gallery(fixture.root.path(), mapped_bytes_min).open(uid());
+        index.load_snapshot().expect("whole").expect("there").install();
+        assert_same_answers(&fixture.index, &index, &fixture.rows);
+        index
+    };
+    let (mapped, resident) = (loaded(values_bytes), loaded(values_bytes + 1));
+    assert!(mapped.bytes().mapped > 0 && mapped.bytes().originals == 0);
+    assert!(resident.bytes().mapped == 0 && resident.bytes().originals > 0);
+    let gone = fixture.writer.forget_identity("p10");
+    resident.apply(&gone).expect("in order");
+    fixture.append(gone);
+    resident.sync_erasures().expect("synced");
+    assert!(!fixture.holds(&little_endian(embedding(&fixture.rows[20]).values())) && !fixture.holds(b"\"p10\""));
+    assert_same_answers(&fixture.index, &resident, &fixture.rows);
+    let again = gallery(fixture.root.path(), values_bytes + 1).open(uid());
+    again.load_snapshot().expect("still whole").expect("there").install();
+    again.apply(&fixture.log).expect("in order");
+    assert_same_answers(&fixture.index, &again, &fixture.rows);
 }
 
 /// With graphs and snapshots, an index gives the same answers as without.

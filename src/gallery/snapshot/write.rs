@@ -1,24 +1,21 @@
-//! Writing a snapshot, and erasing from it while it is the newest.
+//! Writing a snapshot.
 
 use std::{
     collections::HashMap,
-    fs::{self, File, OpenOptions},
-    io::{BufWriter, Seek, SeekFrom, Write},
-    path::{Path, PathBuf},
+    fs::{self, File},
+    io::{BufWriter, Write},
+    path::Path,
     sync::Arc,
 };
 
 use super::{
-    Folder, MANIFEST, ROSTER, RowsFile, SnapshotError, SnapshotManifest, SpaceManifest, VERSION, folder,
+    Folder, MANIFEST, ROSTER, SnapshotDir, SnapshotError, SnapshotFiles, SnapshotManifest, SpaceManifest, VERSION,
+    folder::{self, private},
     line::{ERASED, encode_line},
-    rows_file::write_rows,
+    rows_file::{OpenRows, write_rows},
 };
-use crate::{
-    roster::{RosterEntries, Slot},
-    rows::{Rows, mapped::MappedRows},
-    space::SpaceKey,
-};
-use domain::{CollectionUid, Position, TemplateId};
+use crate::{roster::RosterEntries, rows::Rows, space::SpaceKey};
+use domain::{CollectionUid, Position};
 
 /// Input of a snapshot: a collection's state at one position of its log.
 #[derive(Debug)]
@@ -30,53 +27,51 @@ pub(crate) struct SnapshotContent {
     pub(crate) spaces: Vec<(SpaceKey, Rows)>,
 }
 
-/// Open files of the newest snapshot, with what is needed to erase from them.
-#[derive(Debug)]
-pub(crate) struct SnapshotFiles {
-    pub(crate) position: Position,
-    pub(super) folder: Arc<Folder>,
-    pub(super) files: HashMap<SpaceKey, Arc<RowsFile>>,
-    pub(super) roster: Arc<File>,
-    /// Byte offset of each slot's line, and of the end.
-    pub(super) lines: Vec<u64>,
-    /// Whether all erasures are synced to disk.
-    pub(crate) is_synced: bool,
-}
-
-/// Files with erasures that are not synced to disk. They are synced without a lock on the index.
-#[derive(Debug)]
-pub(crate) struct UnsyncedFiles {
-    roster: Arc<File>,
-    path: PathBuf,
-    files: Vec<Arc<RowsFile>>,
-}
-
-impl UnsyncedFiles {
-    /// Syncs the files to disk.
-    pub(crate) fn sync(&self) -> Result<(), SnapshotError> {
-        self.roster.sync_data().map_err(SnapshotError::disk(&self.path))?;
-        self.files.iter().try_for_each(|file| file.sync())
-    }
-}
-
-/// Writes a snapshot under a temporary name and renames it.
+/// Writes a snapshot under a temporary name and renames it. What an error leaves behind is removed, now or later.
 pub(crate) fn write(
-    root: &Path,
+    dir: &Arc<SnapshotDir>,
     uid: CollectionUid,
     content: &SnapshotContent,
+    mapped_bytes_min: usize,
 ) -> Result<SnapshotFiles, SnapshotError> {
+    let root = dir.root();
     folder::make_private(root).map_err(SnapshotError::disk(root))?;
-    let name = folder::name(uid, content.position);
-    let (partial, place) = (root.join(format!(".{name}")), root.join(name));
-    folder::remove(&partial).map_err(SnapshotError::disk(&partial))?;
-    let written = write_files(&partial, uid, content)
-        .and_then(|lines| fs::rename(&partial, &place).map_err(SnapshotError::disk(&place)).map(|()| lines));
-    let lines = written.inspect_err(|_| {
-        // A partial snapshot contains personal data too. When this deletion fails, the next start repeats it.
-        let _ = folder::remove(&partial);
-    })?;
-    folder::sync(root)?;
-    SnapshotFiles::open(Arc::new(Folder::new(place)), content, lines)
+    let partial = root.join(folder::partial_name(uid, content.position));
+    let place = root.join(folder::name(uid, content.position));
+    dir.set_changed(uid);
+    // An earlier attempt, or an unusable snapshot of the same position.
+    dir.remove(&partial)?;
+    dir.remove(&place)?;
+    let written = write_files(&partial, uid, content).and_then(|lines| {
+        fs::rename(&partial, &place).map_err(SnapshotError::disk(&place))?;
+        folder::sync(root)?;
+        map_files(dir, &place, content, lines, mapped_bytes_min)
+    });
+    if written.is_err() {
+        let _remembered = dir.remove(&partial).and(dir.remove(&place));
+    }
+    written
+}
+
+/// Maps the rows as a start would.
+fn map_files(
+    dir: &Arc<SnapshotDir>,
+    place: &Path,
+    content: &SnapshotContent,
+    lines: Vec<u64>,
+    mapped_bytes_min: usize,
+) -> Result<SnapshotFiles, SnapshotError> {
+    let folder = Arc::new(Folder::new(place.to_owned(), dir));
+    let mut files = HashMap::new();
+    for (number, (key, rows)) in content.spaces.iter().enumerate() {
+        let open = OpenRows::open(&folder, &rows_name(number), key.space.dimension, rows.len())?;
+        files.insert(*key, open.close(mapped_bytes_min));
+    }
+    Ok(SnapshotFiles::new(content.position, folder, files, lines))
+}
+
+fn rows_name(number: usize) -> String {
+    format!("{number}.rows")
 }
 
 fn write_files(partial: &Path, uid: CollectionUid, content: &SnapshotContent) -> Result<Vec<u64>, SnapshotError> {
@@ -84,7 +79,7 @@ fn write_files(partial: &Path, uid: CollectionUid, content: &SnapshotContent) ->
     let lines = write_roster(&partial.join(ROSTER), &content.entries)?;
     let mut spaces = Vec::new();
     for (number, (key, rows)) in content.spaces.iter().enumerate() {
-        let file = format!("{number}.rows");
+        let file = rows_name(number);
         write_rows(&partial.join(&file), key.space.dimension, rows)?;
         spaces.push(SpaceManifest { key: *key, file, rows: rows.len() });
     }
@@ -123,67 +118,5 @@ fn write_roster(path: &Path, entries: &RosterEntries) -> Result<Vec<u64>, Snapsh
 }
 
 fn create(path: &Path) -> Result<File, SnapshotError> {
-    OpenOptions::new().write(true).create_new(true).open(path).map_err(SnapshotError::disk(path))
-}
-
-impl SnapshotFiles {
-    fn open(folder: Arc<Folder>, content: &SnapshotContent, lines: Vec<u64>) -> Result<Self, SnapshotError> {
-        let path = folder.path().join(ROSTER);
-        let roster = OpenOptions::new().write(true).open(&path).map_err(SnapshotError::disk(&path))?;
-        let roster = Arc::new(roster);
-        let mut files = HashMap::new();
-        for (number, (key, rows)) in content.spaces.iter().enumerate() {
-            let file = RowsFile::open(&folder, &format!("{number}.rows"), key.space.dimension, rows.len())?;
-            files.insert(*key, Arc::new(file));
-        }
-        Ok(Self { position: content.position, folder, files, roster, lines, is_synced: true })
-    }
-
-    pub(crate) fn mapped(&self, key: &SpaceKey) -> Option<&Arc<MappedRows>> {
-        self.files.get(key).map(|file| file.mapped())
-    }
-
-    /// Overwrites the template in the files that hold it.
-    pub(crate) fn erase_template(&mut self, template: TemplateId) -> Result<(), SnapshotError> {
-        for file in self.files.values() {
-            self.is_synced &= !file.erase(template)?;
-        }
-        Ok(())
-    }
-
-    /// Overwrites the identity's line in the roster. Its templates are erased one by one.
-    pub(crate) fn erase_identity(&mut self, slot: Slot) -> Result<(), SnapshotError> {
-        let slot = slot.0 as usize;
-        let (Some(from), Some(to)) = (self.lines.get(slot), self.lines.get(slot + 1)) else {
-            return Ok(());
-        };
-        let line = usize::try_from(to - from).expect("a line is short").saturating_sub(1);
-        let mut roster = &*self.roster;
-        let mut erase = || {
-            roster.seek(SeekFrom::Start(*from))?;
-            roster.write_all(&vec![ERASED; line])
-        };
-        erase().map_err(SnapshotError::disk(&self.folder.path().join(ROSTER)))?;
-        self.is_synced = false;
-        Ok(())
-    }
-
-    /// Returns the files to sync and marks them as synced. When the sync fails, the caller resets the mark.
-    pub(crate) fn take_unsynced(&mut self) -> UnsyncedFiles {
-        self.is_synced = true;
-        UnsyncedFiles {
-            roster: Arc::clone(&self.roster),
-            path: self.folder.path().join(ROSTER),
-            files: self.files.values().map(Arc::clone).collect(),
-        }
-    }
-
-    pub(crate) fn is_synced(&self) -> bool {
-        self.is_synced
-    }
-
-    /// Marks the directory for overwriting and deletion, when no search uses its files any more.
-    pub(crate) fn retire(&self) {
-        self.folder.retire();
-    }
+    private().create_new(true).open(path).map_err(SnapshotError::disk(path))
 }

@@ -10,7 +10,7 @@ pub(crate) mod snapshots;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::task::JoinHandle;
+use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::task::TaskTracker;
 
 use self::directory::CollectionDirectory;
@@ -25,6 +25,9 @@ use store::Store;
 /// Entries of a log that are read at once.
 pub(crate) const LOG_PAGE: u32 = 1000;
 
+/// Deleted collections whose snapshots are removed at once. Each removal takes a thread and some open files.
+const REMOVED_AT_ONCE: usize = 4;
+
 /// The open collections of this process. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Replica {
@@ -35,6 +38,8 @@ pub struct Replica {
     directory: Arc<CollectionDirectory>,
     recall: Arc<Mutex<RecallSample>>,
     tasks: TaskTracker,
+    /// Limits the deleted collections whose snapshots are removed at once.
+    removing: Arc<Semaphore>,
     options: ReplicaOptions,
 }
 
@@ -50,7 +55,8 @@ impl Replica {
     pub(crate) fn new(parts: ReplicaParts, options: ReplicaOptions) -> Self {
         let ReplicaParts { store, gallery, recognition, tasks } = parts;
         let (directory, recall) = (Arc::default(), Arc::default());
-        Self { store, gallery, recognition, directory, recall, tasks, options }
+        let removing = Arc::new(Semaphore::new(REMOVED_AT_ONCE));
+        Self { store, gallery, recognition, directory, recall, tasks, removing, options }
     }
 
     pub(crate) fn options(&self) -> &ReplicaOptions {
@@ -79,6 +85,12 @@ impl Replica {
         self.gallery.bytes()
     }
 
+    /// Snapshots on disk that hold deleted data or wait for their removal.
+    #[must_use]
+    pub fn pending_removals(&self) -> usize {
+        self.gallery.pending_removals()
+    }
+
     /// The log entries of all collections that are known and not yet in the gallery.
     #[must_use]
     pub fn lag(&self) -> u64 {
@@ -103,8 +115,11 @@ impl Replica {
     pub(crate) fn close(&self, handle: &CollectionHandle) -> JoinHandle<()> {
         self.directory.remove(&handle.collection.id, handle.collection.uid);
         self.gallery.remove(handle.collection.uid);
-        let handle = handle.clone();
-        self.tasks.spawn(async move { snapshots::remove_all(&handle).await })
+        let (handle, removing) = (handle.clone(), Arc::clone(&self.removing));
+        self.tasks.spawn(async move {
+            let _turn = removing.acquire().await;
+            snapshots::remove_all(&handle).await;
+        })
     }
 
     /// Reads the active calibrations as of the record of the handle.

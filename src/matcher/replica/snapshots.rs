@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use super::{LOG_PAGE, Replica};
 use crate::matcher::{collection::collection_handle::CollectionHandle, request::fault::Fault};
 use domain::{CollectionUid, Entry, ErrorChain, Position};
-use gallery::{CollectionIndex, LoadedSnapshot, MaintenanceReport, SnapshotError};
+use gallery::{CollectionIndex, LoadedSnapshot, MaintenanceReport};
 
 impl Replica {
     /// Loads a collection from its snapshot and applies the log from there to `head`. Returns whether there was a
@@ -112,30 +112,21 @@ impl Replica {
         }
     }
 
-    /// Makes erasures from snapshots durable.
-    pub(crate) async fn scrub_snapshots(&self) {
+    /// Makes erasures from snapshots durable, and repeats erasures and removals that failed. Returns whether deleted data
+    /// may still be in a snapshot on disk.
+    pub(crate) async fn scrub_snapshots(&self) -> bool {
         let gallery = Arc::clone(&self.gallery);
-        let scrub = move || -> Result<(), SnapshotError> {
-            gallery.indexes().iter().try_for_each(|(_, index)| index.sync_erasures())
-        };
-        match tokio::task::spawn_blocking(scrub).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                warn!(error = %ErrorChain(&error), "bytes erased from a snapshot may return after a power failure");
-            }
-            Err(error) => warn!(%error, "snapshots were not synced"),
-        }
+        tokio::task::spawn_blocking(move || gallery.scrub_snapshots()).await.unwrap_or_else(|error| {
+            warn!(%error, "deleted data may still be in a snapshot");
+            true
+        })
     }
 
     /// Removes the snapshots of collections that were deleted while this process was stopped.
     pub(crate) async fn prune_snapshots(&self) {
         let gallery = Arc::clone(&self.gallery);
-        match tokio::task::spawn_blocking(move || gallery.prune()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                warn!(error = %ErrorChain(&error), "snapshots of deleted collections may still be on disk");
-            }
-            Err(error) => warn!(%error, "snapshots were not pruned"),
+        if let Err(error) = tokio::task::spawn_blocking(move || gallery.prune()).await {
+            warn!(%error, "snapshots of deleted collections may still be on disk");
         }
     }
 
@@ -154,21 +145,20 @@ impl Replica {
     }
 }
 
-/// Removes the snapshots of a deleted collection for good.
+/// Removes the snapshots of a deleted collection for good. The gallery logs a failure and tries again.
 pub(crate) async fn remove_all(handle: &CollectionHandle) {
     let index = Arc::clone(&handle.index);
-    let ended = tokio::task::spawn_blocking(move || index.discard()).await;
-    if let Ok(Err(error)) = ended {
+    if let Err(error) = tokio::task::spawn_blocking(move || index.discard()).await {
         let uid = handle.collection.uid;
-        warn!(collection = %uid, error = %ErrorChain(&error), "snapshots of a deleted collection are still on disk");
+        warn!(collection = %uid, %error, "snapshots of a deleted collection may still be on disk");
     }
 }
 
-/// Removes an unusable snapshot.
+/// Removes an unusable snapshot. The gallery logs a failure and tries again.
 async fn remove(index: &Arc<CollectionIndex>) {
     let index = Arc::clone(index);
-    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || index.clear_snapshots()).await {
-        warn!(error = %ErrorChain(&error), "an unusable snapshot could not be removed");
+    if let Err(error) = tokio::task::spawn_blocking(move || index.clear_snapshots()).await {
+        warn!(%error, "an unusable snapshot may still be on disk");
     }
 }
 

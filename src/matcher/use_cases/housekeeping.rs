@@ -42,8 +42,15 @@ impl Matcher {
         self.replica.sample_recall(self.clock.now(), draw).await
     }
 
-    /// Removes expired identities, and answers and decisions past their retention.
+    /// Removes what has expired, and the bytes of what was deleted. The bytes also while the database fails.
     async fn sweep(&self) -> Result<(), Fault> {
+        let swept = self.sweep_expired().await;
+        self.replica.scrub().await;
+        swept
+    }
+
+    /// Removes expired identities, and answers and decisions past their retention.
+    async fn sweep_expired(&self) -> Result<(), Fault> {
         const SWEPT_AT_ONCE: u32 = 500;
         let now = self.clock.now();
         let mut failed = None;
@@ -67,7 +74,6 @@ impl Matcher {
         }
         self.store.sweep_review_cases(now).await?;
         self.store.sweep_operations(now).await?;
-        self.replica.scrub().await;
         failed.map_or(Ok(()), Err)
     }
 
