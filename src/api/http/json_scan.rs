@@ -45,15 +45,13 @@ impl JsonScan {
             match (self.place, byte) {
                 (Place::InText, b'\\') => self.place = Place::Escaped,
                 (Place::InText, b'"') => self.place = Place::Outside,
-                (Place::InText, _) => {}
-                (Place::Escaped, _) => self.place = Place::InText,
-                (Place::Outside, b'"') => self.place = Place::InText,
+                (Place::Outside, b'"') | (Place::Escaped, _) => self.place = Place::InText,
                 (Place::Outside, b'{') => self.open(OBJECT_VALUES)?,
                 (Place::Outside, b'[') => self.open(1)?,
                 (Place::Outside, b'}' | b']') => self.depth = self.depth.saturating_sub(1),
                 // One stands before every value but the first of its list or object, and one behind every key.
                 (Place::Outside, b',' | b':') => self.count(1)?,
-                (Place::Outside, _) => {}
+                (Place::InText | Place::Outside, _) => {}
             }
         }
         Ok(())
