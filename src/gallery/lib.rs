@@ -191,9 +191,10 @@ impl Gallery {
                 };
             }
         }
-        let mut abandoned = self.runtime.abandoned.lock();
-        if abandoned.as_deref().is_some_and(is_cleared) {
-            *abandoned = None;
+        // Without the lock, which a reader of the metrics takes too.
+        let abandoned = self.runtime.abandoned.lock().clone();
+        if abandoned.is_some_and(|root| is_cleared(&root)) {
+            *self.runtime.abandoned.lock() = None;
         }
     }
 

@@ -126,20 +126,29 @@ pub(super) fn list(root: &Path, is_chosen: impl Fn(CollectionUid) -> bool) -> Re
 }
 
 /// Overwrites and deletes the files of a folder, and the folder. Does nothing when it is missing. A file that fails does
-/// not stop the others.
+/// not stop the others. A file in place of the folder is deleted alike.
 pub(super) fn remove(folder: &Path) -> io::Result<()> {
-    let entries = match fs::read_dir(folder) {
+    match fs::symlink_metadata(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
+        Err(error) => return Err(error),
+        Ok(found) if !found.is_dir() => return remove_file(folder),
+        Ok(_) => {}
+    }
     let mut failed = None;
-    for entry in entries {
-        let path = entry?.path();
-        if let Err(error) = overwrite(&path).and_then(|()| fs::remove_file(&path)) {
+    for entry in fs::read_dir(folder)? {
+        if let Err(error) = remove_file(&entry?.path()) {
             failed = Some(error);
         }
     }
     failed.map_or_else(|| fs::remove_dir(folder), Err)
+}
+
+/// Overwrites and deletes a file. A link is deleted only: what it leads to is not of a snapshot.
+fn remove_file(path: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(path)?.is_symlink() {
+        overwrite(path)?;
+    }
+    fs::remove_file(path)
 }
 
 fn overwrite(path: &Path) -> io::Result<()> {

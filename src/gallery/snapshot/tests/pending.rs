@@ -186,6 +186,20 @@ fn an_erasure_during_the_write_of_a_snapshot_is_pending_until_the_write_ends() {
     assert!(!index.is_erasure_pending() && !fixture.holds(&numbers(&fixture, 4)));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_removal_follows_no_link_and_takes_a_file_in_place_of_the_folder() {
+    let fixture = SnapshotFixture::new(3);
+    assert!(fixture.index.write_snapshot().expect("written"));
+    let outside = tempfile::NamedTempFile::new().expect("made");
+    fs::write(outside.path(), b"not of a snapshot").expect("written");
+    std::os::unix::fs::symlink(outside.path(), fixture.folder().join("1.rows")).expect("linked");
+    fs::write(fixture.root.path().join(folder::name(uid(), Position(99))), b"a file").expect("written");
+    dir(fixture.root.path()).clear(uid(), |_| false).expect("cleared");
+    assert_eq!(files_below(fixture.root.path()), Vec::<PathBuf>::new());
+    assert_eq!(fs::read(outside.path()).expect("still there"), b"not of a snapshot");
+}
+
 /// The start could not lock the folder, so nothing erases from the snapshots in it.
 #[test]
 fn snapshots_of_an_abandoned_directory_are_deleted_as_soon_as_possible() {
