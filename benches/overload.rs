@@ -115,6 +115,7 @@ fn programs() -> Vec<Started> {
 }
 
 /// What a phone makes: 4000 x 3000 pixels, with detail and without a face.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the shade is clamped")]
 fn twelve_megapixels() -> Bytes {
     let drawn = RgbImage::from_fn(4000, 3000, |x, y| {
         let wave = (f64::from(x) / 37.0).sin() + (f64::from(y) / 23.0).cos() + (f64::from(x * y % 4093) / 2000.0).sin();

@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::{
-    api::{AccessRule, Api, ApiParts, ConnectionLimits, OpenConnections, Readiness, RequestLimits},
+    api::{AccessRule, Api, ApiParts, ConnectionLimits, OpenConnections, Readiness, RequestLimits, UploadPace},
     config::{GraphFlag, PlaceFlags, Secret, ServeFlags},
     matcher::{
         CalibrationOptions, DecisionOptions, HousekeepingOptions, JudgingOptions, LoadProgress, Matcher,
@@ -30,7 +30,7 @@ use crate::{
     },
     telemetry::{Metrics, Page},
 };
-use domain::{Clock, Device, ErrorChain, IdSource, Modality, Timestamp};
+use domain::{Clock, Device, ErrorChain, IdSource, MemoryBudget, Modality, Timestamp};
 use encoder::{AdmissionLimits, EncoderOptions, Encoders, Placements, SampleLimits};
 use gallery::{CodeBits, Gallery, GalleryOptions, GraphKind, SnapshotDirLock};
 use store::{ListenAddress, Store, StoreError, StoreOptions};
@@ -186,14 +186,20 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) ->
         in_flight_max: flags.limits.requests_max,
         duration_max: Duration::from_secs(flags.limits.request_seconds_max),
         body_bytes_max: flags.limits.body_bytes_max,
-        bodies_bytes_max: flags.limits.bodies_bytes_max.max(flags.limits.body_bytes_max),
         json_values_max: flags.limits.json_values_max,
     };
-    let metrics_page = metrics_page(matcher.clone(), Arc::clone(&encoders), metrics.clone());
+    // The other half is for pictures: a body must not keep its own picture from being decoded.
+    let memory = MemoryBudget::new(flags.limits.memory_bytes_max / 2);
+    let metrics_page = metrics_page(matcher.clone(), Arc::clone(&encoders), memory.clone(), metrics.clone());
     let parts = ApiParts {
         matcher: matcher.clone(),
         access: access_rule(flags),
         limits,
+        memory,
+        upload_pace: UploadPace {
+            bytes_per_second_min: flags.limits.upload_bytes_per_second_min,
+            window: Duration::from_secs(flags.limits.upload_window_seconds),
+        },
         connections: connection_limits(flags),
         body_threads: cores(),
         metrics: metrics_page,
@@ -500,8 +506,9 @@ async fn load(matcher: &Matcher) -> anyhow::Result<LoadProgress> {
 }
 
 /// Renders the metrics page. Gauges of the gallery and the models are set when the page is read.
-fn metrics_page(matcher: Matcher, encoders: Arc<Encoders>, page: Metrics) -> Page {
+fn metrics_page(matcher: Matcher, encoders: Arc<Encoders>, memory: MemoryBudget, page: Metrics) -> Page {
     Arc::new(move || {
+        metrics::gauge!(domain::metric::MEMORY_TAKEN).set(memory.taken() as f64);
         let totals = matcher.replica.totals();
         metrics::gauge!(domain::metric::GALLERY_COLLECTIONS).set(matcher.replica.collection_count() as f64);
         metrics::gauge!(domain::metric::GALLERY_IDENTITIES).set(totals.identities as f64);

@@ -86,9 +86,18 @@ pub struct LimitFlags {
     /// Largest request body, in bytes.
     #[arg(long, env = "SEMBLANCE_BODY_BYTES_MAX", default_value_t = 32 << 20)]
     pub body_bytes_max: usize,
-    /// Largest sum of REST bodies in memory, in bytes; more are answered 429.
-    #[arg(long, env = "SEMBLANCE_BODIES_BYTES_MAX", default_value_t = 512 << 20)]
-    pub bodies_bytes_max: usize,
+    /// Memory of all requests together, in bytes, beside what models, galleries and the database take; a request that finds
+    /// none is answered 429. Half of it is for bodies: a body takes twice its bytes as they arrive, and 200 bytes for each
+    /// value of its JSON. A sixteenth of that is kept for requests with bodies of up to 64 KiB.
+    #[arg(long, env = "SEMBLANCE_MEMORY_BYTES_MAX", default_value_t = 1536 << 20)]
+    pub memory_bytes_max: usize,
+    /// Fewest bytes a second of a body that arrives, in each window of `upload-window-seconds`; a slower one is answered
+    /// 408.
+    #[arg(long, env = "SEMBLANCE_UPLOAD_BYTES_PER_SECOND_MIN", default_value_t = 1024)]
+    pub upload_bytes_per_second_min: u64,
+    /// Seconds over which the pace of an upload is measured; a shorter pause does no harm.
+    #[arg(long, env = "SEMBLANCE_UPLOAD_WINDOW_SECONDS", default_value_t = 10)]
+    pub upload_window_seconds: u64,
     /// Most open connections, both wires together; at most three quarters of the limit of open files. For a further one,
     /// the one that is idle for longest is closed.
     #[arg(long, env = "SEMBLANCE_CONNECTIONS_MAX", default_value_t = 4096)]
@@ -101,7 +110,7 @@ pub struct LimitFlags {
     /// answer. Keep it above the idle time of a proxy in front.
     #[arg(long, env = "SEMBLANCE_IDLE_SECONDS_MAX", default_value_t = 90)]
     pub idle_seconds_max: u64,
-    /// Most values of a JSON body.
+    /// Most values of a JSON body. A key counts as one value too, and an object as eight: it takes as much memory.
     #[arg(long, env = "SEMBLANCE_JSON_VALUES_MAX", default_value_t = 500_000)]
     pub json_values_max: usize,
     /// Largest encoded picture, in bytes.
@@ -397,6 +406,15 @@ impl ServeFlags {
         ] {
             ensure!(value > 0, "{name} must be at least 1");
         }
+        let one_body =
+            limits.body_bytes_max.saturating_mul(2).saturating_add(limits.json_values_max.saturating_mul(200));
+        ensure!(
+            limits.memory_bytes_max / 2 >= one_body,
+            "SEMBLANCE_MEMORY_BYTES_MAX must be at least {}: four times SEMBLANCE_BODY_BYTES_MAX and 400 bytes for each of \
+             SEMBLANCE_JSON_VALUES_MAX",
+            one_body.saturating_mul(2)
+        );
+        ensure!(limits.upload_window_seconds > 0, "SEMBLANCE_UPLOAD_WINDOW_SECONDS must be at least 1");
         let detect_sides = 64..=8192;
         ensure!(
             detect_sides.contains(&limits.detect_side_px_max),

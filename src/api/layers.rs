@@ -3,30 +3,36 @@
 
 use std::{
     any::Any,
+    collections::BTreeSet,
     net::SocketAddr,
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
 use axum::{
+    body::{Body, HttpBody},
     extract::{ConnectInfo, Request, State},
     middleware::Next,
     response::Response,
 };
 use futures::FutureExt;
 use http::HeaderMap;
+use prost_reflect::MethodDescriptor;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status};
 use tracing::{Instrument, Span, field::Empty};
 
 use super::{
     access::{AccessRule, Caller},
+    http::contract,
+    metered_body::{MeteredBody, RequestMemory, UploadPace},
     problem::problem,
     status::{self, status},
     trace,
 };
 use crate::matcher::Fault;
+use domain::MemoryBudget;
 
 /// The time until which the caller waits.
 #[derive(Debug, Clone, Copy)]
@@ -57,8 +63,6 @@ pub struct RequestLimits {
     pub duration_max: Duration,
     /// The largest body.
     pub body_bytes_max: usize,
-    /// The largest sum of REST bodies in memory.
-    pub bodies_bytes_max: usize,
     /// The largest number of values of a JSON body: each costs many times its bytes while it is read.
     pub json_values_max: usize,
 }
@@ -68,31 +72,61 @@ pub struct RequestLimits {
 pub(super) struct AccessGate {
     pub(super) access: AccessRule,
     pub(super) limits: RequestLimits,
+    memory: MemoryBudget,
+    upload_pace: UploadPace,
     free: Arc<Semaphore>,
 }
 
+/// What an admitted request holds until its answer.
+struct Admitted {
+    _place: OwnedSemaphorePermit,
+    _memory: RequestMemory,
+}
+
 impl AccessGate {
-    pub(super) fn new(access: AccessRule, limits: RequestLimits) -> Self {
-        Self { access, limits, free: Arc::new(Semaphore::new(limits.in_flight_max)) }
+    pub(super) fn new(
+        access: AccessRule,
+        limits: RequestLimits,
+        memory: MemoryBudget,
+        upload_pace: UploadPace,
+    ) -> Self {
+        Self { access, limits, memory, upload_pace, free: Arc::new(Semaphore::new(limits.in_flight_max)) }
     }
 
-    /// Sets the principal and the wire of a request. The permit bounds the requests in flight.
-    fn admit(&self, request: &mut Request, wire: Wire) -> Result<OwnedSemaphorePermit, Status> {
+    /// Sets the principal and the wire of a request, and lets its body take memory as it arrives.
+    fn admit(&self, request: &mut Request, wire: Wire) -> Result<Admitted, Status> {
         let caller =
             Caller { peer: peer(request), version: request.version(), uri: request.uri(), headers: request.headers() };
         let principal = self.access.admit(&caller).map_err(|denied| denied.fault.status(denied.sentence))?;
         let busy = |_| status(&Fault::busy());
-        let permit = Arc::clone(&self.free).try_acquire_owned().map_err(busy)?;
+        let place = Arc::clone(&self.free).try_acquire_owned().map_err(busy)?;
+        let memory = RequestMemory::new(&self.memory);
+        let pace = (!is_stream(request.uri().path())).then_some(self.upload_pace);
+        let body = std::mem::take(request.body_mut());
+        if !body.is_end_stream() {
+            *request.body_mut() = Body::new(MeteredBody::new(body, memory.clone(), pace));
+        }
         request.extensions_mut().insert(principal);
         request.extensions_mut().insert(wire);
-        Ok(permit)
+        request.extensions_mut().insert(memory.clone());
+        Ok(Admitted { _place: place, _memory: memory })
     }
+}
+
+/// Whether a call takes a stream of messages: its client may pause between two of them.
+fn is_stream(path: &str) -> bool {
+    static STREAMS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+        let methods = contract().services().flat_map(|service| service.methods().collect::<Vec<_>>());
+        let streams = methods.filter(MethodDescriptor::is_client_streaming);
+        streams.map(|rpc| format!("/{}/{}", rpc.parent_service().full_name(), rpc.name())).collect()
+    });
+    STREAMS.contains(path) || path.starts_with("/grpc.")
 }
 
 /// Admits a gRPC call.
 pub(super) async fn admit_grpc(State(gate): State<Arc<AccessGate>>, mut request: Request, next: Next) -> Response {
     match gate.admit(&mut request, Wire::Grpc) {
-        Ok(_permit) => {
+        Ok(_admitted) => {
             let span = span(Wire::Grpc, &request);
             next.run(request).instrument(span).await
         }
@@ -104,7 +138,7 @@ pub(super) async fn admit_grpc(State(gate): State<Arc<AccessGate>>, mut request:
 pub(super) async fn admit_rest(State(gate): State<Arc<AccessGate>>, mut request: Request, next: Next) -> Response {
     let instance = request.uri().path().to_owned();
     match gate.admit(&mut request, Wire::Rest) {
-        Ok(_permit) => {
+        Ok(_admitted) => {
             let span = span(Wire::Rest, &request);
             match AssertUnwindSafe(next.run(request).instrument(span)).catch_unwind().await {
                 Ok(response) => response,
@@ -145,6 +179,7 @@ pub(super) async fn serve(State(gate): State<Arc<AccessGate>>, mut request: Requ
     Span::current().record("method", &method);
     let served = AssertUnwindSafe(next.run(request)).catch_unwind();
     let response = match tokio::time::timeout_at(deadline.into(), served).await {
+        Ok(Ok(response)) if wire == Wire::Grpc => with_the_callers_faults(response),
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => status(&panicked(&*panic)).into_http(),
         Err(_) => status(&Fault::TooLate).into_http(),
@@ -156,6 +191,14 @@ pub(super) async fn serve(State(gate): State<Arc<AccessGate>>, mut request: Requ
     metrics::counter!(domain::metric::REQUESTS, &labels).increment(1);
     metrics::histogram!(domain::metric::REQUEST_DURATION, &labels[..2]).record(began.elapsed().as_secs_f64());
     response
+}
+
+/// tonic answers INTERNAL to a message that it cannot decode.
+fn with_the_callers_faults(response: Response) -> Response {
+    match Status::from_header_map(response.headers()).and_then(|refused| status::malformed_message(&refused)) {
+        Some(malformed) => malformed.into_http(),
+        None => response,
+    }
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Fault {

@@ -17,6 +17,7 @@ mod grpc;
 mod http;
 mod layers;
 mod listener;
+mod metered_body;
 mod problem;
 pub mod proto;
 mod status;
@@ -41,9 +42,11 @@ use tonic_health::server::HealthReporter;
 pub use access::AccessRule;
 pub use layers::RequestLimits;
 pub use listener::{ConnectionLimits, OpenConnections};
+pub use metered_body::UploadPace;
 
 use crate::matcher::{Matcher, Replica};
 use body_pool::BodyPool;
+use domain::MemoryBudget;
 use grpc::Streams;
 use layers::{AccessGate, Wire};
 
@@ -55,6 +58,9 @@ pub struct ApiParts {
     pub matcher: Matcher,
     pub access: AccessRule,
     pub limits: RequestLimits,
+    /// What bodies take from.
+    pub memory: MemoryBudget,
+    pub upload_pace: UploadPace,
     pub connections: ConnectionLimits,
     /// The threads that work on large bodies at once.
     pub body_threads: usize,
@@ -101,8 +107,8 @@ impl Readiness {
 impl Api {
     /// Joins services, layers and the gateway. Starts not ready.
     pub async fn new(parts: ApiParts) -> Self {
-        let ApiParts { matcher, access, limits, connections, body_threads, metrics } = parts;
-        let gate = Arc::new(AccessGate::new(access, limits));
+        let ApiParts { matcher, access, limits, memory, upload_pace, connections, body_threads, metrics } = parts;
+        let gate = Arc::new(AccessGate::new(access, limits, memory, upload_pace));
         let pool = BodyPool::new(body_threads);
         let (health, health_service) = tonic_health::server::health_reporter();
         let streams = Streams::default();

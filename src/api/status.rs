@@ -116,6 +116,14 @@ pub(super) fn status(fault: &Fault) -> Status {
     Status::with_error_details(row.grpc, fault.to_string(), details)
 }
 
+/// The status of a message that is no protobuf of its type, where tonic answered INTERNAL. Faults of this server have details,
+/// tonic's have none. Faults of gRPC's own framing stay INTERNAL, as its specification wants.
+pub(super) fn malformed_message(answered: &Status) -> Option<Status> {
+    let is_of_tonic = answered.code() == Code::Internal && answered.details().is_empty();
+    let is_malformed = is_of_tonic && !answered.message().starts_with("protocol error");
+    is_malformed.then(|| status(&Fault::invalid("message", format!("it cannot be read: {}", answered.message()))))
+}
+
 /// The fault as the outcome of a batch entry.
 pub(super) fn refusal(fault: &Fault) -> proto::Refusal {
     let status = status(fault);

@@ -10,7 +10,7 @@ use super::EmbeddingSpace;
 /// Maximum dimension of an embedding.
 pub const DIMENSION_MAX: u32 = 8192;
 
-/// A vector shorter than this has no usable direction.
+/// A vector whose numbers are all smaller than this has no usable direction.
 const NORM_MIN: f32 = 1e-6;
 
 /// Maximum distance from one of the squared length of a vector that [`Embedding::new`] scaled: 2^-22, because the
@@ -49,7 +49,7 @@ pub enum EmbeddingError {
     WrongDimension { expected: u32, found: usize },
     #[error("number {0} of the embedding is not finite")]
     NotFinite(usize),
-    #[error("the embedding has no direction: its length is zero")]
+    #[error("the embedding has no direction: all its numbers are zero or smaller than {NORM_MIN}")]
     NoDirection,
 }
 

@@ -17,6 +17,7 @@ mod id;
 mod identity;
 mod labels;
 mod log;
+mod memory;
 pub mod metric;
 mod neighbourhood;
 mod operation;
@@ -53,6 +54,7 @@ pub use id::{
 pub use identity::{Assignment, Certificate, Identity, PROVISIONAL_TEMPLATES_MAX, Template, TemplateOrigin};
 pub use labels::{LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, Labels, LabelsError};
 pub use log::{Change, Entry, EntryKind, Position, StoredTemplate};
+pub use memory::{MemoryBudget, MemoryRefusal, MemoryShare};
 pub use neighbourhood::{COHORT_MAX, GalleryStatistics, Neighbour, OwnCosines, Spread};
 pub use operation::{
     Operation, OperationFailure, OperationKind, OperationOutcome, OperationProgress, OperationState, OperationSummary,

@@ -66,6 +66,10 @@ table! {
         "Connections that the server closed: header (the head took too long), idle, unread (the answer was not read), crowded (at the limit of connections).";
     ACCEPTS_REFUSED = "semblance_accepts_refused_total", Counter, Count, ["transport"],
         "Failures to accept a connection, such as no free file descriptor.";
+    MEMORY_TAKEN = "semblance_memory_taken_bytes", Gauge, Bytes, [],
+        "Bytes of the memory budget that requests hold.";
+    MEMORY_REFUSED = "semblance_memory_refused_total", Counter, Count, [],
+        "Times that a request was refused further memory.";
     BATCH_ENTRIES = "semblance_batch_entries_total", Counter, Count, ["code"],
         "Entries of batch enrollments by gRPC code.";
     DECISIONS = "semblance_decisions_total", Counter, Count, ["decision"],

@@ -17,6 +17,7 @@ use std::{
 
 use metrics::{counter, gauge, histogram};
 use parking_lot::Mutex;
+use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::{EncoderError, Urgency};
@@ -49,6 +50,13 @@ pub struct WorkRequest {
     pub samples: usize,
     pub urgency: Urgency,
     pub deadline: Instant,
+}
+
+/// A request would wait too long for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the server has too much to do; try again in {} ms", retry_after.as_millis())]
+pub struct Overloaded {
+    pub retry_after: Duration,
 }
 
 /// The number of an admitted request.
@@ -131,8 +139,8 @@ impl Admission {
     /// wait.
     ///
     /// # Errors
-    /// [`EncoderError::Overloaded`].
-    pub(super) fn admit(self: &Arc<Self>, request: WorkRequest) -> Result<RequestShare, EncoderError> {
+    /// [`Overloaded`].
+    pub(super) fn admit(self: &Arc<Self>, request: WorkRequest) -> Result<RequestShare, Overloaded> {
         let WorkRequest { principal, samples, urgency, deadline } = request;
         let mut state = self.state.lock();
         if urgency == Urgency::Interactive {
@@ -143,8 +151,8 @@ impl Admission {
             let allowed = if stands { self.limits.wait_max.max(own).min(half) } else { half };
             if wait > allowed {
                 counter!(domain::metric::ADMISSION_REFUSED).increment(1);
-                let retry_after = (wait - allowed).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX);
-                return Err(EncoderError::Overloaded { retry_after });
+                let retry_after = wait.saturating_sub(allowed).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX);
+                return Err(Overloaded { retry_after });
             }
         }
         state.arrived += 1;

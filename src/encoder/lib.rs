@@ -39,7 +39,7 @@ use self::{
     service::{Service, ServingOptions},
 };
 pub use self::{
-    admission::{AdmissionLimits, RequestShare, ShareId, WorkRequest},
+    admission::{AdmissionLimits, Overloaded, RequestShare, ShareId, WorkRequest},
     catalogue::{BundledPackage, Catalogue, CatalogueEntry, PublishedFile, WeightsOrigin},
     hash::{FileHash, NotAHash},
     model::{EncodeParameters, Encoder, Encoding},
@@ -129,8 +129,6 @@ pub enum EncoderError {
     BadSample(#[from] SampleError),
     #[error("the queue of {model} is full; try again in {} ms", retry_after.as_millis())]
     QueueFull { model: SpaceName, retry_after: Duration },
-    #[error("the server has too much to do; try again in {} ms", retry_after.as_millis())]
-    Overloaded { retry_after: Duration },
     #[error("the deadline passed before the sample was encoded")]
     DeadlinePassed,
     #[error("the server is stopping")]
@@ -279,8 +277,8 @@ impl Encoders {
     /// Admits a request whose samples need models, or refuses it before any work.
     ///
     /// # Errors
-    /// [`EncoderError::Overloaded`].
-    pub fn admit(&self, request: WorkRequest) -> Result<RequestShare, EncoderError> {
+    /// [`Overloaded`].
+    pub fn admit(&self, request: WorkRequest) -> Result<RequestShare, Overloaded> {
         self.admission.admit(request)
     }
 

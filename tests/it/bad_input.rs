@@ -44,7 +44,8 @@ fn wrong_requests() -> Vec<Wrong> {
     let huge: Vec<f32> = vec![0.5; 5000];
     let frames = |count: usize| vec![json!({"keypoints": vec![1.0; 51]}); count];
     vec![
-        wrong(SEARCH, of(json!([0, 0, 0, 0])), 422, "length is zero"),
+        wrong(SEARCH, of(json!([0, 0, 0, 0])), 422, "zero or smaller than 0.000001"),
+        wrong(SEARCH, of(json!([2e-20, 0, 0, 0])), 422, "zero or smaller than 0.000001"),
         wrong(SEARCH, of(json!([1, 2])), 422, "has 4 numbers, this one has 2"),
         wrong(SEARCH, of(json!(huge)), 422, "has 4 numbers, this one has 5000"),
         wrong(SEARCH, of(json!([1, 2, "NaN", 4])), 422, "number 2 of the embedding is not finite"),
@@ -185,21 +186,64 @@ async fn wrong_bodies_and_types_are_refused() {
 }
 
 #[tokio::test]
+async fn repeated_keys_deep_nesting_and_times_of_zero_are_refused() {
+    let home = Home::new(&Database::Sqlite).await;
+    let server = Server::start(&home, &Start::default());
+    make_collection(&server, "staff").await;
+    let post =
+        |body: String| server.request(Method::POST, SEARCH).header("content-type", "application/json").body(body);
+    let nested = format!("{{\"filter\":{}0{}}}", "{\"\":".repeat(120), "}".repeat(120));
+    let row = format!("{}0{}", "{\"\":".repeat(20), "}".repeat(20));
+    for (body, says) in [
+        (r#"{"topK":1,"topK":2}"#.to_owned(), "\"topK\" stands twice"),
+        (r#"{"topK":1,"top_k":2}"#.to_owned(), "\"top_k\""),
+        (nested, "nests deeper than 32"),
+        (format!("{{\"filter\":[{}]}}", vec![row; 10_000].join(",")), "at most 500000 values"),
+    ] {
+        let (status, problem) = answer(post(body)).await;
+        assert_eq!((status, &problem["code"]), (StatusCode::BAD_REQUEST, &json!("INVALID_ARGUMENT")), "{problem}");
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains(says)), "{problem}");
+    }
+    for timeout in ["0", "0.0", "1e-12", "-1", "NaN", "inf", "-inf", "1e300", "soon", ""] {
+        let asked = server.request(Method::GET, "/v1/models").header("request-timeout", timeout);
+        let (status, problem) = answer(asked).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{timeout:?}: {problem}");
+        assert_eq!(problem["violations"][0]["field"], "Request-Timeout", "{timeout:?}: {problem}");
+    }
+}
+
+#[tokio::test]
 async fn wrong_protobuf_is_refused() {
     let home = Home::new(&Database::Sqlite).await;
     let server = Server::start(&home, &Start::default());
     let garbage = reqwest::Client::builder().http2_prior_knowledge().build().expect("a client");
-    for body in [vec![0, 0, 0, 0, 3, 0xff, 0xff, 0xff], vec![1, 2, 3], vec![0; 4], vec![0, 0xff, 0xff, 0xff, 0xff]] {
+    for body in [
+        vec![0, 0, 0, 0, 3, 0xff, 0xff, 0xff],
+        vec![1, 2, 3],
+        vec![0; 4],
+        vec![0, 0, 0, 0, 9, 1],
+        vec![1, 0, 0, 0, 1, 7],
+        vec![0, 0xff, 0xff, 0xff, 0xff],
+    ] {
         let response = garbage
             .post(format!("{}/semblance.v1.RecognitionService/Search", server.grpc))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
-            .body(body)
+            .body(body.clone())
             .send()
             .await
             .expect("answered");
         let code = response.headers().get("grpc-status").map(|c| c.to_str().expect("ascii").to_owned());
-        assert_ne!(code.as_deref(), Some("0"), "garbage is not served");
+        // gRPC wants INTERNAL, 13, for a frame that says to be compressed and names no compression. 3: INVALID_ARGUMENT.
+        let is_compressed = body.first() == Some(&1) && body.len() >= 5;
+        let expected = if is_compressed {
+            "13"
+        } else if body.len() == 5 {
+            "11"
+        } else {
+            "3"
+        };
+        assert_eq!(code.as_deref(), Some(expected), "{body:?}");
     }
     let mut client = RecognitionServiceClient::new(server.channel().await);
     let refused =
@@ -247,6 +291,7 @@ pub(crate) async fn refuses_wrong_pictures_and_walks(models: &Path, jpeg: &[u8])
         ("another size", "face&alignment=lfw_funneled", "image/jpeg", jpeg.to_vec()),
         ("a picture of a walk", "gait", "image/jpeg", jpeg.to_vec()),
         ("no frames", "gait", "application/json", b"[]".to_vec()),
+        ("one frame", "gait", "application/json", walk(1)),
         ("too many frames", "gait", "application/json", walk(4000)),
         ("one point for all joints", "gait", "application/json", walk(10)),
         ("no keypoints", "gait", "application/json", b"[{\"points\": []}]".to_vec()),

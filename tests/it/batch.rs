@@ -105,7 +105,7 @@ async fn rest_takes_one_batch_and_says_what_became_of_each_entry() {
     assert_eq!(outcomes.len(), 3);
     assert_eq!(outcomes[0]["enrolled"]["identity"], "collections/staff/identities/a");
     let refusal = json!({"status": 422, "code": "UNUSABLE_SAMPLE", "grpcCode": 3,
-                         "detail": "the embedding has no direction: its length is zero"});
+                         "detail": "the embedding has no direction: all its numbers are zero or smaller than 0.000001"});
     assert_eq!(outcomes[1], json!({"index": 1, "refusal": refusal}));
     assert_eq!(outcomes[2]["enrolled"]["templates"][0]["model"], "mine");
     let alice = server.expect(Method::GET, "/v1/collections/staff/identities/a", None).await;

@@ -35,3 +35,4 @@ mod support;
 mod templates;
 mod train;
 mod transfer;
+mod uploads;

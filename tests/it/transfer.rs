@@ -179,7 +179,7 @@ async fn rows_that_are_refused_are_listed_and_end_nothing_unless_told_to() {
     assert!(reason(2).contains("has 4 numbers, this one has 2"));
     assert!(reason(3).contains("an id is made of"));
     assert!(reason(4).contains("this is not a row"));
-    assert!(reason(5).contains("length is zero"));
+    assert!(reason(5).contains("zero or smaller than 0.000001"));
     assert!(reason(6).starts_with("NO_MODEL: "), "{}", reason(6));
     assert!(reason(8).starts_with("OTHER_MODEL: "), "{}", reason(8));
 

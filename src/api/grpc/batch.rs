@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures::{FutureExt, Stream, StreamExt, future, stream};
+use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status, Streaming};
@@ -15,6 +16,7 @@ use tonic::{Request, Status, Streaming};
 use super::Services;
 use crate::{
     api::{
+        metered_body::RequestMemory,
         proto::{self, enroll_outcome::Outcome},
         status::{self, status},
         wire::{self, CollectionName},
@@ -27,7 +29,7 @@ use domain::CollectionId;
 const ENTRIES_MAX: usize = 1000;
 /// The batches of one stream in progress: the next one arrives while the server works on the first.
 const BATCHES_IN_PROGRESS_MAX: usize = 2;
-/// The largest number of open streams. With batches of 32 MB, this and the limit above bound memory to half a gigabyte.
+/// The largest number of open streams. Their batches take from the memory budget as they arrive.
 const STREAMS_MAX: usize = 8;
 /// The longest wait for the next batch. A client that is gone must not keep its stream open.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
@@ -64,6 +66,7 @@ impl Services {
         let busy = |_| Fault::busy();
         let permit = Arc::clone(&self.streams.free).try_acquire_owned().map_err(busy)?;
         let context = wire::context(&request);
+        let memory = request.extensions().get::<RequestMemory>().cloned();
         // The layers gave the stream the deadline of one request; here each batch gets the same time.
         let allowed = context.deadline.saturating_duration_since(Instant::now());
         let batches = Batches { incoming: request.into_inner(), ending: self.streams.ending.clone(), _permit: permit };
@@ -71,7 +74,7 @@ impl Services {
         // An error of the stream follows the answers to the batches before it.
         let answers = stream::try_unfold(batches, Batches::next).map(move |arrived| {
             let context = Context { deadline: Instant::now() + allowed, ..context.clone() };
-            services.clone().answer_batch(context, arrived)
+            services.clone().answer_batch(context, arrived, memory.clone())
         });
         Ok(answers.buffered(BATCHES_IN_PROGRESS_MAX).boxed())
     }
@@ -80,8 +83,14 @@ impl Services {
         self,
         context: Context,
         arrived: Result<proto::BatchEnrollRequest, Status>,
+        memory: Option<RequestMemory>,
     ) -> Result<proto::BatchEnrollResponse, Status> {
-        let outcomes = AssertUnwindSafe(self.enroll_all(context, arrived?)).catch_unwind().await;
+        let batch = arrived?;
+        let bytes = batch.encoded_len();
+        let outcomes = AssertUnwindSafe(self.enroll_all(context, batch)).catch_unwind().await;
+        if let Some(memory) = memory {
+            memory.give_back_body(bytes);
+        }
         outcomes.unwrap_or_else(|_| Err(Fault::internal("a batch panicked"))).map_err(|fault| status(&fault))
     }
 
@@ -139,7 +148,8 @@ impl Batches {
             () = self.ending.cancelled() => return Err(status(&Fault::ShuttingDown)),
             arrived = tokio::time::timeout(SILENCE_MAX, self.incoming.message()) => arrived,
         };
-        let batch = arrived.map_err(|_| status(&Fault::TooLate))??;
+        let batch = arrived.map_err(|_| status(&Fault::TooLate))?;
+        let batch = batch.map_err(|refused| status::malformed_message(&refused).unwrap_or(refused))?;
         Ok(batch.map(|batch| (batch, self)))
     }
 }

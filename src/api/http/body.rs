@@ -41,6 +41,21 @@ impl Body {
     }
 }
 
+impl Body {
+    /// The pieces of its JSON, in order.
+    pub(super) fn json(&self) -> impl Iterator<Item = &[u8]> {
+        let (whole, parts) = match self {
+            Self::Json(json) => (Some(json), &[][..]),
+            Self::Samples(parts) => (None, parts.as_slice()),
+        };
+        let of_parts = parts.iter().filter_map(|part| match part {
+            Part::Picture(_) => None,
+            Part::Frames(json) => Some(json),
+        });
+        whole.into_iter().chain(of_parts).flat_map(Segments::pieces)
+    }
+}
+
 impl Part {
     fn json_bytes(&self) -> usize {
         match self {
@@ -78,7 +93,7 @@ fn content_type(headers: &HeaderMap) -> String {
 }
 
 /// The length that a request announces in `Content-Length`.
-pub(super) fn announced_bytes(headers: &HeaderMap) -> Option<usize> {
+fn announced_bytes(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
@@ -96,7 +111,9 @@ async fn read_whole(request: Request, bytes_max: usize) -> Result<Segments, Stat
         match frame {
             Ok(frame) => frame.into_data().into_iter().for_each(|chunk| segments.push(chunk)),
             Err(error) if error.is::<LengthLimitError>() => return Err(too_large(bytes_max)),
-            Err(_) => return Err(status(&Fault::invalid("body", "the body broke off"))),
+            Err(error) => {
+                return Err(refusal(&*error).unwrap_or_else(|| status(&Fault::invalid("body", "the body broke off"))));
+            }
         }
     }
     Ok(segments)
@@ -124,9 +141,17 @@ async fn read_parts(request: Request, bytes_max: usize) -> Result<Vec<Part>, Sta
     Ok(parts)
 }
 
+/// The refusal of a metered body, which is the cause of `error`.
+fn refusal(error: &(dyn std::error::Error + 'static)) -> Option<Status> {
+    ErrorChain(error).errors().find_map(|cause| cause.downcast_ref::<Status>().cloned())
+}
+
 fn part_fault(error: &MultipartError, bytes_max: usize) -> Status {
     if ErrorChain(error).errors().any(<dyn std::error::Error>::is::<LengthLimitError>) {
         return too_large(bytes_max);
+    }
+    if let Some(refused) = refusal(error) {
+        return refused;
     }
     status(&Fault::invalid("body", error.body_text()))
 }

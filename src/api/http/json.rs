@@ -1,12 +1,15 @@
 //! JSON of the contract: protobuf's JSON mapping, with enums as lower snake case without their prefix, lists of numbers
 //! also nested (`[[x, y], ..]`), and unknown fields refused by name.
 
+use std::collections::BTreeMap;
+
 use prost_reflect::{
     DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value as Field,
     prost_types::Timestamp,
 };
 use serde::{
-    Serialize, Serializer,
+    Deserializer, Serialize, Serializer,
+    de::{DeserializeSeed, MapAccess, SeqAccess, Visitor},
     ser::{SerializeMap, SerializeSeq},
 };
 use serde_json::{Map, Value};
@@ -15,6 +18,85 @@ use crate::matcher::Fault;
 
 /// The deepest nesting of a body; the deepest message of the contract needs 6.
 const DEPTH_MAX: usize = 16;
+
+/// Reads JSON. A key that stands twice in an object is an error: programs differ in which of the values they take.
+///
+/// # Errors
+/// Says where the text is not JSON, or which key stands twice.
+pub(super) fn parse(text: &[u8]) -> Result<Value, Fault> {
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let value = UniqueKeys.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
+    value.map_err(|problem| match problem.classify() {
+        serde_json::error::Category::Data => Fault::invalid("body", problem),
+        _ => Fault::invalid("body", format!("this is not JSON: {problem}")),
+    })
+}
+
+/// Makes a [`Value`], as serde_json does, and refuses objects in which a key stands twice.
+struct UniqueKeys;
+
+impl<'de> DeserializeSeed<'de> for UniqueKeys {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for UniqueKeys {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, truth: bool) -> Result<Value, E> {
+        Ok(truth.into())
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(text.into())
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Value, E> {
+        Ok(text.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element_seed(Self)? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            if object.contains_key(&key) {
+                return Err(serde::de::Error::custom(format_args!("the key {key:?} stands twice in one object")));
+            }
+            object.insert(key, entries.next_value_seed(Self)?);
+        }
+        Ok(Value::Object(object))
+    }
+}
 
 /// Reads a message from JSON.
 ///
@@ -38,12 +120,16 @@ fn normalize_message(descriptor: &MessageDescriptor, json: &mut Value, path: &st
     let Value::Object(object) = json else {
         return Err(Fault::invalid(or_body(path), format!("an object is expected here, not {}", kind_of(json))));
     };
+    let mut named = BTreeMap::new();
     for (key, value) in object {
         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         let Some(field) = descriptor.get_field_by_json_name(key).or_else(|| descriptor.get_field_by_name(key)) else {
             let fields: Vec<String> = descriptor.fields().map(|f| f.json_name().to_owned()).collect();
             return Err(Fault::invalid(path, format!("there is no such field; the fields are {}", fields.join(", "))));
         };
+        if let Some(first) = named.insert(field.number(), key) {
+            return Err(Fault::invalid(path, format!("the field stands twice, as {first:?} and as {key:?}")));
+        }
         normalize_field(&field, value, &path, depth)?;
     }
     Ok(())

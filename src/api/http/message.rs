@@ -1,6 +1,8 @@
 //! From a REST request to its message, encoded as protobuf: the body, with the fields of path, query and headers written
 //! over it.
 
+use std::collections::BTreeSet;
+
 use axum::extract::{Query, Request};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -71,16 +73,11 @@ pub(super) fn header_text(headers: &HeaderMap, name: &'static str) -> Result<Opt
 ///
 /// # Errors
 /// Names the field or the part of the body that is wrong.
-pub(super) fn encode(
-    matched: &RouteMatch,
-    head: &HeadFields,
-    body: Body,
-    json_values_max: usize,
-) -> Result<Segments, Fault> {
+pub(super) fn encode(matched: &RouteMatch, head: &HeadFields, body: Body) -> Result<Segments, Fault> {
     let input = matched.route.rpc.input();
     let samples = input.get_field_by_name(SAMPLES).filter(|_| matched.route.body == BodyPart::Whole);
     let (mut object, parts) = match body {
-        Body::Json(json) => parse(matched, &input, json.into_bytes(), json_values_max)?,
+        Body::Json(json) => parse(matched, &input, json.into_bytes())?,
         Body::Samples(parts) if samples.is_some() => (Map::new(), parts),
         Body::Samples(_) => return Err(Fault::invalid("body", "this method reads JSON, not pictures")),
     };
@@ -98,24 +95,13 @@ fn parse(
     matched: &RouteMatch,
     input: &MessageDescriptor,
     json: Bytes,
-    json_values_max: usize,
 ) -> Result<(Map<String, Value>, Vec<Part>), Fault> {
-    // Counted before any value is made: a comma stands before every value but the first of its list.
-    if json.split(|byte| *byte == b',').nth(json_values_max).is_some() {
-        let problem = format!("a body of JSON has at most {json_values_max} values; send less at once");
-        return Err(Fault::invalid("body", problem));
-    }
     if json.trim_ascii_start().starts_with(b"[") && input.get_field_by_name(SAMPLES).is_some() {
         let mut frames = Segments::default();
         frames.push(json);
         return Ok((Map::new(), vec![Part::Frames(frames)]));
     }
-    let value = if json.is_empty() {
-        Value::Object(Map::new())
-    } else {
-        serde_json::from_slice(&json)
-            .map_err(|problem| Fault::invalid("body", format!("this is not JSON: {problem}")))?
-    };
+    let value = if json.is_empty() { Value::Object(Map::new()) } else { json::parse(&json)? };
     let object = match (&matched.route.body, value) {
         (BodyPart::Field(field), value) => {
             let field = input.get_field_by_name(field).expect("routes name fields that there are");
@@ -130,12 +116,16 @@ fn parse(
 /// Writes the fields of query, path and headers over those of the body.
 fn set_head_fields(matched: &RouteMatch, head: &HeadFields, object: &mut Map<String, Value>) -> Result<(), Fault> {
     let (route, input) = (&matched.route, matched.route.rpc.input());
+    let mut named = BTreeSet::new();
     for (key, text) in &head.query {
         let field = input.get_field_by_json_name(key).or_else(|| input.get_field_by_name(key));
         let field = field.filter(|f| !matches!(&route.body, BodyPart::Field(body) if body == f.name()));
         let Some(field) = field else {
             return Err(Fault::invalid(key, "there is no such query parameter"));
         };
+        if !named.insert(field.number()) {
+            return Err(Fault::invalid(key, "the query has this parameter twice"));
+        }
         json::set(&input, object, field.name(), json::from_query(&field, text)?);
     }
     for (path, value) in matched.variables() {
@@ -223,7 +213,7 @@ mod tests {
 
     fn encoded<M: Message + Default>(path: &str, head: &HeadFields, body: Body) -> Result<M, Fault> {
         let matched = routes::find(&routes::all(contract()), &Method::POST, path).expect("there is such a route");
-        let message = encode(&matched, head, body, 1000)?.into_bytes();
+        let message = encode(&matched, head, body)?.into_bytes();
         Ok(M::decode(message).expect("it is a message of its type"))
     }
 
@@ -247,6 +237,26 @@ mod tests {
         assert_eq!(request.name, "collections/staff/identities/alice");
         assert_eq!(request.modality(), proto::Modality::Face);
         assert_eq!(request.request_id, "once");
+    }
+
+    #[test]
+    fn a_key_or_parameter_that_stands_twice_is_refused_and_named() {
+        let search = "/v1/collections/staff/identities:search";
+        let refused = |query: &[(&str, &str)], json: &str| {
+            let query = query.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            let head = HeadFields { query, ..HeadFields::default() };
+            let body = Body::Json(segments(json.as_bytes()));
+            encoded::<proto::SearchRequest>(search, &head, body).map(|request| request.top_k).map_err(|f| f.to_string())
+        };
+        for json in [r#"{"topK": 1, "topK": 1}"#, r#"{"filter": "", "samples": [{"a": {"topK": 1, "topK": 2}}]}"#] {
+            let said = refused(&[], json).expect_err("twice");
+            assert!(said.contains("\"topK\" stands twice"), "{said}");
+        }
+        let said = refused(&[], r#"{"topK": 1, "top_k": 2}"#).expect_err("one field by two names");
+        assert!(said.contains("topK") && said.contains("top_k"), "{said}");
+        let said = refused(&[("topK", "1"), ("top_k", "2")], "{}").expect_err("one parameter by two names");
+        assert!(said.starts_with("top_k: "), "{said}");
+        assert_eq!(refused(&[("topK", "1")], r#"{"top_k": 2}"#), Ok(1), "the query is written over the body");
     }
 
     #[test]

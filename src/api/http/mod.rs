@@ -4,6 +4,7 @@
 mod body;
 mod call;
 mod json;
+mod json_scan;
 mod message;
 mod openapi;
 mod routes;
@@ -23,12 +24,12 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Uri, header};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
 use super::{
     body_pool::BodyPool,
     layers::AccessGate,
+    metered_body::RequestMemory,
     problem::problem,
     proto,
     status::{WireFault, status},
@@ -36,6 +37,7 @@ use super::{
 use crate::matcher::{Fault, Principal};
 use body::Body;
 use call::Call;
+use json_scan::JsonScan;
 use message::HeadFields;
 use routes::{NoRoute, Route, RouteMatch};
 use segments::Segments;
@@ -60,16 +62,12 @@ struct Gateway {
     /// The gRPC services, in process.
     services: Router,
     gate: Arc<AccessGate>,
-    /// The kilobytes of bodies that may still be held.
-    free_kilobytes: Arc<Semaphore>,
     pool: BodyPool,
 }
 
 /// The routes of REST under `/v1`, without the layers before them.
 pub(super) fn gateway(services: Router, gate: Arc<AccessGate>, pool: BodyPool) -> Router {
-    let kilobytes = gate.limits.bodies_bytes_max.div_ceil(KILOBYTE).min(Semaphore::MAX_PERMITS);
-    let free_kilobytes = Arc::new(Semaphore::new(kilobytes));
-    let gateway = Gateway { routes: routes::all(contract()), services, gate, free_kilobytes, pool };
+    let gateway = Gateway { routes: routes::all(contract()), services, gate, pool };
     // axum's own limit of 2 MB for forms would come before ours.
     Router::new().fallback(handle).layer(DefaultBodyLimit::disable()).with_state(gateway)
 }
@@ -100,12 +98,11 @@ impl Gateway {
         let head = HeadFields::read(&request)?;
         let timeout = self.timeout(request.headers())?;
         let principal = request.extensions().get::<Principal>().cloned();
-        let held = self.hold_bytes(request.headers())?;
+        let memory = request.extensions().get::<RequestMemory>().cloned().expect("each admitted request has it");
         let body = self.read(request).await?;
-        let message = self.translate(matched, head, body).await?;
+        let message = self.translate(matched, head, body, memory).await?;
         let path = route.grpc_path().parse().expect("names make a path");
         let answer = Call { path, message, principal, timeout }.send(self.services.clone()).await?;
-        drop(held);
         let json = self.json(answer, route.rpc.output()).await?;
         Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
     }
@@ -120,16 +117,6 @@ impl Gateway {
         Ok(call.metadata().clone().into_headers().remove("grpc-timeout"))
     }
 
-    /// Takes the announced length of the body from the bytes that may be held, or the largest when none is announced.
-    fn hold_bytes(&self, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, Status> {
-        let bytes_max = self.gate.limits.body_bytes_max;
-        let is_chunked = headers.contains_key(header::TRANSFER_ENCODING);
-        let bytes = body::announced_bytes(headers).unwrap_or(if is_chunked { bytes_max } else { 0 }).min(bytes_max);
-        let kilobytes = u32::try_from(bytes.div_ceil(KILOBYTE)).unwrap_or(u32::MAX);
-        let busy = |_| status(&Fault::busy());
-        Arc::clone(&self.free_kilobytes).try_acquire_many_owned(kilobytes).map_err(busy)
-    }
-
     async fn read(&self, request: Request) -> Result<Body, Status> {
         let limits = self.gate.limits;
         let read = tokio::time::timeout(limits.duration_max, body::read(request, limits.body_bytes_max)).await;
@@ -137,13 +124,25 @@ impl Gateway {
         read.map_err(|_| WireFault::BodyTooSlow.status(too_slow))?
     }
 
-    /// The encoded message of the request.
-    async fn translate(&self, matched: RouteMatch, head: HeadFields, body: Body) -> Result<Segments, Status> {
+    /// The encoded message of the request. The values of its JSON take memory meanwhile.
+    async fn translate(
+        &self,
+        matched: RouteMatch,
+        head: HeadFields,
+        body: Body,
+        memory: RequestMemory,
+    ) -> Result<Segments, Status> {
         let json_values_max = self.gate.limits.json_values_max;
         let is_large = body.json_bytes() >= LARGE_JSON_BYTES;
-        let translate = move || message::encode(&matched, &head, body, json_values_max);
-        let message = if is_large { self.pool.run(translate).await.and_then(|message| message) } else { translate() };
-        message.map_err(|fault| status(&fault))
+        let translate = move || {
+            let mut scan = JsonScan::new(json_values_max);
+            body.json().try_for_each(|piece| scan.read(piece)).map_err(|fault| status(&fault))?;
+            memory.take(scan.bytes())?;
+            let message = message::encode(&matched, &head, body);
+            memory.give_back(scan.bytes());
+            message.map_err(|fault| status(&fault))
+        };
+        if is_large { self.pool.run(translate).await.map_err(|fault| status(&fault))? } else { translate() }
     }
 
     /// An encoded answer as JSON.
@@ -159,9 +158,10 @@ impl Gateway {
 }
 
 fn seconds(text: &str) -> Result<Duration, Status> {
-    let problem = || status(&Fault::invalid("Request-Timeout", "a timeout is a number of seconds, such as 2.5"));
+    let problem =
+        || status(&Fault::invalid("Request-Timeout", "a timeout is a number of seconds above 0, such as 2.5"));
     let seconds: f64 = text.parse().map_err(|_| problem())?;
-    Duration::try_from_secs_f64(seconds).map_err(|_| problem())
+    Duration::try_from_secs_f64(seconds).ok().filter(|timeout| !timeout.is_zero()).ok_or_else(problem)
 }
 
 fn no_route(none: NoRoute, uri: &Uri) -> Status {

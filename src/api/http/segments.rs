@@ -42,6 +42,11 @@ impl Segments {
         other.into_list().into_iter().for_each(|segment| self.push(segment));
     }
 
+    /// The bytes in order.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.full.iter().map(Bytes::as_ref).chain(std::iter::once(self.last.as_ref()))
+    }
+
     /// The segments; none is empty.
     pub(super) fn into_list(mut self) -> Vec<Bytes> {
         self.close_last();

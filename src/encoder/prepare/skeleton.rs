@@ -8,6 +8,8 @@ use domain::{Frame, JOINTS, Joint, Skeleton};
 
 /// Maximum number of frames of a network's input.
 pub(super) const INPUT_FRAMES_MAX: usize = 1024;
+/// Minimum number of frames of a walk. Fewer show no step: the measure of quality is zero up to four (`GAIT_FRAMES`).
+const FRAMES_MIN: usize = 5;
 /// Minimum body height in pixels.
 const BODY_HEIGHT_MIN_PX: f32 = 1.0;
 /// Maximum coordinate in pixels: beyond any picture, and safe from overflow.
@@ -41,8 +43,8 @@ pub enum Centre {
 /// Why a skeleton sequence cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SkeletonError {
-    #[error("the skeleton sequence has no frames")]
-    Empty,
+    #[error("the skeleton sequence has {found} frames, and a walk has at least {FRAMES_MIN}")]
+    TooFewFrames { found: usize },
     #[error("the skeleton sequence has {found} frames, and at most {limit} are allowed")]
     TooManyFrames { found: usize, limit: usize },
     #[error("frame {frame} has a joint that is not finite or beyond {COORDINATE_MAX} pixels")]
@@ -109,8 +111,8 @@ pub fn parse_json(bytes: &[u8], limits: &SampleLimits) -> Result<Skeleton, Skele
 }
 
 fn check_frames(frames: &[Frame], limits: &SampleLimits) -> Result<(), SkeletonError> {
-    if frames.is_empty() {
-        return Err(SkeletonError::Empty);
+    if frames.len() < FRAMES_MIN {
+        return Err(SkeletonError::TooFewFrames { found: frames.len() });
     }
     if frames.len() > limits.skeleton_frames_max {
         return Err(SkeletonError::TooManyFrames { found: frames.len(), limit: limits.skeleton_frames_max });
@@ -205,7 +207,10 @@ mod tests {
 
     #[test]
     fn invalid_walks_are_refused() {
-        assert_eq!(prepared(Vec::new()), Err(SkeletonError::Empty));
+        for found in [0, 1, 4] {
+            assert_eq!(prepared(walk(found)), Err(SkeletonError::TooFewFrames { found: found.into() }));
+        }
+        assert!(prepared(walk(5)).is_ok());
         assert_eq!(prepared(walk(3601)), Err(SkeletonError::TooManyFrames { found: 3601, limit: 3600 }));
         for bad in [f32::NAN, f32::INFINITY, -2e6] {
             let mut frames = walk(5);
@@ -220,11 +225,11 @@ mod tests {
     fn json_is_read_and_refused_with_the_reason() {
         let frame = |count: usize| format!(r#"{{"image_id":"5.jpg","keypoints":{:?}}}"#, vec![1.5_f32; count]);
         let read = |text: &str| parse_json(text.as_bytes(), &SampleLimits::default());
-        let walk = read(&format!("[{},{}]", frame(51), frame(51))).expect("two frames");
+        let walk = read(&format!("[{}]", vec![frame(51); 5].join(","))).expect("five frames");
         assert_eq!(walk.frames[1].joints[16], Joint { x: 1.5, y: 1.5, score: 1.5 });
         let wrong = read(&format!("[{},{}]", frame(51), frame(52)));
         assert_eq!(wrong, Err(SkeletonError::WrongKeypoints { frame: 1, found: 52 }));
-        assert_eq!(read("[]"), Err(SkeletonError::Empty));
+        assert_eq!(read("[]"), Err(SkeletonError::TooFewFrames { found: 0 }));
         for text in ["", "{", "{}", "[1]", "[{}]", r#"[{"keypoints":"x"}]"#, r#"[{"keypoints":[null]}]"#] {
             assert!(matches!(read(text), Err(SkeletonError::Json(_))), "{text}");
         }
@@ -233,7 +238,7 @@ mod tests {
     proptest! {
         #[test]
         fn accepted_walks_give_finite_numbers(
-            joints in prop::collection::vec((-1e6_f32..1e6, -1e6_f32..1e6, 0.0_f32..1.0), JOINTS..JOINTS * 4),
+            joints in prop::collection::vec((-1e6_f32..1e6, -1e6_f32..1e6, 0.0_f32..1.0), JOINTS * 5..JOINTS * 8),
         ) {
             let frames = joints.as_chunks::<JOINTS>().0.iter();
             let frames: Vec<Frame> =

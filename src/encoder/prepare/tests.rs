@@ -240,5 +240,8 @@ fn a_sample_of_another_kind_is_refused() {
         assert!(matches!(refused, Err(PrepareError::WrongKind { .. })));
     }
     assert_eq!(prepare(&pictures, &image(), &SampleLimits::default()), Err(PictureError::Empty.into()));
-    assert_eq!(prepare(&walks, &skeleton(), &SampleLimits::default()), Err(SkeletonError::Empty.into()));
+    assert_eq!(
+        prepare(&walks, &skeleton(), &SampleLimits::default()),
+        Err(SkeletonError::TooFewFrames { found: 0 }.into())
+    );
 }

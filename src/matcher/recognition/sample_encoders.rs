@@ -5,7 +5,9 @@ use std::fmt::Debug;
 use futures::{FutureExt, future::BoxFuture};
 
 use domain::{EmbeddingSpace, Modality, ModelDigest, PackageCalibration, Sample, SpaceName};
-use encoder::{EncodeParameters, Encoder, EncoderError, Encoders, Encoding, LoadedModel, RequestShare, WorkRequest};
+use encoder::{
+    EncodeParameters, Encoder, EncoderError, Encoders, Encoding, LoadedModel, Overloaded, RequestShare, WorkRequest,
+};
 
 /// One model that makes embeddings.
 pub trait SampleEncoder: Debug + Send + Sync {
@@ -40,8 +42,8 @@ pub trait SampleEncoders: Debug + Send + Sync {
     /// Admits a request whose samples need models, or refuses it before any work.
     ///
     /// # Errors
-    /// [`EncoderError::Overloaded`].
-    fn admit(&self, _request: WorkRequest) -> Result<RequestShare, EncoderError> {
+    /// [`Overloaded`].
+    fn admit(&self, _request: WorkRequest) -> Result<RequestShare, Overloaded> {
         Ok(RequestShare::none())
     }
 
@@ -88,7 +90,7 @@ impl SampleEncoders for Encoders {
         self.by_digest(digest).map(|encoder| encoder as &dyn SampleEncoder)
     }
 
-    fn admit(&self, request: WorkRequest) -> Result<RequestShare, EncoderError> {
+    fn admit(&self, request: WorkRequest) -> Result<RequestShare, Overloaded> {
         self.admit(request)
     }
 

@@ -8,7 +8,7 @@ use domain::{
     CalibrationId, CollectionId, DecisionId, EmbeddingError, FilterError, IdError, IdentityId, LabelsError, Modality,
     OperationId, PolicyError, Reason, RegroupingId, ReviewCaseId, SpaceName, TemplateId,
 };
-use encoder::EncoderError;
+use encoder::{EncoderError, Overloaded};
 use gallery::GalleryError;
 use store::StoreError;
 
@@ -405,13 +405,17 @@ impl From<GalleryError> for Fault {
     }
 }
 
+impl From<Overloaded> for Fault {
+    fn from(Overloaded { retry_after }: Overloaded) -> Self {
+        Self::Busy { retry_after }
+    }
+}
+
 impl From<EncoderError> for Fault {
     fn from(error: EncoderError) -> Self {
         match error {
             EncoderError::BadSample(problem) => Self::unusable(problem.code(), &problem),
-            EncoderError::QueueFull { retry_after, .. } | EncoderError::Overloaded { retry_after } => {
-                Self::Busy { retry_after }
-            }
+            EncoderError::QueueFull { retry_after, .. } => Self::Busy { retry_after },
             EncoderError::DeadlinePassed => Self::TooLate,
             EncoderError::ShuttingDown => Self::ShuttingDown,
             EncoderError::ModelFailed { .. }

@@ -76,7 +76,7 @@ async fn next(watch: &mut Box<dyn LogWatch>) -> LogNotice {
 #[tokio::test]
 #[ignore = "needs SEMBLANCE_TEST_POSTGRES_URL"]
 async fn a_watch_notices_what_another_replica_commits_and_nothing_else_on_postgres() {
-    Subject::on_postgres(async |subject: &Subject| {
+    Box::pin(Subject::on_postgres(async |subject: &Subject| {
         let replica = subject.replica().await;
         let mut watch = replica.watch();
         assert_eq!(next(&mut watch).await, LogNotice::Anything, "it connects");
@@ -102,7 +102,7 @@ async fn a_watch_notices_what_another_replica_commits_and_nothing_else_on_postgr
         assert!(subject.store.delete_collection(uid).await.expect("deleted"));
         assert_eq!(next(&mut watch).await, LogNotice::Changed(uid));
         assert_eq!(replica.head(uid).await.expect("read"), None);
-    })
+    }))
     .await;
 }
 

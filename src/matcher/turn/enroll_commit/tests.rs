@@ -141,7 +141,7 @@ async fn all_waiting_enrolls_may_retry_when_the_turn_cannot_be_taken() {
 async fn an_enroll_that_is_repeated_because_its_answer_was_lost_is_stored_once() {
     let mut options = options(100);
     options.writes.repeat_window = Duration::from_mins(1);
-    let testbed = Testbed::with(options, CollectionDraft::default(), Arc::new(NoEncoders)).await;
+    let testbed = Box::pin(Testbed::with(options, CollectionDraft::default(), Arc::new(NoEncoders))).await;
     let enroll = async |write: EnrollWrite, request: Option<&str>| {
         let id = testbed.handle.collection.id.clone();
         testbed.matcher.writes.enroll(&context(request), &id, write).await.expect("enrolled").templates
@@ -166,7 +166,7 @@ async fn an_enroll_that_is_repeated_because_its_answer_was_lost_is_stored_once()
 async fn an_enroll_of_the_same_picture_much_later_is_stored_again() {
     let mut options = options(100);
     options.writes.repeat_window = Duration::from_micros(1);
-    let testbed = Testbed::with(options, CollectionDraft::default(), Arc::new(NoEncoders)).await;
+    let testbed = Box::pin(Testbed::with(options, CollectionDraft::default(), Arc::new(NoEncoders))).await;
     for _ in 0..2 {
         let id = testbed.handle.collection.id.clone();
         testbed.matcher.writes.enroll(&context(None), &id, enroll_write("alice", 1)).await.expect("enrolled");
