@@ -86,9 +86,10 @@ pub struct LimitFlags {
     /// Largest request body, in bytes.
     #[arg(long, env = "SEMBLANCE_BODY_BYTES_MAX", default_value_t = 32 << 20)]
     pub body_bytes_max: usize,
-    /// Memory of all requests together, in bytes, beside what models, galleries and the database take; a request that finds
-    /// none is answered 429. Half of it is for bodies: a body takes twice its bytes as they arrive, and 200 bytes for each
-    /// value of its JSON. A sixteenth of that is kept for requests with bodies of up to 64 KiB.
+    /// Memory of all requests together, in bytes, beside what models, galleries and the database take. Half of it is for
+    /// bodies, and a body that finds none is answered 429: it takes twice its bytes as they arrive, and 200 bytes for each
+    /// value of its JSON. A sixteenth of that is kept for bodies of up to 64 KiB. The other half is room for decoded
+    /// pictures, which `samples-in-work-max` bounds.
     #[arg(long, env = "SEMBLANCE_MEMORY_BYTES_MAX", default_value_t = 1536 << 20)]
     pub memory_bytes_max: usize,
     /// Fewest bytes a second of a body that arrives, in each window of `upload-window-seconds`; a slower one is answered
