@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use domain::{CollectionId, IdentityId, Labels, Modality, Sample, SampleContent, SpaceName};
+use domain::{CollectionId, IdentityId, Labels, MemoryBudget, Modality, Sample, SampleContent, SpaceName};
 use encoder::{EncoderOptions, Encoders, Placements, SampleLimits, Urgency};
 use gallery::{Gallery, GalleryOptions};
 use semblance::{
@@ -93,6 +93,7 @@ async fn server(url: &str, commit_writes_max: usize) -> (Arc<dyn Store>, Matcher
         placements: Placements::default(),
         preparation_threads: 1,
         limits: SampleLimits::default(),
+        memory: MemoryBudget::new(usize::MAX),
     };
     let parts = MatcherParts {
         store: Arc::clone(&store),

@@ -14,7 +14,7 @@ use super::{
     templates::{self, TemplatesFlags},
 };
 use crate::config::PlaceFlags;
-use domain::{Device, Modality, UncertainRule};
+use domain::{Device, MemoryBudget, Modality, UncertainRule};
 use encoder::{EncoderOptions, Encoders, Package, Placements, SampleLimits};
 use evaluate::{
     EvaluationSet, LabelledProtocol, Meaning, PersonRule, Protocol, ProtocolOptions, SampleFilter, StreamOptions,
@@ -337,6 +337,7 @@ pub(super) fn measure(
         placements: Placements { devices: BTreeMap::from([(name.clone(), device)]), ..Placements::default() },
         preparation_threads: workers,
         limits: SampleLimits::default(),
+        memory: MemoryBudget::new(usize::MAX),
     };
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta}")?);
     let report = super::reactor()?.block_on(async {

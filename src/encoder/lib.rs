@@ -51,7 +51,7 @@ use self::{
     queue::QueueLimits,
     service::{Service, ServingOptions},
 };
-use domain::{Device, EmbeddingSpace, Modality, ModelDigest, Skeleton, SpaceName};
+use domain::{Device, EmbeddingSpace, MemoryBudget, Modality, ModelDigest, Skeleton, SpaceName};
 use torch::{detector::DetectorOptions, network::NetworkError};
 
 /// All loaded models.
@@ -85,6 +85,8 @@ pub struct EncoderOptions {
     pub preparation_threads: usize,
     /// Maximum sample sizes.
     pub limits: SampleLimits,
+    /// What pictures take while they are decoded.
+    pub memory: MemoryBudget,
 }
 
 /// A loaded model of any task.
@@ -253,6 +255,7 @@ impl Encoders {
             keypoint_channels: manifest.architecture.keypoint_channels(),
             pool: Arc::clone(pool),
             limits: options.limits,
+            memory: options.memory.clone(),
             service,
             device: options.placements.of(id).device,
             detector: self.detector.clone().filter(|_| of_faces),
