@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use domain::{CollectionId, IdentityId, Labels, Modality, Sample, SampleContent, SpaceName};
+use domain::{CollectionId, IdentityId, Labels, MemoryBudget, Modality, Sample, SampleContent, SpaceName};
 use encoder::{AdmissionLimits, EncoderOptions, Encoders, Placements, SampleLimits, Urgency};
 use gallery::{Gallery, GalleryOptions};
 use semblance::{
@@ -94,6 +94,7 @@ async fn server(url: &str, commit_writes_max: usize) -> (Arc<dyn Store>, Matcher
         preparation_threads: 1,
         admission: AdmissionLimits { in_work_max: 256, wait_max: Duration::MAX },
         limits: SampleLimits::default(),
+        memory: MemoryBudget::new(usize::MAX),
     };
     let parts = MatcherParts {
         store: Arc::clone(&store),

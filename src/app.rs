@@ -150,7 +150,8 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) ->
     let grpc = bind(flags.grpc_addr, "gRPC", "SEMBLANCE_GRPC_ADDR").await?;
     let store = open_store(places, Some(flags)).await?;
     store.check_schema().await?;
-    let encoders = Arc::new(Encoders::start(encoder_options(places, flags)).await?);
+    let memory = MemoryHalves::new(flags);
+    let encoders = Arc::new(Encoders::start(encoder_options(places, flags, &memory)).await?);
 
     let (snapshots, abandoned_snapshots_dir) = match claim_snapshots(places, flags).await {
         SnapshotClaim::Locked(lock) => (Some(lock), None),
@@ -188,14 +189,12 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) ->
         body_bytes_max: flags.limits.body_bytes_max,
         json_values_max: flags.limits.json_values_max,
     };
-    // The other half is for pictures: a body must not keep its own picture from being decoded.
-    let memory = MemoryBudget::new(flags.limits.memory_bytes_max / 2);
     let metrics_page = metrics_page(matcher.clone(), Arc::clone(&encoders), memory.clone(), metrics.clone());
     let parts = ApiParts {
         matcher: matcher.clone(),
         access: access_rule(flags),
         limits,
-        memory,
+        memory: memory.bodies,
         upload_pace: UploadPace {
             bytes_per_second_min: flags.limits.upload_bytes_per_second_min,
             window: Duration::from_secs(flags.limits.upload_window_seconds),
@@ -357,7 +356,22 @@ async fn bind(addr: SocketAddr, wire: &str, variable: &str) -> anyhow::Result<Tc
         .with_context(|| format!("cannot listen for {wire} on {addr}; free the port or set {variable} to another"))
 }
 
-fn encoder_options(places: &PlaceFlags, flags: &ServeFlags) -> EncoderOptions {
+/// The memory of requests.
+#[derive(Debug, Clone)]
+struct MemoryHalves {
+    bodies: MemoryBudget,
+    /// A half of its own: bodies whose pictures wait to be decoded must not keep these from it.
+    pictures: MemoryBudget,
+}
+
+impl MemoryHalves {
+    fn new(flags: &ServeFlags) -> Self {
+        let half = flags.limits.memory_bytes_max / 2;
+        Self { bodies: MemoryBudget::new(half), pictures: MemoryBudget::new(half) }
+    }
+}
+
+fn encoder_options(places: &PlaceFlags, flags: &ServeFlags, memory: &MemoryHalves) -> EncoderOptions {
     let limits = &flags.limits;
     EncoderOptions {
         models_dir: places.models_dir(),
@@ -375,6 +389,7 @@ fn encoder_options(places: &PlaceFlags, flags: &ServeFlags) -> EncoderOptions {
             track_frames_max: limits.track_frames_max,
             detect_side_px_max: limits.detect_side_px_max,
         },
+        memory: memory.pictures.clone(),
     }
 }
 
@@ -506,9 +521,9 @@ async fn load(matcher: &Matcher) -> anyhow::Result<LoadProgress> {
 }
 
 /// Renders the metrics page. Gauges of the gallery and the models are set when the page is read.
-fn metrics_page(matcher: Matcher, encoders: Arc<Encoders>, memory: MemoryBudget, page: Metrics) -> Page {
+fn metrics_page(matcher: Matcher, encoders: Arc<Encoders>, memory: MemoryHalves, page: Metrics) -> Page {
     Arc::new(move || {
-        metrics::gauge!(domain::metric::MEMORY_TAKEN).set(memory.taken() as f64);
+        metrics::gauge!(domain::metric::MEMORY_TAKEN).set((memory.bodies.taken() + memory.pictures.taken()) as f64);
         let totals = matcher.replica.totals();
         metrics::gauge!(domain::metric::GALLERY_COLLECTIONS).set(matcher.replica.collection_count() as f64);
         metrics::gauge!(domain::metric::GALLERY_IDENTITIES).set(totals.identities as f64);

@@ -14,7 +14,7 @@ use super::{
     templates::{self, TemplatesFlags},
 };
 use crate::config::PlaceFlags;
-use domain::{Device, Modality, UncertainRule};
+use domain::{Device, MemoryBudget, Modality, UncertainRule};
 use encoder::{AdmissionLimits, EncoderOptions, Encoders, Package, Placements, SampleLimits};
 use evaluate::{
     EvaluationSet, LabelledProtocol, Meaning, PersonRule, Protocol, ProtocolOptions, SampleFilter, StreamOptions,
@@ -338,6 +338,7 @@ pub(super) fn measure(
         preparation_threads: workers,
         admission: AdmissionLimits { in_work_max: 256, wait_max: Duration::MAX },
         limits: SampleLimits::default(),
+        memory: MemoryBudget::new(usize::MAX),
     };
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta}")?);
     let report = super::reactor()?.block_on(async {

@@ -54,7 +54,7 @@ pub use self::{
     queue::Urgency,
     sample_error::SampleError,
 };
-use domain::{Device, EmbeddingSpace, Modality, ModelDigest, Skeleton, SpaceName};
+use domain::{Device, EmbeddingSpace, MemoryBudget, Modality, ModelDigest, Skeleton, SpaceName};
 use torch::{detector::DetectorOptions, network::NetworkError};
 
 /// All loaded models.
@@ -91,6 +91,8 @@ pub struct EncoderOptions {
     pub admission: AdmissionLimits,
     /// Maximum sample sizes.
     pub limits: SampleLimits,
+    /// What pictures take while they are decoded.
+    pub memory: MemoryBudget,
 }
 
 /// A loaded model of any task.
@@ -266,6 +268,7 @@ impl Encoders {
             pool: Arc::clone(pool),
             admission: Arc::clone(&self.admission),
             limits: options.limits,
+            memory: options.memory.clone(),
             service,
             device: options.placements.of(id).device,
             detector: self.detector.clone().filter(|_| of_faces),

@@ -14,14 +14,14 @@ use super::{
     admission::{Admission, ShareId},
     faces::{self, DetectorImage, FaceDetector, PadService},
     preparation::PreparationPool,
-    prepare::{self, AlignError, NetworkInput, Photo, PreparedSample, Preprocessing},
+    prepare::{self, AlignError, NetworkInput, Photo, PictureError, PreparedSample, Preprocessing},
     queue::{QueueSlot, Schedule, Urgency},
     service::Service,
     track,
 };
 use domain::{
-    Alignment, Device, Embedding, EmbeddingError, EmbeddingSpace, Face, Geometry, Modality, PackageCalibration, Pad,
-    Picture, PixelBox, Quality, Sample, SampleContent, SampleReport, SpaceName,
+    Alignment, Device, Embedding, EmbeddingError, EmbeddingSpace, Face, Geometry, MemoryBudget, MemoryShare, Modality,
+    PackageCalibration, Pad, Picture, PixelBox, Quality, Sample, SampleContent, SampleReport, SpaceName,
 };
 use torch::detector::Detection;
 
@@ -41,6 +41,8 @@ pub struct Encoder {
     pub(super) keypoint_channels: usize,
     pub(super) pool: Arc<PreparationPool>,
     pub(super) admission: Arc<Admission>,
+    /// What pictures take while they are decoded.
+    pub(super) memory: MemoryBudget,
     pub(super) limits: SampleLimits,
     pub(super) service: Service<NetworkInput, Vec<f32>>,
     pub(super) device: Device,
@@ -186,11 +188,13 @@ impl Encoder {
     async fn plain(&self, content: SampleContent, parameters: EncodeParameters) -> Result<Encoding, EncoderError> {
         let _permit = self.admission.enter(parameters.share).await?;
         let slot = self.service.take_slot()?;
+        let (memory, _) = self.decoding_memory(prepare::pictures(&content)).await?;
         let (how, limits, keypoints) = (Arc::clone(&self.preprocessing), self.limits, self.keypoint_channels);
         let work = move || prepare::prepare_prompted(&how, keypoints, &content, &limits);
         let span = debug_span!("decode", wait_ms = Empty);
-        let prepared = self.pool.run(parameters.urgency, slot, work).instrument(span).await?;
-        let (slot, PreparedSample { prepared, quality }) = prepared;
+        let prepared = self.pool.run(parameters.urgency, (slot, memory), work).instrument(span).await?;
+        let ((slot, memory), PreparedSample { prepared, quality }) = prepared;
+        drop(memory);
         self.encoding(slot, prepared, quality, parameters).await
     }
 
@@ -198,20 +202,22 @@ impl Encoder {
         let selection = picture.geometry.selection.unwrap_or_default();
         let _permit = self.admission.enter(parameters.share).await?;
         let slots = self.slots(parameters)?;
-        let (photo, found) = self.find(picture, parameters).await?;
+        let (photo, found, memory) = self.find(picture, parameters).await?;
         let face = faces::choose(&faces::encodable(&photo, &found)?, selection, photo.centre())?;
         let how = Arc::clone(&self.preprocessing);
         let checks_liveness = slots.pad_service.is_some();
         let work = move || prepare_face_and_crops(&how, &photo, face, checks_liveness);
         let span = debug_span!("align", wait_ms = Empty);
-        let (slots, ready) = self.pool.run(parameters.urgency, slots, work).instrument(span).await?;
+        let held = (slots, memory);
+        let ((slots, memory), ready) = self.pool.run(parameters.urgency, held, work).instrument(span).await?;
+        drop(memory);
         self.face(slots, ready, parameters).await
     }
 
     async fn all_faces(&self, picture: Picture, parameters: EncodeParameters) -> Result<Vec<Encoding>, EncoderError> {
         let _permit = self.admission.enter(parameters.share).await?;
         let first = self.slots(parameters)?;
-        let (photo, found) = self.find(picture, parameters).await?;
+        let (photo, found, memory) = self.find(picture, parameters).await?;
         let mut faces = faces::encodable(&photo, &found)?;
         if faces.len() > FACES_MAX {
             return Err(SampleError::TooManyFaces { found: faces.len(), limit: FACES_MAX }.into());
@@ -225,7 +231,9 @@ impl Encoder {
             Ok::<_, SampleError>(ready.filter_map(Result::ok).collect::<Vec<_>>())
         };
         let span = debug_span!("align", wait_ms = Empty);
-        let (first, ready) = self.pool.run(parameters.urgency, first, work).instrument(span).await?;
+        let held = (first, memory);
+        let ((first, memory), ready) = self.pool.run(parameters.urgency, held, work).instrument(span).await?;
+        drop(memory);
         if ready.is_empty() {
             return Err(SampleError::NoFace.into());
         }
@@ -267,17 +275,28 @@ impl Encoder {
         Ok(QueueSlots { encode: self.service.take_slot()?, pad_service })
     }
 
-    /// Decodes a photo and detects its faces.
+    /// The memory for decoding pictures one after the other, and the part of it that is not needed once one is decoded. Waits
+    /// while other pictures hold it.
+    async fn decoding_memory(&self, pictures: &[Picture]) -> Result<(MemoryShare, usize), EncoderError> {
+        let [meanwhile, afterwards] = prepare::decoding_memory(pictures, &self.limits);
+        let mut memory = self.memory.share();
+        let too_large = |_| SampleError::Unfit(PictureError::TooMuchMemory { bytes: meanwhile }.into());
+        memory.grow_when_free(meanwhile).await.map_err(too_large)?;
+        Ok((memory, meanwhile - afterwards))
+    }
+
+    /// Decodes a photo and detects its faces. The memory is that of the decoded photo.
     async fn find(
         &self,
         picture: Picture,
         parameters: EncodeParameters,
-    ) -> Result<(Photo, Vec<Detection>), EncoderError> {
+    ) -> Result<(Photo, Vec<Detection>, MemoryShare), EncoderError> {
         let detector = self.detector.as_ref().ok_or(SampleError::Unfit(AlignError::NoDetector.into()))?;
         if picture.geometry.landmarks.is_some() {
             return Err(SampleError::Unfit(AlignError::LandmarksUnused.into()).into());
         }
         let slot = detector.take_slot()?;
+        let (memory, spare) = self.decoding_memory(std::slice::from_ref(&picture)).await?;
         let limits = self.limits;
         let work = move || {
             let photo =
@@ -286,10 +305,13 @@ impl Encoder {
             Ok::<_, SampleError>((photo, detector_image))
         };
         let span = debug_span!("decode", wait_ms = Empty);
-        let (slot, (photo, detector_image)) = self.pool.run(parameters.urgency, slot, work).instrument(span).await?;
+        let held = (slot, memory);
+        let (held, decoded) = self.pool.run(parameters.urgency, held, work).instrument(span).await?;
+        let ((slot, mut memory), (photo, detector_image)) = (held, decoded);
+        memory.shrink(spare);
         let span = debug_span!("detect", model = %detector.name(), wait_ms = Empty, batch = Empty);
         let found = detector.answer(slot, detector_image, parameters.schedule()).instrument(span).await?;
-        Ok((photo, found))
+        Ok((photo, found, memory))
     }
 
     async fn face(

@@ -10,7 +10,7 @@ use super::{
     queue::{EntryFailure, Schedule},
     *,
 };
-use domain::{Alignment, Device, Embedding, Geometry, ImageBytes, Picture, Sample, SampleContent};
+use domain::{Alignment, Device, Embedding, Geometry, ImageBytes, MemoryBudget, Picture, Sample, SampleContent};
 use fixtures::{self as script, ProgramBehaviour};
 use torch::network::synthetic::weights as synthetic_weights;
 
@@ -67,6 +67,7 @@ pub(super) fn rig(packages: &[&str]) -> (tempfile::TempDir, EncoderOptions) {
         preparation_threads: 2,
         admission: AdmissionLimits { in_work_max: 64, wait_max: Duration::from_mins(5) },
         limits: SampleLimits::default(),
+        memory: MemoryBudget::new(64 << 20),
     };
     (models, options)
 }
@@ -192,6 +193,35 @@ async fn bad_samples_fail_alone() {
     assert!(matches!(encode(wrong).await, Err(EncoderError::BadSample(SampleError::OtherModality { .. }))));
     // Each freed its slot, or the only slot would be taken.
     assert!(encode(picture(1)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_picture_waits_for_memory_until_its_deadline() {
+    let (_models, options) = rig(&["model"]);
+    let memory = options.memory.clone();
+    let encoders = Encoders::start(options).await.expect("a package");
+    let encoder = encoders.for_modality(Modality::Person).expect("loaded");
+    let mut others = memory.share();
+    others.grow(60 << 20).expect("free");
+    let brief = encode_parameters(Urgency::Interactive, Instant::now() + Duration::from_millis(30));
+    let late = encoder.encode(picture(1), brief).await;
+    assert!(matches!(late, Err(EncoderError::DeadlinePassed)), "{late:?}");
+    assert_eq!(memory.taken(), 60 << 20);
+    let (encoded, ()) = tokio::join!(encoder.encode(picture(1), now()), async { drop(others) });
+    assert!(encoded.is_ok(), "{encoded:?}");
+    assert_eq!(memory.taken(), 0);
+}
+
+#[tokio::test]
+async fn a_picture_that_takes_more_than_the_memory_is_refused_by_its_header() {
+    let (_models, options) = rig(&["model"]);
+    let encoders = Encoders::start(options).await.expect("a package");
+    let encoder = encoders.for_modality(Modality::Person).expect("loaded");
+    // The header of a lossy WebP of 5000 x 5000 pixels, and nothing of its picture.
+    let mut header = b"RIFF\x1e\0\0\0WEBPVP8 \x0a\0\0\0\x10\x02\0\x9d\x01\x2a".to_vec();
+    header.extend([5000_u16.to_le_bytes(), 5000_u16.to_le_bytes()].concat());
+    let refused = encoder.encode(person(Bytes::from(header)), now()).await.expect_err("275 MB of 60");
+    assert!(refused.to_string().contains("bytes of memory while it is decoded"), "{refused}");
 }
 
 #[tokio::test]

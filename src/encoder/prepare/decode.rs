@@ -5,10 +5,7 @@ use std::io::{Cursor, ErrorKind};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage, metadata::Orientation};
 use thiserror::Error;
 
-use super::SampleLimits;
-
-/// Memory limit of a decoder per pixel: 16-bit RGBA and a second copy.
-const DECODER_BYTES_PER_PIXEL: u64 = 16;
+use super::{SampleLimits, decoding_cost::DecodingCost};
 
 /// Decodes to 8-bit RGB, rotated by its EXIF orientation, without transparency.
 pub(super) fn decode(bytes: &[u8], limits: &SampleLimits) -> Result<RgbImage, PictureError> {
@@ -27,11 +24,19 @@ pub(super) fn decode(bytes: &[u8], limits: &SampleLimits) -> Result<RgbImage, Pi
     }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut allowed = image::Limits::no_limits();
-    allowed.max_alloc = Some(limits.image_pixels_max.saturating_mul(DECODER_BYTES_PER_PIXEL));
+    let memory = match DecodingCost::of(bytes) {
+        Some(DecodingCost { width, height, .. }) if is_too_large(width, height, limits) => {
+            return Err(PictureError::TooManyPixels { width, height, limit: limits.image_pixels_max });
+        }
+        Some(cost) => cost.bytes(),
+        None => DecodingCost::largest(limits.image_pixels_max),
+    };
+    // Metadata is unpacked before the size of the picture is known to the decoder.
+    allowed.max_alloc = Some(memory as u64);
     reader.limits(allowed);
     let mut decoder = reader.into_decoder().map_err(|error| fault(&error))?;
     let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > limits.image_pixels_max {
+    if is_too_large(width, height, limits) {
         return Err(PictureError::TooManyPixels { width, height, limit: limits.image_pixels_max });
     }
     if width == 0 || height == 0 {
@@ -44,6 +49,21 @@ pub(super) fn decode(bytes: &[u8], limits: &SampleLimits) -> Result<RgbImage, Pi
     Ok(picture.into_rgb8())
 }
 
+fn is_too_large(width: u32, height: u32, limits: &SampleLimits) -> bool {
+    u64::from(width) * u64::from(height) > limits.image_pixels_max
+}
+
+/// The memory that a picture takes while it is decoded, and once it is: in bytes, from its header. Zero for one
+/// that is refused without being decoded.
+pub(super) fn decoding_memory(bytes: &[u8], limits: &SampleLimits) -> [usize; 2] {
+    match DecodingCost::of(bytes) {
+        Some(cost) if cost.pixels() > limits.image_pixels_max => [0; 2],
+        Some(cost) => [cost.bytes(), cost.rgb_bytes()],
+        None if image::guess_format(bytes).is_err() => [0; 2],
+        None => [DecodingCost::largest(limits.image_pixels_max); 2],
+    }
+}
+
 /// Why a picture cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PictureError {
@@ -53,6 +73,8 @@ pub enum PictureError {
     TooManyBytes { found: usize, limit: usize },
     #[error("the picture has {width} x {height} pixels, and at most {limit} in total are allowed")]
     TooManyPixels { width: u32, height: u32, limit: u64 },
+    #[error("the picture takes {bytes} bytes of memory while it is decoded, more than this server has for pictures")]
+    TooMuchMemory { bytes: usize },
     #[error("this is not a JPEG, PNG, WebP or PGM picture")]
     UnknownFormat,
     #[error("the picture is incomplete")]

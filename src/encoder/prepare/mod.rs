@@ -5,6 +5,7 @@
 
 mod align;
 mod decode;
+mod decoding_cost;
 pub mod liveness;
 mod photo;
 mod picture;
@@ -59,6 +60,21 @@ impl Default for SampleLimits {
             track_frames_max: 300,
             detect_side_px_max: 1280,
         }
+    }
+}
+
+/// The memory that pictures take while one of them is decoded, and once it is: in bytes, from their headers.
+pub fn decoding_memory(pictures: &[Picture], limits: &SampleLimits) -> [usize; 2] {
+    let of = |picture: &Picture| decode::decoding_memory(&picture.bytes.0, limits);
+    pictures.iter().map(of).max().unwrap_or_default()
+}
+
+/// The pictures of a sample.
+pub fn pictures(content: &SampleContent) -> &[Picture] {
+    match content {
+        SampleContent::Image(picture) => std::slice::from_ref(picture),
+        SampleContent::Track(pictures) => pictures,
+        SampleContent::Skeleton(_) | SampleContent::Embedding { .. } => &[],
     }
 }
 

@@ -140,16 +140,14 @@ impl Replica {
     pub(crate) async fn scrub(&self) -> Removal {
         let in_snapshots = self.scrub_snapshots().await;
         let in_database = match self.store.scrub().await {
-            Ok(Scrubbed::Done) => false,
-            Ok(Scrubbed::Pending) => true,
-            Err(error) => {
-                tracing::warn!(error = %ErrorChain(&error), "deleted bytes are still in the files of the database");
-                true
-            }
+            Ok(Scrubbed::Done) => None,
+            Ok(Scrubbed::Pending) => Some("a reader of the database needs them".to_owned()),
+            Err(error) => Some(ErrorChain(&error).to_string()),
         };
-        let is_pending = in_snapshots || in_database;
+        let is_pending = in_snapshots || in_database.is_some();
         metrics::gauge!(domain::metric::REMOVAL_PENDING).set(f64::from(u8::from(is_pending)));
         let was_pending = self.is_removal_pending.swap(is_pending, Ordering::Relaxed);
+        // Once, and not at each of the attempts that follow.
         if is_pending && !was_pending {
             tracing::warn!(
                 in_snapshots,

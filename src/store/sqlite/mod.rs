@@ -4,10 +4,7 @@ use std::{
     fs::{DirBuilder, OpenOptions},
     path::{Path, PathBuf},
     str::FromStr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -35,8 +32,8 @@ pub(super) use sql::SqlStore;
 type Database = Sqlite;
 type DbConnection = sqlx::SqliteConnection;
 
-/// How long the first attempt to empty the write-ahead log waits for readers. Further attempts do not wait.
-const SCRUB_WAIT: Duration = Duration::from_millis(100);
+/// How long emptying the write-ahead log waits for readers, and all writes with it.
+const SCRUB_WAIT: Duration = Duration::from_millis(20);
 
 /// The connections to one database file.
 ///
@@ -46,11 +43,10 @@ const SCRUB_WAIT: Duration = Duration::from_millis(100);
 pub(crate) struct ConnectionPools {
     writer: SqlitePool,
     readers: SqlitePool,
+    /// Empties the write-ahead log. A connection of its own, because it waits less long than others for a lock.
+    scrubber: SqlitePool,
     health: Arc<WriteHealth>,
     file: DatabaseFile,
-    busy_timeout: Duration,
-    /// The last scrub left deleted bytes in the write-ahead log.
-    is_scrub_pending: AtomicBool,
     /// The folder of a `sqlite::memory:` database; it is removed with the store.
     _scratch: Option<TempDir>,
 }
@@ -71,18 +67,11 @@ impl ConnectionPools {
                 file.clone().journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full),
             )
             .await?;
+        let scrubber = pool(1, options.acquire_timeout).connect_lazy_with(file.clone().busy_timeout(SCRUB_WAIT));
         let readers = pool(options.connections_max, options.acquire_timeout)
             .connect_with(file.pragma("query_only", "ON"))
             .await?;
-        Ok(Self {
-            writer,
-            readers,
-            health: Arc::default(),
-            file: DatabaseFile::at(path)?,
-            busy_timeout: options.acquire_timeout,
-            is_scrub_pending: AtomicBool::new(false),
-            _scratch: scratch,
-        })
+        Ok(Self { writer, readers, scrubber, health: Arc::default(), file: DatabaseFile::at(path)?, _scratch: scratch })
     }
 
     async fn reader(&self) -> Result<PoolConnection<Sqlite>> {
@@ -93,21 +82,12 @@ impl ConnectionPools {
     /// including deleted rows. A reader of this or another process that began before keeps SQLite from doing so.
     async fn scrub(&self) -> Result<Scrubbed> {
         self.file.check()?;
-        let mut writer = self.writer.acquire().await?;
-        // SQLite would wait for readers as long as for a lock, and all writes with it.
-        let wait = if self.is_scrub_pending.load(Ordering::Relaxed) { Duration::ZERO } else { SCRUB_WAIT };
-        set_busy_timeout(&mut writer, wait).await?;
+        // No writer of this process in between: SQLite would wait for it as for a reader.
+        let _writer = self.writer.acquire().await?;
         // One row: whether it was blocked, frames in the log, frames moved.
-        let moved: std::result::Result<(i64, i64, i64), _> =
-            sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *writer).await;
-        if let Err(error) = set_busy_timeout(&mut writer, self.busy_timeout).await {
-            writer.close().await?;
-            return Err(error);
-        }
-        let is_pending = !matches!(moved, Ok((0, _, _)));
-        self.is_scrub_pending.store(is_pending, Ordering::Relaxed);
-        moved?;
-        Ok(if is_pending { Scrubbed::Pending } else { Scrubbed::Done })
+        let (is_blocked, _, _): (i64, i64, i64) =
+            sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.scrubber).await?;
+        Ok(if is_blocked == 0 { Scrubbed::Done } else { Scrubbed::Pending })
     }
 
     /// Begins a write transaction. Immediate, because a transaction that begins as a reader fails instead of waiting
@@ -157,6 +137,7 @@ impl ConnectionPools {
 
     async fn close(&self) {
         self.readers.close().await;
+        self.scrubber.close().await;
         self.writer.close().await;
     }
 }
@@ -170,12 +151,6 @@ impl CommitWitness {
     async fn outcome(&self, error: sqlx::Error) -> Result<()> {
         Err(error.into())
     }
-}
-
-async fn set_busy_timeout(connection: &mut DbConnection, timeout: Duration) -> Result<()> {
-    let set = format!("PRAGMA busy_timeout = {}", timeout.as_millis());
-    sqlx::query(AssertSqlSafe(set)).execute(connection).await?;
-    Ok(())
 }
 
 /// The file that the connections have open.

@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 
@@ -26,6 +26,13 @@ async fn enrolled(store: &Arc<dyn Store>) {
     let mut turn = store.take_turn(collection().uid).await.expect("the turn");
     turn.append(&enrolment(), Timestamp::UNIX_EPOCH).await.expect("appended");
     turn.commit().await.expect("committed");
+}
+
+/// Whether a file has the bytes of the enrolled embedding.
+fn holds_the_embedding(path: &Path) -> bool {
+    let numbers: Vec<u8> = [0.6_f32, 0.8].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let bytes = std::fs::read(path).expect("the file");
+    bytes.windows(numbers.len()).any(|window| window == numbers)
 }
 
 async fn is_enrolled(store: &Arc<dyn Store>) {
@@ -84,11 +91,7 @@ async fn erased_bytes_are_gone_from_the_file() {
     let store = connect(&options(&format!("sqlite:{}", path.display()))).await.expect("connected");
     store.migrate().await.expect("migrated");
     enrolled(&store).await;
-    let numbers: Vec<u8> = [0.6_f32, 0.8].iter().flat_map(|value| value.to_le_bytes()).collect();
-    let contains_numbers = || {
-        let bytes = std::fs::read(&path).expect("the file");
-        bytes.windows(numbers.len()).any(|window| window == numbers)
-    };
+    let contains_numbers = || holds_the_embedding(&path);
 
     store.close().await; // brings the write-ahead log into the file
     assert!(contains_numbers());
@@ -186,12 +189,8 @@ async fn an_erasure_does_not_wait_for_a_reader_and_says_what_it_left() {
     let store = connect(&options(&format!("sqlite:{}", path.display()))).await.expect("connected");
     store.migrate().await.expect("migrated");
     enrolled(&store).await;
-    let numbers: Vec<u8> = [0.6_f32, 0.8].iter().flat_map(|value| value.to_le_bytes()).collect();
     let log = folder.path().join("semblance.db-wal");
-    let log_contains_numbers = || {
-        let bytes = std::fs::read(&log).expect("the write-ahead log");
-        bytes.windows(numbers.len()).any(|window| window == numbers)
-    };
+    let log_contains_numbers = || holds_the_embedding(&log);
     let mut other = SqliteConnection::connect(&format!("sqlite:{}", path.display())).await.expect("connected");
     let mut reader = other.begin().await.expect("begun");
     let _: i64 = sqlx::query_scalar("SELECT count(*) FROM templates").fetch_one(&mut *reader).await.expect("read");
