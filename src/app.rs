@@ -139,12 +139,11 @@ pub struct Loaded {
     pub finds_faces: bool,
 }
 
-/// Starts everything, in order. On return, the server answers requests.
+/// Starts everything, in order, with settings that [`ServeFlags::check`] accepts. On return, the server answers requests.
 ///
 /// # Errors
 /// When a port, the database or a model package cannot be used.
 pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) -> anyhow::Result<Server> {
-    flags.check()?;
     // The ports first: a port in use is the likeliest mistake, and every other check takes longer.
     let http = bind(flags.http_addr, "REST", "SEMBLANCE_HTTP_ADDR").await?;
     let grpc = bind(flags.grpc_addr, "gRPC", "SEMBLANCE_GRPC_ADDR").await?;

@@ -13,6 +13,8 @@ use crate::{
 };
 
 pub(super) async fn run(places: &PlaceFlags, flags: &ServeFlags) -> anyhow::Result<()> {
+    // Before the download of models: a wrong setting is told at once.
+    flags.check()?;
     set_process_limits(flags);
     let metrics = telemetry::start_metrics()?;
     if !flags.no_pull {

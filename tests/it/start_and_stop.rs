@@ -93,6 +93,19 @@ fn a_wrong_setting_is_one_clear_sentence() {
 }
 
 #[test]
+fn a_wrong_setting_is_told_before_models_are_fetched() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut serve = program();
+    serve.arg("serve").env("SEMBLANCE_DATA_DIR", folder.path()).env("SEMBLANCE_MODEL_MIRROR", folder.path());
+    let ended = serve.env("SEMBLANCE_BATCH_MAX", "0").output().expect("the program runs");
+    let said = [ended.stdout, ended.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(!ended.status.success());
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("SEMBLANCE_BATCH_MAX"), "{said}");
+}
+
+#[test]
 fn a_database_that_is_not_migrated_says_what_to_do() {
     assert!(complaint(&[("SEMBLANCE_AUTO_MIGRATE", "false")]).contains("semblance migrate"));
     let folder = tempfile::tempdir().expect("a folder");
