@@ -452,10 +452,9 @@ impl ScanReader<'_> {
             Band::Alternating => &self.alternating[table],
         };
         let codes = codes.as_ref().ok_or(Stop::Damaged)?;
-        let (symbol, length) = codes.symbol(self.bits >> (self.bit_count - 16) & 0xffff).ok_or_else(|| {
-            // Made-up bits are no code.
-            if self.made_up > 0 { Stop::Ends } else { Stop::Damaged }
-        })?;
+        // Made-up bits are no code.
+        let invalid = if self.made_up > 0 { Stop::Ends } else { Stop::Damaged };
+        let (symbol, length) = codes.symbol(self.bits >> (self.bit_count - 16) & 0xffff).ok_or(invalid)?;
         self.skip(u32::from(length))?;
         Ok(symbol)
     }

@@ -67,12 +67,11 @@ fn of_brand(brand: &[u8], compatible: &[u8]) -> &'static str {
     let has = |name: &[u8; 4]| brand == name || compatible.chunks_exact(4).take(16).any(|other| other == name);
     match brand {
         b"crx " => "a camera's raw picture (CR3)",
-        b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" => "a HEIC picture",
+        b"mif1" | b"msf1" if has(b"avif") => "an AVIF picture",
+        b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" | b"mif1" | b"msf1" => "a HEIC picture",
         b"avif" | b"avis" => "an AVIF picture",
         b"qt  " => "a QuickTime video",
         b"M4A " | b"M4B " => "a sound file",
-        b"mif1" | b"msf1" if has(b"avif") => "an AVIF picture",
-        b"mif1" | b"msf1" => "a HEIC picture",
         [b'3', b'g', ..] => "a 3GP video",
         _ => "an MP4 video",
     }
@@ -177,8 +176,8 @@ fn other_file(bytes: &[u8]) -> &'static str {
     }
     match bytes {
         [b'R', b'I', b'F', b'F', _, _, _, _, b'A', b'V', b'I', b' ', ..] => "an AVI video",
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'A', b'V', b'E', ..] => "a sound file",
-        [0xff, 0xf1 | 0xf3 | 0xf9 | 0xfa | 0xfb, ..] => "a sound file",
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'A', b'V', b'E', ..]
+        | [0xff, 0xf1 | 0xf3 | 0xf9 | 0xfa | 0xfb, ..] => "a sound file",
         _ if bytes.get(128..132) == Some(b"DICM") => "a DICOM file",
         _ if bytes.get(257..262) == Some(b"ustar") => "a tar file",
         // Some writers leave bytes in front of the header (ISO 32000-1, annex H).
@@ -206,8 +205,7 @@ fn text(bytes: &[u8]) -> Option<&'static str> {
         [b'<', ..] if has(b"<svg") => "an SVG drawing",
         [b'<', ..] if has(b"<html") || has(b"<!doctype html") || has(b"<head") || has(b"<body") => "an HTML page",
         [b'<', ..] => "an XML or HTML text",
-        [b'{', ..] => "a JSON text",
-        [b'[', ..] => "a JSON text",
+        [b'{' | b'[', ..] => "a JSON text",
         [b'-', b'-', ..] if has(b"content-disposition") => "a multipart form; send it with its Content-Type",
         _ if start.starts_with(b"data:image/") => "a data: URL; send the picture's bytes, or the URL within JSON",
         // How JPEG, PNG, GIF and WebP start in base64.
