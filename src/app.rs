@@ -200,6 +200,7 @@ pub async fn start(places: &PlaceFlags, flags: &ServeFlags, metrics: Metrics) ->
         },
         connections: connection_limits(flags),
         body_threads: cores(),
+        cors_origins: flags.cors_origins.0.clone(),
         metrics: metrics_page,
     };
     let api = Api::new(parts).await;

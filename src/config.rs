@@ -37,6 +37,10 @@ pub struct ServeFlags {
     /// Key of every request, sent as `Authorization: Bearer <key>`; at least 8 characters.
     #[arg(long, env = "SEMBLANCE_API_KEY", hide_env_values = true, hide_default_value = true)]
     pub api_key: Option<Secret>,
+    /// Origins of web pages that may use REST from a browser (CORS), separated by commas, such as `https://app.example`; `*` for
+    /// all. Needs a key, or `allow-anonymous`.
+    #[arg(long, env = "SEMBLANCE_CORS_ORIGINS", default_value = "", hide_default_value = true)]
+    pub cors_origins: Origins,
     /// Without a key, answer programs of this machine. Anybody may use the server through a TCP forwarder on this machine,
     /// or through a proxy that rewrites the host and adds no header: the server cannot tell them from local programs.
     #[arg(long, env = "SEMBLANCE_ALLOW_LOOPBACK", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
@@ -325,6 +329,27 @@ impl<T: FromStr<Err: fmt::Display>> FromStr for PerModel<T> {
     }
 }
 
+/// Origins of web pages, separated by commas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origins(pub Vec<String>);
+
+impl FromStr for Origins {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let origins = text.split(',').map(str::trim).filter(|origin| !origin.is_empty()).map(|origin| {
+            let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            let is_origin = host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '*']));
+            ensure!(
+                (is_origin || origin == "*") && origin.is_ascii(),
+                "{origin:?} is not an origin: write scheme, host and port only, such as https://app.example:8443, or *"
+            );
+            Ok(origin.to_ascii_lowercase())
+        });
+        Ok(Self(origins.collect::<anyhow::Result<_>>()?))
+    }
+}
+
 /// A text that logs and errors do not show.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -387,6 +412,11 @@ impl ServeFlags {
             self.api_key.is_some() || self.allow_loopback || self.allow_anonymous,
             "who may use this server? Set SEMBLANCE_API_KEY to the key of every request, SEMBLANCE_ALLOW_LOOPBACK=true to \
              answer programs of this machine without a key, or SEMBLANCE_ALLOW_ANONYMOUS=true to answer everybody"
+        );
+        ensure!(
+            self.cors_origins.0.is_empty() || self.api_key.is_some() || self.allow_anonymous,
+            "SEMBLANCE_CORS_ORIGINS lets pages of other sites use this server, and without a key it refuses them: set \
+             SEMBLANCE_API_KEY too, or SEMBLANCE_ALLOW_ANONYMOUS=true"
         );
         for (name, value) in [
             ("SEMBLANCE_BODY_BYTES_MAX", limits.body_bytes_max),
@@ -513,6 +543,17 @@ mod tests {
     fn secrets_are_not_shown() {
         let secret = Secret::from("postgres://user:hunter2@host/db");
         assert!(!format!("{secret:?} {secret}").contains("hunter2"));
+    }
+
+    #[test]
+    fn origins_have_a_scheme_and_a_host_and_nothing_else() {
+        let origins: Origins = "https://App.example, http://localhost:3000,".parse().expect("two origins");
+        assert_eq!(origins.0, ["https://app.example", "http://localhost:3000"]);
+        assert_eq!("*".parse::<Origins>().expect("all").0, ["*"]);
+        for wrong in ["app.example", "https://app.example/", "https://*.example", "ftp://x", "https://"] {
+            let error = wrong.parse::<Origins>().expect_err("no origin").to_string();
+            assert!(error.contains(wrong), "{error}");
+        }
     }
 
     #[test]

@@ -25,6 +25,8 @@ use tracing::{Instrument, Span, field::Empty};
 
 use super::{
     access::{AccessRule, Caller},
+    body_pool::BodyPool,
+    compressed_body::{ACCEPTED_ENCODINGS, Compression, Decompressor, ENCODING},
     http::contract,
     metered_body::{MeteredBody, RequestMemory, UploadPace},
     problem::problem,
@@ -74,6 +76,7 @@ pub(super) struct AccessGate {
     pub(super) limits: RequestLimits,
     memory: MemoryBudget,
     upload_pace: UploadPace,
+    pool: BodyPool,
     free: Arc<Semaphore>,
 }
 
@@ -89,8 +92,25 @@ impl AccessGate {
         limits: RequestLimits,
         memory: MemoryBudget,
         upload_pace: UploadPace,
+        pool: BodyPool,
     ) -> Self {
-        Self { access, limits, memory, upload_pace, free: Arc::new(Semaphore::new(limits.in_flight_max)) }
+        Self { access, limits, memory, upload_pace, pool, free: Arc::new(Semaphore::new(limits.in_flight_max)) }
+    }
+
+    /// Lets the messages of an admitted call be decompressed. A client that sends plain messages gets plain answers:
+    /// compressing costs more time than a network of one machine or one rack.
+    fn decompress(&self, request: &mut Request) -> Result<(), Status> {
+        let Some(compression) = Compression::of(request.headers())? else {
+            request.headers_mut().remove(ACCEPTED_ENCODINGS);
+            return Ok(());
+        };
+        request.headers_mut().remove(ENCODING);
+        let memory = request.extensions().get::<RequestMemory>().cloned().expect("each admitted request has it");
+        let bytes_max = self.limits.body_bytes_max;
+        let decompressor = Decompressor { compression, memory, pool: self.pool.clone(), bytes_max };
+        let body = std::mem::take(request.body_mut());
+        *request.body_mut() = decompressor.body(body);
+        Ok(())
     }
 
     /// Sets the principal and the wire of a request, and lets its body take memory as it arrives.
@@ -125,7 +145,7 @@ fn is_stream(path: &str) -> bool {
 
 /// Admits a gRPC call.
 pub(super) async fn admit_grpc(State(gate): State<Arc<AccessGate>>, mut request: Request, next: Next) -> Response {
-    match gate.admit(&mut request, Wire::Grpc) {
+    match gate.admit(&mut request, Wire::Grpc).and_then(|held| gate.decompress(&mut request).map(|()| held)) {
         Ok(_admitted) => {
             let span = span(Wire::Grpc, &request);
             next.run(request).instrument(span).await

@@ -64,6 +64,14 @@ impl RequestMemory {
         self.0.lock().shrink(bytes);
     }
 
+    /// Takes the memory of so many bytes of the body.
+    ///
+    /// # Errors
+    /// As [`RequestMemory::take`].
+    pub(super) fn take_body(&self, bytes: usize) -> Result<(), Status> {
+        self.take(bytes.saturating_mul(TAKEN_PER_BYTE))
+    }
+
     /// Gives back the memory of so many bytes of the body.
     pub(super) fn give_back_body(&self, bytes: usize) {
         self.give_back(bytes.saturating_mul(TAKEN_PER_BYTE));

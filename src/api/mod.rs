@@ -13,6 +13,7 @@
 mod access;
 mod body_pool;
 pub mod client;
+mod compressed_body;
 mod grpc;
 mod http;
 mod layers;
@@ -33,11 +34,12 @@ use std::{
     time::Duration,
 };
 
-use ::http::{StatusCode, header};
+use ::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::{Router, middleware, routing::get};
 use tokio::net::TcpListener;
-use tonic::service::Routes;
+use tonic::{codec::CompressionEncoding, service::Routes};
 use tonic_health::server::HealthReporter;
+use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
 pub use access::AccessRule;
 pub use layers::RequestLimits;
@@ -53,6 +55,11 @@ use layers::{AccessGate, Wire};
 /// The interval of HTTP/2 pings on an idle connection. A peer that does not answer is gone.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
+/// How long a browser may keep the answer to a preflight.
+const PREFLIGHT_AGE: Duration = Duration::from_mins(10);
+/// The largest message of a health probe: the name of a service.
+const HEALTH_MESSAGE_BYTES_MAX: usize = 1024;
+
 /// What the API is built from.
 pub struct ApiParts {
     pub matcher: Matcher,
@@ -64,6 +71,8 @@ pub struct ApiParts {
     pub connections: ConnectionLimits,
     /// The threads that work on large bodies at once.
     pub body_threads: usize,
+    /// Origins of web pages that may use REST: `https://app.example`, or `*` for all. None by default.
+    pub cors_origins: Vec<String>,
     /// Renders the metrics page.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
 }
@@ -88,28 +97,40 @@ impl Readiness {
     /// The server is ready for requests.
     pub async fn open(&self) {
         self.ready.store(true, Ordering::Release);
-        self.health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+        self.set_health(tonic_health::ServingStatus::Serving).await;
     }
 
     /// The server is about to stop: load balancers should choose another. Requests are still served.
     pub async fn close(&self) {
         self.ready.store(false, Ordering::Release);
-        self.health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        self.set_health(tonic_health::ServingStatus::NotServing).await;
+    }
+
+    /// The health of the whole server, which has no name, and of each service by its own.
+    async fn set_health(&self, status: tonic_health::ServingStatus) {
+        self.health.set_service_status("", status).await;
+        for service in http::contract().services() {
+            self.health.set_service_status(service.full_name(), status).await;
+        }
     }
 
     /// Ends the calls that would otherwise never end: health watches, and streams, which take no more batches.
     pub async fn end(&mut self) {
         self.streams.end();
         self.health.clear_service_status("").await;
+        for service in http::contract().services() {
+            self.health.clear_service_status(service.full_name()).await;
+        }
     }
 }
 
 impl Api {
     /// Joins services, layers and the gateway. Starts not ready.
     pub async fn new(parts: ApiParts) -> Self {
-        let ApiParts { matcher, access, limits, memory, upload_pace, connections, body_threads, metrics } = parts;
-        let gate = Arc::new(AccessGate::new(access, limits, memory, upload_pace));
+        let ApiParts { matcher, access, limits, memory, upload_pace, connections, body_threads, cors_origins, metrics } =
+            parts;
         let pool = BodyPool::new(body_threads);
+        let gate = Arc::new(AccessGate::new(access, limits, memory, upload_pace, pool.clone()));
         let (health, health_service) = tonic_health::server::health_reporter();
         let streams = Streams::default();
         let readiness = Readiness { ready: Arc::default(), health, streams: streams.clone() };
@@ -122,9 +143,13 @@ impl Api {
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .expect("the build wrote the descriptors");
-        // Health needs no principal: a health probe has none.
+        // Health needs no principal: a health probe has none. Its messages hold a name.
+        let health_service = health_service
+            .accept_compressed(CompressionEncoding::Gzip)
+            .max_decoding_message_size(HEALTH_MESSAGE_BYTES_MAX);
         let grpc = Router::new()
             .merge(services.clone())
             .merge(Routes::new(reflection).into_axum_router().reset_fallback())
@@ -135,6 +160,7 @@ impl Api {
             .layer(middleware::from_fn_with_state(gate, layers::admit_rest))
             .merge(http::documents())
             .merge(operator_pages(readiness.clone(), replica, metrics));
+        let rest = if cors_origins.is_empty() { rest } else { rest.layer(cors(&cors_origins)) };
         Self { rest, grpc, connections: Arc::new(OpenConnections::new(connections)), readiness }
     }
 
@@ -166,6 +192,30 @@ impl Api {
     ) -> impl Future<Output = ()> + Send + use<S> {
         listener::serve(socket, self.grpc.clone(), Wire::Grpc, self.connections(), stop)
     }
+}
+
+/// Lets pages of these origins use REST (Fetch standard, CORS protocol). Preflights need no key.
+fn cors(origins: &[String]) -> CorsLayer {
+    let origins = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::from(Any)
+    } else {
+        AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
+    };
+    let idempotency_key = HeaderName::from_static("idempotency-key");
+    let request_timeout = HeaderName::from_static("request-timeout");
+    CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::ACCEPT,
+            header::IF_MATCH,
+            idempotency_key,
+            request_timeout,
+        ])
+        .expose_headers([header::RETRY_AFTER])
+        .max_age(PREFLIGHT_AGE)
 }
 
 /// Pages for operators: liveness, readiness, metrics. They need no access and show nothing about a person.

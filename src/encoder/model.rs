@@ -4,7 +4,10 @@
 //! face is aligned and encoded, and scored for presentation attacks if requested. The frames of a track follow the same
 //! path and are pooled.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use tracing::{Instrument, debug_span, field::Empty};
@@ -14,7 +17,7 @@ use super::{
     admission::{Admission, ShareId},
     faces::{self, DetectorImage, FaceDetector, PadService},
     preparation::PreparationPool,
-    prepare::{self, AlignError, NetworkInput, Photo, PictureError, PreparedSample, Preprocessing},
+    prepare::{self, AlignError, NetworkInput, Photo, PictureError, PreparedSample, Preprocessing, Turn},
     queue::{QueueSlot, Schedule, Urgency},
     service::Service,
     track,
@@ -24,6 +27,23 @@ use domain::{
     PackageCalibration, Pad, Picture, PixelBox, Quality, Sample, SampleContent, SampleReport, SpaceName,
 };
 use torch::detector::Detection;
+
+/// A face that is found upright with this score is not looked for in the turned picture. Upright faces of photos have
+/// .9999 (median); what is taken for one in pictures upside down has .90.
+const UPRIGHT_SCORE_MIN: f32 = 0.99;
+/// The lowest score of a face in a turned picture.
+const TURNED_SCORE_MIN: f32 = 0.999;
+/// When to try again if no memory is left to turn a photo.
+const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Where a face is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looks {
+    /// In frames of tracks, where a frame without a face is common, and in regions, which their sender knows.
+    Upright,
+    /// In the turned picture too, when no face is found upright.
+    Turned,
+}
 
 /// Frames of one track in progress at once: enough to fill a batch, few enough to leave slots for others.
 const FRAMES_AT_ONCE: usize = 16;
@@ -131,7 +151,7 @@ impl Encoder {
                 SampleContent::Track(pictures) if self.space.modality != Modality::Gait => {
                     self.track(pictures, parameters).await
                 }
-                SampleContent::Image(picture) => self.picture(picture, parameters).await,
+                SampleContent::Image(picture) => self.picture(picture, parameters, Looks::Turned).await,
                 content => self.plain(content, parameters).await,
             }
         };
@@ -176,9 +196,14 @@ impl Encoder {
         asked && self.preprocessing.aligns()
     }
 
-    async fn picture(&self, picture: Picture, parameters: EncodeParameters) -> Result<Encoding, EncoderError> {
+    async fn picture(
+        &self,
+        picture: Picture,
+        parameters: EncodeParameters,
+        looks: Looks,
+    ) -> Result<Encoding, EncoderError> {
         if self.looks_for_faces(&picture.geometry) {
-            self.photo(picture, parameters).await
+            self.photo(picture, parameters, looks).await
         } else {
             self.plain(SampleContent::Image(picture), parameters).await
         }
@@ -198,11 +223,16 @@ impl Encoder {
         self.encoding(slot, prepared, quality, parameters).await
     }
 
-    async fn photo(&self, picture: Picture, parameters: EncodeParameters) -> Result<Encoding, EncoderError> {
+    async fn photo(
+        &self,
+        picture: Picture,
+        parameters: EncodeParameters,
+        looks: Looks,
+    ) -> Result<Encoding, EncoderError> {
         let selection = picture.geometry.selection.unwrap_or_default();
         let _permit = self.admission.enter(parameters.share).await?;
         let slots = self.slots(parameters)?;
-        let (photo, found, memory) = self.find(picture, parameters).await?;
+        let (photo, found, memory) = self.find(picture, parameters, looks).await?;
         let face = faces::choose(&faces::encodable(&photo, &found)?, selection, photo.centre())?;
         let how = Arc::clone(&self.preprocessing);
         let checks_liveness = slots.pad_service.is_some();
@@ -217,7 +247,7 @@ impl Encoder {
     async fn all_faces(&self, picture: Picture, parameters: EncodeParameters) -> Result<Vec<Encoding>, EncoderError> {
         let _permit = self.admission.enter(parameters.share).await?;
         let first = self.slots(parameters)?;
-        let (photo, found, memory) = self.find(picture, parameters).await?;
+        let (photo, found, memory) = self.find(picture, parameters, Looks::Turned).await?;
         let mut faces = faces::encodable(&photo, &found)?;
         if faces.len() > FACES_MAX {
             return Err(SampleError::TooManyFaces { found: faces.len(), limit: FACES_MAX }.into());
@@ -254,14 +284,15 @@ impl Encoder {
         if all > limit {
             return Err(SampleError::TooManyFrames { found: all, limit }.into());
         }
-        let frame = async |(at, picture): (usize, Picture)| match self.picture(picture, parameters).await {
-            Ok(encoding) => Ok(Some(encoding)),
-            Err(EncoderError::BadSample(problem)) if problem.is_a_poor_frame() => Ok(None),
-            Err(EncoderError::BadSample(problem)) => {
-                Err(EncoderError::BadSample(SampleError::Frame { frame: at, problem: Box::new(problem) }))
-            }
-            Err(error) => Err(error),
-        };
+        let frame =
+            async |(at, picture): (usize, Picture)| match self.picture(picture, parameters, Looks::Upright).await {
+                Ok(encoding) => Ok(Some(encoding)),
+                Err(EncoderError::BadSample(problem)) if problem.is_a_poor_frame() => Ok(None),
+                Err(EncoderError::BadSample(problem)) => {
+                    Err(EncoderError::BadSample(SampleError::Frame { frame: at, problem: Box::new(problem) }))
+                }
+                Err(error) => Err(error),
+            };
         let frames = stream::iter(pictures.into_iter().enumerate()).map(frame).buffered(FRAMES_AT_ONCE);
         let frames: Vec<Option<Encoding>> = frames.try_collect().await?;
         let seen: Vec<Encoding> = frames.into_iter().flatten().collect();
@@ -290,11 +321,13 @@ impl Encoder {
         &self,
         picture: Picture,
         parameters: EncodeParameters,
+        looks: Looks,
     ) -> Result<(Photo, Vec<Detection>, MemoryShare), EncoderError> {
         let detector = self.detector.as_ref().ok_or(SampleError::Unfit(AlignError::NoDetector.into()))?;
         if picture.geometry.landmarks.is_some() {
             return Err(SampleError::Unfit(AlignError::LandmarksUnused.into()).into());
         }
+        let looks = if picture.geometry.region.is_some() { Looks::Upright } else { looks };
         let slot = detector.take_slot()?;
         let (memory, spare) = self.decoding_memory(std::slice::from_ref(&picture)).await?;
         let limits = self.limits;
@@ -311,7 +344,49 @@ impl Encoder {
         memory.shrink(spare);
         let span = debug_span!("detect", model = %detector.name(), wait_ms = Empty, batch = Empty);
         let found = detector.answer(slot, detector_image, parameters.schedule()).instrument(span).await?;
-        Ok((photo, found, memory))
+        if looks == Looks::Upright || best_score(&found) >= UPRIGHT_SCORE_MIN {
+            return Ok((photo, found, memory));
+        }
+        self.find_turned(detector, (photo, found, memory), parameters).await
+    }
+
+    /// Looks at a photo turned, for cameras and programs leave out the orientation. Three more detections at most. What was
+    /// found upright stays unless a turn shows a face with a higher score, and a high one.
+    async fn find_turned(
+        &self,
+        detector: &FaceDetector,
+        (mut photo, found, mut memory): (Photo, Vec<Detection>, MemoryShare),
+        parameters: EncodeParameters,
+    ) -> Result<(Photo, Vec<Detection>, MemoryShare), EncoderError> {
+        let mut best: Option<(Turn, Vec<Detection>)> = None;
+        for turn in Turn::ALL {
+            let slot = detector.take_slot()?;
+            let work = move || {
+                let turned = DetectorImage(photo.turned_detector_picture(turn));
+                Ok::<_, SampleError>((photo, turned))
+            };
+            let span = debug_span!("turn", wait_ms = Empty);
+            let held = self.pool.run(parameters.urgency, (slot, memory), work).instrument(span).await?;
+            let ((slot, held_memory), (same, turned)) = held;
+            (photo, memory) = (same, held_memory);
+            let span = debug_span!("detect", model = %detector.name(), wait_ms = Empty, batch = Empty);
+            let seen = detector.answer(slot, turned, parameters.schedule()).instrument(span).await?;
+            let least = best.as_ref().map_or(best_score(&found).max(TURNED_SCORE_MIN), |(_, best)| best_score(best));
+            if best_score(&seen) >= least {
+                best = Some((turn, seen));
+            }
+        }
+        let Some((turn, mut seen)) = best else { return Ok((photo, found, memory)) };
+        // Weak detections of a turned picture are mostly none.
+        seen.retain(|face| face.score >= TURNED_SCORE_MIN);
+        let bytes = photo.bytes();
+        let full = |_| EncoderError::QueueFull { model: detector.name().clone(), retry_after: MEMORY_RETRY_AFTER };
+        memory.grow(bytes).map_err(full)?;
+        let work = move || Ok::<_, SampleError>(photo.turned(turn));
+        let span = debug_span!("turn", wait_ms = Empty);
+        let (mut memory, photo) = self.pool.run(parameters.urgency, memory, work).instrument(span).await?;
+        memory.shrink(bytes);
+        Ok((photo, seen, memory))
     }
 
     async fn face(
@@ -372,7 +447,11 @@ fn prepare_face_and_crops(
     let ready = prepare::prepare_face(how, photo, &face)?;
     let PixelBox { left, top, width, height } = face.bounds;
     let crops = checks_liveness.then(|| prepare::liveness::crops(photo.picture(), [left, top, width, height]));
-    Ok(PreparedFace { face, ready, crops })
+    Ok(PreparedFace { face: photo.as_sent(face), ready, crops })
+}
+
+fn best_score(found: &[Detection]) -> f32 {
+    found.iter().map(|face| face.score).fold(0.0, f32::max)
 }
 
 async fn in_time<T>(deadline: Instant, work: impl Future<Output = Result<T, EncoderError>>) -> Result<T, EncoderError> {

@@ -15,7 +15,8 @@ pub enum SampleError {
     #[error("the model finds no features in this sample; send one that shows the subject")]
     Featureless,
     #[error(
-        "no face was found in the picture; send one that shows it larger, or an aligned crop with alignment \"aligned\""
+        "no face was found in the picture, upright or turned; send one that shows it larger and upright, or an aligned crop with \
+         alignment \"aligned\""
     )]
     NoFace,
     #[error("the face is cut by the picture's border; send a picture that shows the whole face")]

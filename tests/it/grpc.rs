@@ -5,7 +5,7 @@ use semblance::api::proto::{
     collection_service_client::CollectionServiceClient, identity_service_client::IdentityServiceClient,
 };
 use tokio_stream::StreamExt;
-use tonic::Code;
+use tonic::{Code, codec::CompressionEncoding};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
@@ -21,6 +21,10 @@ async fn health_and_reflection_answer() {
     let server = Server::start(&home, &Start::default());
     let mut health = HealthClient::new(server.channel().await);
     let status = health.check(HealthCheckRequest::default()).await.expect("healthy").into_inner().status();
+    assert_eq!(status, ServingStatus::Serving);
+
+    let service = "semblance.v1.RecognitionService".to_owned();
+    let status = health.check(HealthCheckRequest { service }).await.expect("healthy").into_inner().status();
     assert_eq!(status, ServingStatus::Serving);
 
     let mut reflection = ServerReflectionClient::new(server.channel().await);
@@ -46,6 +50,44 @@ async fn health_and_reflection_answer() {
     ] {
         assert!(names.contains(&format!("semblance.v1.{service}").as_str()), "{names:?}");
     }
+}
+
+#[tokio::test]
+async fn reflection_knows_the_details_of_errors() {
+    let home = Home::new(&Database::Sqlite).await;
+    let server = Server::start(&home, &Start::default());
+    let mut reflection = ServerReflectionClient::new(server.channel().await);
+    for symbol in ["google.rpc.ErrorInfo", "google.rpc.BadRequest", "google.rpc.RetryInfo"] {
+        let request = Some(MessageRequest::FileContainingSymbol(symbol.to_owned()));
+        let ask = ServerReflectionRequest { host: String::new(), message_request: request };
+        let answers = reflection.server_reflection_info(tokio_stream::iter([ask])).await.expect("answered");
+        let answer = answers.into_inner().next().await.expect("one").expect("well").message_response;
+        assert!(matches!(answer, Some(MessageResponse::FileDescriptorResponse(_))), "{symbol}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn clients_with_compression_are_answered_compressed_and_bombs_are_refused() {
+    let home = Home::new(&Database::Sqlite).await;
+    let server = Server::start(&home, &Start::default());
+    for encoding in [CompressionEncoding::Gzip, CompressionEncoding::Zstd] {
+        let client = CollectionServiceClient::new(server.channel().await);
+        let mut client = client.send_compressed(encoding).accept_compressed(encoding);
+        let answered = client.list_collections(ListCollectionsRequest::default()).await.expect("answered");
+        assert!(answered.metadata().contains_key("grpc-encoding"), "{encoding:?}: {:?}", answered.metadata());
+        let bomb = CreateCollectionRequest { collection_id: "a".repeat(33 << 20), ..Default::default() };
+        let refused = client.create_collection(bomb).await.expect_err("33 MiB in a few kilobytes");
+        assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
+        assert!(refused.message().contains("decompressed"), "{refused}");
+        assert_eq!(
+            client.list_collections(ListCollectionsRequest::default()).await.expect("still").into_inner(),
+            answered.into_inner()
+        );
+    }
+    // A client without compression is answered plain, although its library could read gzip.
+    let mut plain = CollectionServiceClient::new(server.channel().await).accept_compressed(CompressionEncoding::Gzip);
+    let answered = plain.list_collections(ListCollectionsRequest::default()).await.expect("answered");
+    assert!(!answered.metadata().contains_key("grpc-encoding"), "{:?}", answered.metadata());
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ mod made_up;
 mod observability;
 mod operations;
 mod photos;
+mod picture_kinds;
 mod posterior;
 mod provisional;
 mod recognition;

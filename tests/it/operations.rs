@@ -69,6 +69,15 @@ async fn who_is_enrolled_twice_is_found_and_who_is_erased_goes_from_what_was_fou
     let template = pairs[1]["templates"][1].as_str().expect("a name");
     assert!(template.starts_with("collections/staff/identities/alicia/templates/"), "{template}");
 
+    // Page by page it is the same.
+    let first = server.expect(Method::GET, &format!("{find}?pageSize=1"), None).await;
+    assert_eq!(first["duplicates"]["pairs"], json!([pairs[0]]));
+    let token = first["nextPageToken"].as_str().expect("there is another page");
+    let last = server.expect(Method::GET, &format!("{find}?pageSize=1&pageToken={token}"), None).await;
+    assert_eq!((&last["duplicates"]["pairs"], &last["nextPageToken"]), (&json!([pairs[1]]), &json!("")));
+    let (status, _) = server.ask(Method::GET, &format!("{cluster}?pageToken={token}"), None).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "the token is of another operation");
+
     let clustered = done(&server, &cluster).await;
     let clusters = &clustered["clusters"];
     let sizes: Vec<usize> = clusters["clusters"].as_array().expect("a list").iter().map(members).collect();

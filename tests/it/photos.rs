@@ -165,6 +165,38 @@ async fn a_photo_of_a_photo_is_no_person_on_real_data() {
     home.tidy().await;
 }
 
+/// The photo is stored on its side with EXIF orientation 6. Encoded anew it has no EXIF.
+#[tokio::test]
+#[ignore = "needs SEMBLANCE_TEST_DATA"]
+async fn a_photo_on_its_side_without_exif_shows_its_face_on_real_data() {
+    let data = testing::data();
+    let (home, server) = server().await;
+    let stored = std::fs::read(data.join("face/sets/antispoof_samples/image_T1.jpg")).expect("readable");
+    let sideways = image::load_from_memory(&stored).expect("a picture").into_rgb8();
+    let upright = imageops::rotate90(&sideways);
+    let path = "/v1/templates:extract?modality=face&faceSelection=largest";
+    let client = RecognitionServiceClient::new(server.channel().await);
+    let expected = extract(&client, face(jpeg(&upright)), FaceSelection::Largest).await.expect("a face");
+    for (name, picture) in [
+        ("a quarter", sideways.clone()),
+        ("three quarters", imageops::rotate180(&sideways)),
+        ("half", imageops::rotate180(&upright)),
+    ] {
+        let found = extract(&client, face(jpeg(&picture)), FaceSelection::Largest).await;
+        let found = found.unwrap_or_else(|refused| panic!("{name}: {refused}"));
+        let similarity = cosine(values(&expected), values(&found));
+        println!("turned by {name}: {similarity}");
+        assert!(similarity > 0.95, "{name}: {similarity}");
+        let bounds = found.report.and_then(|report| report.face).expect("found").r#box;
+        let [width, height] = [picture.width(), picture.height()].map(|side| side as f32);
+        assert!(bounds[0] + bounds[2] <= width + 9.0 && bounds[1] + bounds[3] <= height + 9.0, "{name}: {bounds:?}");
+    }
+    let (status, problem) = post(&server, path, jpeg(&RgbImage::from_pixel(300, 200, image::Rgb([90, 90, 90])))).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("NO_FACE")), "{problem}");
+    drop(server);
+    home.tidy().await;
+}
+
 /// Three people side by side on a grey wall, the middle one smaller.
 fn group(data: &Path) -> RgbImage {
     let mut wall = RgbImage::from_pixel(900, 300, image::Rgb([110, 110, 110]));

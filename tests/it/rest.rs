@@ -463,3 +463,43 @@ async fn an_expired_identity_is_nobody() {
     let found = server.expect(Method::POST, "/v1/collections/staff/identities:search", Some(probe)).await;
     assert_eq!(found["candidates"][0]["identity"], "collections/staff/identities/again");
 }
+
+#[tokio::test]
+async fn pages_of_listed_origins_may_use_rest_and_others_may_not() {
+    let home = Home::new(&Database::Sqlite).await;
+    let env = [("SEMBLANCE_API_KEY", "a long key"), ("SEMBLANCE_CORS_ORIGINS", "https://app.example")];
+    let server = Server::start(&home, &Start { env: &env, ..Start::default() });
+    let preflight = async |origin: &str| {
+        let request = server.request(Method::OPTIONS, "/v1/templates:extract").header("origin", origin);
+        let request = request.header("access-control-request-method", "POST");
+        request.header("access-control-request-headers", "authorization,content-type").send().await.expect("answered")
+    };
+    let allowed = preflight("https://app.example").await;
+    assert_eq!(allowed.status(), StatusCode::OK);
+    assert_eq!(allowed.headers()["access-control-allow-origin"], "https://app.example");
+    assert!(allowed.headers()["access-control-allow-headers"].to_str().expect("text").contains("authorization"));
+    let other = preflight("https://evil.example").await;
+    assert_eq!(other.headers().get("access-control-allow-origin"), None);
+    let models = server.request(Method::GET, "/v1/models").header("origin", "https://app.example");
+    let models = models.bearer_auth("a long key").send().await.expect("answered");
+    assert_eq!(
+        (models.status(), models.headers()["access-control-allow-origin"].as_bytes()),
+        (StatusCode::OK, &b"https://app.example"[..])
+    );
+}
+
+#[tokio::test]
+async fn documents_work_behind_a_path_prefix_and_head_is_answered_as_get() {
+    let home = Home::new(&Database::Sqlite).await;
+    let server = Server::start(&home, &Start::default());
+    let page = server.request(Method::GET, "/docs").send().await.expect("answered").text().await.expect("a page");
+    assert!(page.contains("fetch(\"openapi.json\")") && !page.contains("\"/openapi.json\""), "relative addresses");
+    let openapi = server.expect(Method::GET, "/openapi.json", None).await;
+    assert_eq!(openapi["servers"], json!([{"url": "."}]));
+    let root = server.request(Method::GET, "/").send().await.expect("answered");
+    assert_eq!((root.status(), root.url().path()), (StatusCode::OK, "/docs"), "redirected");
+    let head = server.request(Method::HEAD, "/v1/models").send().await.expect("answered");
+    assert_eq!(head.status(), StatusCode::OK);
+    let asked = server.request(Method::GET, "/v1/models").header("accept", "application/json; enum=name");
+    assert_eq!(answer(asked).await.0, StatusCode::OK);
+}

@@ -1,4 +1,4 @@
-//! Many enrollments over one stream of batches. A call of REST is a stream of one batch.
+//! Many enrollments: over one stream of batches, or in one batch.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -77,6 +77,15 @@ impl Services {
             services.clone().answer_batch(context, arrived, memory.clone())
         });
         Ok(answers.buffered(BATCHES_IN_PROGRESS_MAX).boxed())
+    }
+
+    /// Enrolls the one batch of a call. The request holds its memory until its answer.
+    pub(super) async fn answer_one_batch(
+        &self,
+        request: Request<proto::BatchEnrollRequest>,
+    ) -> Result<proto::BatchEnrollResponse, Status> {
+        let context = wire::context(&request);
+        self.clone().answer_batch(context, Ok(request.into_inner()), None).await
     }
 
     async fn answer_batch(

@@ -82,6 +82,13 @@ impl IdentityService for Services {
     ) -> Result<Response<Outcomes>, Status> {
         respond(self.open_stream(request))
     }
+
+    async fn enroll_batch(
+        &self,
+        request: Request<proto::BatchEnrollRequest>,
+    ) -> Result<Response<proto::BatchEnrollResponse>, Status> {
+        self.answer_one_batch(request).await.map(Response::new)
+    }
 }
 
 impl Services {

@@ -16,7 +16,7 @@ mod templates;
 pub(super) use batch::Streams;
 
 use axum::Router;
-use tonic::{Request, Response, Status, service::Routes};
+use tonic::{Request, Response, Status, codec::CompressionEncoding, service::Routes};
 
 use super::{
     body_pool::BodyPool,
@@ -73,18 +73,29 @@ impl Services {
     /// All services of the contract, without layers.
     pub(super) fn into_router(self, message_bytes_max: usize) -> Router {
         let services = || self.clone();
-        let limits = message_bytes_max;
         let mut routes = Routes::builder();
-        routes
-            .add_service(CollectionServiceServer::new(services()).max_decoding_message_size(limits))
-            .add_service(CalibrationServiceServer::new(services()).max_decoding_message_size(limits))
-            .add_service(IdentityServiceServer::new(services()).max_decoding_message_size(limits))
-            .add_service(TemplateServiceServer::new(services()).max_decoding_message_size(limits))
-            .add_service(RecognitionServiceServer::new(services()).max_decoding_message_size(limits))
-            .add_service(DecisionServiceServer::new(services()).max_decoding_message_size(limits))
-            .add_service(ReviewServiceServer::new(services()).max_decoding_message_size(limits))
-            .add_service(OperationServiceServer::new(services()).max_decoding_message_size(limits))
-            .add_service(ModelServiceServer::new(services()).max_decoding_message_size(limits));
+        // A call that asks for it gets its answer compressed.
+        macro_rules! add {
+            ($($server:ident),* $(,)?) => {$(
+                routes.add_service(
+                    $server::new(services())
+                        .max_decoding_message_size(message_bytes_max)
+                        .send_compressed(CompressionEncoding::Zstd)
+                        .send_compressed(CompressionEncoding::Gzip),
+                );
+            )*};
+        }
+        add!(
+            CollectionServiceServer,
+            CalibrationServiceServer,
+            IdentityServiceServer,
+            TemplateServiceServer,
+            RecognitionServiceServer,
+            DecisionServiceServer,
+            ReviewServiceServer,
+            OperationServiceServer,
+            ModelServiceServer,
+        );
         routes.routes().into_axum_router()
     }
 }

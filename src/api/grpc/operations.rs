@@ -6,7 +6,7 @@ use super::{Services, respond};
 use crate::{
     api::{
         proto::{self, operation_service_server::OperationService},
-        wire::{self, CollectionName, OperationName, PageRequest},
+        wire::{self, CollectionName, FindingsPage, OperationName, PageRequest},
     },
     matcher::{Context, Fault, Listing, Removal, SurveyDraft},
 };
@@ -32,7 +32,7 @@ impl OperationService for Services {
         &self,
         request: Request<proto::GetOperationRequest>,
     ) -> Result<Response<proto::Operation>, Status> {
-        respond(self.answer_get_operation(&request.into_inner().name).await)
+        respond(self.answer_get_operation(request.into_inner()).await)
     }
 
     async fn list_operations(
@@ -110,11 +110,22 @@ impl Services {
         Ok(wire::operation(&collection, &self.matcher.begin_survey(context, draft).await?))
     }
 
-    async fn answer_get_operation(&self, name: &str) -> Result<proto::Operation, Fault> {
-        let OperationName { collection, operation } = OperationName::parse("name", name)?;
+    async fn answer_get_operation(&self, request: proto::GetOperationRequest) -> Result<proto::Operation, Fault> {
+        let OperationName { collection, operation } = OperationName::parse("name", &request.name)?;
+        let list = format!("{} findings", request.name);
+        let asked = PageRequest::parse(request.page_size, &request.page_token, &list)?;
+        let skipped = asked.after.as_deref().and_then(|after| after.parse().ok()).unwrap_or_default();
+        let limit = if request.page_size == 0 { usize::MAX } else { asked.limit as usize };
+        let page = FindingsPage { skipped, limit };
         let shown = self.matcher.operations.operation(&collection, operation).await?;
         // An operation may hold 20,000 findings, each with two names: too much work for the reactor.
-        self.pool.run(move || wire::shown_operation(&collection, &shown)).await
+        let show = move || {
+            let mut shown = wire::shown_operation(&collection, &shown);
+            let next = page.cut(&mut shown).map(|before| before.to_string());
+            shown.next_page_token = wire::token(next, &list);
+            shown
+        };
+        self.pool.run(show).await
     }
 
     async fn answer_list_operations(

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use http::{HeaderMap, header};
+use percent_encoding::percent_decode_str;
 use prost_reflect::{
     DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value as Field,
     prost_types::Timestamp,
@@ -18,6 +20,7 @@ use crate::matcher::Fault;
 
 /// The deepest nesting of a body; the deepest message of the contract needs 6.
 const DEPTH_MAX: usize = 16;
+const FIELD_MASK: &str = "google.protobuf.FieldMask";
 
 /// Reads JSON. A key that stands twice in an object is an error: programs differ in which of the values they take.
 ///
@@ -98,6 +101,25 @@ impl<'de> Visitor<'de> for UniqueKeys {
     }
 }
 
+/// How answers write values of enums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EnumForm {
+    /// `face`
+    Word,
+    /// `MODALITY_FACE`, as ProtoJSON has it and parsers made from the contract read it.
+    Name,
+}
+
+impl EnumForm {
+    /// `Accept: application/json; enum=name` asks for names.
+    pub(super) fn asked(headers: &HeaderMap) -> Self {
+        let is_name = |parameter: &str| parameter.trim().eq_ignore_ascii_case("enum=name");
+        let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+        let asks = accepted.flat_map(|accept| accept.split(',')).any(|range| range.split(';').skip(1).any(is_name));
+        if asks { Self::Name } else { Self::Word }
+    }
+}
+
 /// Reads a message from JSON.
 ///
 /// # Errors
@@ -167,7 +189,6 @@ fn normalize_map(field: &FieldDescriptor, json: &mut Value, path: &str, depth: u
 
 fn normalize_value(kind: &Kind, json: &mut Value, path: &str, depth: usize) -> Result<(), Fault> {
     match (kind, &mut *json) {
-        (Kind::Message(message), json) => normalize_message(message, json, path, depth + 1),
         (Kind::Enum(descriptor), Value::String(word)) => {
             *word = name_of(descriptor, word).ok_or_else(|| {
                 let words: Vec<String> = descriptor.values().skip(1).map(|v| word_of(descriptor, v.name())).collect();
@@ -175,12 +196,82 @@ fn normalize_value(kind: &Kind, json: &mut Value, path: &str, depth: usize) -> R
             })?;
             Ok(())
         }
+        // As in ProtoJSON.
+        (Kind::Enum(descriptor), Value::Number(number)) => {
+            let known = number.as_i64().and_then(|number| descriptor.get_value(i32::try_from(number).ok()?));
+            let known = known.ok_or_else(|| Fault::invalid(path, format!("{number} is not a value of this enum")))?;
+            *json = Value::from(known.name());
+            Ok(())
+        }
+        (Kind::Message(message), Value::String(mask)) if message.full_name() == FIELD_MASK => {
+            *mask = field_mask(mask).map_err(|problem| Fault::invalid(path, problem))?;
+            Ok(())
+        }
+        (Kind::Bytes, Value::String(text)) => standard_base64(text).map_err(|problem| Fault::invalid(path, problem)),
+        (Kind::Message(message), json) => normalize_message(message, json, path, depth + 1),
         (Kind::Enum(_), json) => Err(Fault::invalid(path, format!("a word is expected here, not {}", kind_of(json)))),
         (kind, json) => match expected(kind, json) {
             None => Ok(()),
             Some(expected) => Err(Fault::invalid(path, format!("{expected} is expected here, not {}", kind_of(json)))),
         },
     }
+}
+
+/// A field mask with the names of JSON: `expireTime` for `expire_time`. Both spellings are taken.
+fn field_mask(mask: &str) -> Result<String, String> {
+    let mut named = String::with_capacity(mask.len());
+    let mut is_next_upper = false;
+    for letter in mask.chars() {
+        match letter {
+            '_' => is_next_upper = true,
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | ',' => {
+                named.push(if is_next_upper { letter.to_ascii_uppercase() } else { letter });
+                is_next_upper = false;
+            }
+            ' ' => {}
+            _ => {
+                return Err(format!(
+                    "{mask:?} is not a field mask: write names of fields, separated by commas, such as labels,expireTime"
+                ));
+            }
+        }
+    }
+    Ok(named)
+}
+
+/// Base64 as clients write it, in the one form of the reader: without line breaks, in the standard alphabet, padded. Of a
+/// `data:` URL the base64 is taken.
+fn standard_base64(text: &mut String) -> Result<(), String> {
+    if let Some((head, _)) =
+        text.split_once(',').filter(|(head, _)| head.len() >= 5 && head[..5].eq_ignore_ascii_case("data:"))
+    {
+        if !head.to_ascii_lowercase().ends_with(";base64") {
+            return Err("a data: URL must hold base64, as in data:image/jpeg;base64,...".to_owned());
+        }
+        text.drain(..=head.len());
+        if text.contains('%') {
+            *text = percent_decode_str(text).decode_utf8_lossy().into_owned();
+        }
+    }
+    if text.bytes().any(|byte| byte.is_ascii_whitespace()) {
+        text.retain(|letter| !letter.is_ascii_whitespace());
+    }
+    if text.contains(['-', '_']) {
+        *text = text.replace('-', "+").replace('_', "/");
+    }
+    let digits = text.trim_end_matches('=').len();
+    text.truncate(digits);
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/';
+    if let Some(other) = text.bytes().position(|byte| !is_digit(byte)) {
+        let other = text.get(other..).and_then(|rest| rest.chars().next()).unwrap_or('?');
+        return Err(format!("this is not base64: it holds {other:?}"));
+    }
+    match digits % 4 {
+        0 => {}
+        1 => return Err("this is not base64: its end is missing".to_owned()),
+        of_last => text.extend(std::iter::repeat_n('=', 4 - of_last)),
+    }
+    Ok(())
 }
 
 /// The kind of JSON that the field expects; `None` when `json` is of it. As in protobuf, a text may hold a number.
@@ -294,7 +385,7 @@ pub(super) fn set(descriptor: &MessageDescriptor, object: &mut Map<String, Value
 }
 
 /// A message as JSON. Fields without presence are always written, so that a reader sees `"match": false`.
-pub(super) struct Json<'m>(pub(super) &'m DynamicMessage);
+pub(super) struct Json<'m>(pub(super) &'m DynamicMessage, pub(super) EnumForm);
 
 impl Serialize for Json<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -305,19 +396,20 @@ impl Serialize for Json<'_> {
         }
         let mut map = serializer.serialize_map(None)?;
         for field in descriptor.fields().filter(|f| !f.supports_presence() || self.0.has_field(f)) {
-            map.serialize_entry(field.json_name(), &JsonValue(&self.0.get_field(&field), &field.kind()))?;
+            map.serialize_entry(field.json_name(), &JsonValue(&self.0.get_field(&field), &field.kind(), self.1))?;
         }
         map.end()
     }
 }
 
-struct JsonValue<'v>(&'v Field, &'v Kind);
+struct JsonValue<'v>(&'v Field, &'v Kind, EnumForm);
 
 impl Serialize for JsonValue<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use base64::{Engine, engine::general_purpose::STANDARD};
         match (self.0, self.1) {
             (Field::EnumNumber(number), Kind::Enum(descriptor)) => match descriptor.get_value(*number) {
+                Some(value) if self.2 == EnumForm::Name => serializer.serialize_str(value.name()),
                 Some(value) => serializer.serialize_str(&word_of(descriptor, value.name())),
                 None => serializer.serialize_i32(*number),
             },
@@ -330,10 +422,10 @@ impl Serialize for JsonValue<'_> {
             (Field::F64(value), _) => serializer.serialize_f64(*value),
             (Field::String(value), _) => serializer.serialize_str(value),
             (Field::Bytes(value), _) => serializer.serialize_str(&STANDARD.encode(value)),
-            (Field::Message(message), _) => Json(message).serialize(serializer),
+            (Field::Message(message), _) => Json(message, self.2).serialize(serializer),
             (Field::List(items), kind) => {
                 let mut list = serializer.serialize_seq(Some(items.len()))?;
-                items.iter().try_for_each(|item| list.serialize_element(&JsonValue(item, kind)))?;
+                items.iter().try_for_each(|item| list.serialize_element(&JsonValue(item, kind, self.2)))?;
                 list.end()
             }
             (Field::Map(entries), kind) => {
@@ -342,7 +434,7 @@ impl Serialize for JsonValue<'_> {
                 let mut sorted: Vec<(&str, &Field)> =
                     entries.iter().filter_map(|(key, value)| Some((MapKey::as_str(key)?, value))).collect();
                 sorted.sort_unstable_by_key(|(key, _)| *key);
-                serializer.collect_map(sorted.into_iter().map(|(key, value)| (key, JsonValue(value, &kind))))
+                serializer.collect_map(sorted.into_iter().map(|(key, value)| (key, JsonValue(value, &kind, self.2))))
             }
         }
     }
@@ -398,7 +490,10 @@ mod tests {
         let labels = read::<proto::EnrollRequest>("semblance.v1.EnrollRequest", json!({"labels": {"a": 5}}));
         assert_eq!(labels.expect_err("wrong").to_string(), "labels.a: a text is expected here, not a number");
         assert!(message(json!({"topK": "many"})).starts_with("body: "));
-        assert!(message(json!({"samples": [{"image": {"data": "no base64!"}}]})).starts_with("body: "));
+        assert_eq!(
+            message(json!({"samples": [{"image": {"data": "no base64!"}}]})),
+            "samples[0].image.data: this is not base64: it holds '!'"
+        );
     }
 
     #[test]
@@ -407,10 +502,77 @@ mod tests {
         let descriptor = contract().get_message_by_name("semblance.v1.VerifyResponse").expect("in the contract");
         let mut message = DynamicMessage::new(descriptor);
         message.transcode_from(&answer).expect("the same message");
-        let json = serde_json::to_string(&Json(&message)).expect("json");
+        let json = serde_json::to_string(&Json(&message, EnumForm::Word)).expect("json");
         assert_eq!(
             json,
             r#"{"match":false,"similarity":0.71,"template":"","reasons":["package_calibration"],"samples":[]}"#
         );
+        let json = serde_json::to_string(&Json(&message, EnumForm::Name)).expect("json");
+        assert!(json.contains(r#""reasons":["REASON_PACKAGE_CALIBRATION"]"#), "{json}");
+    }
+
+    #[test]
+    fn answers_have_names_of_enums_for_those_who_ask() {
+        let asked = |accept: &str| {
+            EnumForm::asked(&HeaderMap::from_iter([(header::ACCEPT, accept.parse().expect("a header"))]))
+        };
+        assert_eq!(asked("application/json;enum=name"), EnumForm::Name);
+        assert_eq!(asked("text/html, application/json; charset=utf-8; Enum=Name"), EnumForm::Name);
+        assert_eq!(asked("application/json"), EnumForm::Word);
+        assert_eq!(EnumForm::asked(&HeaderMap::new()), EnumForm::Word);
+    }
+
+    #[test]
+    fn base64_is_read_in_every_form_that_clients_write() {
+        use base64::{
+            Engine,
+            engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD},
+        };
+        for length in [0, 1, 2, 3, 100] {
+            let bytes: Vec<u8> = (0..length).map(|at: u8| at.wrapping_mul(67) | 0xf8).collect();
+            let whole = STANDARD.encode(&bytes);
+            let lines = whole.as_bytes().chunks(76).map(|line| String::from_utf8_lossy(line).into_owned());
+            let lines = lines.collect::<Vec<_>>().join("\r\n") + "\n";
+            let forms = [
+                whole.clone(),
+                STANDARD_NO_PAD.encode(&bytes),
+                URL_SAFE.encode(&bytes),
+                URL_SAFE_NO_PAD.encode(&bytes),
+                lines,
+                format!(" {whole}\t"),
+                format!("data:image/jpeg;base64,{whole}"),
+                format!("DATA:;Base64,{}", whole.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D")),
+            ];
+            for form in forms {
+                let body = json!({"samples": [{"image": {"data": form}}]});
+                let request: proto::SearchRequest = read("semblance.v1.SearchRequest", body).expect(&form);
+                let content = request.samples[0].content.as_ref();
+                assert!(matches!(content, Some(proto::sample::Content::Image(i)) if i.data[..] == bytes), "{form}");
+            }
+        }
+        let refused = |text: &str| standard_base64(&mut text.to_owned()).expect_err("no base64");
+        assert_eq!(
+            refused("data:image/svg+xml,<svg/>"),
+            "a data: URL must hold base64, as in data:image/jpeg;base64,..."
+        );
+        assert_eq!(refused("AQIDx"), "this is not base64: its end is missing");
+        assert_eq!(refused("file:///x.jpg"), "this is not base64: it holds ':'");
+        assert_eq!(refused("AQ==ID"), "this is not base64: it holds '='");
+    }
+
+    #[test]
+    fn field_masks_are_read_in_both_spellings_and_enums_by_number() {
+        let body = |mask: &str| json!({"identity": {"name": "x"}, "updateMask": mask});
+        for mask in ["labels,expireTime", "labels,expire_time", "labels, expire_time"] {
+            let request: proto::UpdateIdentityRequest =
+                read("semblance.v1.UpdateIdentityRequest", body(mask)).expect(mask);
+            assert_eq!(request.update_mask.expect("a mask").paths, ["labels", "expire_time"]);
+        }
+        let refused = read::<proto::UpdateIdentityRequest>("semblance.v1.UpdateIdentityRequest", body("labels;x"));
+        let refused = refused.expect_err("no mask").to_string();
+        assert!(refused.starts_with("updateMask: \"labels;x\" is not a field mask"), "{refused}");
+        let by_number: proto::SearchRequest =
+            read("semblance.v1.SearchRequest", json!({"samples": [{"modality": 1}]})).expect("a number");
+        assert_eq!(by_number.samples[0].modality(), proto::Modality::Face);
     }
 }

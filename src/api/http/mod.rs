@@ -22,7 +22,7 @@ use axum::{
     routing::get,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use tonic::Status;
 
@@ -37,6 +37,7 @@ use super::{
 use crate::matcher::{Fault, Principal};
 use body::Body;
 use call::Call;
+use json::EnumForm;
 use json_scan::JsonScan;
 use message::HeadFields;
 use routes::{NoRoute, Route, RouteMatch};
@@ -78,7 +79,7 @@ pub(super) fn documents() -> Router {
         LazyLock::new(|| openapi::document(&routes::all(contract()), contract()).to_string());
     Router::new()
         .route("/openapi.json", get(async || ([(header::CONTENT_TYPE, "application/json")], OPENAPI.as_str())))
-        .route("/", get(async || Redirect::to("/docs")))
+        .route("/", get(async || Redirect::to("docs")))
         .route("/docs", get(async || Html(include_str!("docs.html"))))
 }
 
@@ -93,7 +94,10 @@ async fn handle(State(gateway): State<Gateway>, request: Request) -> Response {
 impl Gateway {
     async fn answer(&self, request: Request) -> Result<Response, Status> {
         let uri = request.uri();
-        let matched = routes::find(&self.routes, request.method(), uri.path()).map_err(|none| no_route(none, uri))?;
+        // hyper sends no body in answer to HEAD.
+        let verb = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+        let matched = routes::find(&self.routes, verb, uri.path()).map_err(|none| no_route(none, uri))?;
+        let enums = EnumForm::asked(request.headers());
         let route = Arc::clone(&matched.route);
         let head = HeadFields::read(&request)?;
         let timeout = self.timeout(request.headers())?;
@@ -103,7 +107,7 @@ impl Gateway {
         let message = self.translate(matched, head, body, memory).await?;
         let path = route.grpc_path().parse().expect("names make a path");
         let answer = Call { path, message, principal, timeout }.send(self.services.clone()).await?;
-        let json = self.json(answer, route.rpc.output()).await?;
+        let json = self.json(answer, route.rpc.output(), enums).await?;
         Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
     }
 
@@ -146,11 +150,11 @@ impl Gateway {
     }
 
     /// An encoded answer as JSON.
-    async fn json(&self, answer: Bytes, descriptor: MessageDescriptor) -> Result<Vec<u8>, Status> {
+    async fn json(&self, answer: Bytes, descriptor: MessageDescriptor, enums: EnumForm) -> Result<Vec<u8>, Status> {
         let is_large = answer.len() >= LARGE_ANSWER_BYTES;
         let write = move || {
             let answer = DynamicMessage::decode(descriptor, answer).map_err(Fault::internal)?;
-            serde_json::to_vec(&json::Json(&answer)).map_err(Fault::internal)
+            serde_json::to_vec(&json::Json(&answer, enums)).map_err(Fault::internal)
         };
         let json = if is_large { self.pool.run(write).await.and_then(|json| json) } else { write() };
         json.map_err(|fault| status(&fault))

@@ -40,6 +40,8 @@ pub(super) fn document(routes: &[Arc<Route>], pool: &DescriptorPool) -> Value {
             "description": "The open identity-matching server: enroll, verify, search and open-set decisions over face, person and gait.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
+        // Relative to the address of this document: a proxy may publish the server under a path.
+        "servers": [{"url": "."}],
         "paths": paths,
         "components": {
             "schemas": schemas,

@@ -25,7 +25,7 @@ pub(super) use name::{
     CalibrationName, CollectionName, DecisionName, IdentityName, ModelName, OperationName, RegroupingName,
     ReviewCaseName, TemplateName,
 };
-pub(super) use operation::{found_pair, operation, shown_operation};
+pub(super) use operation::{FindingsPage, found_pair, operation, shown_operation};
 pub(super) use page::{PageRequest, token};
 pub(super) use policy::{
     half_life, identity_ttl, open_set, pad, policy, pooling, provisional_ttl, quality, reranking, review, uncertain,

@@ -25,7 +25,7 @@ use thiserror::Error;
 pub use self::{
     align::AlignError,
     decode::PictureError,
-    photo::Photo,
+    photo::{Photo, Turn},
     picture::{ColourOrder, ImagePreprocessing, PixelScale, Resize},
     silhouette::{SilhouetteError, SilhouettePreprocessing},
     skeleton::{Centre, SkeletonError, SkeletonPreprocessing},

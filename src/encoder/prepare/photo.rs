@@ -1,6 +1,6 @@
 //! A photo for face detection: the picture and a downscaled copy.
 
-use image::RgbImage;
+use image::{RgbImage, imageops};
 
 use super::{PictureError, SampleLimits, decode::decode, picture::cut};
 use domain::{Face, Geometry, ImageBytes, Landmarks, PixelBox};
@@ -8,6 +8,26 @@ use torch::detector::Detection;
 
 /// Minimum visible share of a face's box; below it the border cuts the face.
 const VISIBLE_SHARE_MIN: f32 = 0.6;
+
+/// A turn of a photo, clockwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    Quarter,
+    Half,
+    ThreeQuarters,
+}
+
+impl Turn {
+    pub const ALL: [Self; 3] = [Self::Quarter, Self::ThreeQuarters, Self::Half];
+
+    fn of(self, picture: &RgbImage) -> RgbImage {
+        match self {
+            Self::Quarter => imageops::rotate90(picture),
+            Self::Half => imageops::rotate180(picture),
+            Self::ThreeQuarters => imageops::rotate270(picture),
+        }
+    }
+}
 
 /// A decoded photo.
 #[derive(Debug)]
@@ -19,6 +39,8 @@ pub struct Photo {
     /// Offset of the detector's picture in the photo, and photo pixels per detector pixel.
     corner: [f32; 2],
     scale: f32,
+    /// How the photo was turned since it was decoded.
+    turn: Option<Turn>,
 }
 
 impl Photo {
@@ -50,7 +72,7 @@ impl Photo {
             part
         };
         let scale = longest as f32 / longest.min(limits.detect_side_px_max) as f32;
-        Ok(Self { picture, downscaled, corner, scale })
+        Ok(Self { picture, downscaled, corner, scale, turn: None })
     }
 
     /// The whole photo.
@@ -63,6 +85,44 @@ impl Photo {
     #[must_use]
     pub fn detector_picture(&self) -> RgbImage {
         self.downscaled.clone().unwrap_or_else(|| self.picture.clone())
+    }
+
+    /// The detector's picture, turned.
+    #[must_use]
+    pub fn turned_detector_picture(&self, turn: Turn) -> RgbImage {
+        turn.of(self.downscaled.as_ref().unwrap_or(&self.picture))
+    }
+
+    /// The photo turned. It is the whole photo, not a region of it.
+    #[must_use]
+    pub fn turned(self, turn: Turn) -> Self {
+        let picture = turn.of(&self.picture);
+        drop(self.picture);
+        Self { picture, downscaled: self.downscaled.map(|small| turn.of(&small)), turn: Some(turn), ..self }
+    }
+
+    /// The memory of the decoded photo in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.picture.as_raw().len()
+    }
+
+    /// A face of the turned photo in pixels of the photo as it was sent.
+    #[must_use]
+    pub fn as_sent(&self, face: Face) -> Face {
+        let Some(turn) = self.turn else { return face };
+        let [width, height] = [self.picture.width() as f32, self.picture.height() as f32];
+        let back = |[x, y]: [f32; 2]| match turn {
+            Turn::Quarter => [y, width - x],
+            Turn::Half => [width - x, height - y],
+            Turn::ThreeQuarters => [height - y, x],
+        };
+        let PixelBox { left, top, width, height } = face.bounds;
+        let [[x0, y0], [x1, y1]] = [back([left, top]), back([left + width, top + height])];
+        let bounds = PixelBox { left: x0.min(x1), top: y0.min(y1), width: (x1 - x0).abs(), height: (y1 - y0).abs() };
+        // Landmarks are measured from pixel centres.
+        let landmarks = face.landmarks.0.map(|[x, y]| back([x + 0.5, y + 0.5]).map(|place| place - 0.5));
+        Face { bounds, landmarks: Landmarks(landmarks), score: face.score }
     }
 
     /// Converts a detection to pixels of the photo. Boxes are measured from pixel edges, landmarks from pixel centres.
@@ -150,6 +210,22 @@ mod tests {
         let face = photo.face(&detection([10.0, 5.0, 20.0, 20.0]));
         assert_eq!(face.bounds, PixelBox { left: 120.0, top: 60.0, width: 40.0, height: 40.0 });
         assert_eq!(photo.centre(), [200.0, 100.0]);
+    }
+
+    #[test]
+    fn a_face_of_a_turned_photo_is_told_in_pixels_of_the_photo_as_sent() {
+        for turn in Turn::ALL {
+            let photo = photo(60, 40, &Geometry::default(), 100);
+            assert_eq!(photo.bytes(), 60 * 40 * 3);
+            let marked = *photo.picture().get_pixel(50, 7);
+            let small = photo.turned_detector_picture(turn);
+            let turned = photo.turned(turn);
+            assert_eq!(small.dimensions(), turned.picture().dimensions());
+            let (x, y, _) = turned.picture().enumerate_pixels().find(|(_, _, pixel)| **pixel == marked).expect("there");
+            let face = turned.as_sent(turned.face(&detection([x as f32, y as f32, 1.0, 1.0])));
+            assert_eq!(face.bounds, PixelBox { left: 50.0, top: 7.0, width: 1.0, height: 1.0 }, "{turn:?}");
+            assert_eq!(face.landmarks.0[0], [50.0, 7.0], "{turn:?}");
+        }
     }
 
     #[test]
