@@ -13,6 +13,8 @@
 mod access;
 mod body_pool;
 pub mod client;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod grpc;
 mod http;
 mod layers;

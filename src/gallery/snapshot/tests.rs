@@ -315,6 +315,20 @@ fn a_snapshot_of_another_collection_or_format_is_refused() {
 }
 
 #[test]
+fn a_manifest_that_names_a_file_outside_its_folder_is_refused() {
+    let fixture = SnapshotFixture::new(2);
+    assert!(fixture.index.write_snapshot().expect("written"));
+    let folder = fixture.folder();
+    let outside = fixture.root.path().join("elsewhere.rows");
+    fs::copy(folder.join("0.rows"), &outside).expect("copied");
+    let manifest = fs::read(folder.join(MANIFEST)).expect("readable");
+    let mut manifest: serde_json::Value = line::decode_line(manifest.trim_ascii_end()).expect("sound");
+    manifest["spaces"][0]["file"] = "../elsewhere.rows".into();
+    fs::write(folder.join(MANIFEST), line::encode_line(&manifest).expect("JSON")).expect("written");
+    assert!(matches!(read_mapped(&folder, uid()), Err(SnapshotError::Damaged { .. })));
+}
+
+#[test]
 fn a_discarded_collection_has_no_snapshot() {
     let fixture = SnapshotFixture::new(3);
     assert!(fixture.index.write_snapshot().expect("written"));
