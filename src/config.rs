@@ -89,7 +89,7 @@ pub struct LimitFlags {
     /// Memory of all requests together, in bytes, beside what models, galleries and the database take. Half of it is for
     /// bodies, and a body that finds none is answered 429: it takes twice its bytes as they arrive, and 200 bytes for each
     /// value of its JSON. A sixteenth of that is kept for bodies of up to 64 KiB. The other half is for pictures while they are
-    /// decoded: 4 to 11 bytes per pixel, and 4 MiB. A picture waits for it until its deadline.
+    /// decoded: 4 to 60 bytes per pixel, and 4 MiB. A picture waits for it until its deadline.
     #[arg(long, env = "SEMBLANCE_MEMORY_BYTES_MAX", default_value_t = 1536 << 20)]
     pub memory_bytes_max: usize,
     /// Fewest bytes a second of a body that arrives, in each window of `upload-window-seconds`; a slower one is answered

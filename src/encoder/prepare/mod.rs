@@ -4,11 +4,14 @@
 //! Limits are checked before the work they limit, and no error reveals sample content.
 
 mod align;
+mod colour;
 mod decode;
 mod decoding_cost;
+mod jpeg_scan;
 pub mod liveness;
 mod photo;
 mod picture;
+mod picture_kind;
 mod prompts;
 mod quality;
 mod silhouette;
