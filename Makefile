@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # cargo uses every core by itself, and the quick checks are to fail before the slow ones start
 .PHONY: help run build test check fmt typos shellcheck clippy doc lint-extra deny notices docs grpcurl findings bench bench-enroll bench-graph bench-onnx bench-spans \
-	promises chart libtorch
+	fuzz soak promises chart libtorch
 
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/semblance
 
@@ -86,6 +86,12 @@ bench-onnx: build ## the encoders beside ONNX Runtime on the same weights, as ra
 
 bench-spans: build ## CPU time per request without spans, with the default and with all; ARGS="--rounds 25"
 	python3 benches/spans/compare.py --program $(BINARY) $(ARGS)
+
+fuzz: libtorch ## feed made-up bytes to each reader of bytes of others, FUZZ_SECONDS (60) each; ARGS="picture"
+	@tools/fuzz.sh $(ARGS)
+
+soak: libtorch ## mixed load for SOAK_SECONDS (240) while servers, databases and disks fail, with a check of every answer
+	cargo bench --quiet --bench soak
 
 promises: libtorch ## realised error rates beside their targets, on the real embeddings of the test data
 	SEMBLANCE_TEST_DRAWS=6 cargo test --release --workspace --lib -- --ignored --nocapture realised_error_rates three_way_rates verify_rates ratios_are_calibrated

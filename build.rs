@@ -27,6 +27,8 @@ const UNSHOWN: [&str; 3] = [".semblance.v1.Image", ".semblance.v1.Embedding", ".
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
+    // What cargo-fuzz sets.
+    println!("cargo::rustc-check-cfg=cfg(fuzzing)");
     contract()?;
     libtorch();
     Ok(())

@@ -8,10 +8,11 @@ case $name in
 typos) version=1.52.0 ;;
 cargo-deny) version=0.20.2 ;;
 cargo-about) version=0.9.3 ;;
+cargo-fuzz) version=0.13.2 ;;
 mdbook) version=0.5.4 ;;
 grpcurl) version=1.9.3 ;;
 *)
-    echo "usage: tools/install.sh typos|cargo-deny|cargo-about|mdbook|grpcurl" >&2
+    echo "usage: tools/install.sh typos|cargo-deny|cargo-about|cargo-fuzz|mdbook|grpcurl" >&2
     exit 2
     ;;
 esac
@@ -22,9 +23,9 @@ mark=$tools/.$name-version
 if [ -x "$tools/bin/$name" ] && [ "$(cat "$mark" 2>/dev/null)" = "$version" ]; then exit 0; fi
 mkdir -p "$tools/bin"
 
-build() { # FEATURES [MORE ARGUMENTS OF CARGO]
+build() { # FEATURES, or nothing [MORE ARGUMENTS OF CARGO]
     echo "building $name $version (once, some minutes)" >&2
-    cargo install --quiet --locked --force --root "$tools" --features "$1" "${@:2}" "$name@$version"
+    cargo install --quiet --locked --force --root "$tools" ${1:+--features "$1"} "${@:2}" "$name@$version"
 }
 
 # The wheel carries the program, so this takes a second; a build takes minutes.
@@ -44,6 +45,7 @@ open(sys.argv[2], "wb").write(wheel.read(program))' "$work"/*.whl "$work/typos"
 case $name in
 typos) if [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ]; then download_typos; else name=typos-cli build default; fi ;;
 cargo-deny) build default ;;
+cargo-fuzz) build "" ;;
 cargo-about) build cli ;;
 # Fast to build, because a book takes a second at any speed of the program. The one wheel of it is by a third party.
 mdbook)

@@ -14,6 +14,8 @@ mod access;
 mod body_pool;
 pub mod client;
 mod compressed_body;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod grpc;
 mod http;
 mod layers;

@@ -16,6 +16,7 @@ mod doctor;
 mod evaluate;
 mod faults;
 mod fusion;
+mod fuzz;
 mod grpc;
 mod house;
 mod made_up;

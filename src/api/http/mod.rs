@@ -3,6 +3,8 @@
 
 mod body;
 mod call;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod json;
 mod json_scan;
 mod message;

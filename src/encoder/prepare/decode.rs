@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     io::{Cursor, ErrorKind},
+    panic::{AssertUnwindSafe, catch_unwind},
 };
 
 use hayro_jpeg2000::{ColorSpace, DecodeSettings, DecoderContext};
@@ -34,6 +35,23 @@ pub(super) fn decode(bytes: &[u8], limits: &SampleLimits) -> Result<RgbImage, Pi
         None if needs_header(kind) => return Err(PictureError::Damaged("its header cannot be read".to_owned())),
         None => DecodingCost::largest(limits.image_pixels_max),
     };
+    let bytes = if kind == PictureKind::Jpeg { whole_jpeg(bytes)? } else { Cow::Borrowed(bytes) };
+    guarded(|| run_decoder(kind, &bytes, limits, memory))
+}
+
+/// Runs a decoder. Fuzzing found pictures that make one panic.
+fn guarded<T>(decode: impl FnOnce() -> Result<T, PictureError>) -> Result<T, PictureError> {
+    // What the decoder leaves behind is dropped with it.
+    catch_unwind(AssertUnwindSafe(decode))
+        .unwrap_or_else(|_panic| Err(PictureError::Damaged("its decoder failed".to_owned())))
+}
+
+fn run_decoder(
+    kind: PictureKind,
+    bytes: &[u8],
+    limits: &SampleLimits,
+    memory: usize,
+) -> Result<RgbImage, PictureError> {
     let format = match kind {
         PictureKind::Jpeg2000 => return jpeg_2000(bytes, limits),
         PictureKind::JpegXl => return jpeg_xl(bytes, limits, memory),
@@ -45,8 +63,7 @@ pub(super) fn decode(bytes: &[u8], limits: &SampleLimits) -> Result<RgbImage, Pi
         PictureKind::Tiff => ImageFormat::Tiff,
         PictureKind::Pnm => ImageFormat::Pnm,
     };
-    let bytes = if kind == PictureKind::Jpeg { whole_jpeg(bytes)? } else { Cow::Borrowed(bytes) };
-    let mut reader = ImageReader::with_format(Cursor::new(&*bytes), format);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut allowed = image::Limits::no_limits();
     // Metadata is unpacked before the size of the picture is known to the decoder.
     allowed.max_alloc = Some(memory as u64);
@@ -228,6 +245,12 @@ mod tests {
         let mut file = Cursor::new(Vec::new());
         picture.write_to(&mut file, format).expect("in memory");
         file.into_inner()
+    }
+
+    #[test]
+    fn a_panic_of_a_decoder_is_a_damaged_picture() {
+        let decoded = guarded(|| -> Result<(), PictureError> { panic!("out of range") });
+        assert_eq!(decoded, Err(PictureError::Damaged("its decoder failed".to_owned())));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{
     Folder, MANIFEST, ROSTER, SnapshotDir, SnapshotError, SnapshotFiles, SnapshotManifest, VERSION,
     line::{decode_line, is_erased},
     rows_file::OpenRows,
-    write::SnapshotContent,
+    write::{SnapshotContent, rows_name},
 };
 use crate::{
     roster::RosterEntries,
@@ -48,8 +48,11 @@ pub(crate) fn read(
     let mut files = HashMap::new();
     let mut spaces = Vec::new();
     let mut has_erased = false;
-    for space_manifest in &manifest.spaces {
+    for (number, space_manifest) in manifest.spaces.iter().enumerate() {
         let key = space_manifest.key;
+        if space_manifest.file != rows_name(number) {
+            return Err(SnapshotError::damaged(folder.path(), format!("it names the file {:?}", space_manifest.file)));
+        }
         let open = OpenRows::open(&folder, &space_manifest.file, key.space.dimension, space_manifest.rows)?;
         let ownerless = |record: &RowRecord| entries.get(record.owner.0 as usize).is_none_or(Option::is_none);
         let mut records = read_records(&open)?;

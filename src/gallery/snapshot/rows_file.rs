@@ -178,6 +178,10 @@ impl OpenRows {
         if crc32fast::hash(&open.mapped.bytes()[extent.order_at..]) != u32_at(header, 28) {
             return Err(damaged("the checksum of its row order does not match"));
         }
+        let (order, _) = open.mapped.bytes()[extent.order_at..].as_chunks::<4>();
+        if order.iter().any(|row| u32::from_le_bytes(*row) as usize >= rows) {
+            return Err(damaged("its row order names a row that it does not have"));
+        }
         Ok(open)
     }
 

@@ -315,6 +315,36 @@ fn a_snapshot_of_another_collection_or_format_is_refused() {
 }
 
 #[test]
+fn a_manifest_that_names_a_file_outside_its_folder_is_refused() {
+    let fixture = SnapshotFixture::new(2);
+    assert!(fixture.index.write_snapshot().expect("written"));
+    let folder = fixture.folder();
+    let outside = fixture.root.path().join("elsewhere.rows");
+    fs::copy(folder.join("0.rows"), &outside).expect("copied");
+    let manifest = fs::read(folder.join(MANIFEST)).expect("readable");
+    let mut manifest: serde_json::Value = line::decode_line(manifest.trim_ascii_end()).expect("sound");
+    manifest["spaces"][0]["file"] = "../elsewhere.rows".into();
+    fs::write(folder.join(MANIFEST), line::encode_line(&manifest).expect("JSON")).expect("written");
+    assert!(matches!(read_mapped(&folder, uid()), Err(SnapshotError::Damaged { .. })));
+}
+
+#[test]
+fn a_row_order_that_names_a_missing_row_is_an_error_and_no_panic() {
+    let fixture = SnapshotFixture::new(2);
+    assert!(fixture.index.write_snapshot().expect("written"));
+    let path = fixture.folder().join("0.rows");
+    let mut file = fs::read(&path).expect("readable");
+    let order_at = file.len() - 4 * fixture.rows.len();
+    file[order_at..order_at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+    let sum = crc32fast::hash(&file[order_at..]);
+    file[28..32].copy_from_slice(&sum.to_le_bytes());
+    let sum = crc32fast::hash(&file[..32]);
+    file[32..36].copy_from_slice(&sum.to_le_bytes());
+    fs::write(&path, file).expect("written");
+    assert!(matches!(read_mapped(&fixture.folder(), uid()), Err(SnapshotError::Damaged { .. })));
+}
+
+#[test]
 fn a_discarded_collection_has_no_snapshot() {
     let fixture = SnapshotFixture::new(3);
     assert!(fixture.index.write_snapshot().expect("written"));

@@ -70,7 +70,8 @@ fn map_files(
     Ok(SnapshotFiles::new(content.position, folder, files, lines))
 }
 
-fn rows_name(number: usize) -> String {
+/// Name of the file of a space, by its place in the manifest.
+pub(super) fn rows_name(number: usize) -> String {
     format!("{number}.rows")
 }
 
