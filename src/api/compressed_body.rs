@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use axum::body::Body;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
 use tonic::{Code, Status};
 
@@ -44,7 +44,7 @@ impl Compression {
     /// # Errors
     /// UNIMPLEMENTED for a compression that the server does not read, as the gRPC specification asks.
     pub(super) fn of(headers: &HeaderMap) -> Result<Option<Self>, Status> {
-        match headers.get(ENCODING).map(|name| name.as_bytes()) {
+        match headers.get(ENCODING).map(HeaderValue::as_bytes) {
             None | Some(b"identity") => Ok(None),
             Some(b"gzip") => Ok(Some(Self::Gzip)),
             Some(b"zstd") => Ok(Some(Self::Zstd)),
