@@ -18,10 +18,10 @@ fn stored(name: &str) -> Vec<u8> {
 fn drawn(format: ImageFormat) -> Vec<u8> {
     let picture =
         RgbImage::from_fn(32, 24, |x, y| image::Rgb([x * 7, y * 9, 90].map(|v| u8::try_from(v).expect("small"))));
-    encoded(picture.into(), format)
+    encoded(&picture.into(), format)
 }
 
-fn encoded(picture: DynamicImage, format: ImageFormat) -> Vec<u8> {
+fn encoded(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     let mut file = std::io::Cursor::new(Vec::new());
     picture.write_to(&mut file, format).expect("in memory");
     file.into_inner()
@@ -68,8 +68,8 @@ fn kinds() -> Vec<(&'static str, Vec<u8>)> {
             [cut(stored("kinds/subsampled.jpg"), 7), b"\xff\xd9".to_vec()].concat(),
         ),
         ("PNG", drawn(ImageFormat::Png)),
-        ("PNG, 16 bits", encoded(DynamicImage::from(RgbImage::new(9, 9)).into_rgb16().into(), ImageFormat::Png)),
-        ("PNG with transparency", encoded(DynamicImage::new_rgba8(9, 9), ImageFormat::Png)),
+        ("PNG, 16 bits", encoded(&DynamicImage::from(RgbImage::new(9, 9)).into_rgb16().into(), ImageFormat::Png)),
+        ("PNG with transparency", encoded(&DynamicImage::new_rgba8(9, 9), ImageFormat::Png)),
         ("PNG, animated", stored("animated.png")),
         ("PNG, cut", cut(drawn(ImageFormat::Png), 4)),
         ("WebP", drawn(ImageFormat::WebP)),
