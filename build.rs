@@ -23,7 +23,8 @@ const PROTOS: [&str; 9] = [
     "semblance/v1/template.proto",
 ];
 
-const UNSHOWN: [&str; 3] = [".semblance.v1.Image", ".semblance.v1.Embedding", ".semblance.v1.Skeleton.Frame"];
+const UNSHOWN: [&str; 4] =
+    [".semblance.v1.Image", ".semblance.v1.PoseFile", ".semblance.v1.Embedding", ".semblance.v1.Skeleton.Frame"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -42,7 +43,7 @@ fn contract() -> Result<(), Box<dyn Error>> {
     fs::write(&descriptors, compiler.encode_file_descriptor_set())?;
 
     let mut config = Config::new();
-    config.bytes([".semblance.v1.Image"]).btree_map(["."]);
+    config.bytes([".semblance.v1.Image", ".semblance.v1.PoseFile"]).btree_map(["."]);
     // Bodies stay out of logs: these get a Debug form of our own that shows sizes only.
     config.skip_debug(UNSHOWN);
     tonic_prost_build::configure()

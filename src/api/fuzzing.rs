@@ -59,7 +59,7 @@ fn check(input: &str, bytes: &[u8]) -> Result<(), Fault> {
             let defaults = SampleDefaults::from(&request);
             IdentityName::parse("name", &request.name)?;
             wire::consistency_token(&request.consistency_token)?;
-            samples(request.samples, defaults)
+            samples(request.samples, &defaults)
         }
         "SearchRequest" => {
             let request: proto::SearchRequest = decode(bytes)?;
@@ -68,19 +68,19 @@ fn check(input: &str, bytes: &[u8]) -> Result<(), Fault> {
             wire::limit(request.top_k, 1)?;
             wire::min_similarity(request.min_similarity)?;
             wire::filter(&request.filter)?;
-            samples(request.samples, defaults)
+            samples(request.samples, &defaults)
         }
         "ResolveRequest" => {
             let request: proto::ResolveRequest = decode(bytes)?;
             let defaults = SampleDefaults::from(&request);
             wire::labels(request.labels)?;
-            samples(request.samples, defaults)
+            samples(request.samples, &defaults)
         }
         "CompareRequest" => {
             let request: proto::CompareRequest = decode(bytes)?;
             let defaults = SampleDefaults::from(&request);
-            samples(request.probes, defaults)?;
-            samples(request.references, defaults)
+            samples(request.probes, &defaults)?;
+            samples(request.references, &defaults)
         }
         "MergeIdentitiesRequest" => wire::merge(&decode(bytes)?).map(drop),
         "SplitIdentityRequest" => wire::split(decode(bytes)?).map(drop),
@@ -124,7 +124,7 @@ fn enroll(request: proto::EnrollRequest) -> Result<(), Fault> {
     wire::enrollment(request).map(drop)
 }
 
-fn samples(samples: Vec<proto::Sample>, defaults: SampleDefaults) -> Result<(), Fault> {
+fn samples(samples: Vec<proto::Sample>, defaults: &SampleDefaults) -> Result<(), Fault> {
     let given = samples.len();
     let read = wire::samples("samples", samples, defaults)?;
     assert_eq!(read.len(), given, "each sample is read");

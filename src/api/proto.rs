@@ -15,6 +15,12 @@ impl fmt::Debug for Image {
     }
 }
 
+impl fmt::Debug for PoseFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PoseFile({} bytes)", self.data.len())
+    }
+}
+
 impl fmt::Debug for Embedding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Embedding({}, {} numbers)", self.model, self.values.len())

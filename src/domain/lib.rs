@@ -21,6 +21,7 @@ mod memory;
 pub mod metric;
 mod neighbourhood;
 mod operation;
+mod pose;
 mod quality;
 mod ranking;
 mod regrouping;
@@ -60,6 +61,7 @@ pub use operation::{
     Operation, OperationFailure, OperationKind, OperationOutcome, OperationProgress, OperationState, OperationSummary,
     SurveyFinding, TemplateOwner,
 };
+pub use pose::{JOINT_NAMES, PoseFile, PoseLayout, PoseOptions, WalkReport};
 pub use quality::{Quality, QualityPolicy};
 pub use ranking::{Ranking, Reranking};
 pub use regrouping::{

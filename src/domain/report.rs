@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Landmarks, PixelBox, Quality};
+use super::{Landmarks, PixelBox, Quality, WalkReport};
 
 /// The measurements of one sample.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -15,6 +15,8 @@ pub struct SampleReport {
     pub pad: Pad,
     /// The frames of a track.
     pub track: Option<TrackReport>,
+    /// What was read from a pose file.
+    pub walk: Option<WalkReport>,
 }
 
 /// A face in a picture, in pixels of the upright picture.

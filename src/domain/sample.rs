@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Modality, SpaceName};
+use super::{Modality, PoseFile, SpaceName, WalkReport};
 
 /// Number of joints of a COCO skeleton.
 pub const JOINTS: usize = 17;
@@ -24,6 +24,8 @@ pub enum SampleContent {
     /// Pictures of one subject in temporal order: video frames or crops; for gait, silhouettes.
     Track(Vec<Picture>),
     Skeleton(Skeleton),
+    /// A skeleton as a pose estimator wrote it.
+    Poses(PoseFile),
     Embedding {
         model: SpaceName,
         values: Vec<f32>,
@@ -116,6 +118,14 @@ pub struct PixelBox {
 #[derive(Clone, PartialEq)]
 pub struct Skeleton {
     pub frames: Vec<Frame>,
+    /// What was read from a pose file; `None` for joints that a client sent by themselves.
+    pub report: Option<WalkReport>,
+}
+
+impl From<Vec<Frame>> for Skeleton {
+    fn from(frames: Vec<Frame>) -> Self {
+        Self { frames, report: None }
+    }
 }
 
 impl fmt::Debug for Skeleton {
@@ -130,10 +140,31 @@ pub struct Frame {
     pub joints: [Joint; JOINTS],
 }
 
-/// A joint: position in pixels, and the score of the pose estimator.
+/// A joint: position in pixels, and the score of the pose estimator, above 0 to 1.
+///
+/// A joint that the estimator did not see has score 0 and no position; see [`Joint::UNSEEN`].
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Joint {
     pub x: f32,
     pub y: f32,
     pub score: f32,
+}
+
+impl Joint {
+    pub const UNSEEN: Self = Self { x: 0.0, y: 0.0, score: 0.0 };
+
+    #[must_use]
+    pub fn is_seen(&self) -> bool {
+        self.score > 0.0
+    }
+
+    /// A joint as pose estimators write it. They write a joint that they did not see with score 0 or below, with
+    /// numbers that are not a number (sleap, movement), or at (0, 0) or (-1, -1) with any score (OpenPose, AlphaPose,
+    /// ultralytics).
+    #[must_use]
+    #[expect(clippy::float_cmp, reason = "estimators write exactly these numbers")]
+    pub fn as_written([x, y, score]: [f32; 3]) -> Self {
+        let is_nowhere = [x, y] == [0.0; 2] || [x, y] == [-1.0; 2] || [x, y, score].iter().any(|n| n.is_nan());
+        if is_nowhere || score <= 0.0 { Self::UNSEEN } else { Self { x, y, score } }
+    }
 }

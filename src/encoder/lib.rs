@@ -34,7 +34,6 @@ use self::{
     faces::{FaceDetector, PadService, start_face_detector, start_pad_service},
     inference::EncoderModel,
     preparation::PreparationPool,
-    prepare::skeleton,
     queue::QueueLimits,
     service::{Service, ServingOptions},
 };
@@ -54,7 +53,7 @@ pub use self::{
     queue::Urgency,
     sample_error::SampleError,
 };
-use domain::{Device, EmbeddingSpace, MemoryBudget, Modality, ModelDigest, Skeleton, SpaceName};
+use domain::{Device, EmbeddingSpace, MemoryBudget, Modality, ModelDigest, SpaceName};
 use torch::{detector::DetectorOptions, network::NetworkError};
 
 /// All loaded models.
@@ -410,16 +409,6 @@ impl From<&Manifest> for ModelCard {
             not_for: manifest.not_for.clone(),
         }
     }
-}
-
-/// Reads a skeleton sequence from JSON as PsyMo stores it: a list of frames with `keypoints` (x, y in pixels and score
-/// of the 17 COCO joints).
-///
-/// # Errors
-///
-/// When the JSON has another form, too many frames, or a coordinate that is not finite.
-pub fn read_walk(json: &[u8]) -> Result<Skeleton, SkeletonError> {
-    skeleton::parse_json(json, &SampleLimits::default())
 }
 
 #[cfg(test)]

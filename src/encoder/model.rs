@@ -218,9 +218,11 @@ impl Encoder {
         let work = move || prepare::prepare_prompted(&how, keypoints, &content, &limits);
         let span = debug_span!("decode", wait_ms = Empty);
         let prepared = self.pool.run(parameters.urgency, (slot, memory), work).instrument(span).await?;
-        let ((slot, memory), PreparedSample { prepared, quality }) = prepared;
+        let ((slot, memory), PreparedSample { prepared, quality, walk }) = prepared;
         drop(memory);
-        self.encoding(slot, prepared, quality, parameters).await
+        let mut encoding = self.encoding(slot, prepared, quality, parameters).await?;
+        encoding.report.walk = walk;
+        Ok(encoding)
     }
 
     async fn photo(
@@ -395,7 +397,7 @@ impl Encoder {
         ready: PreparedFace,
         parameters: EncodeParameters,
     ) -> Result<Encoding, EncoderError> {
-        let PreparedFace { face, ready: PreparedSample { prepared, quality }, crops } = ready;
+        let PreparedFace { face, ready: PreparedSample { prepared, quality, walk: _ }, crops } = ready;
         let pad_score = async {
             match (&self.pad_service, slots.pad_service, crops) {
                 (Some(pad_service), Some(slot), Some(crops)) => {

@@ -53,7 +53,7 @@ mod tests {
 
     fn standing(size: f32, score: f32) -> Skeleton {
         let joint = |number: usize| Joint { x: size * (number % 2) as f32, y: size * number as f32, score };
-        Skeleton { frames: vec![Frame { joints: std::array::from_fn(joint) }; 3] }
+        vec![Frame { joints: std::array::from_fn(joint) }; 3].into()
     }
 
     #[test]
@@ -70,6 +70,6 @@ mod tests {
     #[test]
     fn joints_with_low_scores_give_no_proportions() {
         assert!(proportions(&standing(1.0, 0.1)).iter().all(|share| *share == 0.0));
-        assert!(proportions(&Skeleton { frames: Vec::new() }).iter().all(|share| *share == 0.0));
+        assert!(proportions(&Vec::new().into()).iter().all(|share| *share == 0.0));
     }
 }

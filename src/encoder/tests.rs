@@ -302,7 +302,7 @@ async fn a_program_is_served_like_any_other_model() {
         assert_eq!((encoder.card().architecture.as_str(), encoder.space().dimension), ("torchscript", 6));
         let encode = |shade| encoder.encode(picture(shade), now());
         let (dark, light, again) =
-            futures::future::try_join3(encode(0), encode(255), encode(0)).await.expect("encoded");
+            Box::pin(futures::future::try_join3(encode(0), encode(255), encode(0))).await.expect("encoded");
         assert!(dark.embedding.similarity(&again.embedding).expect("one space").0 > 0.9999);
         assert!(dark.embedding.similarity(&light.embedding).expect("one space").0 < 0.9999);
     }

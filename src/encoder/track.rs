@@ -48,6 +48,7 @@ pub(super) fn pool(
         face: frames[leader].report.face,
         pad: pad(&frames, pad_score_min),
         track: Some(track),
+        walk: None,
     };
     Ok(Encoding { embedding, report })
 }

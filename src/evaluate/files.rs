@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::EvaluateError;
-use domain::Skeleton;
-use encoder::read_walk;
+use domain::{PoseOptions, Skeleton};
+
+/// Maximum number of frames of a walk.
+const FRAMES_MAX: usize = 100_000;
 
 /// The bytes of a file.
 ///
@@ -49,12 +51,12 @@ pub(super) fn in_subfolders(folder: &Path, endings: &[&str]) -> Result<Vec<PathB
     Ok(files)
 }
 
-/// The skeletons of a walk in PsyMo's JSON form.
+/// The walk of a pose file.
 ///
 /// # Errors
-/// [`EvaluateError::Unreadable`], or [`EvaluateError::Layout`] when the file is not of that form.
+/// [`EvaluateError::Unreadable`], or [`EvaluateError::Layout`] when the file is no pose file.
 pub(super) fn skeleton(path: &Path) -> Result<Skeleton, EvaluateError> {
-    read_walk(&read(path)?)
+    poses::read(&read(path)?, &PoseOptions::default(), FRAMES_MAX)
         .map_err(|problem| EvaluateError::Layout { path: path.to_owned(), problem: problem.to_string() })
 }
 

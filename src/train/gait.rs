@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::{
     Random, TrainError,
-    walker::{Condition, Direction, WalkSetup, WalkSite, Walker},
+    walker::{Condition, Direction, WalkSetup, WalkSite, Walker, omit},
 };
 use domain::{SampleContent, Skeleton};
 use encoder::prepare::{self, Centre, Preprocessing, SampleLimits, SkeletonPreprocessing};
@@ -36,7 +36,7 @@ pub struct GaitTrainingOptions {
 impl Default for GaitTrainingOptions {
     /// The options of the package in the repository.
     fn default() -> Self {
-        Self { seed: 1, steps: 2500, people: 32, walks: 4, rate: 2e-3 }
+        Self { seed: 1, steps: 5000, people: 32, walks: 4, rate: 2e-3 }
     }
 }
 
@@ -149,7 +149,9 @@ fn batch(options: &GaitTrainingOptions, step: u64) -> (Vec<f32>, Vec<u32>) {
         let person = Walker::drawn(&mut random);
         for _ in 0..options.walks {
             let walk = some_walk(&mut random);
-            walks.extend(prepared(&site.record(&person, walk, &mut random)));
+            let mut recorded = site.record(&person, walk, &mut random);
+            omit(&mut recorded, &mut random);
+            walks.extend(prepared(&recorded));
             people.push(number);
         }
     }

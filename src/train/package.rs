@@ -39,7 +39,7 @@ fn manifest(options: &GaitTrainingOptions, sha256: FileHash) -> String {
     let written = write!(
         text,
         r#"id = "{NAME}"
-version = "1"
+version = "2"
 modality = "gait"
 task = "encoder"
 architecture = "gait-tcn-60"

@@ -24,6 +24,7 @@ mod observability;
 mod operations;
 mod photos;
 mod picture_kinds;
+mod poses;
 mod posterior;
 mod provisional;
 mod recognition;

@@ -1,7 +1,12 @@
 //! Samples as a client sends them.
 
-use crate::api::proto::{self, sample::Content};
-use domain::{Alignment, FaceSelection, Geometry, Joint, Modality, Picture, PromptRole, Sample, SampleContent};
+use crate::api::{
+    proto::{self, sample::Content},
+    wire::pose_layout,
+};
+use domain::{
+    Alignment, FaceSelection, Geometry, Joint, Modality, Picture, PoseOptions, PromptRole, Sample, SampleContent,
+};
 
 pub(super) fn to_wire(sample: &Sample) -> proto::Sample {
     let mut wire = match &sample.content {
@@ -21,6 +26,13 @@ pub(super) fn to_wire(sample: &Sample) -> proto::Sample {
             let content = Content::Skeleton(proto::Skeleton { frames: frames.collect() });
             proto::Sample { content: Some(content), ..proto::Sample::default() }
         }
+        SampleContent::Poses(file) => {
+            let content = Content::Poses(proto::PoseFile {
+                data: file.bytes.clone(),
+                options: Some(pose_options(&file.options)),
+            });
+            proto::Sample { content: Some(content), ..proto::Sample::default() }
+        }
         SampleContent::Embedding { model, values } => {
             let embedding = proto::Embedding { model: model.to_string(), values: values.clone() };
             proto::Sample { content: Some(Content::Embedding(embedding)), ..proto::Sample::default() }
@@ -28,6 +40,16 @@ pub(super) fn to_wire(sample: &Sample) -> proto::Sample {
     };
     wire.modality = modality(sample.modality);
     wire
+}
+
+fn pose_options(options: &PoseOptions) -> proto::PoseOptions {
+    let side = |pixels: Option<u32>| pixels.and_then(|pixels| i32::try_from(pixels).ok()).unwrap_or_default();
+    proto::PoseOptions {
+        layout: options.layout.map_or(proto::PoseLayout::Unspecified, pose_layout).into(),
+        width: side(options.width),
+        height: side(options.height),
+        track: options.track.clone().unwrap_or_default(),
+    }
 }
 
 pub(super) fn modality(modality: Modality) -> i32 {
@@ -96,7 +118,7 @@ mod tests {
         let picture = |geometry: Geometry| Picture { bytes: ImageBytes(vec![1, 2, 3].into()), geometry };
         let prompts = vec![Prompt { joints: vec![joint; 3], role: PromptRole::Other }];
         let of_a_crop = Geometry { prompts, ..Geometry::default() };
-        let skeleton = Skeleton { frames: vec![Frame { joints: [joint; JOINTS] }] };
+        let skeleton = Skeleton::from(vec![Frame { joints: [joint; JOINTS] }]);
         let model = SpaceName::new("mine").expect("a name");
         let sent = [
             (Modality::Face, SampleContent::Image(picture(geometry.clone()))),
@@ -106,7 +128,7 @@ mod tests {
             (Modality::Person, SampleContent::Embedding { model, values: vec![0.5, -0.5] }),
         ]
         .map(|(modality, content)| Sample { modality, content });
-        let read = samples("samples", sent.iter().map(to_wire).collect(), SampleDefaults::default());
+        let read = samples("samples", sent.iter().map(to_wire).collect(), &SampleDefaults::default());
         assert_eq!(read.expect("all are read"), sent);
     }
 }

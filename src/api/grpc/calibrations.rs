@@ -76,7 +76,7 @@ impl Services {
                 "" => None,
                 model => Some(SpaceName::new(model).map_err(|e| Fault::invalid("model", e))?),
             },
-            outsiders: wire::samples("outsiders", outsiders, defaults)?,
+            outsiders: wire::samples("outsiders", outsiders, &defaults)?,
         };
         Ok(wire::calibrated(&collection, &self.matcher.calibrations.create_calibration(&context, draft).await?))
     }

@@ -58,7 +58,7 @@ impl Services {
         let verification = Verification {
             collection: name.collection.clone(),
             identity: name.identity.clone(),
-            samples: wire::samples("samples", request.samples, defaults)?,
+            samples: wire::samples("samples", request.samples, &defaults)?,
             token: wire::consistency_token(&request.consistency_token)?,
         };
         Ok(wire::verified(&name, &self.matcher.verify(&context, verification).await?))
@@ -71,7 +71,7 @@ impl Services {
         let defaults = SampleDefaults::from(&request);
         let search = Search {
             collection: collection.clone(),
-            samples: wire::samples("samples", request.samples, defaults)?,
+            samples: wire::samples("samples", request.samples, &defaults)?,
             limit: wire::limit(request.top_k, SEARCH_CANDIDATES)?,
             filter: wire::filter(&request.filter)?,
             min_similarity: wire::min_similarity(request.min_similarity)?,
@@ -87,7 +87,7 @@ impl Services {
         let defaults = SampleDefaults::from(&request);
         let resolution = Resolution {
             collection: collection.clone(),
-            samples: wire::samples("samples", request.samples, defaults)?,
+            samples: wire::samples("samples", request.samples, &defaults)?,
             mode: mode(request.mode)?,
             limit: wire::limit(request.top_k, RESOLVE_CANDIDATES)?,
             min_similarity: wire::min_similarity(request.min_similarity)?,
@@ -102,7 +102,7 @@ impl Services {
         let context = wire::context(&request);
         let request = request.into_inner();
         let defaults = SampleDefaults::from(&request);
-        let samples = wire::samples("samples", request.samples, defaults)?;
+        let samples = wire::samples("samples", request.samples, &defaults)?;
         Ok(wire::extracted(&self.matcher.extract(&context, samples).await?))
     }
 
@@ -110,8 +110,8 @@ impl Services {
         let context = wire::context(&request);
         let request = request.into_inner();
         let defaults = SampleDefaults::from(&request);
-        let probes = wire::samples("probes", request.probes, defaults)?;
-        let references = wire::samples("references", request.references, defaults)?;
+        let probes = wire::samples("probes", request.probes, &defaults)?;
+        let references = wire::samples("references", request.references, &defaults)?;
         Ok(wire::compared(&self.matcher.compare(&context, probes, references).await?))
     }
 }

@@ -14,8 +14,10 @@ use domain::ErrorChain;
 
 /// The name of each multipart part.
 const PART: &str = "sample";
-/// The largest number of multipart parts.
+/// The largest number of multipart parts that are pictures.
 const PARTS_MAX: usize = 64;
+/// The largest number of multipart parts that are JSON: OpenPose writes a file for each frame.
+const FRAME_PARTS_MAX: usize = 3600;
 
 /// A body by its content type.
 pub(super) enum Body {
@@ -27,8 +29,8 @@ pub(super) enum Body {
 pub(super) enum Part {
     /// An encoded picture.
     Picture(Segments),
-    /// JSON of a pose estimator: a list of frames.
-    Frames(Segments),
+    /// A pose file: JSON of a pose estimator.
+    Poses(Segments),
 }
 
 impl Body {
@@ -50,7 +52,7 @@ impl Body {
         };
         let of_parts = parts.iter().filter_map(|part| match part {
             Part::Picture(_) => None,
-            Part::Frames(json) => Some(json),
+            Part::Poses(json) => Some(json),
         });
         whole.into_iter().chain(of_parts).flat_map(Segments::pieces)
     }
@@ -60,7 +62,7 @@ impl Part {
     fn json_bytes(&self) -> usize {
         match self {
             Self::Picture(_) => 0,
-            Self::Frames(json) => json.len(),
+            Self::Poses(json) => json.len(),
         }
     }
 }
@@ -124,19 +126,24 @@ async fn read_parts(request: Request, bytes_max: usize) -> Result<Vec<Part>, Sta
     let request = request.map(|body| axum::body::Body::new(Limited::new(body, bytes_max)));
     let mut multipart = Multipart::from_request(request, &()).await.map_err(|e| invalid(&e.body_text()))?;
     let mut parts = Vec::new();
+    let (mut pictures, mut frames) = (0, 0);
     while let Some(mut field) = multipart.next_field().await.map_err(|e| part_fault(&e, bytes_max))? {
         if field.name() != Some(PART) {
             return Err(invalid(&format!("parts are named {PART:?}; everything else goes into the query")));
         }
-        if parts.len() == PARTS_MAX {
-            return Err(invalid(&format!("a body has at most {PARTS_MAX} parts")));
-        }
         let is_json = field.content_type().is_some_and(|kind| kind.starts_with("application/json"));
+        let (counted, most) = if is_json { (&mut frames, FRAME_PARTS_MAX) } else { (&mut pictures, PARTS_MAX) };
+        *counted += 1;
+        if *counted > most {
+            return Err(invalid(&format!(
+                "a body has at most {PARTS_MAX} pictures and {FRAME_PARTS_MAX} parts of JSON"
+            )));
+        }
         let mut segments = Segments::default();
         while let Some(chunk) = field.chunk().await.map_err(|e| part_fault(&e, bytes_max))? {
             segments.push(chunk);
         }
-        parts.push(if is_json { Part::Frames(segments) } else { Part::Picture(segments) });
+        parts.push(if is_json { Part::Poses(segments) } else { Part::Picture(segments) });
     }
     Ok(parts)
 }

@@ -32,7 +32,7 @@ pub(in crate::api) fn translate(route: usize, kind: u8, body: &[u8]) -> Result<(
     let body = match kind % 4 {
         0 | 1 => Body::Json(segments),
         2 => Body::Samples(vec![Part::Picture(segments)]),
-        _ => Body::Samples(vec![Part::Frames(segments)]),
+        _ => Body::Samples(vec![Part::Poses(segments)]),
     };
     let mut scan = JsonScan::new(JSON_VALUES_MAX);
     body.json().try_for_each(|piece| scan.read(piece))?;

@@ -10,30 +10,25 @@ use prost::{
     Message,
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
 };
-use prost_reflect::MessageDescriptor;
-use serde::Deserialize;
+use prost_reflect::{FieldDescriptor, MessageDescriptor};
 use serde_json::{Map, Value};
 use tonic::Status;
 
 use super::{
     body::{Body, Part},
-    json,
+    json, pose_body,
     routes::{BodyPart, RouteMatch},
     segments::Segments,
 };
-use crate::{
-    api::{
-        proto::{self, sample::Content, skeleton::Frame},
-        status::status,
-    },
-    matcher::Fault,
-};
+use crate::{api::status::status, matcher::Fault};
 
 /// The field that raw and multipart bodies fill.
 const SAMPLES: &str = "samples";
 /// The number of `Sample.image`.
 const IMAGE_NUMBER: u32 = 2;
-/// The number of `Image.data`.
+/// The number of `Sample.poses`.
+const POSES_NUMBER: u32 = 11;
+/// The number of `Image.data` and of `PoseFile.data`.
 const DATA_NUMBER: u32 = 1;
 
 /// The fields that a request carries outside its body and its path.
@@ -85,21 +80,23 @@ pub(super) fn encode(matched: &RouteMatch, head: &HeadFields, body: Body) -> Res
     let mut message = Segments::default();
     message.push(json::to_message(&input, Value::Object(object))?.encode_to_vec().into());
     if let Some(samples) = samples {
-        parts.into_iter().try_for_each(|part| append_sample(&mut message, samples.number(), part))?;
+        for part in joined_frames(parts) {
+            append_sample(&mut message, samples.number(), part);
+        }
     }
     Ok(message)
 }
 
-/// The JSON body as the request's own object. A list is the frames of one gait sample.
+/// The JSON body as the request's own object, or the pose file that it is instead.
 fn parse(
     matched: &RouteMatch,
     input: &MessageDescriptor,
     json: Bytes,
 ) -> Result<(Map<String, Value>, Vec<Part>), Fault> {
-    if json.trim_ascii_start().starts_with(b"[") && input.get_field_by_name(SAMPLES).is_some() {
-        let mut frames = Segments::default();
-        frames.push(json);
-        return Ok((Map::new(), vec![Part::Frames(frames)]));
+    if input.get_field_by_name(SAMPLES).is_some() && pose_body::is_pose_file(&json, input) {
+        let mut file = Segments::default();
+        file.push(json);
+        return Ok((Map::new(), vec![Part::Poses(file)]));
     }
     let value = if json.is_empty() { Value::Object(Map::new()) } else { json::parse(&json)? };
     let object = match (&matched.route.body, value) {
@@ -113,20 +110,46 @@ fn parse(
     Ok((object, Vec::new()))
 }
 
+/// The field that a query parameter sets: its path of field names, and the last one.
+struct QueryPlace {
+    path: String,
+    field: FieldDescriptor,
+}
+
+impl QueryPlace {
+    fn starts_in(&self, field: &str) -> bool {
+        self.path.split('.').next() == Some(field)
+    }
+}
+
+/// Reads a parameter's name: a field, or a field of a message after a dot (`pose.track`). Each has two spellings.
+fn query_place(input: &MessageDescriptor, key: &str) -> Option<QueryPlace> {
+    let named = |message: &MessageDescriptor, name: &str| {
+        message.get_field_by_json_name(name).or_else(|| message.get_field_by_name(name))
+    };
+    let Some((outer, inner)) = key.split_once('.') else {
+        let field = named(input, key)?;
+        return Some(QueryPlace { path: field.name().to_owned(), field });
+    };
+    let outer = named(input, outer).filter(|field| !field.is_list() && !field.is_map())?;
+    let field = named(outer.kind().as_message()?, inner)?;
+    Some(QueryPlace { path: format!("{}.{}", outer.name(), field.name()), field })
+}
+
 /// Writes the fields of query, path and headers over those of the body.
 fn set_head_fields(matched: &RouteMatch, head: &HeadFields, object: &mut Map<String, Value>) -> Result<(), Fault> {
     let (route, input) = (&matched.route, matched.route.rpc.input());
     let mut named = BTreeSet::new();
     for (key, text) in &head.query {
-        let field = input.get_field_by_json_name(key).or_else(|| input.get_field_by_name(key));
-        let field = field.filter(|f| !matches!(&route.body, BodyPart::Field(body) if body == f.name()));
-        let Some(field) = field else {
+        let place = query_place(&input, key);
+        let place = place.filter(|place| !matches!(&route.body, BodyPart::Field(body) if place.starts_in(body)));
+        let Some(QueryPlace { path, field }) = place else {
             return Err(Fault::invalid(key, "there is no such query parameter"));
         };
-        if !named.insert(field.number()) {
+        json::set(&input, object, &path, json::from_query(&field, text)?);
+        if !named.insert(path) {
             return Err(Fault::invalid(key, "the query has this parameter twice"));
         }
-        json::set(&input, object, field.name(), json::from_query(&field, text)?);
     }
     for (path, value) in matched.variables() {
         json::set(&input, object, path, Value::from(value));
@@ -153,49 +176,47 @@ fn etag_path(body: &BodyPart, input: &MessageDescriptor) -> Result<String, Fault
 
 /// Appends a sample to the encoded message: an element of the repeated field `number`. In protobuf, elements of a
 /// repeated field may follow the other fields.
-fn append_sample(message: &mut Segments, number: u32, part: Part) -> Result<(), Fault> {
+fn append_sample(message: &mut Segments, number: u32, part: Part) {
     match part {
-        Part::Picture(picture) => append_picture(message, number, picture),
-        Part::Frames(json) => {
-            let sample = proto::Sample { content: Some(skeleton(&json.into_bytes())?), ..Default::default() };
-            let mut encoded = BytesMut::new();
-            prost::encoding::message::encode(number, &sample, &mut encoded);
-            message.push(encoded.freeze());
-        }
+        Part::Picture(picture) => append_data(message, [number, IMAGE_NUMBER], picture),
+        Part::Poses(json) => append_data(message, [number, POSES_NUMBER], json),
     }
-    Ok(())
 }
 
-/// `Sample { image: Image { data } }` around segments that are not copied.
-fn append_picture(message: &mut Segments, number: u32, picture: Segments) {
+/// `Sample { image: Image { data } }` or `Sample { poses: PoseFile { data } }` around segments that are not copied; the
+/// numbers of the sample and of its content.
+fn append_data(message: &mut Segments, [number, content]: [u32; 2], data: Segments) {
     let delimited = |number: u32, length: usize| key_len(number) + encoded_len_varint(length as u64) + length;
-    let image_length = delimited(DATA_NUMBER, picture.len());
-    let sample_length = delimited(IMAGE_NUMBER, image_length);
+    let content_length = delimited(DATA_NUMBER, data.len());
+    let sample_length = delimited(content, content_length);
     let mut head = BytesMut::new();
     let mut begin = |number: u32, length: usize| {
         encode_key(number, WireType::LengthDelimited, &mut head);
         encode_varint(length as u64, &mut head);
     };
     begin(number, sample_length);
-    begin(IMAGE_NUMBER, image_length);
-    begin(DATA_NUMBER, picture.len());
+    begin(content, content_length);
+    begin(DATA_NUMBER, data.len());
     message.push(head.freeze());
-    message.append(picture);
+    message.append(data);
 }
 
-/// A frame as pose estimators write it: 51 numbers, and other fields that are ignored.
-#[derive(Deserialize)]
-struct PoseFrame {
-    keypoints: Vec<f32>,
-}
-
-fn skeleton(json: &[u8]) -> Result<Content, Fault> {
-    let frames: Vec<PoseFrame> = serde_json::from_slice(json).map_err(|problem| {
-        let problem = format!("a list is read as the frames of a walk, each with its \"keypoints\": {problem}");
-        Fault::invalid("body", problem)
-    })?;
-    let frames = frames.into_iter().map(|f| Frame { keypoints: f.keypoints }).collect();
-    Ok(Content::Skeleton(proto::Skeleton { frames }))
+/// Parts that hold one frame each, as OpenPose writes its files, become one walk in the order of the parts.
+fn joined_frames(parts: Vec<Part>) -> Vec<Part> {
+    let mut joined: Vec<Part> = Vec::new();
+    let mut is_frame_before = false;
+    for part in parts {
+        let is_frame = matches!(&part, Part::Poses(json) if pose_body::is_one_frame(json.pieces()));
+        match (joined.last_mut(), part) {
+            (Some(Part::Poses(walk)), Part::Poses(frame)) if is_frame && is_frame_before => {
+                walk.push(Bytes::from_static(b"\n"));
+                walk.append(frame);
+            }
+            (_, part) => joined.push(part),
+        }
+        is_frame_before = is_frame;
+    }
+    joined
 }
 
 #[cfg(test)]
@@ -203,7 +224,10 @@ mod tests {
     use http::Method;
 
     use super::*;
-    use crate::api::http::{contract, routes};
+    use crate::api::{
+        http::{contract, routes},
+        proto::{self, sample::Content},
+    };
 
     fn segments(bytes: &[u8]) -> Segments {
         let mut segments = Segments::default();
@@ -222,7 +246,7 @@ mod tests {
         let picture: Vec<u8> = (0..70_000_u32).map(|at| (at * 7).to_le_bytes()[0]).collect();
         let frames = br#"[{"keypoints": [1, 2, 0.5], "category_id": 1}]"#;
         let parts =
-            vec![Part::Picture(segments(&picture)), Part::Frames(segments(frames)), Part::Picture(Segments::default())];
+            vec![Part::Picture(segments(&picture)), Part::Poses(segments(frames)), Part::Picture(Segments::default())];
         let head = HeadFields {
             query: vec![("modality".to_owned(), "face".to_owned())],
             request_id: Some("once".to_owned()),
@@ -231,12 +255,53 @@ mod tests {
         let path = "/v1/collections/staff/identities/alice:enroll";
         let request: proto::EnrollRequest = encoded(path, &head, Body::Samples(parts)).expect("valid");
         let image = |data: Vec<u8>| Some(Content::Image(proto::Image { data: data.into() }));
-        let skeleton = proto::Skeleton { frames: vec![Frame { keypoints: vec![1.0, 2.0, 0.5] }] };
+        let poses = proto::PoseFile { data: Bytes::from_static(frames), options: None };
         let contents: Vec<_> = request.samples.iter().map(|sample| sample.content.clone()).collect();
-        assert_eq!(contents, [image(picture), Some(Content::Skeleton(skeleton)), image(Vec::new())]);
+        assert_eq!(contents, [image(picture), Some(Content::Poses(poses)), image(Vec::new())]);
         assert_eq!(request.name, "collections/staff/identities/alice");
         assert_eq!(request.modality(), proto::Modality::Face);
         assert_eq!(request.request_id, "once");
+    }
+
+    #[test]
+    fn a_body_is_a_pose_file_where_the_request_has_no_such_field() {
+        let path = "/v1/collections/staff/identities:search";
+        let sent = |json: &'static str, query: &[(&str, &str)]| {
+            let query = query.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            let head = HeadFields { query, ..HeadFields::default() };
+            encoded::<proto::SearchRequest>(path, &head, Body::Json(segments(json.as_bytes())))
+        };
+        for json in [
+            "[[1, 2, 3]]",
+            r#"{"people": []}"#,
+            r#"{"meta_info": {}, "instance_info": []}"#,
+            r#"{"0.jpg": {"people": []}}"#,
+            "{\"keypoints\": []}\n{\"keypoints\": []}",
+        ] {
+            let request = sent(json, &[("pose.track", "7"), ("pose.width", "640")]).expect(json);
+            let Some(Content::Poses(file)) = &request.samples[0].content else { panic!("{json}") };
+            assert_eq!(file.data, json.as_bytes());
+            let pose = request.pose.expect("options of the query");
+            assert_eq!((pose.track.as_str(), pose.width), ("7", 640));
+        }
+        let request = sent(r#"{"samples": [{"skeleton": {"frames": []}}]}"#, &[]).expect("a request");
+        assert!(matches!(request.samples[0].content, Some(Content::Skeleton(_))));
+        for (json, query) in [(r#"{"peoples": []}"#, "modality"), ("[]", "pose.person"), ("[]", "modality.x")] {
+            sent(json, &[(query, "gait")]).map(|_| ()).expect_err(query);
+        }
+    }
+
+    #[test]
+    fn a_file_for_each_frame_becomes_one_walk() {
+        let frame = br#"{"version": 1.3, "people": [{"pose_keypoints_2d": []}]}"#;
+        let parts = vec![Part::Poses(segments(frame)), Part::Poses(segments(frame)), Part::Poses(segments(b"[]"))];
+        let path = "/v1/collections/staff/identities:search";
+        let request: proto::SearchRequest = encoded(path, &HeadFields::default(), Body::Samples(parts)).expect("valid");
+        let lengths = request.samples.iter().map(|sample| match &sample.content {
+            Some(Content::Poses(file)) => file.data.len(),
+            _ => 0,
+        });
+        assert_eq!(lengths.collect::<Vec<_>>(), [2 * frame.len() + 1, 2]);
     }
 
     #[test]

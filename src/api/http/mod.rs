@@ -9,6 +9,7 @@ mod json;
 mod json_scan;
 mod message;
 mod openapi;
+mod pose_body;
 mod routes;
 mod segments;
 

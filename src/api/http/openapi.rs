@@ -138,13 +138,24 @@ impl Writer {
                 })),
             }
         }
-        for field in route.rpc.input().fields().filter(|f| is_query(route, f)) {
-            parameters.push(json!({
-                "name": field.json_name(),
+        let query = |name: String, field: &FieldDescriptor| {
+            json!({
+                "name": name,
                 "in": "query",
                 "description": self.comment(&field.parent_message().parent_file(), field.path()),
-                "schema": schema(&field),
-            }));
+                "schema": schema(field),
+            })
+        };
+        for field in route.rpc.input().fields() {
+            if is_query(route, &field) {
+                parameters.push(query(field.json_name().to_owned(), &field));
+            } else if let Kind::Message(options) = field.kind()
+                && options.full_name() == POSE_OPTIONS
+            {
+                let inner =
+                    options.fields().map(|inner| query(format!("{}.{}", field.json_name(), inner.json_name()), &inner));
+                parameters.extend(inner);
+            }
         }
         if route.rpc.input().get_field_by_name("request_id").is_some() {
             parameters.push(json!({
@@ -202,6 +213,9 @@ impl Writer {
         json!({"type": "string", "enum": words, "description": format!("{comment}\n\n{}", meanings.join("\n"))})
     }
 }
+
+/// The message of options that a query may set one by one.
+const POSE_OPTIONS: &str = "semblance.v1.PoseOptions";
 
 /// Whether a field may be a query parameter: neither path nor body sets it, and it is a scalar.
 fn is_query(route: &Route, field: &FieldDescriptor) -> bool {

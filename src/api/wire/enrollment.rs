@@ -13,7 +13,7 @@ pub(in crate::api) fn enrollment(request: proto::EnrollRequest) -> Result<(Ident
     let enrollment = Enrollment {
         collection: name.collection.clone(),
         identity: name.identity.clone(),
-        samples: samples("samples", request.samples, defaults)?,
+        samples: samples("samples", request.samples, &defaults)?,
         labels: labels(request.labels)?,
     };
     Ok((name, enrollment))

@@ -31,6 +31,7 @@ pub(super) use policy::{
     half_life, identity_ttl, open_set, pad, policy, pooling, provisional_ttl, quality, reranking, review, uncertain,
 };
 pub(super) use regrouping::{identity_in, merge, merged, regrouping, revert, split};
+pub(super) use report::pose_layout;
 pub(super) use review::{decided, replayed, review_case, reviewed, reviewer, stage, verdict};
 pub(super) use sample::{SampleDefaults, modality, samples};
 pub(super) use time::{from_wire, to_wire};

@@ -1,7 +1,7 @@
 //! Sample reports in responses.
 
 use crate::api::proto;
-use domain::{Face, Pad, PadVerdict, Quality, SampleReport, TrackReport};
+use domain::{Face, Pad, PadVerdict, PoseLayout, Quality, SampleReport, TrackReport, WalkReport};
 
 pub(in crate::api) fn reports(reports: &[SampleReport]) -> Vec<proto::SampleReport> {
     reports.iter().map(report).collect()
@@ -13,6 +13,7 @@ pub(in crate::api) fn report(report: &SampleReport) -> proto::SampleReport {
         face: report.face.as_ref().map(face),
         pad: Some(pad(&report.pad)),
         track: report.track.as_ref().map(track),
+        walk: report.walk.as_ref().map(walk),
     }
 }
 
@@ -53,6 +54,30 @@ fn pad(pad: &Pad) -> proto::Pad {
         PadVerdict::Attack => Verdict::Attack,
     };
     proto::Pad { verdict: verdict.into(), score: pad.score }
+}
+
+fn walk(walk: &WalkReport) -> proto::WalkReport {
+    proto::WalkReport {
+        layout: pose_layout(walk.layout).into(),
+        track: walk.track.clone().unwrap_or_default(),
+        tracks: count(walk.tracks),
+        frames_empty: count(walk.frames_empty),
+    }
+}
+
+/// A layout of joints as the contract names it.
+pub(in crate::api) fn pose_layout(layout: PoseLayout) -> proto::PoseLayout {
+    match layout {
+        PoseLayout::Coco17 => proto::PoseLayout::Coco17,
+        PoseLayout::Openpose18 => proto::PoseLayout::Openpose18,
+        PoseLayout::Openpose25 => proto::PoseLayout::Openpose25,
+        PoseLayout::Halpe26 => proto::PoseLayout::Halpe26,
+        PoseLayout::Halpe136 => proto::PoseLayout::Halpe136,
+        PoseLayout::Wholebody133 => proto::PoseLayout::Wholebody133,
+        PoseLayout::Mediapipe33 => proto::PoseLayout::Mediapipe33,
+        PoseLayout::H36m17 => proto::PoseLayout::H36m17,
+        PoseLayout::Named => proto::PoseLayout::Named,
+    }
 }
 
 pub(in crate::api) fn track(track: &TrackReport) -> proto::TrackReport {

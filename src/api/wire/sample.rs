@@ -3,19 +3,24 @@
 use crate::{api::proto, matcher::Fault};
 use domain::{
     Alignment, FaceSelection, Frame, Geometry, ImageBytes, JOINTS, Joint, Landmarks, Modality, Picture, PixelBox,
-    Prompt, PromptRole, Sample, SampleContent, Skeleton, SpaceName,
+    PoseFile, PoseLayout, PoseOptions, Prompt, PromptRole, Sample, SampleContent, Skeleton, SpaceName,
 };
 
 /// The numbers of a frame: x, y and score of each joint.
 const FRAME_NUMBERS: usize = 3 * JOINTS;
 
+/// The longest side of a picture that a pose file belongs to.
+const PICTURE_SIDE_MAX: u32 = 100_000;
+const TRACK_BYTES_MAX: usize = 128;
+
 /// The fields of a request that hold for its samples without such a field of their own: numbers of the enums in `proto/`, 0
 /// where absent.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(in crate::api) struct SampleDefaults {
     modality: i32,
     alignment: i32,
     face_selection: i32,
+    pose: Option<proto::PoseOptions>,
 }
 
 macro_rules! sample_defaults {
@@ -23,7 +28,7 @@ macro_rules! sample_defaults {
         impl From<&proto::$request> for SampleDefaults {
             fn from(request: &proto::$request) -> Self {
                 let proto::$request { modality, alignment, face_selection, .. } = *request;
-                Self { modality, alignment, face_selection }
+                Self { modality, alignment, face_selection, pose: request.pose.clone() }
             }
         }
     )*};
@@ -36,12 +41,12 @@ sample_defaults! {
 pub(in crate::api) fn samples(
     field: &str,
     samples: Vec<proto::Sample>,
-    defaults: SampleDefaults,
+    defaults: &SampleDefaults,
 ) -> Result<Vec<Sample>, Fault> {
     samples.into_iter().enumerate().map(|(at, s)| sample(&format!("{field}[{at}]"), s, defaults)).collect()
 }
 
-fn sample(field: &str, sample: proto::Sample, defaults: SampleDefaults) -> Result<Sample, Fault> {
+fn sample(field: &str, sample: proto::Sample, defaults: &SampleDefaults) -> Result<Sample, Fault> {
     use proto::sample::Content;
     let given = if sample.modality == 0 { defaults.modality } else { sample.modality };
     let modality = modality(&format!("{field}.modality"), given)?;
@@ -63,7 +68,7 @@ fn sample(field: &str, sample: proto::Sample, defaults: SampleDefaults) -> Resul
             let problem = "a gait sample is a skeleton sequence or a track of silhouettes, not one image";
             return Err(Fault::invalid(field, problem));
         }
-        Content::Skeleton(_) if modality != Modality::Gait => {
+        Content::Skeleton(_) | Content::Poses(_) if modality != Modality::Gait => {
             return Err(Fault::invalid(field, format!("a {modality} sample is an image, not a skeleton")));
         }
         Content::Image(image) => SampleContent::Image(Picture {
@@ -77,6 +82,10 @@ fn sample(field: &str, sample: proto::Sample, defaults: SampleDefaults) -> Resul
         }),
         Content::Track(track) => SampleContent::Track(self::track(field, track, &common)?),
         Content::Skeleton(skeleton) => SampleContent::Skeleton(self::skeleton(field, &skeleton)?),
+        Content::Poses(file) => {
+            let options = file.options.or_else(|| defaults.pose.clone()).unwrap_or_default();
+            SampleContent::Poses(PoseFile { bytes: file.data, options: pose_options(field, options)? })
+        }
         Content::Embedding(embedding) => SampleContent::Embedding {
             model: SpaceName::new(&embedding.model)
                 .map_err(|e| Fault::invalid(format!("{field}.embedding.model"), e))?,
@@ -173,6 +182,40 @@ fn region(field: &str, numbers: &[f32]) -> Result<Option<PixelBox>, Fault> {
     }
 }
 
+fn pose_options(field: &str, options: proto::PoseOptions) -> Result<PoseOptions, Fault> {
+    let field = format!("{field}.poses.options");
+    let proto::PoseOptions { layout, width, height, track } = options;
+    let layout = match proto::PoseLayout::try_from(layout) {
+        Ok(proto::PoseLayout::Unspecified) => None,
+        Ok(layout) => Some(layout_of(layout)),
+        Err(_) => return Err(Fault::invalid(format!("{field}.layout"), "there is no such layout of joints")),
+    };
+    let side = |name: &str, pixels: i32| match u32::try_from(pixels) {
+        Ok(0) => Ok(None),
+        Ok(pixels) if pixels <= PICTURE_SIDE_MAX => Ok(Some(pixels)),
+        _ => Err(Fault::invalid(format!("{field}.{name}"), format!("1 to {PICTURE_SIDE_MAX} pixels are expected"))),
+    };
+    let (width, height) = (side("width", width)?, side("height", height)?);
+    if track.len() > TRACK_BYTES_MAX {
+        return Err(Fault::invalid(format!("{field}.track"), format!("a track has at most {TRACK_BYTES_MAX} bytes")));
+    }
+    Ok(PoseOptions { layout, width, height, track: (!track.is_empty()).then_some(track) })
+}
+
+fn layout_of(layout: proto::PoseLayout) -> PoseLayout {
+    match layout {
+        proto::PoseLayout::Unspecified | proto::PoseLayout::Coco17 => PoseLayout::Coco17,
+        proto::PoseLayout::Openpose18 => PoseLayout::Openpose18,
+        proto::PoseLayout::Openpose25 => PoseLayout::Openpose25,
+        proto::PoseLayout::Halpe26 => PoseLayout::Halpe26,
+        proto::PoseLayout::Halpe136 => PoseLayout::Halpe136,
+        proto::PoseLayout::Wholebody133 => PoseLayout::Wholebody133,
+        proto::PoseLayout::Mediapipe33 => PoseLayout::Mediapipe33,
+        proto::PoseLayout::H36m17 => PoseLayout::H36m17,
+        proto::PoseLayout::Named => PoseLayout::Named,
+    }
+}
+
 fn skeleton(field: &str, skeleton: &proto::Skeleton) -> Result<Skeleton, Fault> {
     let frames = skeleton.frames.iter().enumerate().map(|(at, frame)| {
         if frame.keypoints.len() != FRAME_NUMBERS {
@@ -182,11 +225,11 @@ fn skeleton(field: &str, skeleton: &proto::Skeleton) -> Result<Skeleton, Fault> 
             );
             return Err(Fault::invalid(format!("{field}.skeleton.frames[{at}].keypoints"), problem));
         }
-        let mut joints = [Joint::default(); JOINTS];
-        for (joint, [x, y, score]) in joints.iter_mut().zip(frame.keypoints.as_chunks::<3>().0) {
-            *joint = Joint { x: *x, y: *y, score: *score };
+        let mut joints = [Joint::UNSEEN; JOINTS];
+        for (joint, numbers) in joints.iter_mut().zip(frame.keypoints.as_chunks::<3>().0) {
+            *joint = Joint::as_written(*numbers);
         }
         Ok(Frame { joints })
     });
-    Ok(Skeleton { frames: frames.collect::<Result<_, _>>()? })
+    Ok(frames.collect::<Result<Vec<_>, Fault>>()?.into())
 }

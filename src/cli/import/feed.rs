@@ -85,7 +85,9 @@ impl Size {
         match &row.sample.content {
             SampleContent::Embedding { values, .. } => Self { weight: 1, bytes: 4 * values.len() },
             SampleContent::Image(picture) => Self { weight: PICTURE_ROWS, bytes: picture.bytes.0.len() },
-            SampleContent::Track(_) | SampleContent::Skeleton(_) => Self { weight: PICTURE_ROWS, bytes: 0 },
+            SampleContent::Track(_) | SampleContent::Skeleton(_) | SampleContent::Poses(_) => {
+                Self { weight: PICTURE_ROWS, bytes: 0 }
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Limits are checked before the work they limit, and no error reveals sample content.
 
 mod align;
+mod body;
 mod colour;
 mod decode;
 mod decoding_cost;
@@ -15,7 +16,8 @@ mod picture_kind;
 mod prompts;
 mod quality;
 mod silhouette;
-pub mod skeleton;
+mod skeleton;
+mod unseen;
 
 use std::fmt;
 
@@ -30,7 +32,8 @@ pub use self::{
     silhouette::{SilhouetteError, SilhouettePreprocessing},
     skeleton::{Centre, SkeletonError, SkeletonPreprocessing},
 };
-use domain::{Face, Picture, Quality, SampleContent};
+use domain::{Face, Picture, Quality, SampleContent, WalkReport};
+use poses::PoseError;
 
 /// How samples become a network's input. It is part of `model.toml` and of the model's digest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -77,7 +80,7 @@ pub fn pictures(content: &SampleContent) -> &[Picture] {
     match content {
         SampleContent::Image(picture) => std::slice::from_ref(picture),
         SampleContent::Track(pictures) => pictures,
-        SampleContent::Skeleton(_) | SampleContent::Embedding { .. } => &[],
+        SampleContent::Skeleton(_) | SampleContent::Poses(_) | SampleContent::Embedding { .. } => &[],
     }
 }
 
@@ -102,6 +105,8 @@ impl fmt::Debug for NetworkInput {
 pub struct PreparedSample {
     pub prepared: NetworkInput,
     pub quality: Quality,
+    /// What was read from a pose file.
+    pub walk: Option<WalkReport>,
 }
 
 /// Why a sample cannot be prepared.
@@ -117,6 +122,8 @@ pub enum PrepareError {
     Align(#[from] AlignError),
     #[error(transparent)]
     Skeleton(#[from] SkeletonError),
+    #[error(transparent)]
+    Poses(#[from] PoseError),
     #[error(transparent)]
     Silhouette(#[from] SilhouetteError),
 }
@@ -222,6 +229,9 @@ pub fn prepare(
         }
         (Preprocessing::Silhouette(how), SampleContent::Track(pictures)) => how.prepare(pictures, limits),
         (Preprocessing::Skeleton(how), SampleContent::Skeleton(skeleton)) => Ok(how.prepare(skeleton, limits)?),
+        (Preprocessing::Skeleton(how), SampleContent::Poses(file)) => {
+            Ok(how.prepare(&poses::read(&file.bytes, &file.options, limits.skeleton_frames_max)?, limits)?)
+        }
         (how, content) => Err(PrepareError::WrongKind { expected: how.takes(), found: kind(content) }),
     }
 }
@@ -230,7 +240,7 @@ fn kind(content: &SampleContent) -> &'static str {
     match content {
         SampleContent::Image(_) => "an image",
         SampleContent::Track(_) => "a track of pictures",
-        SampleContent::Skeleton(_) => "a skeleton sequence",
+        SampleContent::Skeleton(_) | SampleContent::Poses(_) => "a skeleton sequence",
         SampleContent::Embedding { .. } => "an embedding",
     }
 }

@@ -164,7 +164,7 @@ impl ImagePreprocessing {
             let mirrored: Vec<[f32; 3]> = rows.flat_map(|row| row.iter().rev().copied()).collect();
             views.push(self.normalise(&mirrored));
         }
-        PreparedSample { prepared: NetworkInput { views }, quality: quality::scored(quality) }
+        PreparedSample { prepared: NetworkInput { views }, quality: quality::scored(quality), walk: None }
     }
 
     fn place(&self, picture: &RgbImage, geometry: &Geometry) -> Result<PlacedPicture, PrepareError> {

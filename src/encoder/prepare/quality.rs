@@ -27,7 +27,7 @@ const BODY_PX: [f32; 2] = [24.0, 128.0];
 const NARROW: [f32; 2] = [0.12, 0.28];
 const WIDE: [f32; 2] = [1.6, 0.75];
 const GAIT_FRAMES: [f32; 2] = [4.0, 48.0];
-const JOINTS: [f32; 2] = [0.3, 0.9];
+const JOINTS: [f32; 2] = [0.3, 1.0];
 
 /// A grey picture, values 0 to 1.
 struct GreyImage {

@@ -77,7 +77,11 @@ impl SilhouettePreprocessing {
         }
         let quality = Quality { frames: u32::try_from(bodies.len()).ok(), ..Quality::default() };
         let view = self.chosen(bodies.len()).flat_map(|at| bodies[at].iter().copied()).collect();
-        Ok(PreparedSample { prepared: NetworkInput { views: vec![view] }, quality: quality::scored(quality) })
+        Ok(PreparedSample {
+            prepared: NetworkInput { views: vec![view] },
+            quality: quality::scored(quality),
+            walk: None,
+        })
     }
 
     /// The indices of the selected frames among `found`.

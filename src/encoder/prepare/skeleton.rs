@@ -3,15 +3,17 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{NetworkInput, PreparedSample, PreprocessingError, SampleLimits, quality};
+use super::{NetworkInput, PreparedSample, PreprocessingError, SampleLimits, body, quality, unseen};
 use domain::{Frame, JOINTS, Joint, Skeleton};
 
 /// Maximum number of frames of a network's input.
 pub(super) const INPUT_FRAMES_MAX: usize = 1024;
 /// Minimum number of frames of a walk. Fewer show no step: the measure of quality is zero up to four (`GAIT_FRAMES`).
 const FRAMES_MIN: usize = 5;
-/// Minimum body height in pixels.
-const BODY_HEIGHT_MIN_PX: f32 = 1.0;
+/// Minimum body height in pixels: below, the grid of pixels hides the step.
+const BODY_HEIGHT_MIN_PX: f32 = 8.0;
+/// Heat maps overshoot 1 by some per cent.
+const SCORE_MAX: f32 = 1.5;
 /// Maximum coordinate in pixels: beyond any picture, and safe from overflow.
 const COORDINATE_MAX: f32 = 1e6;
 
@@ -35,7 +37,7 @@ pub struct SkeletonPreprocessing {
 pub enum Centre {
     /// The midpoint of the hips, per frame.
     ///
-    /// GaitGraph on PsyMo (same view, gallery of normal walks) has a rank-1 of 46.5 %; with one origin for the whole
+    /// GaitGraph on PsyMo (same view, gallery of normal walks, every entry of a file as a frame) has a rank-1 of 46.5 %; with one origin for the whole
     /// walk 31.5 to 32.3 %, with raw pixels 28.8 %.
     Hips,
 }
@@ -49,17 +51,34 @@ pub enum SkeletonError {
     TooManyFrames { found: usize, limit: usize },
     #[error("frame {frame} has a joint that is not finite or beyond {COORDINATE_MAX} pixels")]
     BadJoint { frame: usize },
-    #[error("the joints of the skeleton sequence are all at one point")]
+    #[error("the joints of the skeleton sequence are all at one point, or none was seen")]
     NoBody,
-    #[error("this is not a JSON list of frames with \"keypoints\": {0}")]
-    Json(String),
-    #[error("frame {frame} has {found} keypoint numbers, and a COCO skeleton has {} (x, y, score of {JOINTS} joints)", JOINTS * 3)]
-    WrongKeypoints { frame: usize, found: usize },
+    #[error(
+        "the {joint} is seen in {seen} of {frames} frames; a walk needs hips, knees and ankles in at least a quarter of \
+         them"
+    )]
+    UnseenJoint { joint: &'static str, seen: usize, frames: usize },
+    #[error("frame {frame} has a joint with a score above 1; scores are 0 to 1")]
+    Score { frame: usize },
+    #[error(
+        "the body is {height} pixels tall, and a walk needs {BODY_HEIGHT_MIN_PX}; coordinates are pixels, so multiply \
+         metres or shares of the picture"
+    )]
+    TooSmall { height: String },
+    #[error("ankles lie above the hips; y grows downwards in a picture, so send the height of the picture minus y")]
+    UpsideDown,
+    #[error(
+        "the joints do not lie like a body in COCO order (nose, eyes, ears, shoulders, elbows, wrists, hips, knees, \
+         ankles; left before right){hint}"
+    )]
+    OtherOrder { hint: &'static str },
+    #[error("the {frames} frames show one pose; a walk moves")]
+    Still { frames: usize },
 }
 
 impl SkeletonPreprocessing {
     pub(super) fn check(&self) -> Result<(), PreprocessingError> {
-        let height = BODY_HEIGHT_MIN_PX..=COORDINATE_MAX;
+        let height = 1.0..=COORDINATE_MAX;
         if (1..=INPUT_FRAMES_MAX).contains(&self.frames) && height.contains(&self.body_height_px) {
             Ok(())
         } else {
@@ -73,8 +92,11 @@ impl SkeletonPreprocessing {
 
     pub(super) fn prepare(&self, skeleton: &Skeleton, limits: &SampleLimits) -> Result<PreparedSample, SkeletonError> {
         check_frames(&skeleton.frames, limits)?;
-        let frames = window(&skeleton.frames, self.frames);
-        let scale = self.body_height_px / body_height(&frames)?;
+        let filled = unseen::filled(middle(&skeleton.frames, self.frames))?;
+        let height = body_height(&filled)?;
+        body::check(&filled, height)?;
+        let frames = window(&filled, self.frames);
+        let scale = self.body_height_px / height;
         let place = |frame: &Frame| {
             let [x, y] = match self.centre {
                 Centre::Hips => hips(frame),
@@ -82,32 +104,9 @@ impl SkeletonPreprocessing {
             frame.joints.map(|joint| [(joint.x - x) * scale, (joint.y - y) * scale, joint.score])
         };
         let view = frames.iter().flat_map(place).flatten().collect();
-        Ok(PreparedSample { prepared: NetworkInput { views: vec![view] }, quality: quality::of_walk(&skeleton.frames) })
+        let quality = quality::of_walk(&skeleton.frames);
+        Ok(PreparedSample { prepared: NetworkInput { views: vec![view] }, quality, walk: skeleton.report.clone() })
     }
-}
-
-/// Reads a walk in the JSON of PsyMo and other sets: a list of frames, each an object with `keypoints`, 51 numbers (x,
-/// y, score of the joints in COCO order). Other members of a frame are ignored.
-///
-/// # Errors
-///
-/// See [`SkeletonError`].
-pub fn parse_json(bytes: &[u8], limits: &SampleLimits) -> Result<Skeleton, SkeletonError> {
-    #[derive(Deserialize)]
-    struct FrameRecord {
-        keypoints: Vec<f32>,
-    }
-    let written: Vec<FrameRecord> =
-        serde_json::from_slice(bytes).map_err(|error| SkeletonError::Json(error.to_string()))?;
-    let frames = written.iter().enumerate().map(|(at, frame)| {
-        let (joints, rest) = frame.keypoints.as_chunks::<3>();
-        let wrong = SkeletonError::WrongKeypoints { frame: at, found: frame.keypoints.len() };
-        let joints: &[[f32; 3]; JOINTS] = joints.as_array().filter(|_| rest.is_empty()).ok_or(wrong)?;
-        Ok(Frame { joints: joints.map(|[x, y, score]| Joint { x, y, score }) })
-    });
-    let frames = frames.collect::<Result<Vec<_>, _>>()?;
-    check_frames(&frames, limits)?;
-    Ok(Skeleton { frames })
 }
 
 fn check_frames(frames: &[Frame], limits: &SampleLimits) -> Result<(), SkeletonError> {
@@ -119,16 +118,24 @@ fn check_frames(frames: &[Frame], limits: &SampleLimits) -> Result<(), SkeletonE
     }
     // Comparisons with NaN are false, so NaN is refused too.
     let sound = |joint: &Joint| [joint.x, joint.y, joint.score].iter().all(|number| number.abs() <= COORDINATE_MAX);
-    match frames.iter().position(|frame| !frame.joints.iter().all(sound)) {
+    if let Some(frame) = frames.iter().position(|frame| !frame.joints.iter().all(sound)) {
+        return Err(SkeletonError::BadJoint { frame });
+    }
+    match frames.iter().position(|frame| frame.joints.iter().any(|joint| joint.score > SCORE_MAX)) {
         None => Ok(()),
-        Some(frame) => Err(SkeletonError::BadJoint { frame }),
+        Some(frame) => Err(SkeletonError::Score { frame }),
     }
 }
 
 /// `length` frames from the middle; shorter walks are repeated.
 pub(super) fn window(frames: &[Frame], length: usize) -> Vec<Frame> {
+    middle(frames, length).iter().cycle().take(length).copied().collect()
+}
+
+/// At most `length` frames from the middle.
+fn middle(frames: &[Frame], length: usize) -> &[Frame] {
     let start = frames.len().saturating_sub(length) / 2;
-    frames[start..].iter().cycle().take(length).copied().collect()
+    &frames[start..frames.len().min(start + length)]
 }
 
 fn hips(frame: &Frame) -> [f32; 2] {
@@ -147,7 +154,14 @@ fn body_height(frames: &[Frame]) -> Result<f32, SkeletonError> {
     let mut extents: Vec<f32> = frames.iter().map(extent).collect();
     let middle = extents.len() / 2;
     let height = *extents.select_nth_unstable_by(middle, f32::total_cmp).1;
-    if height < BODY_HEIGHT_MIN_PX { Err(SkeletonError::NoBody) } else { Ok(height) }
+    if height <= 0.0 {
+        return Err(SkeletonError::NoBody);
+    }
+    if height < BODY_HEIGHT_MIN_PX {
+        Err(SkeletonError::TooSmall { height: format!("{height:.1}") })
+    } else {
+        Ok(height)
+    }
 }
 
 #[cfg(test)]
@@ -159,20 +173,24 @@ mod tests {
     const HOW: SkeletonPreprocessing =
         SkeletonPreprocessing { frames: 60, body_height_px: 110.0, centre: Centre::Hips };
 
-    /// A walk whose frame `n` is `n` pixels further right; its joints are 5 pixels apart vertically.
+    /// A walk whose frame `n` is `n` pixels further right, with score `(n + 1) / 10,000`; its joints are 5 pixels apart
+    /// vertically, and the ankles swing.
     fn walk(frames: u16) -> Vec<Frame> {
-        let joint =
-            |frame: u16, joint: usize| Joint { x: f32::from(frame), y: 5.0 * joint as f32, score: f32::from(frame) };
+        let joint = |frame: u16, joint: usize| Joint {
+            x: f32::from(frame) + if joint > 14 { f32::from(frame % 7) } else { 0.0 },
+            y: 5.0 * joint as f32,
+            score: f32::from(frame + 1) / 1e4,
+        };
         (0..frames).map(|frame| Frame { joints: std::array::from_fn(|number| joint(frame, number)) }).collect()
     }
 
     fn prepared(frames: Vec<Frame>) -> Result<Vec<f32>, SkeletonError> {
-        HOW.prepare(&Skeleton { frames }, &SampleLimits::default()).map(|ready| ready.prepared.views[0].clone())
+        HOW.prepare(&frames.into(), &SampleLimits::default()).map(|ready| ready.prepared.views[0].clone())
     }
 
-    /// The score of the first joint of each frame, which [`walk`] sets to the frame's number.
+    /// The number of each frame, from the score that [`walk`] gives it.
     fn frame_numbers(view: &[f32]) -> Vec<f32> {
-        view.chunks_exact(JOINTS * 3).map(|frame| frame[2]).collect()
+        view.chunks_exact(JOINTS * 3).map(|frame| (frame[2] * 1e4).round() - 1.0).collect()
     }
 
     #[test]
@@ -219,20 +237,6 @@ mod tests {
         }
         let point = Frame { joints: [Joint { x: 3.0, y: 4.0, score: 1.0 }; JOINTS] };
         assert_eq!(prepared(vec![point; 8]), Err(SkeletonError::NoBody));
-    }
-
-    #[test]
-    fn json_is_read_and_refused_with_the_reason() {
-        let frame = |count: usize| format!(r#"{{"image_id":"5.jpg","keypoints":{:?}}}"#, vec![1.5_f32; count]);
-        let read = |text: &str| parse_json(text.as_bytes(), &SampleLimits::default());
-        let walk = read(&format!("[{}]", vec![frame(51); 5].join(","))).expect("five frames");
-        assert_eq!(walk.frames[1].joints[16], Joint { x: 1.5, y: 1.5, score: 1.5 });
-        let wrong = read(&format!("[{},{}]", frame(51), frame(52)));
-        assert_eq!(wrong, Err(SkeletonError::WrongKeypoints { frame: 1, found: 52 }));
-        assert_eq!(read("[]"), Err(SkeletonError::TooFewFrames { found: 0 }));
-        for text in ["", "{", "{}", "[1]", "[{}]", r#"[{"keypoints":"x"}]"#, r#"[{"keypoints":[null]}]"#] {
-            assert!(matches!(read(text), Err(SkeletonError::Json(_))), "{text}");
-        }
     }
 
     proptest! {

@@ -92,7 +92,7 @@ impl Estimator {
         if frames.is_empty() {
             frames.extend(views.iter().map(|view| Frame { joints: drift.estimate(self, view, random) }));
         }
-        Skeleton { frames }
+        frames.into()
     }
 
     /// Swaps sides and moves joints to wrong positions.

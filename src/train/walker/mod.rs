@@ -7,8 +7,9 @@ mod body;
 mod camera;
 mod estimator;
 mod gait;
+mod omission;
 
-pub(crate) use self::{body::Walker, camera::Camera, estimator::Estimator, gait::Condition};
+pub(crate) use self::{body::Walker, camera::Camera, estimator::Estimator, gait::Condition, omission::omit};
 use super::random::Random;
 use domain::{JOINTS, Skeleton};
 

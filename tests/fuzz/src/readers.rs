@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use domain::{
     CollectionUid, Embedding, EmbeddingSpace, Filter, Geometry, ImageBytes, Labels, Modality, ModelDigest, Picture,
-    Pooling, SampleContent, Timestamp,
+    Pooling, PoseFile, PoseOptions, SampleContent, Timestamp,
 };
 use encoder::{
     Manifest, Package,
@@ -123,12 +123,12 @@ fn take_up(root: &Path, uid: CollectionUid) {
     index.discard().expect("the folder can be deleted");
 }
 
-/// A walk in the JSON of pose estimators.
+/// A pose file.
 pub fn skeleton(bytes: &[u8]) {
-    let Ok(walk) = encoder::read_walk(bytes) else { return };
+    let file = PoseFile { bytes: bytes.to_vec().into(), options: PoseOptions::default() };
     let how =
         Preprocessing::Skeleton(SkeletonPreprocessing { frames: 60, body_height_px: 250.0, centre: Centre::Hips });
-    if let Ok(sample) = prepare(&how, &SampleContent::Skeleton(walk), &LIMITS) {
+    if let Ok(sample) = prepare(&how, &SampleContent::Poses(file), &LIMITS) {
         assert!(sample.prepared.views.iter().flatten().all(|number| number.is_finite()), "every joint is a number");
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! Pose estimators lose joints, swap sides and see people only partly; a person who walks towards the camera grows.
 //! Therefore positions are relative to the centre of the trunk in units of the current body height, single outlier
-//! frames are pulled back, and joints with low scores have low weights.
+//! frames are pulled back, and joints with low scores have low weights. A joint with score 0 was not seen and has no
+//! weight.
 
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 /// Positions, velocities, lengths of [`BONES`], confidence.
 pub(super) const MOVING: usize = 2 * JOINTS + 2 * JOINTS + BONES.len() + JOINTS;
@@ -75,7 +76,8 @@ impl Features {
         let input = input.f_permute([0, 3, 2, 1])?.f_contiguous()?;
         let score = input.f_narrow(1, 2, 1)?.f_clamp(0.0, 1.0)?;
         let whole = half_at(&score.f_mean_dim(BODY, true, None)?, BODY_SCORE_HALF)?;
-        let trust = half_at(&score, SCORE_HALF)?.f_mul(&whole)?;
+        let seen = score.f_gt(0.0)?.f_to_kind(Kind::Float)?;
+        let trust = half_at(&score, SCORE_HALF)?.f_mul(&whole)?.f_mul(&seen)?;
         let places = input.f_narrow(1, 0, 2)?;
         let places = places.f_sub(&trunk_middle(&places, &trust)?)?;
         let places = without_strays(&places.f_div(&spread(&places, &trust, &whole)?)?)?;
