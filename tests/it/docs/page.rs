@@ -105,8 +105,9 @@ impl Page {
         self.blocks_to_run().next().is_some()
     }
 
+    /// Whether a block sends a photo or a walk of the real data.
     pub(super) fn needs_photos(&self) -> bool {
-        self.blocks_to_run().any(|block| block.text.contains(".jpg"))
+        self.blocks_to_run().any(|block| [".jpg", "walk.json"].iter().any(|file| block.text.contains(file)))
     }
 
     pub(super) fn needs_grpcurl(&self) -> bool {
