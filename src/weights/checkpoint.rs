@@ -10,7 +10,7 @@ use zip::{CompressionMethod, ZipArchive};
 
 use super::{
     StateDict, WeightsError,
-    pickle::{Object, ObjectId, Pickle, Storage},
+    pickle::{Global, Object, ObjectId, Pickle, Storage},
 };
 
 /// Maximum size of all tensors relative to the file. Tied weights are stored once and expand twice; a tensor with
@@ -111,15 +111,24 @@ struct Tensors<'p, 'a> {
 impl<'p, 'a> Tensors<'p, 'a> {
     fn find(pickle: &'p Pickle<'a>, entry: Option<&str>) -> Result<Self, WeightsError> {
         let Object::Dict(top) = pickle.root() else {
-            return Err(WeightsError::NotAStateDict);
+            return Err(foreign("the file", pickle.root()).unwrap_or(WeightsError::NotAStateDict));
         };
         let Some(entry) = entry else {
             return Ok(Self { pickle, members: top, top });
         };
-        let Some(Object::Dict(members)) = pickle.lookup(top, entry) else {
-            return Err(WeightsError::NoEntry { entry: entry.to_owned(), candidates: candidates(pickle, top) });
-        };
-        Ok(Self { pickle, members, top })
+        match entry_of(pickle, top, entry) {
+            Some(Object::Dict(members)) => Ok(Self { pickle, members, top }),
+            found => {
+                Err(found.and_then(|object| foreign(&format!("the entry {entry:?}"), object)).unwrap_or_else(|| {
+                    WeightsError::NoEntry { entry: entry.to_owned(), candidates: candidates(pickle, top) }
+                }))
+            }
+        }
+    }
+
+    /// Whether the members are those of an entry, which should hold tensors only.
+    fn is_nested(&self) -> bool {
+        !std::ptr::eq(self.members, self.top)
     }
 
     fn storages(&self) -> impl Iterator<Item = Storage<'a>> {
@@ -136,7 +145,11 @@ impl<'p, 'a> Tensors<'p, 'a> {
             let Object::Text(key) = *self.pickle.get(*key) else {
                 return Err(WeightsError::NotAStateDict);
             };
-            let Object::Tensor(storage, layout) = self.pickle.get(*value) else {
+            let value = self.pickle.get(*value);
+            let Object::Tensor(storage, layout) = value else {
+                if let (Some(error), true) = (foreign(&format!("{key:?}"), value), self.is_nested()) {
+                    return Err(error);
+                }
                 let candidates = candidates(self.pickle, self.top);
                 return Err(WeightsError::NotATensor { key: key.to_owned(), candidates });
             };
@@ -153,13 +166,52 @@ impl<'p, 'a> Tensors<'p, 'a> {
     }
 }
 
-/// The entries of a checkpoint that are dicts.
-fn candidates(pickle: &Pickle<'_>, top: &[(ObjectId, ObjectId)]) -> Vec<String> {
-    let dicts = top.iter().filter_map(|(key, value)| match (pickle.get(*key), pickle.get(*value)) {
-        (Object::Text(key), Object::Dict(_)) => Some((*key).to_owned()),
+type Members = [(ObjectId, ObjectId)];
+
+/// An entry by its key, or by the keys on the way to it: `model.state_dict`.
+fn entry_of<'p, 'a>(pickle: &'p Pickle<'a>, members: &'p Members, entry: &str) -> Option<&'p Object<'a>> {
+    if let Some(found) = pickle.lookup(members, entry) {
+        return Some(found);
+    }
+    // A key may contain dots itself.
+    entry.match_indices('.').find_map(|(at, _)| match pickle.lookup(members, &entry[..at]) {
+        Some(Object::Dict(inner)) => entry_of(pickle, inner, &entry[at + 1..]),
         _ => None,
-    });
-    dicts.take(CANDIDATES_MAX).collect()
+    })
+}
+
+/// The entries of a checkpoint that are dicts: those that hold a tensor or nothing but values, and the dicts in others.
+fn candidates(pickle: &Pickle<'_>, top: &Members) -> Vec<String> {
+    let dicts = |members: &Members| -> Vec<(String, ObjectId)> {
+        let named = members.iter().filter_map(|(key, value)| match (pickle.get(*key), pickle.get(*value)) {
+            (Object::Text(key), Object::Dict(_)) => Some(((*key).to_owned(), *value)),
+            _ => None,
+        });
+        named.take(CANDIDATES_MAX).collect()
+    };
+    let mut found = Vec::new();
+    for (name, dict) in dicts(top) {
+        let Object::Dict(members) = pickle.get(dict) else { continue };
+        let inner = dicts(members);
+        if inner.is_empty() || members.iter().any(|(_, value)| matches!(pickle.get(*value), Object::Tensor(..))) {
+            found.push(name);
+        } else {
+            found.extend(inner.into_iter().map(|(key, _)| format!("{name}.{key}")));
+        }
+    }
+    found.truncate(CANDIDATES_MAX);
+    found
+}
+
+/// The error about an object that a foreign class or function would build.
+fn foreign(place: &str, object: &Object<'_>) -> Option<WeightsError> {
+    match object {
+        Object::Foreign { module, name } | Object::Global(Global::Foreign { module, name }) => {
+            let [place, module, name] = [place, module, name].map(str::to_owned);
+            Some(WeightsError::ForeignObject { place, module, name })
+        }
+        _ => None,
+    }
 }
 
 /// A zip archive of stored (uncompressed) members in one folder.

@@ -60,10 +60,15 @@ pub enum WeightsError {
         "the pickle has the opcode {opcode:#04x} at byte {at}, which no state dict needs; save only the state dict"
     )]
     ForbiddenOpcode { opcode: u8, at: usize },
-    #[error("the pickle refers to {module}.{name}, which no state dict needs; save only the state dict")]
-    ForbiddenGlobal { module: String, name: String },
+    #[error("{place} is an object of {module}.{name}, not a state dict; save module.state_dict()")]
+    ForeignObject { place: String, module: String, name: String },
     #[error("the pickle is malformed at byte {at}: {why}")]
     Malformed { at: usize, why: &'static str },
+    #[error(
+        "the checkpoint has a tensor that PyTorch stores negated or conjugated; save it again after \
+         tensor.resolve_neg().resolve_conj()"
+    )]
+    FlaggedTensor,
     #[error("the pickle has more than {0} objects")]
     TooManyObjects(usize),
     #[error("the tensors are larger than {0} times the file")]

@@ -191,6 +191,61 @@ fn a_state_dict_is_found_in_its_checkpoint() {
     }
 }
 
+/// PyTorch keeps `-x` of some views as `x` and a flag, and `_rebuild_tensor_v2` gets the flag as its seventh argument.
+#[test]
+fn a_tensor_that_is_stored_negated_is_refused() {
+    let flagged = |flags: &[u8]| {
+        let view = &VIEWS[0];
+        let tensor = Pickler(Vec::new()).tensor(&STORED[view.storage], view).0;
+        let arguments = tensor.strip_suffix(b"tR").expect("a call");
+        let pickle = Pickler::new().ordered_dict().raw(b"(").text(view.name).raw(arguments).raw(flags).raw(b"tRu");
+        read(&zipped(&pickle.done()))
+    };
+    flagged(b"}").expect("no flag is set");
+    flagged(b"N").expect("no flags");
+    let refused = flagged(b"}(X\x03\0\0\0neg\x88u").expect_err("the numbers have the other sign");
+    assert!(matches!(refused, WeightsError::FlaggedTensor), "{refused}");
+}
+
+/// What stands beside the state dict is passed over; nothing of it is built.
+#[test]
+fn objects_beside_the_state_dict_are_passed_over_and_never_built() {
+    let beside: [(&str, &[u8]); 7] = [
+        (
+            "a NumPy scalar",
+            b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\nX\x02\0\0\0f8\x89\x88\x87RC\x08\0\0\0\0\0\0\xf0?tR",
+        ),
+        ("a Counter", b"ccollections\nCounter\n}K\x14K\x01s\x85R"),
+        ("a defaultdict", b"ccollections\ndefaultdict\ncbuiltins\ndict\n\x85RK\x01K\x02s"),
+        ("a namespace", b"cargparse\nNamespace\n)\x81}X\x02\0\0\0lrK\x01sb"),
+        ("a set", b"\x8f(K\x01K\x02\x90"),
+        ("bytes", b"C\x03abc"),
+        ("a device", b"ctorch\ndevice\nX\x03\0\0\0cpu\x85R"),
+    ];
+    for (what, object) in beside {
+        let pickle = Pickler::new().raw(b"}(").text("beside").raw(object).text("weights");
+        let file = zipped(&state_dict(pickle).raw(b"u").done());
+        let found = StateDict::read_bytes(&file, Some("weights")).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(found, expected(), "{what}");
+        let refused = StateDict::read_bytes(&file, Some("beside")).expect_err(what).to_string();
+        assert!(refused.contains("weights") || refused.contains("not a state dict"), "{what}: {refused}");
+    }
+    let module = Pickler::new().global("models.net", "Net").raw(b")\x81}b");
+    let refused = read(&zipped(&module.done())).expect_err("a whole module").to_string();
+    assert!(refused.contains("models.net.Net") && refused.contains("state_dict()"), "{refused}");
+}
+
+#[test]
+fn a_state_dict_two_levels_down_is_found_and_suggested() {
+    let inner = Pickler::new().raw(b"}(").text("model").raw(b"}(").text("net.weights");
+    let file = zipped(&state_dict(inner).raw(b"uu").done());
+    assert_eq!(StateDict::read_bytes(&file, Some("model.net.weights")).expect("the path"), expected());
+    let Err(WeightsError::NoEntry { candidates, .. }) = StateDict::read_bytes(&file, Some("weights")) else {
+        panic!("there is no such entry");
+    };
+    assert_eq!(candidates, ["model.net.weights"]);
+}
+
 #[test]
 fn names_are_stripped_and_left_out() {
     let dict = expected().strip_prefix("module.").expect("no two become one").without(&["classifier."]);
@@ -209,8 +264,8 @@ fn files_without_a_state_dict_have_an_error_with_the_reason() {
     assert!(refused(stacked).contains("builtins.eval"));
     let loaded = Pickler::new().global("torch.storage", "_load_from_bytes");
     assert!(refused(loaded).contains("torch.storage._load_from_bytes"));
-    // INST, OBJ, NEWOBJ, EXT1 and PERSID create objects in other ways.
-    for opcode in *b"io\x81\x82P" {
+    // INST, OBJ, EXT1 and PERSID create objects in other ways.
+    for opcode in *b"io\x82P" {
         assert!(refused(Pickler::new().raw(&[opcode])).contains(&format!("{opcode:#04x} at byte 2")));
     }
     assert!(refused(Pickler::new().global("torch", "FloatStorage").raw(b")R")).contains("wrong arguments"));

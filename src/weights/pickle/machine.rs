@@ -25,6 +25,13 @@ mod op {
     pub(super) const BINUNICODE: u8 = b'X';
     pub(super) const BINBYTES: u8 = b'B';
     pub(super) const SHORT_BINBYTES: u8 = b'C';
+    pub(super) const BINBYTES8: u8 = 0x8e;
+    pub(super) const BYTEARRAY8: u8 = 0x96;
+    pub(super) const EMPTY_SET: u8 = 0x8f;
+    pub(super) const ADDITEMS: u8 = 0x90;
+    pub(super) const FROZENSET: u8 = 0x91;
+    pub(super) const NEWOBJ: u8 = 0x81;
+    pub(super) const NEWOBJ_EX: u8 = 0x92;
     pub(super) const SHORT_BINUNICODE: u8 = 0x8c;
     pub(super) const EMPTY_LIST: u8 = b']';
     pub(super) const APPEND: u8 = b'a';
@@ -99,7 +106,14 @@ impl<'a> Machine<'a> {
             op::SHORT_BINSTRING | op::SHORT_BINUNICODE => self.text(Width::One)?,
             op::BINBYTES => self.bytes(Width::Four)?,
             op::SHORT_BINBYTES => self.bytes(Width::One)?,
+            op::BINBYTES8 | op::BYTEARRAY8 => self.bytes(Width::Eight)?,
 
+            op::EMPTY_SET => self.push(Object::Other)?,
+            op::ADDITEMS => drop(self.pop_to_mark()?),
+            op::FROZENSET => {
+                self.pop_to_mark()?;
+                self.push(Object::Other)?;
+            }
             op::EMPTY_LIST => self.push(Object::List(Vec::new()))?,
             op::EMPTY_DICT => self.push(Object::Dict(Vec::new()))?,
             op::EMPTY_TUPLE => self.push(Object::Tuple(Vec::new()))?,
@@ -134,6 +148,8 @@ impl<'a> Machine<'a> {
             op::STACK_GLOBAL => self.stack_global()?,
             op::BINPERSID => self.persistent_id()?,
             op::REDUCE => self.reduce()?,
+            op::NEWOBJ => self.new_object(1)?,
+            op::NEWOBJ_EX => self.new_object(2)?,
             op::BUILD => self.build()?,
             _ => return Err(WeightsError::ForbiddenOpcode { opcode, at }),
         }
@@ -159,6 +175,8 @@ impl<'a> Machine<'a> {
         Ok(match width {
             Width::One => usize::from(self.take_array::<1>()?[0]),
             Width::Four => u32::from_le_bytes(self.take_array()?) as usize,
+            Width::Eight => usize::try_from(u64::from_le_bytes(self.take_array()?))
+                .map_err(|_| WeightsError::Truncated("its pickle"))?,
         })
     }
 
@@ -259,10 +277,11 @@ impl<'a> Machine<'a> {
 
     fn append(&mut self, members: Vec<ObjectId>) -> Result<(), WeightsError> {
         let target = self.top()?;
-        let Object::List(list) = &mut self.objects[target.0 as usize] else {
-            return Err(self.malformed("only lists are appended to"));
-        };
-        list.extend(members);
+        match &mut self.objects[target.0 as usize] {
+            Object::List(list) => list.extend(members),
+            Object::Foreign { .. } => {}
+            _ => return Err(self.malformed("only lists are appended to")),
+        }
         Ok(())
     }
 
@@ -271,10 +290,11 @@ impl<'a> Machine<'a> {
             return Err(self.malformed("a key has no value"));
         };
         let target = self.top()?;
-        let Object::Dict(dict) = &mut self.objects[target.0 as usize] else {
-            return Err(self.malformed("only dicts have items set"));
-        };
-        dict.extend(pairs.iter().map(|[key, value]| (*key, *value)));
+        match &mut self.objects[target.0 as usize] {
+            Object::Dict(dict) => dict.extend(pairs.iter().map(|[key, value]| (*key, *value))),
+            Object::Foreign { .. } => {}
+            _ => return Err(self.malformed("only dicts have items set")),
+        }
         Ok(())
     }
 
@@ -303,7 +323,7 @@ impl<'a> Machine<'a> {
 
     fn global(&mut self) -> Result<(), WeightsError> {
         let (module, name) = (self.take_line()?, self.take_line()?);
-        self.push(Object::Global(Global::find(module, name)?))
+        self.push(Object::Global(Global::find(module, name)))
     }
 
     fn stack_global(&mut self) -> Result<(), WeightsError> {
@@ -311,7 +331,7 @@ impl<'a> Machine<'a> {
         let (Object::Text(module), Object::Text(name)) = (self.object(module), self.object(name)) else {
             return Err(self.malformed("a global has no name"));
         };
-        let global = Global::find(module, name)?;
+        let global = Global::find(module, name);
         self.push(Object::Global(global))
     }
 
@@ -341,6 +361,9 @@ impl<'a> Machine<'a> {
 
     fn reduce(&mut self) -> Result<(), WeightsError> {
         let (arguments, callable) = (self.pop()?, self.pop()?);
+        if let Object::Foreign { .. } | Object::Global(Global::Foreign { .. }) = self.object(callable) {
+            return self.foreign(callable);
+        }
         let (Object::Global(global), Object::Tuple(arguments)) = (self.object(callable), self.object(arguments)) else {
             return Err(self.malformed("it calls an object that is not a function"));
         };
@@ -350,6 +373,10 @@ impl<'a> Machine<'a> {
                 let dict = self.pairs(*pairs)?;
                 self.spend(dict.len())?;
                 self.push(Object::Dict(dict))
+            }
+            // The seventh argument holds flags of the tensor, such as `{"neg": True}`: its storage holds other numbers.
+            (Global::RebuildTensor, [_, _, _, _, _, _, flags, ..]) if self.is_filled(*flags) => {
+                Err(WeightsError::FlaggedTensor)
             }
             (Global::RebuildTensor, [storage, offset, shape, strides, ..]) => {
                 let tensor = self.tensor([*storage, *offset, *shape, *strides])?;
@@ -363,6 +390,28 @@ impl<'a> Machine<'a> {
             }
             _ => Err(self.malformed("a call has the wrong arguments")),
         }
+    }
+
+    /// An object of a class; `arguments` values lie above the class on the stack.
+    fn new_object(&mut self, arguments: usize) -> Result<(), WeightsError> {
+        for _ in 0..arguments {
+            self.pop()?;
+        }
+        let class = self.pop()?;
+        self.foreign(class)
+    }
+
+    /// What `maker` would build, without building it.
+    fn foreign(&mut self, maker: ObjectId) -> Result<(), WeightsError> {
+        let (Object::Foreign { module, name } | Object::Global(Global::Foreign { module, name })) = *self.object(maker)
+        else {
+            return Err(self.malformed("it builds an object of no class"));
+        };
+        self.push(Object::Foreign { module, name })
+    }
+
+    fn is_filled(&self, dict: ObjectId) -> bool {
+        matches!(self.object(dict), Object::Dict(members) if !members.is_empty())
     }
 
     /// The members of a list of pairs: Python 2's form of an ordered dict.
@@ -403,11 +452,11 @@ impl<'a> Machine<'a> {
         members.iter().map(size).collect::<Option<_>>().ok_or_else(malformed)
     }
 
-    /// Ordered dicts have attributes (a state dict's `_metadata`), which do not affect tensors.
+    /// Ordered dicts have attributes (a state dict's `_metadata`), and tensors may have some; they affect no numbers.
     fn build(&mut self) -> Result<(), WeightsError> {
         let state = self.pop()?;
         match (self.object(self.top()?), self.object(state)) {
-            (Object::Dict(_), Object::Dict(_)) => Ok(()),
+            (Object::Dict(_), Object::Dict(_)) | (Object::Tensor(..) | Object::Foreign { .. }, _) => Ok(()),
             _ => Err(self.malformed("it sets the state of an object")),
         }
     }
@@ -417,4 +466,5 @@ impl<'a> Machine<'a> {
 enum Width {
     One,
     Four,
+    Eight,
 }

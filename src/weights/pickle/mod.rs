@@ -1,7 +1,8 @@
 //! A pickle reader for state dicts and nothing else.
 //!
 //! A pickle is a program for a stack machine that can call any function. This machine has no calls: the few known
-//! globals (ordered dicts, tensors, storages) become descriptions. Objects are in one flat arena and refer to each
+//! globals (ordered dicts, tensors, storages) become descriptions, and everything that others would build is a foreign
+//! object, known by the name of its maker only. Objects are in one flat arena and refer to each
 //! other by index, so neither deep nesting nor cycles cause problems, and each object costs at least one byte of the
 //! file.
 
@@ -33,7 +34,12 @@ pub(super) enum Object<'a> {
     Tuple(Vec<ObjectId>),
     List(Vec<ObjectId>),
     Dict(Vec<(ObjectId, ObjectId)>),
-    Global(Global),
+    Global(Global<'a>),
+    /// What a global would build that no state dict needs: nothing was built.
+    Foreign {
+        module: &'a str,
+        name: &'a str,
+    },
     Storage(Storage<'a>),
     Tensor(Storage<'a>, Layout),
 }
@@ -47,17 +53,18 @@ pub(super) struct Storage<'a> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Global {
+pub(super) enum Global<'a> {
     OrderedDict,
     RebuildTensor,
     RebuildParameter,
     Size,
     Storage(Dtype),
+    Foreign { module: &'a str, name: &'a str },
 }
 
-impl Global {
-    fn find(module: &str, name: &str) -> Result<Self, WeightsError> {
-        Ok(match (module, name) {
+impl<'a> Global<'a> {
+    fn find(module: &'a str, name: &'a str) -> Self {
+        match (module, name) {
             ("collections", "OrderedDict") => Self::OrderedDict,
             ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => Self::RebuildTensor,
             ("torch._utils", "_rebuild_parameter") => Self::RebuildParameter,
@@ -72,8 +79,8 @@ impl Global {
             ("torch", "CharStorage") => Self::Storage(Dtype::I8),
             ("torch", "ByteStorage") => Self::Storage(Dtype::U8),
             ("torch", "BoolStorage") => Self::Storage(Dtype::Bool),
-            _ => return Err(WeightsError::ForbiddenGlobal { module: module.to_owned(), name: name.to_owned() }),
-        })
+            _ => Self::Foreign { module, name },
+        }
     }
 }
 
