@@ -410,6 +410,7 @@ mod tests {
             impostor_pairs: 100_000,
             impostor: vec![(0.5, 0.1), (0.1, 0.25), (0.01, 0.4), (0.001, 0.5), (1e-4, 0.6)],
             genuine: vec![(0.5, 0.7), (0.1, 0.55), (0.01, 0.4)],
+            atypical: Vec::new(),
         })
         .expect("a table")
     }

@@ -22,6 +22,7 @@ fn package() -> PackageCalibration {
         impostor_pairs: 1_000_000,
         impostor: vec![(1e-1, 0.2), (1e-2, 0.3), (1e-3, 0.4), (1e-4, 0.5)],
         genuine: vec![(0.5, 0.6), (0.1, 0.4), (0.02, 0.25), (0.01, 0.2)],
+        atypical: Vec::new(),
     }
 }
 

@@ -89,6 +89,22 @@ pub struct PackageCalibration {
     pub impostor: Vec<(f64, f32)>,
     /// Rows of (FNMR, similarity): the share of genuine pairs below this similarity. FNMR falls, similarity falls.
     pub genuine: Vec<(f64, f32)>,
+    /// Samples unlike those of the measurement, which the model cannot tell apart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub atypical: Vec<AtypicalDirection>,
+}
+
+/// A direction of the embedding space that samples of one fault share, such as faces squeezed in width: whoever they
+/// show, they resemble each other. It is the mean embedding of such samples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AtypicalDirection {
+    /// The samples, in a few words.
+    pub what: String,
+    /// The cosine to the direction that hardly any sample of the measurement exceeds.
+    pub similarity_max: f32,
+    /// One number per dimension, of any length.
+    pub direction: Vec<f32>,
 }
 
 /// Why the calibration of a package is invalid.
@@ -100,6 +116,10 @@ pub enum PackageCalibrationError {
     BadRow { table: &'static str, row: usize },
     #[error("the {table} quantiles must be ordered: row {row} is not")]
     Unordered { table: &'static str, row: usize },
+    #[error(
+        "an atypical direction of the calibration needs a similarity_max above 0 and below 1, and finite numbers that are not all zero"
+    )]
+    BadDirection,
 }
 
 /// Rates of the quantiles of a measured calibration.
@@ -129,6 +149,7 @@ impl PackageCalibration {
             impostor_pairs: impostor.len() as u64,
             impostor: quantiles(&impostor, &IMPOSTOR_RATES),
             genuine: quantiles(&genuine, &GENUINE_RATES),
+            atypical: Vec::new(),
         }
         .checked()
     }
@@ -154,6 +175,33 @@ impl PackageCalibration {
                 }
             }
         }
-        Ok(self)
+        if self.atypical.iter().all(AtypicalDirection::is_sound) {
+            Ok(self)
+        } else {
+            Err(PackageCalibrationError::BadDirection)
+        }
+    }
+
+    /// The highest cosine of an embedding of unit length to a direction of atypical samples, divided by the limit of that
+    /// direction; `None` where the package knows no such direction. Above 1, the sample is unlike those of the measurement.
+    #[must_use]
+    pub fn atypicality(&self, embedding: &[f32]) -> Option<f32> {
+        self.atypical.iter().map(|of| of.cosine(embedding).max(0.0) / of.similarity_max).reduce(f32::max)
+    }
+}
+
+impl AtypicalDirection {
+    fn is_sound(&self) -> bool {
+        let is_limit = self.similarity_max > 0.0 && self.similarity_max < 1.0;
+        is_limit && self.direction.iter().all(|number| number.is_finite()) && self.length() > 0.0
+    }
+
+    fn length(&self) -> f32 {
+        self.direction.iter().map(|number| number * number).sum::<f32>().sqrt()
+    }
+
+    fn cosine(&self, embedding: &[f32]) -> f32 {
+        let product: f32 = self.direction.iter().zip(embedding).map(|(one, other)| one * other).sum();
+        product / self.length()
     }
 }

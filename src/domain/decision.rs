@@ -118,6 +118,8 @@ pub enum Reason {
     TooFewJoints,
     /// The quality score is below the policy's minimum.
     LowQuality,
+    /// The sample is unlike those of the calibration: no error rate is known for it.
+    OutsideCalibration,
     /// A human should decide, but the server's limit of undecided cases is reached: no case was opened.
     ReviewFull,
     /// The learnt posterior made the decision; thresholds had no part in it.
@@ -164,6 +166,7 @@ impl Reason {
             Self::TooFewFrames => "too_few_frames",
             Self::TooFewJoints => "too_few_joints",
             Self::LowQuality => "low_quality",
+            Self::OutsideCalibration => "outside_calibration",
             Self::ReviewFull => "review_full",
             Self::LearntDecision => "learnt_decision",
             Self::ModalityConflict => "modality_conflict",

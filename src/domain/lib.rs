@@ -32,8 +32,8 @@ mod space;
 mod stored_calibration;
 
 pub use calibration::{
-    MatedLogit, PackageCalibration, PackageCalibrationError, PosteriorTrials, Rehearsal, ReviewedSimilarities,
-    SAME_IMAGE,
+    AtypicalDirection, MatedLogit, PackageCalibration, PackageCalibrationError, PosteriorTrials, Rehearsal,
+    ReviewedSimilarities, SAME_IMAGE,
 };
 pub use clock::{Clock, IdSource, Timestamp};
 pub use collection::{

@@ -41,11 +41,27 @@ pub struct Quality {
     pub joints_seen: Option<f32>,
     /// Gait: mean joint score of the pose estimator, 0 to 1.
     pub joint_confidence: Option<f32>,
+    /// Resemblance to samples that the model cannot tell apart, such as squeezed faces, as a share of the limit of good
+    /// samples: above 1 the calibration says nothing about the sample.
+    pub atypicality: Option<f32>,
+}
+
+impl Quality {
+    /// Atypicality below which the score is not lowered, and above which it is 0.
+    const ATYPICALITY: [f32; 2] = [0.75, 1.25];
+
+    /// With an atypicality, which lowers the score.
+    #[must_use]
+    pub fn with_atypicality(self, atypicality: Option<f32>) -> Self {
+        let [free, nothing] = Self::ATYPICALITY;
+        let share = atypicality.map_or(1.0, |atypicality| ((nothing - atypicality) / (nothing - free)).clamp(0.0, 1.0));
+        Self { score: self.score * share, atypicality, ..self }
+    }
 }
 
 /// Requirements on samples; the fields of [`Quality`] define the units. `None` is no requirement, and a sample without
 /// the measurement passes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct QualityPolicy {
     pub score_min: Option<f32>,
@@ -64,6 +80,30 @@ pub struct QualityPolicy {
     pub frames_min: Option<u32>,
     pub joints_seen_min: Option<f32>,
     pub joint_confidence_min: Option<f32>,
+    /// 1 by default: error rates are promised for samples like those of the calibration only.
+    pub atypicality_max: Option<f32>,
+}
+
+impl Default for QualityPolicy {
+    fn default() -> Self {
+        Self {
+            score_min: None,
+            face_px_min: None,
+            height_px_min: None,
+            sharpness_min: None,
+            noise_max: None,
+            brightness_min: None,
+            brightness_max: None,
+            yaw_degrees_max: None,
+            pitch_degrees_max: None,
+            detection_score_min: None,
+            embedding_norm_min: None,
+            frames_min: None,
+            joints_seen_min: None,
+            joint_confidence_min: None,
+            atypicality_max: Some(1.0),
+        }
+    }
 }
 
 impl QualityPolicy {
@@ -91,6 +131,7 @@ impl QualityPolicy {
             (least(count(quality.frames), count(self.frames_min)), Reason::TooFewFrames),
             (least(quality.joints_seen, self.joints_seen_min), Reason::TooFewJoints),
             (least(quality.joint_confidence, self.joint_confidence_min), Reason::TooFewJoints),
+            (most(quality.atypicality, self.atypicality_max), Reason::OutsideCalibration),
             (least(Some(quality.score), self.score_min), Reason::LowQuality),
         ];
         let mut failures: Vec<Reason> =
@@ -100,7 +141,7 @@ impl QualityPolicy {
     }
 
     /// The requirements that are numbers, each with its field name and maximum; the minimum is 0.
-    pub(super) fn numbers(&self) -> [(&'static str, Option<f32>, f32); 13] {
+    pub(super) fn numbers(&self) -> [(&'static str, Option<f32>, f32); 14] {
         const MANY: f32 = 1e6;
         [
             ("policy.quality.scoreMin", self.score_min, 1.0),
@@ -116,6 +157,7 @@ impl QualityPolicy {
             ("policy.quality.embeddingNormMin", self.embedding_norm_min, MANY),
             ("policy.quality.jointsSeenMin", self.joints_seen_min, 1.0),
             ("policy.quality.jointConfidenceMin", self.joint_confidence_min, 1.0),
+            ("policy.quality.atypicalityMax", self.atypicality_max, MANY),
         ]
     }
 }
@@ -154,6 +196,17 @@ mod tests {
         assert_eq!(policy.failures(&bright), [Reason::TooBright]);
         let short_walk = Quality { frames: Some(29), ..Quality::default() };
         assert_eq!(policy.failures(&short_walk), [Reason::TooFewFrames]);
+    }
+
+    #[test]
+    fn a_sample_unlike_the_calibration_fails_by_default_and_has_a_lower_score() {
+        let with = |atypicality| Quality { score: 0.8, ..Quality::default() }.with_atypicality(atypicality);
+        let policy = QualityPolicy::default();
+        assert_eq!((with(None).score, with(Some(0.7)).score, with(Some(1.3)).score), (0.8, 0.8, 0.0));
+        assert_eq!(policy.failures(&with(Some(0.99))), []);
+        assert_eq!(policy.failures(&with(Some(1.01))), [Reason::OutsideCalibration]);
+        let open = QualityPolicy { atypicality_max: Some(1e6), ..policy };
+        assert_eq!(open.failures(&with(Some(1.3))), []);
     }
 
     #[test]

@@ -435,7 +435,9 @@ impl Encoder {
         // Parts are normalised one by one, so the length of the whole carries no information.
         let norm = numbers.iter().map(|number| number * number).sum::<f32>().sqrt() / views as f32;
         let embedding_norm = (self.space.parts <= 1).then_some(norm);
-        let report = SampleReport { quality: Some(Quality { embedding_norm, ..quality }), ..SampleReport::default() };
+        let atypicality = self.calibration.as_ref().and_then(|measured| measured.atypicality(embedding.values()));
+        let quality = Quality { embedding_norm, ..quality }.with_atypicality(atypicality);
+        let report = SampleReport { quality: Some(quality), ..SampleReport::default() };
         Ok(Encoding { embedding, report })
     }
 }

@@ -103,6 +103,8 @@ pub enum PackageError {
     ProgramInCatalogue(SpaceName),
     #[error("the preprocessing is invalid: {0}")]
     Preprocessing(#[from] PreprocessingError),
+    #[error("an atypical direction of the calibration has {found} numbers, and an embedding has {expected}")]
+    DirectionLength { expected: u32, found: usize },
     #[error("the calibration is invalid: {0}")]
     Calibration(#[from] PackageCalibrationError),
     #[error("{file} has the sha256 {found} and not {expected}: it was changed or is incomplete")]

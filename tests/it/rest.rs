@@ -36,7 +36,7 @@ async fn enroll_search_verify_delete(database: &Database) {
     let server = Server::start(&home, &Start::default());
     let made = make_collection(&server, "staff").await;
     assert_eq!(made["name"], "collections/staff");
-    let standard = json!({"targetFpir": 0.01, "targetFmr": 0.001, "quality": {}, "pad": {"mode": "off", "scoreMin": 0.5}, "pooling": {"mode": "best"}, "review": "off", "targetDuplicates": 0.05, "reviewShare": 0.2, "openSet": "posterior", "reranking": "off", "personHalfLifeSeconds": 43200, "uncertain": "off", "provisionalTtlSeconds": 2_592_000});
+    let standard = json!({"targetFpir": 0.01, "targetFmr": 0.001, "quality": {"atypicalityMax": 1.0}, "pad": {"mode": "off", "scoreMin": 0.5}, "pooling": {"mode": "best"}, "review": "off", "targetDuplicates": 0.05, "reviewShare": 0.2, "openSet": "posterior", "reranking": "off", "personHalfLifeSeconds": 43200, "uncertain": "off", "provisionalTtlSeconds": 2_592_000});
     assert_eq!(made["policy"], standard);
     assert_eq!(made["spaces"][0]["active"], false);
 

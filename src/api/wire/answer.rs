@@ -236,6 +236,7 @@ pub(super) fn reasons(reasons: &[Reason]) -> Vec<i32> {
         Reason::TooFewFrames => proto::Reason::TooFewFrames,
         Reason::TooFewJoints => proto::Reason::TooFewJoints,
         Reason::LowQuality => proto::Reason::LowQuality,
+        Reason::OutsideCalibration => proto::Reason::OutsideCalibration,
         Reason::ReviewFull => proto::Reason::ReviewFull,
         Reason::LearntDecision => proto::Reason::LearntDecision,
         Reason::ModalityConflict => proto::Reason::ModalityConflict,

@@ -127,6 +127,7 @@ pub(in crate::api) fn quality(asked: &proto::QualityPolicy) -> Result<QualityPol
         frames_min: asked.frames_min.map(frames).transpose()?,
         joints_seen_min: asked.joints_seen_min,
         joint_confidence_min: asked.joint_confidence_min,
+        atypicality_max: asked.atypicality_max.or(QualityPolicy::default().atypicality_max),
     })
 }
 
@@ -203,6 +204,7 @@ pub(in crate::api) fn to_wire(policy: &Policy) -> proto::Policy {
             frames_min: asked.frames_min.map(|frames| i32::try_from(frames).unwrap_or(i32::MAX)),
             joints_seen_min: asked.joints_seen_min,
             joint_confidence_min: asked.joint_confidence_min,
+            atypicality_max: asked.atypicality_max,
         }),
         pad: Some(proto::PadPolicy { mode: mode.into(), score_min: Some(policy.pad.score_min) }),
         pooling: Some(pooling_to_wire(policy.pooling)),

@@ -34,6 +34,7 @@ fn quality(quality: &Quality) -> proto::Quality {
         frames: quality.frames.map(count),
         joints_seen: quality.joints_seen,
         joint_confidence: quality.joint_confidence,
+        atypicality: quality.atypicality,
     }
 }
 

@@ -281,6 +281,10 @@ impl EncoderManifest {
             return Err(PackageError::Dimension { max: DIMENSION_MAX });
         }
         let calibration = self.calibration.map(PackageCalibration::checked).transpose()?;
+        let directions = calibration.iter().flat_map(|measured| &measured.atypical);
+        if let Some(other) = directions.map(|of| of.direction.len()).find(|length| *length != self.dimension as usize) {
+            return Err(PackageError::DirectionLength { expected: self.dimension, found: other });
+        }
         Ok(Self { calibration, ..self })
     }
 }

@@ -97,7 +97,7 @@ impl<'a> Machine<'a> {
             op::POP => drop(self.pop()?),
             op::MARK => self.marks.push(self.stack.len()),
 
-            op::NONE => self.push(Object::Other)?,
+            op::NONE | op::EMPTY_SET => self.push(Object::Other)?,
             op::NEWTRUE => self.push(Object::Bool(true))?,
             op::NEWFALSE => self.push(Object::Bool(false))?,
             op::BINFLOAT => self.skip_value(8)?,
@@ -108,7 +108,6 @@ impl<'a> Machine<'a> {
             op::SHORT_BINBYTES => self.bytes(Width::One)?,
             op::BINBYTES8 | op::BYTEARRAY8 => self.bytes(Width::Eight)?,
 
-            op::EMPTY_SET => self.push(Object::Other)?,
             op::ADDITEMS => drop(self.pop_to_mark()?),
             op::FROZENSET => {
                 self.pop_to_mark()?;
