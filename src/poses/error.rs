@@ -13,6 +13,8 @@ pub enum PoseError {
     CutOff,
     #[error("the pose file has more than {limit} lists and objects")]
     TooLarge { limit: usize },
+    #[error("the pose file has more than {limit} numbers")]
+    TooManyNumbers { limit: usize },
     #[error(
         "this form of pose file is not known: {found}. Send a list of frames with \"keypoints\" (x, y, score of 17 joints \
          in COCO order), or a file of AlphaPose, COCO, MMPose, OpenPose, ultralytics or MediaPipe"

@@ -116,7 +116,6 @@ impl Reader {
     }
 
     fn frames(&mut self, frames: &[Node]) -> Result<(), PoseError> {
-        // Entries of a person with a track, and no word of their frame.
         frames.iter().enumerate().try_for_each(|(number, frame)| self.frame(frame, FrameKey::numbered(number)))
     }
 

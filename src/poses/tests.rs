@@ -274,10 +274,13 @@ fn what_is_no_pose_file_is_refused_with_what_was_found() {
 }
 
 #[test]
-fn a_file_of_too_many_lists_is_refused_before_it_takes_memory() {
+fn a_file_of_too_many_lists_or_numbers_is_refused_before_it_takes_memory() {
     let text = format!("[{}[]]", "[],".repeat(1_000_001));
     let refused = read(text.as_bytes(), &PoseOptions::default(), 3600).expect_err("too many lists");
     assert_eq!(refused, PoseError::TooLarge { limit: 1_000_000 });
+    let text = format!("[{}0]", "0,".repeat(8_000_001));
+    let refused = read(text.as_bytes(), &PoseOptions::default(), 3600).expect_err("too many numbers");
+    assert_eq!(refused, PoseError::TooManyNumbers { limit: 8_000_000 });
 }
 
 proptest::proptest! {
