@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
 
 use super::{
     ImportRows, ImportSource, TransferError, open,
@@ -19,6 +20,8 @@ use domain::{
 
 /// Maximum line length in bytes, more than the longest embedding needs.
 const LINE_BYTES_MAX: u64 = 1 << 20;
+/// What Windows programs write before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Maximum picture size in bytes.
 const IMAGE_BYTES_MAX: u64 = 16 << 20;
 
@@ -104,6 +107,9 @@ impl Iterator for JsonLines {
                 Ok(LineLength::None) => break,
                 Ok(length) => {
                     self.number += 1;
+                    if self.number == 1 && line.starts_with(BYTE_ORDER_MARK) {
+                        line.drain(..BYTE_ORDER_MARK.len());
+                    }
                     if self.number <= self.after || line.trim_ascii().is_empty() {
                         continue;
                     }
@@ -163,7 +169,7 @@ fn next_line(lines: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<LineLen
 impl JsonLines {
     fn row(&self, line: &[u8]) -> Result<ImportRow, String> {
         let line: InputLine =
-            serde_json::from_slice(line).map_err(|problem| format!("this is not a row: {problem}"))?;
+            serde_json::from_slice(line).map_err(|problem| format!("this is not a row: {}", said(&problem)))?;
         let fields = RowFields {
             identity: &line.identity,
             labels: line.labels.clone(),
@@ -181,6 +187,15 @@ impl JsonLines {
             (None, Some(_)) => Err("a picture is encoded by the server's own model; omit model".to_owned()),
             _ => Err("a row must have an embedding or an image, not both".to_owned()),
         }
+    }
+}
+
+/// An error of JSON in plain words.
+fn said(problem: &serde_json::Error) -> String {
+    match problem.classify() {
+        Category::Eof => "its JSON is cut off".to_owned(),
+        Category::Syntax => format!("its JSON is invalid at column {}; NaN is no number of JSON", problem.column()),
+        Category::Data | Category::Io => problem.to_string(),
     }
 }
 

@@ -142,7 +142,8 @@ fn an_invalid_line_has_an_error_and_the_next_one_is_read() {
         r#"{"identity":"b","modality":"face","image":"face.jpg","alignment":"lfw_funneled","box":[0,0,5,5]}"#,
         r#"{"identity":"c","modality":"face","model":"mine","embedding":[1"#,
     ];
-    fs::write(&path, lines.join("\n")).expect("written");
+    // Windows programs write a byte order mark first.
+    fs::write(&path, format!("\u{feff}{}", lines.join("\n"))).expect("written");
     let opened = read(&source(&path)).expect("it opens");
     assert_eq!(opened.total, 17);
     let fields: Vec<(u64, Result<ImportRow, String>)> = opened

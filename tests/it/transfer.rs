@@ -197,6 +197,34 @@ async fn rows_that_are_refused_are_listed_and_end_nothing_unless_told_to() {
     assert!(!output.status.success() && said.contains("people.csv"), "{said}");
 }
 
+#[tokio::test]
+async fn a_first_row_that_is_refused_does_not_hide_the_dimension_to_declare() {
+    let home = Home::new(&Database::Sqlite).await;
+    let server = Server::start(&home, &Start::default());
+    let good = json!({"identity": "b", "embedding": [1, 0, 0, 0]}).to_string();
+    let first_rows = [
+        ("an-id-with-a-space", json!({"identity": "a a", "embedding": [1, 0, 0, 0]}).to_string()),
+        ("not-a-number", r#"{"identity": "a", "embedding": [NaN, 0, 0, 0]}"#.to_owned()),
+        ("nonsense", "nonsense".to_owned()),
+    ];
+    for (collection, first) in first_rows {
+        let file = home.path().join(format!("{collection}.jsonl"));
+        let declared = |collection: &str| {
+            let mut command = import(&file, collection, &server.grpc);
+            command.args(["--model", "mine", "--modality", "face", "--declare"]);
+            command
+        };
+        fs::write(&file, format!("{first}\n{good}\n")).expect("written");
+        let said = well(&mut declared(collection));
+        assert!(said.contains("1 rows enrolled, 1 refused"), "{collection}: {said}");
+        // Without a good row, the reason of the first one is told.
+        fs::write(&file, format!("{first}\n")).expect("written");
+        let (output, said) = run(&mut declared("none"));
+        assert!(!output.status.success() && said.contains("row 1 cannot be read"), "{collection}: {said}");
+        assert!(!said.contains("expected value"), "{collection}: {said}");
+    }
+}
+
 /// Whose numbers a file holds, in order.
 fn rows(file: &Path) -> Vec<(String, Vec<u32>)> {
     let is_npy = file.extension().is_some_and(|e| e == "npy");

@@ -18,10 +18,10 @@ use crate::{
     config::Secret,
     matcher::DeclaredSpace,
 };
-use domain::{CollectionId, Modality, SampleContent, SpaceName};
+use domain::{CollectionId, Modality, Sample, SampleContent, SpaceName};
 use feed::{Batch, Feed};
 use report::ImportReport;
-use transfer::{ImportProgress, ImportRow, ImportSource, RowDefaults};
+use transfer::{BadRow, ImportProgress, ImportRow, ImportSource, RowDefaults};
 
 #[derive(Debug, Args)]
 pub(super) struct ImportFlags {
@@ -65,6 +65,8 @@ pub(super) struct ImportFlags {
 
 /// The most unanswered batches: the server works on one while the next one arrives.
 const BATCHES_IN_FLIGHT_MAX: usize = 2;
+/// Rows in which the dimension of a declared space is looked for.
+const DECLARING_ROWS_MAX: usize = 10_000;
 /// The longest wait for a busy or unreachable server. The next run continues the import.
 const WAIT_TOTAL_MAX: Duration = Duration::from_mins(2);
 /// The first wait before a retry.
@@ -82,9 +84,13 @@ pub(super) fn run(flags: &ImportFlags) -> anyhow::Result<()> {
         after: 0,
     };
     let progress = open_progress(flags, &collection)?;
-    // Reads the first row before it connects: the row has the dimension of the declared space, and an invalid file is
-    // refused without a server.
-    let first = transfer::read(&source)?.next().transpose()?;
+    // Reads before it connects: an invalid file is refused without a server.
+    let dimension = if flags.declare {
+        first_embedding(&source)?
+    } else {
+        transfer::read(&source)?.next().transpose()?;
+        None
+    };
     source.after = progress.settled();
     let rows = transfer::read(&source)?;
     if rows.total > 0 && progress.settled() >= rows.total {
@@ -99,7 +105,6 @@ pub(super) fn run(flags: &ImportFlags) -> anyhow::Result<()> {
     super::reactor()?.block_on(async {
         let client = Client::connect(&flags.server, flags.api_key.as_ref().map(Secret::reveal)).await?;
         if flags.declare {
-            let dimension = first.and_then(Result::ok).and_then(|row| dimension(&row));
             client.declare(&collection, &declared(flags, &source, dimension)?).await?;
         }
         let spaces = client.spaces(&collection).await?;
@@ -135,10 +140,25 @@ fn open_progress(flags: &ImportFlags, collection: &CollectionId) -> anyhow::Resu
     Ok(progress)
 }
 
-fn dimension(row: &ImportRow) -> Option<u32> {
-    match &row.sample.content {
-        SampleContent::Embedding { values, .. } => u32::try_from(values.len()).ok(),
-        _ => None,
+/// The dimension of the first row with an embedding, among the first rows; rows that cannot be read are passed over, and
+/// refused when their turn comes.
+///
+/// # Errors
+/// When no row has an embedding: with the reason of the first row that cannot be read.
+fn first_embedding(source: &ImportSource) -> anyhow::Result<Option<u32>> {
+    let mut bad = None;
+    for row in transfer::read(source)?.take(DECLARING_ROWS_MAX) {
+        match row? {
+            Ok(ImportRow { sample: Sample { content: SampleContent::Embedding { values, .. }, .. }, .. }) => {
+                return Ok(u32::try_from(values.len()).ok());
+            }
+            Ok(_) => {}
+            Err(unreadable) => bad = bad.or(Some(unreadable)),
+        }
+    }
+    match bad {
+        Some(BadRow { number, problem }) => bail!("row {number} cannot be read: {problem}"),
+        None => Ok(None),
     }
 }
 
@@ -146,7 +166,7 @@ fn declared(flags: &ImportFlags, source: &ImportSource, dimension: Option<u32>) 
     let name = source.defaults.model.clone().context("--declare needs --model")?;
     let modality = flags.modality.context("--declare needs --modality")?;
     let dimension =
-        dimension.context("--declare needs an embedding in the first row, for the dimension of the space")?;
+        dimension.context("--declare needs an embedding in the first rows, for the dimension of the space")?;
     Ok(DeclaredSpace { name, modality, dimension })
 }
 
