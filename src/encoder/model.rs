@@ -352,7 +352,7 @@ impl Encoder {
         self.find_turned(detector, (photo, found, memory), parameters).await
     }
 
-    /// Looks at a photo turned, for cameras and programs leave out the orientation. Three more detections at most. What was
+    /// Looks at the turned photo, because some programs remove the orientation: at most three more detections. What was
     /// found upright stays unless a turn shows a face with a higher score, and a high one.
     async fn find_turned(
         &self,
@@ -379,7 +379,7 @@ impl Encoder {
             }
         }
         let Some((turn, mut seen)) = best else { return Ok((photo, found, memory)) };
-        // Weak detections of a turned picture are mostly none.
+        // A weak detection in a turned picture is rarely a face.
         seen.retain(|face| face.score >= TURNED_SCORE_MIN);
         let bytes = photo.bytes();
         let full = |_| EncoderError::QueueFull { model: detector.name().clone(), retry_after: MEMORY_RETRY_AFTER };

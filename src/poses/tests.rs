@@ -285,7 +285,7 @@ fn a_file_of_too_many_lists_or_numbers_is_refused_before_it_takes_memory() {
 
 proptest::proptest! {
     #[test]
-    fn no_text_is_read_as_more_than_it_says(text in "[\\[\\]{}\",:a-z0-9. -]{0,80}") {
+    fn no_text_makes_the_reader_panic_or_gives_a_walk_of_no_frames(text in "[\\[\\]{}\",:a-z0-9. -]{0,80}") {
         if let Ok(walk) = read(text.as_bytes(), &PoseOptions::default(), 3600) {
             proptest::prop_assert!(!walk.frames.is_empty());
         }

@@ -187,6 +187,10 @@ fn pose_options(field: &str, options: proto::PoseOptions) -> Result<PoseOptions,
     let proto::PoseOptions { layout, width, height, track } = options;
     let layout = match proto::PoseLayout::try_from(layout) {
         Ok(proto::PoseLayout::Unspecified) => None,
+        Ok(proto::PoseLayout::Named) => {
+            let problem = "a file that names its joints needs no layout; leave it out";
+            return Err(Fault::invalid(format!("{field}.layout"), problem));
+        }
         Ok(layout) => Some(layout_of(layout)),
         Err(_) => return Err(Fault::invalid(format!("{field}.layout"), "there is no such layout of joints")),
     };
